@@ -1,0 +1,244 @@
+"""JSON, written only where reading it back gives an equal value of equal types.
+
+The serialiser is orjson, which on its own is not faithful enough: it writes ``NaN`` and the infinities as ``null``, and
+tuples, UUIDs, enum members and ``orjson.Fragment`` as something else than they are, and has no option against that. So
+what it was given is looked at once more:
+
+*  The values of the data are gone through block by block inside C iterators, and their types must be those of JSON,
+   exactly: no subclass, as it would come back as its base. A float needs a look only if the output has a ``null``.
+*  Only if something is wrong, the data is walked in Python, to name the first value at fault by its path.
+
+What an error tells of the data is that path and a type, never a value. Keys belong to the path, shortened.
+
+This module does not look into the bytes that it decodes: they were authenticated before.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import chain, compress, islice, repeat
+from math import isfinite
+from operator import is_
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import orjson
+
+from checkpoint_manager.errors import FormatError, PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
+Steps: TypeAlias = list[str | int]
+"""The way from the data to a value in it: keys of dicts and indices of lists."""
+
+MAX_DATA_BYTES = 4 * 1024**3
+"""The longest JSON that a checkpoint may hold."""
+MAX_DEPTH = 250
+"""How deep lists and dicts may be nested: a little less than orjson allows, so that the limit is ours."""
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_FAITHFUL = frozenset({dict, list, str, int, float, bool, type(None)})
+_CONTAINERS = frozenset({dict, list})
+_BLOCK_VALUES = 4096
+"""How many values are looked at together: few enough to stay in the caches, enough to forget the loop around them."""
+
+_flatten = chain.from_iterable
+
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
+_KEY_CHARACTERS = 40
+_PATH_CHARACTERS = 200
+
+_REMEDIES = {
+    "numpy.ndarray": "save value.tolist()",
+    "numpy.generic": "save value.item()",
+    "enum.Enum": "save value.value",
+    "datetime.date": "save value.isoformat()",
+    "datetime.time": "save value.isoformat()",
+    "datetime.timedelta": "save value.total_seconds()",
+    "decimal.Decimal": "save str(value)",
+    "uuid.UUID": "save str(value)",
+    "pathlib.PurePath": "save str(value)",
+    "orjson.Fragment": "save the value that it was made from",
+    "builtins.tuple": "it would come back as a list, so save list(value)",
+    "builtins.set": "save sorted(value)",
+    "builtins.frozenset": "save sorted(value)",
+    "builtins.bytes": "save base64.b64encode(value).decode()",
+    "builtins.bytearray": "save base64.b64encode(value).decode()",
+    "builtins.memoryview": "save base64.b64encode(value).decode()",
+    "builtins.dict": "it would come back as a plain dict, so save dict(value)",
+    "builtins.list": "it would come back as a plain list, so save list(value)",
+    "builtins.str": "it would come back as a plain str, so save str(value)",
+    "builtins.int": "it would come back as a plain int, so save int(value)",
+    "builtins.float": "it would come back as a plain float, so save float(value)",
+}
+"""What to do instead, by base class: the first line that fits. By name, so that nothing has to be imported for it."""
+_ANY_REMEDY = "save what it holds as dict, list, str, int, float, bool or None"
+
+
+def encode(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
+    """Return ``value`` as JSON that :func:`decode` turns into an equal value of equal types.
+
+    Args:
+        value: None, a bool, an int of 64 bits (signed or unsigned), a finite float, a str without lone surrogates, or a
+            list, or a dict with str keys, of such values, in at most ``MAX_DEPTH`` levels. Exactly of these types: no
+            subclass. No other thread may change it meanwhile.
+        stage: The stage that an error is to name.
+        what: What ``value`` is to the caller, for the message of an error.
+
+    Raises:
+        PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
+    """
+    try:
+        encoded = orjson.dumps(value, option=_OPTIONS)
+    except orjson.JSONEncodeError:
+        encoded = None
+    # Raised out here, our errors have no __context__: nothing of what orjson or the walk had in hand hangs on them.
+    if encoded is None or not _is_faithful(value, encoded):
+        path, fault = _first_fault(value) or ([], "holds a value that can't be written as JSON; " + _ANY_REMEDY)
+        where = _render(path)
+        message = f"the {what} can't be saved: {where} {fault}"
+        raise PayloadError(message, path=where, stage=stage)
+    if len(encoded) > MAX_DATA_BYTES:
+        message = (
+            f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON and {MAX_DATA_BYTES} is the most; "
+            "save it in several stages, or save the name of a file that holds it"
+        )
+        raise PayloadError(message, stage=stage)
+    return encoded
+
+
+def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401 - the caller's data, of any type of JSON
+    """Return the value that :func:`encode` was given.
+
+    Raises:
+        FormatError: It is not JSON, so :func:`encode` did not write it.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        position = error.pos
+    # Not raised inside the handler: orjson's error carries the whole document, and would hang on ours as __context__.
+    message = f"the content is not JSON (at character {position}): this library did not write it; load another version"
+    raise FormatError(message)
+
+
+def _is_faithful(value: object, encoded: bytes) -> bool:
+    """Return whether ``encoded``, which orjson made of ``value``, says all of it.
+
+    Depth first by blocks, with one iterator for each level of nesting, so it is the depth that bounds the memory. There
+    is no cycle to fear: orjson would have refused it.
+    """
+    has_null: bool | None = None
+    levels: list[Iterator[object]] = [iter((value,))]
+    while levels:
+        block = list(islice(levels[-1], _BLOCK_VALUES))
+        if not block:
+            levels.pop()
+            continue
+        types = set(map(type, block))
+        if not types <= _FAITHFUL:
+            return False
+        if float in types:
+            if has_null is None:  # once, and only for data with floats: it reads the whole output
+                has_null = b"null" in encoded
+            if has_null and not all(map(isfinite, _of_type(float, block))):
+                return False
+        if not types.isdisjoint(_CONTAINERS):
+            if len(levels) > MAX_DEPTH:
+                return False
+            dicts = _of_type(dict, block) if dict in types else ()
+            lists = _of_type(list, block) if list in types else ()
+            levels.append(chain(_flatten(map(dict.values, dicts)), _flatten(lists)))
+    return True
+
+
+def _of_type(kind: type[T], block: list[object]) -> Iterable[T]:
+    """Return the values of exactly this type, without a step in Python for each."""
+    return compress(block, map(is_, map(type, block), repeat(kind)))  # type: ignore[arg-type]
+
+
+def _first_fault(value: object) -> tuple[Steps, str] | None:
+    """Return where the first value is that can't be saved, and what is wrong with it; None if there is none.
+
+    First means in the order of the document. Iterative, so that no depth of data meets Python's own recursion limit.
+    """
+    path: Steps = []  # one step for each walk; the first one leads to the value itself and is not part of the result
+    opened: list[object] = []  # the lists and dicts that contain where we are
+    walks: list[Iterator[tuple[str | int, object]]] = [iter([(0, value)])]
+    while walks:
+        step = next(walks[-1], None)
+        if step is None:
+            walks.pop()
+            continue
+        key, child = step
+        outer = len(walks) - 1
+        path[outer:], opened[outer:] = [key], ()
+        if type(key) is str and not _is_unicode(key):
+            return path[1:], "is a key with a lone surrogate, which is not valid Unicode; use another key"
+        fault = _fault(child, opened)
+        if fault is not None:
+            return path[1:], fault
+        if type(child) in _CONTAINERS:
+            opened.append(child)
+            walks.append(iter(child.items()) if type(child) is dict else iter(enumerate(cast("list[object]", child))))
+    return None
+
+
+def _fault(value: object, opened: list[object]) -> str | None:
+    """Return what is wrong with this value itself, or with the keys of this dict, but not with what it contains."""
+    kind = type(value)
+    if kind not in _FAITHFUL:
+        return f"is of type {_name(kind)}; {_remedy(kind)}"
+    if kind is float and not isfinite(cast("float", value)):
+        return "is NaN or infinite, which JSON can't hold; save None or a str"
+    if kind is int and not _MIN_INTEGER <= cast("int", value) <= _MAX_INTEGER:
+        return "is an integer beyond 64 bits; save str(value)"
+    if kind is str and not _is_unicode(cast("str", value)):
+        return "is text with a lone surrogate, which is not valid Unicode; save it as base64 of its bytes"
+    return _fault_of_container(value, opened) if type(value) is dict or type(value) is list else None
+
+
+def _fault_of_container(value: dict[object, object] | list[object], opened: list[object]) -> str | None:
+    if any(value is container for container in opened):
+        return "is one of the lists and dicts that contain it; save its name or id instead"
+    if len(opened) >= MAX_DEPTH:
+        return f"is nested deeper than {MAX_DEPTH} levels; save it flatter"
+    odd = next((type(key) for key in value if type(key) is not str), None) if type(value) is dict else None
+    return None if odd is None else f"has a key of type {_name(odd)}; use str keys"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _remedy(kind: type) -> str:
+    """Return what to save in place of a value of this type."""
+    if hasattr(kind, "__dataclass_fields__"):
+        return "save dataclasses.asdict(value)"
+    # By top-level module: where a class is really defined below that differs between versions of Python.
+    bases = {f"{str(base.__module__).partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}
+    return next((remedy for base, remedy in _REMEDIES.items() if base in bases), _ANY_REMEDY)
+
+
+def _render(path: Steps) -> str:
+    """Return the path as ``$.model["learning rate"][3]``, shortened in its middle where it is long."""
+    text = "$" + "".join(map(_render_step, path))
+    half = _PATH_CHARACTERS // 2
+    return text if len(text) <= _PATH_CHARACTERS else f"{text[:half]}…{text[1 - half :]}"
+
+
+def _render_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    shown, more = (step, "") if len(step) <= _KEY_CHARACTERS else (step[: _KEY_CHARACTERS - 1], "…")
+    # Escaped as in JSON: no key can break the line of a log, or reorder it on the screen.
+    return f".{shown}{more}" if shown.isidentifier() else f'["{json.dumps(shown)[1:-1]}{more}"]'

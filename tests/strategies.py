@@ -1,0 +1,225 @@
+"""What the property tests draw: every Hypothesis strategy of the test suite.
+
+* :func:`json_values`: data that a checkpoint must keep exactly.
+* :func:`near_misses`: such data with one value in it, at a random place, that JSON can't hold; and the path to it.
+* :func:`stage_names`: every name that a stage may have, the treacherous ones often.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections import Counter, OrderedDict, namedtuple
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECRET = "hunter2-5ecret"  # noqa: S105 - no password, but a marker
+"""Part of every value at fault that can hold text: it must not turn up in an error."""
+SECRET_NUMBER = 0x5EC2E7
+"""The same for values that can hold a number only."""
+
+INTEGERS_OF_64_BITS = st.integers(-(2**63), 2**64 - 1)
+
+
+def json_values(max_leaves: int = 25) -> st.SearchStrategy[Any]:
+    """Return a strategy for every value that JSON can hold: types, limits and odd keys included."""
+    numbers = INTEGERS_OF_64_BITS | st.sampled_from([0, 1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1])
+    floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e16, 2.0**64])
+    text = st.text() | st.sampled_from(["", "null", "\0", "\x7f", "é", "e\u0301", "\u2028", "\U0001f600"])
+    return st.recursive(
+        st.none() | st.booleans() | numbers | floats | text,
+        lambda inner: st.lists(inner, max_size=6) | st.dictionaries(text, inner, max_size=6),
+        max_leaves=max_leaves,
+    )
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """Data that must be refused.
+
+    Attributes:
+        data: What to save.
+        path: The path that the error must name.
+        culprit: The value at fault: what must not be told.
+    """
+
+    data: Any
+    path: str
+    culprit: Any
+
+
+class _Color(Enum):
+    RED = SECRET
+
+
+class _Level(IntEnum):
+    HIGH = SECRET_NUMBER
+
+
+class _Mode(StrEnum):
+    FAST = SECRET
+
+
+class _TextMode(str, Enum):  # noqa: UP042 - the older spelling is what this tests
+    FAST = SECRET
+
+
+class _Text(str):
+    __slots__ = ()
+
+
+class _Number(int):
+    pass
+
+
+class _Real(float):
+    pass
+
+
+class _Items(list):  # type: ignore[type-arg]
+    pass
+
+
+class _Object:
+    def __repr__(self) -> str:
+        return SECRET
+
+
+@dataclass
+class _Record:
+    password: str = SECRET
+
+
+_Pair = namedtuple("_Pair", ["user", "password"])  # noqa: PYI024 - the plain kind
+_MOMENT = dt.datetime(1987, 6, 5, 4, 3, 2, tzinfo=dt.UTC)
+
+NOT_JSON: dict[str, Callable[[], Any]] = {
+    "nan": lambda: float("nan"),
+    "infinity": lambda: float("inf"),
+    "minus infinity": lambda: float("-inf"),
+    "integer above 64 bits": lambda: 2**64,
+    "integer below 64 bits": lambda: -(2**63) - 1,
+    "huge integer": lambda: 10**4000,
+    "lone high surrogate": lambda: SECRET + "\ud83d",
+    "lone low surrogate": lambda: "\ude00" + SECRET,
+    "empty tuple": tuple,
+    "tuple": lambda: (SECRET, SECRET_NUMBER),
+    "set": lambda: {SECRET},
+    "frozenset": lambda: frozenset({SECRET}),
+    "bytes": SECRET.encode,
+    "bytearray": lambda: bytearray(SECRET.encode()),
+    "memoryview": lambda: memoryview(SECRET.encode()),
+    "datetime": lambda: _MOMENT,
+    "naive datetime": lambda: _MOMENT.replace(tzinfo=None),
+    "date": _MOMENT.date,
+    "time": _MOMENT.time,
+    "timedelta": lambda: dt.timedelta(seconds=SECRET_NUMBER),
+    "decimal": lambda: Decimal(SECRET_NUMBER),
+    "uuid": lambda: uuid.UUID(int=SECRET_NUMBER),
+    "complex": lambda: complex(SECRET_NUMBER, 1),
+    "enum": lambda: _Color.RED,
+    "int enum": lambda: _Level.HIGH,
+    "str enum": lambda: _Mode.FAST,
+    "str mixed into an enum": lambda: _TextMode.FAST,
+    "dataclass": _Record,
+    "namedtuple": lambda: _Pair("root", SECRET),
+    "fragment": lambda: orjson.Fragment(f'"{SECRET}"'),
+    "fragment that is not JSON": lambda: orjson.Fragment(f"[{SECRET}".encode()),
+    "str subclass": lambda: _Text(SECRET),
+    "int subclass": lambda: _Number(SECRET_NUMBER),
+    "float subclass": lambda: _Real(SECRET_NUMBER),
+    "list subclass": lambda: _Items([SECRET]),
+    "ordered dict": lambda: OrderedDict(a=SECRET),
+    "counter": lambda: Counter([SECRET]),
+    "object": _Object,
+    "class": lambda: _Object,
+    "function": lambda: lambda: SECRET,
+    "generator": lambda: (letter for letter in SECRET),
+    "ellipsis": lambda: ...,
+}
+"""A maker for each kind of value that must be refused where it stands."""
+
+NOT_A_KEY: dict[str, Callable[[], Any]] = {
+    "int": lambda: SECRET_NUMBER,
+    "bool": lambda: True,
+    "none": lambda: None,
+    "float": lambda: 0.5,
+    "nan": lambda: float("nan"),
+    "bytes": SECRET.encode,
+    "tuple": lambda: (SECRET, 1),
+    "date": _MOMENT.date,
+    "uuid": lambda: uuid.UUID(int=SECRET_NUMBER),
+    "str subclass": lambda: _Text(SECRET),
+    "str enum": lambda: _Mode.FAST,
+    "int enum": lambda: _Level.HIGH,
+}
+"""A maker for each kind of key that makes its dict the value at fault."""
+
+_SURROGATE_KEYS = st.sampled_from(["\ud800", "a\udfff", "\udc00 b"])
+_HOST_KEYS = st.sampled_from(["a", "b", "_x1", "größe", "class", "", "odd key", "3", 'q"', "\n"]) | st.text(max_size=3)
+_SIBLINGS = json_values(max_leaves=4)
+
+
+@st.composite
+def near_misses(draw: st.DrawFn) -> NearMiss:
+    """Draw JSON with one thing in it, at any place, that can't be saved."""
+    kind = draw(st.sampled_from(["value", "value", "value", "key", "surrogate key"]))
+    path: list[str] = []
+    if kind == "value":
+        data = culprit = NOT_JSON[draw(st.sampled_from(sorted(NOT_JSON)))]()
+    elif kind == "key":
+        culprit = NOT_A_KEY[draw(st.sampled_from(sorted(NOT_A_KEY)))]()
+        data = _dict_around(draw, culprit, draw(_SIBLINGS))
+    else:
+        key, culprit = draw(_SURROGATE_KEYS), SECRET
+        data = _dict_around(draw, key, culprit)
+        path.append(render_key(key))
+    for _ in range(draw(st.integers(0, 3))):
+        if draw(st.booleans()):
+            before = draw(st.lists(_SIBLINGS, max_size=3))
+            data = [*before, data, *draw(st.lists(_SIBLINGS, max_size=3))]
+            path.append(f"[{len(before)}]")
+        else:
+            key = draw(_HOST_KEYS)
+            data = _dict_around(draw, key, data)
+            path.append(render_key(key))
+    return NearMiss(data, "$" + "".join(reversed(path)), culprit)
+
+
+def render_key(key: str) -> str:
+    """Return a key as a path shows it."""
+    return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
+
+
+def _dict_around(draw: st.DrawFn, key: Any, value: Any) -> dict[Any, Any]:  # noqa: ANN401 - any key is the point
+    siblings = list(draw(st.dictionaries(_HOST_KEYS.filter(lambda other: other != key), _SIBLINGS, max_size=3)).items())
+    place = draw(st.integers(0, len(siblings)))
+    return dict([*siblings[:place], (key, value), *siblings[place:]])
+
+
+def stage_names() -> st.SearchStrategy[str]:
+    """Return a strategy for valid stage names: ordinary, any Unicode, and what trips up file systems."""
+    ordinary = st.from_regex(r"[a-z][a-z0-9_.-]{0,30}", fullmatch=True)
+    any_text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)
+    treacherous = st.text(
+        st.sampled_from("aAcConNuUxX01.-_% /\\:~$éÉe\u0301\u202eß\u0131İ\U0001f600\0\n"), min_size=1, max_size=60
+    )
+    reserved = st.sampled_from(
+        ["con", "CON", "nul.txt", "aux.", "com1.json", "COM0", "lpt9", "conin$", "..", ".", "-rf", "%2e"]
+    )
+    long = st.builds(
+        lambda unit, times, tail: (unit * times)[: 255 - len(tail)] + tail,
+        st.sampled_from(["a", "A", "é", "\u20ac", "\U0001f600", "a.", "aé"]),
+        st.integers(40, 255),
+        st.text(st.characters(codec="utf-8"), max_size=3),
+    )
+    return ordinary | any_text | treacherous | reserved | long
