@@ -1,0 +1,299 @@
+"""The directory backend: the save protocol, step by step, and what reads it.
+
+A version is written to a temporary file beside its place, synced, and then *linked* to its name. The link fails if the name is
+taken, so it alone decides who owns a version; the lock only keeps writers from colliding. Then the directory is synced, and the
+temporary name, a second link to the same file, is renamed over the mark. The mark can be derived from the history: it needs no sync,
+and one that is stale or missing heals with the next save.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.backends import names
+from checkpoint_manager.backends.base import (
+    Backend,
+    Reader,
+    Record,
+    RecordChangedError,
+    RecordName,
+    Stray,
+    VersionAbsentError,
+    VersionTakenError,
+)
+from checkpoint_manager.backends.local import files, tree, upkeep
+from checkpoint_manager.backends.local.faults import as_our_errors
+from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.model import display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from cryptography.utils import Buffer
+
+    from checkpoint_manager.model import Durability
+
+_LOG = logging.getLogger("checkpoint_manager")
+_OPENING_BYTES = 256
+_FAR_BEHIND = 64
+"""A mark this many versions behind was not left by a crash; then listing is quicker than looking one by one."""
+
+
+class LocalBackend(Backend):
+    """Versions and records in one directory.
+
+    Args:
+        directory: Made if it is not there, with its parents. The path itself may be a symbolic link: it is the user's own.
+        durability: ``relaxed`` leaves out the syncs of each save; those of newly made directories are kept.
+
+    Raises:
+        StorageError: The directory can't be made or opened.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
+        self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
+        self._durable = durability == "full"
+        self._history = os.path.join(self.location, tree.HISTORY)
+        self._locks = os.path.join(self.location, tree.LOCKS)
+        with as_our_errors("open the checkpoint directory", self.location):
+            upkeep.make_store_directory(self.location)
+
+    # Locks
+
+    def lock(self, stage: str | None, timeout: float) -> AbstractContextManager[object]:
+        name = tree.STORE_LOCK if stage is None else tree.lock_name(stage)
+        with as_our_errors("make the folder of locks", self._locks):
+            if not os.path.lexists(self._locks):
+                files.make_directory(self._locks)
+        return FileLock(self._locks, name, stage, timeout)
+
+    # Versions
+
+    def stages(self) -> list[str]:
+        with as_our_errors("list the stages", self._history):
+            return sorted(stage for _, stage in upkeep.stage_directories(self._history) if stage and self.versions(stage))
+
+    def versions(self, stage: str) -> list[int]:
+        with self._reading(stage) as directory:
+            return sorted(_numbers(directory)) if directory is not None else []
+
+    def mark(self, stage: str) -> bytes:
+        try:
+            with files.OpenFile(os.path.join(self.location, tree.mark_name(stage))) as file:
+                return file.read(_OPENING_BYTES)
+        except (OSError, files.NotAFileError):
+            return b""
+
+    def newest(self, stage: str, *, hint: int = 0) -> int:
+        with self._reading(stage) as directory:
+            if directory is None:
+                return 0
+            if hint and files.exists(tree.version_name(hint), directory):
+                for number in range(hint, hint + _FAR_BEHIND):
+                    if not files.exists(tree.version_name(number + 1), directory):
+                        return number
+            return max(_numbers(directory), default=0)
+
+    def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
+        with self._writing(stage, version, "write") as directory:
+            if version == 1 or not files.exists(tree.version_name(version - 1), directory):
+                upkeep.sync_stage_names(self.location)  # before anything can be acknowledged below these names
+            temporary = files.write_temporary(directory, pieces, durable=self._durable)
+            try:
+                files.publish(temporary, tree.version_name(version), directory)
+                if self._durable:
+                    files.sync(directory)
+                self._put_mark(temporary, stage, version, directory)
+            except FileExistsError:
+                raise VersionTakenError from None
+            finally:
+                files.remove(temporary, directory)
+
+    def _put_mark(self, temporary: str, stage: str, version: int, directory: int) -> None:
+        """Turn the temporary name of a version into the stage's mark. The version stands, whatever becomes of this."""
+        mark = os.path.join(self.location, tree.mark_name(stage))
+        try:
+            os.rename(temporary, mark, src_dir_fd=directory)
+        except FileNotFoundError:  # no hard links: the temporary file itself became the version
+            with contextlib.suppress(OSError):
+                upkeep.put_mark(self.location, stage, version, directory)
+        except OSError as error:
+            _LOG.warning("%s: the newest version can't be marked at %s: %s", display(stage), mark, error.strerror)
+
+    @contextlib.contextmanager
+    def open(self, stage: str, version: int) -> Iterator[Reader]:
+        with self._reading(stage, version) as directory:
+            if directory is None:
+                raise VersionAbsentError
+            try:
+                file = files.OpenFile(tree.version_name(version), directory)
+            except FileNotFoundError:
+                raise VersionAbsentError from None
+        with as_our_errors("read", self.location, stage, version), file:
+            yield file
+
+    def replace(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
+        with self._writing(stage, version, "replace") as directory:
+            name = tree.version_name(version)
+            if not files.exists(name, directory):
+                raise VersionAbsentError
+            temporary = files.write_temporary(directory, pieces, durable=self._durable)
+            try:
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                files.remove(temporary, directory)
+                raise
+            if self._durable:
+                files.sync(directory)
+
+    def delete(self, stage: str, versions: Iterable[int]) -> None:
+        with self._writing(stage, None, "delete versions of") as directory:
+            for version in versions:
+                files.remove(tree.version_name(version), directory)
+            if self._durable:
+                files.sync(directory)
+
+    # Records
+
+    def read_record(
+        self, name: RecordName, stage: str | None = None, *, limit: int, known: Record | None = None
+    ) -> Record | None:
+        with self._place_of_record(name, stage) as (place, directory):
+            if place is None:
+                return None
+            try:
+                status = os.stat(place, dir_fd=directory, follow_symlinks=False)
+                if known is not None and known.stamp == upkeep.stamp(status):
+                    return known
+                with files.OpenFile(place, directory) as file:
+                    if file.size > limit:
+                        message = f"{name} in {self.location} is {file.size} bytes long, and the limit is {limit}: "
+                        raise IntegrityError(message + "restore it from a backup", stage=stage)
+                    return Record(file.read(limit), upkeep.stamp(os.fstat(file.descriptor)))
+            except FileNotFoundError:
+                return None
+
+    def write_record(
+        self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None
+    ) -> Record:
+        file_name = tree.KEYRING if stage is None else name
+        with self._directory_of_record(stage) as directory:
+            temporary = files.write_temporary(directory, [data], durable=True)
+            try:
+                if not self._is_still(expected, file_name, directory):
+                    raise RecordChangedError
+                upkeep.put_record(temporary, file_name, directory, first=expected is None)
+            finally:
+                files.remove(temporary, directory)
+            files.sync(directory)
+            return Record(data, upkeep.stamp(os.stat(file_name, dir_fd=directory, follow_symlinks=False)))
+
+    def _is_still(self, expected: Record | None, file_name: str, directory: int) -> bool:
+        try:
+            with files.OpenFile(file_name, directory) as file:
+                return expected is not None and file.read(len(expected.data) + 1) == expected.data
+        except FileNotFoundError:
+            return expected is None
+
+    @contextlib.contextmanager
+    def _place_of_record(self, name: RecordName, stage: str | None) -> Iterator[tuple[str | None, int | None]]:
+        if stage is None:
+            path = os.path.join(self.location, tree.KEYRING)
+            with as_our_errors("read the keyring", path):
+                yield path, None
+        else:
+            with self._reading(stage) as directory:
+                yield (None if directory is None else name), directory
+
+    @contextlib.contextmanager
+    def _directory_of_record(self, stage: str | None) -> Iterator[int]:
+        if stage is not None:
+            with self._writing(stage, None, "write a record of") as directory:
+                yield directory
+        else:
+            with as_our_errors("write the keyring", self.location), files.open_directory(self.location) as directory:
+                yield directory
+
+    # Upkeep
+
+    def exposure(self) -> str:
+        mode = stat.S_IMODE(os.stat(self.location).st_mode)
+        if not mode & upkeep.OTHERS_MAY_WRITE:
+            return ""
+        return (
+            f"Other users of this host may write to {self.location} (mode {mode:04o}): they can't read or forge checkpoints, but "
+            "they can delete them. Take that away: chmod go-w"
+        )
+
+    def strays(self) -> list[Stray]:
+        with as_our_errors("look through", self.location):
+            return upkeep.find_strays(self)
+
+    def sweep(self, stray: Stray) -> bool:
+        with as_our_errors("remove", stray.path), files.open_directory(os.path.dirname(stray.path)) as directory:
+            return files.remove(os.path.basename(stray.path), directory)
+
+    def set_mark(self, stage: str, version: int) -> None:
+        with self._writing(stage, version, "mark") as directory:
+            upkeep.put_mark(self.location, stage, version, directory)
+            files.sync_directory(self.location)
+
+    def set_aside(self, stage: str, version: int | None) -> str:
+        with self._writing(stage, version, "set aside") as directory:
+            return upkeep.move_to_damaged(self.location, stage, version, directory)
+
+    def wait_for_writers(self, timeout: float) -> None:
+        with as_our_errors("list the locks", self._locks):
+            held = sorted(os.listdir(self._locks)) if os.path.isdir(self._locks) else []
+        for name in held:
+            if name != tree.STORE_LOCK:
+                with FileLock(self._locks, name, name.removesuffix(tree.LOCK_SUFFIX), timeout):
+                    pass
+
+    # Directories
+
+    @contextlib.contextmanager
+    def _reading(self, stage: str, version: int | None = None) -> Iterator[int | None]:
+        """Open the stage's directory, or give None if there is none."""
+        with as_our_errors("read", self._history, stage, version):
+            try:
+                directory = self._stage_descriptor(stage)
+            except FileNotFoundError:
+                yield None
+                return
+            try:
+                yield directory
+            finally:
+                os.close(directory)
+
+    @contextlib.contextmanager
+    def _writing(self, stage: str, version: int | None, what: str) -> Iterator[int]:
+        """Open the stage's directory, and make it first if need be."""
+        with as_our_errors(what, self._history, stage, version):
+            try:
+                directory = self._stage_descriptor(stage)
+            except FileNotFoundError:
+                upkeep.make_stage_directory(self.location, stage)
+                directory = self._stage_descriptor(stage)
+            try:
+                yield directory
+            finally:
+                os.close(directory)
+
+    def _stage_descriptor(self, stage: str) -> int:
+        with files.open_directory(self._history) as history:
+            return files.directory_descriptor(names.to_filename(stage), history)
+
+
+def _numbers(directory: int) -> Iterator[int]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            number = tree.version_of(entry.name)
+            if number is not None:
+                yield number

@@ -1,0 +1,230 @@
+"""Single steps on the file system, each safe against whoever may write to the directory.
+
+Nothing here follows a symbolic link in its last component, opens anything but regular files and directories, or can hang on
+what it opens. Names are resolved below a directory that is already open wherever a link in the middle could lead astray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cryptography.utils import Buffer
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+TEMPORARY_SUFFIX = ".tmp"
+_COPY_BYTES = 1024 * 1024
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NotAFileError(Exception):
+    """Something other than a regular file (or directory, where one belongs) stands at this name."""
+
+
+class OpenFile:
+    """A regular file, opened once for reading."""
+
+    __slots__ = ("descriptor", "size")
+
+    def __init__(self, path: str, directory: int | None = None) -> None:
+        try:
+            self.descriptor = os.open(path, _READ, dir_fd=directory)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:  # a link, a socket; EMLINK: FreeBSD's ELOOP
+                raise NotAFileError(_what_stands_at(path, directory)) from None
+            raise
+        status = os.fstat(self.descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self.descriptor)
+            raise NotAFileError(_kind(status.st_mode))
+        self.size = status.st_size
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def read(self, length: int) -> bytes:
+        """Return the next ``length`` bytes, fewer only at the end of the file."""
+        piece = os.read(self.descriptor, length)
+        if len(piece) == length or not piece:
+            return piece
+        pieces = [piece]
+        missing = length - len(piece)
+        while missing and (piece := os.read(self.descriptor, missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
+
+
+@contextlib.contextmanager
+def open_directory(path: str, parent: int | None = None) -> Iterator[int]:
+    """Open a directory, itself no link, for use as ``dir_fd``."""
+    descriptor = directory_descriptor(path, parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def directory_descriptor(path: str, parent: int | None = None) -> int:
+    """Open a directory, itself no link; the caller closes it."""
+    try:
+        return os.open(path, _DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
+            raise NotAFileError(_what_stands_at(path, parent)) from None
+        raise
+
+
+def _what_stands_at(path: str, directory: int | None) -> str:
+    try:
+        return _kind(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:
+        return "something that is no file"
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFREG: "a file",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something that is no file")
+
+
+def sync(descriptor: int) -> None:
+    """Make a file or directory durable. If this fails it is final: the kernel may have dropped the data already."""
+    if sys.platform == "darwin":  # there, fsync leaves the data in the drive's cache
+        import fcntl  # noqa: PLC0415  # only where it is needed
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) -> str:
+    """Write a new file under a random name in an open directory and return the name. On failure nothing remains."""
+    name = _temporary_name()
+    descriptor = os.open(name, _CREATE, FILE_MODE, dir_fd=directory)
+    try:
+        try:
+            os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
+            for piece in pieces:
+                _write_all(descriptor, piece)
+            if durable:
+                sync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        remove(name, directory)
+        raise
+    return name
+
+
+def publish(temporary: str, name: str, directory: int) -> None:
+    """Give a temporary file its final name, exclusively.
+
+    The temporary name remains as a second link, except on file systems without hard links (exFAT, some network ones): there
+    the file is renamed, and only the lock that the caller holds keeps another writer from doing so at the same moment.
+
+    Raises:
+        FileExistsError: The name is taken.
+    """
+    try:
+        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if exists(name, directory):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def second_name(name: str, directory: int) -> str:
+    """Give a file a second, temporary name; without hard links, a copy. Not synced."""
+    temporary = _temporary_name()
+    try:
+        os.link(name, temporary, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        with OpenFile(name, directory) as file:
+            return write_temporary(directory, iter(lambda: file.read(_COPY_BYTES), b""), durable=False)
+    return temporary
+
+
+def _temporary_name() -> str:
+    return f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+def _write_all(descriptor: int, piece: Buffer) -> None:
+    written = os.write(descriptor, piece)
+    if written < len(memoryview(piece)):
+        view = memoryview(piece)[written:]
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+
+def remove(name: str, directory: int | None = None) -> bool:
+    """Remove a name if it is there; return whether it was."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def exists(name: str, directory: int) -> bool:
+    """Return whether anything at all stands at this name, a dangling link included."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_directory(path: str, parent: int | None = None, *, durable: bool = True) -> bool:
+    """Make a private directory; return False if the name was taken.
+
+    Its own name is made durable in its parent: without that, a power cut loses the directory with all that is in it.
+    """
+    try:
+        os.mkdir(path, DIRECTORY_MODE, dir_fd=parent)
+    except FileExistsError:
+        return False
+    with open_directory(path, parent) as made:
+        os.fchmod(made, DIRECTORY_MODE)
+    if durable:
+        if parent is not None:
+            sync(parent)
+        else:
+            sync_directory(os.path.dirname(path) or ".")
+    return True
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable; the path may be a link here, for it is the user's own."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,164 @@
+"""Every error this library raises on purpose, and nothing else.
+
+::
+
+    CheckpointError
+    ├── CheckpointNotFoundError   (LookupError)   no such stage or version, or the stage is cleared
+    ├── VersionConflictError                      the newest version is not the expected one
+    ├── PayloadError              (ValueError)    the data would not come back as it was given
+    ├── StageNameError            (ValueError)    the stage name can't be used
+    ├── LockTimeoutError          (TimeoutError)  another writer holds the stage
+    ├── KeyUnavailableError                       no key, or more than one source of it
+    ├── WrongKeyError                             the key given opens none of the slots
+    ├── IntegrityError                            a file is damaged, forged or not where it belongs
+    ├── RollbackError                             the store is older than what this user has already seen
+    ├── FormatError               (ValueError)    a file is not of a format this version reads
+    └── StorageError              (OSError)       the operating system refused; carries ``errno`` and ``filename``
+
+Each message says what, where and what to do next. No message, attribute or cause ever holds data, a passphrase or a key.
+All of them survive pickling, so that they can cross process boundaries.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointNotFoundError",
+    "FormatError",
+    "IntegrityError",
+    "KeyUnavailableError",
+    "LockTimeoutError",
+    "PayloadError",
+    "RollbackError",
+    "StageNameError",
+    "StorageError",
+    "VersionConflictError",
+    "WrongKeyError",
+]
+
+
+class CheckpointError(Exception):
+    """The root of all errors of this library.
+
+    Attributes:
+        stage: The stage concerned, or None.
+        version: The number of the version concerned, or None.
+    """
+
+    def __init__(self, message: str, *, stage: str | None = None, version: int | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.version = version
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by message and attributes: the default would call ``__init__`` without the keyword arguments."""
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(kind: type[CheckpointError], args: tuple[object, ...], attributes: dict[str, object]) -> CheckpointError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class CheckpointNotFoundError(CheckpointError, LookupError):
+    """There is no such stage or version, it was deleted, or the stage is cleared."""
+
+
+class VersionConflictError(CheckpointError):
+    """The newest version of the stage is not the one the caller expected; nothing was written.
+
+    Attributes:
+        expected: The version number the caller named.
+        actual: The newest version's number (0: none yet).
+    """
+
+    def __init__(self, message: str, *, stage: str | None = None, expected: int = 0, actual: int = 0) -> None:
+        super().__init__(message, stage=stage, version=actual)
+        self.expected = expected
+        self.actual = actual
+
+
+class PayloadError(CheckpointError, ValueError):
+    """The data can't be stored so that it comes back equal; nothing was written.
+
+    Attributes:
+        path: The JSON path of the value at fault, such as ``$.model.weights[3]``.
+    """
+
+    def __init__(self, message: str, *, path: str = "$", stage: str | None = None) -> None:
+        super().__init__(message, stage=stage)
+        self.path = path
+
+
+class StageNameError(CheckpointError, ValueError):
+    """The stage name is empty, too long, or not text."""
+
+
+class LockTimeoutError(CheckpointError, TimeoutError):
+    """Another writer held the stage's lock for longer than ``lock_timeout``.
+
+    Attributes:
+        holder: What is known of the holder (process, host, since when), or None.
+    """
+
+    def __init__(self, message: str, *, stage: str | None = None, holder: str | None = None) -> None:
+        super().__init__(message, stage=stage)
+        self.holder = holder
+
+
+class KeyUnavailableError(CheckpointError):
+    """No key was found where it should be, or two sources name one at once."""
+
+
+class WrongKeyError(CheckpointError):
+    """The key or passphrase given opens none of the store's key slots."""
+
+
+class IntegrityError(CheckpointError):
+    """Something stored is damaged, forged, missing from its place, or belongs elsewhere."""
+
+
+class RollbackError(CheckpointError):
+    """The store is older than, or different from, what this user has already seen of it."""
+
+
+class FormatError(CheckpointError, ValueError):
+    """A file is not of a format that this version of the library reads."""
+
+
+class StorageError(CheckpointError, OSError):
+    """The operating system refused an operation; ``errno`` and ``filename`` say which and where."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        filename: str | None = None,
+        stage: str | None = None,
+        version: int | None = None,
+    ) -> None:
+        super().__init__(message, stage=stage, version=version)
+        self.errno = errno
+        self.filename = filename
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Carry ``errno`` and ``filename`` along: OSError keeps them outside ``__dict__``."""
+        attributes = {**self.__dict__, "errno": self.errno, "filename": self.filename}
+        return (_rebuild_storage_error, (type(self), self.args, attributes))
+
+    def __str__(self) -> str:
+        """Return the message alone: OSError would print ``[Errno …]`` in place of it."""
+        return str(self.args[0]) if self.args else ""
+
+
+def _rebuild_storage_error(
+    kind: type[StorageError], args: tuple[object, ...], attributes: dict[str, object]
+) -> StorageError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
