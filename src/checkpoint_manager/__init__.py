@@ -1,0 +1,63 @@
+"""A secure, versioned checkpoint store for pipelines.
+
+Start at :class:`CheckpointManager`. Everything public is importable from here; errors are drawn as a tree in
+:mod:`checkpoint_manager.errors`.
+"""
+
+from checkpoint_manager._version import __version__
+from checkpoint_manager.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    KeyUnavailableError,
+    LockTimeoutError,
+    PayloadError,
+    RollbackError,
+    StageNameError,
+    StorageError,
+    VersionConflictError,
+    WrongKeyError,
+)
+from checkpoint_manager.keys import Keys
+from checkpoint_manager.manager import CheckpointManager
+from checkpoint_manager.model import (
+    Checkpoint,
+    Finding,
+    KeyFile,
+    KeySlot,
+    Origin,
+    Passphrase,
+    Repair,
+    Report,
+    RotationProgress,
+    Version,
+)
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointManager",
+    "CheckpointNotFoundError",
+    "Finding",
+    "FormatError",
+    "IntegrityError",
+    "KeyFile",
+    "KeySlot",
+    "KeyUnavailableError",
+    "Keys",
+    "LockTimeoutError",
+    "Origin",
+    "Passphrase",
+    "PayloadError",
+    "Repair",
+    "Report",
+    "RollbackError",
+    "RotationProgress",
+    "StageNameError",
+    "StorageError",
+    "Version",
+    "VersionConflictError",
+    "WrongKeyError",
+    "__version__",
+]

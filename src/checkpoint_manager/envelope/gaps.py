@@ -1,0 +1,111 @@
+"""The record of versions that are gone on purpose, so that a deletion can be told from a theft.
+
+One file for each stage that has any::
+
+    header  {"format":"checkpoint-manager-gaps/1","store":"S","key":"K"}\\n
+    gaps    to the end of the file: a sealed message, a JSON list of gaps
+
+S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is sealed under K with the context
+``["checkpoint-manager-gaps/1", header, stage]``. A gap is the JSON list ``[first, last, before, id, reason]``: the versions first
+to last are gone; ``before`` is the id of version first - 1 and ``id`` that of version last (either may be null: not known), so
+that the chain of ids can be followed across the gap; the reason is ``deleted``, ``set aside`` (damaged, moved away by a repair) or
+``lost`` (a rollback of the directory that its user accepted). Gaps are in ascending order and do not overlap.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import orjson
+
+from checkpoint_manager.envelope import seal
+from checkpoint_manager.envelope.format import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT = "checkpoint-manager-gaps/1"
+MAX_GAPS_BYTES = 64 * 1024 * 1024
+_HEADER = re.compile(rb'\{"format":"checkpoint-manager-gaps/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n')
+
+Reason: TypeAlias = Literal["deleted", "set aside", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Versions ``first`` to ``last``, gone on purpose; ``before`` and ``id`` as in the module's docstring."""
+
+    first: int
+    last: int
+    before: str | None
+    id: str | None
+    reason: Reason = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """All gaps of a stage."""
+
+    gaps: tuple[Gap, ...] = ()
+
+    def __contains__(self, version: object) -> bool:
+        """Whether this version is gone on purpose."""
+        return self.find(version) is not None
+
+    def find(self, version: object) -> Gap | None:
+        """Return the gap that this version lies in."""
+        return next((gap for gap in self.gaps if isinstance(version, int) and gap.first <= version <= gap.last), None)
+
+    def add(self, new: Gap) -> Gaps:
+        """Return these gaps and one more, adjoining ones of one reason made one."""
+        merged: list[Gap] = []
+        for gap in sorted((*self.gaps, new), key=lambda gap: gap.first):
+            last = merged[-1] if merged else None
+            if last is not None and last.last + 1 == gap.first and last.reason == gap.reason:
+                merged[-1] = Gap(last.first, gap.last, last.before, gap.id, gap.reason)
+            else:
+                merged.append(gap)
+        return Gaps(tuple(merged))
+
+
+def key_of(file: bytes) -> str:
+    """Return the id of the key the record is sealed under.
+
+    Raises:
+        BrokenError: It is not such a record.
+    """
+    match = _HEADER.match(file)
+    if match is None:
+        raise BrokenError("has no valid header")
+    return match[2].decode()
+
+
+def seal_gaps(key_id: str, key: bytes, store: str, stage: str, gaps: Gaps) -> bytes:
+    """Return the record as it is stored."""
+    line = f'{{"format":"{FORMAT}","store":"{store}","key":"{key_id}"}}\n'.encode()
+    plain = orjson.dumps([[gap.first, gap.last, gap.before, gap.id, gap.reason] for gap in gaps.gaps])
+    return line + seal.seal(key, plain, seal.context(FORMAT, line, stage))
+
+
+def open_gaps(key: bytes, store: str, stage: str, file: bytes) -> Gaps:
+    """Open a stage's record.
+
+    Raises:
+        BrokenError: It is of another store or stage, or does not open.
+    """
+    match = _HEADER.match(file)
+    if match is None:
+        raise BrokenError("has no valid header")
+    if match[1].decode() != store:
+        raise BrokenError("belongs to another store")
+    try:
+        plain = seal.unseal(key, file[match.end() :], seal.context(FORMAT, match[0], stage))
+    except seal.SealBrokenError:
+        raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
+    return Gaps(_decode(orjson.loads(plain)))
+
+
+def _decode(fields: Iterable[tuple[int, int, str | None, str | None, Reason]]) -> tuple[Gap, ...]:
+    return tuple(Gap(*gap) for gap in fields)

@@ -1,0 +1,91 @@
+"""Deleting versions for good, so that it can be told from a theft.
+
+The record of what is gone is written first, then the files are removed: killed in between, the versions count as deleted
+already, and the next deletion or repair removes what is left of them. Before anything is removed, the stage's mark is set
+durably to the newest version: whoever looks for that starts above every number that was ever deleted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.envelope.gaps import Gap, Reason
+from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError
+from checkpoint_manager.model import display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from checkpoint_manager.store.history import History
+    from checkpoint_manager.store.vault import Vault
+
+
+class Deleter:
+    """Deletes versions of the stages of one store."""
+
+    def __init__(self, vault: Vault, history: History) -> None:
+        self._vault = vault
+        self._history = history
+
+    def delete(self, stage: str, versions: Iterable[int]) -> list[int]:
+        """Delete versions, and return the numbers of those that were there.
+
+        Raises:
+            CheckpointNotFoundError: One of them never was there, or was deleted before. Nothing is deleted.
+            CheckpointError: One of them is the newest. Nothing is deleted.
+        """
+        wanted = sorted(set(versions))
+        with self._vault.lock(stage):
+            newest = self._history.look(stage).number
+            present = set(self._vault.backend.versions(stage))
+            gaps, _ = self._vault.gaps(stage)
+            for version in wanted:
+                if version == newest:
+                    message = (
+                        f"version {version} of stage {display(stage)} in {self._vault.backend.location} is the newest and is not "
+                        "deleted: save or clear the stage first, then it can be. Nothing was deleted"
+                    )
+                    raise CheckpointError(message, stage=stage, version=version)
+                if version not in present or version in gaps:
+                    raise self._history.absent(stage, version)
+            if wanted:
+                self._vault.backend.set_mark(stage, newest)
+                self.record(stage, wanted, "deleted")
+                self._vault.backend.delete(stage, wanted)
+            return wanted
+
+    def record(self, stage: str, versions: Iterable[int], reason: Reason) -> None:
+        """Write down that these versions are gone on purpose; the caller holds the lock and removes them afterwards."""
+        gaps, expected = self._vault.gaps(stage)
+        for first, last in _runs(versions):
+            gaps = gaps.add(Gap(first, last, self._id_before(stage, first), self._id_of(stage, last), reason))
+        self._vault.write_gaps(stage, gaps, expected)
+
+    def _id_of(self, stage: str, version: int) -> str | None:
+        try:
+            return self._vault.entry(stage, version).id
+        except (IntegrityError, FormatError, VersionAbsentError):
+            pass
+        try:
+            return self._vault.entry(stage, version + 1).previous  # what comes after it knows it too
+        except (IntegrityError, FormatError, VersionAbsentError):
+            return None
+
+    def _id_before(self, stage: str, version: int) -> str | None:
+        try:
+            return self._vault.entry(stage, version).previous
+        except (IntegrityError, FormatError, VersionAbsentError):
+            return self._id_of(stage, version - 1) if version > 1 else None
+
+
+def _runs(versions: Iterable[int]) -> Iterable[tuple[int, int]]:
+    first = last = 0
+    for version in sorted(versions):
+        if version != last + 1 or not first:
+            if first:
+                yield first, last
+            first = version
+        last = version
+    if first:
+        yield first, last

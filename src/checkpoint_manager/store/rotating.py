@@ -1,0 +1,75 @@
+"""Changing the store's key: every version is sealed anew, while writers go on.
+
+1. A new key is published in the keyring as the active one, beside the old one.
+2. Every writer that may still hold the older keyring is waited for. From here on, all saves use the new key.
+3. Stage by stage, under its lock, each version that is sealed under another key is written anew and put in its place.
+4. The old key is dropped from the keyring.
+
+Killed at any point, the store opens, and the next ``rotate`` continues where this one stopped: what is sealed under the new key
+already is left alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.envelope.gaps import key_of
+from checkpoint_manager.envelope.keyring_changes import begin_rotation, finish_rotation
+from checkpoint_manager.model import RotationProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checkpoint_manager.envelope.slots import Secret
+    from checkpoint_manager.model import OnRotation
+    from checkpoint_manager.store.vault import Vault
+
+
+def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> None:
+    """Exchange the store's key; see the module's docstring.
+
+    Args:
+        vault: The store.
+        also: The secrets of further slots that are to open the store afterwards.
+        drop: The ids of slots that are not.
+        progress: Called after each version.
+
+    Raises:
+        CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
+        IntegrityError: A version is damaged and can't be sealed anew. The old key stays until that is repaired.
+    """
+    vault.keychain.change(
+        lambda opened: opened if opened.rotating else begin_rotation(opened, also=also, drop=drop), vault.lock_timeout
+    )
+    vault.backend.wait_for_writers(vault.lock_timeout)
+    stages = vault.backend.stages()
+    total = sum(len(vault.backend.versions(stage)) for stage in stages)
+    done = 0
+    for stage in stages:
+        with vault.lock(stage):
+            for version in vault.backend.versions(stage):
+                _seal_anew(vault, stage, version)
+                done += 1
+                if progress is not None:
+                    progress(RotationProgress(stage, done, max(total, done)))
+            _seal_gaps_anew(vault, stage)
+    vault.keychain.change(lambda opened: finish_rotation(opened) if opened.rotating else opened, vault.lock_timeout)
+
+
+def _seal_anew(vault: Vault, stage: str, version: int) -> None:
+    try:
+        if vault.key_of(stage, version) == vault.keychain.active[0]:
+            return
+        entry, data = vault.load(stage, version)
+        vault.replace(stage, version, entry, bytes(data))
+        if version == vault.backend.newest(stage):
+            vault.backend.set_mark(stage, version)
+    except VersionAbsentError:  # deleted meanwhile
+        return
+
+
+def _seal_gaps_anew(vault: Vault, stage: str) -> None:
+    gaps, record = vault.gaps(stage)
+    if record is not None and key_of(record.data) != vault.keychain.active[0]:
+        vault.write_gaps(stage, gaps, record)

@@ -1,0 +1,228 @@
+"""Versions in and out: where the backend's bytes meet the envelope's keys.
+
+A vault knows how to write *this* entry as *that* version and how to read it back, verified. It does not know which version is the
+newest, what a history is, or when to write: that is told by the modules beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import platform
+import threading
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._version import __version__
+from checkpoint_manager.backends.base import Record, VersionAbsentError
+from checkpoint_manager.envelope import format as sealed_format
+from checkpoint_manager.envelope import gaps as sealed_gaps
+from checkpoint_manager.envelope.format import BrokenError, Entry, Header, Place
+from checkpoint_manager.envelope.gaps import Gaps
+from checkpoint_manager.envelope.seal import SLICE_BYTES
+from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError
+from checkpoint_manager.model import Origin, display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography.utils import Buffer
+
+    from checkpoint_manager.backends.base import Backend, Reader
+    from checkpoint_manager.model import OnRollback
+    from checkpoint_manager.store.keychain import Keychain
+    from checkpoint_manager.store.witness import Witness
+
+_FIRST_READ = 64 * 1024
+"""Enough for header, metadata and data of a small checkpoint in one read."""
+_ENTRY_READ = 4 * 1024
+"""Enough for header and metadata in most cases."""
+
+
+class Vault:
+    """One opened store.
+
+    Args:
+        backend: Where it is kept.
+        keychain: Its keys.
+        lock_timeout: How long a writer waits for another one, in seconds.
+        on_rollback: What to do when the store is older than what was seen.
+    """
+
+    def __init__(self, backend: Backend, keychain: Keychain, lock_timeout: float, on_rollback: OnRollback) -> None:
+        self.backend = backend
+        self.keychain = keychain
+        self.lock_timeout = lock_timeout
+        self.on_rollback = on_rollback
+        self._locked = threading.local()
+
+    @property
+    def witness(self) -> Witness:
+        """What this user has seen of the store."""
+        return self.keychain.witness
+
+    @contextlib.contextmanager
+    def lock(self, stage: str) -> Iterator[None]:
+        """Hold the stage's lock, with the keys as they are now.
+
+        Raises:
+            LockTimeoutError: Another writer holds it.
+            CheckpointError: This very thread holds it: an update's function tried to write to the stage it updates.
+        """
+        held: set[tuple[int, str]] = self._locked.__dict__.setdefault("stages", set())
+        mine = (os.getpid(), stage)
+        if mine in held:
+            message = (
+                f"stage {display(stage)} is already being written by this thread: the function given to update_checkpoint must not "
+                "write to the same stage; return the new data instead"
+            )
+            raise CheckpointError(message, stage=stage)
+        with self.backend.lock(stage, self.lock_timeout):
+            held.add(mine)
+            try:
+                self.keychain.refresh()
+                yield
+            finally:
+                held.discard(mine)
+
+    # Versions
+
+    def append(self, stage: str, version: int, entry: Entry, data: bytes) -> None:
+        """Write a version; errors as in :meth:`Backend.append`."""
+        self.backend.append(stage, version, self.sealed(stage, version, entry, data))
+
+    def replace(self, stage: str, version: int, entry: Entry, data: bytes) -> None:
+        """Write a version's same content anew, under the key that is active now."""
+        self.backend.replace(stage, version, self.sealed(stage, version, entry, data))
+
+    def sealed(self, stage: str, version: int, entry: Entry, data: bytes) -> Iterator[Buffer]:
+        """Return a version's file under the active key."""
+        key_id, key = self.keychain.active
+        return sealed_format.seal_version(key_id, key, self._place(stage, version), entry, data)
+
+    def key_of(self, stage: str, version: int) -> str:
+        """Return the id of the key that a version claims to be sealed under; errors as in :meth:`load`."""
+        with self._explained(stage, version), self.backend.open(stage, version) as file:
+            return sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES)).key
+
+    def entry(self, stage: str, version: int) -> Entry:
+        """Return a version's authenticated metadata without reading its data; errors as in :meth:`load`."""
+        with self._explained(stage, version), self.backend.open(stage, version) as file:
+            return self._open_entry(file, self._place(stage, version), _ENTRY_READ)[0]
+
+    def load(self, stage: str, version: int) -> tuple[Entry, bytearray]:
+        """Return a version's authenticated metadata and data (as JSON).
+
+        Raises:
+            VersionAbsentError: There is no such file; the caller knows whether there should be.
+            IntegrityError: It is damaged, forged, or belongs elsewhere.
+            FormatError: It was written by a newer version of the library.
+        """
+        with self._explained(stage, version):
+            return self.examine(stage, version)
+
+    def examine(self, stage: str, version: int) -> tuple[Entry, bytearray]:
+        """As :meth:`load`, but what is wrong comes as a BrokenError, for those who judge it themselves."""
+        place = self._place(stage, version)
+        with self.backend.open(stage, version) as file:
+            entry, header, rest = self._open_entry(file, place, _FIRST_READ)
+            if file.size != sealed_format.file_length(header, entry):
+                raise BrokenError("is cut short, or has something appended")
+            return entry, sealed_format.open_data(self._key(header), header, place, entry, _slices(file, rest))
+
+    def belongs_to(self, stage: str, version: int, other: str) -> bool:
+        """Whether the file of this version was written for another stage."""
+        try:
+            with self.backend.open(stage, version) as file:
+                self._open_entry(file, self._place(other, version), _ENTRY_READ)
+        except (BrokenError, FormatError, VersionAbsentError):
+            return False
+        return True
+
+    def _open_entry(self, file: Reader, place: Place, first_read: int) -> tuple[Entry, Header, bytes]:
+        """Read an opened version up to the end of its metadata, and give back what was read beyond."""
+        opening = file.read(min(first_read, file.size))
+        header = sealed_format.parse_header(opening)
+        if header.data_offset > file.size:
+            raise BrokenError("is cut short")
+        missing = header.data_offset - len(opening)
+        if missing > 0:
+            opening += file.read(missing)
+        sealed = opening[len(header.line) : header.data_offset]
+        entry = sealed_format.open_entry(self._key(header), header, place, sealed)
+        return entry, header, opening[header.data_offset :]
+
+    def _key(self, header: Header) -> bytes:
+        if header.store != self.keychain.store:
+            raise BrokenError("belongs to another store", foreign=True)
+        key = self.keychain.key(header.key)
+        if key is None:
+            raise BrokenError("is sealed under a key that the keyring does not have")
+        return key
+
+    def _place(self, stage: str, version: int) -> Place:
+        return Place(self.keychain.store, stage, version)
+
+    @contextlib.contextmanager
+    def _explained(self, stage: str, version: int) -> Iterator[None]:
+        try:
+            yield
+        except BrokenError as broken:
+            message = (
+                f"version {version} of stage {display(stage)} in {self.backend.location} {broken}. Load another version, "
+                'or run "checkpoint-manager verify" to see what else is affected and "checkpoint-manager repair" to put it aside'
+            )
+            raise IntegrityError(message, stage=stage, version=version) from None
+
+    # The record of versions that are gone on purpose
+
+    def gaps(self, stage: str) -> tuple[Gaps, Record | None]:
+        """Return a stage's gaps, and the record to compare with when they are written again.
+
+        Raises:
+            IntegrityError: The record is damaged or forged.
+        """
+        record = self.backend.read_record("gaps", stage, limit=sealed_gaps.MAX_GAPS_BYTES)
+        if record is None:
+            return Gaps(), None
+        try:
+            key = self.keychain.key(sealed_gaps.key_of(record.data))
+            if key is None:
+                raise BrokenError("is sealed under a key that the keyring does not have")
+            return sealed_gaps.open_gaps(key, self.keychain.store, stage, record.data), record
+        except BrokenError as broken:
+            message = (
+                f"the record of deleted versions of stage {display(stage)} in {self.backend.location} {broken}. "
+                'Run "checkpoint-manager verify"; put the file "gaps" of this stage back from a backup'
+            )
+            raise IntegrityError(message, stage=stage) from None
+
+    def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None) -> None:
+        """Write a stage's gaps; the caller holds its lock."""
+        key_id, key = self.keychain.active
+        data = sealed_gaps.seal_gaps(key_id, key, self.keychain.store, stage, gaps)
+        self.backend.write_record("gaps", stage, data=data, expected=expected)
+
+
+def _slices(file: Reader, first: bytes) -> Iterator[bytes]:
+    if first:
+        yield first
+    while piece := file.read(SLICE_BYTES):
+        yield piece
+
+
+def origin() -> Origin:
+    """Return who writes, as it stands in each version."""
+    return Origin(_USER, _HOST, os.getpid(), _PYTHON, __version__)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this uid, as in many containers
+        return str(os.getuid())
+
+
+_USER = _user()
+_HOST = platform.node()
+_PYTHON = platform.python_version()

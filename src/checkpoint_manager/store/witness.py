@@ -1,0 +1,150 @@
+"""What this user has already seen of a store, kept outside of it: the only defence against an older copy put back.
+
+A directory can't tell from its own files that all of them are of yesterday. So for each store and stage the newest version's
+number and id are remembered in the user's state directory, and so is the keyring's serial number::
+
+    <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\\n"
+    <state>/<store id>/keyring                                       "000000000003 <sha256 of its bytes>\\n"
+
+A memory is written after what it speaks of is durable, and read before the store is looked at, so that it is never ahead of
+the store. It is not synced: after a power cut it may be older than the truth, which never raises a false alarm. One that
+can't be read counts as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import platformdirs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOG = logging.getLogger("checkpoint_manager")
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_STAGE = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
+_KEYRING = re.compile(rb"([0-9]{12}) ([0-9a-f]{64})\n")
+_MAX_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The newest version of a stage that this user has seen."""
+
+    version: int
+    id: str
+
+
+class Witness:
+    """The memory of one store.
+
+    Args:
+        store: The store's id.
+        state: The user's state directory for this library; found by ``platformdirs`` if None.
+    """
+
+    def __init__(self, store: str, state: Path | None = None) -> None:
+        self._directory = str((state or state_directory()) / store)
+        self._mute = False
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        except OSError as error:
+            self._give_up(error)
+
+    def recall(self, stage: str) -> Sighting | None:
+        """Return what was seen of a stage, or None."""
+        match = _STAGE.match(self._read(_file_of(stage)))
+        return Sighting(int(match[1]), match[2].decode()) if match else None
+
+    def remember(self, stage: str, seen: Sighting) -> None:
+        """Keep what was seen of a stage; never an older version in the place of a newer one."""
+        line = f"{seen.version:012d} {seen.id} ".encode()
+        with self._writing(_file_of(stage)) as descriptor:
+            present = _STAGE.match(os.pread(descriptor, _MAX_BYTES, 0))
+            if present is None:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, line + orjson.dumps(stage) + b"\n", 0)
+            elif int(present[1]) < seen.version:
+                os.pwrite(descriptor, line, 0)  # within one sector, at any time either the old or the new one
+
+    def forget(self, stage: str) -> None:
+        """Drop what was seen of a stage: its user has accepted a rollback."""
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._directory, _file_of(stage)))
+
+    def stages(self) -> list[str]:
+        """Return the names of all stages that were ever seen."""
+        try:
+            files = sorted(os.listdir(self._directory))
+        except OSError:
+            return []
+        matches = (_STAGE.match(self._read(name)) for name in files)
+        return sorted(orjson.loads(match[3]) for match in matches if match)
+
+    def recall_keyring(self) -> tuple[int, str] | None:
+        """Return the serial number and the digest of the newest keyring that was seen, or None."""
+        match = _KEYRING.match(self._read("keyring"))
+        return (int(match[1]), match[2].decode()) if match else None
+
+    def remember_keyring(self, serial: int, data: bytes, *, even_if_older: bool = False) -> None:
+        """Keep which keyring was seen last."""
+        with self._writing("keyring") as descriptor:
+            present = _KEYRING.match(os.pread(descriptor, _MAX_BYTES, 0))
+            if present is None or int(present[1]) < serial or even_if_older:
+                os.pwrite(descriptor, f"{serial:012d} {digest(data)}\n".encode(), 0)
+
+    def _read(self, name: str) -> bytes:
+        try:
+            descriptor = os.open(os.path.join(self._directory, name), os.O_RDONLY | _FLAGS)
+        except OSError:
+            return b""
+        try:
+            return os.read(descriptor, _MAX_BYTES)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[int]:
+        """Open a memory for writing; what fails here is told once, and never fails the operation that called."""
+        try:
+            descriptor = os.open(os.path.join(self._directory, name), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if not self._mute:
+            self._mute = True
+            _LOG.warning(
+                "What was seen of this store can't be remembered in %s (%s): an older copy of the directory put in its place "
+                "would not be noticed. Give this user a writable home, or set XDG_STATE_HOME",
+                self._directory,
+                error.strerror,
+            )
+
+
+def state_directory() -> Path:
+    """Return where this user's memories are kept."""
+    return platformdirs.user_state_path("checkpoint_manager")
+
+
+def digest(keyring: bytes) -> str:
+    """Return what is remembered of a keyring's bytes."""
+    return hashlib.sha256(keyring).hexdigest()
+
+
+def _file_of(stage: str) -> str:
+    return hashlib.sha256(stage.encode()).hexdigest()[:40]
