@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECRET = "hunter2-5ecret"  # noqa: S105 - no password, but a marker
+SECRET = "hunter2-5ecret"
 """Part of every value at fault that can hold text: it must not turn up in an error."""
 SECRET_NUMBER = 0x5EC2E7
 """The same for values that can hold a number only."""
@@ -200,7 +200,7 @@ def render_key(key: str) -> str:
     return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
 
 
-def _dict_around(draw: st.DrawFn, key: Any, value: Any) -> dict[Any, Any]:  # noqa: ANN401 - any key is the point
+def _dict_around(draw: st.DrawFn, key: Any, value: Any) -> dict[Any, Any]:
     siblings = list(draw(st.dictionaries(_HOST_KEYS.filter(lambda other: other != key), _SIBLINGS, max_size=3)).items())
     place = draw(st.integers(0, len(siblings)))
     return dict([*siblings[:place], (key, value), *siblings[place:]])

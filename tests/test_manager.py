@@ -92,7 +92,7 @@ class TestSaving:
     def test_an_expected_version_that_is_not_the_newest_is_a_conflict(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("train", 1, expected_version=0)
         cm.save_checkpoint("train", 2, expected_version=1)
-        with pytest.raises(VersionConflictError, match="version 1 .* is 2") as caught:
+        with pytest.raises(VersionConflictError, match=r"version 1 .* is 2") as caught:
             cm.save_checkpoint("train", 3, expected_version=1)
         assert (caught.value.expected, caught.value.actual) == (1, 2)
         assert cm.load_checkpoint("train") == 2
@@ -341,7 +341,13 @@ class TestSharing:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"durability": "none"}, {"on_rollback": "ignore"}, {"lock_timeout": -1}, {"lock_timeout": float("nan")}, {"lock_timeout": float("inf")}],
+    [
+        {"durability": "none"},
+        {"on_rollback": "ignore"},
+        {"lock_timeout": -1},
+        {"lock_timeout": float("nan")},
+        {"lock_timeout": float("inf")},
+    ],
 )
 def test_bad_settings_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):

@@ -154,9 +154,7 @@ class StorageError(CheckpointError, OSError):
         return str(self.args[0]) if self.args else ""
 
 
-def _rebuild_storage_error(
-    kind: type[StorageError], args: tuple[object, ...], attributes: dict[str, object]
-) -> StorageError:
+def _rebuild_storage_error(kind: type[StorageError], args: tuple[object, ...], attributes: dict[str, object]) -> StorageError:
     error = kind.__new__(kind, *args)
     error.args = args
     for name, value in attributes.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +27,7 @@ from checkpoint_manager.store.verifying import Verifier
 from checkpoint_manager.store.writing import Draft, Writer
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
     from checkpoint_manager.model import Durability, KeyFile, OnRollback, Passphrase
@@ -50,7 +50,8 @@ class CheckpointManager:
 
     Args:
         checkpoint_dir: The directory, one for each pipeline; made if it is not there. Or a backend.
-        key: A :class:`Passphrase`, a :class:`KeyFile` (or a path, as ``pathlib.Path``), or 32 bytes. None: what the environment says
+        key: A :class:`Passphrase`, a :class:`KeyFile` (or a path, as ``pathlib.Path``), or 32 bytes. None: what the
+        environment says
             (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
             ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
         lock_timeout: How long a writer waits for another one, in seconds.
@@ -199,9 +200,7 @@ class CheckpointManager:
 
     # Going back
 
-    def restore_checkpoint(
-        self, stage_name: str, version: int | None = None, *, at: datetime | None = None
-    ) -> Version:
+    def restore_checkpoint(self, stage_name: str, version: int | None = None, *, at: datetime | None = None) -> Version:
         """Make an earlier version the newest, by appending a copy of it that says ``restored_from``.
 
         Nothing is removed, and restoring can itself be undone by restoring.
@@ -306,7 +305,8 @@ class CheckpointManager:
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: it holds keys."""
         raise TypeError(
-            "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and make a "
+            "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory "
+            "instead, and make a "
             "manager there"
         )
 
@@ -324,7 +324,8 @@ def _metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
     encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
     if len(encoded) > MAX_CALLER_METADATA_BYTES:
         message = (
-            f"the metadata is {len(encoded)} bytes of JSON, and {MAX_CALLER_METADATA_BYTES} is the most: keep it to what history() "
+            f"the metadata is {len(encoded)} bytes of JSON, and {MAX_CALLER_METADATA_BYTES} is the most: keep it to "
+            "what history() "
             "is to show, and put the rest into the data"
         )
         raise PayloadError(message, stage=stage)
@@ -341,6 +342,7 @@ def _number(version: object) -> int:
 def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(
-            f"at= needs a time with a time zone, and {moment.isoformat()} has none: use datetime.now(timezone.utc), or .astimezone()"
+            f"at= needs a time with a time zone, and {moment.isoformat()} has none: use datetime.now(timezone.utc), or "
+            ".astimezone()"
         )
     return moment.astimezone(UTC)

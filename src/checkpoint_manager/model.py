@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-Json: TypeAlias = "None | bool | int | float | str | list[Any] | dict[str, Any]"
-"""What a checkpoint can hold: the values of JSON, as Python has them. No tuple, no ``NaN``, no integer beyond 64 bits."""
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 Status: TypeAlias = Literal["completed", "progress", "failed", "cleared"]
 """What a version says of its stage. Only ``completed`` makes ``has_checkpoint`` true."""

@@ -27,7 +27,10 @@ from checkpoint_manager.backends.base import (
 from checkpoint_manager.errors import IntegrityError, LockTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from checkpoint_manager.backends.base import Backend
+    from checkpoint_manager.model import Buffer
 
 STAGE = "data_ingestion"
 AWKWARD_STAGES = [
@@ -95,7 +98,7 @@ class BackendContract:
     def test_a_buffer_may_be_used_again_for_the_next_piece(self, backend: Backend) -> None:
         buffer = bytearray(3)
 
-        def pieces():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def pieces() -> Iterator[Buffer]:
             for text in (b"abc", b"def", b"ghi"):
                 buffer[:] = text
                 yield memoryview(buffer)
@@ -132,7 +135,7 @@ class BackendContract:
         assert read_all(backend, STAGE, 1) == b"%d" % winners[0]
 
     def test_a_failing_source_leaves_nothing(self, backend: Backend) -> None:
-        def pieces():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def pieces() -> Iterator[Buffer]:
             yield b"half"
             raise KeyboardInterrupt
 

@@ -84,9 +84,7 @@ def test_a_file_name_that_is_not_canonical_is_no_stage(filename: str) -> None:
 # Ordinary names stay readable
 
 
-@pytest.mark.parametrize(
-    "stage", ["data_ingestion", "train", "step-2", "v1.2.json", "a", "0", "_x", "a-", "a..b", "console"]
-)
+@pytest.mark.parametrize("stage", ["data_ingestion", "train", "step-2", "v1.2.json", "a", "0", "_x", "a-", "a..b", "console"])
 def test_an_ordinary_name_is_its_own_file_name(stage: str) -> None:
     assert to_filename(stage) == stage
     assert from_filename(stage) == stage

@@ -230,7 +230,7 @@ def test_a_long_path_is_shortened_in_its_middle() -> None:
 
 def test_the_error_survives_pickling() -> None:
     error = refusal({"a": ()})
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.path, copy.stage) == (str(error), "$.a", "train")
 
 
@@ -257,9 +257,7 @@ def test_what_the_serialiser_alone_refuses_is_refused(monkeypatch: pytest.Monkey
     assert_tells_nothing(error, SECRET)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"[1", b"NaN", b"1e999", b"\xff", b'"\\ud800"', b"[" * 200_000, b"1 2", b"{1:2}"]
-)
+@pytest.mark.parametrize("data", [b"", b"[1", b"NaN", b"1e999", b"\xff", b'"\\ud800"', b"[" * 200_000, b"1 2", b"{1:2}"])
 def test_bytes_that_are_not_json_are_refused(data: bytes) -> None:
     with pytest.raises(FormatError) as caught:
         payload.decode(data)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
     from contextlib import AbstractContextManager
 
-    from cryptography.utils import Buffer
+    from checkpoint_manager.model import Buffer
+
 
 RecordName: TypeAlias = Literal["keyring", "gaps"]
 """``keyring`` belongs to the whole store (stage None), ``gaps`` to one stage."""
@@ -114,7 +115,8 @@ class Backend(ABC):
     def mark(self, stage: str) -> bytes:
         """Return the opening bytes of the version last marked as the newest; empty if there is no such mark.
 
-        A hint that makes ``newest`` quick; never to be trusted. Backends that find the newest version without it return nothing.
+        A hint that makes ``newest`` quick; never to be trusted. Backends that find the newest version without it return
+        nothing.
         """
 
     @abstractmethod
@@ -178,9 +180,7 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def write_record(
-        self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None
-    ) -> Record:
+    def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
         """Write a record durably if it is still ``expected`` (None: if there is none), and return it as it is now.
 
         Raises:

@@ -25,7 +25,7 @@ from checkpoint_manager.model import display
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cryptography.utils import Buffer
+    from checkpoint_manager.model import Buffer
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class MemoryBackend(Backend):
     def mark(self, stage: str) -> bytes:  # noqa: ARG002  # a dictionary's maximum needs no hint
         return b""
 
-    def newest(self, stage: str, *, hint: int = 0) -> int:  # noqa: ARG002
+    def newest(self, stage: str, *, hint: int = 0) -> int:  # noqa: ARG002  # likewise
         return max(self._stages[stage].versions, default=0)
 
     def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
@@ -123,9 +123,7 @@ class MemoryBackend(Backend):
             raise IntegrityError(message, stage=stage)
         return known if record is not None and known == record else record
 
-    def write_record(
-        self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None
-    ) -> Record:
+    def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
         with self._changing:
             if self._records.get((name, stage)) != expected:
                 raise RecordChangedError

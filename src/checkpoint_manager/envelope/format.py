@@ -1,8 +1,8 @@
-"""The checkpoint file, format 1: one line of JSON in the clear, then two sealed messages.
+r"""The checkpoint file, format 1: one line of JSON in the clear, then two sealed messages.
 
 ::
 
-    header    {"format":"checkpoint-manager/1","store":"S","key":"K","version":N,"metadata":M}\\n
+    header    {"format":"checkpoint-manager/1","store":"S","key":"K","version":N,"metadata":M}\n
     metadata  M bytes: a sealed message, the metadata as JSON
     data      to the end of the file: a sealed message, the data as JSON
 
@@ -17,8 +17,8 @@ header it is authenticated.
     metadata  ["checkpoint-manager/1", "metadata", header, stage, N]
     data      ["checkpoint-manager/1", "data",     header, stage, N, id]
 
-where ``header`` is the header's bytes with the line feed, ``stage`` the stage's name in UTF-8, N in decimal digits, and ``id`` the
-metadata's ``id``. A message that was sealed for another store, key, stage, version or part does not open.
+where ``header`` is the header's bytes with the line feed, ``stage`` the stage's name in UTF-8, N in decimal digits, and
+``id`` the metadata's ``id``. A message that was sealed for another store, key, stage, version or part does not open.
 
 **Metadata.** A JSON object with exactly these fields:
 
@@ -53,7 +53,8 @@ from checkpoint_manager.model import Origin, Status, Version
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cryptography.utils import Buffer
+    from checkpoint_manager.model import Buffer
+
 
 FORMAT = "checkpoint-manager/1"
 MAX_HEADER_BYTES = 192
@@ -122,9 +123,7 @@ class Entry:
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return what a caller sees of it."""
-        return Version(
-            stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from
-        )
+        return Version(stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from)
 
 
 def new_id() -> str:

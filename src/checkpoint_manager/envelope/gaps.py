@@ -1,15 +1,16 @@
-"""The record of versions that are gone on purpose, so that a deletion can be told from a theft.
+r"""The record of versions that are gone on purpose, so that a deletion can be told from a theft.
 
 One file for each stage that has any::
 
-    header  {"format":"checkpoint-manager-gaps/1","store":"S","key":"K"}\\n
+    header  {"format":"checkpoint-manager-gaps/1","store":"S","key":"K"}\n
     gaps    to the end of the file: a sealed message, a JSON list of gaps
 
 S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is sealed under K with the context
-``["checkpoint-manager-gaps/1", header, stage]``. A gap is the JSON list ``[first, last, before, id, reason]``: the versions first
-to last are gone; ``before`` is the id of version first - 1 and ``id`` that of version last (either may be null: not known), so
-that the chain of ids can be followed across the gap; the reason is ``deleted``, ``set aside`` (damaged, moved away by a repair) or
-``lost`` (a rollback of the directory that its user accepted). Gaps are in ascending order and do not overlap.
+``["checkpoint-manager-gaps/1", header, stage]``. A gap is the JSON list ``[first, last, before, id, reason]``: the
+versions first to last are gone; ``before`` is the id of version first - 1 and ``id`` that of version last (either may
+be null: not known), so that the chain of ids can be followed across the gap; the reason is ``deleted``, ``set aside``
+(damaged, moved away by a repair) or ``lost`` (a rollback of the directory that its user accepted). Gaps are in
+ascending order and do not overlap.
 """
 
 from __future__ import annotations

@@ -15,17 +15,18 @@ seal       Base64 of a sealed empty message, under the active key, with the cont
 checksum   SHA-256 in lower-case hex of the whole object without ``checksum``, as JSON without white space
 =========  ===========================================================================================================
 
-A slot is ``{"slot":I,"kind":"key-file","label":L,"created_at":T,"salt":B,"wrapped":{K:B}}`` with I of 8 lower-case hex digits, T as
-``2026-11-23T10:00:00.000000Z``, a salt of 32 bytes, and for each key in ``keys`` that key (32 bytes) as a sealed message in
-Base64; one of kind ``passphrase`` has ``"memory_kib":…,"passes":…,"lanes":…`` before ``wrapped``. The key a slot wraps under is derived
-as in :mod:`checkpoint_manager.envelope.slots`; the context of a wrapped key is ``[format, "slot", store, key id, slot, kind, label,
-created_at, salt]`` and for a passphrase the three costs in addition.
+A slot is ``{"slot":I,"kind":"key-file","label":L,"created_at":T,"salt":B,"wrapped":{K:B}}`` with I of 8 lower-case hex
+digits, T as ``2026-11-23T10:00:00.000000Z``, a salt of 32 bytes, and for each key in ``keys`` that key (32 bytes) as a
+sealed message in Base64; one of kind ``passphrase`` has ``"memory_kib":…,"passes":…,"lanes":…`` before ``wrapped``. The
+key a slot wraps under is derived as in :mod:`checkpoint_manager.envelope.slots`; the context of a wrapped key is
+``[format, "slot", store, key id, slot, kind, label, created_at, salt]`` and for a passphrase the three costs in
+addition.
 
 A reader MUST refuse whatever is not, byte for byte, what writing its content anew gives. That leaves no room for duplicate or
 unknown fields, white space or other spellings of a number.
 
-The **seal** is the security: slots can't be added, removed or exchanged without a key of the store. The **checksum** is none: it
-only tells damage from a wrong passphrase, and anyone can make it anew.
+The **seal** is the security: slots can't be added, removed or exchanged without a key of the store. The **checksum** is
+none: it only tells damage from a wrong passphrase, and anyone can make it anew.
 """
 
 from __future__ import annotations

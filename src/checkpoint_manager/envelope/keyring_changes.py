@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-def add_slot(
-    opened: OpenKeyring, secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None
-) -> OpenKeyring:
+def add_slot(opened: OpenKeyring, secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None) -> OpenKeyring:
     """Return the keyring with one more slot, as its last.
 
     Raises:
@@ -65,7 +63,8 @@ def begin_rotation(opened: OpenKeyring, *, also: Sequence[Secret] = (), drop: Se
     unknown = [slot for slot in kept if slot.slot not in known]
     if unknown:
         message = (
-            f"the new key can't be given to these key slots without their secrets: {_listed(unknown)}. Give their secrets along, "
+            f"the new key can't be given to these key slots without their secrets: {_listed(unknown)}. Give their "
+            "secrets along, "
             "or drop these slots and add them again afterwards"
         )
         raise CheckpointError(message)

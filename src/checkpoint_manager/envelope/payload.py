@@ -108,7 +108,7 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     return encoded
 
 
-def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401 - the caller's data, of any type of JSON
+def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
     """Return the value that :func:`encode` was given.
 
     Raises:

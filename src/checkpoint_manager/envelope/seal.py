@@ -22,7 +22,8 @@ from cryptography.exceptions import InvalidTag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cryptography.utils import Buffer
+    from checkpoint_manager.model import Buffer
+
 
 KEY_BYTES = 32
 CHUNK_BYTES = 16 * 1024

@@ -17,7 +17,6 @@ import binascii
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -30,6 +29,7 @@ from checkpoint_manager.model import KeySlot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 KEYRING_FORMAT = "checkpoint-manager-keyring/1"
 SALT_BYTES = 32
@@ -99,8 +99,7 @@ class Slot:
             SealBrokenError: The secret was another one, or the slot was changed.
         """
         return {
-            key_id: seal.unseal(wrapping_key, wrapped, self._context(store, key_id))
-            for key_id, wrapped in self.wrapped.items()
+            key_id: seal.unseal(wrapping_key, wrapped, self._context(store, key_id)) for key_id, wrapped in self.wrapped.items()
         }
 
     def wrap(self, wrapping_key: bytes, store: str, key_id: str, key: bytes) -> bytes:
@@ -110,7 +109,16 @@ class Slot:
     def _context(self, store: str, key_id: str) -> bytes:
         cost = () if self.cost is None else (self.cost.memory_kib, self.cost.passes, self.cost.lanes)
         return seal.context(
-            KEYRING_FORMAT, "slot", store, key_id, self.slot, self.kind, self.label, encode_time(self.created_at), self.salt, *cost
+            KEYRING_FORMAT,
+            "slot",
+            store,
+            key_id,
+            self.slot,
+            self.kind,
+            self.label,
+            encode_time(self.created_at),
+            self.salt,
+            *cost,
         )
 
     def describe(self, *, current: bool) -> KeySlot:

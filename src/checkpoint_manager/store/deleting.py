@@ -43,7 +43,8 @@ class Deleter:
             for version in wanted:
                 if version == newest:
                     message = (
-                        f"version {version} of stage {display(stage)} in {self._vault.backend.location} is the newest and is not "
+                        f"version {version} of stage {display(stage)} in {self._vault.backend.location} is the newest "
+                        "and is not "
                         "deleted: save or clear the stage first, then it can be. Nothing was deleted"
                     )
                     raise CheckpointError(message, stage=stage, version=version)

@@ -1,9 +1,9 @@
 """Which version is the newest, what came before it, and whether someone has turned the clock back.
 
 Finding the newest version takes the same time however long the history is: the mark (or what this process remembers)
-names a version that exists, and from there it is looked forward. Two rules make that safe: no version is deleted unless a durable
-mark stands above it, and where the witness has seen more than what was found, the whole history is listed before anything is
-concluded.
+names a version that exists, and from there it is looked forward. Two rules make that safe: no version is deleted unless
+a durable mark stands above it, and where the witness has seen more than what was found, the whole history is listed
+before anything is concluded.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class History:
             except VersionAbsentError:  # deleted since it was listed
                 continue
             except (IntegrityError, FormatError) as error:
-                _LOG.error("%s", error)  # noqa: TRY400  # the message says all; a traceback would not help
+                _LOG.error("%s", error)  # the message says all; a traceback would not help
         if found and found[0][0] == look.number:
             self.confirm(stage, look, found[0][1])
         return found
@@ -162,7 +162,9 @@ class History:
         newest = self._vault.backend.newest(stage)
         where = f"in {self._vault.backend.location}"
         if newest == 0:
-            message = f"there is no checkpoint of stage {display(stage)} {where}: save one first, or look for the name in stages()"
+            message = (
+                f"there is no checkpoint of stage {display(stage)} {where}: save one first, or look for the name in stages()"
+            )
             return CheckpointNotFoundError(message, stage=stage)
         gap = self._vault.gaps(stage)[0].find(version)
         if gap is not None:
@@ -198,7 +200,8 @@ class History:
 
     def _rolled_back(self, stage: str, found: str, seen: Sighting) -> None:
         message = (
-            f"stage {display(stage)} in {self._vault.backend.location} was turned back: {found}, and this user has already seen "
+            f"stage {display(stage)} in {self._vault.backend.location} was turned back: {found}, and this user has "
+            "already seen "
             f"version {seen.version}. If you put an older copy back on purpose, call accept_rollback(); if not, someone else "
             "did: restore the directory from a backup"
         )

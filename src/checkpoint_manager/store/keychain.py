@@ -128,9 +128,7 @@ class Keychain:
                 self.refresh()
                 changed = make(self._held.opened)
                 try:
-                    record = self._backend.write_record(
-                        "keyring", data=changed.keyring.encode(), expected=self._held.record
-                    )
+                    record = self._backend.write_record("keyring", data=changed.keyring.encode(), expected=self._held.record)
                 except RecordChangedError:
                     continue
                 self._held = _Held(record, changed)
@@ -178,7 +176,8 @@ class Keychain:
         elif (serial, digest(fresh.record.data)) != seen:
             which = "another one of that number" if serial == seen[0] else f"number {seen[0]}"
             message = (
-                f"{self._where} is number {serial}, and this user has already seen {which}: keys that were removed since would open "
+                f"{self._where} is number {serial}, and this user has already seen {which}: keys that were removed "
+                "since would open "
                 f"the store again. {_WHAT_NEXT_AFTER_ROLLBACK}"
             )
             if self._on_rollback == "raise":
@@ -195,7 +194,8 @@ def _secret_for_a_new_store() -> Secret:
         return secrets.read_key_file(path)
     secret = secrets.create_key_file(path)
     _LOG.warning(
-        "A new key was made: %s. Without it, no checkpoint can be read again: keep a copy of it in a safe place, apart from the "
+        "A new key was made: %s. Without it, no checkpoint can be read again: keep a copy of it in a safe place, apart "
+        "from the "
         "checkpoints",
         path,
     )

@@ -47,7 +47,8 @@ class Library:
             raise self._history.absent(stage, 0)
         if loaded.entry.status == "cleared":
             message = (
-                f"stage {display(stage)} in {self._vault.backend.location} is cleared (version {loaded.version}): compute it again, "
+                f"stage {display(stage)} in {self._vault.backend.location} is cleared (version {loaded.version}): "
+                "compute it again, "
                 "or restore an earlier version from history()"
             )
             raise CheckpointNotFoundError(message, stage=stage, version=loaded.version)
@@ -92,6 +93,6 @@ class Library:
         try:
             loaded = self.newest_of_any_kind(stage)
         except IntegrityError as error:
-            _LOG.error("%s", error)  # noqa: TRY400  # the message says all; a traceback would not help
+            _LOG.error("%s", error)  # the message says all; a traceback would not help
             return False
         return loaded is not None and loaded.entry.status == "completed"

@@ -76,7 +76,9 @@ class Repairer:
         if real and max(real) > max((f.version for f in findings if f.state == "whole" and f.version), default=0):
             if not dry_run:
                 self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)
-            yield Repair("append", stage, max(real) + 1, "a failed version: the newest one was damaged, the stage is to be run again")
+            yield Repair(
+                "append", stage, max(real) + 1, "a failed version: the newest one was damaged, the stage is to be run again"
+            )
         if real and not dry_run:
             self._deleter.record(stage, real, "set aside")
         for version in real:

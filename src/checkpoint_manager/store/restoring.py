@@ -82,7 +82,7 @@ class Restorer:
                 return self._clear_locked(stage)
             number, entry = then
             newest, current = entries[0]
-            if newest == number or current.restored_from == number:
+            if number in {newest, current.restored_from}:
                 return None
             if current.status == entry.status == "cleared":
                 return None

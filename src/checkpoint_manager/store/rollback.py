@@ -14,12 +14,12 @@ from checkpoint_manager.envelope.gaps import Gap
 from checkpoint_manager.errors import FormatError, IntegrityError
 from checkpoint_manager.model import Version, display
 from checkpoint_manager.store.history import Tip
-from checkpoint_manager.store.witness import Sighting
 from checkpoint_manager.store.writing import Draft
 
 if TYPE_CHECKING:
     from checkpoint_manager.store.history import History
     from checkpoint_manager.store.vault import Vault
+    from checkpoint_manager.store.witness import Sighting
     from checkpoint_manager.store.writing import Writer
 
 _LOG = logging.getLogger("checkpoint_manager")

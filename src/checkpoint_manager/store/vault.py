@@ -1,7 +1,7 @@
 """Versions in and out: where the backend's bytes meet the envelope's keys.
 
-A vault knows how to write *this* entry as *that* version and how to read it back, verified. It does not know which version is the
-newest, what a history is, or when to write: that is told by the modules beside it.
+A vault knows how to write *this* entry as *that* version and how to read it back, verified. It does not know which
+version is the newest, what a history is, or when to write: that is told by the modules beside it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,8 @@ from checkpoint_manager.model import Origin, display
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cryptography.utils import Buffer
-
     from checkpoint_manager.backends.base import Backend, Reader
-    from checkpoint_manager.model import OnRollback
+    from checkpoint_manager.model import Buffer, OnRollback
     from checkpoint_manager.store.keychain import Keychain
     from checkpoint_manager.store.witness import Witness
 
@@ -73,7 +71,8 @@ class Vault:
         mine = (os.getpid(), stage)
         if mine in held:
             message = (
-                f"stage {display(stage)} is already being written by this thread: the function given to update_checkpoint must not "
+                f"stage {display(stage)} is already being written by this thread: the function given to "
+                "update_checkpoint must not "
                 "write to the same stage; return the new data instead"
             )
             raise CheckpointError(message, stage=stage)
@@ -170,7 +169,8 @@ class Vault:
         except BrokenError as broken:
             message = (
                 f"version {version} of stage {display(stage)} in {self.backend.location} {broken}. Load another version, "
-                'or run "checkpoint-manager verify" to see what else is affected and "checkpoint-manager repair" to put it aside'
+                'or run "checkpoint-manager verify" to see what else is affected and "checkpoint-manager repair" to '
+                "put it aside"
             )
             raise IntegrityError(message, stage=stage, version=version) from None
 

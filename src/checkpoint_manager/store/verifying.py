@@ -57,7 +57,9 @@ class Verifier:
         except (IntegrityError, FormatError, WrongKeyError) as error:
             yield Finding(None, None, "damaged", str(error))
         if self._vault.keychain.opened.rotating:
-            yield Finding(None, None, "leftover", "a key rotation is not finished: rotate again, and it goes on where it stopped")
+            yield Finding(
+                None, None, "leftover", "a key rotation is not finished: rotate again, and it goes on where it stopped"
+            )
 
     def _strays(self, stage: str | None) -> Iterable[Finding]:
         for stray in self._vault.backend.strays():

@@ -1,10 +1,10 @@
-"""What this user has already seen of a store, kept outside of it: the only defence against an older copy put back.
+r"""What this user has already seen of a store, kept outside of it: the only defence against an older copy put back.
 
 A directory can't tell from its own files that all of them are of yesterday. So for each store and stage the newest version's
 number and id are remembered in the user's state directory, and so is the keyring's serial number::
 
-    <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\\n"
-    <state>/<store id>/keyring                                       "000000000003 <sha256 of its bytes>\\n"
+    <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
+    <state>/<store id>/keyring                                       "000000000003 <sha256 of its bytes>\n"
 
 A memory is written after what it speaks of is durable, and read before the store is looked at, so that it is never ahead of
 the store. It is not synced: after a power cut it may be older than the truth, which never raises a false alarm. One that
@@ -19,7 +19,6 @@ import logging
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -27,6 +26,7 @@ import platformdirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _LOG = logging.getLogger("checkpoint_manager")
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

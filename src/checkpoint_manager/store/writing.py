@@ -103,7 +103,8 @@ class Writer:
 
     def _conflict(self, stage: str, expected: int, actual: int) -> VersionConflictError:
         message = (
-            f"stage {display(stage)} in {self._vault.backend.location}: expected version {expected} to be the newest, but it is "
+            f"stage {display(stage)} in {self._vault.backend.location}: expected version {expected} to be the newest, "
+            "but it is "
             f"{actual}: another writer was faster, and nothing was written. Load the newest version and decide again"
         )
         return VersionConflictError(message, stage=stage, expected=expected, actual=actual)
@@ -118,7 +119,8 @@ class Writer:
     def _check_number(self, stage: str, number: int) -> None:
         if number > MAX_VERSION:
             message = (
-                f"stage {display(stage)} in {self._vault.backend.location} has no version numbers left, which only a planted file "
+                f"stage {display(stage)} in {self._vault.backend.location} has no version numbers left, which only a "
+                "planted file "
                 'can bring about: run "checkpoint-manager verify", then "checkpoint-manager repair"'
             )
             raise StorageError(message, stage=stage)

@@ -2,8 +2,8 @@
 
 A version is written to a temporary file beside its place, synced, and then *linked* to its name. The link fails if the name is
 taken, so it alone decides who owns a version; the lock only keeps writers from colliding. Then the directory is synced, and the
-temporary name, a second link to the same file, is renamed over the mark. The mark can be derived from the history: it needs no sync,
-and one that is stale or missing heals with the next save.
+temporary name, a second link to the same file, is renamed over the mark. The mark can be derived from the history: it
+needs no sync, and one that is stale or missing heals with the next save.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from cryptography.utils import Buffer
-
-    from checkpoint_manager.model import Durability
+    from checkpoint_manager.model import Buffer, Durability
 
 _LOG = logging.getLogger("checkpoint_manager")
 _OPENING_BYTES = 256
@@ -179,9 +177,7 @@ class LocalBackend(Backend):
             except FileNotFoundError:
                 return None
 
-    def write_record(
-        self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None
-    ) -> Record:
+    def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
         file_name = tree.KEYRING if stage is None else name
         with self._directory_of_record(stage) as directory:
             temporary = files.write_temporary(directory, [data], durable=True)
@@ -227,7 +223,8 @@ class LocalBackend(Backend):
         if not mode & upkeep.OTHERS_MAY_WRITE:
             return ""
         return (
-            f"Other users of this host may write to {self.location} (mode {mode:04o}): they can't read or forge checkpoints, but "
+            f"Other users of this host may write to {self.location} (mode {mode:04o}): they can't read or forge "
+            "checkpoints, but "
             "they can delete them. Take that away: chmod go-w"
         )
 

@@ -27,7 +27,7 @@ _NEXT_STEP = {
 }
 
 
-class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a third of a generator on the hot path
+class as_our_errors:  # noqa: N801  # it reads as the phrase it is  # reads as the phrase it is; a class costs a third of a generator on the hot path
     """Turn an ``OSError`` inside the block into a ``StorageError`` that says what, where and what to do next.
 
     Args:
@@ -48,9 +48,7 @@ class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is None or isinstance(error, CheckpointError):
             return
         if isinstance(error, NotAFileError):
@@ -63,9 +61,7 @@ class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a
             path = self._path_of(error)
             step = _NEXT_STEP.get(error.errno or 0, "see what the operating system says about it, then try again")
             message = f"{self._what()}: {path}: {error.strerror or error}. Nothing older was changed; {step}"
-            raise StorageError(
-                message, errno=error.errno, filename=path, stage=self.stage, version=self.version
-            ) from error
+            raise StorageError(message, errno=error.errno, filename=path, stage=self.stage, version=self.version) from error
 
     def _what(self) -> str:
         if self.stage is None:

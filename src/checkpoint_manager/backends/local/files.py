@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Self
 
-    from cryptography.utils import Buffer
+    from checkpoint_manager.model import Buffer
+
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -52,7 +54,7 @@ class OpenFile:
             raise NotAFileError(_kind(status.st_mode))
         self.size = status.st_size
 
-    def __enter__(self) -> OpenFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

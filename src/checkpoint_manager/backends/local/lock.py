@@ -1,8 +1,8 @@
 """One writer at a time: a kernel lock on a file of its own, freed by the kernel when its holder dies, however it dies.
 
 The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened here: links are not followed, nothing is
-truncated, and a file that has other names is never written to. Each acquisition opens the file anew, so that the threads and the
-managers of one process exclude one another just as processes do.
+truncated, and a file that has other names is never written to. Each acquisition opens the file anew, so that the
+threads and the managers of one process exclude one another just as processes do.
 
 **Waiting.** ``filelock`` would look every 50 ms. Here the pause is 5 % of what was already waited, between 0.5 and 10 ms: a
 waiter takes over within a millisecond or so where saves are short, and does not burn a core where someone holds on for minutes.
