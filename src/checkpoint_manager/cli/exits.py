@@ -1,0 +1,78 @@
+"""Exit codes: what a script may rely on.
+
+====  ==================================================================================================================
+0     done; for a question: yes
+1     for a question: no
+2     the command line is not right, or a question can't be asked without a terminal
+3     partly done: what is left is named
+10    there is no store
+11    another writer holds the lock
+12    the key is missing or wrong
+13    something is damaged, forged or rolled back
+14    no such stage, version or key slot
+15    declined at the question
+20    the operating system refused
+70    an error of this program: please report it
+130   interrupted
+====  ==================================================================================================================
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from checkpoint_manager.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    KeyUnavailableError,
+    LockTimeoutError,
+    RollbackError,
+    StorageError,
+    WrongKeyError,
+)
+
+
+class Exit(IntEnum):
+    """An exit code."""
+
+    DONE = 0
+    NO = 1
+    USAGE = 2
+    PARTLY = 3
+    NO_STORE = 10
+    LOCKED = 11
+    KEY = 12
+    INTEGRITY = 13
+    NOT_FOUND = 14
+    DECLINED = 15
+    STORAGE = 20
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+class NoStoreError(CheckpointError):
+    """There is no store where one was to be read."""
+
+
+class DeclinedError(Exception):
+    """The user said no."""
+
+
+_EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
+    (NoStoreError, Exit.NO_STORE),
+    (LockTimeoutError, Exit.LOCKED),
+    (KeyUnavailableError, Exit.KEY),
+    (WrongKeyError, Exit.KEY),
+    (IntegrityError, Exit.INTEGRITY),
+    (RollbackError, Exit.INTEGRITY),
+    (FormatError, Exit.INTEGRITY),
+    (CheckpointNotFoundError, Exit.NOT_FOUND),
+    (StorageError, Exit.STORAGE),
+)
+
+
+def exit_of(error: CheckpointError) -> Exit:
+    """Return the exit code of an error; what has no code of its own is something the user asked for and can't have."""
+    return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.USAGE)
