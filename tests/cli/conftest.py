@@ -1,0 +1,93 @@
+"""The program, run in this process or as a child, on a small store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.cli import main
+from checkpoint_manager.envelope import slots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        document = json.loads(self.out)
+        assert document["schema"] == 1
+        return document
+
+
+@pytest.fixture
+def store(tmp_path: Path, home: Path) -> Path:
+    """A store with two stages, the one of three versions, under the user's own key file."""
+    cm = CheckpointManager(tmp_path / "checkpoints")
+    for epoch in (1, 2, 3):
+        cm.save_checkpoint("train", {"epoch": epoch}, metadata={"run": "a7"})
+    cm.save_checkpoint("clean", None)
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library_log: None
+) -> Callable[..., Result]:
+    """Run the program in this process, in ``tmp_path``, without a terminal."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["checkpoint-manager", *arguments])
+        code = main()
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def library_log() -> Iterator[None]:
+    """Put the library's logger back as it was: the program sets it up for itself."""
+    logger = logging.getLogger("checkpoint_manager")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Result]:
+    """Run the program as a child process in ``tmp_path``."""
+
+    def run(*arguments: str, stdin: str = "") -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "checkpoint_manager", *arguments],
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the lowest Argon2 cost that is accepted."""
+    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))

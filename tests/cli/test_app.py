@@ -1,0 +1,162 @@
+"""What holds for every command: help with an example, exit codes, errors, pipes, interruption, a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
+from checkpoint_manager.cli import app
+from checkpoint_manager.cli.exits import Exit, exit_of
+from checkpoint_manager.cli.output import show_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def all_commands(
+    group: click.Group = app.commands, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from all_commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(all_commands())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_each_command_explains_itself_with_an_example(cli: Cli, path: tuple[str, ...]) -> None:
+    result = cli(*path, "--help")
+    assert result.code == 0
+    assert "Example" in result.out
+    assert f"checkpoint-manager {' '.join(path)}" in result.out
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path != ("demo",)], ids=" ".join)
+def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, ...]) -> None:
+    needed = {"log": ["x"], "show": ["x"], "restore": ["x@1"], "remove": ["x"], "add": ["--new-key-file", "k"]}
+    result = cli(*path, *needed.get(path[-1], []), "--json")
+    assert (result.code, result.out) == (10, "")
+    error = json.loads(result.err)["error"]
+    assert (error["kind"], error["exit_code"]) == ("NoStoreError", 10)
+    assert "no checkpoint store" in error["message"]
+
+
+def test_looking_makes_no_store(cli: Cli, tmp_path: Path) -> None:
+    assert cli("status").code == 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == f"checkpoint-manager, version {_version.__version__}\n"
+
+
+def test_a_mistyped_command_gets_the_nearest_name(cli: Cli) -> None:
+    result = cli("verfy")
+    assert result.code == 2
+    assert 'did you mean "verify"?' in result.err
+    assert "there are demo, key" in cli("xyzzy").err
+
+
+def test_errors_have_the_exit_codes_that_are_documented() -> None:
+    assert exit_of(LockTimeoutError("")) == 11
+    assert exit_of(IntegrityError("")) == 13
+    assert exit_of(StorageError("")) == 20
+    assert exit_of(CheckpointError("")) == 2
+
+
+def test_a_bug_is_not_taken_for_an_answer(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckpointManager, "stages", lambda _: 1 / 0)
+    result = cli("status")
+    assert (result.code, result.out) == (70, "")
+    assert "ZeroDivisionError" in result.err
+    assert "please report" in result.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(5, "Input/output error", "x"), 20)])
+def test_what_stops_a_command(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    def stop(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(CheckpointManager, "stages", stop)
+    assert cli("status").code == code
+
+
+def test_a_locked_stage_says_who_holds_it(cli: Cli, program: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+
+    def while_locked(_: object) -> int:
+        result = program("restore", "train@1", "--yes", "--lock-timeout", "0.1")
+        assert result.code == 11
+        assert f"process {os.getpid()}" in result.err
+        return 1
+
+    cm.update_checkpoint("train", while_locked)
+
+
+def test_a_reader_that_has_read_enough_is_no_error(store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("big", list(range(200_000)))
+    command = [sys.executable, "-m", "checkpoint_manager", "show", "big", "--store", str(store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read(10)
+        child.stdout.close()
+        errors = child.stderr.read()
+    assert (child.returncode, errors) == (0, b"")
+
+
+def test_interrupted_it_leaves_a_whole_store(store: Path) -> None:
+    cm = CheckpointManager(store)
+
+    def while_locked(_: object) -> int:
+        command = [sys.executable, "-m", "checkpoint_manager", "restore", "train@1", "--yes", "--store", str(store)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            assert child.stderr is not None
+            for line in child.stderr:
+                if "Nothing is removed" in line:
+                    break
+            time.sleep(0.2)  # it waits for the lock now, or will: either way it is interrupted before it can have it
+            child.send_signal(signal.SIGINT)
+            errors = child.stderr.read()
+        assert child.returncode == Exit.INTERRUPTED
+        assert "interrupted" in errors
+        return 1
+
+    cm.update_checkpoint("train", while_locked)
+    assert cm.verify().ok
+
+
+def test_warnings_of_the_library_are_lines_of_the_program(cli: Cli, store: Path) -> None:
+    store.chmod(0o777)
+    assert cli("status").err.startswith("warning: ")
+
+
+def test_where_the_extra_is_missing_it_says_what_to_install(store: Path) -> None:
+    program = "import sys; sys.modules['click'] = None; from checkpoint_manager.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'checkpoint-manager[cli]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 1024**3, "5.0 GiB"), (3 * 1024**4, "3.0 TiB")]
+)
+def test_sizes_to_read(size: int, text: str) -> None:
+    assert show_size(size) == text

@@ -1,0 +1,99 @@
+"""``key``: list, add, remove, rotate; and the ways to name a key, none of which is an argument that holds one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, KeyFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> str:
+    path = tmp_path / "passphrase.txt"
+    path.write_text("correct horse\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_a_slot_comes_and_goes(cli: Cli, store: Path, passphrase: str) -> None:
+    slot = cli("key", "add", "--new-passphrase-file", passphrase, "--label", "alice").out.strip()
+    slots = cli("key", "list", "--json").json["slots"]
+    assert [(s["kind"], s["label"], s["current"]) for s in slots] == [("key-file", "", True), ("passphrase", "alice", False)]
+    assert "alice" in cli("key", "list").out
+    assert cli("status", "--passphrase-file", passphrase).code == 0
+    assert cli("key", "remove", slot, "--yes").out == f"{slot}\n"
+    assert cli("status", "--passphrase-file", passphrase).code == 12
+
+
+def test_a_new_key_file_is_made_and_opens_the_store(cli: Cli, store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "backup.key"
+    result = cli("key", "add", "--new-key-file", str(path), "--json")
+    assert result.json["slot"]["kind"] == "key-file"
+    assert "safe place" in result.err
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert CheckpointManager(store, key=KeyFile(str(path))).has_checkpoint("train")
+    slot = cli("key", "list", "--key-file", str(path), "--json").json["slots"][1]
+    assert slot["current"]
+    assert cli("key", "remove", slot["slot"], "--yes", "--json").json["slot"] == slot["slot"]
+
+
+def test_removing_asks_and_needs_a_slot_that_exists(cli: Cli, program: Cli, store: Path) -> None:
+    assert program("key", "remove", "12345678").code == 2
+    assert cli("key", "remove", "12345678", "--yes").code == 14
+
+
+def test_the_last_slot_stays(cli: Cli, store: Path) -> None:
+    slot = cli("key", "list", "--json").json["slots"][0]["slot"]
+    result = cli("key", "remove", slot, "--yes")
+    assert result.code == 2
+    assert "last one" in result.err
+
+
+def test_rotation(cli: Cli, store: Path, tmp_path: Path, passphrase: str) -> None:
+    alice = cli("key", "add", "--new-passphrase-file", passphrase, "--label", "alice").out.strip()
+    cli("key", "add", "--new-key-file", str(tmp_path / "backup.key"))
+    refused = cli("key", "rotate")
+    assert refused.code == 2
+    assert "alice" in refused.err
+    result = cli("key", "rotate", "--also-passphrase-file", passphrase, "--also-key-file", str(tmp_path / "backup.key"))
+    assert (result.code, result.out) == (0, "4 versions are sealed under a new key\n")
+    dropped = cli("key", "rotate", "--also-key-file", str(tmp_path / "backup.key"), "--drop", alice, "--yes", "--json")
+    assert dropped.json["versions"] == 4
+    assert cli("show", "train", "--key-file", str(tmp_path / "backup.key")).code == 0
+    assert cli("show", "train", "--passphrase-file", passphrase).code == 12
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["key", "add"],
+        ["key", "add", "--new-passphrase", "--new-key-file", "x"],
+        ["status", "--key-file", "x", "--ask-passphrase"],
+        ["status", "--ask-passphrase"],
+        ["key", "rotate", "--drop", "12345678"],
+    ],
+)
+def test_what_is_unclear_or_needs_a_terminal_is_a_usage_error(
+    cli: Cli, program: Cli, store: Path, arguments: list[str]
+) -> None:
+    result = program(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")
+
+
+def test_no_key_at_all(cli: Cli, store: Path, home: Path) -> None:
+    for path in home.rglob("*.key"):
+        path.unlink()
+    result = cli("status")
+    assert result.code == 12
+    assert "default key file" in result.err

@@ -1,0 +1,128 @@
+"""``restore``, ``verify``, ``repair``: a plan first, then a question, and the truth in the exit code."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def damage(store: Path, version: int) -> None:
+    path = store / "history" / "train" / f"{version:012d}.checkpoint"
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+
+
+class TestRestore:
+    def test_yes(self, cli: Cli, store: Path) -> None:
+        result = cli("restore", "train@1", "--yes")
+        assert (result.code, result.out) == (0, "train@4\n")
+        assert "Nothing is removed" in result.err
+        cm = CheckpointManager(store)
+        assert cm.load_checkpoint("train") == {"epoch": 1}
+        assert cm.history("train")[0].restored_from == 1
+
+    def test_prev_undoes_it(self, cli: Cli, store: Path) -> None:
+        cli("restore", "train@1", "--yes")
+        assert cli("restore", "train@prev", "--yes", "--json").json["version"]["restored_from"] == 3
+
+    def test_dry_run_changes_nothing(self, cli: Cli, store: Path) -> None:
+        assert cli("restore", "train@1", "--dry-run").out == ""
+        assert cli("restore", "train@1", "--dry-run", "--json").json["from"] == 1
+        assert len(CheckpointManager(store).history("train")) == 3
+
+    def test_without_a_terminal_it_never_asks(self, program: Cli, store: Path) -> None:
+        result = program("restore", "train@1", stdin="y\n")
+        assert result.code == 2
+        assert "--yes" in result.err
+        assert len(CheckpointManager(store).history("train")) == 3
+
+    def test_a_version_must_be_named(self, cli: Cli, store: Path) -> None:
+        result = cli("restore", "train", "--yes")
+        assert result.code == 2
+        assert "train@NUMBER" in result.err
+
+    def test_a_damaged_version_is_refused_before_the_question(self, cli: Cli, store: Path) -> None:
+        damage(store, 1)
+        assert cli("restore", "train@1", "--yes").code == 13
+        assert len(CheckpointManager(store).history("train")) == 3
+
+
+class TestVerify:
+    def test_a_whole_store(self, cli: Cli, store: Path) -> None:
+        assert (cli("verify").code, cli("verify").out) == (0, "4 whole\n")
+        assert cli("verify", "train").out == "3 whole\n"
+
+    def test_an_empty_store(self, cli: Cli, tmp_path: Path) -> None:
+        CheckpointManager(tmp_path / "checkpoints")
+        assert cli("verify").out == "nothing saved yet\n"
+
+    def test_damage_is_named_and_makes_the_exit_code(self, cli: Cli, store: Path) -> None:
+        damage(store, 2)
+        result = cli("verify")
+        assert result.code == 13
+        assert result.out.splitlines()[1].split()[:3] == ["damaged", "train", "2"]
+        assert result.out.splitlines()[-1] == "1 damaged, 3 whole"
+        assert "repair" in result.err
+        document = cli("verify", "--json").json
+        assert not document["ok"]
+        assert [f["state"] for f in document["findings"]] == ["whole", "whole", "damaged", "whole"]
+
+
+class TestRepair:
+    def test_nothing_to_do(self, cli: Cli, store: Path) -> None:
+        result = cli("repair")
+        assert (result.code, result.out) == (0, "")
+        assert "nothing to repair" in result.err
+
+    def test_the_plan_is_what_is_done(self, cli: Cli, store: Path) -> None:
+        damage(store, 2)
+        before = sorted(store.rglob("*.checkpoint"))
+        plan = cli("repair", "--dry-run", "--json").json
+        assert [step["action"] for step in plan["steps"]] == ["set aside"]
+        assert sorted(store.rglob("*.checkpoint")) == before
+        assert cli("repair", "--dry-run").out == ""
+        result = cli("repair", "--yes")
+        assert result.code == 0
+        assert result.out.startswith("set aside train@2: ")
+        assert cli("verify").code == 0
+        assert len(list((store / "damaged").iterdir())) == 1
+
+    def test_it_asks_first(self, program: Cli, store: Path) -> None:
+        damage(store, 2)
+        result = program("repair")
+        assert (result.code, result.out) == (2, "")
+        assert "set aside train@2" in result.err
+
+    def test_what_can_not_be_repaired_is_named(self, cli: Cli, store: Path) -> None:
+        (store / "history" / "train" / "000000000002.checkpoint").unlink()
+        result = cli("repair", "--yes")
+        assert result.code == 3
+        assert "left: missing: train 2" in result.err
+
+    @pytest.mark.parametrize("as_json", [False, True])
+    def test_a_rollback_can_be_accepted(self, cli: Cli, store: Path, as_json: bool) -> None:
+        shutil.copytree(store, store.with_name("older"))
+        CheckpointManager(store).save_checkpoint("train", {"epoch": 4})
+        shutil.rmtree(store)
+        shutil.move(store.with_name("older"), store)
+        assert cli("show", "train").code == 13
+        assert cli("verify").code == 13
+        result = cli("repair", "--accept-rollback", "--yes", *(["--json"] if as_json else []))
+        assert result.code == 0, result.err
+        if as_json:
+            assert [version["version"] for version in result.json["accepted"]] == [5]
+        assert cli("show", "train").out == '{\n  "epoch": 3\n}\n'
+        assert cli("verify").code == 0
