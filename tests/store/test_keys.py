@@ -188,7 +188,7 @@ class TestRotation:
 
         def write(stage: str) -> None:
             mine = CheckpointManager(store, key=KEY)
-            while not stop.is_set():
+            while not stop.wait(0.005):  # a rotation of what grows faster than it rotates would take for ever
                 saved[stage] = mine.save_checkpoint(stage, saved[stage]).version
 
         threads = [threading.Thread(target=write, args=(stage,)) for stage in saved]

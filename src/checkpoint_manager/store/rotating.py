@@ -48,8 +48,9 @@ def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progres
     done = 0
     for stage in stages:
         with vault.lock(stage):
-            for version in vault.backend.versions(stage):
-                _seal_anew(vault, stage, version)
+            versions = vault.backend.versions(stage)
+            for version in versions:
+                _seal_anew(vault, stage, version, is_newest=version == versions[-1])
                 done += 1
                 if progress is not None:
                     progress(RotationProgress(stage, done, max(total, done)))
@@ -57,13 +58,13 @@ def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progres
     vault.keychain.change(lambda opened: finish_rotation(opened) if opened.rotating else opened, vault.lock_timeout)
 
 
-def _seal_anew(vault: Vault, stage: str, version: int) -> None:
+def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> None:
     try:
         if vault.key_of(stage, version) == vault.keychain.active[0]:
             return
         entry, data = vault.load(stage, version)
         vault.replace(stage, version, entry, bytes(data))
-        if version == vault.backend.newest(stage):
+        if is_newest:
             vault.backend.set_mark(stage, version)
     except VersionAbsentError:  # deleted meanwhile
         return
