@@ -30,7 +30,7 @@ def at_a_terminal(arguments: list[str], *answers: str) -> tuple[int, str]:
         except OSError:  # the terminal is closed: the program has ended
             break
         shown += piece
-        if waiting and shown.rstrip().endswith((b"]:", b"e:", b"n:")):
+        if waiting and shown.endswith(b": "):  # with the space: what is typed before it is thrown away
             os.write(ours, waiting.pop(0).encode() + b"\n")
             shown += b"\n"
     os.close(ours)
