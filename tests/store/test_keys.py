@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the lowest Argon2 cost that is accepted: these tests derive many keys."""
-    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, 1, 1))
+    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
 
 
 def key_ids(store: Path) -> set[bytes]:
@@ -101,7 +101,7 @@ class TestWrongKeys:
         with pytest.raises(WrongKeyError, match=r"passphrase given does not open .* key slots: \w+ \(passphrase\)"):
             CheckpointManager(store, key=Passphrase("wrong"))
         keyring = store / "keyring.json"
-        keyring.write_bytes(keyring.read_bytes().replace(b'"passes":1', b'"passes":2'))
+        keyring.write_bytes(keyring.read_bytes().replace(b'"passes":2', b'"passes":3'))
         with pytest.raises(IntegrityError, match="checksum"):
             CheckpointManager(store, key=Passphrase("right"))
 

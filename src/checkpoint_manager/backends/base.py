@@ -72,6 +72,7 @@ class Stray:
 
     Attributes:
         kind: ``leftover``: remains of an interrupted operation, safe to sweep; ``unknown``: nothing of ours, never touched;
+            ``displaced``: likewise, but in a place where it hides a stage;
             ``exposed``: ours, but others on this host may read or write it; ``stale mark``: the mark of the newest version is
             missing, old, or not ours, and can be set again.
         path: Where.
@@ -79,7 +80,7 @@ class Stray:
         stage: The stage it belongs to, or None.
     """
 
-    kind: Literal["leftover", "unknown", "exposed", "stale mark"]
+    kind: Literal["leftover", "unknown", "displaced", "exposed", "stale mark"]
     path: str
     detail: str
     stage: str | None = None

@@ -36,7 +36,8 @@ SALT_BYTES = 32
 MAX_LABEL_CHARACTERS = 100
 MIN_MEMORY_KIB, MAX_MEMORY_KIB = 19 * 1024, 1024 * 1024
 """Below 19 MiB is below what OWASP's password storage guide accepts; above 1 GiB, opening a store could exhaust a host."""
-MAX_PASSES = 16
+MIN_PASSES, MAX_PASSES = 2, 16
+"""With 19 MiB, the same guide asks for two passes."""
 MAX_LANES = 16
 
 Kind: TypeAlias = Literal["key-file", "passphrase"]
@@ -169,7 +170,7 @@ def check_cost(cost: ArgonCost) -> None:
     """
     bounds = (
         ("memory_kib", cost.memory_kib, MIN_MEMORY_KIB, MAX_MEMORY_KIB),
-        ("passes", cost.passes, 1, MAX_PASSES),
+        ("passes", cost.passes, MIN_PASSES, MAX_PASSES),
         ("lanes", cost.lanes, 1, MAX_LANES),
     )
     for name, value, least, most in bounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 _OTHER_STAGES = 1000
 """How many other stages are tried for a file that does not open where it is."""
-_STATE_OF: dict[str, State] = {"leftover": "leftover", "unknown": "leftover", "stale mark": "leftover", "exposed": "exposed"}
+_STATE_OF: dict[str, State] = {
+    "leftover": "leftover",
+    "unknown": "leftover",
+    "stale mark": "leftover",
+    "exposed": "exposed",
+    "displaced": "damaged",
+}
 
 
 class Verifier:
@@ -37,17 +44,25 @@ class Verifier:
             progress: Called after each version with how many are done, and how many there are.
         """
         if stage is not None:
-            return Report((*self._stage(stage, _Counter(progress, self._count([stage]))), *self._strays(stage)))
-        stages = sorted({*self._vault.backend.stages(), *self._vault.witness.stages()})
+            counter = _Counter(progress, self._count([stage]))
+            return Report((*self._stage(stage, counter), *_findings_of(self._vault.backend.strays(), stage)))
+        strays = self._vault.backend.strays()
+        stages = sorted(
+            {*self._vault.backend.stages(), *self._vault.witness.stages(), *(stray.stage for stray in strays if stray.stage)}
+        )
         counter = _Counter(progress, self._count(stages))
-        findings = [*self._keyring(), *self._strays(None)]
+        findings = [*self._keyring(), *_findings_of(strays, None)]
         for name in stages:
             findings += self._stage(name, counter)
-            findings += self._strays(name)
+            findings += _findings_of(strays, name)
         return Report(tuple(findings))
 
     def _count(self, stages: Iterable[str]) -> int:
-        return sum(len(self._vault.backend.versions(stage)) for stage in stages)
+        total = 0
+        for stage in stages:
+            with contextlib.suppress(IntegrityError):  # told where the stage is looked at
+                total += len(self._vault.backend.versions(stage))
+        return total
 
     def _keyring(self) -> Iterable[Finding]:
         try:
@@ -60,11 +75,6 @@ class Verifier:
             yield Finding(
                 None, None, "leftover", "a key rotation is not finished: rotate again, and it goes on where it stopped"
             )
-
-    def _strays(self, stage: str | None) -> Iterable[Finding]:
-        for stray in self._vault.backend.strays():
-            if stray.stage == stage:
-                yield _finding_of(stray)
 
     def _stage(self, stage: str, counter: _Counter) -> Iterable[Finding]:
         try:
@@ -153,5 +163,5 @@ class _Counter:
             self._progress(self._done, max(self._total, self._done))
 
 
-def _finding_of(stray: Stray) -> Finding:
-    return Finding(stray.stage, None, _STATE_OF[stray.kind], stray.detail, stray.path)
+def _findings_of(strays: Iterable[Stray], stage: str | None) -> list[Finding]:
+    return [Finding(stage, None, _STATE_OF[stray.kind], stray.detail, stray.path) for stray in strays if stray.stage == stage]

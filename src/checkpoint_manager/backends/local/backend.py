@@ -75,7 +75,13 @@ class LocalBackend(Backend):
 
     def stages(self) -> list[str]:
         with as_our_errors("list the stages", self._history):
-            return sorted(stage for _, stage in upkeep.stage_directories(self._history) if stage and self.versions(stage))
+            return sorted(stage for _, stage in upkeep.stage_directories(self._history) if stage and self._has_versions(stage))
+
+    def _has_versions(self, stage: str) -> bool:
+        try:
+            return bool(self.versions(stage))
+        except IntegrityError:  # something else stands there: `strays` tells
+            return False
 
     def versions(self, stage: str) -> list[int]:
         with self._reading(stage) as directory:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
+_OPENING_BYTES = 512
+"""What lies in these first bytes is random in each version."""
 
 
 def make_store_directory(path: str) -> None:
@@ -139,6 +141,9 @@ def find_strays(backend: Backend) -> list[Stray]:
     found = list(_strays_at_the_top(root))
     for name, stage in stage_directories(history):
         path = os.path.join(history, name)
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            found.append(Stray("displaced", path, "stands where only folders of stages belong", stage))
+            continue
         if stage is None:
             found.append(Stray("unknown", path, "is no folder of a stage"))
             continue
@@ -154,12 +159,14 @@ def find_strays(backend: Backend) -> list[Stray]:
 def _is_mark_of(root: str, stage: str, version: int) -> bool:
     """Whether the mark is the version: one file with two names or, without hard links, a copy."""
     place = os.path.join(root, tree.HISTORY, names.to_filename(stage), tree.version_name(version))
+    mark = os.path.join(root, tree.mark_name(stage))
     try:
-        history, mark = os.lstat(place), os.lstat(os.path.join(root, tree.mark_name(stage)))
-    except FileNotFoundError:
+        if os.path.samestat(os.lstat(place), os.lstat(mark)):
+            return True
+        with files.OpenFile(place) as version_file, files.OpenFile(mark) as mark_file:
+            return version_file.size == mark_file.size and version_file.read(_OPENING_BYTES) == mark_file.read(_OPENING_BYTES)
+    except (OSError, files.NotAFileError):
         return False
-    copied = history.st_nlink == 1 and stat.S_ISREG(mark.st_mode) and history.st_size == mark.st_size
-    return os.path.samestat(history, mark) or copied
 
 
 def _strays_at_the_top(root: str) -> Iterator[Stray]:

@@ -1,0 +1,272 @@
+"""Attacks by planting: links, FIFOs and directories where the store's own files belong; wide permissions; a seized lock."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Opened = Callable[..., CheckpointManager]
+
+KEY = bytes(range(32))
+PRECIOUS = b"what lies outside of the store"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_bytes(PRECIOUS)
+    return tmp_path / "outside" / "file"
+
+
+def plant(kind: str, place: Path, outside: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        place.rename(place.with_name("moved away"))
+    place.unlink(missing_ok=True)
+    match kind:
+        case "symlink":
+            place.symlink_to(outside)
+        case "dangling link":
+            place.symlink_to(outside.with_name("nothing"))
+        case "link to itself":
+            place.symlink_to(place.name)
+        case "link to a directory":
+            place.symlink_to(outside.parent)
+        case "hard link":
+            os.link(outside, place)
+        case "fifo":
+            os.mkfifo(place)
+        case "directory":
+            place.mkdir()
+        case "socket":
+            here = os.getcwd()
+            os.chdir(place.parent)  # a socket's path is short
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(place.name)
+            os.chdir(here)
+
+
+KINDS = ["symlink", "dangling link", "link to itself", "link to a directory", "hard link", "fifo", "directory", "socket"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestPlanted:
+    def test_planted_at_the_head(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "train.checkpoint", outside)
+        cm = opened(forgetful=True)
+        assert cm.load_checkpoint("train")["number"] == 4
+        assert cm.save_checkpoint("train", 5).version == 5
+        assert opened().load_checkpoint("train") == 5
+        assert outside.read_bytes() == PRECIOUS
+        assert os.listdir(outside.parent) == ["file"]
+
+    def test_planted_in_the_history(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "history" / "train" / "000000000004.checkpoint", outside)
+        cm = opened()
+        with pytest.raises(IntegrityError):
+            cm.load_checkpoint("train")
+        assert not cm.has_checkpoint("train")
+        assert [finding.version for finding in cm.verify("train").problems if finding.state == "damaged"] == [4]
+        cm.repair()
+        assert cm.save_checkpoint("train", 5).version > 4
+        assert cm.verify().ok
+        assert outside.read_bytes() == PRECIOUS
+        assert os.listdir(outside.parent) == ["file"]
+
+    def test_planted_in_place_of_the_next_version(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "history" / "train" / "000000000005.checkpoint", outside)
+        cm = opened()
+        assert not cm.has_checkpoint("train")
+        assert cm.save_checkpoint("train", "sixth").version == 6
+        assert cm.load_checkpoint("train") == "sixth"
+        assert outside.read_bytes() == PRECIOUS
+
+    def test_planted_at_the_stages_folder(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        place = store / "history" / "train"
+        plant(kind, place, outside)
+        cm = opened()
+        if kind == "directory":
+            with pytest.raises(CheckpointError, match="turned back"):
+                cm.save_checkpoint("train", 5)
+        else:
+            with pytest.raises(IntegrityError, match="stands where a file or folder of the store belongs"):
+                cm.save_checkpoint("train", 5)
+            with pytest.raises(IntegrityError):
+                cm.load_checkpoint("train")
+        assert cm.load_checkpoint("clean")["number"] == 4
+        assert cm.stages() == ["clean"]
+        assert not cm.verify().ok
+        assert not opened(forgetful=True).verify().ok or kind == "directory"
+        assert outside.read_bytes() == PRECIOUS
+        assert os.listdir(outside.parent) == ["file"]
+
+    def test_planted_at_the_history(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "history", outside)
+        with pytest.raises(CheckpointError):
+            opened().save_checkpoint("train", 5)
+        assert outside.read_bytes() == PRECIOUS
+        assert os.listdir(outside.parent) == ["file"]
+
+    def test_planted_at_the_lock(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / ".locks" / "train.lock", outside)
+        cm = opened()
+        if kind == "hard link":  # locked, and not written to
+            cm.save_checkpoint("train", 5)
+        else:
+            with pytest.raises(LockTimeoutError, match=r"train\.lock"):
+                cm.save_checkpoint("train", 5)
+        assert outside.read_bytes() == PRECIOUS
+        assert os.listdir(outside.parent) == ["file"]
+        assert cm.load_checkpoint("clean")["number"] == 4
+
+    def test_planted_at_the_locks_folder(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / ".locks", outside)
+        cm = opened()
+        if kind == "directory":
+            cm.save_checkpoint("train", 5)
+        else:
+            with pytest.raises(LockTimeoutError, match="in place of its folder"):
+                cm.save_checkpoint("train", 5)
+        assert outside.read_bytes() == PRECIOUS
+        assert os.listdir(outside.parent) == ["file"]
+
+    def test_planted_at_the_keyring(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "keyring.json", outside)
+        with pytest.raises(IntegrityError):
+            opened()
+        assert outside.read_bytes() == PRECIOUS
+
+    def test_planted_at_the_record_of_deletions(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "history" / "train" / "gaps", outside)
+        cm = opened()
+        with pytest.raises(IntegrityError):
+            cm.history("train")
+        assert not cm.verify().ok
+        assert outside.read_bytes() == PRECIOUS
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "directory"])
+def test_planted_at_the_temporary_name(
+    opened: Opened, store: Path, outside: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even an attacker who guesses the 64 random bits of the name gets nothing written through it."""
+    from checkpoint_manager.backends.local import files
+
+    guessed = ".0123456789abcdef.tmp"
+    monkeypatch.setattr(files, "_temporary_name", lambda: guessed)
+    plant(kind, store / "history" / "train" / guessed, outside)
+    with pytest.raises(CheckpointError, match="exists"):
+        opened().save_checkpoint("train", 5)
+    assert outside.read_bytes() == PRECIOUS
+    assert opened().load_checkpoint("train")["number"] == 4
+
+
+def test_many_junk_files_are_passed_over_and_reported(opened: Opened, store: Path) -> None:
+    folder = store / "history" / "train"
+    for name in (
+        "0.checkpoint",
+        "000000000000.checkpoint",
+        "00000000004.checkpoint",
+        "٠٠٠٠٠٠٠٠٠٠٠٥.checkpoint",
+        "5.checkpoint",
+    ):
+        (folder / name).write_bytes(b"junk")
+    (store / "history" / "notes.txt").write_bytes(b"junk")
+    (store / "history" / "%zz").mkdir()
+    (store / "junk.txt").write_bytes(b"junk")
+    (store / "nothing.checkpoint").write_bytes(b"junk")
+    (store / "left.0123456789abcdef").write_bytes(b"junk")
+    (store / ".0123456789abcdef.tmp").write_bytes(b"junk")
+    cm = opened()
+    assert cm.stages() == ["clean", "train"]
+    assert cm.load_checkpoint("train")["number"] == 4
+    assert cm.save_checkpoint("train", 5).version == 5
+    reported = {os.path.basename(finding.path) for finding in cm.verify().problems}
+    assert {"0.checkpoint", "000000000000.checkpoint", "5.checkpoint", "notes.txt", "%zz", "junk.txt"} <= reported
+    cm.repair()
+    assert not (store / ".0123456789abcdef.tmp").exists()
+    assert (store / "junk.txt").exists()
+
+
+def test_a_directory_that_others_may_write_to_is_warned_of(
+    opened: Opened, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.chmod(0o777)
+    (store / "history" / "train" / "000000000004.checkpoint").chmod(0o644)
+    cm = opened()
+    assert "Other users of this host may write to" in caplog.text
+    exposed = [finding for finding in cm.verify().problems if finding.state == "exposed"]
+    assert {os.path.basename(finding.path) for finding in exposed} == {"store", "000000000004.checkpoint"}
+    assert cm.verify().ok
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777, 0o022])
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        cm = CheckpointManager(tmp_path / "store", key=KEY)
+        cm.save_checkpoint("train", 1)
+        cm.save_checkpoint("x" * 255, 2)
+        cm.save_checkpoint("train", 3)
+        cm.delete_versions("train", [1])
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "store", *(tmp_path / "store").rglob("*")):
+        expected = 0o700 if path.is_dir() else 0o600
+        if path.suffix == ".lock" or path.name == "store.record":  # nothing is in it; the umask may only narrow it
+            assert stat.S_IMODE(path.stat().st_mode) & ~expected == 0
+        else:
+            assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_a_lock_held_for_ever_is_a_timeout_and_readers_go_on(opened: Opened, store: Path) -> None:
+    import fcntl
+
+    with (store / ".locks" / "train.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("{}" + " " * 600)
+        lock.flush()
+        cm = opened()
+        with pytest.raises(LockTimeoutError, match="locked by another writer"):
+            cm.save_checkpoint("train", 5)
+        assert cm.load_checkpoint("train")["number"] == 4
+
+
+def test_a_lock_that_is_unlinked_while_held_lets_no_version_be_lost(opened: Opened, store: Path) -> None:
+    """Removing the lock file admits a second writer; the exclusive link still gives each version to one of them."""
+    first, second = opened(), opened()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(present: object) -> object:
+        inside.set()
+        go_on.wait(10)
+        return ["slow", present]
+
+    caught: list[BaseException] = []
+
+    def update() -> None:
+        try:
+            first.update_checkpoint("train", slow)
+        except CheckpointError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=update)
+    thread.start()
+    inside.wait(10)
+    (store / ".locks" / "train.lock").unlink()
+    assert second.save_checkpoint("train", "quick").version == 5
+    go_on.set()
+    thread.join()
+    assert [type(error).__name__ for error in caught] == ["VersionConflictError"]
+    assert opened().load_checkpoint("train") == "quick"
+    assert opened().save_checkpoint("train", 6).version == 6
