@@ -177,7 +177,7 @@ def test_many_junk_files_are_passed_over_and_reported(opened: Opened, store: Pat
         "0.checkpoint",
         "000000000000.checkpoint",
         "00000000004.checkpoint",
-        "٠٠٠٠٠٠٠٠٠٠٠٥.checkpoint",
+        "\N{ARABIC-INDIC DIGIT FIVE}" * 12 + ".checkpoint",
         "5.checkpoint",
     ):
         (folder / name).write_bytes(b"junk")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ def at_a_terminal(arguments: list[str], *answers: str) -> tuple[int, str]:
     os.close(theirs)
     shown, waiting = b"", list(answers)
     while True:
+        if not select.select([ours], [], [], 60)[0]:
+            child.kill()
+            pytest.fail(f"waits for something else: {shown!r}")
         try:
             piece = os.read(ours, 4096)
         except OSError:  # the terminal is closed: the program has ended

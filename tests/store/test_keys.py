@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +24,9 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.envelope import slots
 from checkpoint_manager.store.secrets import create_key_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
 

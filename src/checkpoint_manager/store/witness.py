@@ -25,7 +25,7 @@ import orjson
 import platformdirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -67,13 +67,16 @@ class Witness:
     def remember(self, stage: str, seen: Sighting) -> None:
         """Keep what was seen of a stage; never an older version in the place of a newer one."""
         line = f"{seen.version:012d} {seen.id} ".encode()
-        with self._writing(_file_of(stage)) as descriptor:
+
+        def write(descriptor: int) -> None:
             present = _STAGE.match(os.pread(descriptor, _MAX_BYTES, 0))
             if present is None:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, line + orjson.dumps(stage) + b"\n", 0)
             elif int(present[1]) < seen.version:
                 os.pwrite(descriptor, line, 0)  # within one sector, at any time either the old or the new one
+
+        self._change(_file_of(stage), write)
 
     def forget(self, stage: str) -> None:
         """Drop what was seen of a stage: its user has accepted a rollback."""
@@ -96,10 +99,13 @@ class Witness:
 
     def remember_keyring(self, serial: int, data: bytes, *, even_if_older: bool = False) -> None:
         """Keep which keyring was seen last."""
-        with self._writing("keyring") as descriptor:
+
+        def write(descriptor: int) -> None:
             present = _KEYRING.match(os.pread(descriptor, _MAX_BYTES, 0))
             if present is None or int(present[1]) < serial or even_if_older:
                 os.pwrite(descriptor, f"{serial:012d} {digest(data)}\n".encode(), 0)
+
+        self._change("keyring", write)
 
     def _read(self, name: str) -> bytes:
         try:
@@ -113,13 +119,12 @@ class Witness:
         finally:
             os.close(descriptor)
 
-    @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[int]:
-        """Open a memory for writing; what fails here is told once, and never fails the operation that called."""
+    def _change(self, name: str, write: Callable[[int], None]) -> None:
+        """Open a memory and write to it; what fails here is told once, and never fails the operation that called."""
         try:
             descriptor = os.open(os.path.join(self._directory, name), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
             try:
-                yield descriptor
+                write(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -1,0 +1,313 @@
+"""The steps on the file system where it refuses, falls short, or has no hard links."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import resource
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, StorageError
+from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
+from checkpoint_manager.backends.local import LocalBackend, files, upkeep
+from checkpoint_manager.backends.local.faults import as_our_errors
+from checkpoint_manager.testing import BackendContract, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY = bytes(32)
+
+
+@pytest.fixture
+def without_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behave as exFAT does."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("without_hard_links")
+class TestWithoutHardLinks(BackendContract):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> LocalBackend:
+        return LocalBackend(tmp_path / "store")
+
+    # There the lock alone decides who owns a number, and these two take none.
+    test_of_many_writers_of_one_number_exactly_one_succeeds = None  # type: ignore[assignment]
+    test_of_many_first_records_exactly_one_is_kept = None  # type: ignore[assignment]
+
+    def test_a_store_works(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_text("")
+        cm = CheckpointManager(tmp_path / "other", key=KEY)
+        for number in range(1, 4):
+            assert cm.save_checkpoint("train", number).version == number
+        cm.delete_versions("train", [1])
+        assert CheckpointManager(tmp_path / "other", key=KEY).load_checkpoint("train") == 3
+        assert cm.verify().problems == ()
+        (tmp_path / "other" / "train.checkpoint").unlink()
+        assert [step.action for step in cm.repair()] == ["rebuild head"]
+        assert cm.verify().problems == ()
+
+
+class Failing:
+    """Let a function of ``os`` fail from its n-th call on."""
+
+    def __init__(self, name: str, code: int, after: int) -> None:
+        self.real = getattr(os, name)
+        self.code = code
+        self.left = after
+
+    def __call__(self, *arguments: object, **named: object) -> object:
+        if self.left <= 0:
+            raise OSError(self.code, os.strerror(self.code))
+        self.left -= 1
+        return self.real(*arguments, **named)
+
+
+@pytest.mark.parametrize("name", ["fsync", "write", "open", "link", "rename", "fchmod"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.EACCES])
+def test_whatever_fails_a_save_is_an_error_of_ours_or_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    cm.save_checkpoint("train", 1)
+    newest = 1
+    for after in range(8):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, Failing(name, code, after))
+            try:
+                saved, error = cm.save_checkpoint("train", after).version, None
+            except CheckpointError as refused:
+                saved, error = None, refused
+        if error is not None:
+            assert isinstance(error, OSError)
+            assert "train" in str(error) or "store" in str(error)
+            assert isinstance(error, TimeoutError) or error.errno == code
+        fresh = CheckpointManager(tmp_path / "store", key=KEY)
+        present = fresh.history("train")[0].version
+        assert present >= (saved or newest)
+        newest = present
+        assert fresh.verify().ok
+        assert [f for f in fresh.verify().problems if f.state == "leftover" and ".tmp" in f.path] == []
+    assert cm.save_checkpoint("train", "after").version == newest + 1
+    assert cm.load_checkpoint("train") == "after"
+
+
+def test_a_failed_sync_is_never_acknowledged_and_never_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("train", 1, [b"first"])
+    synced: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(StorageError, match="keep a copy of the directory elsewhere") as caught:
+            backend.append("train", 2, [b"second"])
+    assert caught.value.errno == errno.EIO
+    assert len(synced) == len(set(synced)) == 1
+    assert backend.versions("train") == [1]
+    assert backend.strays() == []
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """A real limit of the kernel: no file of this process may grow beyond it."""
+    program = (
+        "import resource, signal, sys\n"
+        "from checkpoint_manager import CheckpointManager, StorageError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"cm = CheckpointManager({str(tmp_path / 'store')!r}, key=bytes(32))\n"
+        "cm.save_checkpoint('train', 'small')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    cm.save_checkpoint('train', 'x' * 1_000_000)\n"
+        "except StorageError as error:\n"
+        "    print(error.errno)\n"
+        "cm.save_checkpoint('train', 'small again')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert done.stdout.split() == [str(errno.EFBIG)]
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    assert [version.version for version in cm.history("train")] == [2, 1]
+    assert cm.verify().problems == ()
+
+
+def test_too_many_open_files_is_an_error_of_ours(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    cm.save_checkpoint("train", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        with pytest.raises(StorageError, match="too many files are open in this process"):
+            cm.save_checkpoint("train", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert cm.save_checkpoint("train", 2).version == 2
+
+
+def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data)[:7]))
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("train", 1, [b"0123456789" * 9, memoryview(b"end")])
+    monkeypatch.undo()
+    assert read_all(backend, "train", 1) == b"0123456789" * 9 + b"end"
+
+
+def test_short_reads_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    real = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, length: real(descriptor, min(length, 3)))
+    with files.OpenFile(str(tmp_path / "file")) as file:
+        assert file.read(8) == b"01234567"
+        assert file.read(8) == b"89"
+        assert file.read(8) == b""
+
+
+def test_a_mark_that_cannot_be_set_does_not_fail_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    monkeypatch.setattr(os, "rename", Failing("rename", errno.EACCES, 0))
+    backend.append("train", 1, [b"first"])
+    assert "can't be marked" in caplog.text
+    monkeypatch.undo()
+    assert backend.newest("train") == 1
+    assert [stray.kind for stray in backend.strays()] == ["stale mark"]
+    backend.append("train", 2, [b"second"])
+    assert backend.strays() == []
+
+
+def test_an_interrupted_exchange_leaves_the_old_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("train", 1, [b"old"])
+    monkeypatch.setattr(os, "rename", Failing("rename", errno.EIO, 0))
+    with pytest.raises(StorageError, match="can't replace version 1 of stage train"):
+        backend.replace("train", 1, [b"new"])
+    monkeypatch.undo()
+    assert read_all(backend, "train", 1) == b"old"
+    assert backend.strays() == []
+
+
+def test_marking_what_is_not_there(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("train", 1, [b"x"])
+    with pytest.raises(VersionAbsentError):
+        backend.set_mark("train", 2)
+    with pytest.raises(VersionTakenError):
+        backend.append("train", 1, [b"y"])
+
+
+def test_a_mark_far_behind_is_caught_up_with(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    for version in range(1, 100):
+        backend.append("train", version, [b"x"])
+    assert backend.newest("train", hint=1) == backend.newest("train", hint=40) == backend.newest("train") == 99
+
+
+def test_relaxed_leaves_out_the_syncs_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    counts = {}
+    for durability in ("full", "relaxed"):
+        cm = CheckpointManager(tmp_path / durability, key=KEY, durability=durability)  # type: ignore[arg-type]
+        cm.save_checkpoint("train", 1)
+        synced.clear()
+        cm.save_checkpoint("train", 2)
+        counts[durability] = len(synced)
+        cm.delete_versions("train", [1])
+        cm.keys.rotate()
+    assert counts == {"full": 2, "relaxed": 0}
+
+
+def test_a_directory_that_cannot_be_made_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"can't open the checkpoint directory: .*file") as caught:
+        LocalBackend(tmp_path / "file" / "store")
+    assert caught.value.errno == errno.ENOTDIR
+
+
+def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    CheckpointManager(tmp_path / "link" / "new" / "deep", key=KEY).save_checkpoint("train", 1)
+    assert CheckpointManager(tmp_path / "real" / "new" / "deep", key=KEY).load_checkpoint("train") == 1
+
+
+def test_special_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(files.NotAFileError, match="a device"):
+        files.OpenFile("/dev/null")
+    assert files._kind(0) == "something that is no file"
+    assert files._what_stands_at(str(tmp_path / "nothing"), None) == "something that is no file"
+    with pytest.raises(FileNotFoundError):
+        files.directory_descriptor(str(tmp_path / "nothing"))
+    assert stat.S_ISREG(os.stat(__file__).st_mode)
+
+
+def test_errors_of_the_system_become_ours() -> None:
+    told = r"can't read version 3 of stage train: /store/name: File name too long.*shorter"
+    with pytest.raises(StorageError, match=told), as_our_errors("read", "/store", "train", 3):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "name")
+    with pytest.raises(StorageError, match="see what the operating system says"), as_our_errors("read", "/store"):
+        raise io.UnsupportedOperation("odd")
+    with pytest.raises(IntegrityError, match="a FIFO stands where"), as_our_errors("read", "/store", "train"):
+        raise files.NotAFileError("a FIFO")
+    with pytest.raises(KeyError), as_our_errors("read", "/store"):
+        raise KeyError
+
+
+def test_two_backends_that_make_one_directory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.make_directory
+
+    def overtaken(path: str, parent: int | None = None) -> bool:
+        os.mkdir(path, 0o700, dir_fd=parent)
+        return real(path, parent)
+
+    monkeypatch.setattr(upkeep.files, "make_directory", overtaken)
+    backend = LocalBackend(tmp_path / "a" / "store")
+    monkeypatch.undo()
+    backend.append("train", 1, [b"x"])
+    assert LocalBackend(tmp_path / "a" / "store").versions("train") == [1]
+
+
+def test_a_hashed_stage_whose_name_is_lost_is_reported(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("x" * 255, 1, [b"x"])
+    folder = next((tmp_path / "store" / "history").iterdir())
+    (folder / "stage").write_bytes(b"y")
+    assert backend.stages() == []
+    (folder / "stage").unlink()
+    assert backend.stages() == []
+    assert [stray.kind for stray in backend.strays() if stray.path == str(folder)] == ["unknown"]
+
+
+def test_no_generator_is_left_open(tmp_path: Path) -> None:
+    """A source of pieces that fails is closed, its temporary file removed, and the number is free."""
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("train", 1, [b"x"])
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        backend.append("train", 2, pieces())
+    with pytest.raises(MemoryError):
+        backend.replace("train", 1, pieces())
+    assert backend.versions("train") == [1]
+    assert read_all(backend, "train", 1) == b"x"
+    assert backend.strays() == []

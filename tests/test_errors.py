@@ -1,0 +1,72 @@
+"""The errors: their tree, their attributes, and that they cross process boundaries."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+
+import pytest
+
+import checkpoint_manager
+from checkpoint_manager import errors
+from checkpoint_manager.backends.local.faults import _NEXT_STEP
+from checkpoint_manager.model import display
+
+EXAMPLES = [
+    errors.CheckpointError("m", stage="s", version=3),
+    errors.CheckpointNotFoundError("m", stage="s", version=3),
+    errors.VersionConflictError("m", stage="s", expected=2, actual=3),
+    errors.PayloadError("m", path="$.a", stage="s"),
+    errors.StageNameError("m"),
+    errors.LockTimeoutError("m", stage="s", holder="process 7"),
+    errors.KeyUnavailableError("m"),
+    errors.WrongKeyError("m"),
+    errors.IntegrityError("m", stage="s", version=3),
+    errors.RollbackError("m", stage="s", version=3),
+    errors.FormatError("m"),
+    errors.StorageError("m", errno=errno.ENOSPC, filename="/x", stage="s", version=3),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling(error: errors.CheckpointError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error) == "m"
+    assert again.__dict__ == error.__dict__
+    assert getattr(again, "errno", None) == getattr(error, "errno", None)
+    assert getattr(again, "filename", None) == getattr(error, "filename", None)
+
+
+def test_the_tree_drawn_is_the_tree_that_is() -> None:
+    assert {type(error).__name__ for error in EXAMPLES} == set(errors.__all__)
+    drawn = str(errors.__doc__)
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert issubclass(kind, errors.CheckpointError)
+        kin = [base.__name__ for base in kind.__bases__ if base not in {errors.CheckpointError, Exception}]
+        line = next(line for line in drawn.splitlines() if name in line)
+        assert all(f"({base})" in line for base in kin)
+        assert bool(kin) == ("(" in line)
+
+
+def test_every_public_name_is_importable_and_every_error_public() -> None:
+    for name in checkpoint_manager.__all__:
+        assert getattr(checkpoint_manager, name) is not None
+    assert set(errors.__all__) <= set(checkpoint_manager.__all__)
+    assert sorted(checkpoint_manager.__all__) == checkpoint_manager.__all__
+
+
+def test_an_error_of_the_system_without_a_message_is_empty() -> None:
+    error = errors.StorageError("m")
+    error.args = ()
+    assert str(error) == ""
+
+
+def test_each_next_step_is_a_sentence_for_a_person() -> None:
+    assert all(len(step.split()) > 4 for step in _NEXT_STEP.values())
+
+
+@pytest.mark.parametrize(("name", "shown"), [("train", "train"), ("a\nb", "'a\\nb'"), ("\u202eab", "'\\u202eab'")])
+def test_a_name_is_shown_on_one_line(name: str, shown: str) -> None:
+    assert display(name) == shown
