@@ -1,0 +1,89 @@
+"""What is written is true: the README's examples run, the program's help is complete, SECURITY.md names real tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from checkpoint_manager.cli import exits
+from checkpoint_manager.cli.app import commands
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SECURITY = (ROOT / "SECURITY.md").read_text()
+
+
+def names_of_tests(path: Path) -> set[str]:
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "attacks").glob("test_*.py")), ids=lambda path: path.name)
+def test_security_md_names_every_attack_with_its_test(path: Path) -> None:
+    section = SECURITY.split(f"(`tests/attacks/{path.name}`)")[1].split("\n**")[0]
+    assert set(re.findall(r"`(test_\w+)`", section)) == names_of_tests(path)
+
+
+def test_every_test_that_security_md_names_exists() -> None:
+    there = set().union(*map(names_of_tests, (ROOT / "tests").rglob("test_*.py")))
+    there |= names_of_tests(ROOT / "src" / "checkpoint_manager" / "testing.py")
+    assert set(re.findall(r"`(test_\w+)`", SECURITY)) <= there
+
+
+def test_every_file_that_a_document_names_exists() -> None:
+    for name in re.findall(r"`((?:tests|src)/[\w/.]+\w)`", README + SECURITY):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    "example", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=lambda text: text.split("\n")[0][:40]
+)
+def test_the_readmes_examples_run(example: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    promised = re.findall(r"print\(.*\)  # (.*)", example)
+    assert done.stdout.splitlines() == promised
+
+
+def each_command(group: click.Group, *words: str) -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += each_command(command, *words, name)
+        else:
+            found.append((" ".join((*words, name)), command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), each_command(commands), ids=lambda value: value if isinstance(value, str) else "")
+def test_each_command_is_documented_with_an_example(name: str, command: click.Command) -> None:
+    assert f"`{name}" in README
+    assert f"checkpoint-manager {name}" in str(command.help)
+    assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def test_the_exit_codes_are_documented() -> None:
+    shown = dict(re.findall(r"^\| (\d+) \| (.*?) \|$", README, re.MULTILINE))
+    assert {int(code) for code in shown} == {int(code) for code in exits.Exit}
+    described = dict(re.findall(r"^(\d+)\s{2,}(.*)$", str(exits.__doc__), re.MULTILINE))
+    assert shown == described
+    assert all(str(int(code)) in str(commands.help) for code in exits.Exit)
+
+
+def test_the_options_that_every_command_has_are_documented() -> None:
+    for name, command in each_command(commands):
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert name == "demo" or {"--store", "--key-file", "--json"} <= options
+    for option in ("--store", "--key-file", "--passphrase-file", "--ask-passphrase", "--lock-timeout", "--json", "--yes"):
+        assert option in README

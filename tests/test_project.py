@@ -1,0 +1,76 @@
+"""The project's own rules: what lies where, how long it may be, and that each dependency says why it is there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import checkpoint_manager
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    top = {name.split("/")[0] for name in done.stdout.splitlines()}
+    agreed = {"pyproject.toml", "README.md", "SECURITY.md", "LICENSE", "src", "tests", "benchmarks", "uv.lock"}
+    assert {name for name in top if not name.startswith(".")} <= agreed
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 350
+    tree = ast.parse(text)
+    assert path.name == "_version.py" or not text or ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 50, node.name
+
+
+def test_each_dependency_says_why_it_is_there() -> None:
+    project = tomllib.loads(PYPROJECT)["project"]
+    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    for name in wanted:
+        assert re.search(rf'^ +"{re.escape(name)}", +# \S.{{8,}}$', PYPROJECT, re.MULTILINE), name
+
+
+def test_importing_the_library_imports_no_more_than_it_says() -> None:
+    program = "import checkpoint_manager, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"click", "rich", "pytest", "hypothesis", "numpy"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", checkpoint_manager.__all__)
+def test_everything_public_is_documented(name: str) -> None:
+    value = getattr(checkpoint_manager, name)
+    if isinstance(value, str):
+        return
+    assert inspect.getdoc(value)
+    for method, function in inspect.getmembers(value, inspect.isfunction):
+        if not method.startswith("_"):
+            assert inspect.getdoc(function), method
+
+
+def test_the_public_interface_is_typed() -> None:
+    for function in (member for _, member in inspect.getmembers(checkpoint_manager.CheckpointManager, inspect.isfunction)):
+        if not function.__name__.startswith("_"):
+            signature = inspect.signature(function)
+            assert signature.return_annotation is not inspect.Signature.empty
+            assert all(p.annotation is not inspect.Parameter.empty for p in list(signature.parameters.values())[1:])
+
+
+def test_no_workplace_leaks_into_the_project() -> None:
+    for path in (*SOURCES, *(ROOT / "tests").rglob("*.py"), ROOT / "README.md", ROOT / "SECURITY.md"):
+        assert path == Path(__file__) or "/" + "work/" not in path.read_text(), path

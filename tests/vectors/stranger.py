@@ -1,0 +1,94 @@
+"""A reader of checkpoint files written from the specification alone: it imports nothing of the library.
+
+What the docstrings of ``envelope.format``, ``envelope.seal``, ``envelope.keyring`` and ``envelope.slots`` say must be enough
+to write this. It opens with a key file's 32 bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+from cryptography.cobblestone import Cobblestone256Decryptor
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+FIELDS = ["id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from"]
+KEYRING = "checkpoint-manager-keyring/1"
+HEADER = re.compile(
+    rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})","version":([1-9][0-9]{0,11}),'
+    rb'"metadata":([1-9][0-9]*)\}\n'
+)
+
+
+class RefusedError(Exception):
+    """The file is not what it should be."""
+
+
+def context(*fields: object) -> bytes:
+    encoded = [field if isinstance(field, bytes) else str(field).encode() for field in fields]
+    return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
+
+
+def unseal(key: bytes, sealed: bytes, *fields: object) -> bytes:
+    decryptor = Cobblestone256Decryptor(key, context(*fields))
+    try:
+        return decryptor.update(sealed) + decryptor.finalize()
+    except InvalidTag:
+        raise RefusedError("does not open") from None
+
+
+def store_keys(keyring: bytes, key_file: bytes) -> tuple[str, dict[str, bytes]]:
+    fields = json.loads(keyring)
+    for slot in fields["slots"]:
+        if slot["kind"] == "key-file":
+            salt = base64.b64decode(slot["salt"])
+            wrapping = HKDF(SHA512(), 32, salt, KEYRING.encode()).derive(key_file)
+            bound = (slot["slot"], slot["kind"], slot["label"], slot["created_at"], salt)
+            try:
+                keys = {
+                    key_id: unseal(
+                        wrapping,
+                        base64.b64decode(text),
+                        "checkpoint-manager-keyring/1",
+                        "slot",
+                        fields["store"],
+                        key_id,
+                        *bound,
+                    )
+                    for key_id, text in slot["wrapped"].items()
+                }
+            except RefusedError:
+                continue
+            document = {name: fields[name] for name in fields if name not in {"seal", "checksum"}}
+            shown = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+            unseal(keys[fields["active"]], base64.b64decode(fields["seal"]), KEYRING, "keyring", shown)
+            return fields["store"], keys
+    raise RefusedError("no slot opens")
+
+
+def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: int) -> tuple[dict[str, Any], Any]:
+    match = HEADER.match(file)
+    if match is None:
+        raise RefusedError("header")
+    header = match[0]
+    length = int(match[4])
+    if length > 1048576 or int(match[3]) != version or match[1].decode() != store or match[2].decode() not in keys:
+        raise RefusedError("header")
+    key = keys[match[2].decode()]
+    end = len(header) + length
+    if end > len(file):
+        raise RefusedError("length")
+    metadata = json.loads(unseal(key, file[len(header) : end], "checkpoint-manager/1", "metadata", header, stage, version))
+    if list(metadata) != FIELDS or metadata["status"] not in {"completed", "progress", "failed", "cleared"}:
+        raise RefusedError("metadata")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", metadata["created_at"]):
+        raise RefusedError("time")
+    size = metadata["size"]
+    if type(size) is not int or len(file) - end != 56 + size + 16 * (size // 16384 + 1):
+        raise RefusedError("length")
+    data = unseal(key, file[end:], "checkpoint-manager/1", "data", header, stage, version, metadata["id"])
+    return metadata, json.loads(data)

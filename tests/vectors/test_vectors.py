@@ -1,0 +1,85 @@
+"""The committed files, read by the library and by a reader written from the specification alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, FormatError, IntegrityError
+from checkpoint_manager.backends.base import Record
+from checkpoint_manager.backends.memory import MemoryBackend
+
+HERE = Path(__file__).parent
+MANIFEST = json.loads((HERE / "manifest.json").read_text())
+VECTORS = {vector["file"]: vector for vector in MANIFEST["vectors"]}
+KEY = bytes.fromhex(MANIFEST["key_hex"])
+
+
+def load_stranger() -> Any:
+    spec = importlib.util.spec_from_file_location("stranger", HERE / "stranger.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+stranger = load_stranger()
+
+
+def opened(vector: dict[str, Any]) -> CheckpointManager:
+    """Return a store in memory in which the file stands at its place."""
+    backend = MemoryBackend()
+    backend._records["keyring", None] = Record((HERE / "keyring.json").read_bytes(), object())
+    backend._stages[vector["stage"]].versions[vector["version"]] = (HERE / vector["file"]).read_bytes()
+    return CheckpointManager(backend, key=KEY)
+
+
+def test_every_file_is_in_the_manifest() -> None:
+    assert {path.name for path in HERE.glob("*.checkpoint")} == set(VECTORS)
+    assert sum("error" not in vector for vector in VECTORS.values()) >= 6
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_the_library_reads_it_or_says_why_not(name: str) -> None:
+    vector = VECTORS[name]
+    cm = opened(vector)
+    if "error" not in vector:
+        checkpoint = cm.get_checkpoint(vector["stage"], vector["version"])
+        assert checkpoint.data == vector["data"]
+        assert checkpoint.version.metadata == vector["metadata"]
+        return
+    with pytest.raises((IntegrityError, FormatError)) as caught:
+        cm.load_checkpoint(vector["stage"], vector["version"])
+    assert type(caught.value).__name__ == vector["error"]
+    assert vector["says"]
+    assert vector["says"] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_stranger_reads_the_same_from_the_specification_alone(name: str) -> None:
+    vector = VECTORS[name]
+    store, keys = stranger.store_keys((HERE / "keyring.json").read_bytes(), KEY)
+    assert (store, keys) == (MANIFEST["store"], {MANIFEST["key_id"]: bytes.fromhex(MANIFEST["store_key_hex"])})
+    file = (HERE / name).read_bytes()
+    if "error" not in vector:
+        metadata, data = stranger.read(file, store, keys, vector["stage"], vector["version"])
+        assert data == vector["data"]
+        assert metadata["metadata"] == vector["metadata"]
+        return
+    with pytest.raises(stranger.RefusedError):
+        stranger.read(file, store, keys, vector["stage"], vector["version"])
+
+
+def test_a_new_file_is_read_by_the_stranger() -> None:
+    """What is written today is of the format that the committed files are of."""
+    backend = MemoryBackend()
+    cm = CheckpointManager(backend, key=KEY)
+    data = {"text": "é" * 10_000, "numbers": list(range(100))}
+    cm.save_checkpoint("Stage/é", data)
+    store, keys = stranger.store_keys(backend._records["keyring", None].data, KEY)
+    assert stranger.read(backend._stages["Stage/é"].versions[1], store, keys, "Stage/é", 1)[1] == data
