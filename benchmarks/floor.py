@@ -1,9 +1,9 @@
 """What a save costs beside the bare floor of its protocol: ``python benchmarks/floor.py [--rounds 1000] [--folder .]``.
 
-The floor is what no durable, atomic, exclusive save can leave out: write a file, sync it, link it to its name, sync the directory,
-rename the second name over the head. No encryption, no lock, no JSON. Both take turns, save by save, in one folder, so that what
-the disk is doing meets both alike; the medians are compared. A third column leaves out the syncs on both sides: the program's own
-share, without the disk's.
+The floor is what no durable, atomic, exclusive save can leave out: write a file, sync it, link it to its name, sync the
+directory, rename the second name over the head. No encryption, no lock, no JSON. Both take turns, save by save, in one folder,
+so that what the disk is doing meets both alike; the medians are compared. The lines without syncs leave them out on both sides:
+they show the program's own share, without the disk's.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ fold. A file name that no stage name leads to is not taken for a stage. Nothing 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 
@@ -59,6 +60,7 @@ def validate(stage: object) -> str:
     return name
 
 
+@lru_cache(maxsize=1024)  # each save asks several times
 def to_filename(stage: str) -> str:
     """Return the file name of a stage, as specified in the module's docstring; no other stage has the same.
 

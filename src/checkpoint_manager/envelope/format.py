@@ -68,7 +68,6 @@ _HEADER = re.compile(
 )
 _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"')
 _ENTRY_FIELDS = ("id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from")
-_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class BrokenError(Exception):
@@ -215,7 +214,7 @@ def _data_context(line: bytes, place: Place, entry: Entry) -> bytes:
 
 def encode_time(moment: datetime) -> str:
     """Return an aware time as the format writes it."""
-    return moment.astimezone(UTC).strftime(_TIME)
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def decode_time(text: str) -> datetime:

@@ -142,9 +142,9 @@ def test_a_lock_file_that_is_replaced_while_waited_for_is_taken_anew(tmp_path: P
 def test_a_removed_lock_file_is_made_again(tmp_path: Path) -> None:
     first = lock(tmp_path)
     first.__enter__()
-    real = first._still_named
+    assert first._named() is not None
     (tmp_path / "train.lock").unlink()
-    assert not real()
+    assert first._named() is None
     first.__exit__()
     with lock(tmp_path):
         assert (tmp_path / "train.lock").exists()

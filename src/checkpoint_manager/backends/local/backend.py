@@ -113,11 +113,12 @@ class LocalBackend(Backend):
                 files.publish(temporary, tree.version_name(version), directory)
                 if self._durable:
                     files.sync(directory)
-                self._put_mark(temporary, stage, version, directory)
-            except FileExistsError:
-                raise VersionTakenError from None
-            finally:
+            except BaseException as error:
                 files.remove(temporary, directory)
+                if isinstance(error, FileExistsError):
+                    raise VersionTakenError from None
+                raise
+            self._put_mark(temporary, stage, version, directory)
 
     def _put_mark(self, temporary: str, stage: str, version: int, directory: int) -> None:
         """Turn the temporary name of a version into the stage's mark. The version stands, whatever becomes of this."""
@@ -128,6 +129,7 @@ class LocalBackend(Backend):
             with contextlib.suppress(OSError):
                 upkeep.put_mark(self.location, stage, version, directory)
         except OSError as error:
+            files.remove(temporary, directory)
             _LOG.warning("%s: the newest version can't be marked at %s: %s", display(stage), mark, error.strerror)
 
     @contextlib.contextmanager

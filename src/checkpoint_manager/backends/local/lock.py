@@ -89,8 +89,9 @@ class FileLock:
             self._descriptor = self._open()
             try:
                 self._wait(started)
-                if self._still_named():
-                    self._leave_note()
+                named = self._named()
+                if named is not None:
+                    self._leave_note(named)
                     return self
             except BaseException:
                 self._close()
@@ -142,15 +143,16 @@ class FileLock:
         )
         return LockTimeoutError(message, stage=self._stage)
 
-    def _still_named(self) -> bool:
+    def _named(self) -> os.stat_result | None:
+        """Return what stands at the lock's name if it is the file that was locked, else None."""
         try:
             named = os.lstat(os.path.join(self._folder, self._name))
         except FileNotFoundError:
-            return False
-        return os.path.samestat(os.fstat(self._descriptor), named)
+            return None
+        return named if os.path.samestat(os.fstat(self._descriptor), named) else None
 
-    def _leave_note(self) -> None:
-        if os.fstat(self._descriptor).st_nlink != 1:
+    def _leave_note(self, named: os.stat_result) -> None:
+        if named.st_nlink != 1:
             return  # a file with a second name may be someone else's: it is locked, but never written to
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = orjson.dumps({"pid": self._process, "host": _HOST, "since": since})
