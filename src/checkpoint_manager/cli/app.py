@@ -16,7 +16,7 @@ import orjson
 from checkpoint_manager import _version
 from checkpoint_manager.cli import key, looking, mending
 from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
-from checkpoint_manager.cli.output import SCHEMA, discard_stdout, say
+from checkpoint_manager.cli.output import SCHEMA, ReaderGoneError, say
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     _log_to_stderr()
     try:
         return int(commands.main(list(arguments), prog_name="checkpoint-manager", standalone_mode=False) or 0)
-    except BrokenPipeError:  # whoever read this has read enough
-        discard_stdout()
+    except ReaderGoneError:
         return Exit.DONE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the one place: a bug must not look like an answer either
         code, message = _explained(error)

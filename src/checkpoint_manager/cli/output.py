@@ -25,6 +25,10 @@ _KIB = 1024
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
+class ReaderGoneError(Exception):
+    """Whoever read stdout has read enough: no fault, and nothing more to do. (An OSError would be click's to judge.)"""
+
+
 def write_json(command: str, content: Mapping[str, Any]) -> None:
     """Print one JSON document on one line."""
     document = {"schema": SCHEMA, "command": command, **content}
@@ -95,11 +99,10 @@ def show_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def discard_stdout() -> None:
-    """Let nothing more be written where nobody reads: the interpreter flushes stdout once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        raise ReaderGoneError from None
