@@ -197,12 +197,13 @@ class TestRotation:
         threads = [threading.Thread(target=write, args=(stage,)) for stage in saved]
         for thread in threads:
             thread.start()
-        for _ in range(3):
+        rotations = 0
+        while rotations < 3 or not all(saved.values()):
             cm.keys.rotate()
+            rotations += 1
         stop.set()
         for thread in threads:
             thread.join()
-        assert all(saved.values())
         cm.keys.rotate()
         assert len(key_ids(store)) == 1
         assert cm.verify().ok
@@ -266,6 +267,30 @@ class TestRotation:
         cm.keys.rotate()
         assert cm.load_checkpoint("new stage") == 1
         assert len(key_ids(store)) == 1
+
+
+def test_a_process_that_is_overtaken_while_it_makes_a_store_joins_the_quicker_one(store: Path) -> None:
+    """The other one made the keyring, and saved, between this one's look for a keyring and its look for checkpoints."""
+    from checkpoint_manager.backends.local import LocalBackend
+
+    class Overtaken(LocalBackend):
+        def stages(self) -> list[str]:
+            CheckpointManager(store, key=KEY).save_checkpoint("train", "quicker")
+            return super().stages()
+
+    assert CheckpointManager(Overtaken(store), key=KEY).load_checkpoint("train") == "quicker"
+
+
+def test_a_process_that_is_overtaken_at_the_last_moment_joins_the_quicker_one(store: Path) -> None:
+    from checkpoint_manager.backends.local import LocalBackend
+
+    class Overtaken(LocalBackend):
+        def stages(self) -> list[str]:
+            found = super().stages()
+            CheckpointManager(store, key=KEY).save_checkpoint("train", "quicker")
+            return found
+
+    assert CheckpointManager(Overtaken(store), key=KEY).load_checkpoint("train") == "quicker"
 
 
 def test_sixteen_processes_that_open_a_new_directory_make_one_store_and_one_key(store: Path, home: Path) -> None:

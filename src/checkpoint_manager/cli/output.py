@@ -26,7 +26,7 @@ _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class ReaderGoneError(Exception):
-    """Whoever read stdout has read enough: no fault, and nothing more to do. (An OSError would be click's to judge.)"""
+    """Whoever read stdout has read enough: no fault, and nothing more to do. No OSError: click would judge that itself."""
 
 
 def write_json(command: str, content: Mapping[str, Any]) -> None:

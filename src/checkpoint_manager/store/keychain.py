@@ -7,6 +7,7 @@ has changed, and never asks for the passphrase a second time.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import os
@@ -151,20 +152,18 @@ class Keychain:
         return Keyring.parse(record.data, where=self._where)
 
     def _create(self, secret: Secret) -> _Held:
-        if self._backend.stages():
+        if not self._backend.stages():
+            opened = create(secret, label="", now=datetime.now(UTC))
+            with contextlib.suppress(RecordChangedError):  # another process was quicker: its store is the one
+                return _Held(self._backend.write_record("keyring", data=opened.keyring.encode(), expected=None), opened)
+        record = self._read()  # again: the quicker one may even have saved already
+        if record is None:
             message = (
                 f"{self._where} is gone, but there are checkpoints: put it back from a backup, without it nothing opens. "
                 "No new one was made"
             )
             raise IntegrityError(message)
-        opened = create(secret, label="", now=datetime.now(UTC))
-        try:
-            return _Held(self._backend.write_record("keyring", data=opened.keyring.encode(), expected=None), opened)
-        except RecordChangedError:  # another process was quicker: its store is the one
-            record = self._read()
-            if record is None:
-                raise
-            return _Held(record, unlock(self._parse(record), secret, where=self._where))
+        return _Held(record, unlock(self._parse(record), secret, where=self._where))
 
     def _check_age(self, fresh: _Held, held: _Held | None = None) -> None:
         serial = fresh.opened.keyring.serial
