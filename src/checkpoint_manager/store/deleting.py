@@ -44,8 +44,7 @@ class Deleter:
                 if version == newest:
                     message = (
                         f"version {version} of stage {display(stage)} in {self._vault.backend.location} is the newest "
-                        "and is not "
-                        "deleted: save or clear the stage first, then it can be. Nothing was deleted"
+                        "and is not deleted: save or clear the stage first, then it can be. Nothing was deleted"
                     )
                     raise CheckpointError(message, stage=stage, version=version)
                 if version not in present or version in gaps:

@@ -27,7 +27,7 @@ _NEXT_STEP = {
 }
 
 
-class as_our_errors:  # noqa: N801  # it reads as the phrase it is  # reads as the phrase it is; a class costs a third of a generator on the hot path
+class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a third of a generator on the hot path
     """Turn an ``OSError`` inside the block into a ``StorageError`` that says what, where and what to do next.
 
     Args:
