@@ -69,8 +69,3 @@ def test_the_public_interface_is_typed() -> None:
             signature = inspect.signature(function)
             assert signature.return_annotation is not inspect.Signature.empty
             assert all(p.annotation is not inspect.Parameter.empty for p in list(signature.parameters.values())[1:])
-
-
-def test_no_workplace_leaks_into_the_project() -> None:
-    for path in (*SOURCES, *(ROOT / "tests").rglob("*.py"), ROOT / "README.md", ROOT / "SECURITY.md"):
-        assert path == Path(__file__) or "/" + "work/" not in path.read_text(), path
