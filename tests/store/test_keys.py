@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,10 @@ from checkpoint_manager import (
     WrongKeyError,
 )
 from checkpoint_manager.envelope import slots
+from checkpoint_manager.envelope.keyring_changes import begin_rotation, finish_rotation
+from checkpoint_manager.envelope.slots import Secret
 from checkpoint_manager.store.secrets import create_key_file
+from checkpoint_manager.store.witness import Witness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,6 +248,63 @@ class TestRotation:
         assert len(json.loads((store / "keyring.json").read_bytes())["keys"]) == 1
         assert len(key_ids(store)) == 1
         assert cm.verify().problems == ()
+
+    def test_one_of_two_at_once_does_not_finish_what_a_third_has_begun(self, store: Path) -> None:
+        """Both worked on one rotation; the quicker one finished it, and the next began before the slower one ended."""
+        cm, quicker = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
+        cm.save_checkpoint("train", 1)
+
+        def overtake(_: object) -> None:
+            quicker.keys._vault.keychain.change(finish_rotation, 1)
+            quicker.keys._vault.keychain.change(begin_rotation, 1)
+
+        cm.keys.rotate(progress=overtake)
+        assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 1
+        assert len(json.loads((store / "keyring.json").read_bytes())["keys"]) == 2
+        cm.keys.rotate()
+        assert cm.verify().problems == ()
+
+    def test_one_that_finds_another_under_way_still_drops_its_slots(self, store: Path) -> None:
+        cm = CheckpointManager(store, key=KEY)
+        cm.save_checkpoint("train", 1)
+        added = cm.keys.add(OTHER_KEY)
+        cm.keys._vault.keychain.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
+        cm.keys.rotate(drop=[added.slot])
+        assert [slot.slot for slot in cm.keys.list()] == [slot.slot for slot in cm.keys.list() if slot.current]
+        assert cm.verify().problems == ()
+
+    def test_a_thread_that_is_overtaken_does_not_bring_back_the_older_keyring(self, store: Path) -> None:
+        """It has read the keyring when a rotation begins, and looks at what it read when another thread knows the newer one."""
+        cm, other = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
+        other.keys.add(OTHER_KEY)
+        keychain = cm.keys._vault.keychain
+        recall = keychain.witness.recall_keyring
+
+        def slowly() -> tuple[int, str] | None:
+            keychain.witness.recall_keyring = recall  # type: ignore[method-assign]
+            held = keychain._held
+            other.keys._vault.keychain.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
+            keychain.refresh()  # the other thread
+            assert keychain._held is not held
+            return recall()
+
+        keychain.witness.recall_keyring = slowly  # type: ignore[method-assign]
+        keychain.refresh()
+        assert keychain.opened.rotating
+
+    def test_one_that_opens_the_store_while_the_keyring_changes_sees_no_rollback(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = CheckpointManager(store, key=KEY)
+        make = Witness.__init__
+
+        def slowly(self: Witness, *arguments: Any) -> None:
+            monkeypatch.undo()
+            first.keys.rotate()
+            make(self, *arguments)
+
+        monkeypatch.setattr(Witness, "__init__", slowly)
+        assert CheckpointManager(store, key=KEY).save_checkpoint("train").version == 1
 
     def test_a_writer_that_slept_through_it_does_not_save_under_the_old_key(self, store: Path) -> None:
         """A writer that holds a new stage's lock with the older keyring is waited for."""

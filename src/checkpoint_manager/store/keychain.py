@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import logging
 import os
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ class Keychain:
     def __init__(self, backend: Backend, key: object, on_rollback: OnRollback) -> None:
         self._backend = backend
         self._on_rollback = on_rollback
+        self._replacing = threading.Lock()
         record = self._read()
         found = secrets.find_secret(key, environ=os.environ)
         if record is None:
@@ -67,7 +69,7 @@ class Keychain:
             secret = _default_secret(backend.location) if found is None else found.secret
             self._held = _Held(record, unlock(self._parse(record), secret, where=self._where))
         self.witness = Witness(self.store)
-        self._check_age(self._held)
+        self._follow(self._held)
 
     @property
     def store(self) -> str:
@@ -107,10 +109,17 @@ class Keychain:
             RollbackError: It is older than the one this process already has.
             WrongKeyError: The slot that this process opened the store with was removed.
         """
-        held = self._held
-        record = self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=held.record)
-        if record is held.record:
-            return
+        while (held := self._held).record is not self._read(known=held.record):
+            self._follow(held)
+
+    def _follow(self, held: _Held) -> None:
+        """Take the keyring that is there now in the place of one that was read before.
+
+        What was seen is recalled before it is read: in between, another process may change both. And no thread puts an older
+        one in the place of what another thread has read since: a save would slip in under a key that is given up.
+        """
+        seen = self.witness.recall_keyring() or (0, "")
+        record = self._read(known=held.record)
         if record is None:
             message = f"{self._where} is gone while the store is in use: put it back from a backup, without it nothing opens"
             raise IntegrityError(message)
@@ -118,9 +127,15 @@ class Keychain:
         if not hmac.compare_digest(keyring.store, self.store):
             message = f"{self._where} belongs to another store: put this store's own back from a backup"
             raise IntegrityError(message)
-        fresh = _Held(record, held.opened.reopen(keyring, where=self._where))
-        self._check_age(fresh, held)
-        self._held = fresh
+        fresh = held
+        if record is not held.record:
+            fresh = _Held(record, held.opened.reopen(keyring, where=self._where))
+            if held.opened.keyring.serial > seen[0]:  # there may be no writable home to remember in
+                seen = (held.opened.keyring.serial, digest(held.record.data))
+        self._check_age(fresh, seen)
+        with self._replacing:
+            if self._held is held:
+                self._held = fresh
 
     def change(self, make: Callable[[OpenKeyring], OpenKeyring], timeout: float) -> OpenKeyring:
         """Replace the keyring by what ``make`` makes of the newest one, under the store's lock, durably."""
@@ -128,11 +143,14 @@ class Keychain:
             while True:
                 self.refresh()
                 changed = make(self._held.opened)
+                if changed is self._held.opened:
+                    return changed
                 try:
                     record = self._backend.write_record("keyring", data=changed.keyring.encode(), expected=self._held.record)
                 except RecordChangedError:
                     continue
-                self._held = _Held(record, changed)
+                with self._replacing:
+                    self._held = _Held(record, changed)
                 self._remember()
                 return changed
 
@@ -145,8 +163,8 @@ class Keychain:
     def _where(self) -> str:
         return f"the keyring of {self._backend.location}"
 
-    def _read(self) -> Record | None:
-        return self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES)
+    def _read(self, known: Record | None = None) -> Record | None:
+        return self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known)
 
     def _parse(self, record: Record) -> Keyring:
         return Keyring.parse(record.data, where=self._where)
@@ -165,11 +183,8 @@ class Keychain:
             raise IntegrityError(message)
         return _Held(record, unlock(self._parse(record), secret, where=self._where))
 
-    def _check_age(self, fresh: _Held, held: _Held | None = None) -> None:
+    def _check_age(self, fresh: _Held, seen: tuple[int, str]) -> None:
         serial = fresh.opened.keyring.serial
-        seen = self.witness.recall_keyring() or (0, "")
-        if held is not None and held.opened.keyring.serial > seen[0]:  # there may be no writable home to remember in
-            seen = (held.opened.keyring.serial, digest(held.record.data))
         if serial > seen[0]:
             self.witness.remember_keyring(serial, fresh.record.data)
         elif (serial, digest(fresh.record.data)) != seen:

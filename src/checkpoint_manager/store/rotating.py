@@ -6,7 +6,7 @@
 4. The old key is dropped from the keyring.
 
 Killed at any point, the store opens, and the next ``rotate`` continues where this one stopped: what is sealed under the new key
-already is left alone.
+already is left alone. Several at once help one another, and each drops only the key that its own new one took the place of.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from checkpoint_manager.model import RotationProgress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from checkpoint_manager.envelope.keyring import OpenKeyring
     from checkpoint_manager.envelope.slots import Secret
     from checkpoint_manager.model import OnRotation
     from checkpoint_manager.store.vault import Vault
@@ -39,10 +40,34 @@ def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progres
         CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
         IntegrityError: A version is damaged and can't be sealed anew. The old key stays until that is repaired.
     """
-    vault.keychain.change(
-        lambda opened: opened if opened.rotating else begin_rotation(opened, also=also, drop=drop), vault.lock_timeout
-    )
+    while _rotate_once(vault, also, drop, progress):
+        drop = [slot.slot for slot in vault.keychain.opened.keyring.slots if slot.slot in drop]
+        if not drop:  # the one that was under way has dropped them already
+            return
+
+
+def _rotate_once(vault: Vault, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> bool:
+    """Rotate, and return whether that only brought to its end what was begun before."""
+    was_begun = False
+
+    def begin(opened: OpenKeyring) -> OpenKeyring:
+        nonlocal was_begun
+        was_begun = opened.rotating
+        return opened if was_begun else begin_rotation(opened, also=also, drop=drop)
+
+    ours = vault.keychain.change(begin, vault.lock_timeout).keyring.active
     vault.backend.wait_for_writers(vault.lock_timeout)
+    _seal_all_anew(vault, progress)
+
+    def finish(opened: OpenKeyring) -> OpenKeyring:
+        # Another process may have finished it meanwhile, and the next may be under way: that one is not done yet.
+        return finish_rotation(opened) if opened.rotating and opened.keyring.active == ours else opened
+
+    vault.keychain.change(finish, vault.lock_timeout)
+    return was_begun
+
+
+def _seal_all_anew(vault: Vault, progress: OnRotation | None) -> None:
     stages = vault.backend.stages()
     total = sum(len(vault.backend.versions(stage)) for stage in stages)
     done = 0
@@ -55,7 +80,6 @@ def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progres
                 if progress is not None:
                     progress(RotationProgress(stage, done, max(total, done)))
             _seal_gaps_anew(vault, stage)
-    vault.keychain.change(lambda opened: finish_rotation(opened) if opened.rotating else opened, vault.lock_timeout)
 
 
 def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> None:
