@@ -3,6 +3,7 @@
 * :func:`json_values`: data that a checkpoint must keep exactly.
 * :func:`near_misses`: such data with one value in it, at a random place, that JSON can't hold; and the path to it.
 * :func:`stage_names`: every name that a stage may have, the treacherous ones often.
+* :func:`programs`: what several processes do in one directory at once, and which of them are killed or stopped meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from hypothesis import strategies as st
+
+from tests.concurrency.program import STAGES, Op, Program, Signal, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,3 +226,32 @@ def stage_names() -> st.SearchStrategy[str]:
         st.text(st.characters(codec="utf-8"), max_size=3),
     )
     return ordinary | any_text | treacherous | reserved | long
+
+
+_LENGTHS = st.sampled_from([0, 1, 100, 20_000, 300_000])
+_VERSIONS = st.integers(1, 8)
+_OPS = st.one_of(
+    st.builds(Op, st.just("save"), st.sampled_from(STAGES), _LENGTHS),
+    st.builds(Op, st.just("update"), st.sampled_from(STAGES), _LENGTHS),
+    st.builds(Op, st.just("expect"), st.sampled_from(STAGES), st.integers(0, 8)),
+    st.builds(Op, st.sampled_from(["get", "has", "history", "clear"]), st.sampled_from(STAGES)),
+    st.builds(Op, st.sampled_from(["load", "restore", "delete"]), st.sampled_from(STAGES), _VERSIONS),
+    st.builds(Op, st.sampled_from(["save", "update", "get"]), st.just(STAGES[0])),  # most of it on one stage
+    st.builds(Op, st.sampled_from(["clear all", "rotate"])),
+)
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    """Draw 2 to 6 writers with up to 3 threads each, and up to 4 signals to them."""
+    threads = st.lists(st.lists(_OPS, min_size=1, max_size=8).map(tuple), min_size=1, max_size=3).map(tuple)
+    start = st.sampled_from(["fork", "fork", "fork", "spawn"])
+    writers = draw(st.lists(st.builds(Writer, start, threads, st.booleans()), min_size=2, max_size=6))
+    signals = st.builds(
+        Signal,
+        st.integers(0, len(writers) - 1),
+        st.sampled_from(["kill", "kill", "stop"]),
+        st.integers(1, 12),
+        st.floats(0, 0.003),
+    )
+    return Program(tuple(writers), tuple(draw(st.lists(signals, max_size=4))), draw(st.booleans()))

@@ -15,6 +15,7 @@ from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.envelope import gaps as sealed_gaps
 from checkpoint_manager.envelope import seal
 from checkpoint_manager.store import history as history_module
+from checkpoint_manager.store.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,6 +167,16 @@ class TestRepair:
         assert all(path.exists() for path in leftovers)
         assert {step.action for step in cm.repair()} == {"sweep"}
         assert not any(path.exists() for path in leftovers)
+
+    def test_leftovers_of_a_stage_without_versions_are_swept(self, cm: CheckpointManager, store: Path) -> None:
+        """The very first save of the stage was killed."""
+        leftover = store / "history" / "new" / ".0123456789abcdef.tmp"
+        leftover.parent.mkdir(mode=0o700)
+        leftover.write_bytes(b"")
+        leftover.chmod(0o600)
+        assert [(step.action, step.stage) for step in cm.repair()] == [("sweep", "new")]
+        assert not leftover.exists()
+        assert cm.verify().problems == ()
 
     def test_a_damaged_record_of_deletions_is_moved_aside(self, cm: CheckpointManager, store: Path) -> None:
         cm.delete_versions("train", [1])
@@ -503,3 +514,22 @@ def test_looking_back_over_much_damage_ends(cm: CheckpointManager, store: Path, 
     for number in (3, 4):
         path_of(store, number).write_bytes(b"")
     assert CheckpointManager(store, key=KEY).save_checkpoint("train", 5).version == 5
+
+
+def test_a_version_that_is_written_while_it_is_looked_for_is_not_missing(
+    cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = CheckpointManager(store, key=KEY)
+    newest = cm.history("train")[0].version
+    load = Vault.load
+
+    def after_a_save(self: Vault, stage: str, version: int) -> object:
+        try:
+            return load(self, stage, version)
+        except VersionAbsentError:
+            other.save_checkpoint("train")
+            raise
+
+    monkeypatch.setattr(Vault, "load", after_a_save)
+    with pytest.raises(CheckpointNotFoundError, match=f"no version {newest + 1}"):
+        cm.load_checkpoint("train", newest + 1)

@@ -48,7 +48,7 @@ class Deleter:
                     )
                     raise CheckpointError(message, stage=stage, version=version)
                 if version not in present or version in gaps:
-                    raise self._history.absent(stage, version)
+                    raise self._history.absent(stage, version, newest)
             if wanted:
                 self._vault.backend.set_mark(stage, newest)
                 self.record(stage, wanted, "deleted")

@@ -157,9 +157,8 @@ class History:
         """Return the version that was the newest at a moment, or None if the stage did not exist then."""
         return next(((version, entry) for version, entry in self.entries(stage) if entry.created_at <= moment), None)
 
-    def absent(self, stage: str, version: int) -> Exception:
-        """Return the error that says why a version can't be had."""
-        newest = self._vault.backend.newest(stage)
+    def absent(self, stage: str, version: int, newest: int) -> Exception:
+        """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
         where = f"in {self._vault.backend.location}"
         if newest == 0:
             message = (

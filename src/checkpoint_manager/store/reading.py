@@ -44,7 +44,7 @@ class Library:
         """
         loaded = self.newest_of_any_kind(stage)
         if loaded is None:
-            raise self._history.absent(stage, 0)
+            raise self._history.absent(stage, 0, 0)
         if loaded.entry.status == "cleared":
             message = (
                 f"stage {display(stage)} in {self._vault.backend.location} is cleared (version {loaded.version}): "
@@ -64,7 +64,7 @@ class Library:
                 entry, data = self._vault.load(stage, look.number)
             except VersionAbsentError:
                 if self._history.look(stage).number == look.number:
-                    raise self._history.absent(stage, look.number) from None
+                    raise self._history.absent(stage, look.number, look.number) from None
                 continue  # it was the newest when looked for, and is deleted by now: there is a newer one
             self._history.confirm(stage, look, entry)
             return Loaded(look.number, entry, data)
@@ -77,7 +77,7 @@ class Library:
                 raise VersionAbsentError
             entry, data = self._vault.load(stage, version)
         except VersionAbsentError:
-            raise self._history.absent(stage, version) from None
+            raise self._history.absent(stage, version, look.number) from None
         if version == look.number:
             self._history.confirm(stage, look, entry)
         return Loaded(version, entry, data)

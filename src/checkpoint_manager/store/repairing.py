@@ -46,7 +46,8 @@ class Repairer:
         Missing versions can't be brought back, and a rollback is for its user to judge: both stay as ``verify`` reports them.
         """
         done: list[Repair] = []
-        for stage in self._vault.backend.stages():
+        left_over = {stray.stage or "" for stray in self._vault.backend.strays() if stray.kind == "leftover"} - {""}
+        for stage in sorted(left_over.union(self._vault.backend.stages())):
             with self._vault.lock(stage):
                 done += self._stage(stage, dry_run=dry_run)
         with self._vault.backend.lock(None, self._vault.lock_timeout):
