@@ -14,7 +14,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 Status: TypeAlias = Literal["completed", "progress", "failed", "cleared"]
 """What a version says of its stage. Only ``completed`` makes ``has_checkpoint`` true."""
 
-State: TypeAlias = Literal["whole", "damaged", "missing", "foreign", "rolled back", "leftover", "exposed"]
+State: TypeAlias = Literal["whole", "damaged", "missing", "foreign", "rolled back", "unreadable", "leftover", "exposed"]
 """What ``verify`` found: see :class:`Finding`."""
 
 Durability: TypeAlias = Literal["full", "relaxed"]
@@ -77,8 +77,8 @@ class Finding:
         version: The version's number, or None.
         state: ``whole``; ``damaged``: does not open or contradicts itself; ``missing``: was there and no record says
             that it was deleted; ``foreign``: genuine, but of another stage, store or position; ``rolled back``: older than
-            what was already seen; ``leftover``: harmless remains of an interrupted operation; ``exposed``: others on
-            this host may read or write it.
+            what was already seen; ``unreadable``: the operating system refused to read it, perhaps only this time;
+            ``leftover``: harmless remains of an interrupted operation; ``exposed``: others on this host may read or write it.
         detail: What exactly, in a sentence. Never data.
         path: Where, or the empty string.
     """

@@ -78,12 +78,14 @@ class TestVerify:
         assert found(cm) == [("train", 2, "leftover")]
         assert cm.verify().ok
 
-    def test_a_file_that_the_system_refuses_is_damaged(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_that_the_system_refuses_is_left_alone(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:
             raise StorageError("can't read it", errno=5, filename="x")
 
         monkeypatch.setattr(cm._verifier._vault, "examine", refuse)
-        assert found(cm) == [("train", number, "damaged") for number in (1, 2, 3, 4)]
+        assert found(cm) == [("train", number, "unreadable") for number in (1, 2, 3, 4)]
+        assert cm.repair() == []
+        assert not cm.verify().ok
 
     def test_a_version_deleted_while_it_looks_is_no_damage(
         self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch

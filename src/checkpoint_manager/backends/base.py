@@ -142,6 +142,14 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def settle(self, stage: str) -> None:
+        """Make durable whatever can be read of a stage. Only a backend where a version can be read before that has work to do.
+
+        Raises:
+            StorageError: It could not be made durable.
+        """
+
+    @abstractmethod
     def open(self, stage: str, version: int) -> AbstractContextManager[Reader]:
         """Open a version for reading.
 

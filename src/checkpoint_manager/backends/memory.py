@@ -95,6 +95,9 @@ class MemoryBackend(Backend):
                 raise VersionTakenError
             self._stages[stage].versions[version] = data
 
+    def settle(self, stage: str) -> None:
+        pass
+
     @contextlib.contextmanager
     def open(self, stage: str, version: int) -> Iterator[Reader]:
         try:

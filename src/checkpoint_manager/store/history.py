@@ -54,10 +54,17 @@ class Tip:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at a stage gave: the newest version's number (0: none), and what was seen before."""
+    """What a look at a stage gave.
+
+    Attributes:
+        number: The newest version's number; 0: none.
+        seen: What was seen before.
+        marked: Its writer has marked it as the newest: it is durable.
+    """
 
     number: int
     seen: Sighting | None
+    marked: bool
 
 
 NOTHING = Tip(0, None, None)
@@ -77,19 +84,23 @@ class History:
             RollbackError: This user has seen a newer version, or another history.
         """
         seen = self._vault.witness.recall(stage)  # before the store is looked at: it must never be ahead of it
-        number = self._find(stage, seen.version if seen else 0)
+        number, marked = self._find(stage, seen.version if seen else 0)
         if seen is not None:
             if number < seen.version:
                 self._rolled_back(stage, f"its newest version is {number or 'gone'}", seen)
             elif number > seen.version + 1 and not self._still_has(stage, seen):
                 self._rolled_back(stage, f"its version {seen.version} is not the one that was seen", seen)
-        return Look(number, seen)
+        return Look(number, seen, number <= marked)
 
     def confirm(self, stage: str, look: Look, entry: Entry) -> None:
         """Check the newest version's own words against what was seen before, and remember it.
 
+        One that is not marked was just written, or its writer was killed. It is made durable first: what was shown to a reader,
+        and is remembered, must not be gone after a power cut.
+
         Raises:
             RollbackError: It is not the one that was seen, or does not follow it.
+            StorageError: It can't be made durable.
         """
         if look.seen is not None:
             expected = {look.seen.version: entry.id, look.seen.version + 1: entry.previous}.get(look.number)
@@ -98,6 +109,8 @@ class History:
                 return
         known = self._tips.get(stage, NOTHING)
         if known.version < look.number:
+            if not look.marked:
+                self._vault.backend.settle(stage)
             self.learn(stage, Tip(look.number, entry.id, entry.created_at))
 
     def tip(self, stage: str) -> Tip:
@@ -178,7 +191,8 @@ class History:
         )
         return IntegrityError(message, stage=stage, version=version)
 
-    def _find(self, stage: str, seen: int) -> int:
+    def _find(self, stage: str, seen: int) -> tuple[int, int]:
+        """Return the newest version, and the newest one that is known to be durable."""
         hint = self._tips.get(stage, NOTHING).version
         try:
             header = parse_header(self._vault.backend.mark(stage))
@@ -188,7 +202,7 @@ class History:
         number = self._vault.backend.newest(stage, hint=hint)
         if number < seen and hint:
             number = self._vault.backend.newest(stage)
-        return number
+        return number, hint
 
     def _still_has(self, stage: str, seen: Sighting) -> bool:
         try:

@@ -204,7 +204,7 @@ class Keychain:
 
 def _secret_for_a_new_store() -> Secret:
     path = secrets.default_key_path()
-    if path.exists():
+    if secrets.is_there(path):
         return secrets.read_key_file(path)
     secret = secrets.create_key_file(path)
     _LOG.warning(
@@ -218,7 +218,7 @@ def _secret_for_a_new_store() -> Secret:
 
 def _default_secret(location: str) -> Secret:
     path = secrets.default_key_path()
-    if not path.exists():
+    if not secrets.is_there(path):
         message = (
             f"no key for {location}: none is set, and the default key file {path} does not exist. Pass key=, set "
             "CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back from your copy"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.store.writing import Writer
 
 _LOG = logging.getLogger("checkpoint_manager")
+_NOT_BROKEN = {"whole", "unreadable"}
 _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and put aside"}, "failed")
 
 
@@ -37,6 +38,7 @@ class Repairer:
     def repair(self, *, dry_run: bool) -> list[Repair]:
         """Repair the store and return what was done, or with ``dry_run`` what would be.
 
+        * What can't be read at this moment is left alone, whatever is wrong with it.
         * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the
           newest, a ``failed`` version is appended first: its number is not used again, and no older version becomes the newest
           without a word.
@@ -74,7 +76,7 @@ class Repairer:
         real = [version for version in broken if version not in planted]
         for version in planted:
             yield self._set_aside(stage, version, broken[version].detail, dry_run=dry_run)
-        if real and max(real) > max((f.version for f in findings if f.state == "whole" and f.version), default=0):
+        if real and max(real) > max((f.version for f in findings if f.state in _NOT_BROKEN and f.version), default=0):
             if not dry_run:
                 self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)
             yield Repair(
@@ -93,7 +95,7 @@ class Repairer:
             return []
         above = max(hole, seen.version if seen else 0)
         beyond = [f for f in findings if f.version is not None and f.version > above]
-        return [] if any(f.state == "whole" for f in beyond) else [f.version for f in beyond if f.version]
+        return [] if any(f.state in _NOT_BROKEN for f in beyond) else [f.version for f in beyond if f.version]
 
     def _gone_but_there(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:
         """Finish what was killed between the record of a gap and the removal of its files."""

@@ -38,7 +38,9 @@ class Acceptance:
         if stage is None:
             self._vault.keychain.accept_age()
         stages = sorted({*self._vault.backend.stages(), *self._vault.witness.stages()}) if stage is None else [stage]
-        appended = (self._accept(name) for name in stages)
+        appended = [self._accept(name) for name in stages]
+        for name in stages:
+            self._history.look(name)  # what could not be accepted is told now, and not by the next save
         return [version for version in appended if version is not None]
 
     def _accept(self, stage: str) -> Version | None:

@@ -154,6 +154,19 @@ def default_key_path() -> Path:
     return platformdirs.user_data_path("checkpoint_manager") / "default.key"
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a key file exists.
+
+    Raises:
+        KeyUnavailableError: The operating system does not say.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        message = f"the key file {path} can't be looked for: {error.strerror}. Give this user access to its folder"
+        raise KeyUnavailableError(message) from error
+
+
 def read_key_file(path: Path) -> Secret:
     """Return the key that a file holds.
 

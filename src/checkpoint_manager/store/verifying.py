@@ -103,8 +103,10 @@ class Verifier:
             entries[version], _ = self._vault.examine(stage, version)
         except BrokenError as broken:
             return self._broken(stage, version, broken)
-        except (FormatError, IntegrityError, StorageError) as error:
+        except (FormatError, IntegrityError) as error:
             return Finding(stage, version, "damaged", str(error))
+        except StorageError as error:
+            return Finding(stage, version, "unreadable", str(error))
         except VersionAbsentError:
             return Finding(stage, version, "leftover", "was deleted while this was looking")
         return Finding(stage, version, "whole")
@@ -141,7 +143,11 @@ class Verifier:
                 yield Finding(stage, later, "foreign", f"claims to be older than version {earlier} before it")
 
     def _rolled_back(self, stage: str, newest: int, entries: dict[int, Entry]) -> Iterable[Finding]:
-        seen = self._vault.witness.recall(stage)
+        try:
+            seen = self._vault.witness.recall(stage)
+        except StorageError as error:
+            yield Finding(stage, None, "unreadable", str(error))
+            return
         if seen is None:
             return
         if newest < seen.version:

@@ -8,12 +8,13 @@ number and id are remembered in the user's state directory, and so is the keyrin
 
 A memory is written after what it speaks of is durable, and read before the store is looked at, so that it is never ahead of
 the store. It is not synced: after a power cut it may be older than the truth, which never raises a false alarm. One that
-can't be read counts as none.
+is damaged, or not ours to read, counts as none; but a medium that fails, or too many open files, is no reason to go on without.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING
 import orjson
 import platformdirs
 
+from checkpoint_manager.errors import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -33,6 +36,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAGE = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
 _KEYRING = re.compile(rb"([0-9]{12}) ([0-9a-f]{64})\n")
 _MAX_BYTES = 8192
+_NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +112,18 @@ class Witness:
         self._change("keyring", write)
 
     def _read(self, name: str) -> bytes:
+        path = os.path.join(self._directory, name)
         try:
-            descriptor = os.open(os.path.join(self._directory, name), os.O_RDONLY | _FLAGS)
-        except OSError:
-            return b""
-        try:
-            return os.read(descriptor, _MAX_BYTES)
-        except OSError:
-            return b""
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+            try:
+                return os.read(descriptor, _MAX_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno in _NOTHING_TO_READ:
+                return b""
+            message = f"can't read what was seen of this store: {path}: {error.strerror}. Nothing was changed; try again"
+            raise StorageError(message, errno=error.errno, filename=path) from error
 
     def _change(self, name: str, write: Callable[[int], None]) -> None:
         """Open a memory and write to it; what fails here is told once, and never fails the operation that called."""

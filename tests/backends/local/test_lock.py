@@ -78,12 +78,14 @@ def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(tmp_path: Path)
     with lock(tmp_path) as held:
         child = os.fork()
         if child == 0:  # it leaves the block as the parent will, and must not free what is not its own
-            held.__exit__()
+            code = 4
             try:
+                held.__exit__(None, None, None)
                 lock(tmp_path, 0).__enter__()
             except LockTimeoutError:
-                os._exit(3)
-            os._exit(4)
+                code = 3
+            finally:
+                os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
         with pytest.raises(LockTimeoutError):
             lock(tmp_path, 0).__enter__()
@@ -145,7 +147,7 @@ def test_a_removed_lock_file_is_made_again(tmp_path: Path) -> None:
     assert first._named() is not None
     (tmp_path / "train.lock").unlink()
     assert first._named() is None
-    first.__exit__()
+    first.__exit__(None, None, None)
     with lock(tmp_path):
         assert (tmp_path / "train.lock").exists()
 

@@ -28,7 +28,7 @@ from checkpoint_manager.backends.base import (
 from checkpoint_manager.backends.local import files, tree, upkeep
 from checkpoint_manager.backends.local.faults import as_our_errors
 from checkpoint_manager.backends.local.lock import FileLock
-from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
@@ -64,12 +64,25 @@ class LocalBackend(Backend):
 
     # Locks
 
-    def lock(self, stage: str | None, timeout: float) -> AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def lock(self, stage: str | None, timeout: float) -> Iterator[None]:
         name = tree.STORE_LOCK if stage is None else tree.lock_name(stage)
         with as_our_errors("make the folder of locks", self._locks):
             if not os.path.lexists(self._locks):
                 files.make_directory(self._locks)
-        return FileLock(self._locks, name, stage, timeout)
+        with FileLock(self._locks, name, stage, timeout) as lock:
+            if lock.was_abandoned:
+                self._sweep_after_a_kill(stage)
+            yield
+
+    def _sweep_after_a_kill(self, stage: str | None) -> None:
+        """Remove what the last holder of a lock left, for it was killed. What fails here is left to ``repair``."""
+        with contextlib.suppress(CheckpointError, OSError), self._directory_of(stage) as directory:
+            if directory is not None:
+                upkeep.sweep(directory)
+
+    def _directory_of(self, stage: str | None) -> AbstractContextManager[int | None]:
+        return files.open_directory(self.location) if stage is None else self._reading(stage)
 
     # Versions
 
@@ -107,7 +120,9 @@ class LocalBackend(Backend):
     def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
         with self._writing(stage, version, "write") as directory:
             if version == 1 or not files.exists(tree.version_name(version - 1), directory):
-                upkeep.sync_stage_names(self.location)  # before anything can be acknowledged below these names
+                # before anything can be acknowledged below these names
+                upkeep.name_stage_directory(stage, directory)
+                upkeep.sync_stage_names(self.location)
             temporary = files.write_temporary(directory, pieces, durable=self._durable)
             try:
                 files.publish(temporary, tree.version_name(version), directory)
@@ -131,6 +146,11 @@ class LocalBackend(Backend):
         except OSError as error:
             files.remove(temporary, directory)
             _LOG.warning("%s: the newest version can't be marked at %s: %s", display(stage), mark, error.strerror)
+
+    def settle(self, stage: str) -> None:
+        with self._reading(stage) as directory:
+            if self._durable and directory is not None:
+                files.sync(directory)
 
     @contextlib.contextmanager
     def open(self, stage: str, version: int) -> Iterator[Reader]:
@@ -227,7 +247,8 @@ class LocalBackend(Backend):
     # Upkeep
 
     def exposure(self) -> str:
-        mode = stat.S_IMODE(os.stat(self.location).st_mode)
+        with as_our_errors("open the checkpoint directory", self.location):
+            mode = stat.S_IMODE(os.stat(self.location).st_mode)
         if not mode & upkeep.OTHERS_MAY_WRITE:
             return ""
         return (

@@ -7,12 +7,16 @@ threads and the managers of one process exclude one another just as processes do
 **Waiting.** ``filelock`` would look every 50 ms. Here the pause is 5 % of what was already waited, between 0.5 and 10 ms: a
 waiter takes over within a millisecond or so where saves are short, and does not burn a core where someone holds on for minutes.
 
+**Kills.** Each holder leaves a note of who it is, and strikes it out when it lets go. One that still stands was left by one
+that was killed, or that the system refused something: whoever takes the lock next can clear up after it.
+
 **Forks.** A forked child shares its parent's open file description, and with it the lock: it would keep it alive after the
 parent's death. So a child closes what it inherited at once, which frees nothing for the parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -36,6 +40,7 @@ _SHORTEST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.01
 _PAUSE_PER_WAIT = 0.05
 _NOTE_BYTES = 512
+_NOTE_BEGINS, _STRUCK_OUT = b"{", b" "
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -65,9 +70,12 @@ class FileLock:
         name: The lock file's name; made if it is not there, never removed.
         stage: Whose lock it is, for messages; None: the store's records.
         timeout: How long to wait, in seconds.
+
+    Attributes:
+        was_abandoned: The last holder was killed.
     """
 
-    __slots__ = ("_descriptor", "_folder", "_name", "_process", "_stage", "_timeout")
+    __slots__ = ("_descriptor", "_folder", "_name", "_noted", "_process", "_stage", "_timeout", "was_abandoned")
 
     def __init__(self, folder: str, name: str, stage: str | None, timeout: float) -> None:
         self._folder = folder
@@ -76,6 +84,8 @@ class FileLock:
         self._timeout = timeout
         self._descriptor = -1
         self._process = 0
+        self._noted = False
+        self.was_abandoned = False
 
     def __enter__(self) -> Self:
         """Wait for the lock.
@@ -83,7 +93,10 @@ class FileLock:
         Raises:
             LockTimeoutError: It was not free within ``timeout`` seconds, or what stands at its name is no lock file.
         """
-        started = time.monotonic()
+        with as_our_errors("take the lock of", os.path.join(self._folder, self._name), self._stage):
+            return self._taken(time.monotonic())
+
+    def _taken(self, started: float) -> Self:
         self._process = os.getpid()
         while True:
             self._descriptor = self._open()
@@ -91,7 +104,8 @@ class FileLock:
                 self._wait(started)
                 named = self._named()
                 if named is not None:
-                    self._leave_note(named)
+                    with contextlib.suppress(OSError):  # on a full disk, say: the lock is held without a note, too
+                        self._leave_note(named)
                     return self
             except BaseException:
                 self._close()
@@ -106,17 +120,20 @@ class FileLock:
             pause = min(max(waited * _PAUSE_PER_WAIT, _SHORTEST_PAUSE), _LONGEST_PAUSE)
             time.sleep(min(pause, self._timeout - waited))
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: object, __: object) -> None:
         if os.getpid() != self._process:  # a child that was forked inside the block: nothing here is its own
             return
-        try:
+        if self._noted and not isinstance(error, OSError):  # one that the system refused something may leave something, too
+            with contextlib.suppress(OSError):
+                os.pwrite(self._descriptor, _STRUCK_OUT, 0)
+        with contextlib.suppress(OSError):  # what was done under the lock is done; closing frees it in any case
             unlock_descriptor(self._descriptor)  # at once, even if a child forked a moment ago still has it open
-        finally:
-            self._close()
+        self._close()
 
     def _close(self) -> None:
         _open_descriptors.discard(self._descriptor)
-        os.close(self._descriptor)
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
 
     def _open(self) -> int:
         try:
@@ -128,8 +145,7 @@ class FileLock:
         except OSError as error:
             if error.errno in _NOT_OURS:
                 raise self._unusable(error.strerror or "it can't be opened") from error
-            with as_our_errors("take the lock of", os.path.join(self._folder, self._name), self._stage):
-                raise
+            raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             self._descriptor = descriptor
             self._close()
@@ -154,9 +170,11 @@ class FileLock:
     def _leave_note(self, named: os.stat_result) -> None:
         if named.st_nlink != 1:
             return  # a file with a second name may be someone else's: it is locked, but never written to
+        self.was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = orjson.dumps({"pid": self._process, "host": _HOST, "since": since})
         os.pwrite(self._descriptor, note[: _NOTE_BYTES - 1].ljust(_NOTE_BYTES - 1) + b"\n", 0)
+        self._noted = True
 
     def _timed_out(self, waited: float) -> LockTimeoutError:
         holder = _read_note(self._descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import stat
@@ -39,22 +38,27 @@ def make_store_directory(path: str) -> None:
 
 def _sync_names_up_to(path: str) -> None:
     while path != (parent := os.path.dirname(path)):
-        with contextlib.suppress(PermissionError):
+        if os.access(parent, os.R_OK):  # one that can't be read was not made by us
             files.sync_directory(parent)
         path = parent
 
 
 def make_stage_directory(root: str, stage: str) -> None:
-    """Make the directory of a stage, with the history's if need be, and with its name where that is too long."""
+    """Make the directory of a stage, with the history's if need be."""
     files.make_directory(os.path.join(root, tree.HISTORY))
     with files.open_directory(os.path.join(root, tree.HISTORY)) as history:
-        name = names.to_filename(stage)
-        files.make_directory(name, history)
-        if names.is_hashed(name):
-            with files.open_directory(name, history) as directory:
-                temporary = files.write_temporary(directory, [stage.encode()], durable=True)
-                os.rename(temporary, tree.STAGE, src_dir_fd=directory, dst_dir_fd=directory)
-                files.sync(directory)
+        files.make_directory(names.to_filename(stage), history)
+
+
+def name_stage_directory(stage: str, directory: int) -> None:
+    """Write a stage's name into its directory, durably, where it is too long for a file's name."""
+    if names.is_hashed(names.to_filename(stage)) and not files.exists(tree.STAGE, directory):
+        temporary = files.write_temporary(directory, [stage.encode()], durable=True)
+        try:
+            os.rename(temporary, tree.STAGE, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            files.remove(temporary, directory)  # still there if that failed
+        files.sync(directory)
 
 
 def sync_stage_names(root: str) -> None:
@@ -132,6 +136,14 @@ def move_to_damaged(root: str, stage: str, version: int | None, directory: int) 
         files.sync(damaged)
     files.sync(directory)
     return os.path.join(folder, aside)
+
+
+def sweep(directory: int) -> None:
+    """Remove all temporary files in a directory that nobody writes to."""
+    with os.scandir(directory) as entries:
+        leftovers = [entry.name for entry in entries if tree.TEMPORARY.fullmatch(entry.name)]
+    for name in leftovers:
+        files.remove(name, directory)
 
 
 def find_strays(backend: Backend) -> list[Stray]:

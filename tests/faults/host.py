@@ -1,0 +1,283 @@
+"""Does operations under faults, each in a process of its own, and looks at what is left in another one.
+
+A process without threads that has imported everything, and forks: an operation under strace takes some ten milliseconds.
+Started once and told by standard input, a line for each task; see :class:`Task`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager import CheckpointError, StorageError
+from tests.faults.operations import BROKEN, OPERATIONS, SECOND_KEY, Operation, opened, snapshot
+from tests.faults.strace import CHANGING, OF_FILES, Call, Strace, calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ERRNOS = ("EIO", "ENOSPC", "EDQUOT", "EROFS", "EMFILE", "EACCES", "EINTR")
+PATIENCE = 10
+TAIL = 1500
+NOT_OF_OPERATIONS = {"writev", "select", "pselect6", "restart_syscall", "exit_group", "alarm"}
+_PR_SET_PTRACER = 0x59616D61
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the host is told.
+
+    Attributes:
+        operation: Which one.
+        fault: ``kill``, or the name of an errno.
+        everywhere: At each system call there is; else at those that change files.
+        on: Only at the calls of this name.
+    """
+
+    operation: str
+    fault: str
+    everywhere: bool = False
+    on: str | None = None
+
+
+@dataclass
+class Tally:
+    """What came of it: how many faults were tried, how the operation ended, and what was wrong afterwards."""
+
+    tried: int = 0
+    missed: int = 0  # calls for memory, of which there are now more and now fewer
+    acknowledged: int = 0
+    refused: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def in_child(function: Callable[[], object], log: Path | None = None, *options: str) -> tuple[int, Any]:
+    """Call a function in a fork, under strace if there is a log, and return how that ended and what it returned.
+
+    Returns:
+        The exit code (minus a signal's number) and the result; None: it never came to its end.
+    """
+    go_read, go_write = os.pipe()
+    out_read, out_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go_write)
+        os.close(out_read)
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+        select.select([go_read], [], [])  # a call that no operation makes: it counts for none of theirs
+        signal.alarm(PATIENCE)
+        try:
+            result = function()
+        except BaseException:
+            result = {"broken": traceback.format_exc()[-TAIL:]}
+        os.writev(out_write, [orjson.dumps(result, default=repr)])
+        os._exit(0)
+    os.close(go_read)
+    os.close(out_write)
+    if log is None:
+        os.close(go_write)
+    else:
+        with Strace(child, log, *options):
+            os.close(go_write)
+    with open(out_read, "rb") as pipe:
+        said = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code, orjson.loads(said) if said else None
+
+
+class Trial:
+    """One operation, to be done again and again on copies of the same store."""
+
+    def __init__(self, operation: Operation, place: Path) -> None:
+        self._operation = operation
+        self._place = place
+        self._log = place / "log"
+        self._begin = place / "begin"
+        (self._begin / "home").mkdir(parents=True)
+        if operation.prepare is not None:
+            code, said = in_child(self._in(self._begin, lambda store: operation.prepare(opened(str(store)), store)))
+            assert (code, said) == (0, None), said
+        self._before = self._look(self._begin) if operation.prepare else {}
+        self.calls = self._record()
+
+    def _record(self) -> list[Call]:
+        """Do it once without a fault: what it calls, and what it leaves."""
+        run = self._copy()
+        code, said = in_child(self._act(run), self._log)
+        assert (code, said) == (0, {"done": True}), said
+        self._after = self._look(run)
+        return [call for call in calls(self._log) if call.name not in NOT_OF_OPERATIONS]
+
+    def kill(self, call: Call) -> tuple[bool, list[str]]:
+        """Kill it at a call; return whether it was acknowledged first, and what is wrong afterwards."""
+        run = self._copy()
+        code, said = in_child(self._act(run), self._log, "-e", "trace=all", "-e", call.injection("signal=KILL"))
+        self.reached = code == -signal.SIGKILL
+        problems = [] if self.reached or said == {"done": True} else [f"it was not killed: {code} {said}"]
+        return not self.reached, problems + self._check(run, acknowledged=not self.reached)
+
+    def fail(self, call: Call, errno: str) -> tuple[bool, list[str]]:
+        """Make a call fail; return whether the operation was acknowledged all the same, and what is wrong afterwards."""
+        run = self._copy()
+        code, said = in_child(self._act(run), self._log, "-e", "trace=all", "-e", call.injection(f"error={errno}"))
+        problems: list[str] = []
+        if code != 0 or "broken" in said:
+            problems.append(f"it ended with {code}: {said}")
+        elif said.get("error") == "StorageError" and (said["errno"] != errno or not said["filename"]):
+            problems.append(f"the error does not say what and where: {said}")
+        self.reached = "(INJECTED)" in self._log.read_text(errors="replace")
+        acknowledged = code == 0 and said.get("done", False)
+        if acknowledged and self.reached and call.name == "fsync" and errno != "EINTR":
+            problems.append("a failed sync was acknowledged")
+        if call.name == "fsync" and errno != "EINTR":
+            problems += _synced_again(call, calls(self._log))
+        return acknowledged, problems + self._check(run, acknowledged=acknowledged)
+
+    def _act(self, run: Path) -> Callable[[], object]:
+        def act(store: Path) -> dict[str, object]:
+            try:
+                self._operation.act(manager, str(store))
+            except StorageError as error:
+                name = None if error.errno is None else errno_name(error.errno)
+                return {"error": "StorageError", "errno": name, "filename": error.filename, "message": str(error)}
+            except CheckpointError as error:
+                return {"error": type(error).__name__, "message": str(error)}
+            return {"done": True}
+
+        manager: Any = None
+        if self._operation.opens:
+            return self._in(run, act)
+        os.environ["HOME"] = str(run / "home")
+        manager = opened(str(run / "store"))
+        return self._in(run, act)
+
+    @staticmethod
+    def _in(run: Path, function: Callable[[Path], object]) -> Callable[[], object]:
+        def call() -> object:
+            os.environ["HOME"] = str(run / "home")
+            return function(run / "store")
+
+        return call
+
+    def _copy(self) -> Path:
+        run = self._place / "run"
+        if run.exists():
+            shutil.rmtree(run)
+        shutil.copytree(self._begin, run)
+        return run
+
+    def _look(self, run: Path) -> Any:
+        code, said = in_child(self._in(run, lambda store: snapshot(opened(str(store)))))
+        return said if code == 0 else {"broken": f"looking at it ended with {code}"}
+
+    def _check(self, run: Path, *, acknowledged: bool) -> list[str]:
+        code, said = in_child(self._in(run, lambda store: self._problems(store, acknowledged=acknowledged)))
+        return said if code == 0 and isinstance(said, list) else [f"looking at it afterwards ended with {code}: {said}"]
+
+    def _problems(self, store: Path, *, acknowledged: bool) -> list[str]:
+        """Look at what is left, as the next process that comes along, and go on working."""
+        cm = opened(str(store))
+        problems: list[str] = []
+        if not self._operation.mends:
+            problems += [f"verify: {each}" for each in cm.verify().problems if each.state != "leftover"]
+        elif not acknowledged:  # it begins damaged: the next try has to mend it
+            self._operation.act(cm, str(store))
+        here = snapshot(cm)
+        if acknowledged or self._operation.mends:
+            problems += _differences(here, self._after, self._after)
+        else:
+            problems += _differences(here, self._before, self._after)
+        for stage in {*here, self._operation.stage}:
+            newest = max(map(int, here.get(stage, {})), default=0)
+            version = cm.save_checkpoint(stage, "next").version
+            if version != newest + 1 or cm.load_checkpoint(stage) != "next":
+                problems.append(f"the next save of {stage} became version {version}, not {newest + 1}")
+        problems += [f"left over: {each.path}" for each in cm.verify().problems if each.stage is not None and each.path]
+        cm.keys.rotate(also=[SECOND_KEY])
+        cm.repair()
+        problems += [f"verify after repair: {each}" for each in opened(str(store)).verify().problems]
+        return problems
+
+
+def _differences(here: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What is in both must be there, what is in neither must not be, and all of it as it was."""
+    problems: list[str] = []
+    for stage in here.keys() | before.keys() | after.keys():
+        old, new, now = before.get(stage, {}), after.get(stage, {}), here.get(stage, {})
+        for version in old.keys() | new.keys() | now.keys():
+            if version in old and version in new and version not in now:
+                problems.append(f"version {version} of {stage} is lost")
+            elif version in now and now[version] not in (old.get(version), new.get(version)):
+                problems.append(f"version {version} of {stage} is {now[version]}")
+    return problems
+
+
+def _synced_again(failed: Call, made: list[Call]) -> list[str]:
+    """After a file's sync failed, another one of the same descriptor, not opened anew since, would be a lie."""
+    at = next((index for index, call in enumerate(made) if (call.name, call.ordinal) == (failed.name, failed.ordinal)), None)
+    if at is None:
+        return []
+    same = made[at].text.partition(")")[0]
+    for call in made[at + 1 :]:
+        if call.name in {"open", "openat"}:
+            return []
+        if call.text.startswith(same):
+            return [f"it was synced again: {call.text}"]
+    return []
+
+
+def errno_name(number: int) -> str:
+    """Return the name of an errno."""
+    import errno
+
+    return errno.errorcode[number]
+
+
+def perform(task: Task, place: Path) -> Tally:
+    """Try a fault at one call after the other."""
+    trial = Trial((OPERATIONS | BROKEN)[task.operation], place)
+    kill = task.fault == "kill"
+    names = None if kill else OF_FILES
+    if not task.everywhere:
+        names = CHANGING
+    if task.on:
+        names = frozenset({task.on})
+    tally = Tally()
+    for call in trial.calls:
+        if names is not None and call.name not in names:
+            continue
+        acknowledged, problems = trial.kill(call) if kill else trial.fail(call, task.fault)
+        tally.tried += 1
+        tally.missed += not trial.reached
+        tally.acknowledged += acknowledged
+        tally.refused += not acknowledged
+        tally.problems += [f"{task.operation}, {task.fault} at {call.name} {call.ordinal}: {each}" for each in problems]
+    return tally
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    logging.disable()
+    for line in sys.stdin.buffer:
+        with tempfile.TemporaryDirectory() as place:
+            started = time.monotonic()
+            tally = perform(Task(**orjson.loads(line)), Path(place))
+        sys.stdout.buffer.write(orjson.dumps({**asdict(tally), "seconds": time.monotonic() - started}) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Everything that writes to a store, each with a store to begin with: what the faults are tried on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.backends.local import files
+from tests.concurrency.writer import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOCK_TIMEOUT = 0.3
+LONG = "a very long name " * 15
+SECOND_KEY = bytes(range(32))
+FIVE_MEGABYTES = {"rows": ["0123456789abcdef" * 64] * 5000}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One way to write.
+
+    Attributes:
+        name: What it is called in reports.
+        act: Does it. Gets the manager, or None where ``opens``; and the store's directory.
+        prepare: Makes the store that it begins with; None: there is none yet.
+        opens: Opening the store is part of it.
+        mends: The store it begins with is damaged.
+        stage: What it writes to, above all.
+    """
+
+    name: str
+    act: Callable[[CheckpointManager, str], object]
+    prepare: Callable[[CheckpointManager, Path], object] | None
+    opens: bool = False
+    mends: bool = False
+    stage: str = "train"
+
+
+def opened(directory: str) -> CheckpointManager:
+    """Open a store as all of them do: with the user's own key file."""
+    return CheckpointManager(directory, lock_timeout=LOCK_TIMEOUT)
+
+
+def _three_versions(cm: CheckpointManager, _: Path) -> None:
+    for number in range(1, 4):
+        cm.save_checkpoint("train", {"epoch": number})
+    for number in range(1, 3):
+        cm.save_checkpoint("clean", number, metadata={"run": "a"})
+
+
+def _damage(cm: CheckpointManager, store: Path) -> None:
+    _three_versions(cm, store)
+    cm.delete_versions("train", [1])
+    for path, content in (
+        (store / "history" / "train" / "000000000003.checkpoint", b"damaged"),
+        (store / "history" / "clean" / f".{0:016x}.tmp", b"left over"),
+    ):
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o600)
+    (store / "clean.checkpoint").unlink()
+
+
+def _put_back(cm: CheckpointManager, store: Path) -> None:
+    _three_versions(cm, store)
+    copy = store.with_name("copy")
+    shutil.copytree(store, copy)
+    cm.save_checkpoint("train", {"epoch": 4})
+    shutil.rmtree(store)
+    copy.rename(store)
+
+
+def _long_ago(cm: CheckpointManager, store: Path) -> None:
+    _three_versions(cm, store)
+    moment = datetime.now(UTC)
+    (store.with_name("moment")).write_text(moment.isoformat())
+    cm.save_checkpoint("train", {"epoch": 4})
+    cm.clear_checkpoint("clean")
+    cm.save_checkpoint("new", 1)
+
+
+def _restore_pipeline(cm: CheckpointManager, directory: str) -> None:
+    cm.restore_pipeline(at=datetime.fromisoformat(Path(directory).with_name("moment").read_text()))
+
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        Operation("first save ever", lambda _, directory: opened(directory).save_checkpoint("train", 1), None, opens=True),
+        Operation("open", lambda _, directory: opened(directory), _three_versions, opens=True),
+        Operation("first save of a stage", lambda cm, _: cm.save_checkpoint("new", 1), _three_versions, stage="new"),
+        Operation("first save of a long name", lambda cm, _: cm.save_checkpoint(LONG, 1), _three_versions, stage=LONG),
+        Operation("later save", lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}), _three_versions),
+        Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), _three_versions),
+        Operation("update", lambda cm, _: cm.update_checkpoint("train", lambda data: {**data, "new": 1}), _three_versions),
+        Operation("restore", lambda cm, _: cm.restore_checkpoint("train", 1), _three_versions),
+        Operation("restore_pipeline", _restore_pipeline, _long_ago),
+        Operation("clear", lambda cm, _: cm.clear_checkpoint("train"), _three_versions),
+        Operation("clear all", lambda cm, _: cm.clear_checkpoints(), _three_versions),
+        Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), _three_versions),
+        Operation("repair", lambda cm, _: cm.repair(), _damage, mends=True),
+        Operation("accept a rollback", lambda cm, _: cm.accept_rollback(), _put_back, mends=True),
+        Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), _three_versions),
+        Operation("rotate the key", lambda cm, _: cm.keys.rotate(), _three_versions),
+    )
+}
+
+
+def _overwrite(cm: CheckpointManager, directory: str) -> None:
+    path = Path(directory) / "history" / "train" / "000000000003.checkpoint"
+    whole = path.read_bytes()
+    path.write_bytes(whole)
+    cm.save_checkpoint("train", {"epoch": 4})
+
+
+def _save_whatever_a_sync_says(cm: CheckpointManager, _: str) -> None:
+    sync = files.sync
+
+    def heedless(descriptor: int) -> None:
+        with contextlib.suppress(OSError):
+            sync(descriptor)
+
+    files.sync = heedless
+    cm.save_checkpoint("train", {"epoch": 4})
+
+
+def _sync_until_it_works(cm: CheckpointManager, _: str) -> None:
+    sync = files.sync
+
+    def stubborn(descriptor: int) -> None:
+        with contextlib.suppress(OSError):
+            return sync(descriptor)
+        return sync(descriptor)
+
+    files.sync = stubborn
+    cm.save_checkpoint("train", {"epoch": 4})
+
+
+BROKEN = {
+    operation.name: operation
+    for operation in (
+        Operation("overwrite", _overwrite, _three_versions),
+        Operation("not heed a failed sync", _save_whatever_a_sync_says, _three_versions),
+        Operation("sync again", _sync_until_it_works, _three_versions),
+    )
+}
+"""What must be found out: they show that a fault is seen where there is one."""
+
+
+def snapshot(cm: CheckpointManager) -> dict[str, dict[str, Any]]:
+    """Return what a store holds, as far as it opens: what each version says and holds."""
+    return {
+        stage: {
+            str(version.version): [version.status, version.restored_from, digest(cm.load_checkpoint(stage, version.version))]
+            for version in cm.history(stage)
+        }
+        for stage in cm.stages()
+    }

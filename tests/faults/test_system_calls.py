@@ -1,0 +1,52 @@
+"""Killed at a system call, or refused one: what was acknowledged stays, and the next process goes on with no help.
+
+Here, at the calls that change files; ``python -m tests.faults.sweep`` does it at each call there is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.host import ERRNOS, Task
+from tests.faults.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Attempt = Callable[[Task], dict[str, Any]]
+
+ERRNO_OF = dict(zip(OPERATIONS, ERRNOS * 3, strict=False))
+"""Each operation meets one errno here, and the later save all of them."""
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_killed_at_any_call_it_leaves_all_or_nothing(attempt: Attempt, operation: str) -> None:
+    tally = attempt(Task(operation, "kill"))
+    assert tally["problems"] == []
+    assert tally["tried"] >= (1 if operation == "open" else 5)
+    assert tally["missed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "errno"), [*ERRNO_OF.items(), *(("later save", errno) for errno in ERRNOS if errno != ERRNO_OF["later save"])]
+)
+def test_refused_any_call_it_says_so_or_succeeds(attempt: Attempt, operation: str, errno: str) -> None:
+    tally = attempt(Task(operation, errno))
+    assert tally["problems"] == []
+    assert tally["refused"] > 0 or operation == "open" or errno == "EINTR"
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "on", "problem"),
+    [
+        ("overwrite", "kill", None, "damaged"),
+        ("not heed a failed sync", "EIO", "fsync", "a failed sync was acknowledged"),
+        ("sync again", "EIO", "fsync", "it was synced again"),
+    ],
+)
+def test_it_is_seen_where_a_promise_is_broken(
+    attempt: Attempt, operation: str, fault: str, on: str | None, problem: str
+) -> None:
+    assert any(problem in each for each in attempt(Task(operation, fault, on=on))["problems"])
