@@ -193,7 +193,7 @@ class Trial:
         problems: list[str] = []
         if not self._operation.mends:
             problems += [f"verify: {each}" for each in cm.verify().problems if each.state != "leftover"]
-        elif not acknowledged:  # it begins damaged: the next try has to mend it
+        else:  # it begins damaged, and what can't be read just then is not mended: the next try has to do it
             self._operation.act(cm, str(store))
         here = snapshot(cm)
         if acknowledged or self._operation.mends:
@@ -206,6 +206,8 @@ class Trial:
             if version != newest + 1 or cm.load_checkpoint(stage) != "next":
                 problems.append(f"the next save of {stage} became version {version}, not {newest + 1}")
         problems += [f"left over: {each.path}" for each in cm.verify().problems if each.stage is not None and each.path]
+        if problems:
+            return problems
         cm.keys.rotate(also=[SECOND_KEY])
         cm.repair()
         problems += [f"verify after repair: {each}" for each in opened(str(store)).verify().problems]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,17 +76,12 @@ def _put_back(cm: CheckpointManager, store: Path) -> None:
     copy.rename(store)
 
 
-def _long_ago(cm: CheckpointManager, store: Path) -> None:
-    _three_versions(cm, store)
-    moment = datetime.now(UTC)
-    (store.with_name("moment")).write_text(moment.isoformat())
-    cm.save_checkpoint("train", {"epoch": 4})
+def _long_ago(cm: CheckpointManager, _: Path) -> None:
+    for stage in ("clean", "train", "moment"):
+        cm.save_checkpoint(stage, {"epoch": 1})
+    cm.save_checkpoint("train", {"epoch": 2})
     cm.clear_checkpoint("clean")
     cm.save_checkpoint("new", 1)
-
-
-def _restore_pipeline(cm: CheckpointManager, directory: str) -> None:
-    cm.restore_pipeline(at=datetime.fromisoformat(Path(directory).with_name("moment").read_text()))
 
 
 OPERATIONS = {
@@ -101,7 +95,7 @@ OPERATIONS = {
         Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), _three_versions),
         Operation("update", lambda cm, _: cm.update_checkpoint("train", lambda data: {**data, "new": 1}), _three_versions),
         Operation("restore", lambda cm, _: cm.restore_checkpoint("train", 1), _three_versions),
-        Operation("restore_pipeline", _restore_pipeline, _long_ago),
+        Operation("restore_pipeline", lambda cm, _: cm.restore_pipeline(at=cm.history("moment")[0].created_at), _long_ago),
         Operation("clear", lambda cm, _: cm.clear_checkpoint("train"), _three_versions),
         Operation("clear all", lambda cm, _: cm.clear_checkpoints(), _three_versions),
         Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), _three_versions),

@@ -205,6 +205,7 @@ class Keychain:
 def _secret_for_a_new_store() -> Secret:
     path = secrets.default_key_path()
     if secrets.is_there(path):
+        secrets.settle(path)
         return secrets.read_key_file(path)
     secret = secrets.create_key_file(path)
     _LOG.warning(

@@ -234,12 +234,12 @@ def create_key_file(path: Path) -> Secret:
             pass
         finally:
             os.unlink(temporary)
-        _sync(path.parent)
     except OSError as error:
         message = (
             f"a key file can't be made at {path}: {error.strerror}. Give a key with key=, or set {KEY_FILE} or {PASSPHRASE}"
         )
         raise KeyUnavailableError(message) from None
+    settle(path)
     return read_key_file(path)
 
 
@@ -247,11 +247,28 @@ def _make_private_directories(path: Path) -> None:
     missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     for directory in reversed(missing):
         directory.mkdir(mode=0o700, exist_ok=True)
-        _sync(directory.parent)
 
 
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def settle(path: Path) -> None:
+    """Make a key file durable, with the names that lead to it: whoever made them may have been killed before that.
+
+    Raises:
+        KeyUnavailableError: It can't be made durable: nothing may be sealed under it.
+    """
+    try:
+        for place in (path, *path.parents):
+            if os.access(place, os.R_OK):  # a directory that can't be read was not made by this user
+                _sync(place)
+    except OSError as error:
+        message = (
+            f"the key file {path} can't be made durable: {error.strerror}. Nothing was sealed under it: see what the "
+            f"operating system says about it, or give another key with key= or {KEY_FILE}"
+        )
+        raise KeyUnavailableError(message) from None
+
+
+def _sync(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

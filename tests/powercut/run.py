@@ -1,0 +1,330 @@
+"""Cuts the power at each step of a scenario, builds what may be left of the disk, and opens it.
+
+``python -m tests.powercut.run [--limit N] [SCENARIO …]`` prints a line for each; the limit is that of the states for each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import random
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.backends.local import files, upkeep
+from checkpoint_manager.store import history
+from tests.concurrency.writer import digest
+from tests.faults.host import in_child
+from tests.faults.strace import CHANGING, Call, calls
+from tests.powercut.disk import Disk, Tree, build
+from tests.powercut.recording import MARK, OPTIONS, Mark, Step, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LONG = "a very long name " * 15
+TWO_BLOCKS = "x" * 6000
+LOCK_TIMEOUT = 1.0
+DEFAULT_LIMIT = 400
+
+
+def tell(kind: str, stage: str, version: int, data: object = None) -> None:
+    """Leave a mark in the recording: what the power cut must not take back from here on."""
+    text = orjson.dumps([kind, stage, version, digest(data)])
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(MARK + text.hex())
+
+
+def opened(root: str) -> CheckpointManager:
+    """Open the store of a recording with the user's own key file."""
+    os.environ["HOME"] = f"{root}/home"
+    return CheckpointManager(f"{root}/work/some/store", lock_timeout=LOCK_TIMEOUT)
+
+
+def save(cm: CheckpointManager, stage: str, data: object) -> None:
+    """Save, and tell so."""
+    tell("saved", stage, cm.save_checkpoint(stage, data).version, data)
+
+
+def pipeline(root: str) -> None:
+    """What most programs do."""
+    cm = opened(root)
+    save(cm, "train", 1)
+    save(cm, "train", TWO_BLOCKS)
+    save(cm, "clean", {"rows": 3})
+    cm = opened(root)
+    data = [cm.load_checkpoint("train"), 1]
+    tell("saved", "train", cm.update_checkpoint("train", lambda _: data).version, data)
+    tell("saved", "train", cm.restore_checkpoint("train", 1).version, 1)
+    cleared = cm.clear_checkpoint("clean")
+    tell("saved", "clean", cleared.version if cleared else 0, None)
+
+
+def deletion(root: str) -> None:
+    """Versions are deleted, and others saved."""
+    cm = opened(root)
+    for number in range(1, 4):
+        save(cm, "train", number)
+    cm.delete_versions("train", [1])
+    tell("deleted", "train", 1)
+    save(cm, "train", 4)
+    cm.delete_versions("train", [2, 3])
+    tell("deleted", "train", 2)
+    tell("deleted", "train", 3)
+
+
+def rotation(root: str) -> None:
+    """The key is exchanged."""
+    cm = opened(root)
+    save(cm, "train", 1)
+    save(cm, "train", 2)
+    save(cm, "clean", 1)
+    cm.keys.rotate()
+    save(cm, "train", 3)
+
+
+def long_name(root: str) -> None:
+    """A stage whose name is no file's name."""
+    cm = opened(root)
+    save(cm, LONG, 1)
+    save(cm, LONG, 2)
+
+
+def first_save(root: str) -> None:
+    """A new stage, in a store that is there."""
+    opened(root).save_checkpoint("train", 1)
+
+
+def another_save(root: str) -> None:
+    """One more version."""
+    opened(root).save_checkpoint("train", 2)
+
+
+def taking_over(root: str) -> None:
+    """The next process: it looks what is there, and goes on."""
+    cm = opened(root)
+    for version in cm.history("train")[:1]:
+        tell("saved", "train", version.version, cm.load_checkpoint("train"))
+    save(cm, "train", "taken over")
+
+
+SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
+    "pipeline": (pipeline,),
+    "deletion": (deletion,),
+    "rotation": (rotation,),
+    "long name": (long_name,),
+}
+KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
+    "killed first save": (first_save, taking_over),
+    "killed save": (first_save, another_save, taking_over),
+}
+"""The last but one is killed at each call that changes files, in turn, and the last one comes along."""
+
+
+# Libraries that break a promise, to show that it is seen
+
+
+def _no_sync_of(is_kind: Callable[[int], bool]) -> None:
+    sync = files.sync
+    files.sync = lambda descriptor: None if is_kind(os.fstat(descriptor).st_mode) else sync(descriptor)
+
+
+def no_sync_of_files() -> None:
+    """A version is given its name without having been synced."""
+    _no_sync_of(stat.S_ISREG)
+
+
+def no_sync_of_directories() -> None:
+    """A version's name is not made durable."""
+    _no_sync_of(stat.S_ISDIR)
+
+
+def name_before_sync() -> None:
+    """The name comes first, and the sync after it."""
+    write, publish = files.write_temporary, files.publish
+
+    def write_only(directory: int, pieces: Any, *, durable: bool) -> str:
+        return write(directory, pieces, durable=False)
+
+    def publish_and_sync(temporary: str, name: str, directory: int) -> None:
+        publish(temporary, name, directory)
+        with files.OpenFile(name, directory) as file:
+            files.sync(file.descriptor)
+
+    files.write_temporary, files.publish = write_only, publish_and_sync
+
+
+def no_sync_of_parents() -> None:
+    """A new directory's own name is not made durable."""
+    files.sync_directory = lambda _: None
+    make = files.make_directory
+    files.make_directory = lambda path, parent=None, **_: make(path, parent, durable=False)
+    upkeep.sync_stage_names = lambda _: None
+
+
+def show_before_it_is_durable() -> None:
+    """A reader is shown what its writer, which was killed, had not yet made durable, and it is remembered."""
+    look = history.History.look
+
+    def careless(self: history.History, stage: str) -> history.Look:
+        found = look(self, stage)
+        return history.Look(found.number, found.seen, marked=True)
+
+    history.History.look = careless  # type: ignore[method-assign]
+
+
+MUTANTS = {
+    each.__name__: each
+    for each in (no_sync_of_files, no_sync_of_directories, name_before_sync, no_sync_of_parents, show_before_it_is_durable)
+}
+
+
+# The power cut
+
+
+@dataclass
+class Result:
+    """What came of a scenario."""
+
+    steps: int = 0
+    states: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def recordings(name: str, place: Path, mutant: str | None) -> Iterator[tuple[str, list[Step]]]:
+    """Yield the steps of a scenario; of one with a kill, once for each call at which the one is killed."""
+    parts = (SCENARIOS | KILLED)[name]
+    _, steps, made = _record(place, parts[:-1] if name in KILLED else parts, mutant)
+    if name in SCENARIOS:
+        yield name, steps
+        return
+    for call in made:
+        before, steps, _ = _record(place, parts[:-1], mutant, call)
+        yield f"{name} at {call.name} {call.ordinal}", [*before, *steps, *_record(place, parts[-1:], mutant, anew=False)[1]]
+
+
+def _record(
+    place: Path, parts: tuple[Callable[[str], None], ...], mutant: str | None, call: Call | None = None, *, anew: bool = True
+) -> tuple[list[Step], list[Step], list[Call]]:
+    """Run processes one after the other; return the steps of all but the last, those of the last, and its calls."""
+    root, log = place / "disk", place / "log"
+    if anew:
+        shutil.rmtree(root, ignore_errors=True)
+        for folder in ("home", "work"):
+            (root / folder).mkdir(parents=True)
+    before: list[Step] = []
+    steps: list[Step] = []
+    for part in parts:
+        before += steps
+        killed = call is not None and part is parts[-1]
+        options = ("-e", call.injection("signal=KILL")) if call is not None and killed else ()
+        code, said = in_child(lambda part=part: _play(part, str(root), mutant), log, *OPTIONS, *options)  # type: ignore[misc]
+        assert (code, said) == ((-signal.SIGKILL, None) if killed else (0, None)), said
+        steps = read(log, str(root))
+    return before, steps, calls(log, CHANGING)
+
+
+def _play(part: Callable[[str], None], root: str, mutant: str | None) -> None:
+    if mutant is not None:
+        MUTANTS[mutant]()
+    part(root)
+
+
+def cut_everywhere(name: str, limit: int, mutant: str | None = None) -> Result:
+    """Cut the power after each step of a scenario, and look at what may be left."""
+    result = Result()
+    dice = random.Random(0)
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory(dir=memory) as mount:
+        for title, steps in recordings(name, Path(place), mutant):
+            seen: set[tuple[Tree, int]] = set()
+            disk = Disk(str(Path(place) / "disk"), tuple(f"{place}/disk/{folder}" for folder in ("home", "work")))
+            for number, step in enumerate(steps, 1):
+                disk.take(step)
+                result.steps += 1
+                for tree in disk.after_a_power_cut(limit, dice):
+                    if (tree, len(disk.marks)) not in seen:
+                        seen.add((tree, len(disk.marks)))
+                        result.states += 1
+                        found = _look(tree, Path(mount) / "disk", disk.marks)
+                        what = step if isinstance(step, Mark) else str(step)[:150]
+                        result.problems += [f"{title}, power cut after step {number} ({what}): {each}" for each in found]
+    return result
+
+
+def _look(tree: Tree, root: Path, marks: list[str]) -> list[str]:
+    build(tree, root)
+    try:
+        return _problems(str(root), [orjson.loads(mark) for mark in marks])
+    except Exception as error:  # whatever it is, a user would meet it
+        return [f"{type(error).__name__}: {error}"]
+    finally:
+        shutil.rmtree(root)
+
+
+def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
+    cm = opened(root)
+    problems = [f"verify: {each}" for each in cm.verify().problems if each.state != "leftover"]
+    deleted = {(stage, version) for kind, stage, version, _ in marks if kind == "deleted"}
+    saved = {(stage, version): data for kind, stage, version, data in marks if kind == "saved"}
+    for (stage, version), data in saved.items():
+        if (stage, version) not in deleted and version in {each.version for each in cm.history(stage)}:
+            if digest(cm.load_checkpoint(stage, version)) != data:
+                problems.append(f"version {version} of {stage} is another one")
+        elif (stage, version) not in deleted and not _may_be_deleted(cm, stage, version):
+            problems.append(f"version {version} of {stage} is lost")
+    for stage, version in deleted:
+        if version in {each.version for each in cm.history(stage)}:
+            problems.append(f"version {version} of {stage} is back")
+    for stage in {stage for stage, _ in saved} or {"train"}:
+        above = max((version for name, version in saved if name == stage), default=0)
+        number = cm.save_checkpoint(stage, "next").version
+        if number <= above or cm.load_checkpoint(stage) != "next":
+            problems.append(f"the next save of {stage} became version {number}, after version {above}")
+    return problems
+
+
+def _may_be_deleted(cm: CheckpointManager, stage: str, version: int) -> bool:
+    """Whether its deletion was under way: the record of it is written before anyone is told."""
+    try:
+        cm.load_checkpoint(stage, version)
+    except LookupError as error:
+        return "was deleted" in str(error)
+    return False
+
+
+def main() -> int:
+    """Run scenarios by hand."""
+    logging.disable()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT)
+    parser.add_argument("--mutant", choices=MUTANTS)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("scenario", nargs="*", default=[*SCENARIOS, *KILLED])
+    asked = parser.parse_args()
+    failed = False
+    for name in asked.scenario:
+        result = cut_everywhere(name, asked.limit, asked.mutant)
+        failed = failed or bool(result.problems)
+        if asked.json:
+            sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
+        else:
+            print(f"{name:<20} {result.steps:5} steps  {result.states:6} states  {len(result.problems)} problems", flush=True)
+            for problem in result.problems[:20]:
+                print(f"    {problem}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
