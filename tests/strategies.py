@@ -2,6 +2,7 @@
 
 * :func:`json_values`: data that a checkpoint must keep exactly.
 * :func:`near_misses`: such data with one value in it, at a random place, that JSON can't hold; and the path to it.
+* :func:`same`: whether what came back is what was drawn.
 * :func:`stage_names`: every name that a stage may have, the treacherous ones often.
 * :func:`programs`: what several processes do in one directory at once, and which of them are killed or stopped meanwhile.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import uuid
 from collections import Counter, OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -207,6 +209,19 @@ def _dict_around(draw: st.DrawFn, key: Any, value: Any) -> dict[Any, Any]:
     siblings = list(draw(st.dictionaries(_HOST_KEYS.filter(lambda other: other != key), _SIBLINGS, max_size=3)).items())
     place = draw(st.integers(0, len(siblings)))
     return dict([*siblings[:place], (key, value), *siblings[place:]])
+
+
+def same(left: object, right: object) -> bool:
+    """Return whether two values are equal, of equal types, down to the sign of zero and the order of keys."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict) and isinstance(right, dict):
+        return list(left) == list(right) and all(map(same, left.values(), right.values()))
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, float) and isinstance(right, float):
+        return left == right and math.copysign(1, left) == math.copysign(1, right)
+    return bool(left == right)
 
 
 def stage_names() -> st.SearchStrategy[str]:

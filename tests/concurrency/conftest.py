@@ -5,48 +5,36 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from tests.concurrency.hosting import Host
 from tests.concurrency.record import Record, events_of, stored_in
 from tests.concurrency.writer import KEY, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.concurrency.program import Program
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[[Program], Record]]:
     """Return what runs a program for real, in a directory of its own, and returns its record."""
-    command = [sys.executable, "-m", "tests.concurrency.host"]
-    host = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
-    assert host.stdin is not None
-    assert host.stdout is not None
     numbers = itertools.count()
+    with Host() as host:
 
-    def run(program: Program) -> Record:
-        place = tmp_path / str(next(numbers))
-        (place / "home").mkdir(parents=True)
-        task = {"directory": str(place / "store"), "home": str(place / "home"), "program": program.as_json()}
-        host.stdin.write(orjson.dumps(task) + b"\n")
-        host.stdin.flush()
-        answer = orjson.loads(host.stdout.readline())
-        with _home(place / "home"):
-            return _record(program, answer, place / "store")
+        def run(program: Program) -> Record:
+            place = tmp_path / str(next(numbers))
+            (place / "home").mkdir(parents=True)
+            answer = host.run(program, place / "store", place / "home")
+            with _home(place / "home"):
+                return _record(program, answer, place / "store")
 
-    with host:
         yield run
-        host.stdin.close()
 
 
 @contextlib.contextmanager

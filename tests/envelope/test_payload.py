@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
 import pickle
 import sys
 import traceback
@@ -17,20 +16,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager.envelope import payload
 from checkpoint_manager.errors import FormatError, PayloadError
-from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses
-
-
-def same(left: object, right: object) -> bool:
-    """Return whether two values are equal, of equal types, down to the sign of zero and the order of keys."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, dict) and isinstance(right, dict):
-        return list(left) == list(right) and all(map(same, left.values(), right.values()))
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, float) and isinstance(right, float):
-        return left == right and math.copysign(1, left) == math.copysign(1, right)
-    return bool(left == right)
+from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses, same
 
 
 def refusal(data: object) -> PayloadError:

@@ -180,6 +180,25 @@ class TestRepair:
         assert not leftover.exists()
         assert cm.verify().problems == ()
 
+    def test_the_folder_of_a_first_save_that_was_killed_is_swept(self, cm: CheckpointManager, store: Path) -> None:
+        """The stage's name is too long for a folder's, and was not yet written into it."""
+        cm.save_checkpoint(name := "long " * 50)
+        folder = next(path.parent for path in store.glob("history/*/stage"))
+        for path in folder.iterdir():
+            path.rename(folder / f".{'0' * 15}{len(path.name) % 10}.tmp")
+        (store / f"{folder.name}.checkpoint").unlink()
+        assert ("sweep", str(folder)) in [(step.action, step.detail.split()[0]) for step in cm.repair()]
+        assert not folder.exists()
+        cm.accept_rollback(name)
+        assert cm.save_checkpoint(name).version == 3
+
+    def test_a_folder_of_nobody_stays(self, cm: CheckpointManager, store: Path) -> None:
+        cm.save_checkpoint("long " * 50)
+        folder = next(path.parent for path in store.glob("history/*/stage"))
+        (folder / "stage").unlink()
+        cm.repair()
+        assert (folder / "000000000001.checkpoint").exists()
+
     def test_a_damaged_record_of_deletions_is_moved_aside(self, cm: CheckpointManager, store: Path) -> None:
         cm.delete_versions("train", [1])
         damage(store / "history" / "train" / "gaps")

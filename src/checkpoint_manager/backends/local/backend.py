@@ -262,8 +262,12 @@ class LocalBackend(Backend):
             return upkeep.find_strays(self)
 
     def sweep(self, stray: Stray) -> bool:
+        name = os.path.basename(stray.path)
         with as_our_errors("remove", stray.path), files.open_directory(os.path.dirname(stray.path)) as directory:
-            return files.remove(os.path.basename(stray.path), directory)
+            if not os.path.isdir(stray.path):
+                return files.remove(name, directory)
+            with FileLock(self._locks, name + tree.LOCK_SUFFIX, None, 0):
+                return upkeep.sweep_directory(name, directory)
 
     def set_mark(self, stage: str, version: int) -> None:
         with self._writing(stage, version, "mark") as directory:

@@ -157,7 +157,7 @@ def find_strays(backend: Backend) -> list[Stray]:
             found.append(Stray("displaced", path, "stands where only folders of stages belong", stage))
             continue
         if stage is None:
-            found.append(Stray("unknown", path, "is no folder of a stage"))
+            found.append(_nameless(name, path))
             continue
         found += _exposed(path, stage)
         found += _strays_of_a_stage(path, stage)
@@ -166,6 +166,23 @@ def find_strays(backend: Backend) -> list[Stray]:
             mark = os.path.join(root, tree.mark_name(stage))
             found.append(Stray("stale mark", mark, "is not the newest version", stage))
     return sorted(found, key=lambda stray: stray.path)
+
+
+def _nameless(name: str, path: str) -> Stray:
+    if names.is_hashed(name) and all(tree.TEMPORARY.fullmatch(inside) for inside in os.listdir(path)):
+        return Stray("leftover", path, "was made by a first save that was interrupted")
+    return Stray("unknown", path, "is no folder of a stage")
+
+
+def sweep_directory(name: str, parent: int) -> bool:
+    """Remove a stage's folder that has neither a name nor versions; the caller holds the stage's lock."""
+    with files.open_directory(name, parent) as directory:
+        sweep(directory)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:  # it has something in it by now
+        return False
+    return True
 
 
 def _is_mark_of(root: str, stage: str, version: int) -> bool:

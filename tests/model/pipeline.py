@@ -1,0 +1,75 @@
+"""What a store means, said again with lists and dictionaries. It knows nothing of files, keys or the library."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one version should be."""
+
+    data: Any
+    status: str = "completed"
+    metadata: dict[str, Any] = field(default_factory=dict)
+    restored_from: int | None = None
+
+
+class Pipeline:
+    """The stages of a store, each with its versions from 1 on; None in the place of a deleted one."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, list[Entry | None]] = {}
+
+    def newest(self, stage: str) -> int:
+        return len(self.stages.get(stage, []))
+
+    def entry(self, stage: str, version: int) -> Entry | None:
+        versions = self.stages.get(stage, [])
+        return versions[version - 1] if 1 <= version <= len(versions) else None
+
+    def present(self, stage: str) -> list[int]:
+        return [number for number, entry in enumerate(self.stages.get(stage, []), 1) if entry is not None]
+
+    def is_completed(self, stage: str) -> bool:
+        entry = self.entry(stage, self.newest(stage))
+        return entry is not None and entry.status == "completed"
+
+    def is_cleared(self, stage: str) -> bool:
+        entry = self.entry(stage, self.newest(stage))
+        return entry is None or entry.status == "cleared"
+
+    def append(self, stage: str, entry: Entry) -> int:
+        self.stages.setdefault(stage, []).append(copy.deepcopy(entry))
+        return self.newest(stage)
+
+    def restore(self, stage: str, version: int) -> int:
+        entry = self.entry(stage, version)
+        assert entry is not None
+        return self.append(stage, Entry(entry.data, entry.status, entry.metadata, version))
+
+    def clear(self, stage: str) -> int | None:
+        return None if self.is_cleared(stage) else self.append(stage, Entry(None, "cleared"))
+
+    def restore_all(self, then: dict[str, int]) -> int:
+        """Go back to when the newest versions were these, and return how many stages that changes."""
+        changed = 0
+        for stage in sorted(self.stages):
+            number = max((one for one in self.present(stage) if one <= then.get(stage, 0)), default=0)
+            now = self.entry(stage, self.newest(stage))
+            assert now is not None
+            if number == 0:
+                changed += self.clear(stage) is not None
+            elif number not in {self.newest(stage), now.restored_from}:
+                before = self.entry(stage, number)
+                assert before is not None
+                if not (now.status == before.status == "cleared"):
+                    self.restore(stage, number)
+                    changed += 1
+        return changed
+
+    def delete(self, stage: str, versions: set[int]) -> None:
+        for version in versions:
+            self.stages[stage][version - 1] = None

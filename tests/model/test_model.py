@@ -1,0 +1,353 @@
+"""The whole interface against the model, whatever is called in whatever order, reopened, tampered with, and killed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from checkpoint_manager import (
+    CheckpointError,
+    CheckpointManager,
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    RollbackError,
+    VersionConflictError,
+)
+from checkpoint_manager.backends.memory import MemoryBackend
+from tests.concurrency.hosting import Host
+from tests.concurrency.program import Op, Program, Signal, Writer
+from tests.concurrency.writer import KEY, content
+from tests.model.pipeline import Entry, Pipeline
+from tests.strategies import json_values, same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OTHER_KEYS = [bytes([number]) * 32 for number in range(1, 4)]
+STAGES = st.sampled_from(["parse", "train", "Parse", "évaluation", "long " * 50])
+VERSIONS = st.integers(1, 9)
+VALUES = json_values(max_leaves=6)
+
+
+class Machine(RuleBasedStateMachine):
+    """Does the same to a store and to the model, and compares."""
+
+    cm: CheckpointManager
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Pipeline()
+        self.moments: list[tuple[datetime, dict[str, int]]] = []
+        self.keys: list[bytes] = [KEY]
+
+    @initialize()
+    def open(self) -> None:
+        self.reopen()
+
+    # Writing
+
+    @rule(stage=STAGES, data=VALUES, metadata=st.dictionaries(st.text(max_size=5), VALUES, max_size=2))
+    def save(self, stage: str, data: Any, metadata: dict[str, Any]) -> None:
+        version = self.cm.save_checkpoint(stage, data, metadata=metadata)
+        assert version.version == self.model.append(stage, Entry(data, "completed", metadata))
+
+    @rule(stage=STAGES, expected=st.integers(0, 9))
+    def save_if_it_is_the_newest(self, stage: str, expected: int) -> None:
+        if expected == self.model.newest(stage):
+            assert self.cm.save_checkpoint(stage, expected, expected_version=expected).version == expected + 1
+            self.model.append(stage, Entry(expected))
+        else:
+            with pytest.raises(VersionConflictError) as caught:
+                self.cm.save_checkpoint(stage, expected, expected_version=expected)
+            assert caught.value.actual == self.model.newest(stage)
+
+    @rule(stage=STAGES, value=VALUES)
+    def update(self, stage: str, value: Any) -> None:
+        seen: list[Any] = []
+
+        def function(present: Any) -> list[Any]:
+            seen.append(present)
+            return [present, value]
+
+        entry = self.model.entry(stage, self.model.newest(stage))
+        expected = None if entry is None or entry.status == "cleared" else entry.data
+        version = self.cm.update_checkpoint(stage, function).version
+        assert same(seen, [expected])
+        assert version == self.model.append(stage, Entry([expected, value]))
+
+    @rule(stage=STAGES)
+    def be_interrupted_in_an_update(self, stage: str) -> None:
+        def function(_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.cm.update_checkpoint(stage, function)
+
+    @rule(stage=STAGES, version=VERSIONS)
+    def restore(self, stage: str, version: int) -> None:
+        if self.model.entry(stage, version) is None:
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.restore_checkpoint(stage, version)
+        else:
+            assert self.cm.restore_checkpoint(stage, version).version == self.model.restore(stage, version)
+
+    @rule(stage=STAGES)
+    def clear(self, stage: str) -> None:
+        cleared = self.cm.clear_checkpoint(stage)
+        assert (cleared and cleared.version) == self.model.clear(stage)
+
+    @rule()
+    def clear_all(self) -> None:
+        self.cm.clear_checkpoints()
+        for stage in list(self.model.stages):
+            self.model.clear(stage)
+
+    @rule(stage=STAGES, versions=st.sets(VERSIONS, min_size=1, max_size=3))
+    def delete(self, stage: str, versions: set[int]) -> None:
+        if not versions <= set(self.model.present(stage)):
+            with pytest.raises(CheckpointError):
+                self.cm.delete_versions(stage, versions)
+        elif self.model.newest(stage) in versions:
+            with pytest.raises(CheckpointError, match="is the newest"):
+                self.cm.delete_versions(stage, versions)
+        else:
+            self.cm.delete_versions(stage, versions)
+            self.model.delete(stage, versions)
+
+    @rule()
+    def remember_the_moment(self) -> None:
+        self.moments.append((datetime.now(UTC), {stage: self.model.newest(stage) for stage in self.model.stages}))
+
+    @precondition(lambda self: self.moments)
+    @rule(data=st.data())
+    def restore_the_pipeline(self, data: st.DataObject) -> None:
+        moment, then = data.draw(st.sampled_from(self.moments))
+        assert len(self.cm.restore_pipeline(at=moment)) == self.model.restore_all(then)
+
+    @precondition(lambda self: self.moments)
+    @rule(stage=STAGES, data=st.data())
+    def restore_as_it_was(self, stage: str, data: st.DataObject) -> None:
+        moment, then = data.draw(st.sampled_from(self.moments))
+        version = max((one for one in self.model.present(stage) if one <= then.get(stage, 0)), default=0)
+        if version == 0:
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.restore_checkpoint(stage, at=moment)
+        else:
+            assert self.cm.restore_checkpoint(stage, at=moment).version == self.model.restore(stage, version)
+
+    # Keys and upkeep
+
+    @rule()
+    def rotate(self) -> None:
+        self.cm.keys.rotate(also=self.keys)
+
+    @precondition(lambda self: len(self.keys) == 1)
+    @rule(key=st.sampled_from(OTHER_KEYS))
+    def add_a_slot_and_open_with_it(self, key: bytes) -> None:
+        self.cm.keys.add(key)
+        self.keys.append(key)
+        self.reopen(key)
+
+    @precondition(lambda self: len(self.keys) == 2)
+    @rule()
+    def remove_the_second_slot(self) -> None:
+        self.reopen()
+        self.cm.keys.remove(next(slot.slot for slot in self.cm.keys.list() if not slot.current))
+        self.keys.pop()
+
+    @rule()
+    def repair(self) -> None:
+        assert self.cm.repair(dry_run=True) == self.cm.repair() == []
+
+    @rule()
+    def reopen(self, key: bytes = KEY) -> None:
+        self.cm = CheckpointManager(self.backend(), key=key)
+
+    # Reading
+
+    @rule(stage=STAGES)
+    def load(self, stage: str) -> None:
+        if self.model.is_cleared(stage):
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.load_checkpoint(stage)
+        else:
+            entry = self.model.entry(stage, self.model.newest(stage))
+            assert entry is not None
+            assert same(self.cm.load_checkpoint(stage), entry.data)
+
+    @rule(stage=STAGES, version=VERSIONS)
+    def load_a_version(self, stage: str, version: int) -> None:
+        entry = self.model.entry(stage, version)
+        if entry is None:
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.load_checkpoint(stage, version)
+        else:
+            found = self.cm.get_checkpoint(stage, version)
+            assert same(found.data, entry.data)
+            assert (found.version.status, found.version.restored_from) == (entry.status, entry.restored_from)
+            assert same(dict(found.version.metadata), entry.metadata)
+
+    @invariant()
+    def it_holds_what_the_model_holds(self) -> None:
+        assert self.cm.stages() == sorted(self.model.stages)
+        for stage in ("parse", *self.model.stages):
+            assert self.cm.has_checkpoint(stage) == self.model.is_completed(stage)
+            history = self.cm.history(stage)
+            assert [version.version for version in reversed(history)] == self.model.present(stage)
+            times = [version.created_at for version in reversed(history)]
+            assert times == sorted(times)
+
+    def teardown(self) -> None:
+        assert self.cm.verify().problems == ()
+
+    # Tampering: done, looked at, and undone
+
+    @precondition(lambda self: self.model.stages)
+    @rule(data=st.data(), how=st.sampled_from(["flip", "cut", "extend", "exchange", "remove"]), place=st.integers(0, 10_000))
+    def tamper(self, data: st.DataObject, how: str, place: int) -> None:
+        stage = data.draw(st.sampled_from(sorted(self.model.stages)))
+        version = data.draw(st.sampled_from(self.model.present(stage)))
+        whole = self.read_bytes(stage, version)
+        if how == "remove":
+            self.write_bytes(stage, version, None)
+        else:
+            others = [self.read_bytes(name, one) for name in self.model.stages for one in self.model.present(name)]
+            self.write_bytes(stage, version, _tampered(whole, how, place, [other for other in others if other != whole]))
+        assert not self.cm.verify().ok
+        with pytest.raises((IntegrityError, FormatError, RollbackError)):
+            self.cm.load_checkpoint(stage, version)
+        if version == self.model.newest(stage):
+            try:
+                assert not self.cm.has_checkpoint(stage)
+            except RollbackError:
+                assert how == "remove"
+        self.write_bytes(stage, version, whole)
+        self.cm.repair()  # the head was a second name of the file that was there
+
+    def backend(self) -> Any:
+        raise NotImplementedError
+
+    def read_bytes(self, stage: str, version: int) -> bytes:
+        raise NotImplementedError
+
+    def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
+        raise NotImplementedError
+
+
+def _tampered(whole: bytes, how: str, place: int, others: list[bytes]) -> bytes:
+    at = place % len(whole)
+    if how == "cut":
+        return whole[:at]
+    if how == "exchange" and others:
+        return others[place % len(others)]
+    if how == "extend":
+        return whole + whole[: at + 1]
+    return whole[:at] + bytes([whole[at] ^ (1 << place % 8)]) + whole[at + 1 :]
+
+
+class InMemory(Machine):
+    """On the reference backend."""
+
+    def backend(self) -> MemoryBackend:
+        if not hasattr(self, "_backend"):
+            self._backend = MemoryBackend()
+        return self._backend
+
+    def read_bytes(self, stage: str, version: int) -> bytes:
+        return self._backend._stages[stage].versions[version]
+
+    def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
+        if data is None:
+            del self._backend._stages[stage].versions[version]
+        else:
+            self._backend._stages[stage].versions[version] = data
+
+
+class InADirectory(Machine):
+    """On a directory, where a process can be killed."""
+
+    host: Host
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._place = Path(tempfile.mkdtemp())
+
+    def backend(self) -> Path:
+        return self._place / "store"
+
+    def teardown(self) -> None:
+        super().teardown()
+        shutil.rmtree(self._place)
+
+    def read_bytes(self, stage: str, version: int) -> bytes:
+        return self._path(stage, version).read_bytes()
+
+    def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
+        path = self._path(stage, version)
+        path.unlink(missing_ok=True)
+        if data is not None:
+            path.write_bytes(data)
+            path.chmod(0o600)
+
+    def _path(self, stage: str, version: int) -> Path:
+        backend = self.cm._backend
+        descriptor = backend._stage_descriptor(stage)  # type: ignore[attr-defined]
+        try:
+            return Path(os.readlink(f"/proc/self/fd/{descriptor}")) / f"{version:012d}.checkpoint"
+        finally:
+            os.close(descriptor)
+
+    @rule(stage=STAGES, length=st.sampled_from([0, 100, 300_000]), delay=st.floats(0, 0.003))
+    def be_killed_while_saving(self, stage: str, length: int, delay: float) -> None:
+        program = Program((Writer("fork", ((Op("save", stage, length),),)),), (Signal(0, "kill", 1, delay),))
+        before = copy.deepcopy(self.model.newest(stage))
+        told = self.host.run(program, self._place / "store", Path(os.environ["HOME"]))["events"]
+        newest = max((version.version for version in self.cm.history(stage)), default=0)
+        assert newest in {before, before + 1}
+        if any(event.get("result") for event in told):
+            assert newest == before + 1
+        if newest > before:
+            self.model.append(stage, Entry(content([0, 0, 0], length)))
+            self.load(stage)
+        self.cm.repair()  # of what was left, and so that the next tampering is all there is to find
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    with Host() as host:
+        yield host
+
+
+MACHINE_SETTINGS = settings(
+    max_examples=settings().max_examples // 2,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture(autouse=True)
+def quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Keep the log of a hundred damaged versions out of the report of the one that matters."""
+    caplog.set_level(logging.CRITICAL, logger="checkpoint_manager")
+
+
+def test_the_model_in_memory() -> None:
+    run_state_machine_as_test(InMemory, settings=MACHINE_SETTINGS)
+
+
+def test_the_model_in_a_directory(host: Host) -> None:
+    InADirectory.host = host
+    run_state_machine_as_test(InADirectory, settings=MACHINE_SETTINGS)
