@@ -77,6 +77,7 @@ def in_child(function: Callable[[], object], log: Path | None = None, *options: 
         os.close(go_write)
         os.close(out_read)
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+        os.writev(out_write, [b"\n"])  # what comes from here on is the operation
         select.select([go_read], [], [])  # a call that no operation makes: it counts for none of theirs
         signal.alarm(PATIENCE)
         try:
@@ -87,6 +88,7 @@ def in_child(function: Callable[[], object], log: Path | None = None, *options: 
         os._exit(0)
     os.close(go_read)
     os.close(out_write)
+    os.read(out_read, 1)
     if log is None:
         os.close(go_write)
     else:
