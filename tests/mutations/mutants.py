@@ -1,0 +1,381 @@
+"""Small ways to break the save protocol, the envelope and the history, each of which a test must notice.
+
+The text to replace stands exactly once in its file; a test keeps that so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change for the worse.
+
+    Attributes:
+        name: What it breaks.
+        path: In which file of the package.
+        old: What stands there.
+        new: What is put in its place.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+
+
+FILES, LOCAL, LOCK = "backends/local/files.py", "backends/local/backend.py", "backends/local/lock.py"
+UPKEEP, FORMAT, KEYRING = "backends/local/upkeep.py", "envelope/format.py", "envelope/keyring.py"
+HISTORY, WRITING, DELETING = "store/history.py", "store/writing.py", "store/deleting.py"
+ROTATING, VAULT, WITNESS = "store/rotating.py", "store/vault.py", "store/witness.py"
+
+MUTANTS = [
+    # The save protocol
+    Mutant("a file is not synced", FILES, "            if durable:\n                sync(descriptor)\n", ""),
+    Mutant(
+        "a version's name is not synced",
+        LOCAL,
+        "                if self._durable:\n                    files.sync(directory)\n            except BaseException as error:",
+        "            except BaseException as error:",
+    ),
+    Mutant(
+        "the directory is synced before the link",
+        LOCAL,
+        "                files.publish(temporary, tree.version_name(version), directory)\n                if self._durable:\n"
+        "                    files.sync(directory)\n",
+        "                if self._durable:\n                    files.sync(directory)\n"
+        "                files.publish(temporary, tree.version_name(version), directory)\n",
+    ),
+    Mutant(
+        "a taken number is overwritten",
+        FILES,
+        "        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)\n    except OSError as "
+        "error:\n        if error.errno not in _NO_HARD_LINKS:\n            raise\n        if exists",
+        "        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)\n    except OSError as error:\n        "
+        "if error.errno not in _NO_HARD_LINKS:\n            raise\n        if exists",
+    ),
+    Mutant("a short write is taken for a whole one", FILES, "    if written < len(memoryview(piece)):", "    if written < 0:"),
+    Mutant(
+        "a short read is taken for a whole one",
+        FILES,
+        "        if len(piece) == length or not piece:\n",
+        "        if len(piece) <= length:\n",
+    ),
+    Mutant(
+        "a failed write leaves its file",
+        FILES,
+        "    except BaseException:\n        remove(name, directory)\n",
+        "    except BaseException:\n",
+    ),
+    Mutant(
+        "modes are left to the umask",
+        FILES,
+        "            os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away\n",
+        "",
+    ),
+    Mutant("links are followed in reading", FILES, "_READ = os.O_RDONLY | os.O_NOFOLLOW |", "_READ = os.O_RDONLY |"),
+    Mutant(
+        "a FIFO is waited for",
+        FILES,
+        "os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC\n_CREATE",
+        "os.O_NOFOLLOW | os.O_CLOEXEC\n_CREATE",
+    ),
+    Mutant(
+        "what is no regular file is read",
+        FILES,
+        "        if not stat.S_ISREG(status.st_mode):\n",
+        "        if status.st_mode == 0:\n",
+    ),
+    Mutant(
+        "a new directory's name is not synced",
+        FILES,
+        "    if durable:\n        if parent is not None:",
+        "    if not durable:\n        if parent is not None:",
+    ),
+    Mutant("names made by others are not synced", LOCAL, "                upkeep.sync_stage_names(self.location)\n", ""),
+    Mutant("a long name is not written down", LOCAL, "                upkeep.name_stage_directory(stage, directory)\n", ""),
+    Mutant(
+        "a version is replaced without a sync",
+        LOCAL,
+        "            temporary = files.write_temporary(directory, pieces, durable=self._durable)\n            try:\n                os.rename",
+        "            temporary = files.write_temporary(directory, pieces, durable=False)\n            try:\n                os.rename",
+    ),
+    Mutant(
+        "a mark is not made durable",
+        LOCAL,
+        "            upkeep.put_mark(self.location, stage, version, directory)\n            files.sync_directory(self.location)\n",
+        "            upkeep.put_mark(self.location, stage, version, directory)\n",
+    ),
+    Mutant(
+        "a reader is shown what is not durable",
+        HISTORY,
+        "            if not look.marked:\n",
+        "            if look.number < 0:\n",
+    ),
+    Mutant(
+        "the newest version is looked for one too far",
+        LOCAL,
+        "                        return number\n            return max",
+        "                        return number + 1\n            return max",
+    ),
+    Mutant(
+        "a far mark is believed",
+        LOCAL,
+        "            return max(_numbers(directory), default=0)\n",
+        "            return hint or max(_numbers(directory), default=0)\n",
+    ),
+    Mutant(
+        "a record is written whoever changed it",
+        LOCAL,
+        "                if not self._is_still(expected, file_name, directory):\n",
+        "                if not directory:\n",
+    ),
+    Mutant("two make a keyring each", UPKEEP, "    if not first:\n        os.rename", "    if directory:\n        os.rename"),
+    # Locks
+    Mutant(
+        "the lock is ignored",
+        LOCK,
+        "        while not lock_descriptor(self._descriptor, blocking=False):\n",
+        "        while lock_descriptor(self._descriptor, blocking=False) is None:\n",
+    ),
+    Mutant(
+        "a lock on a file that is gone counts",
+        LOCK,
+        "        return named if os.path.samestat(os.fstat(self._descriptor), named) else None\n",
+        "        return named\n",
+    ),
+    Mutant(
+        "a child keeps its parent's lock", LOCK, "    for descriptor in _open_descriptors:\n        os.close(descriptor)\n", ""
+    ),
+    Mutant(
+        "a child frees its parent's lock",
+        LOCK,
+        "        if os.getpid() != self._process:  #",
+        "        if not self._process:  #",
+    ),
+    Mutant(
+        "who holds the lock is not said", LOCK, "        holder = _read_note(self._descriptor)\n", "        holder = None\n"
+    ),
+    Mutant(
+        "what a killed writer left stays",
+        LOCK,
+        "        self.was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS\n",
+        "",
+    ),
+    Mutant(
+        "a file with a second name is written to",
+        LOCK,
+        "        if named.st_nlink != 1:\n",
+        "        if named.st_nlink == 0:\n",
+    ),
+    # The envelope
+    Mutant(
+        "the metadata is not bound to its stage",
+        FORMAT,
+        '    return seal.context(FORMAT, "metadata", line, place.stage, place.version)\n',
+        '    return seal.context(FORMAT, "metadata", line, place.version)\n',
+    ),
+    Mutant(
+        "the metadata is not bound to its header",
+        FORMAT,
+        '    return seal.context(FORMAT, "metadata", line, place.stage, place.version)\n',
+        '    return seal.context(FORMAT, "metadata", place.stage, place.version)\n',
+    ),
+    Mutant(
+        "the data is not bound to its version's id",
+        FORMAT,
+        "place.stage, place.version, entry.id)\n",
+        "place.stage, place.version)\n",
+    ),
+    Mutant(
+        "metadata and data have one context",
+        FORMAT,
+        'seal.context(FORMAT, "data", line, place.stage, place.version, entry.id)',
+        'seal.context(FORMAT, "metadata", line, place.stage, place.version)',
+    ),
+    Mutant(
+        "a context can be read in two ways",
+        "envelope/seal.py",
+        '        parts += (len(encoded).to_bytes(4, "big"), encoded)\n',
+        "        parts += (encoded,)\n",
+    ),
+    Mutant(
+        "another version's number is believed",
+        FORMAT,
+        "    if header.version != place.version:\n",
+        "    if header.version < 0:\n",
+    ),
+    Mutant(
+        "another store's version is tried",
+        VAULT,
+        "        if header.store != self.keychain.store:\n",
+        "        if not header.store:\n",
+    ),
+    Mutant(
+        "what is appended to a file is passed over",
+        VAULT,
+        "            if file.size != sealed_format.file_length(header, entry):\n",
+        "            if file.size < sealed_format.file_length(header, entry):\n",
+    ),
+    Mutant("metadata of any length is read", FORMAT, "    if int(length) > MAX_METADATA_BYTES:\n", "    if int(length) < 0:\n"),
+    Mutant(
+        "the list of slots is not authenticated",
+        KEYRING,
+        "        seal.unseal(opened.active_key, opened.keyring.seal, opened.keyring.context())\n",
+        "        opened.keyring.context()\n",
+    ),
+    Mutant("a keyring may be spelled in any way", KEYRING, "        if keyring.encode() != data or len", "        if len"),
+    Mutant(
+        "a keyring's serial number stays",
+        KEYRING,
+        "serial=opened.keyring.serial + 1, seal",
+        "serial=opened.keyring.serial or 1, seal",
+    ),
+    Mutant(
+        "any cost of a passphrase is accepted",
+        "envelope/slots.py",
+        '        ("memory_kib", cost.memory_kib, MIN_MEMORY_KIB, MAX_MEMORY_KIB),\n',
+        '        ("memory_kib", cost.memory_kib, 8, 2**40),\n',
+    ),
+    Mutant(
+        "a record of deletions is not bound to its stage",
+        "envelope/gaps.py",
+        "    return line + seal.seal(key, plain, seal.context(FORMAT, line, stage))\n",
+        "    return line + seal.seal(key, plain, seal.context(FORMAT, line))\n",
+    ),
+    Mutant(
+        "NaN becomes null",
+        "envelope/payload.py",
+        "            if has_null and not all(map(isfinite, _of_type(float, block))):\n",
+        "            if has_null and not block:\n",
+    ),
+    # History
+    Mutant(
+        "a number is left out",
+        HISTORY,
+        "        return max(self.version, self.passed) + 1\n",
+        "        return max(self.version, self.passed) + 2\n",
+    ),
+    Mutant("a version does not name the one before it", WRITING, "        previous=tip.id,\n", "        previous=None,\n"),
+    Mutant(
+        "time goes back with the clock",
+        WRITING,
+        "        created_at=now if tip.created_at is None else max(now, tip.created_at),\n",
+        "        created_at=now,\n",
+    ),
+    Mutant(
+        "an expected version may be older",
+        WRITING,
+        "        if expected is not None and tip.version != expected:\n",
+        "        if expected is not None and tip.version < expected:\n",
+    ),
+    Mutant(
+        "an update writes over what came in between",
+        WRITING,
+        "            return self.append(stage, tip, make(tip), exactly=True)\n",
+        "            return self.append(stage, tip, make(tip))\n",
+    ),
+    Mutant(
+        "a lost answer is not recognised",
+        WRITING,
+        "                if not self._is_mine(stage, number, entry):\n",
+        "                if entry:\n",
+    ),
+    Mutant(
+        "an older directory is served",
+        HISTORY,
+        "            if number < seen.version:\n                self._rolled_back",
+        "            if number < 0:\n                self._rolled_back",
+    ),
+    Mutant(
+        "another version of the same number is served",
+        HISTORY,
+        "            if expected is not None and expected != look.seen.id:\n",
+        "            if expected is not None and not look.seen.id:\n",
+    ),
+    Mutant(
+        "what was seen is forgotten by an older view",
+        WITNESS,
+        "            elif int(present[1]) < seen.version:\n",
+        "            elif present:\n",
+    ),
+    Mutant(
+        "files are removed before that is written down",
+        DELETING,
+        '                self.record(stage, wanted, "deleted")\n                self._vault.backend.delete(stage, wanted)\n',
+        '                self._vault.backend.delete(stage, wanted)\n                self.record(stage, wanted, "deleted")\n',
+    ),
+    Mutant(
+        "nothing marks what stands above a deletion",
+        DELETING,
+        "                self._vault.backend.set_mark(stage, newest)\n",
+        "",
+    ),
+    Mutant(
+        "the newest version can be deleted",
+        DELETING,
+        "                if version == newest:\n",
+        "                if version == 0:\n",
+    ),
+    Mutant(
+        "a damaged version counts as done",
+        "store/reading.py",
+        '            _LOG.error("%s", error)  # the message says all; a traceback would not help\n            return False\n',
+        '            _LOG.error("%s", error)  # the message says all; a traceback would not help\n            return True\n',
+    ),
+    Mutant(
+        "a restore does not say from what",
+        "store/restoring.py",
+        "entry.status, restored_from=loaded.version)\n",
+        "entry.status)\n",
+    ),
+    Mutant(
+        "a pipeline is restored without being read first",
+        "store/restoring.py",
+        "            if then is not None:\n                self._library.version(stage, then[0])\n",
+        "",
+    ),
+    # Keys
+    Mutant("a writer does not look at the keyring again", VAULT, "                self.keychain.refresh()\n", ""),
+    Mutant("a rotation does not wait for writers", ROTATING, "    vault.backend.wait_for_writers(vault.lock_timeout)\n", ""),
+    Mutant("a rotation leaves records under the old key", ROTATING, "            _seal_gaps_anew(vault, stage)\n", ""),
+    Mutant(
+        "a rotation finishes another's",
+        ROTATING,
+        "        return finish_rotation(opened) if opened.rotating and opened.keyring.active == ours else opened\n",
+        "        return finish_rotation(opened) if opened.rotating else opened\n",
+    ),
+    Mutant(
+        "an older keyring is served",
+        "store/keychain.py",
+        '            if self._on_rollback == "raise":\n',
+        '            if self._on_rollback == "never":\n',
+    ),
+    Mutant("a found key file is not made durable", "store/keychain.py", "        secrets.settle(path)\n", ""),
+    # Upkeep
+    Mutant(
+        "a repair moves what can't be read just now",
+        "store/verifying.py",
+        '            return Finding(stage, version, "unreadable", str(error))\n',
+        '            return Finding(stage, version, "damaged", str(error))\n',
+    ),
+    Mutant(
+        "a repaired newest version brings back the one before",
+        "store/repairing.py",
+        "                self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a missing version is not reported",
+        "store/verifying.py",
+        "            if first > reached + 1:\n",
+        "            if first > reached + 10**12:\n",
+    ),
+    Mutant(
+        "two histories are not told apart",
+        "store/verifying.py",
+        "            if before is not None and entry.previous is not None and before != entry.previous:\n",
+        "            if before is not None and entry.previous is not None and not before:\n",
+    ),
+]
