@@ -1,6 +1,6 @@
 """Breaks the library in one small way after another and runs the tests: ``python -m tests.mutations.run [NAME …]``.
 
-Prints which test noticed each, as a table in Markdown; ends with 1 if one was not noticed. Takes some seconds for each, and longer
+Prints which test noticed each, as a table in Markdown; ends with 1 if one was not noticed. Takes some seconds for each, longer
 for those that only the slow tests notice.
 """
 
