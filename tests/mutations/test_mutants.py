@@ -21,3 +21,7 @@ def test_what_a_mutant_replaces_is_there_once(mutant: Mutant) -> None:
 
 def test_each_mutant_has_a_name_of_its_own() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_the_readme_counts_them() -> None:
+    assert f"broken in {len(MUTANTS)} small ways" in (PACKAGE.parents[1] / "README.md").read_text()
