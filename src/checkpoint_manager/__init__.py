@@ -33,12 +33,15 @@ from checkpoint_manager.model import (
     RotationProgress,
     Version,
 )
+from checkpoint_manager.store.diff import Change, Diff
 
 __all__ = [
+    "Change",
     "Checkpoint",
     "CheckpointError",
     "CheckpointManager",
     "CheckpointNotFoundError",
+    "Diff",
     "Finding",
     "FormatError",
     "IntegrityError",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.envelope.format import MAX_CALLER_METADATA_BYTES
-from checkpoint_manager.errors import PayloadError
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.model import Checkpoint, Repair, Report, Version, display
+from checkpoint_manager.store import comparing, drafting
 from checkpoint_manager.store.deleting import Deleter
+from checkpoint_manager.store.diff import Diff
 from checkpoint_manager.store.history import History
 from checkpoint_manager.store.keychain import Keychain
 from checkpoint_manager.store.reading import Library
@@ -29,6 +28,7 @@ from checkpoint_manager.store.writing import Draft, Writer
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from checkpoint_manager.model import Durability, KeyFile, OnRollback, Passphrase
     from checkpoint_manager.store.history import Tip
@@ -123,7 +123,7 @@ class CheckpointManager:
             StorageError: The operating system refused. All older versions are as they were.
         """
         stage = validate(stage_name)
-        draft = _draft(stage, data, metadata)
+        draft = drafting.draft(stage, data, metadata)
         return self._saved(self._writer.save(stage, draft, expected_version))
 
     def update_checkpoint(
@@ -150,7 +150,7 @@ class CheckpointManager:
         def make(_: Tip) -> Draft:
             loaded = self._library.newest_of_any_kind(stage)
             present = None if loaded is None or loaded.entry.status == "cleared" else payload.decode(loaded.data)
-            return _draft(stage, function(present), metadata)
+            return drafting.draft(stage, function(present), metadata)
 
         return self._saved(self._writer.update(stage, make))
 
@@ -184,7 +184,7 @@ class CheckpointManager:
     def get_checkpoint(self, stage_name: str, version: int | None = None) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
         stage = validate(stage_name)
-        loaded = self._library.newest(stage) if version is None else self._library.version(stage, _number(version))
+        loaded = self._library.newest(stage) if version is None else self._library.version(stage, drafting.number(version))
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
 
     def history(self, stage_name: str) -> list[Version]:
@@ -197,6 +197,22 @@ class CheckpointManager:
     def stages(self) -> list[str]:
         """Return the names of all stages that have a history, sorted; cleared ones too."""
         return sorted(self._backend.stages())
+
+    def diff(self, stage_name: str, old: int | None = None, new: int | None = None) -> Diff:
+        """Return what changed from one version of a stage to another one.
+
+        Args:
+            stage_name: The stage.
+            old: The earlier version's number; None: the one before ``new``.
+            new: The later version's number; None: the newest.
+
+        Raises:
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
+        """
+        stage = validate(stage_name)
+        pair = self._library.pair(stage, old and drafting.number(old), new and drafting.number(new))
+        before, after = (each.entry.as_version(stage, each.version) for each in pair)
+        return Diff(before, after, comparing.changes(*(payload.decode(each.data) for each in pair)))
 
     # Going back
 
@@ -217,9 +233,9 @@ class CheckpointManager:
         if (version is None) == (at is None):
             raise TypeError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
-            restored = self._restorer.restore(stage, _number(version))
+            restored = self._restorer.restore(stage, drafting.number(version))
         else:
-            restored = self._restorer.restore_at(stage, _aware(at))
+            restored = self._restorer.restore_at(stage, drafting.aware(at))
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.version, restored.restored_from)
         return restored
 
@@ -232,7 +248,7 @@ class CheckpointManager:
         Args:
             at: The moment, an aware time.
         """
-        appended = self._restorer.restore_all(_aware(at))
+        appended = self._restorer.restore_all(drafting.aware(at))
         _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), at.isoformat())
         return appended
 
@@ -266,7 +282,7 @@ class CheckpointManager:
             CheckpointError: One of them is the newest. Nothing was deleted.
         """
         stage = validate(stage_name)
-        deleted = self._deleter.delete(stage, [_number(version) for version in versions])
+        deleted = self._deleter.delete(stage, [drafting.number(version) for version in versions])
         _LOG.info("Versions deleted: %s %s", display(stage), deleted)
 
     # Upkeep
@@ -313,36 +329,3 @@ class CheckpointManager:
     def _saved(self, version: Version) -> Version:
         _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.version)
         return version
-
-
-def _draft(stage: str, data: object, metadata: Mapping[str, object] | None) -> Draft:
-    encoded = payload.encode(data, stage=stage)
-    return Draft(encoded, {} if metadata is None else _metadata(stage, metadata))
-
-
-def _metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
-    encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
-    if len(encoded) > MAX_CALLER_METADATA_BYTES:
-        message = (
-            f"the metadata is {len(encoded)} bytes of JSON, and {MAX_CALLER_METADATA_BYTES} is the most: keep it to "
-            "what history() "
-            "is to show, and put the rest into the data"
-        )
-        raise PayloadError(message, stage=stage)
-    decoded: dict[str, Any] = payload.decode(encoded)  # a copy: what the caller changes later is not in the version
-    return decoded
-
-
-def _number(version: object) -> int:
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise TypeError(f"a version is a number such as 3, not {type(version).__name__}")
-    return version
-
-
-def _aware(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError(
-            f"at= needs a time with a time zone, and {moment.isoformat()} has none: use datetime.now(timezone.utc), or "
-            ".astimezone()"
-        )
-    return moment.astimezone(UTC)

@@ -14,7 +14,7 @@ import click
 import orjson
 
 from checkpoint_manager import _version
-from checkpoint_manager.cli import key, looking, mending
+from checkpoint_manager.cli import comparing, key, looking, mending
 from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
 from checkpoint_manager.cli.output import SCHEMA, ReaderGoneError, say
 from checkpoint_manager.errors import CheckpointError
@@ -71,7 +71,11 @@ def demo(folder: Path | None) -> None:
     tell(folder, Path.cwd())
 
 
-for _command in (looking.status, looking.log, looking.show, mending.restore, mending.verify, mending.repair, key.key):
+_COMMANDS = (
+    *(looking.status, looking.log, looking.show, comparing.diff),
+    *(mending.restore, mending.verify, mending.repair, key.key),
+)
+for _command in _COMMANDS:
     commands.add_command(_command)
 
 

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
+
 from checkpoint_manager.errors import CheckpointNotFoundError
 from checkpoint_manager.model import display
 
@@ -32,6 +34,18 @@ class Selector:
         """Read ``STAGE@VERSION``; a stage whose own name ends like that is written ``STAGE@3@latest``."""
         match = _SELECTOR.fullmatch(text)
         return cls(text, None) if match is None else cls(match["stage"], match["version"])
+
+    @classmethod
+    def of(cls, stage: str, version: str) -> Selector:
+        """Read a version that stands by itself.
+
+        Raises:
+            UsageError: It is none.
+        """
+        chosen = cls.parse(f"{stage}@{version}")
+        if chosen != cls(stage, version):
+            raise click.UsageError(f"{display(version)} is no version: give a number, latest or prev")
+        return chosen
 
     def number(self, cm: CheckpointManager) -> int | None:
         """Return the version's number; None: the newest.

@@ -82,6 +82,24 @@ class Library:
             self._history.confirm(stage, look, entry)
         return Loaded(version, entry, data)
 
+    def pair(self, stage: str, old: int | None, new: int | None) -> tuple[Loaded, Loaded]:
+        """Return two versions to compare: by default, the newest and the one before it; errors as in :meth:`version`.
+
+        Raises:
+            CheckpointNotFoundError: There is none before the later one.
+        """
+        later = new if new is not None else self._history.look(stage).number
+        second = self.version(stage, later)
+        if old is None:
+            gaps, _ = self._vault.gaps(stage)
+            before = [number for number in self._vault.backend.versions(stage) if number < later and number not in gaps]
+            if not before:
+                where = f"{display(stage)} in {self._vault.backend.location}"
+                message = f"stage {where} has no version before version {later}: there is nothing to compare it with"
+                raise CheckpointNotFoundError(message, stage=stage, version=later)
+            old = before[-1]
+        return self.version(stage, old), second
+
     def is_completed(self, stage: str) -> bool:
         """Return whether the newest version is whole, authentic and completed.
 

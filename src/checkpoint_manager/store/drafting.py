@@ -1,0 +1,54 @@
+"""What callers hand in, checked before anything is locked, read or written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from checkpoint_manager.envelope import payload
+from checkpoint_manager.envelope.format import MAX_CALLER_METADATA_BYTES
+from checkpoint_manager.errors import PayloadError
+from checkpoint_manager.store.writing import Draft
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def draft(stage: str, data: object, metadata: Mapping[str, object] | None) -> Draft:
+    """Return what a caller wants to save.
+
+    Raises:
+        PayloadError: The data or the metadata would not come back equal.
+    """
+    encoded = payload.encode(data, stage=stage)
+    return Draft(encoded, {} if metadata is None else _metadata(stage, metadata))
+
+
+def _metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
+    encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
+    if len(encoded) > MAX_CALLER_METADATA_BYTES:
+        message = (
+            f"the metadata is {len(encoded)} bytes of JSON, and {MAX_CALLER_METADATA_BYTES} is the most: keep it to "
+            "what history() "
+            "is to show, and put the rest into the data"
+        )
+        raise PayloadError(message, stage=stage)
+    decoded: dict[str, Any] = payload.decode(encoded)  # a copy: what the caller changes later is not in the version
+    return decoded
+
+
+def number(version: object) -> int:
+    """Return a version's number."""
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise TypeError(f"a version is a number such as 3, not {type(version).__name__}")
+    return version
+
+
+def aware(moment: datetime) -> datetime:
+    """Return a time in UTC; one without a time zone is refused."""
+    if moment.tzinfo is None:
+        raise ValueError(
+            f"at= needs a time with a time zone, and {moment.isoformat()} has none: use datetime.now(timezone.utc), or "
+            ".astimezone()"
+        )
+    return moment.astimezone(UTC)
