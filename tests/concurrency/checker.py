@@ -101,12 +101,12 @@ class _Stage:
 
     def _anonymous_owners(self, stored: Stored) -> list[Event]:
         """Find the calls that may have written what nobody was told of: a killed restore or clear, or one of all stages."""
-        writer = self._writers.get(stored.pid)
+        writers = self._writers.get(stored.pid, set())
         may: list[Event] = []
         for event in [*self._events, *self._clear_all]:
             restored = event.op.kind == "restore" and event.pending and event.op.argument == stored.restored_from
             cleared = event.op.kind in {"clear", "clear all"} and stored.status == "cleared" and stored.restored_from is None
-            if event.by[0] == writer and (restored or (cleared and (event.pending or event.op.kind == "clear all"))):
+            if event.by[0] in writers and (restored or (cleared and (event.pending or event.op.kind == "clear all"))):
                 may.append(event)
         return may
 

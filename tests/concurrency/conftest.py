@@ -61,5 +61,5 @@ def _record(program: Program, answer: dict, store: Path) -> Record:  # type: ign
         number = cm.save_checkpoint(stage, {"by": [0, 0, 0], "saw": None}).version
         if number != versions[-1].version + 1:
             problems.append(f"the next save of {stage} became version {number}")
-    pids = {int(pid): writer for pid, writer in answer["pids"].items()}
+    pids = {int(pid): {writer} for pid, writer in answer["pids"].items()}
     return Record(events_of(program, answer["events"]), pids, held, problems)

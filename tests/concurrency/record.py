@@ -73,13 +73,13 @@ class Record:
 
     Attributes:
         events: The calls.
-        pids: Which process was which writer.
+        pids: Which process was which writer; which ones, where the system gave its number out again.
         stored: The versions of each stage, oldest first.
         problems: What ``verify`` and ``repair`` had to say at the end.
     """
 
     events: list[Event]
-    pids: dict[int, int] = field(default_factory=dict)
+    pids: dict[int, set[int]] = field(default_factory=dict)
     stored: dict[str, list[Stored]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 

@@ -98,18 +98,19 @@ class Soak:
         self.store, self.logs = place / "store", place / "logs"
         self.logs.mkdir()
         self.dice = random.Random(seed)
-        self.pids: dict[int, int] = {}
+        self.pids: dict[int, set[int]] = {}
+        self._started = 0
         self.kills = 0
         self.stops = 0
         self.samples: list[Sample] = []
         self._running: list[Any] = [self._start() for _ in range(processes)]
 
     def _start(self) -> Any:
-        number = len(self.pids)
+        number, self._started = self._started, self._started + 1
         arguments = (number, str(self.store), str(self.logs / str(number)), self.dice.getrandbits(32))
         process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
         process.start()
-        self.pids[process.pid or 0] = number
+        self.pids.setdefault(process.pid or 0, set()).add(number)  # the system gives the same number out again
         return process
 
     def run(self, seconds: float) -> None:
@@ -200,7 +201,7 @@ def main() -> int:
         "stops": soak.stops,
         "killed in a call": sum(event.pending for event in record.events),
         "open files, first and last": [first.descriptors, last.descriptors],
-        "memory in kB, first and last": [first.memory_kb, last.memory_kb],
+        "memory in kB, in the course of time": [sample.memory_kb for sample in soak.samples[:: max(1, len(soak.samples) // 8)]],
         "leftovers, most and at the end": [most, leftovers],
         "problems": problems[:50],
     }

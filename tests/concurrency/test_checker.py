@@ -12,7 +12,7 @@ from tests.concurrency.program import Kind, Op
 from tests.concurrency.record import NEVER, Event, Record, Stored, as_schedule
 
 PID = 100
-PIDS = {PID + writer: writer for writer in range(4)}
+PIDS = {PID + writer: {writer} for writer in range(4)}
 
 
 def event(by: int, kind: Kind, times: tuple[float, float], argument: int = 0, **result: Any) -> Event:
