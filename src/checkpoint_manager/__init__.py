@@ -6,6 +6,7 @@ Start at :class:`CheckpointManager`. Everything public is importable from here; 
 
 from checkpoint_manager._version import __version__
 from checkpoint_manager.errors import (
+    ArgumentError,
     CheckpointError,
     CheckpointNotFoundError,
     FormatError,
@@ -13,6 +14,7 @@ from checkpoint_manager.errors import (
     KeyUnavailableError,
     LockTimeoutError,
     PayloadError,
+    ResultNotSavedError,
     RollbackError,
     StageNameError,
     StorageError,
@@ -33,9 +35,11 @@ from checkpoint_manager.model import (
     RotationProgress,
     Version,
 )
+from checkpoint_manager.stages.outcomes import Outcome, StageReport
 from checkpoint_manager.store.diff import Change, Diff
 
 __all__ = [
+    "ArgumentError",
     "Change",
     "Checkpoint",
     "CheckpointError",
@@ -51,13 +55,16 @@ __all__ = [
     "Keys",
     "LockTimeoutError",
     "Origin",
+    "Outcome",
     "Passphrase",
     "PayloadError",
     "Repair",
     "Report",
+    "ResultNotSavedError",
     "RollbackError",
     "RotationProgress",
     "StageNameError",
+    "StageReport",
     "StorageError",
     "Version",
     "VersionConflictError",

@@ -7,6 +7,8 @@
     ├── VersionConflictError                      the newest version is not the expected one
     ├── PayloadError              (ValueError)    the data would not come back as it was given
     ├── StageNameError            (ValueError)    the stage name can't be used
+    ├── ArgumentError             (TypeError)     it can't be told whether a stage's argument is the same as before
+    ├── ResultNotSavedError                       a stage ran, and its result could not be saved: the error carries it
     ├── LockTimeoutError          (TimeoutError)  another writer holds the stage
     ├── KeyUnavailableError                       no key, or more than one source of it
     ├── WrongKeyError                             the key given opens none of the slots
@@ -22,6 +24,7 @@ All of them survive pickling, so that they can cross process boundaries.
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "CheckpointError",
     "CheckpointNotFoundError",
     "FormatError",
@@ -29,6 +32,7 @@ __all__ = [
     "KeyUnavailableError",
     "LockTimeoutError",
     "PayloadError",
+    "ResultNotSavedError",
     "RollbackError",
     "StageNameError",
     "StorageError",
@@ -94,6 +98,22 @@ class PayloadError(CheckpointError, ValueError):
 
 class StageNameError(CheckpointError, ValueError):
     """The stage name is empty, too long, or not text."""
+
+
+class ArgumentError(CheckpointError, TypeError):
+    """It can't be told whether a stage's argument is the same as before; the stage did not run."""
+
+
+class ResultNotSavedError(CheckpointError):
+    """A stage's function ran, and its result could not be saved; the cause says why.
+
+    Attributes:
+        result: What the function returned, to be saved elsewhere. Never part of the message.
+    """
+
+    def __init__(self, message: str, *, stage: str | None = None, result: object = None) -> None:
+        super().__init__(message, stage=stage)
+        self.result = result
 
 
 class LockTimeoutError(CheckpointError, TimeoutError):

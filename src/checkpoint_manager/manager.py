@@ -12,6 +12,8 @@ from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.model import Checkpoint, Repair, Report, Version, display
+from checkpoint_manager.stages.resuming import Resuming
+from checkpoint_manager.stages.running import Runner
 from checkpoint_manager.store import comparing, drafting
 from checkpoint_manager.store.deleting import Deleter
 from checkpoint_manager.store.diff import Diff
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 
 
-class CheckpointManager:
+class CheckpointManager(Resuming):
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
@@ -95,6 +97,7 @@ class CheckpointManager:
         self._verifier = Verifier(vault)
         self._repairer = Repairer(vault, self._history, self._verifier, self._deleter, self._writer)
         self._acceptance = Acceptance(vault, self._history, self._writer)
+        self._runner = Runner(vault, self._library, self._writer)
         self.keys = Keys(vault)
 
     # Saving

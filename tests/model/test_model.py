@@ -266,13 +266,13 @@ class InMemory(Machine):
         return self._backend
 
     def read_bytes(self, stage: str, version: int) -> bytes:
-        return self._backend._stages[stage].versions[version]
+        return self._backend._versions[stage][version]
 
     def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
         if data is None:
-            del self._backend._stages[stage].versions[version]
+            del self._backend._versions[stage][version]
         else:
-            self._backend._stages[stage].versions[version] = data
+            self._backend._versions[stage][version] = data
 
 
 class InADirectory(Machine):

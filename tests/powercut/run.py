@@ -72,16 +72,19 @@ def pipeline(root: str) -> None:
 
 
 def deletion(root: str) -> None:
-    """Versions are deleted, and others saved."""
+    """Versions are deleted, and others saved; the last durable head is one below what is deleted."""
     cm = opened(root)
-    for number in range(1, 4):
+    for number in range(1, 3):
         save(cm, "train", number)
+    save(cm, "clean", 1)  # the first save of a stage syncs the directory of the heads
+    for number in range(3, 6):
+        save(cm, "train", number)
+    cm.delete_versions("train", [3, 4])
+    tell("deleted", "train", 3)
+    tell("deleted", "train", 4)
+    save(cm, "train", 6)
     cm.delete_versions("train", [1])
     tell("deleted", "train", 1)
-    save(cm, "train", 4)
-    cm.delete_versions("train", [2, 3])
-    tell("deleted", "train", 2)
-    tell("deleted", "train", 3)
 
 
 def rotation(root: str) -> None:
@@ -92,6 +95,21 @@ def rotation(root: str) -> None:
     save(cm, "clean", 1)
     cm.keys.rotate()
     save(cm, "train", 3)
+
+
+def repair(root: str) -> None:
+    """A damaged version is moved aside."""
+    cm = opened(root)
+    save(cm, "train", 1)
+    save(cm, "train", 2)
+    tell("damaged", "train", 1)
+    path = Path(root) / "work" / "some" / "store" / "history" / "train" / "000000000001.checkpoint"
+    with path.open("r+b") as file:
+        file.write(b"damaged")
+        file.flush()
+        os.fsync(file.fileno())
+    cm.repair()
+    tell("set aside", "train", 1)
 
 
 def long_name(root: str) -> None:
@@ -123,6 +141,7 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "pipeline": (pipeline,),
     "deletion": (deletion,),
     "rotation": (rotation,),
+    "repair": (repair,),
     "long name": (long_name,),
 }
 KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
@@ -168,8 +187,6 @@ def name_before_sync() -> None:
 def no_sync_of_parents() -> None:
     """A new directory's own name is not made durable."""
     files.sync_directory = lambda _: None
-    make = files.make_directory
-    files.make_directory = lambda path, parent=None, **_: make(path, parent, durable=False)
     upkeep.sync_stage_names = lambda _: None
 
 
@@ -275,18 +292,27 @@ def _look(tree: Tree, root: Path, marks: list[str]) -> list[str]:
 
 def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
     cm = opened(root)
-    problems = [f"verify: {each}" for each in cm.verify().problems if each.state != "leftover"]
-    deleted = {(stage, version) for kind, stage, version, _ in marks if kind == "deleted"}
+    told = {kind: {(stage, version) for each, stage, version, _ in marks if each == kind} for kind, *_ in marks}
+    deleted, damaged = told.get("deleted", set()), told.get("damaged", set())
     saved = {(stage, version): data for kind, stage, version, data in marks if kind == "saved"}
+    problems = [
+        f"verify: {each}"
+        for each in cm.verify().problems
+        if each.state != "leftover" and (each.stage, each.version) not in damaged
+    ]
     for (stage, version), data in saved.items():
-        if (stage, version) not in deleted and version in {each.version for each in cm.history(stage)}:
+        if (stage, version) in deleted | damaged:
+            continue
+        if version in {each.version for each in cm.history(stage)}:
             if digest(cm.load_checkpoint(stage, version)) != data:
                 problems.append(f"version {version} of {stage} is another one")
-        elif (stage, version) not in deleted and not _may_be_deleted(cm, stage, version):
+        elif not _may_be_deleted(cm, stage, version):
             problems.append(f"version {version} of {stage} is lost")
     for stage, version in deleted:
         if version in {each.version for each in cm.history(stage)}:
             problems.append(f"version {version} of {stage} is back")
+    if "set aside" in told and not list((Path(root) / "work").rglob("damaged/*")):
+        problems.append("what was set aside is lost")
     for stage in {stage for stage, _ in saved} or {"train"}:
         above = max((version for name, version in saved if name == stage), default=0)
         number = cm.save_checkpoint(stage, "next").version

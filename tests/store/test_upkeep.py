@@ -241,7 +241,7 @@ class TestRepair:
         cm.save_checkpoint("train", 2)
         cm.save_checkpoint("train", 3)
         cm.delete_versions("train", [1])
-        backend._stages["train"].versions[2] = b"damaged"
+        backend._versions["train"][2] = b"damaged"
         record = backend._records["gaps", "train"]
         backend._records["gaps", "train"] = type(record)(b"damaged", object())
         assert {step.action for step in cm.repair()} == {"set aside"}

@@ -43,10 +43,10 @@ def main() -> None:
         path.unlink()
     for name, (stage, value) in VALID.items():
         saved = cm.save_checkpoint(stage, value, metadata={"vector": name})
-        file = backend._stages[stage].versions[saved.version]
+        file = backend._versions[stage][saved.version]
         write(f"valid-{name}", stage, saved.version, file, data=value, metadata={"vector": name})
 
-    good = backend._stages["train"].versions[2]
+    good = backend._versions["train"][2]
     header = sealed_format.parse_header(good)
     end = header.data_offset
 
@@ -105,11 +105,11 @@ def main() -> None:
     invalid("in-the-place-of-version-3", good, "was written as version 2", version=3)
     invalid("in-the-place-of-another-stage", good, metadata, stage="clean")
     invalid("stage-by-case", good, metadata, stage="Train")
-    other = backend._stages["train"].versions[3]
+    other = backend._versions["train"][3]
     invalid("parts-exchanged", line + good[end:] + good[len(line) : end], metadata)
     invalid("data-of-another-version", good[:end] + other[sealed_format.parse_header(other).data_offset :], cut)
     restored = cm.restore_checkpoint("train", 2)
-    copy = backend._stages["train"].versions[restored.version]
+    copy = backend._versions["train"][restored.version]
     copied = sealed_format.parse_header(copy)
     invalid("data-of-a-copy", good[:end] + copy[copied.data_offset :], "data that does not open")
     for name, position in (("salt", 0), ("commitment", 30), ("chunk", 60), ("tag", -1)):

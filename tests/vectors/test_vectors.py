@@ -35,7 +35,7 @@ def opened(vector: dict[str, Any]) -> CheckpointManager:
     """Return a store in memory in which the file stands at its place."""
     backend = MemoryBackend()
     backend._records["keyring", None] = Record((HERE / "keyring.json").read_bytes(), object())
-    backend._stages[vector["stage"]].versions[vector["version"]] = (HERE / vector["file"]).read_bytes()
+    backend._versions[vector["stage"]][vector["version"]] = (HERE / vector["file"]).read_bytes()
     return CheckpointManager(backend, key=KEY)
 
 
@@ -82,4 +82,4 @@ def test_a_new_file_is_read_by_the_stranger() -> None:
     data = {"text": "é" * 10_000, "numbers": list(range(100))}
     cm.save_checkpoint("Stage/é", data)
     store, keys = stranger.store_keys(backend._records["keyring", None].data, KEY)
-    assert stranger.read(backend._stages["Stage/é"].versions[1], store, keys, "Stage/é", 1)[1] == data
+    assert stranger.read(backend._versions["Stage/é"][1], store, keys, "Stage/é", 1)[1] == data

@@ -86,6 +86,10 @@ class Stray:
     stage: str | None = None
 
 
+Purpose: TypeAlias = Literal["write", "run"]
+"""What a stage's lock is held for: while it is written to, or for as long as the function runs whose result it will be."""
+
+
 class Backend(ABC):
     """A place to keep checkpoints. See the module's docstring for what it must guarantee."""
 
@@ -95,8 +99,10 @@ class Backend(ABC):
     # Locks
 
     @abstractmethod
-    def lock(self, stage: str | None, timeout: float) -> AbstractContextManager[object]:
-        """Return the lock of a stage, or the one of the store's records (None), to be entered with ``with``.
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> AbstractContextManager[object]:
+        """Return a lock of a stage, or the one of the store's records (None), to be entered with ``with``.
+
+        Locks of different purposes have nothing to do with one another. With an infinite timeout, it waits for ever.
 
         Raises:
             LockTimeoutError: On entry, when ``timeout`` seconds have passed; names the holder where that is known.

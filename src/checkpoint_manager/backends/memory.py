@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import defaultdict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import (
     Backend,
+    Purpose,
     Reader,
     Record,
     RecordChangedError,
@@ -46,8 +48,7 @@ class _Bytes:
 
 
 @dataclass(slots=True)
-class _Stage:
-    versions: dict[int, bytes] = field(default_factory=dict)
+class _Lock:
     lock: threading.Lock = field(default_factory=threading.Lock)
     held_since: float = 0.0
 
@@ -57,15 +58,16 @@ class MemoryBackend(Backend):
 
     def __init__(self) -> None:
         self.location = "memory"
-        self._stages: defaultdict[str | None, _Stage] = defaultdict(_Stage)
+        self._versions: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
+        self._locks: defaultdict[tuple[str | None, Purpose], _Lock] = defaultdict(_Lock)
         self._records: dict[tuple[str, str | None], Record] = {}
         self._aside: dict[str, bytes] = {}
         self._changing = threading.Lock()
 
     @contextlib.contextmanager
-    def lock(self, stage: str | None, timeout: float) -> Iterator[None]:
-        entry = self._stages[stage]
-        if not entry.lock.acquire(timeout=timeout):
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> Iterator[None]:
+        entry = self._locks[stage, purpose]
+        if not entry.lock.acquire(timeout=-1 if math.isinf(timeout) else timeout):
             whose = "the store" if stage is None else f"stage {display(stage)}"
             holder = f"a thread of this process for {time.monotonic() - entry.held_since:.1f} s"
             message = f"{whose} is locked by {holder}. Wait until it is done, or pass a longer lock_timeout"
@@ -77,23 +79,23 @@ class MemoryBackend(Backend):
             entry.lock.release()
 
     def stages(self) -> list[str]:
-        return [stage for stage, entry in list(self._stages.items()) if stage is not None and entry.versions]
+        return [stage for stage, versions in list(self._versions.items()) if versions]
 
     def versions(self, stage: str) -> list[int]:
-        return sorted(self._stages[stage].versions)
+        return sorted(self._versions[stage])
 
     def mark(self, stage: str) -> bytes:  # noqa: ARG002  # a dictionary's maximum needs no hint
         return b""
 
     def newest(self, stage: str, *, hint: int = 0) -> int:  # noqa: ARG002  # likewise
-        return max(self._stages[stage].versions, default=0)
+        return max(self._versions[stage], default=0)
 
     def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
         data = b"".join(bytes(piece) for piece in pieces)
         with self._changing:
-            if version in self._stages[stage].versions:
+            if version in self._versions[stage]:
                 raise VersionTakenError
-            self._stages[stage].versions[version] = data
+            self._versions[stage][version] = data
 
     def settle(self, stage: str) -> None:
         pass
@@ -101,21 +103,21 @@ class MemoryBackend(Backend):
     @contextlib.contextmanager
     def open(self, stage: str, version: int) -> Iterator[Reader]:
         try:
-            yield _Bytes(self._stages[stage].versions[version])
+            yield _Bytes(self._versions[stage][version])
         except KeyError:
             raise VersionAbsentError from None
 
     def replace(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
         data = b"".join(bytes(piece) for piece in pieces)
         with self._changing:
-            if version not in self._stages[stage].versions:
+            if version not in self._versions[stage]:
                 raise VersionAbsentError
-            self._stages[stage].versions[version] = data
+            self._versions[stage][version] = data
 
     def delete(self, stage: str, versions: Iterable[int]) -> None:
         with self._changing:
             for version in versions:
-                self._stages[stage].versions.pop(version, None)
+                self._versions[stage].pop(version, None)
 
     def read_record(
         self, name: RecordName, stage: str | None = None, *, limit: int, known: Record | None = None
@@ -149,7 +151,7 @@ class MemoryBackend(Backend):
                 record = self._records.pop(("gaps", stage), None)
                 data = None if record is None else record.data
             else:
-                data = self._stages[stage].versions.pop(version, None)
+                data = self._versions[stage].pop(version, None)
             if data is None:
                 raise VersionAbsentError
             place = f"memory/damaged/{len(self._aside)}"
@@ -157,7 +159,7 @@ class MemoryBackend(Backend):
             return place
 
     def wait_for_writers(self, timeout: float) -> None:
-        for stage in list(self._stages):
-            if stage is not None:
+        for stage, purpose in list(self._locks):
+            if stage is not None and purpose == "write":
                 with self.lock(stage, timeout):
                     pass

@@ -106,7 +106,7 @@ def log(access: Access, stage: str) -> None:
 
 
 def _note(version: Version) -> str:
-    notes = [f"{name}={value}" for name, value in version.metadata.items()]
+    notes = [f"{name}={value}" for name, value in version.metadata.items() if not name.startswith("@")]  # those are ours
     if version.restored_from is not None:
         notes.insert(0, f"restored from {version.restored_from}")
     return ", ".join(notes)

@@ -13,15 +13,17 @@ from checkpoint_manager.store.writing import Draft
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from checkpoint_manager.model import Status
 
-def draft(stage: str, data: object, metadata: Mapping[str, object] | None) -> Draft:
+
+def draft(stage: str, data: object, metadata: Mapping[str, object] | None, *, status: Status = "completed") -> Draft:
     """Return what a caller wants to save.
 
     Raises:
         PayloadError: The data or the metadata would not come back equal.
     """
     encoded = payload.encode(data, stage=stage)
-    return Draft(encoded, {} if metadata is None else _metadata(stage, metadata))
+    return Draft(encoded, {} if metadata is None else _metadata(stage, metadata), status)
 
 
 def _metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:

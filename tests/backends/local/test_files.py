@@ -15,6 +15,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, StorageError
 from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.local import LocalBackend, files, upkeep
+from checkpoint_manager.backends.local import backend as backend_module
 from checkpoint_manager.backends.local.faults import as_our_errors
 from checkpoint_manager.testing import BackendContract, read_all
 
@@ -309,3 +310,14 @@ def test_no_generator_is_left_open(tmp_path: Path) -> None:
     assert backend.versions("train") == [1]
     assert read_all(backend, "train", 1) == b"x"
     assert backend.strays() == []
+
+
+def test_versions_written_during_a_listing_leave_no_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may show a name that came up during a listing, and not the one that came up just before it."""
+    backend = LocalBackend(tmp_path / "store")
+    for version in range(1, 5):
+        backend.append("train", version, [b"x"])
+    numbers = backend_module._numbers
+    listings = iter([[1, 2, 4], [1, 2, 3, 4, 5]])
+    monkeypatch.setattr(backend_module, "_numbers", lambda directory: iter(next(listings, list(numbers(directory)))))
+    assert backend.versions("train") == [1, 2, 3, 4]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.backends import names
 from checkpoint_manager.backends.base import (
     Backend,
+    Purpose,
     Reader,
     Record,
     RecordChangedError,
@@ -65,13 +66,13 @@ class LocalBackend(Backend):
     # Locks
 
     @contextlib.contextmanager
-    def lock(self, stage: str | None, timeout: float) -> Iterator[None]:
-        name = tree.STORE_LOCK if stage is None else tree.lock_name(stage)
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> Iterator[None]:
+        name = tree.STORE_LOCK if stage is None else tree.lock_name(stage, purpose)
         with as_our_errors("make the folder of locks", self._locks):
             if not os.path.lexists(self._locks):
                 files.make_directory(self._locks)
         with FileLock(self._locks, name, stage, timeout) as lock:
-            if lock.was_abandoned:
+            if lock.was_abandoned and purpose == "write":
                 self._sweep_after_a_kill(stage)
             yield
 
@@ -98,7 +99,14 @@ class LocalBackend(Backend):
 
     def versions(self, stage: str) -> list[int]:
         with self._reading(stage) as directory:
-            return sorted(_numbers(directory)) if directory is not None else []
+            if directory is None:
+                return []
+            found = sorted(_numbers(directory))
+            if not found or len(found) == found[-1]:
+                return found
+            # There are holes. What is linked during a listing may be missed while what came after it is seen: of another
+            # listing, all up to the newest one of the first is certain.
+            return sorted(number for number in _numbers(directory) if number <= found[-1])
 
     def mark(self, stage: str) -> bytes:
         try:
@@ -282,7 +290,7 @@ class LocalBackend(Backend):
         with as_our_errors("list the locks", self._locks):
             held = sorted(os.listdir(self._locks)) if os.path.isdir(self._locks) else []
         for name in held:
-            if name != tree.STORE_LOCK:
+            if name.endswith(tree.LOCK_SUFFIX):
                 with FileLock(self._locks, name, name.removesuffix(tree.LOCK_SUFFIX), timeout):
                     pass
 

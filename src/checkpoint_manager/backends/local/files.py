@@ -204,10 +204,11 @@ def exists(name: str, directory: int) -> bool:
     return True
 
 
-def make_directory(path: str, parent: int | None = None, *, durable: bool = True) -> bool:
+def make_directory(path: str, parent: int | None = None) -> bool:
     """Make a private directory; return False if the name was taken.
 
-    Its own name is made durable in its parent: without that, a power cut loses the directory with all that is in it.
+    Its own name is not durable: a power cut may lose the directory with all that is in it. Whoever acknowledges something
+    below it syncs its parent first, also if another process made it.
     """
     try:
         os.mkdir(path, DIRECTORY_MODE, dir_fd=parent)
@@ -215,11 +216,6 @@ def make_directory(path: str, parent: int | None = None, *, durable: bool = True
         return False
     with open_directory(path, parent) as made:
         os.fchmod(made, DIRECTORY_MODE)
-    if durable:
-        if parent is not None:
-            sync(parent)
-        else:
-            sync_directory(os.path.dirname(path) or ".")
     return True
 
 

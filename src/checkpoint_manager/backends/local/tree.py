@@ -10,14 +10,19 @@
       history/%%9f86…/stage                          the stage's name, where it is too long for a file's name
       damaged/                                       what a repair has moved away
       .locks/data_ingestion.lock                     locks: never removed
+      .locks/data_ingestion.run                      held while the stage's function runs
       .locks/store.record
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends import names
+
+if TYPE_CHECKING:
+    from checkpoint_manager.backends.base import Purpose
 
 KEYRING = "keyring.json"
 HISTORY = "history"
@@ -28,6 +33,7 @@ STAGE = "stage"
 STORE_LOCK = "store.record"
 SUFFIX = ".checkpoint"
 LOCK_SUFFIX = ".lock"
+RUN_SUFFIX = ".run"
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp", re.ASCII)
 _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
@@ -50,6 +56,6 @@ def mark_name(stage: str) -> str:
     return names.to_filename(stage) + SUFFIX
 
 
-def lock_name(stage: str) -> str:
+def lock_name(stage: str, purpose: Purpose = "write") -> str:
     """Return the name of a stage's lock."""
-    return names.to_filename(stage) + LOCK_SUFFIX
+    return names.to_filename(stage) + (LOCK_SUFFIX if purpose == "write" else RUN_SUFFIX)

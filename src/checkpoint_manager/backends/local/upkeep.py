@@ -23,7 +23,7 @@ _OPENING_BYTES = 512
 
 
 def make_store_directory(path: str) -> None:
-    """Make the store's directory and the parents it lacks, each made durable in its own parent."""
+    """Make the store's directory and the parents it lacks, durably, as long as there is no keyring in it."""
     missing: list[str] = []
     here = path
     while not os.path.isdir(here):
@@ -32,7 +32,6 @@ def make_store_directory(path: str) -> None:
     for directory in reversed(missing):
         files.make_directory(directory)
     if not os.path.lexists(os.path.join(path, tree.KEYRING)):
-        # Another process may have made these a moment ago and been killed before it synced them.
         _sync_names_up_to(path)
 
 
@@ -126,6 +125,7 @@ def move_to_damaged(root: str, stage: str, version: int | None, directory: int) 
     """Move a version or the record of gaps (None), or whatever stands in its place, to the folder of damaged files."""
     folder = os.path.join(root, tree.DAMAGED)
     files.make_directory(folder)
+    files.sync_directory(root)
     name = tree.GAPS if version is None else tree.version_name(version)
     aside = f"{names.to_filename(stage)}-{secrets.token_hex(4)}-{name}"
     with files.open_directory(folder) as damaged:

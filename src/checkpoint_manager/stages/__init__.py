@@ -1,0 +1,1 @@
+"""Functions that resume: what they were called with, whether they need to run, and what came of it."""

@@ -1,0 +1,414 @@
+"""``@cm.stage``: run once for the same arguments, say why, keep what fails, lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import enum
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoint_manager import (
+    ArgumentError,
+    CheckpointError,
+    CheckpointManager,
+    LockTimeoutError,
+    PayloadError,
+    ResultNotSavedError,
+    StorageError,
+)
+from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.stages.fingerprint import fingerprints
+
+KEY = bytes(32)
+
+
+@pytest.fixture
+def cm(tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(tmp_path / "store", key=KEY)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, logger="checkpoint_manager")
+    return caplog
+
+
+class TestResuming:
+    def test_it_runs_once_for_the_same_arguments(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        calls: list[Any] = []
+
+        @cm.stage
+        def clean(path: str, limit: int = 10) -> list[str]:
+            calls.append((path, limit))
+            return [path] * limit
+
+        assert clean("a", limit=2) == clean("a", 2) == ["a", "a"]
+        assert calls == [("a", 2)]
+        assert clean("a") == ["a"] * 10
+        again = CheckpointManager(tmp_path / "store", key=KEY)
+        assert again.stage("clean")(clean.__wrapped__)("a", 2) == ["a", "a"]  # type: ignore[attr-defined]
+        assert calls == [("a", 2), ("a", 10)]
+        assert clean.__name__ == "clean"
+        assert cm.load_checkpoint("clean") == ["a"] * 10
+
+    def test_another_version_runs_again(self, cm: CheckpointManager) -> None:
+        assert cm.stage("train", version=1)(lambda: 1)() == 1
+        assert cm.stage("train", version=1)(lambda: 2)() == 1
+        assert cm.stage("train", version=2)(lambda: 3)() == 3
+        assert cm.stage("train", version=1)(lambda: 4)() == 1
+
+    def test_a_cleared_stage_runs_again_and_a_restored_one_does_not(self, cm: CheckpointManager) -> None:
+        results = iter(range(1, 10))
+        train = cm.stage("train")(lambda: next(results))
+        assert train() == 1
+        cm.clear_checkpoint("train")
+        assert (train(), train()) == (2, 2)
+        cm.restore_checkpoint("train", 1)
+        assert train() == 1
+
+    def test_what_was_saved_by_hand_or_is_damaged_does_not_count(
+        self, cm: CheckpointManager, log: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        cm.save_checkpoint("train", "by hand")
+        results = iter(range(1, 10))
+        train = cm.stage("train")(lambda: next(results))
+        assert train() == 1
+        path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        assert train() == 2
+        assert [outcome.why for outcome in cm.report().ran] == [
+            "the newest version was not saved by this stage",
+            "the newest version is damaged",
+        ]
+        assert any(record.levelname == "ERROR" for record in log.records)
+
+    def test_older_results_are_found_over_damaged_and_deleted_ones(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        train = cm.stage("train")(lambda number: number)
+        for number in range(1, 5):
+            train(number)
+        cm.delete_versions("train", [3])
+        path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"
+        path.write_bytes(b"damaged")
+        assert train(1) == 1
+        assert len(cm.report().ran) == 4
+        assert (train(2), train(3)) == (2, 3)
+        assert len(cm.report().ran) == 6
+
+    def test_results_that_are_not_json(self, cm: CheckpointManager) -> None:
+        calls: list[int] = []
+
+        @cm.stage(encode=sorted, decode=set)
+        def letters() -> set[str]:
+            calls.append(1)
+            return {"a", "b"}
+
+        assert letters() == letters() == {"a", "b"}
+        assert calls == [1]
+        assert cm.load_checkpoint("letters") == ["a", "b"]
+
+    def test_on_any_backend(self) -> None:
+        cm = CheckpointManager(MemoryBackend(), key=KEY)
+        results = iter([1, 2])
+        train = cm.stage("train")(lambda: next(results))
+        assert (train(), train()) == (1, 1)
+
+
+class TestRefusals:
+    def test_a_result_that_can_not_be_kept_is_refused_before_the_work(self, cm: CheckpointManager) -> None:
+        def shape() -> tuple[int, int]:
+            raise AssertionError("it ran")
+
+        def either() -> set[int] | bytes: ...  # type: ignore[empty-body]
+
+        async def later() -> list[Decimal]: ...  # type: ignore[empty-body]
+
+        for function in (shape, either, later):
+            with pytest.raises(PayloadError, match=r"encode="):
+                cm.stage(function)  # type: ignore[arg-type]
+
+    def test_an_annotation_that_says_nothing_certain_is_let_through(self, cm: CheckpointManager) -> None:
+        def one() -> dict[str, list[int] | None]: ...  # type: ignore[empty-body]
+
+        def two() -> Any: ...
+
+        def three() -> "Unknown": ...  # type: ignore[name-defined]  # noqa: F821, UP037
+
+        def four() -> tuple[int] | list[int]: ...  # type: ignore[empty-body]
+
+        for function in (one, two, three, four):
+            cm.stage(function)
+
+    def test_an_argument_that_can_not_be_compared_is_named(self, cm: CheckpointManager) -> None:
+        calls: list[int] = []
+
+        def train(rows: list[Any], model: object = None) -> int:
+            calls.append(1)
+            return len(calls)
+
+        with pytest.raises(ArgumentError, match=r"argument model is, or holds, a object.*ignore=.*key="):
+            cm.stage(train)([1], object())
+        with pytest.raises(ArgumentError, match="argument rows is, or holds, a function"):
+            cm.stage(train)([{"f": [test_arguments_tell_values_apart]}])
+        assert calls == []
+        ignoring = cm.stage("a", ignore=["model"])(train)
+        assert ignoring([1], object()) == ignoring([1], object())
+        keyed = cm.stage("b", key=lambda rows, _=None: len(rows))(train)
+        assert keyed([1], object()) == keyed([2], object()) != keyed([1, 2], object())
+        with pytest.raises(TypeError, match="mode1"):
+            cm.stage("c", ignore=["mode1"])(train)
+        with pytest.raises(TypeError, match="both"):
+            cm.stage("d", encode=list)(train)
+
+    def test_a_result_that_can_not_be_saved_is_not_lost(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ResultNotSavedError) as caught:
+            cm.stage("train")(lambda: {"secret": {1}})()
+        assert caught.value.result == {"secret": {1}}
+        assert isinstance(caught.value.__cause__, PayloadError)
+        assert cm.report().outcomes[0].version is None
+
+        def full(*_: object) -> None:
+            raise StorageError("no room", errno=28, filename="x")
+
+        monkeypatch.setattr(cm._backend, "append", full)
+        with pytest.raises(ResultNotSavedError, match="no room"):
+            cm.stage("other")(lambda: 5)()
+
+    def test_a_stage_that_calls_itself_is_told_so(self, cm: CheckpointManager) -> None:
+        @cm.stage
+        def count(number: int) -> int:
+            return number and count(number - 1)
+
+        with pytest.raises(CheckpointError, match="called by itself"):
+            count(3)
+
+    def test_stages_may_call_one_another(self, cm: CheckpointManager) -> None:
+        inner = cm.stage("inner")(lambda: 1)
+        assert cm.stage("outer")(lambda: inner() + 1)() == 2
+
+
+class TestFailures:
+    def test_what_is_raised_is_kept_and_the_next_call_runs_again(
+        self, cm: CheckpointManager, log: pytest.LogCaptureFixture
+    ) -> None:
+        answers: list[Any] = [ValueError("no \ud800 rows"), 7]
+
+        @cm.stage
+        def train() -> int:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return int(answer)
+
+        with pytest.raises(ValueError, match="rows"):
+            train()
+        assert not cm.has_checkpoint("train")
+        failed = cm.get_checkpoint("train")
+        assert failed.version.status == "failed"
+        assert (failed.data["type"], failed.data["message"]) == ("ValueError", r"no \ud800 rows")
+        assert "in train" in failed.data["traceback"]
+        assert train() == 7
+        assert [(outcome.what, outcome.why) for outcome in cm.report().outcomes] == [
+            ("failed", "no version yet"),
+            ("ran", "the last run failed"),
+        ]
+        assert "rows" not in log.text
+
+    def test_a_failure_that_can_not_be_saved_does_not_hide_what_was_raised(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
+        def fail() -> None:
+            def full(*_: object) -> None:
+                raise StorageError("no room", errno=28, filename="x")
+
+            monkeypatch.setattr(cm._backend, "append", full)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            cm.stage(fail)()
+        assert "could not be saved: no room" in log.text
+
+
+class TestWhatItSays:
+    def test_the_log_says_why(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
+        for limit in (1, 2, 2):
+            cm.stage("clean")(lambda limit: limit)(limit)
+        cm.stage("clean", version=2)(lambda limit: limit)(2)
+        cm.clear_checkpoint("clean")
+        cm.stage("clean", version=2)(lambda limit: limit)(2)
+        lines = [record.getMessage() for record in log.records if record.getMessage().startswith("clean:")]
+        assert [line.partition(", saved ")[2] or line for line in lines] == [
+            "version 1 (no version yet)",
+            "version 2 (arguments changed: limit)",
+            "clean: reused version 2 (saved 0 s ago)",
+            "version 3 (version changed: 1 to 2)",
+            "version 5 (the stage is cleared)",
+        ]
+        assert all(line.startswith(("clean: ran in ", "clean: reused")) for line in lines)
+
+    def test_the_report(self, cm: CheckpointManager) -> None:
+        for _ in range(2):
+            cm.stage("clean")(lambda: 1)()
+        with pytest.raises(KeyError):
+            cm.stage("evaluate")(lambda: {}["x"])()
+        report = cm.report()
+        assert [len(each) for each in (report.reused, report.ran, report.failed)] == [1, 1, 1]
+        lines = str(report).splitlines()
+        assert lines[0].split()[:2] == ["clean", "ran"]
+        assert lines[-1] == "1 reused, 1 ran, 1 failed"
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@dataclasses.dataclass
+class Options:
+    depth: int
+    names: list[str]
+
+
+def digest(value: object) -> str:
+    return fingerprints(lambda value: value, (value,), {}, key=None, ignore=())["value"]
+
+
+def test_arguments_tell_values_apart() -> None:
+    values: list[Any] = [
+        *(None, 0, 1, -1, True, False, 0.0, -0.0, 1.0, 2**70, 1j, "", "1", "\ud800", b"1", bytearray(b"1"), [], (), {}, set()),
+        *([1], (1,), {1}, frozenset({1}), [[1]], [1, 1], ["ab", "c"], ["a", "bc"]),
+        *({"a": 1}, {"a": [1]}, {1: "a"}, {"a": 1, "b": 2}),
+        *(dt.date(2026, 1, 1), dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.UTC), Decimal(1), Decimal("1.0")),  # noqa: DTZ001
+        *(Path("a"), Path("b"), Color.RED, Color.BLUE, Options(1, []), Options(1, ["a"]), Options(2, [])),
+    ]  # fmt: skip
+    assert len({digest(value) for value in values}) == len(values)
+
+
+def test_equal_arguments_are_equal_however_they_were_made() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"x", "y", "z"}) == digest({"z", "y", "x"})
+    assert digest(Options(1, ["a"])) == digest(Options(1, ["a"]))
+
+
+def test_what_has_no_end_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(ArgumentError, match="too deep"):
+        digest(loop)
+
+
+class TestAsync:
+    def test_it_runs_once(self, cm: CheckpointManager) -> None:
+        running: list[str] = []
+
+        @cm.stage
+        async def fetch(url: str) -> dict[str, str]:
+            running.append(url)
+            await asyncio.sleep(0.02)
+            return {"url": url}
+
+        async def main() -> list[dict[str, str]]:
+            return await asyncio.gather(*(fetch("a") for _ in range(5)))
+
+        assert asyncio.run(main()) == [{"url": "a"}] * 5
+        assert running == ["a"]
+        assert len(cm.report().reused) == 4
+
+    def test_what_is_raised_is_kept(self, cm: CheckpointManager) -> None:
+        @cm.stage
+        async def fetch() -> None:
+            raise OSError("gone")
+
+        with pytest.raises(OSError, match="gone"):
+            asyncio.run(fetch())
+        assert cm.history("fetch")[0].status == "failed"
+
+    def test_one_that_does_not_wait_is_refused(self, cm: CheckpointManager) -> None:
+        @cm.stage(wait=False)
+        async def fetch() -> int:
+            await asyncio.sleep(0.05)
+            return 1
+
+        async def main() -> list[Any]:
+            return await asyncio.gather(fetch(), fetch(), return_exceptions=True)
+
+        results = asyncio.run(main())
+        assert results[0] == 1
+        assert isinstance(results[1], LockTimeoutError)
+
+
+PROGRAM = """
+import sys, time
+from checkpoint_manager import CheckpointManager
+cm = CheckpointManager(sys.argv[1], key=bytes(32))
+
+@cm.stage
+def train() -> str:
+    print("running", flush=True)
+    time.sleep(float(sys.argv[2]))
+    return sys.argv[3]
+
+print(train(), flush=True)
+"""
+
+
+def start(store: Path, seconds: float, name: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, str(store), str(seconds), name]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+
+
+class TestOnceAcrossProcesses:
+    def test_several_that_reach_a_stage_run_it_once(self, tmp_path: Path) -> None:
+        children = [start(tmp_path / "store", 0.3, str(number)) for number in range(4)]
+        said = [child.communicate(timeout=60)[0].split() for child in children]
+        assert sum("running" in words for words in said) == 1
+        assert len({words[-1] for words in said}) == 1
+
+    def test_if_the_one_that_runs_is_killed_another_takes_over(self, tmp_path: Path) -> None:
+        first = start(tmp_path / "store", 60, "first")
+        assert first.stdout is not None
+        assert first.stdout.readline() == "running\n"
+        second = start(tmp_path / "store", 0, "second")
+        time.sleep(0.5)
+        assert second.poll() is None
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        assert second.communicate(timeout=60)[0].split() == ["running", "second"]
+
+    def test_one_that_does_not_wait_names_the_one_that_runs(self, tmp_path: Path, cm: CheckpointManager) -> None:
+        first = start(tmp_path / "store", 60, "first")
+        assert first.stdout is not None
+        assert first.stdout.readline() == "running\n"
+        with pytest.raises(LockTimeoutError, match=str(first.pid)):
+            cm.stage("train", wait=False)(lambda: 1)()
+        cm.save_checkpoint("other", 1)
+        cm.keys.rotate()  # which waits for writers, and not for those that run for hours
+        first.kill()
+        first.communicate()
+
+    def test_threads_run_it_once(self, cm: CheckpointManager) -> None:
+        results: list[int] = []
+        counter = iter(range(10))
+
+        @cm.stage
+        def train() -> int:
+            time.sleep(0.1)
+            return next(counter)
+
+        threads = [threading.Thread(target=lambda: results.append(train())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [0] * 4
