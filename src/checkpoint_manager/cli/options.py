@@ -37,8 +37,8 @@ class Access:
     lock_timeout: float
     as_json: bool
 
-    def open(self, on_rollback: OnRollback = "raise") -> CheckpointManager:
-        """Open the store; a command that reads never makes one.
+    def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
+        """Open the store; no command but ``init`` makes one.
 
         Raises:
             NoStoreError: There is none.
@@ -46,10 +46,10 @@ class Access:
         """
         from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
 
-        if not any((self.store / name).exists() for name in ("keyring.json", "history")):
+        if not make and not any((self.store / name).exists() for name in ("keyring.json", "history")):
             message = (
                 f"there is no checkpoint store at {display(os.path.abspath(self.store))}: name its directory with --store, or "
-                'make one with CheckpointManager(…) or "checkpoint-manager demo"'
+                'make one: "checkpoint-manager init"'
             )
             raise NoStoreError(message)
         return CheckpointManager(self.store, key=self._key(), lock_timeout=self.lock_timeout, on_rollback=on_rollback)
