@@ -58,6 +58,11 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     _write("".join(f"{line}\n" for line in lines).encode())
 
 
+def write_bytes(data: bytes) -> None:
+    """Print bytes as they are."""
+    _write(data)
+
+
 def write_line(text: str) -> None:
     """Print a line of data."""
     _write(f"{text}\n".encode())
