@@ -101,6 +101,22 @@ def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(tmp_path: Path)
     os.waitpid(sleeper, 0)
 
 
+def test_a_forked_child_leaves_alone_what_has_the_number_of_its_parents_descriptor_now(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"as it was")
+    with lock(tmp_path) as held:
+        child = os.fork()
+        if child == 0:
+            code = 4
+            try:
+                descriptor = os.dup2(os.open(mine, os.O_RDWR), held._descriptor)
+                held.__exit__(None, None, None)
+                code = 3 if os.pread(descriptor, 20, 0) == b"as it was" else 5
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+
 def test_a_child_that_outlives_the_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"
@@ -139,6 +155,26 @@ def test_a_lock_file_that_is_replaced_while_waited_for_is_taken_anew(tmp_path: P
         (tmp_path / "train.lock").unlink()
     with lock(tmp_path):
         pass
+
+
+def test_a_lock_on_a_file_that_was_replaced_shuts_nobody_out_and_does_not_count(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def wait() -> None:
+        with lock(tmp_path, 10):
+            entered.set()
+
+    replaced = lock(tmp_path)
+    replaced.__enter__()
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.05)
+    (tmp_path / "train.lock").unlink()
+    with lock(tmp_path):
+        replaced.__exit__(None, None, None)
+        assert not entered.wait(0.3)
+    assert entered.wait(10)
+    waiter.join()
 
 
 def test_a_removed_lock_file_is_made_again(tmp_path: Path) -> None:
