@@ -302,7 +302,7 @@ class InADirectory(Machine):
             path.chmod(0o600)
 
     def _path(self, stage: str, version: int) -> Path:
-        backend = self.cm._backend
+        backend = self.cm._store.backend
         descriptor = backend._stage_descriptor(stage)  # type: ignore[attr-defined]
         try:
             return Path(os.readlink(f"/proc/self/fd/{descriptor}")) / f"{version:012d}.checkpoint"

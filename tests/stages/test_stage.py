@@ -181,7 +181,7 @@ class TestRefusals:
         def full(*_: object) -> None:
             raise StorageError("no room", errno=28, filename="x")
 
-        monkeypatch.setattr(cm._backend, "append", full)
+        monkeypatch.setattr(cm._store.backend, "append", full)
         with pytest.raises(ResultNotSavedError, match="no room"):
             cm.stage("other")(lambda: 5)()
 
@@ -232,7 +232,7 @@ class TestFailures:
             def full(*_: object) -> None:
                 raise StorageError("no room", errno=28, filename="x")
 
-            monkeypatch.setattr(cm._backend, "append", full)
+            monkeypatch.setattr(cm._store.backend, "append", full)
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):

@@ -82,7 +82,7 @@ class TestVerify:
         def refuse(*_: object) -> None:
             raise StorageError("can't read it", errno=5, filename="x")
 
-        monkeypatch.setattr(cm._verifier._vault, "examine", refuse)
+        monkeypatch.setattr(cm._store.vault, "examine", refuse)
         assert found(cm) == [("train", number, "unreadable") for number in (1, 2, 3, 4)]
         assert cm.repair() == []
         assert not cm.verify().ok
@@ -93,7 +93,7 @@ class TestVerify:
         def absent(*_: object) -> None:
             raise VersionAbsentError
 
-        monkeypatch.setattr(cm._verifier._vault, "examine", absent)
+        monkeypatch.setattr(cm._store.vault, "examine", absent)
         assert cm.verify().ok
 
     def test_a_version_older_than_the_one_before_it_is_foreign(
@@ -235,7 +235,7 @@ class TestRepair:
 
     def test_a_store_in_memory(self) -> None:
         cm = CheckpointManager(MemoryBackend(), key=KEY)
-        backend = cm._backend
+        backend = cm._store.backend
         assert isinstance(backend, MemoryBackend)
         cm.save_checkpoint("train", 1)
         cm.save_checkpoint("train", 2)
@@ -283,11 +283,11 @@ class TestRollback:
     def test_killed_between_its_two_steps_it_continues(self, cm: CheckpointManager, store: Path) -> None:
         self.roll_back(store, 4)
         fresh = CheckpointManager(store, key=KEY)
-        seen = fresh._history._vault.witness.recall("train")
+        seen = fresh._store.vault.witness.recall("train")
         assert seen is not None
-        entry = fresh._history._vault.entry("train", 3)
+        entry = fresh._store.vault.entry("train", 3)
         lost = sealed_gaps.Gap(4, 4, entry.id, seen.id, "lost")
-        fresh._history._vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
+        fresh._store.vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
         assert fresh.accept_rollback("train")[0].version == 5
         assert fresh.verify().ok
 
@@ -368,13 +368,13 @@ class TestWriters:
         """A remote store may say "taken" because an earlier attempt of the same write went through."""
         from checkpoint_manager.backends.base import VersionTakenError
 
-        real = cm._backend.append
+        real = cm._store.backend.append
 
         def answer_lost(*arguments: object) -> None:
             real(*arguments)  # type: ignore[arg-type]
             raise VersionTakenError
 
-        monkeypatch.setattr(cm._backend, "append", answer_lost)
+        monkeypatch.setattr(cm._store.backend, "append", answer_lost)
         assert cm.save_checkpoint("train", 5).version == 5
         assert len(cm.history("train")) == 5
 
@@ -382,15 +382,15 @@ class TestWriters:
         self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         rival = CheckpointManager(store, key=KEY)
-        real = cm._backend.append
+        real = cm._store.backend.append
         overtakes = iter([True, True, False])
 
         def overtaken(stage: str, version: int, pieces: object) -> None:
             if next(overtakes):
-                rival._writer.append(stage, rival._history.tip(stage), history_draft())
+                rival._store.writer.append(stage, rival._store.history.tip(stage), history_draft())
             real(stage, version, pieces)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(cm._backend, "append", overtaken)
+        monkeypatch.setattr(cm._store.backend, "append", overtaken)
         assert cm.save_checkpoint("train", "mine").version == 7
         assert cm.load_checkpoint("train") == "mine"
         assert cm.verify().ok
@@ -401,7 +401,7 @@ class TestWriters:
         def taken(*_: object) -> None:
             raise VersionTakenError
 
-        monkeypatch.setattr(cm._backend, "append", taken)
+        monkeypatch.setattr(cm._store.backend, "append", taken)
         with pytest.raises(StorageError, match="supports locks"):
             cm.save_checkpoint("train", 5)
 
@@ -442,7 +442,7 @@ class TestWriters:
         cm.delete_versions("train", [])
 
     def test_a_newest_version_deleted_while_it_is_read(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
-        vault = cm._library._vault
+        vault = cm._store.vault
         real, failed = vault.load, []
 
         def load(stage: str, version: int) -> object:

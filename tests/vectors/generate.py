@@ -32,7 +32,7 @@ VALID: dict[str, tuple[str, Any]] = {
 def main() -> None:
     backend = MemoryBackend()
     cm = CheckpointManager(backend, key=KEY)
-    vault = cm._library._vault
+    vault = cm._store.vault
     vectors: list[dict[str, Any]] = []
 
     def write(name: str, stage: str, version: int, file: bytes, **expected: Any) -> None:

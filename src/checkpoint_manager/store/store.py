@@ -1,0 +1,33 @@
+"""One opened store: its vault, and everything that can be done to it, each in a module of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.store.deleting import Deleter
+from checkpoint_manager.store.history import History
+from checkpoint_manager.store.reading import Library
+from checkpoint_manager.store.repairing import Repairer
+from checkpoint_manager.store.restoring import Restorer
+from checkpoint_manager.store.rollback import Acceptance
+from checkpoint_manager.store.verifying import Verifier
+from checkpoint_manager.store.writing import Writer
+
+if TYPE_CHECKING:
+    from checkpoint_manager.store.vault import Vault
+
+
+class Store:
+    """What the parts of a manager work with."""
+
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+        self.backend = vault.backend
+        self.history = History(vault)
+        self.library = Library(vault, self.history)
+        self.writer = Writer(vault, self.history)
+        self.restorer = Restorer(vault, self.history, self.library, self.writer)
+        self.deleter = Deleter(vault, self.history)
+        self.verifier = Verifier(vault)
+        self.repairer = Repairer(vault, self.history, self.verifier, self.deleter, self.writer)
+        self.acceptance = Acceptance(vault, self.history, self.writer)
