@@ -26,6 +26,7 @@ class Mutant:
 
 
 FILES, LOCAL, LOCK = "backends/local/files.py", "backends/local/backend.py", "backends/local/lock.py"
+FINDING = "backends/local/finding.py"
 UPKEEP, FORMAT, KEYRING = "backends/local/upkeep.py", "envelope/format.py", "envelope/keyring.py"
 HISTORY, WRITING, DELETING = "store/history.py", "store/writing.py", "store/deleting.py"
 ROTATING, VAULT, WITNESS = "store/rotating.py", "store/vault.py", "store/witness.py"
@@ -121,15 +122,33 @@ MUTANTS = [
     ),
     Mutant(
         "the newest version is looked for one too far",
-        LOCAL,
-        "                        return number\n            return max",
-        "                        return number + 1\n            return max",
+        FINDING,
+        "                return number\n        return None\n",
+        "                return number + 1\n        return None\n",
     ),
     Mutant(
         "a far mark is believed",
-        LOCAL,
-        "            return max(_numbers(directory), default=0)\n",
-        "            return hint or max(_numbers(directory), default=0)\n",
+        FINDING,
+        "                number = max(numbers(folder), default=0)\n",
+        "                number = hint or max(numbers(folder), default=0)\n",
+    ),
+    Mutant(
+        "another file is read in the place of a version, as long as it has its mark",
+        FINDING,
+        "        if not os.path.samestat(visit.mark.status, visit.found[1]):\n",
+        "        if visit.mark.status is None:\n",
+    ),
+    Mutant(
+        "any mark counts as that of the version it should be",
+        FINDING,
+        "                return folder is not None and os.path.samestat(mark, self._look_at(stage, version, folder))\n",
+        "                return folder is not None and bool(mark) and bool(self._look_at(stage, version, folder))\n",
+    ),
+    Mutant(
+        "a visit believes what it has changed since",
+        "backends/local/folders.py",
+        "        self.newest, self.found = 0, None\n",
+        "",
     ),
     Mutant(
         "a record is written whoever changed it",
@@ -148,7 +167,7 @@ MUTANTS = [
     Mutant(
         "a lock on a file that is gone counts",
         LOCK,
-        "        return named if os.path.samestat(os.fstat(self._descriptor), named) else None\n",
+        "        return named if os.path.samestat(self._status, named) else None\n",
         "        return named\n",
     ),
     Mutant(

@@ -15,6 +15,7 @@ The contract is executable: :class:`checkpoint_manager.testing.BackendContract` 
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -110,6 +111,13 @@ class Backend(ABC):
 
     # Versions
 
+    def visit(self, stage: str) -> AbstractContextManager[object]:  # noqa: ARG002  # most have nothing to share
+        """Announce that this thread makes several calls on one stage, so that what they have in common is done once.
+
+        To be entered with ``with``, for a moment. It changes nothing in what the calls return.
+        """
+        return contextlib.nullcontext()
+
     @abstractmethod
     def stages(self) -> list[str]:
         """Return the names of all stages that ever had a version, in no particular order."""
@@ -125,6 +133,10 @@ class Backend(ABC):
         A hint that makes ``newest`` quick; never to be trusted. Backends that find the newest version without it return
         nothing.
         """
+
+    def is_marked(self, stage: str, version: int) -> bool:  # noqa: ARG002  # most have no marks
+        """Return whether the mark is this very version. False where that can't be told with less work than :meth:`mark`."""
+        return False
 
     @abstractmethod
     def newest(self, stage: str, *, hint: int = 0) -> int:

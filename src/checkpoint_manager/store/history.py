@@ -84,7 +84,8 @@ class History:
             RollbackError: This user has seen a newer version, or another history.
         """
         seen = self._vault.witness.recall(stage)  # before the store is looked at: it must never be ahead of it
-        number, marked = self._find(stage, seen.version if seen else 0)
+        with self._vault.backend.visit(stage):
+            number, marked = self._find(stage, seen.version if seen else 0)
         if seen is not None:
             if number < seen.version:
                 self._rolled_back(stage, f"its newest version is {number or 'gone'}", seen)
@@ -111,7 +112,7 @@ class History:
         if known.version < look.number:
             if not look.marked:
                 self._vault.backend.settle(stage)
-            self.learn(stage, Tip(look.number, entry.id, entry.created_at))
+            self.learn(stage, Tip(look.number, entry.id, entry.created_at), look.seen)
 
     def tip(self, stage: str) -> Tip:
         """Return the newest version as a writer needs it. Damage does not stop a writer: the stage is computed again."""
@@ -130,10 +131,16 @@ class History:
             return Tip(look.number, entry.id if version == look.number else None, entry.created_at, passed)
         return Tip(look.number, None, None, passed)
 
-    def learn(self, stage: str, tip: Tip) -> None:
-        """Remember a version that is durable and authentic as the newest, in this process and for this user."""
+    def learn(self, stage: str, tip: Tip, seen: Sighting | None = None) -> None:
+        """Remember a version that is durable and authentic as the newest, in this process and for this user.
+
+        Args:
+            stage: The stage.
+            tip: The version.
+            seen: What was seen before, if that is known: it need not be written down once more.
+        """
         self._tips[stage] = tip
-        if tip.id is not None:
+        if tip.id is not None and (seen is None or seen.version < tip.version):
             self._vault.witness.remember(stage, Sighting(tip.version, tip.id))
 
     def forget(self, stage: str) -> None:
@@ -193,16 +200,18 @@ class History:
 
     def _find(self, stage: str, seen: int) -> tuple[int, int]:
         """Return the newest version, and the newest one that is known to be durable."""
-        hint = self._tips.get(stage, NOTHING).version
-        try:
-            header = parse_header(self._vault.backend.mark(stage))
-            hint = max(hint, header.version)
-        except (BrokenError, FormatError):  # no mark, or nothing that helps
-            pass
+        known = self._tips.get(stage, NOTHING).version
+        hint = known if known and self._vault.backend.is_marked(stage, known) else max(known, self._marked(stage))
         number = self._vault.backend.newest(stage, hint=hint)
         if number < seen and hint:
             number = self._vault.backend.newest(stage)
         return number, hint
+
+    def _marked(self, stage: str) -> int:
+        try:
+            return parse_header(self._vault.backend.mark(stage)).version
+        except (BrokenError, FormatError):  # no mark, or nothing that helps
+            return 0
 
     def _still_has(self, stage: str, seen: Sighting) -> bool:
         try:

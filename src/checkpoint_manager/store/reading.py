@@ -57,11 +57,12 @@ class Library:
     def newest_of_any_kind(self, stage: str) -> Loaded | None:
         """Return the newest version of a stage, a cleared one too, or None if it has none; errors as in :meth:`newest`."""
         while True:
-            look = self._history.look(stage)
-            if look.number == 0:
-                return None
             try:
-                entry, data = self._vault.load(stage, look.number)
+                with self._vault.backend.visit(stage):
+                    look = self._history.look(stage)
+                    if look.number == 0:
+                        return None
+                    entry, data = self._vault.load(stage, look.number)
             except VersionAbsentError:
                 if self._history.look(stage).number == look.number:
                     raise self._history.absent(stage, look.number, look.number) from None

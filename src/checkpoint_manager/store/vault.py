@@ -76,7 +76,7 @@ class Vault:
                 "write to the same stage; return the new data instead"
             )
             raise CheckpointError(message, stage=stage)
-        with self.backend.lock(stage, self.lock_timeout):
+        with self.backend.lock(stage, self.lock_timeout), self.backend.visit(stage):
             held.add(mine)
             try:
                 self.keychain.refresh()
@@ -127,7 +127,8 @@ class Vault:
             entry, header, rest = self._open_entry(file, place, _FIRST_READ)
             if file.size != sealed_format.file_length(header, entry):
                 raise BrokenError("is cut short, or has something appended")
-            return entry, sealed_format.open_data(self._key(header), header, place, entry, _slices(file, rest))
+            sealed = _slices(rest, file, file.size - header.data_offset)
+            return entry, sealed_format.open_data(self._key(header), header, place, entry, sealed)
 
     def belongs_to(self, stage: str, version: int, other: str) -> bool:
         """Whether the file of this version was written for another stage."""
@@ -204,11 +205,14 @@ class Vault:
         self.backend.write_record("gaps", stage, data=data, expected=expected)
 
 
-def _slices(file: Reader, first: bytes) -> Iterator[bytes]:
+def _slices(first: bytes, file: Reader, length: int) -> Iterator[bytes]:
+    """Yield what was read already, then the rest up to ``length`` bytes in all."""
     if first:
         yield first
-    while piece := file.read(SLICE_BYTES):
+    left = length - len(first)
+    while left > 0 and (piece := file.read(min(left, SLICE_BYTES))):
         yield piece
+        left -= len(piece)
 
 
 def origin() -> Origin:

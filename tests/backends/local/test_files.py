@@ -317,7 +317,7 @@ def test_versions_written_during_a_listing_leave_no_holes(tmp_path: Path, monkey
     backend = LocalBackend(tmp_path / "store")
     for version in range(1, 5):
         backend.append("train", version, [b"x"])
-    numbers = backend_module._numbers
+    numbers = backend_module.numbers
     listings = iter([[1, 2, 4], [1, 2, 3, 4, 5]])
-    monkeypatch.setattr(backend_module, "_numbers", lambda directory: iter(next(listings, list(numbers(directory)))))
+    monkeypatch.setattr(backend_module, "numbers", lambda directory: iter(next(listings, list(numbers(directory)))))
     assert backend.versions("train") == [1, 2, 3, 4]

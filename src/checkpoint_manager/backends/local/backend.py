@@ -14,7 +14,6 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends import names
 from checkpoint_manager.backends.base import (
     Backend,
     Purpose,
@@ -28,6 +27,8 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.local import files, tree, upkeep
 from checkpoint_manager.backends.local.faults import as_our_errors
+from checkpoint_manager.backends.local.finding import Finder, numbers
+from checkpoint_manager.backends.local.folders import Folders
 from checkpoint_manager.backends.local.lock import FileLock
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.model import display
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.model import Buffer, Durability
 
 _LOG = logging.getLogger("checkpoint_manager")
-_OPENING_BYTES = 256
-_FAR_BEHIND = 64
-"""A mark this many versions behind was not left by a crash; then listing is quicker than looking one by one."""
 
 
 class LocalBackend(Backend):
@@ -58,7 +56,8 @@ class LocalBackend(Backend):
     def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
         self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
         self._durable = durability == "full"
-        self._history = os.path.join(self.location, tree.HISTORY)
+        self._folders = Folders(self.location)
+        self._finder = Finder(self._folders)
         self._locks = os.path.join(self.location, tree.LOCKS)
         with as_our_errors("open the checkpoint directory", self.location):
             upkeep.make_store_directory(self.location)
@@ -68,9 +67,6 @@ class LocalBackend(Backend):
     @contextlib.contextmanager
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> Iterator[None]:
         name = tree.STORE_LOCK if stage is None else tree.lock_name(stage, purpose)
-        with as_our_errors("make the folder of locks", self._locks):
-            if not os.path.lexists(self._locks):
-                files.make_directory(self._locks)
         with FileLock(self._locks, name, stage, timeout) as lock:
             if lock.was_abandoned and purpose == "write":
                 self._sweep_after_a_kill(stage)
@@ -83,13 +79,18 @@ class LocalBackend(Backend):
                 upkeep.sweep(directory)
 
     def _directory_of(self, stage: str | None) -> AbstractContextManager[int | None]:
-        return files.open_directory(self.location) if stage is None else self._reading(stage)
+        return files.open_directory(self.location) if stage is None else self._folders.reading(stage)
 
     # Versions
 
+    def visit(self, stage: str) -> AbstractContextManager[object]:
+        return self._folders.visit(stage)
+
     def stages(self) -> list[str]:
-        with as_our_errors("list the stages", self._history):
-            return sorted(stage for _, stage in upkeep.stage_directories(self._history) if stage and self._has_versions(stage))
+        with as_our_errors("list the stages", self._folders.history):
+            return sorted(
+                stage for _, stage in upkeep.stage_directories(self._folders.history) if stage and self._has_versions(stage)
+            )
 
     def _has_versions(self, stage: str) -> bool:
         try:
@@ -98,36 +99,31 @@ class LocalBackend(Backend):
             return False
 
     def versions(self, stage: str) -> list[int]:
-        with self._reading(stage) as directory:
+        with self._folders.reading(stage) as directory:
             if directory is None:
                 return []
-            found = sorted(_numbers(directory))
+            found = sorted(numbers(directory))
             if not found or len(found) == found[-1]:
                 return found
             # There are holes. What is linked during a listing may be missed while what came after it is seen: of another
             # listing, all up to the newest one of the first is certain.
-            return sorted(number for number in _numbers(directory) if number <= found[-1])
+            return sorted(number for number in numbers(directory) if number <= found[-1])
 
     def mark(self, stage: str) -> bytes:
-        try:
-            with files.OpenFile(os.path.join(self.location, tree.mark_name(stage))) as file:
-                return file.read(_OPENING_BYTES)
-        except (OSError, files.NotAFileError):
-            return b""
+        return self._finder.mark(stage)
+
+    def is_marked(self, stage: str, version: int) -> bool:
+        return self._finder.is_marked(stage, version)
 
     def newest(self, stage: str, *, hint: int = 0) -> int:
-        with self._reading(stage) as directory:
-            if directory is None:
-                return 0
-            if hint and files.exists(tree.version_name(hint), directory):
-                for number in range(hint, hint + _FAR_BEHIND):
-                    if not files.exists(tree.version_name(number + 1), directory):
-                        return number
-            return max(_numbers(directory), default=0)
+        return self._finder.newest(stage, hint)
+
+    def open(self, stage: str, version: int) -> AbstractContextManager[Reader]:
+        return self._finder.open(stage, version)
 
     def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        with self._writing(stage, version, "write") as directory:
-            if version == 1 or not files.exists(tree.version_name(version - 1), directory):
+        with self._folders.writing(stage, version, "write") as directory:
+            if not self._finder.follows(stage, version, directory):
                 # before anything can be acknowledged below these names
                 upkeep.name_stage_directory(stage, directory)
                 upkeep.sync_stage_names(self.location)
@@ -145,7 +141,7 @@ class LocalBackend(Backend):
 
     def _put_mark(self, temporary: str, stage: str, version: int, directory: int) -> None:
         """Turn the temporary name of a version into the stage's mark. The version stands, whatever becomes of this."""
-        mark = os.path.join(self.location, tree.mark_name(stage))
+        mark = self._finder.mark_path(stage)
         try:
             os.rename(temporary, mark, src_dir_fd=directory)
         except FileNotFoundError:  # no hard links: the temporary file itself became the version
@@ -156,24 +152,12 @@ class LocalBackend(Backend):
             _LOG.warning("%s: the newest version can't be marked at %s: %s", display(stage), mark, error.strerror)
 
     def settle(self, stage: str) -> None:
-        with self._reading(stage) as directory:
+        with self._folders.reading(stage) as directory:
             if self._durable and directory is not None:
                 files.sync(directory)
 
-    @contextlib.contextmanager
-    def open(self, stage: str, version: int) -> Iterator[Reader]:
-        with self._reading(stage, version) as directory:
-            if directory is None:
-                raise VersionAbsentError
-            try:
-                file = files.OpenFile(tree.version_name(version), directory)
-            except FileNotFoundError:
-                raise VersionAbsentError from None
-        with as_our_errors("read", self.location, stage, version), file:
-            yield file
-
     def replace(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        with self._writing(stage, version, "replace") as directory:
+        with self._folders.writing(stage, version, "replace") as directory:
             name = tree.version_name(version)
             if not files.exists(name, directory):
                 raise VersionAbsentError
@@ -187,7 +171,7 @@ class LocalBackend(Backend):
                 files.sync(directory)
 
     def delete(self, stage: str, versions: Iterable[int]) -> None:
-        with self._writing(stage, None, "delete versions of") as directory:
+        with self._folders.writing(stage, None, "delete versions of") as directory:
             for version in versions:
                 files.remove(tree.version_name(version), directory)
             if self._durable:
@@ -240,13 +224,13 @@ class LocalBackend(Backend):
             with as_our_errors("read the keyring", path):
                 yield path, None
         else:
-            with self._reading(stage) as directory:
+            with self._folders.reading(stage) as directory:
                 yield (None if directory is None else name), directory
 
     @contextlib.contextmanager
     def _directory_of_record(self, stage: str | None) -> Iterator[int]:
         if stage is not None:
-            with self._writing(stage, None, "write a record of") as directory:
+            with self._folders.writing(stage, None, "write a record of") as directory:
                 yield directory
         else:
             with as_our_errors("write the keyring", self.location), files.open_directory(self.location) as directory:
@@ -278,12 +262,12 @@ class LocalBackend(Backend):
                 return upkeep.sweep_directory(name, directory)
 
     def set_mark(self, stage: str, version: int) -> None:
-        with self._writing(stage, version, "mark") as directory:
+        with self._folders.writing(stage, version, "mark") as directory:
             upkeep.put_mark(self.location, stage, version, directory)
             files.sync_directory(self.location)
 
     def set_aside(self, stage: str, version: int | None) -> str:
-        with self._writing(stage, version, "set aside") as directory:
+        with self._folders.writing(stage, version, "set aside") as directory:
             return upkeep.move_to_damaged(self.location, stage, version, directory)
 
     def wait_for_writers(self, timeout: float) -> None:
@@ -293,45 +277,3 @@ class LocalBackend(Backend):
             if name.endswith(tree.LOCK_SUFFIX):
                 with FileLock(self._locks, name, name.removesuffix(tree.LOCK_SUFFIX), timeout):
                     pass
-
-    # Directories
-
-    @contextlib.contextmanager
-    def _reading(self, stage: str, version: int | None = None) -> Iterator[int | None]:
-        """Open the stage's directory, or give None if there is none."""
-        with as_our_errors("read", self._history, stage, version):
-            try:
-                directory = self._stage_descriptor(stage)
-            except FileNotFoundError:
-                yield None
-                return
-            try:
-                yield directory
-            finally:
-                os.close(directory)
-
-    @contextlib.contextmanager
-    def _writing(self, stage: str, version: int | None, what: str) -> Iterator[int]:
-        """Open the stage's directory, and make it first if need be."""
-        with as_our_errors(what, self._history, stage, version):
-            try:
-                directory = self._stage_descriptor(stage)
-            except FileNotFoundError:
-                upkeep.make_stage_directory(self.location, stage)
-                directory = self._stage_descriptor(stage)
-            try:
-                yield directory
-            finally:
-                os.close(directory)
-
-    def _stage_descriptor(self, stage: str) -> int:
-        with files.open_directory(self._history) as history:
-            return files.directory_descriptor(names.to_filename(stage), history)
-
-
-def _numbers(directory: int) -> Iterator[int]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            number = tree.version_of(entry.name)
-            if number is not None:
-                yield number

@@ -49,7 +49,12 @@ class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if error is None or isinstance(error, CheckpointError):
+        if error is not None:
+            self.explain(error)
+
+    def explain(self, error: BaseException) -> None:
+        """Raise our error in place of one of the operating system; any other one is left alone."""
+        if isinstance(error, CheckpointError):
             return
         if isinstance(error, NotAFileError):
             message = (

@@ -39,7 +39,7 @@ class NotAFileError(Exception):
 class OpenFile:
     """A regular file, opened once for reading."""
 
-    __slots__ = ("descriptor", "size")
+    __slots__ = ("_ahead", "descriptor", "size", "status")
 
     def __init__(self, path: str, directory: int | None = None) -> None:
         try:
@@ -52,16 +52,33 @@ class OpenFile:
         if not stat.S_ISREG(status.st_mode):
             os.close(self.descriptor)
             raise NotAFileError(_kind(status.st_mode))
+        self.status = status
         self.size = status.st_size
+        self._ahead = b""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
         os.close(self.descriptor)
+
+    def peek(self, length: int) -> bytes:
+        """Return the next ``length`` bytes, and let the next ``read`` return them again."""
+        self._ahead = self.read(min(length, self.size))
+        return self._ahead
 
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes, fewer only at the end of the file."""
+        if self._ahead:
+            piece, self._ahead = self._ahead[:length], self._ahead[length:]
+            return piece + self._read(length - len(piece)) if len(piece) < length else piece
+        return self._read(length)
+
+    def _read(self, length: int) -> bytes:
         piece = os.read(self.descriptor, length)
         if len(piece) == length or not piece:
             return piece

@@ -75,7 +75,7 @@ class FileLock:
         was_abandoned: The last holder was killed.
     """
 
-    __slots__ = ("_descriptor", "_folder", "_name", "_noted", "_process", "_stage", "_timeout", "was_abandoned")
+    __slots__ = ("_descriptor", "_folder", "_name", "_noted", "_process", "_stage", "_status", "_timeout", "was_abandoned")
 
     def __init__(self, folder: str, name: str, stage: str | None, timeout: float) -> None:
         self._folder = folder
@@ -93,7 +93,7 @@ class FileLock:
         Raises:
             LockTimeoutError: It was not free within ``timeout`` seconds, or what stands at its name is no lock file.
         """
-        with as_our_errors("take the lock of", os.path.join(self._folder, self._name), self._stage):
+        with as_our_errors("take the lock of", self._folder, self._stage):
             return self._taken(time.monotonic())
 
     def _taken(self, started: float) -> Self:
@@ -137,20 +137,32 @@ class FileLock:
 
     def _open(self) -> int:
         try:
-            with files.open_directory(self._folder) as folder, _opening:
-                descriptor = os.open(self._name, _FLAGS, files.FILE_MODE, dir_fd=folder)
-                _open_descriptors.add(descriptor)
+            folder = self._open_folder()
+            try:
+                with _opening:
+                    descriptor = os.open(self._name, _FLAGS, files.FILE_MODE, dir_fd=folder)
+                    _open_descriptors.add(descriptor)
+            finally:
+                os.close(folder)
         except files.NotAFileError as error:
             raise self._unusable(f"{error} stands in place of its folder") from None
         except OSError as error:
             if error.errno in _NOT_OURS:
                 raise self._unusable(error.strerror or "it can't be opened") from error
             raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        self._status = os.fstat(descriptor)
+        if not stat.S_ISREG(self._status.st_mode):
             self._descriptor = descriptor
             self._close()
             raise self._unusable("it is no regular file")
         return descriptor
+
+    def _open_folder(self) -> int:
+        try:
+            return files.directory_descriptor(self._folder)
+        except FileNotFoundError:
+            files.make_directory(self._folder)
+            return files.directory_descriptor(self._folder)
 
     def _unusable(self, why: str) -> LockTimeoutError:
         message = (
@@ -162,10 +174,10 @@ class FileLock:
     def _named(self) -> os.stat_result | None:
         """Return what stands at the lock's name if it is the file that was locked, else None."""
         try:
-            named = os.lstat(os.path.join(self._folder, self._name))
+            named = os.lstat(f"{self._folder}{os.sep}{self._name}")
         except FileNotFoundError:
             return None
-        return named if os.path.samestat(os.fstat(self._descriptor), named) else None
+        return named if os.path.samestat(self._status, named) else None
 
     def _leave_note(self, named: os.stat_result) -> None:
         if named.st_nlink != 1:
