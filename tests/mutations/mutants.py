@@ -243,7 +243,9 @@ MUTANTS = [
         "            if file.size != sealed_format.file_length(header, entry):\n",
         "            if file.size < sealed_format.file_length(header, entry):\n",
     ),
-    Mutant("metadata of any length is read", FORMAT, "    if int(length) > MAX_METADATA_BYTES:\n", "    if int(length) < 0:\n"),
+    Mutant(
+        "metadata of any length is read", FORMAT, "    if int(match[4]) > MAX_METADATA_BYTES:\n", "    if int(match[4]) < 0:\n"
+    ),
     Mutant(
         "the list of slots is not authenticated",
         KEYRING,
@@ -271,9 +273,24 @@ MUTANTS = [
     ),
     Mutant(
         "NaN becomes null",
-        "envelope/payload.py",
-        "            if has_null and not all(map(isfinite, _of_type(float, block))):\n",
-        "            if has_null and not block:\n",
+        "envelope/fidelity.py",
+        '    return nones == encoded.count(b"null") or _are_finite(value)\n',
+        "    return nones <= len(encoded)\n",
+    ),
+    Mutant(
+        "NaN becomes null, the quick way",
+        "envelope/fidelity.py",
+        "    return _MAYBE_NOT_FINITE.search(packed) is None\n",
+        "    return bool(packed)\n",
+    ),
+    Mutant(
+        "a tuple becomes a list, the quick way",
+        "envelope/fidelity.py",
+        "        ormsgpack.OPT_PASSTHROUGH_TUPLE\n        | ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
+        "        ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
+    ),
+    Mutant(
+        "a tuple becomes a list", "envelope/fidelity.py", "        if not types <= TYPES:\n", "        if types <= {complex}:\n"
     ),
     # History
     Mutant(

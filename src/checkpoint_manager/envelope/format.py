@@ -67,6 +67,7 @@ _HEADER = re.compile(
     rb'"version":([1-9][0-9]{0,11}),"metadata":([1-9][0-9]{0,6})\}\n'
 )
 _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"')
+_STATUSES = frozenset(get_args(Status))
 _ENTRY_FIELDS = ("id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from")
 
 
@@ -147,10 +148,9 @@ def parse_header(opening: bytes) -> Header:
             )
             raise FormatError(message)
         raise BrokenError("has no valid header")
-    store, key, version, length = (group.decode() for group in match.groups())
-    if int(length) > MAX_METADATA_BYTES:
+    if int(match[4]) > MAX_METADATA_BYTES:
         raise BrokenError(f"has a header that claims more metadata than the limit of {MAX_METADATA_BYTES} bytes")
-    return Header(match[0], store, key, int(version), int(length))
+    return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), int(match[4]))
 
 
 def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: bytes) -> Iterator[Buffer]:
@@ -248,7 +248,7 @@ def _decode_entry(plain: bytes) -> Entry:
     """Read the metadata. It is authenticated: what does not fit was written by a faulty program, not by an attacker."""
     try:
         fields = orjson.loads(plain)
-        if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in get_args(Status):
+        if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in _STATUSES:
             raise BrokenError("has metadata with unknown or missing fields")
         return Entry(
             id=str(fields["id"]),

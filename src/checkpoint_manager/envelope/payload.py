@@ -1,12 +1,7 @@
 """JSON, written only where reading it back gives an equal value of equal types.
 
-The serialiser is orjson, which on its own is not faithful enough: it writes ``NaN`` and the infinities as ``null``, and
-tuples, UUIDs, enum members and ``orjson.Fragment`` as something else than they are, and has no option against that. So
-what it was given is looked at once more:
-
-*  The values of the data are gone through block by block inside C iterators, and their types must be those of JSON,
-   exactly: no subclass, as it would come back as its base. A float needs a look only if the output has a ``null``.
-*  Only if something is wrong, the data is walked in Python, to name the first value at fault by its path.
+The serialiser is orjson, which on its own is not faithful enough; :mod:`checkpoint_manager.envelope.fidelity` looks at what it
+was given once more. Only if something is wrong, the data is walked value by value, to name the first one at fault by its path.
 
 What an error tells of the data is that path and a type, never a value. Keys belong to the path, shortened.
 
@@ -16,34 +11,26 @@ This module does not look into the bytes that it decodes: they were authenticate
 from __future__ import annotations
 
 import json
-from itertools import chain, compress, islice, repeat
 from math import isfinite
-from operator import is_
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
+from checkpoint_manager.envelope import fidelity
+from checkpoint_manager.envelope.fidelity import MAX_DEPTH
 from checkpoint_manager.errors import FormatError, PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-T = TypeVar("T")
 Steps: TypeAlias = list[str | int]
 """The way from the data to a value in it: keys of dicts and indices of lists."""
 
 MAX_DATA_BYTES = 4 * 1024**3
 """The longest JSON that a checkpoint may hold."""
-MAX_DEPTH = 250
-"""How deep lists and dicts may be nested: a little less than orjson allows, so that the limit is ours."""
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-_FAITHFUL = frozenset({dict, list, str, int, float, bool, type(None)})
 _CONTAINERS = frozenset({dict, list})
-_BLOCK_VALUES = 4096
-"""How many values are looked at together: few enough to stay in the caches, enough to forget the loop around them."""
-
-_flatten = chain.from_iterable
 
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 _KEY_CHARACTERS = 40
@@ -89,12 +76,13 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
+    sure = fidelity.is_surely_faithful(value)  # first: what it needs of memory is free again before there is any output
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
         encoded = None
     # Raised out here, our errors have no __context__: nothing of what orjson or the walk had in hand hangs on them.
-    if encoded is None or not _is_faithful(value, encoded):
+    if encoded is None or not (sure or fidelity.is_faithful(value, encoded)):
         path, fault = _first_fault(value) or ([], "holds a value that can't be written as JSON; " + _ANY_REMEDY)
         where = _render(path)
         message = f"the {what} can't be saved: {where} {fault}"
@@ -121,41 +109,6 @@ def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON
     # Not raised inside the handler: orjson's error carries the whole document, and would hang on ours as __context__.
     message = f"the content is not JSON (at character {position}): this library did not write it; load another version"
     raise FormatError(message)
-
-
-def _is_faithful(value: object, encoded: bytes) -> bool:
-    """Return whether ``encoded``, which orjson made of ``value``, says all of it.
-
-    Depth first by blocks, with one iterator for each level of nesting, so it is the depth that bounds the memory. There
-    is no cycle to fear: orjson would have refused it.
-    """
-    has_null: bool | None = None
-    levels: list[Iterator[object]] = [iter((value,))]
-    while levels:
-        block = list(islice(levels[-1], _BLOCK_VALUES))
-        if not block:
-            levels.pop()
-            continue
-        types = set(map(type, block))
-        if not types <= _FAITHFUL:
-            return False
-        if float in types:
-            if has_null is None:  # once, and only for data with floats: it reads the whole output
-                has_null = b"null" in encoded
-            if has_null and not all(map(isfinite, _of_type(float, block))):
-                return False
-        if not types.isdisjoint(_CONTAINERS):
-            if len(levels) > MAX_DEPTH:
-                return False
-            dicts = _of_type(dict, block) if dict in types else ()
-            lists = _of_type(list, block) if list in types else ()
-            levels.append(chain(_flatten(map(dict.values, dicts)), _flatten(lists)))
-    return True
-
-
-def _of_type(kind: type[T], block: list[object]) -> Iterable[T]:
-    """Return the values of exactly this type, without a step in Python for each."""
-    return compress(block, map(is_, map(type, block), repeat(kind)))  # type: ignore[arg-type]
 
 
 def _first_fault(value: object) -> tuple[Steps, str] | None:
@@ -188,7 +141,7 @@ def _first_fault(value: object) -> tuple[Steps, str] | None:
 def _fault(value: object, opened: list[object]) -> str | None:
     """Return what is wrong with this value itself, or with the keys of this dict, but not with what it contains."""
     kind = type(value)
-    if kind not in _FAITHFUL:
+    if kind not in fidelity.TYPES:
         return f"is of type {_name(kind)}; {_remedy(kind)}"
     if kind is float and not isfinite(cast("float", value)):
         return "is NaN or infinite, which JSON can't hold; save None or a str"

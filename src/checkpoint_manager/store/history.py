@@ -9,7 +9,7 @@ before anything is concluded.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -120,7 +120,7 @@ class History:
         passed = look.seen.version if look.seen else 0
         known = self._tips.get(stage, NOTHING)
         if look.number == known.version and known.id is not None:
-            return replace(known, passed=passed)
+            return Tip(known.version, known.id, known.created_at, passed)
         for version in range(look.number, max(0, look.number - _LOOK_BACK), -1):
             try:
                 entry = self._vault.entry(stage, version)

@@ -7,6 +7,7 @@ version is the newest, what a history is, or when to write: that is told by the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import os
 import platform
@@ -217,7 +218,12 @@ def _slices(first: bytes, file: Reader, length: int) -> Iterator[bytes]:
 
 def origin() -> Origin:
     """Return who writes, as it stands in each version."""
-    return Origin(_USER, _HOST, os.getpid(), _PYTHON, __version__)
+    return _origin(os.getpid())  # not the one before a fork
+
+
+@functools.lru_cache(maxsize=1)
+def _origin(pid: int) -> Origin:
+    return Origin(_USER, _HOST, pid, _PYTHON, __version__)
 
 
 def _user() -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import logging
 import os
@@ -112,7 +113,7 @@ class Witness:
         self._change("keyring", write)
 
     def _read(self, name: str) -> bytes:
-        path = os.path.join(self._directory, name)
+        path = f"{self._directory}{os.sep}{name}"
         try:
             descriptor = os.open(path, os.O_RDONLY | _FLAGS)
             try:
@@ -128,7 +129,7 @@ class Witness:
     def _change(self, name: str, write: Callable[[int], None]) -> None:
         """Open a memory and write to it; what fails here is told once, and never fails the operation that called."""
         try:
-            descriptor = os.open(os.path.join(self._directory, name), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+            descriptor = os.open(f"{self._directory}{os.sep}{name}", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
             try:
                 write(descriptor)
             finally:
@@ -157,5 +158,6 @@ def digest(keyring: bytes) -> str:
     return hashlib.sha256(keyring).hexdigest()
 
 
+@functools.lru_cache(maxsize=4096)
 def _file_of(stage: str) -> str:
     return hashlib.sha256(stage.encode()).hexdigest()[:40]
