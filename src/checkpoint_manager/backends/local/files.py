@@ -25,6 +25,7 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 TEMPORARY_SUFFIX = ".tmp"
 _COPY_BYTES = 1024 * 1024
+_WORTH_A_START = 128 * 1024
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -147,8 +148,12 @@ def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) 
     try:
         try:
             os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
+            written = 0
             for piece in pieces:
-                _write_all(descriptor, piece)
+                length = _write_all(descriptor, piece)
+                if durable and length >= _WORTH_A_START:
+                    _start_writing_out(descriptor, written, length)
+                written += length
             if durable:
                 sync(descriptor)
         finally:
@@ -157,6 +162,17 @@ def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) 
         remove(name, directory)
         raise
     return name
+
+
+def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
+    """Let the medium begin with what was written, while the next piece is sealed: the sync then has less to wait for.
+
+    A hint, which promises nothing: on Linux this advice starts to write dirty pages out without waiting for them; those still
+    under way stay in the cache.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def publish(temporary: str, name: str, directory: int) -> None:
@@ -195,12 +211,14 @@ def _temporary_name() -> str:
     return f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
 
 
-def _write_all(descriptor: int, piece: Buffer) -> None:
+def _write_all(descriptor: int, piece: Buffer) -> int:
+    """Write all of a piece, and return how long it is."""
     written = os.write(descriptor, piece)
-    if written < len(memoryview(piece)):
+    if written < len(piece):
         view = memoryview(piece)[written:]
         while view:
             view = view[os.write(descriptor, view) :]
+    return len(piece)
 
 
 def remove(name: str, directory: int | None = None) -> bool:
