@@ -161,8 +161,8 @@ MUTANTS = [
     Mutant(
         "the lock is ignored",
         LOCK,
-        "        while not lock_descriptor(self._descriptor, blocking=False):\n",
-        "        while lock_descriptor(self._descriptor, blocking=False) is None:\n",
+        "        if lock_descriptor(self._descriptor, blocking=False):\n",
+        "        if lock_descriptor(self._descriptor, blocking=False) is not None:\n",
     ),
     Mutant(
         "a lock on a file that is gone counts",
@@ -171,7 +171,10 @@ MUTANTS = [
         "        return named\n",
     ),
     Mutant(
-        "a child keeps its parent's lock", LOCK, "    for descriptor in _open_descriptors:\n        os.close(descriptor)\n", ""
+        "a child keeps its parent's lock",
+        "backends/local/descriptors.py",
+        "    for descriptor in _open:\n        os.close(descriptor)\n",
+        "",
     ),
     Mutant(
         "a child frees its parent's lock",

@@ -4,14 +4,13 @@ The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened her
 truncated, and a file that has other names is never written to. Each acquisition opens the file anew, so that the
 threads and the managers of one process exclude one another just as processes do.
 
-**Waiting.** ``filelock`` would look every 50 ms. Here the pause is 5 % of what was already waited, between 0.5 and 10 ms: a
-waiter takes over within a millisecond or so where saves are short, and does not burn a core where someone holds on for minutes.
+**Waiting.** ``filelock`` would look every 50 ms. Here a waiter stands in the kernel's queue (:mod:`.queue`), and takes over as
+soon as it is its turn. Where it can't, it looks for itself: the pause is 5 % of what was already waited, between 0.5 and 10 ms.
 
 **Kills.** Each holder leaves a note of who it is, and strikes it out when it lets go. One that still stands was left by one
 that was killed, or that the system refused something: whoever takes the lock next can clear up after it.
 
-**Forks.** A forked child shares its parent's open file description, and with it the lock: it would keep it alive after the
-parent's death. So a child closes what it inherited at once, which frees nothing for the parent.
+**Forks.** A child that is forked while the lock is held neither holds nor frees it: see :mod:`.descriptors`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,8 +26,9 @@ from typing import TYPE_CHECKING
 import orjson
 from filelock import lock_descriptor, unlock_descriptor
 
-from checkpoint_manager.backends.local import files
+from checkpoint_manager.backends.local import descriptors, files
 from checkpoint_manager.backends.local.faults import as_our_errors
+from checkpoint_manager.backends.local.queue import wait_in_turn
 from checkpoint_manager.errors import LockTimeoutError
 from checkpoint_manager.model import display
 
@@ -46,20 +45,6 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK}
 _HOST = os.uname().nodename
-
-_open_descriptors: set[int] = set()
-_opening = threading.Lock()
-"""Held while a descriptor is opened and noted, and during a fork: no child inherits one that it does not know of."""
-
-
-def _close_inherited() -> None:
-    for descriptor in _open_descriptors:
-        os.close(descriptor)
-    _open_descriptors.clear()
-    _opening.release()
-
-
-os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_close_inherited)
 
 
 class FileLock:
@@ -113,6 +98,15 @@ class FileLock:
             self._close()  # it was removed meanwhile: a lock on a file that nobody else will find
 
     def _wait(self, started: float) -> None:
+        if lock_descriptor(self._descriptor, blocking=False):
+            return
+        taken = wait_in_turn(self._descriptor, self._timeout - (time.monotonic() - started))
+        if taken is None:
+            self._look_now_and_again(started)
+        elif not taken:
+            raise self._timed_out(time.monotonic() - started)
+
+    def _look_now_and_again(self, started: float) -> None:
         while not lock_descriptor(self._descriptor, blocking=False):
             waited = time.monotonic() - started
             if waited >= self._timeout:
@@ -131,17 +125,13 @@ class FileLock:
         self._close()
 
     def _close(self) -> None:
-        _open_descriptors.discard(self._descriptor)
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        descriptors.close(self._descriptor)
 
     def _open(self) -> int:
         try:
             folder = self._open_folder()
             try:
-                with _opening:
-                    descriptor = os.open(self._name, _FLAGS, files.FILE_MODE, dir_fd=folder)
-                    _open_descriptors.add(descriptor)
+                descriptor = descriptors.opened(lambda: os.open(self._name, _FLAGS, files.FILE_MODE, dir_fd=folder))
             finally:
                 os.close(folder)
         except files.NotAFileError as error:
