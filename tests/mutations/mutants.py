@@ -188,7 +188,7 @@ MUTANTS = [
     Mutant(
         "what a killed writer left stays",
         LOCK,
-        "        self.was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS\n",
+        "        self._was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS\n",
         "",
     ),
     Mutant(
@@ -201,14 +201,14 @@ MUTANTS = [
     Mutant(
         "the metadata is not bound to its stage",
         FORMAT,
-        '    return seal.context(FORMAT, "metadata", line, place.stage, place.version)\n',
-        '    return seal.context(FORMAT, "metadata", line, place.version)\n',
+        "    return _METADATA + seal.context(line, place.stage, place.version)\n",
+        "    return _METADATA + seal.context(line, place.version)\n",
     ),
     Mutant(
         "the metadata is not bound to its header",
         FORMAT,
-        '    return seal.context(FORMAT, "metadata", line, place.stage, place.version)\n',
-        '    return seal.context(FORMAT, "metadata", place.stage, place.version)\n',
+        "    return _METADATA + seal.context(line, place.stage, place.version)\n",
+        "    return _METADATA + seal.context(place.stage, place.version)\n",
     ),
     Mutant(
         "the data is not bound to its version's id",
@@ -219,8 +219,8 @@ MUTANTS = [
     Mutant(
         "metadata and data have one context",
         FORMAT,
-        'seal.context(FORMAT, "data", line, place.stage, place.version, entry.id)',
-        'seal.context(FORMAT, "metadata", line, place.stage, place.version)',
+        "_DATA + seal.context(line, place.stage, place.version, entry.id)",
+        "_METADATA + seal.context(line, place.stage, place.version)",
     ),
     Mutant(
         "a context can be read in two ways",

@@ -62,6 +62,9 @@ MAX_METADATA_BYTES = 1024 * 1024
 MAX_CALLER_METADATA_BYTES = 512 * 1024
 MAX_VERSION = 999_999_999_999
 
+_METADATA = seal.context(FORMAT, "metadata")
+_DATA = seal.context(FORMAT, "data")
+"""What the contexts of the two parts begin with; the context of more fields is longer by the context of these."""
 _HEADER = re.compile(
     rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})",'
     rb'"version":([1-9][0-9]{0,11}),"metadata":([1-9][0-9]{0,6})\}\n'
@@ -205,11 +208,11 @@ def file_length(header: Header, entry: Entry) -> int:
 
 
 def _metadata_context(line: bytes, place: Place) -> bytes:
-    return seal.context(FORMAT, "metadata", line, place.stage, place.version)
+    return _METADATA + seal.context(line, place.stage, place.version)
 
 
 def _data_context(line: bytes, place: Place, entry: Entry) -> bytes:
-    return seal.context(FORMAT, "data", line, place.stage, place.version, entry.id)
+    return _DATA + seal.context(line, place.stage, place.version, entry.id)
 
 
 def encode_time(moment: datetime) -> str:

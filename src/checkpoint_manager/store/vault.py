@@ -164,17 +164,8 @@ class Vault:
     def _place(self, stage: str, version: int) -> Place:
         return Place(self.keychain.store, stage, version)
 
-    @contextlib.contextmanager
-    def _explained(self, stage: str, version: int) -> Iterator[None]:
-        try:
-            yield
-        except BrokenError as broken:
-            message = (
-                f"version {version} of stage {display(stage)} in {self.backend.location} {broken}. Load another version, "
-                'or run "checkpoint-manager verify" to see what else is affected and "checkpoint-manager repair" to '
-                "put it aside"
-            )
-            raise IntegrityError(message, stage=stage, version=version) from None
+    def _explained(self, stage: str, version: int) -> _Explained:
+        return _Explained(self.backend.location, stage, version)
 
     # The record of versions that are gone on purpose
 
@@ -204,6 +195,29 @@ class Vault:
         key_id, key = self.keychain.active
         data = sealed_gaps.seal_gaps(key_id, key, self.keychain.store, stage, gaps)
         self.backend.write_record("gaps", stage, data=data, expected=expected)
+
+
+class _Explained:
+    """Turns what is broken inside the block into an error that says which version, and what to do."""
+
+    __slots__ = ("_location", "_stage", "_version")
+
+    def __init__(self, location: str, stage: str, version: int) -> None:
+        self._location = location
+        self._stage = stage
+        self._version = version
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, BrokenError):
+            message = (
+                f"version {self._version} of stage {display(self._stage)} in {self._location} {error}. Load another version, "
+                'or run "checkpoint-manager verify" to see what else is affected and "checkpoint-manager repair" to '
+                "put it aside"
+            )
+            raise IntegrityError(message, stage=self._stage, version=self._version) from None
 
 
 def _slices(first: bytes, file: Reader, length: int) -> Iterator[bytes]:

@@ -58,19 +58,16 @@ class LocalBackend(Backend):
         self._durable = durability == "full"
         self._folders = Folders(self.location)
         self._finder = Finder(self._folders)
+        self._keyring = os.path.join(self.location, tree.KEYRING)
         self._locks = os.path.join(self.location, tree.LOCKS)
         with as_our_errors("open the checkpoint directory", self.location):
             upkeep.make_store_directory(self.location)
 
     # Locks
 
-    @contextlib.contextmanager
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> Iterator[None]:
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> FileLock:
         name = tree.STORE_LOCK if stage is None else tree.lock_name(stage, purpose)
-        with FileLock(self._locks, name, stage, timeout) as lock:
-            if lock.was_abandoned and purpose == "write":
-                self._sweep_after_a_kill(stage)
-            yield
+        return FileLock(self._locks, name, stage, timeout, self._sweep_after_a_kill if purpose == "write" else None)
 
     def _sweep_after_a_kill(self, stage: str | None) -> None:
         """Remove what the last holder of a lock left, for it was killed. What fails here is left to ``repair``."""
@@ -182,6 +179,8 @@ class LocalBackend(Backend):
     def read_record(
         self, name: RecordName, stage: str | None = None, *, limit: int, known: Record | None = None
     ) -> Record | None:
+        if known is not None and stage is None and self._is_unchanged(known):
+            return known
         with self._place_of_record(name, stage) as (place, directory):
             if place is None:
                 return None
@@ -196,6 +195,13 @@ class LocalBackend(Backend):
                     return Record(file.read(limit), upkeep.stamp(os.fstat(file.descriptor)))
             except FileNotFoundError:
                 return None
+
+    def _is_unchanged(self, keyring: Record) -> bool:
+        """Whether the keyring is the file that was read before: each save asks, and it mostly is."""
+        try:
+            return keyring.stamp == upkeep.stamp(os.stat(self._keyring, follow_symlinks=False))
+        except OSError:  # told where it is read
+            return False
 
     def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
         file_name = tree.KEYRING if stage is None else name
@@ -220,9 +226,8 @@ class LocalBackend(Backend):
     @contextlib.contextmanager
     def _place_of_record(self, name: RecordName, stage: str | None) -> Iterator[tuple[str | None, int | None]]:
         if stage is None:
-            path = os.path.join(self.location, tree.KEYRING)
-            with as_our_errors("read the keyring", path):
-                yield path, None
+            with as_our_errors("read the keyring", self._keyring):
+                yield self._keyring, None
         else:
             with self._folders.reading(stage) as directory:
                 yield (None if directory is None else name), directory

@@ -1,7 +1,7 @@
 """Descriptors of lock files, which no forked child keeps.
 
 A child shares its parent's open file descriptions, and with one of them the lock on it: it would keep the lock alive after the
-parent's death. So each descriptor is noted here, and a child closes at once what it inherited; that frees nothing for the parent.
+parent's death. So each descriptor is noted here, and a child closes at once what it inherited; nothing is freed for the parent.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from checkpoint_manager.errors import LockTimeoutError
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
 _SHORTEST_PAUSE = 0.0005
@@ -55,14 +56,17 @@ class FileLock:
         name: The lock file's name; made if it is not there, never removed.
         stage: Whose lock it is, for messages; None: the store's records.
         timeout: How long to wait, in seconds.
-
-    Attributes:
-        was_abandoned: The last holder was killed.
+        clear_up: Called with the stage, once the lock is taken, if its last holder was killed.
     """
 
-    __slots__ = ("_descriptor", "_folder", "_name", "_noted", "_process", "_stage", "_status", "_timeout", "was_abandoned")
+    __slots__ = (
+        *("_clear_up", "_folder", "_name", "_stage", "_timeout"),
+        *("_descriptor", "_noted", "_process", "_status", "_was_abandoned"),
+    )
 
-    def __init__(self, folder: str, name: str, stage: str | None, timeout: float) -> None:
+    def __init__(
+        self, folder: str, name: str, stage: str | None, timeout: float, clear_up: Callable[[str | None], None] | None = None
+    ) -> None:
         self._folder = folder
         self._name = name
         self._stage = stage
@@ -70,7 +74,8 @@ class FileLock:
         self._descriptor = -1
         self._process = 0
         self._noted = False
-        self.was_abandoned = False
+        self._was_abandoned = False
+        self._clear_up = clear_up
 
     def __enter__(self) -> Self:
         """Wait for the lock.
@@ -79,9 +84,16 @@ class FileLock:
             LockTimeoutError: It was not free within ``timeout`` seconds, or what stands at its name is no lock file.
         """
         with as_our_errors("take the lock of", self._folder, self._stage):
-            return self._taken(time.monotonic())
+            self._take(time.monotonic())
+        if self._was_abandoned and self._clear_up is not None:
+            try:
+                self._clear_up(self._stage)
+            except BaseException:
+                self._close()
+                raise
+        return self
 
-    def _taken(self, started: float) -> Self:
+    def _take(self, started: float) -> None:
         self._process = os.getpid()
         while True:
             self._descriptor = self._open()
@@ -91,7 +103,7 @@ class FileLock:
                 if named is not None:
                     with contextlib.suppress(OSError):  # on a full disk, say: the lock is held without a note, too
                         self._leave_note(named)
-                    return self
+                    return
             except BaseException:
                 self._close()
                 raise
@@ -172,7 +184,7 @@ class FileLock:
     def _leave_note(self, named: os.stat_result) -> None:
         if named.st_nlink != 1:
             return  # a file with a second name may be someone else's: it is locked, but never written to
-        self.was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS
+        self._was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS
         since = datetime.now(UTC).isoformat(timespec="seconds")
         note = orjson.dumps({"pid": self._process, "host": _HOST, "since": since})
         os.pwrite(self._descriptor, note[: _NOTE_BYTES - 1].ljust(_NOTE_BYTES - 1) + b"\n", 0)
