@@ -66,6 +66,24 @@ class TestSaving:
         metadata["tags"].append("b")
         assert version.metadata == {"tags": ["a"]}
 
+    @pytest.mark.parametrize("fault", [float("nan"), (), object()])
+    @pytest.mark.parametrize("before", [0, 2])
+    def test_large_data_with_a_fault_at_its_end_leaves_nothing(self, cm: CheckpointManager, fault: object, before: int) -> None:
+        """What would not come back is found while the rest is written already; the version never exists."""
+        for number in range(before):
+            cm.save_checkpoint("train", number)
+        rows: list[object] = [{"id": number, "text": "x" * 90, "null": None} for number in range(5000)]
+        with pytest.raises(PayloadError) as caught:
+            cm.save_checkpoint("train", {"rows": [*rows, fault]})
+        assert caught.value.path == "$.rows[5000]"
+        assert caught.value.stage == "train"
+        assert caught.value.__context__ is None
+        assert [version.version for version in cm.history("train")] == [2, 1][2 - before :]
+        assert cm.verify().problems == ()
+        assert cm.stages() == ["train"] * bool(before)
+        assert cm.save_checkpoint("train", {"rows": rows}).version == before + 1
+        assert cm.load_checkpoint("train") == {"rows": rows}
+
     @pytest.mark.parametrize("length", [0, 1, 65_000, 65_536, 262_144, 262_145, 3_000_000])
     def test_data_of_any_length(self, cm: CheckpointManager, length: int) -> None:
         cm.save_checkpoint("train", "x" * length)

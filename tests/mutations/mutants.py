@@ -280,11 +280,12 @@ MUTANTS = [
         '    return nones == encoded.count(b"null") or _are_finite(value)\n',
         "    return nones <= len(encoded)\n",
     ),
+    Mutant("large data is not checked", VAULT, "    yield from pieces\n    check()\n", "    yield from pieces\n"),
     Mutant(
         "NaN becomes null, the quick way",
         "envelope/fidelity.py",
-        "    return _MAYBE_NOT_FINITE.search(packed) is None\n",
-        "    return bool(packed)\n",
+        "        return all(_MAYBE_NOT_FINITE.search(pack(part)) is None for part in _parts(value, 0))\n",
+        "        return all(pack(part) for part in _parts(value, 0))\n",
     ),
     Mutant(
         "a tuple becomes a list, the quick way",

@@ -152,7 +152,8 @@ class Backend(ABC):
     def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
         """Write a version exclusively, whole and durably, and mark it as the newest.
 
-        Each piece is used up before the next one is asked for.
+        Each piece is used up before the next one is asked for, and the version exists only when there are no more: what is
+        raised instead of a piece prevents it.
 
         Raises:
             VersionTakenError: The number is taken. The caller finds out by whom: an earlier answer may have been lost.

@@ -2,8 +2,8 @@
 
 `flock(2)` can't wait for a limited time, so a thread does the waiting and the caller waits for the thread, which has a
 descriptor of its own for the same open file. A caller who gives up closes the other one and leaves the thread in the queue:
-when its turn comes, it closes the last one, and with it the kernel frees the lock. What that costs is the thread, for as long as
-the lock's holder stays. So none is used for short waits, which may be many, and there are never more than a few of them; the
+when its turn comes, it closes the last one, and with it the kernel frees the lock. What that costs is the thread, for as long
+as the lock's holder stays. So none is used for short waits, which may be many, and there are never more than a few of them; the
 caller then looks now and again for itself.
 """
 
