@@ -77,7 +77,7 @@ class CheckpointManager(Saving, Reading, GoingBack, Upkeep, Resuming):
             _LOG.warning("%s", exposure)
         vault = Vault(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
         self._store = Store(vault)
-        self._runner = Runner(vault, self._store.library, self._store.writer)
+        self._runner = Runner(self._store)
         self.keys = Keys(vault)
 
     def __repr__(self) -> str:

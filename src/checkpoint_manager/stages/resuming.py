@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from checkpoint_manager.backends.names import validate
@@ -117,13 +116,13 @@ class Resuming:
         @functools.wraps(definition.function)
         def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
             call = runner.call(definition, args, kwargs)
-            if runner.find(call):
+            if runner.find(definition, call):
                 return call.result
-            with runner.alone(definition, math.inf if definition.wait else 0):
-                if not runner.find(call):
+            with runner.alone(definition.stage, definition.timeout):
+                if not runner.find(definition, call):
                     with runner.running(call):
                         call.result = definition.function(*args, **kwargs)
-                    runner.keep(call)
+                    runner.keep(definition, call)
             return call.result
 
         return run
@@ -134,13 +133,13 @@ class Resuming:
         @functools.wraps(definition.function)
         async def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
             call = runner.call(definition, args, kwargs)
-            if runner.find(call):
+            if runner.find(definition, call):
                 return call.result
             async with _alone(runner, definition):
-                if not runner.find(call):
+                if not runner.find(definition, call):
                     with runner.running(call):
                         call.result = await definition.function(*args, **kwargs)
-                    runner.keep(call)
+                    runner.keep(definition, call)
             return call.result
 
         return run
@@ -153,7 +152,7 @@ async def _alone(runner: Runner, definition: Definition) -> AsyncIterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(runner.alone(definition, 0))
+                stack.enter_context(runner.alone(definition.stage, 0))
                 break
             except LockTimeoutError:
                 if not definition.wait:

@@ -1,36 +1,37 @@
-"""Running a stage's function, or not: looking for a version to reuse, once across processes, and keeping what comes of it."""
+"""Running a stage, or not: once across processes, and keeping what comes of it."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
 import logging
+import math
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError, ResultNotSavedError
+from checkpoint_manager.errors import CheckpointError, ResultNotSavedError
 from checkpoint_manager.model import display
+from checkpoint_manager.stages.finding import FAILURE, NOTE, Finder, Found
 from checkpoint_manager.stages.fingerprint import fingerprints
 from checkpoint_manager.stages.outcomes import Outcome, ago, duration
 from checkpoint_manager.store import drafting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from checkpoint_manager.envelope.format import Entry
-    from checkpoint_manager.store.reading import Library, Loaded
-    from checkpoint_manager.store.vault import Vault
-    from checkpoint_manager.store.writing import Writer
+    from checkpoint_manager.model import Status
+    from checkpoint_manager.store.reading import Loaded
+    from checkpoint_manager.store.store import Store
+    from checkpoint_manager.store.writing import Draft
 
 _LOG = logging.getLogger("checkpoint_manager")
-NOTE = "@stage"
-"""The key of a version's metadata under which it is kept what the function was called with."""
-_running: contextvars.ContextVar[frozenset[tuple[str, str]]] = contextvars.ContextVar("running", default=frozenset())
+_MESSAGE_CHARACTERS = 500
+_COMPLETED: tuple[Status, ...] = ("completed",)
 
 
 @dataclass(frozen=True)
@@ -57,25 +58,51 @@ class Definition:
     decode: Callable[[Any], Any] | None
     wait: bool
 
+    @property
+    def timeout(self) -> float:
+        """How long to wait for another process, in seconds."""
+        return math.inf if self.wait else 0
+
 
 @dataclass
 class Call:
-    """One call of a stage, from its arguments to its outcome."""
+    """One run of a stage, from its arguments to its outcome: a call of a function, or a partial.
 
-    definition: Definition
+    Attributes:
+        stage: The stage.
+        note: What the result will be the result of; kept in the version's metadata.
+        started: When it began, by the monotonic clock.
+        why: Why it runs.
+        result: What came of it.
+        partials: The notes of the partials that it has run.
+        superseded: The ``progress`` versions that its result makes useless.
+    """
+
+    stage: str
     note: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
     why: str = ""
     result: Any = field(default=None, repr=False)
+    partials: list[dict[str, Any]] = field(default_factory=list)
+    superseded: list[int] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.monotonic() - self.started
+
+
+_running: contextvars.ContextVar[dict[tuple[str, str], Call]] = contextvars.ContextVar("running")
 
 
 class Runner:
     """Runs the stages of one store."""
 
-    def __init__(self, vault: Vault, library: Library, writer: Writer) -> None:
-        self._vault = vault
-        self._library = library
-        self._writer = writer
+    def __init__(self, store: Store) -> None:
+        self._vault = store.vault
+        self._writer = store.writer
+        self._deleter = store.deleter
+        self._finder = Finder(store.vault, store.library)
         self.outcomes: list[Outcome] = []
 
     def call(self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -85,136 +112,137 @@ class Runner:
             ArgumentError: It can't be told whether an argument is the same as before.
         """
         arguments = fingerprints(definition.function, args, kwargs, key=definition.key, ignore=definition.ignore)
-        return Call(definition, {"version": definition.version, "arguments": arguments})
+        return Call(definition.stage, {"version": definition.version, "arguments": arguments})
 
-    def alone(self, definition: Definition, timeout: float) -> AbstractContextManager[object]:
-        """Return the lock that only one runner of a stage holds, on this host, for as long as its function runs."""
-        mine = (self._vault.keychain.store, definition.stage)
-        if mine in _running.get():
+    # Alone
+
+    def current(self, stage: str) -> Call | None:
+        """Return the run of a stage that this code is a part of."""
+        return _running.get({}).get((self._vault.keychain.store, stage))
+
+    def alone(self, stage: str, timeout: float) -> AbstractContextManager[object]:
+        """Return the lock that only one runner of a stage holds, on this host, for as long as it runs."""
+        if self.current(stage) is not None:
             message = (
-                f"stage {display(definition.stage)} is called by itself, and would wait for itself for ever: call the plain "
+                f"stage {display(stage)} is called by itself, and would wait for itself for ever: call the plain "
                 "function inside of it, or give the inner stage another name"
             )
-            raise CheckpointError(message, stage=definition.stage)
-        return self._vault.backend.lock(definition.stage, timeout, purpose="run")
+            raise CheckpointError(message, stage=stage)
+        return self._vault.backend.lock(stage, timeout, purpose="run")
 
     @contextlib.contextmanager
-    def running(self, call: Call) -> Iterator[None]:
-        """Surround the function's run: what it raises is kept as a ``failed`` version."""
+    def inside(self, call: Call) -> Iterator[None]:
+        """Let the code in the block know what it is a part of."""
         call.started = time.monotonic()
-        before = _running.get()
-        token = _running.set(before | {(self._vault.keychain.store, call.definition.stage)})
+        token = _running.set({**_running.get({}), (self._vault.keychain.store, call.stage): call})
         try:
             yield
-        except Exception as error:
-            self._keep_failure(call, error)
-            raise
         finally:
             with contextlib.suppress(ValueError):  # an async function that was closed from another context
                 _running.reset(token)
 
-    def find(self, call: Call) -> bool:
-        """Look for a version to reuse, the newest first, and put its result into the call.
+    @contextlib.contextmanager
+    def running(self, call: Call) -> Iterator[None]:
+        """Surround a function's run: what it raises is kept as a ``failed`` version."""
+        with self.inside(call):
+            try:
+                yield
+            except Exception as error:
+                self._keep_failure(call, error)
+                raise
 
-        A cleared version ends the search: what is below it is not done any more.
-        """
-        stage = call.definition.stage
-        try:
-            newest = self._library.newest_of_any_kind(stage)
-        except IntegrityError as error:
-            _LOG.error("%s", error)  # the stage is computed again, and the damaged file stays as evidence
-            call.why = "the newest version is damaged"
+    # Reusing
+
+    def find(self, definition: Definition, call: Call) -> bool:
+        """Look for a version to reuse, and put its result into the call."""
+        found = self.search(call, _COMPLETED)
+        if found.loaded is None:
             return False
-        if newest is None:
-            call.why = "no version yet"
-            return False
-        loaded: Loaded | None = newest if _fits(newest.entry, call) else None
-        if loaded is None:
-            call.why = _why_not(newest.entry, call)
-            loaded = self._older(newest, call)
-        if loaded is None:
-            return False
-        call.why = ""
-        value = payload.decode(loaded.data)
-        call.result = value if call.definition.decode is None else call.definition.decode(value)
-        self._ended(call, "reused", loaded.version)
-        _LOG.info("%s: reused version %d (saved %s)", display(stage), loaded.version, ago(loaded.entry.created_at))
+        value = payload.decode(found.loaded.data)
+        call.result = value if definition.decode is None else definition.decode(value)
+        self.reused(call, found.loaded)
         return True
 
-    def _older(self, newest: Loaded, call: Call) -> Loaded | None:
-        stage = call.definition.stage
-        if newest.entry.status == "cleared":
-            return None
-        gaps, _ = self._vault.gaps(stage)
-        for number in reversed(self._vault.backend.versions(stage)):
-            if number >= newest.version or number in gaps:
-                continue
-            with contextlib.suppress(IntegrityError, FormatError, VersionAbsentError, LookupError):
-                entry = self._vault.entry(stage, number)
-                if entry.status == "cleared":
-                    return None
-                if _fits(entry, call):
-                    return self._library.version(stage, number)
-        return None
+    def search(self, call: Call, kinds: Collection[Status]) -> Found:
+        """Look for the newest version that fits, and tell the call why there is none, or not the newest one."""
+        found = self._finder.find(call.stage, call.note, kinds)
+        call.why = found.why
+        return found
 
-    def keep(self, call: Call) -> None:
+    def reused(self, call: Call, loaded: Loaded) -> None:
+        """Note that a completed version took the place of a run."""
+        self.ended(call, "reused", loaded.version)
+        _LOG.info("%s: reused version %d (saved %s)", display(call.stage), loaded.version, ago(loaded.entry.created_at))
+
+    # Keeping
+
+    def keep(self, definition: Definition, call: Call) -> None:
         """Save a call's result.
 
         Raises:
             ResultNotSavedError: That failed; the error carries the result.
         """
-        definition = call.definition
-        took = duration(time.monotonic() - call.started)
+        self.complete(call, lambda: call.result if definition.encode is None else definition.encode(call.result))
+
+    def complete(self, call: Call, value: Callable[[], Any]) -> None:
+        """Save what a run came to as its completed version, and remove the progress that it makes useless.
+
+        Raises:
+            ResultNotSavedError: That failed; the error carries the result.
+        """
+        took = duration(call.seconds)
         try:
-            value = call.result if definition.encode is None else definition.encode(call.result)
-            draft = drafting.draft(definition.stage, value, {NOTE: call.note})
-            version = self._writer.save(definition.stage, draft).version
+            draft = drafting.draft(call.stage, value(), {NOTE: call.note})
+            version = self._writer.save(call.stage, draft).version
         except Exception as error:
-            self._ended(call, "ran", None)
+            self.ended(call, "ran", None)
             message = (
-                f"stage {display(definition.stage)} ran for {took}, and its result could not be saved: {error} What it "
+                f"stage {display(call.stage)} ran for {took}, and its result could not be saved: {error} What it "
                 "computed is the attribute result of this error: save it elsewhere"
             )
-            raise ResultNotSavedError(message, stage=definition.stage, result=call.result) from error
-        self._ended(call, "ran", version)
-        _LOG.info("%s: ran in %s, saved version %d (%s)", display(definition.stage), took, version, call.why)
+            raise ResultNotSavedError(message, stage=call.stage, result=call.result) from error
+        self.ended(call, "ran", version)
+        _LOG.info("%s: ran in %s, saved version %d (%s)", display(call.stage), took, version, call.why)
+        self.remove_progress(call.stage, call.superseded)
+
+    def save(self, stage: str, draft: Draft) -> int:
+        """Append a version and return its number; errors as for ``save_checkpoint``."""
+        return self._writer.save(stage, draft).version
+
+    def remove_progress(self, stage: str, versions: list[int]) -> list[int]:
+        """Delete versions that say themselves that they are ``progress``, and nothing else; return what is left for later.
+
+        That this fails makes no difference to what was computed: then they stay, and are tried again.
+        """
+        kept: list[int] = []
+        for version in versions:
+            try:
+                if self._vault.entry(stage, version).status == "progress":
+                    self._deleter.delete(stage, [version])
+            except VersionAbsentError:  # killed last time, after it was deleted and before that was noted
+                pass
+            except CheckpointError as error:
+                _LOG.debug("%s: superseded progress is left: %s", display(stage), error)
+                kept.append(version)
+        return kept
 
     def _keep_failure(self, call: Call, error: Exception) -> None:
-        stage = call.definition.stage
         trace = "".join(traceback.format_exception(error))
-        failure = {"type": type(error).__qualname__, "message": _clean(str(error)), "traceback": _clean(trace)}
+        kind, said = type(error).__qualname__, _clean(str(error))
+        failure = {"type": kind, "message": said, "traceback": _clean(trace)}
+        shown = {"type": kind, "message": said[:_MESSAGE_CHARACTERS]}  # for a listing of the history, which reads no data
         version = None
         try:
-            draft = drafting.draft(stage, failure, {NOTE: call.note}, status="failed")
-            version = self._writer.save(stage, draft).version
+            draft = drafting.draft(call.stage, failure, {NOTE: call.note, FAILURE: shown}, status="failed")
+            version = self._writer.save(call.stage, draft).version
         except CheckpointError as unsaved:
-            _LOG.warning("%s: failed, and that could not be saved: %s", display(stage), unsaved)
-        self._ended(call, "failed", version)
-        took = duration(time.monotonic() - call.started)
-        _LOG.info("%s: failed after %s (%s)", display(stage), took, type(error).__qualname__)
+            _LOG.warning("%s: failed, and that could not be saved: %s", display(call.stage), unsaved)
+        self.ended(call, "failed", version)
+        _LOG.info("%s: failed after %s (%s)", display(call.stage), duration(call.seconds), kind)
 
-    def _ended(self, call: Call, what: Any, version: int | None) -> None:  # noqa: ANN401  # the literals of Outcome
-        seconds = time.monotonic() - call.started
-        self.outcomes.append(Outcome(call.definition.stage, what, version, seconds, call.why))
-
-
-def _fits(entry: Entry, call: Call) -> bool:
-    return entry.status == "completed" and entry.metadata.get(NOTE) == call.note
-
-
-def _why_not(entry: Entry, call: Call) -> str:
-    if entry.status == "cleared":
-        return "the stage is cleared"
-    if entry.status == "failed":
-        return "the last run failed"
-    note = entry.metadata.get(NOTE)
-    if not isinstance(note, dict):
-        return "the newest version was not saved by this stage"
-    if note.get("version") != call.note["version"]:
-        return f"version changed: {note.get('version')} to {call.note['version']}"
-    old, new = note.get("arguments", {}), call.note["arguments"]
-    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return f"arguments changed: {', '.join(changed)}"
+    def ended(self, call: Call, what: Literal["reused", "ran", "failed"], version: int | None) -> None:
+        """Put what became of a run into the report."""
+        self.outcomes.append(Outcome(call.stage, what, version, call.seconds, call.why))
 
 
 def _clean(text: str) -> str:

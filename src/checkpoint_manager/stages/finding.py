@@ -1,0 +1,203 @@
+"""Finding the version of a stage that is the result of *these* arguments, or how far it got, among all the others.
+
+The newest version is looked at first, and nearly always fits. If it does not, the history is walked down, newest first, until
+one fits or a cleared version ends the search. A stage that is called for each of 10,000 files would walk for ever like that:
+so what was once read is remembered, for as long as the manager lives, as the numbers of the versions of each note. Versions
+never change, so each one's metadata is read at most once for all calls together; measured, a walk of 10,000 takes about a
+second, and a call after it as long as one on a short history. What is remembered is only a hint: a version is loaded and
+compared before it is handed out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from checkpoint_manager.envelope.format import Entry
+    from checkpoint_manager.model import Status
+    from checkpoint_manager.store.reading import Library, Loaded
+    from checkpoint_manager.store.vault import Vault
+
+_LOG = logging.getLogger("checkpoint_manager")
+NOTE = "@stage"
+"""The key of a version's metadata under which it is kept what it is the result of: ``version``, ``arguments`` (digests by name), and
+``within``, the note of the call of a stage that a partial runs in."""
+PROGRESS = "@progress"
+"""The key under which it is kept how far a ``progress`` version is; see :mod:`checkpoint_manager.stages.saving`."""
+FAILURE = "@failure"
+"""The key under which a ``failed`` version keeps the exception's type and message; the data has the traceback as well."""
+_FEW = 64
+"""To look for so many numbers one by one is quicker than to list the history."""
+_UNREADABLE = (IntegrityError, FormatError, VersionAbsentError)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gave.
+
+    Attributes:
+        loaded: The newest version that fits, or None.
+        why: Why the newest version of all did not fit. Empty if it did, or another one does.
+        passed: The newest ``progress`` version that does not fit, if none fits.
+    """
+
+    loaded: Loaded | None
+    why: str = ""
+    passed: tuple[int, Entry] | None = None
+
+
+@dataclass
+class _Index:
+    """What is remembered of a stage: the versions from ``bottom`` to ``top``.
+
+    Attributes:
+        top: The newest version that was looked at.
+        bottom: The oldest one.
+        whole: There is nothing to look for below: it is the first one, or cleared.
+        versions: The numbers, newest first, by the digest of their notes.
+        progress: The newest ``progress`` version.
+    """
+
+    top: int
+    bottom: int
+    whole: bool = False
+    versions: dict[bytes, list[int]] = field(default_factory=dict)
+    progress: tuple[int, Entry] | None = None
+
+
+class Finder:
+    """Searches the stages of one store."""
+
+    def __init__(self, vault: Vault, library: Library) -> None:
+        self._vault = vault
+        self._library = library
+        self._renew()
+
+    def _renew(self) -> None:
+        self._process = os.getpid()
+        self._walking = threading.Lock()
+        self._indexes: dict[str, _Index] = {}
+
+    def find(self, stage: str, note: Mapping[str, Any], kinds: Collection[Status]) -> Found:
+        """Return the newest version of these kinds that has this note, unless a cleared one is newer.
+
+        A newest version that is damaged ends the search as well if its metadata does not open: it might be a cleared one.
+        """
+        try:
+            newest = self._library.newest_of_any_kind(stage)
+        except IntegrityError as error:
+            _LOG.error("%s", error)  # the damaged file stays as evidence
+            number, why = error.version or 0, "the newest version is damaged"
+            entry = self._entry(stage, number)
+        else:
+            if newest is None:
+                return Found(None, "no version yet")
+            if fits(newest.entry, note, kinds):
+                return Found(newest)
+            number, entry, why = newest.version, newest.entry, why_not(newest.entry, note)
+        if entry is None or entry.status == "cleared":
+            return Found(None, why)
+        if self._process != os.getpid():  # a child after a fork: the lock may be held by a thread that it does not have
+            self._renew()
+        with self._walking:
+            index = self._index(stage, number)
+            candidates = (self._load(stage, older) for older in self._candidates(stage, index, _name(note)))
+            loaded = next((each for each in candidates if each is not None and fits(each.entry, note, kinds)), None)
+        return Found(loaded) if loaded else Found(None, why, index.progress)
+
+    def _index(self, stage: str, newest: int) -> _Index:
+        """Return what is remembered of a stage, after a look at what is new."""
+        index = self._indexes.setdefault(stage, _Index(newest, newest + 1))
+        for number in self._numbers(stage, index.top + 1, newest):
+            entry = self._entry(stage, number)
+            if entry is not None and entry.status == "cleared":
+                index = self._indexes[stage] = _Index(number, number, whole=True)
+            elif entry is not None:
+                index.versions.setdefault(_name(entry.metadata.get(NOTE)), []).insert(0, number)
+                if entry.status == "progress":
+                    index.progress = number, entry
+            index.top = number
+        return index
+
+    def _numbers(self, stage: str, first: int, last: int) -> Iterable[int]:
+        if last - first < _FEW:
+            return range(first, last + 1)
+        return (number for number in self._vault.backend.versions(stage) if first <= number <= last)
+
+    def _candidates(self, stage: str, index: _Index, name: bytes) -> Iterator[int]:
+        """Yield the versions that have a note, newest first; what is not remembered is read now, and remembered."""
+        yield from tuple(index.versions.get(name, ()))
+        for number in () if index.whole else reversed(self._vault.backend.versions(stage)):
+            if number >= index.bottom:
+                continue
+            index.bottom = number
+            entry = self._entry(stage, number)
+            if entry is None:
+                continue
+            if entry.status == "cleared":
+                break
+            if entry.status == "progress" and index.progress is None:
+                index.progress = number, entry
+            note = _name(entry.metadata.get(NOTE))
+            index.versions.setdefault(note, []).append(number)
+            if note == name:
+                yield number
+        index.whole = True
+
+    def _entry(self, stage: str, number: int) -> Entry | None:
+        try:
+            return self._vault.entry(stage, number)
+        except _UNREADABLE:
+            return None
+
+    def _load(self, stage: str, number: int) -> Loaded | None:
+        try:
+            return self._library.version(stage, number)
+        except (*_UNREADABLE, CheckpointNotFoundError):  # deleted since, or before, or damaged
+            return None
+
+
+def fits(entry: Entry, note: Mapping[str, Any], kinds: Collection[Status]) -> bool:
+    """Whether a version is of these kinds and has this note."""
+    return entry.status in kinds and _name(entry.metadata.get(NOTE)) == _name(note)  # typed: version 1 is not True
+
+
+def why_not(entry: Entry, note: Mapping[str, Any]) -> str:
+    """Return why a version does not fit, in a clause."""
+    if entry.status == "cleared":
+        return "the stage is cleared"
+    if entry.status == "failed":
+        return "the last run failed"
+    old = entry.metadata.get(NOTE)
+    if not isinstance(old, dict):
+        return "the newest version was not saved by this stage"
+    if entry.status == "progress" and note in (old, old.get("within")):
+        return "the last run was not finished"
+    if old.get("version") != note["version"]:
+        return f"version changed: {old.get('version')} to {note['version']}"
+    before, now = _arguments(old), _arguments(note)
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return f"arguments changed: {', '.join(changed)}"
+
+
+def _arguments(note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a note, and of the stage that it is within."""
+    around = note.get("within") or {}
+    changed = {"the stage's version": around.get("version")} if around else {}
+    return {**changed, **around.get("arguments", {}), **note.get("arguments", {})}
+
+
+def _name(note: object) -> bytes:
+    return hashlib.sha256(orjson.dumps(note, option=orjson.OPT_SORT_KEYS)).digest()[:16]

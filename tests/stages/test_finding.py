@@ -1,0 +1,135 @@
+"""The version of these arguments is found among all others, and no version is read more than once for that."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.backends.memory import MemoryBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from checkpoint_manager.backends.base import Reader
+
+KEY = bytes(32)
+
+
+class CountingBackend(MemoryBackend):
+    """Counts how often a version is opened."""
+
+    opened = 0
+
+    @contextmanager
+    def open(self, stage: str, version: int) -> Iterator[Reader]:
+        self.opened += 1
+        with super().open(stage, version) as reader:
+            yield reader
+
+
+def square(cm: CheckpointManager) -> Any:
+    return cm.stage("square")(_square)
+
+
+def _square(number: int) -> int:
+    return number * number
+
+
+def what(cm: CheckpointManager) -> list[str]:
+    return [outcome.what for outcome in cm.report().outcomes]
+
+
+def test_a_stage_of_many_arguments_reads_each_version_once() -> None:
+    backend, many = CountingBackend(), 150
+    first = square(CheckpointManager(backend, key=KEY))
+    for number in range(many):
+        first(number)
+    cm = CheckpointManager(backend, key=KEY)
+    again, before = square(cm), backend.opened
+    for number in range(many):
+        assert again(number) == number * number
+    assert what(cm) == ["reused"] * many
+    assert backend.opened - before <= 3 * many + 10  # one look at the newest and one load for each, and one walk for all
+    before = backend.opened
+    assert again(many) == many * many  # a new one: there is nothing left to read below
+    assert backend.opened - before <= 10
+
+
+def test_what_others_save_and_clear_meanwhile_is_seen(tmp_path: Path) -> None:
+    cm, other = (CheckpointManager(tmp_path / "store", key=KEY) for _ in range(2))
+    mine, theirs = square(cm), square(other)
+    for number in range(3):
+        mine(number)
+    mine(0)
+    for number in range(3, 90):  # more than are looked for one by one
+        theirs(number)
+    assert (mine(3), mine(50), mine(0)) == (9, 2500, 0)
+    other.clear_checkpoint("square")
+    theirs(5)
+    assert (mine(5), mine(3)) == (25, 9)
+    assert what(cm) == ["ran", "ran", "ran", "reused", "reused", "reused", "reused", "reused", "ran"]
+
+
+def test_what_is_below_a_cleared_version_is_not_found(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    square(cm)(1)
+    cm.clear_checkpoint("square")
+    square(cm)(2)
+    again = CheckpointManager(tmp_path / "store", key=KEY)
+    square(again)(1)
+    assert what(again) == ["ran"]
+
+
+def test_of_equal_ones_the_newest_that_is_left_is_found(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    square(cm)(1)
+    square(cm)(2)
+    cm.restore_checkpoint("square", 1)
+    square(cm)(3)
+    square(cm)(1)
+    cm.delete_versions("square", [3])
+    square(cm)(1)
+    assert [outcome.version for outcome in cm.report().outcomes] == [1, 2, 4, 3, 1]
+
+
+def test_a_damaged_newest_version_hides_no_older_one_unless_it_may_be_a_cleared_one(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    for number in (1, 2):
+        square(cm)(number)
+    path = tmp_path / "store" / "history" / "square" / "000000000002.checkpoint"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")  # its data: what it is can be told
+    assert square(cm)(1) == 1
+    assert what(cm)[-1] == "reused"
+    path.write_bytes(whole[:150] + bytes(100) + whole[250:])  # its metadata
+    assert square(cm)(1) == 1
+    assert what(cm)[-1] == "ran"
+    assert cm.report().outcomes[-1].why == "the newest version is damaged"
+
+
+def test_a_number_is_not_taken_for_another_kind_of_number(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    results = iter(range(10))
+    versions: list[Any] = [1, "1", True, 1]
+    assert [cm.stage("count", version=version)(lambda: next(results))() for version in versions] == [0, 1, 2, 0]
+
+
+def test_it_finds_after_a_fork_and_in_threads(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(5):
+        square(cm)(number)
+    threads = [threading.Thread(target=square(cm), args=(number % 4,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert what(cm) == ["ran"] * 5 + ["reused"] * 8
+    with cm._runner._finder._walking:  # as if another thread was searching during the fork
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if square(cm)(1) == 1 and what(cm)[-1] == "reused" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
