@@ -36,6 +36,7 @@ from checkpoint_manager.model import (
     Version,
 )
 from checkpoint_manager.stages.outcomes import Outcome, StageReport
+from checkpoint_manager.stages.partial import Partial
 from checkpoint_manager.store.diff import Change, Diff
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "LockTimeoutError",
     "Origin",
     "Outcome",
+    "Partial",
     "Passphrase",
     "PayloadError",
     "Repair",

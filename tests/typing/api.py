@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 from checkpoint_manager import CheckpointManager, Diff, StageReport, Version
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 cm = CheckpointManager("checkpoints")
 
@@ -36,5 +39,36 @@ clean(3)  # type: ignore[arg-type]
 fit()  # type: ignore[call-arg]
 
 
+class Rows(TypedDict):
+    rows: list[str]
+
+
+rows: Rows = {"rows": []}
+with cm.partial("embed", ["a", "b"], start=rows, every_items=10) as progress:
+    for text in progress:
+        assert_type(text, str)
+        progress.state["rows"].append(text)
+        progress.state["row"]  # type: ignore[typeddict-item]
+assert_type(progress.result, Rows)
+
+with cm.partial("sum", range(10), start=0) as adding:
+    for number in adding:
+        adding.state += number
+assert_type(adding.result, int)
+
+with cm.partial("lists", range(10), start={"rows": []}) as free, cm.partial("list", range(10), start=[]) as freer:
+    pass
+assert_type(free.result, dict[str, Any])
+assert_type(freer.result, list[Any])
+
+
+async def numbers() -> AsyncIterator[int]:
+    yield 1
+
+
 async def main() -> None:
     assert_type(await fetch("a"), set[str])
+    with cm.partial("sum", numbers(), start=0.5, key="numbers") as adding:
+        async for number in adding:
+            assert_type(number, int)
+    assert_type(adding.result, float)

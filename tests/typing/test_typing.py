@@ -24,3 +24,27 @@ def test_a_type_checker_sees_what_is_promised(tmp_path: Path) -> None:
     ]
     done = subprocess.run([sys.executable, "-m", "mypy", *options, str(api)], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_a_decorated_function_keeps_its_signature_for_editors(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    program = tmp_path / "program.py"
+    api = Path(__file__).with_name("api.py").read_text()
+    program.write_text(f"{api}\nreveal_type(clean)\nreveal_type(fit)\nreveal_type(fetch)\n")
+    options = [
+        "--strict",
+        "--no-error-summary",
+        "--config-file",
+        "",
+        "--cache-dir",
+        str(tmp_path),
+        "--follow-imports",
+        "silent",
+    ]
+    done = subprocess.run([sys.executable, "-m", "mypy", *options, str(program)], capture_output=True, text=True, check=False)
+    revealed = [line.split("Revealed type is ")[1].strip('"').replace("builtins.", "") for line in done.stdout.splitlines()]
+    assert revealed == [
+        "def (path: str, limit: int =) -> list[str]",
+        "def (rows: list[str], *, verbose: bool =) -> dict[str, float]",
+        "def (url: str) -> typing.Coroutine[Any, Any, set[str]]",
+    ]

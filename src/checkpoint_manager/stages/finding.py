@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 NOTE = "@stage"
-"""The key of a version's metadata under which it is kept what it is the result of: ``version``, ``arguments`` (digests by name), and
-``within``, the note of the call of a stage that a partial runs in."""
+"""The key of a version's metadata under which it is kept what it is the result of: ``version``, ``arguments`` (digests by
+name), and ``within``, the note of the call of a stage that a partial runs in."""
 PROGRESS = "@progress"
 """The key under which it is kept how far a ``progress`` version is; see :mod:`checkpoint_manager.stages.saving`."""
 FAILURE = "@failure"

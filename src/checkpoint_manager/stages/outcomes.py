@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from checkpoint_manager.model import display
 
+What: TypeAlias = Literal["reused", "ran", "failed", "stopped"]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -17,14 +18,14 @@ class Outcome:
 
     Attributes:
         stage: The stage.
-        what: ``reused``, ``ran``, or ``failed``: the function raised an exception.
+        what: ``reused``, ``ran``, ``failed``: an exception was raised, or ``stopped``: a partial was left before its last item.
         version: The version that was reused or saved; None: none was saved.
         seconds: How long the function ran, or how long it took to get the result back.
         why: Why it ran: the reason no version could be reused. Empty if one was.
     """
 
     stage: str
-    what: Literal["reused", "ran", "failed"]
+    what: What
     version: int | None
     seconds: float
     why: str = ""
@@ -51,16 +52,22 @@ class StageReport:
         """Those that raised an exception."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "failed")
 
+    @property
+    def stopped(self) -> tuple[Outcome, ...]:
+        """Those that were left before their last item, without an exception."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "stopped")
+
     def __str__(self) -> str:
         """Return the report as lines of text, the stages below one another."""
         width = max((len(display(outcome.stage)) for outcome in self.outcomes), default=0)
         lines = [
-            f"{display(each.stage):<{width}}  {each.what:<6}  {duration(each.seconds):>8}"
+            f"{display(each.stage):<{width}}  {each.what:<7}  {duration(each.seconds):>8}"
             + (f"  version {each.version}" if each.version else "")
             + (f"  ({each.why})" if each.why else "")
             for each in self.outcomes
         ]
         counts = f"{len(self.reused)} reused, {len(self.ran)} ran, {len(self.failed)} failed"
+        counts += f", {len(self.stopped)} stopped" if self.stopped else ""
         return "\n".join([*lines, counts])
 
 

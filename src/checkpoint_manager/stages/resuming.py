@@ -1,4 +1,4 @@
-"""``@cm.stage`` and ``cm.report``: what a manager offers to functions that resume.
+"""``@cm.stage``, ``cm.partial`` and ``cm.report``: what a manager offers to functions that resume.
 
 ::
 
@@ -7,6 +7,11 @@
 
     @cm.stage("train", version=2, ignore=["verbose"])
     def fit(rows: list[dict], verbose: bool = False) -> dict: ...
+
+    with cm.partial("embed", texts, start=[]) as progress:
+        for text in progress:
+            progress.state.append(embed(text))
+    vectors = progress.result
 """
 
 from __future__ import annotations
@@ -15,22 +20,28 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from checkpoint_manager.backends.names import validate
+from checkpoint_manager.envelope import payload
 from checkpoint_manager.errors import LockTimeoutError
 from checkpoint_manager.stages.fingerprint import check_names
 from checkpoint_manager.stages.outcomes import StageReport
+from checkpoint_manager.stages.pacing import Pace
+from checkpoint_manager.stages.partial import Partial, note_of
 from checkpoint_manager.stages.results import check_annotation
-from checkpoint_manager.stages.running import Definition
+from checkpoint_manager.stages.running import Call, Definition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 
     from checkpoint_manager.stages.running import Runner
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+S = TypeVar("S")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
 
@@ -105,6 +116,118 @@ class Resuming:
         if definition.encode is None:
             check_annotation(definition.function, definition.stage)
         return self._async(definition) if inspect.iscoroutinefunction(definition.function) else self._sync(definition)
+
+    @overload
+    def partial(
+        self,
+        stage_name: str,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        start: dict[str, Any],
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[T, dict[str, Any]]: ...
+
+    @overload
+    def partial(
+        self,
+        stage_name: str,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        start: list[Any],
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[T, list[Any]]: ...
+
+    @overload
+    def partial(
+        self,
+        stage_name: str,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        start: S,
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[T, S]: ...
+
+    def partial(  # noqa: PLR0913  # all but three are choices with a default, by name
+        self,
+        stage_name: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        start: Any,
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[Any, Any]:
+        """Make a long loop a stage: its state is saved now and then, and after a kill it goes on from there.
+
+        ::
+
+            with cm.partial("embed", texts, start=[]) as progress:
+                for text in progress:  # those that are not done yet; ``async for`` with an async iterable
+                    progress.state.append(embed(text))
+            vectors = progress.result
+
+        **What is saved** is the state between two items, as a ``progress`` version: every so many items, and when it is time,
+        so seldom that saving takes a few per cent of the time at most. In the end it becomes the completed version, and the
+        progress is deleted, which until then is kept twice. Killed, the loop repeats the items since the last save. An
+        exception and Ctrl-C save first; as the item at hand may be half done, the last copy of the state counts, which is
+        made after each item, or where that would slow the loop by more than two per cent, less often. Code in the block
+        beside the loop runs each time.
+
+        **What it is the progress of**: these items in this order (or ``key``), ``start`` and ``version``. If another run was
+        of others, a WARNING says so, and the loop begins anew. The code itself is not compared.
+
+        **Several processes** that reach the stage run it once: the others wait and take the result; if the one that runs is
+        killed, another goes on with its progress.
+
+        **In a function that is a stage of the same name**, its arguments count as well, and what it returns becomes the
+        completed version: called again after a kill or an exception, it goes on in its loop.
+
+        Args:
+            stage_name: Any non-empty text up to 255 characters.
+            items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``. One after the
+                other: to work on several at once, loop over batches.
+            start: The state before the first item: any JSON value. It is copied.
+            every_seconds: How long to go on at least without saving; 0: what saving costs alone decides.
+            every_items: Save after so many items in any case.
+            version: Of what the loop does: another one makes it begin anew.
+            key: A value that stands for the items when they are compared.
+            wait: False: don't wait for another process that runs it, but raise a LockTimeoutError. Waiting would block the
+                event loop of a coroutine.
+            bar: Show a progress bar if stderr is a terminal and ``rich`` is installed; else there are INFO lines in the log,
+                one in ten seconds at most.
+
+        Raises:
+            ArgumentError: It can't be told whether the items are the same as before.
+            PayloadError: The state is not JSON. In the loop it is raised as soon as that is seen: mostly after the first item.
+            ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
+            LockTimeoutError: Another process runs it, and ``wait`` is False.
+        """
+        stage = validate(stage_name)
+        if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
+            what = f"{every_seconds!r} and {every_items!r}"
+            raise ValueError(f"every_seconds must be 0 or more, and every_items 1 or more, not {what}")
+        encoded = payload.encode(start, stage=stage, what="start")
+        call = Call(stage, note_of(items, start, version=version, key=key), is_function=False)
+        pace = Pace(every_seconds, every_items)
+        return Partial(self._runner, call, items, encoded, pace, timeout=math.inf if wait else 0, bar=bar)
 
     def report(self) -> StageReport:
         """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""

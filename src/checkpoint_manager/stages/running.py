@@ -9,11 +9,11 @@ import math
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.errors import CheckpointError, ResultNotSavedError
+from checkpoint_manager.errors import CheckpointError, IntegrityError, ResultNotSavedError
 from checkpoint_manager.model import display
 from checkpoint_manager.stages.finding import FAILURE, NOTE, Finder, Found
 from checkpoint_manager.stages.fingerprint import fingerprints
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from checkpoint_manager.model import Status
+    from checkpoint_manager.stages.outcomes import What
     from checkpoint_manager.store.reading import Loaded
     from checkpoint_manager.store.store import Store
     from checkpoint_manager.store.writing import Draft
@@ -76,6 +77,7 @@ class Call:
         result: What came of it.
         partials: The notes of the partials that it has run.
         superseded: The ``progress`` versions that its result makes useless.
+        is_function: It is a call of a function, in which partials of the same stage may run.
     """
 
     stage: str
@@ -85,6 +87,7 @@ class Call:
     result: Any = field(default=None, repr=False)
     partials: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
+    is_function: bool = True
 
     @property
     def seconds(self) -> float:
@@ -214,17 +217,22 @@ class Runner:
 
         That this fails makes no difference to what was computed: then they stay, and are tried again.
         """
-        kept: list[int] = []
-        for version in versions:
-            try:
-                if self._vault.entry(stage, version).status == "progress":
-                    self._deleter.delete(stage, [version])
-            except VersionAbsentError:  # killed last time, after it was deleted and before that was noted
-                pass
-            except CheckpointError as error:
-                _LOG.debug("%s: superseded progress is left: %s", display(stage), error)
-                kept.append(version)
-        return kept
+        there: list[int] = []
+        try:
+            gaps, _ = self._vault.gaps(stage)
+            there = [version for version in versions if version not in gaps and self._is_progress(stage, version)]
+            if there:
+                self._deleter.delete(stage, there)
+        except CheckpointError as error:
+            _LOG.debug("%s: superseded progress is left: %s", display(stage), error)
+            return there
+        return []
+
+    def _is_progress(self, stage: str, version: int) -> bool:
+        try:
+            return self._vault.entry(stage, version).status == "progress"
+        except (VersionAbsentError, IntegrityError):  # gone already, or damaged: that stays as evidence
+            return False
 
     def _keep_failure(self, call: Call, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
@@ -240,7 +248,7 @@ class Runner:
         self.ended(call, "failed", version)
         _LOG.info("%s: failed after %s (%s)", display(call.stage), duration(call.seconds), kind)
 
-    def ended(self, call: Call, what: Literal["reused", "ran", "failed"], version: int | None) -> None:
+    def ended(self, call: Call, what: What, version: int | None) -> None:
         """Put what became of a run into the report."""
         self.outcomes.append(Outcome(call.stage, what, version, call.seconds, call.why))
 

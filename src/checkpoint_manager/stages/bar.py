@@ -1,0 +1,56 @@
+"""The progress bar at a terminal: the one module beside the command line that needs ``rich``, imported only to show one.
+
+It draws on stderr, at most ten times a second, when an item is done: no thread of its own, so that the loop may fork. What it
+leaves behind is an empty line at most.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+
+
+class Bar:
+    """A bar on stderr.
+
+    Args:
+        title: What stands before it.
+        done: How much is done already.
+        total: Of how much; None: nobody knows.
+        ended: Called once, when the bar is gone.
+    """
+
+    def __init__(self, title: str, done: int, total: int | None, ended: Callable[[], object]) -> None:
+        self._ended: Callable[[], object] | None = ended
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+        self._task = self._progress.add_task(title, completed=done, total=total)
+        self._progress.start()
+        self._drawn = 0.0
+
+    def at(self, done: int) -> None:
+        """Draw it anew if it is time for that."""
+        now = time.monotonic()
+        if now - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
+            self._drawn = now
+            self._progress.update(self._task, completed=done, refresh=True)
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._ended is not None:
+            ended, self._ended = self._ended, None
+            try:
+                self._progress.stop()
+            finally:
+                ended()
