@@ -10,6 +10,8 @@ from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_data, write_json, write_table
 from checkpoint_manager.cli.selector import Selector
 from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError
+from checkpoint_manager.stages.finding import FAILURE, PROGRESS
+from checkpoint_manager.stages.showing import items
 
 if TYPE_CHECKING:
     from checkpoint_manager.manager import CheckpointManager
@@ -87,7 +89,7 @@ def log(access: Access, stage: str) -> None:
     if not versions and stage not in cm.stages():
         cm.load_checkpoint(stage)  # says what is wrong
     if access.as_json:
-        write_json("log", {"stage": stage, "versions": [version_fields(version) for version in versions]})
+        write_json("log", {"stage": stage, "versions": [_fields(version) for version in versions]})
         return
     write_table(
         ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE"),
@@ -105,8 +107,20 @@ def log(access: Access, stage: str) -> None:
     )
 
 
+def _fields(version: Version) -> dict[str, Any]:
+    """Return a version as a listing tells it: of what stages note beside it, only how far it got, or why it failed."""
+    metadata = {name: value for name, value in version.metadata.items() if not name.startswith("@")}
+    told = {name.removeprefix("@"): version.metadata[name] for name in (FAILURE, PROGRESS) if name in version.metadata}
+    return {**version_fields(version), "metadata": metadata, **told}
+
+
 def _note(version: Version) -> str:
     notes = [f"{name}={value}" for name, value in version.metadata.items() if not name.startswith("@")]  # those are ours
+    if failure := version.metadata.get(FAILURE):
+        first_line = failure["message"].partition("\n")[0]
+        notes.insert(0, f"{failure['type']}: {first_line}" if first_line else failure["type"])
+    if progress := version.metadata.get(PROGRESS):
+        notes.insert(0, items(progress["done"], progress["total"]))
     if version.restored_from is not None:
         notes.insert(0, f"restored from {version.restored_from}")
     return ", ".join(notes)
