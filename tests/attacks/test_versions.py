@@ -327,3 +327,26 @@ def test_a_huge_sparse_file_is_refused_without_reading_it(opened: Opened, versio
         file.truncate(2**43)
     with pytest.raises(IntegrityError, match="appended"):
         opened().load_checkpoint("train")
+
+
+@pytest.mark.parametrize("how", ["damaged", "removed", "put aside by a repair"])
+def test_a_cleared_version_taken_away_brings_no_result_back(opened: Opened, version_file: VersionFile, how: str) -> None:
+    """What was computed before a stage was cleared stays not done, whatever becomes of the file that says so."""
+    cm, results = opened(), iter(range(10))
+
+    def fit(_: int) -> int:
+        return next(results)
+
+    train = cm.stage("fit")(fit)
+    assert train(1) == 0
+    cm.clear_checkpoint("fit")
+    assert train(2) == 1
+    path = version_file("fit", 2)
+    if how == "removed":
+        path.unlink()
+    else:
+        put(path, path.read_bytes()[:100] + bytes(100))
+    if how == "put aside by a repair":
+        cm.repair()
+    train = opened().stage("fit")(fit)
+    assert (train(2), train(1)) == (1, 2)

@@ -133,3 +133,28 @@ def test_it_finds_after_a_fork_and_in_threads(tmp_path: Path) -> None:
         if child == 0:
             os._exit(0 if square(cm)(1) == 1 and what(cm)[-1] == "reused" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_is_deleted_between_two_looks_is_no_fault(tmp_path: Path) -> None:
+    """The record of deletions is read once for a walk; others delete meanwhile, as long loops do with their progress."""
+
+    class Deleting(MemoryBackend):
+        others: CheckpointManager | None = None
+
+        @contextmanager
+        def open(self, stage: str, version: int) -> Iterator[Reader]:
+            if version == 5 and self.others is not None:
+                others, self.others = self.others, None
+                others.delete_versions("square", [3, 4])
+            with super().open(stage, version) as reader:
+                yield reader
+
+    backend = Deleting()
+    cm = CheckpointManager(backend, key=KEY)
+    for number in range(6):
+        square(cm)(number)
+    again = CheckpointManager(backend, key=KEY)
+    backend.others = cm
+    assert square(again)(0) == 0
+    assert what(again) == ["reused"]
+    assert backend.others is None

@@ -16,6 +16,7 @@ ascending order and do not overlap.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -57,7 +58,10 @@ class Gaps:
 
     def find(self, version: object) -> Gap | None:
         """Return the gap that this version lies in."""
-        return next((gap for gap in self.gaps if isinstance(version, int) and gap.first <= version <= gap.last), None)
+        if not isinstance(version, int):
+            return None
+        before = bisect_right(self.gaps, version, key=lambda gap: gap.first)
+        return self.gaps[before - 1] if before and version <= self.gaps[before - 1].last else None
 
     def add(self, new: Gap) -> Gaps:
         """Return these gaps and one more, adjoining ones of one reason made one."""

@@ -1,11 +1,13 @@
 """Finding the version of a stage that is the result of *these* arguments, or how far it got, among all the others.
 
 The newest version is looked at first, and nearly always fits. If it does not, the history is walked down, newest first, until
-one fits or a cleared version ends the search. A stage that is called for each of 10,000 files would walk for ever like that:
-so what was once read is remembered, for as long as the manager lives, as the numbers of the versions of each note. Versions
-never change, so each one's metadata is read at most once for all calls together; measured, a walk of 10,000 takes about a
-second, and a call after it as long as one on a short history. What is remembered is only a hint: a version is loaded and
-compared before it is handed out.
+one fits or the walk has to end: at a cleared version, as what is below is not done any more, and at one whose metadata does
+not open, or that is missing without a record of its deletion, as it may have been a cleared one.
+
+A stage that is called for each of 10,000 files would walk for ever like that. So what was once read is remembered, for as long
+as the manager lives, as the numbers of the versions of each note. Versions never change, so each one's metadata is read at
+most once for all calls together: measured, a walk of 10,000 takes about a second, and a call after it a millisecond. What is
+remembered is only a hint: a version is loaded and compared before it is handed out.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.envelope.format import Entry
+from checkpoint_manager.envelope.gaps import Gap, Gaps
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
+from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-    from checkpoint_manager.envelope.format import Entry
     from checkpoint_manager.model import Status
     from checkpoint_manager.store.reading import Library, Loaded
     from checkpoint_manager.store.vault import Vault
@@ -38,8 +42,6 @@ PROGRESS = "@progress"
 """The key under which it is kept how far a ``progress`` version is; see :mod:`checkpoint_manager.stages.saving`."""
 FAILURE = "@failure"
 """The key under which a ``failed`` version keeps the exception's type and message; the data has the traceback as well."""
-_FEW = 64
-"""To look for so many numbers one by one is quicker than to list the history."""
 _UNREADABLE = (IntegrityError, FormatError, VersionAbsentError)
 
 
@@ -65,7 +67,7 @@ class _Index:
     Attributes:
         top: The newest version that was looked at.
         bottom: The oldest one.
-        whole: There is nothing to look for below: it is the first one, or cleared.
+        whole: There is nothing to look for below: it is the first one, or the walk has to end there.
         versions: The numbers, newest first, by the digest of their notes.
         progress: The newest ``progress`` version.
     """
@@ -100,7 +102,8 @@ class Finder:
         except IntegrityError as error:
             _LOG.error("%s", error)  # the damaged file stays as evidence
             number, why = error.version or 0, "the newest version is damaged"
-            entry = self._entry(stage, number)
+            read = self._read(stage, number, Gaps()) if number else None
+            entry = read if isinstance(read, Entry) else None
         else:
             if newest is None:
                 return Found(None, "no version yet")
@@ -120,47 +123,60 @@ class Finder:
     def _index(self, stage: str, newest: int) -> _Index:
         """Return what is remembered of a stage, after a look at what is new."""
         index = self._indexes.setdefault(stage, _Index(newest, newest + 1))
-        for number in self._numbers(stage, index.top + 1, newest):
-            entry = self._entry(stage, number)
-            if entry is not None and entry.status == "cleared":
+        gaps = self._gaps(stage)
+        while index.top < newest:
+            number = index.top + 1
+            read = self._read(stage, number, gaps)
+            if read is None or (isinstance(read, Entry) and read.status == "cleared"):
                 index = self._indexes[stage] = _Index(number, number, whole=True)
-            elif entry is not None:
-                index.versions.setdefault(_name(entry.metadata.get(NOTE)), []).insert(0, number)
-                if entry.status == "progress":
-                    index.progress = number, entry
-            index.top = number
+                continue
+            index.top = read.last if isinstance(read, Gap) else number
+            if isinstance(read, Entry):
+                index.versions.setdefault(_name(read.metadata.get(NOTE)), []).insert(0, number)
+                if read.status == "progress":
+                    index.progress = number, read
         return index
-
-    def _numbers(self, stage: str, first: int, last: int) -> Iterable[int]:
-        if last - first < _FEW:
-            return range(first, last + 1)
-        return (number for number in self._vault.backend.versions(stage) if first <= number <= last)
 
     def _candidates(self, stage: str, index: _Index, name: bytes) -> Iterator[int]:
         """Yield the versions that have a note, newest first; what is not remembered is read now, and remembered."""
         yield from tuple(index.versions.get(name, ()))
-        for number in () if index.whole else reversed(self._vault.backend.versions(stage)):
-            if number >= index.bottom:
-                continue
-            index.bottom = number
-            entry = self._entry(stage, number)
-            if entry is None:
-                continue
-            if entry.status == "cleared":
-                break
-            if entry.status == "progress" and index.progress is None:
-                index.progress = number, entry
-            note = _name(entry.metadata.get(NOTE))
-            index.versions.setdefault(note, []).append(number)
-            if note == name:
-                yield number
-        index.whole = True
+        gaps = self._gaps(stage)
+        while not index.whole:
+            number = index.bottom - 1
+            read = self._read(stage, number, gaps) if number else None
+            if read is None or (isinstance(read, Entry) and read.status == "cleared"):
+                index.whole = True
+                return
+            index.bottom = read.first if isinstance(read, Gap) else number
+            if isinstance(read, Entry):
+                if read.status == "progress" and index.progress is None:
+                    index.progress = number, read
+                note = _name(read.metadata.get(NOTE))
+                index.versions.setdefault(note, []).append(number)
+                if note == name:
+                    yield number
 
-    def _entry(self, stage: str, number: int) -> Entry | None:
+    def _gaps(self, stage: str) -> Gaps:
         try:
-            return self._vault.entry(stage, number)
-        except _UNREADABLE:
-            return None
+            return self._vault.gaps(stage)[0]
+        except IntegrityError as error:
+            _LOG.error("%s", error)
+            return Gaps()
+
+    def _read(self, stage: str, number: int, gaps: Gaps) -> Entry | Gap | None:
+        """Return a version's metadata, or the gap that it is in; None: what it was can't be told."""
+        gap = gaps.find(number)
+        if gap is None:
+            try:
+                return self._vault.entry(stage, number)
+            except VersionAbsentError:
+                gap = self._gaps(stage).find(number)  # deleted since the gaps were read
+                reason = f"version {number} of stage {display(stage)} is missing"
+            except (IntegrityError, FormatError) as error:
+                reason = str(error)
+            if gap is None:
+                _LOG.error("%s: it may have been a cleared one, so nothing older is reused", reason)
+        return None if gap is None or gap.reason == "set aside" else gap
 
     def _load(self, stage: str, number: int) -> Loaded | None:
         try:
