@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,9 +28,14 @@ from checkpoint_manager import (
 from checkpoint_manager.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 KEY = bytes(32)
+
+
+def refuse(_: object = None) -> str:
+    raise ValueError("no letters")
 
 
 @pytest.fixture
@@ -183,6 +189,32 @@ class TestRefusals:
         with pytest.raises(ResultNotSavedError, match="no room"):
             cm.stage("other")(lambda: 5)()
 
+    def test_a_result_that_can_not_be_encoded_is_not_lost(self, cm: CheckpointManager) -> None:
+        with pytest.raises(ResultNotSavedError, match="no letters") as caught:
+            cm.stage("letters", encode=refuse, decode=set)(lambda: {"a"})()
+        assert caught.value.result == {"a"}
+
+    def test_two_functions_of_one_name_are_not_taken_for_each_other(self, cm: CheckpointManager) -> None:
+        cm.stage("refuse")(refuse)
+        cm.stage("refuse")(refuse)  # as in a notebook: the cell is run again
+
+        def other() -> int:
+            return 1
+
+        with pytest.raises(ValueError, match=r"the stage refuse is .*\.refuse already: give .*\.other another name"):
+            cm.stage("refuse")(other)
+
+    def test_a_function_that_yields_is_refused(self, cm: CheckpointManager) -> None:
+        def rows() -> Iterator[int]:
+            yield 1
+
+        async def later() -> AsyncIterator[int]:
+            yield 1
+
+        for function in (rows, later):
+            with pytest.raises(TypeError, match="yields"):
+                cm.stage(function)
+
     def test_a_stage_that_calls_itself_is_told_so(self, cm: CheckpointManager) -> None:
         @cm.stage
         def count(number: int) -> int:
@@ -254,6 +286,29 @@ class TestWhatItSays:
             "version 5 (the stage is cleared)",
         ]
         assert all(line.startswith(("clean: ran in ", "clean: reused")) for line in lines)
+
+    def test_its_lines_read_as_promised(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
+        for limit in (1, 2, 2):
+            cm.stage("clean")(lambda limit: limit)(limit)
+        patterns = [
+            r"clean: ran in \d+ ms, saved version 1 \(no version yet\)",
+            r"clean: ran in \d+ ms, saved version 2 \(arguments changed: limit\)",
+            r"clean: reused version 2 \(saved \d+ s ago\)",
+        ]
+        assert all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, log.messages, strict=True)), log.messages
+        assert {record.levelname for record in log.records} == {"INFO"}
+
+    def test_the_fingerprint_is_kept_sealed_with_the_version(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        cm.stage("clean")(lambda limit: limit)(1)
+        note = cm.history("clean")[0].metadata["@stage"]
+        assert (note["version"], list(note["arguments"])) == (1, ["limit"])
+        path = tmp_path / "store" / "history" / "clean" / "000000000001.checkpoint"
+        whole = path.read_bytes()
+        assert note["arguments"]["limit"].encode() not in whole
+        position = whole.index(b"\n") + 40  # in the sealed metadata
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        cm.stage("clean")(lambda limit: limit)(1)
+        assert cm.report().outcomes[-1].why == "the newest version is damaged"
 
     def test_the_report(self, cm: CheckpointManager) -> None:
         for _ in range(2):

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
 from checkpoint_manager.errors import LockTimeoutError
+from checkpoint_manager.model import display
 from checkpoint_manager.stages.fingerprint import check_names
 from checkpoint_manager.stages.outcomes import StageReport
 from checkpoint_manager.stages.pacing import Pace
@@ -99,6 +100,8 @@ class Resuming:
             PayloadError: By its annotation, the function returns what can't be kept, and there is no ``encode``.
             ArgumentError: On a call: it can't be told whether an argument is the same as before.
             ResultNotSavedError: On a call: the function ran, and its result could not be saved; the error carries it.
+            ValueError: Another function of this manager's is the stage of this name.
+            TypeError: It is a generator function, or ``ignore`` names what it has no argument for.
         """
         if callable(name):
             return self.stage()(name)
@@ -113,9 +116,19 @@ class Resuming:
 
     def _decorated(self, definition: Definition) -> Callable[..., Any]:
         check_names(definition.function, definition.ignore)
+        self._check_function(definition)
         if definition.encode is None:
             check_annotation(definition.function, definition.stage)
         return self._async(definition) if inspect.iscoroutinefunction(definition.function) else self._sync(definition)
+
+    def _check_function(self, definition: Definition) -> None:
+        function, stage = definition.function, definition.stage
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function.__name__} yields, and nothing of that would be kept: let it return a list")
+        name = f"{function.__module__}.{function.__qualname__}"
+        other = self._runner.functions.setdefault(stage, name)
+        if other != name:  # the results of the one would be taken for those of the other
+            raise ValueError(f'the stage {display(stage)} is {other} already: give {name} another name, @cm.stage("…")')
 
     @overload
     def partial(

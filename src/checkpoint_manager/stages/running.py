@@ -99,7 +99,12 @@ _running: contextvars.ContextVar[dict[tuple[str, str], Call]] = contextvars.Cont
 
 
 class Runner:
-    """Runs the stages of one store."""
+    """Runs the stages of one store.
+
+    Attributes:
+        outcomes: What became of each run.
+        functions: The module and name of the function that is a stage, by the stage's name.
+    """
 
     def __init__(self, store: Store) -> None:
         self._vault = store.vault
@@ -107,6 +112,7 @@ class Runner:
         self._deleter = store.deleter
         self._finder = Finder(store.vault, store.library)
         self.outcomes: list[Outcome] = []
+        self.functions: dict[str, str] = {}
 
     def call(self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return a call with these arguments.
