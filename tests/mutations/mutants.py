@@ -30,6 +30,8 @@ FINDING = "backends/local/finding.py"
 UPKEEP, FORMAT, KEYRING = "backends/local/upkeep.py", "envelope/format.py", "envelope/keyring.py"
 HISTORY, WRITING, DELETING = "store/history.py", "store/writing.py", "store/deleting.py"
 ROTATING, VAULT, WITNESS = "store/rotating.py", "store/vault.py", "store/witness.py"
+SEARCHING, RUNNING, PARTIAL = "stages/finding.py", "stages/running.py", "stages/partial.py"
+KEEPING, PACING, FINGERPRINT = "stages/saving.py", "stages/pacing.py", "stages/fingerprint.py"
 
 MUTANTS = [
     # The save protocol
@@ -423,5 +425,51 @@ MUTANTS = [
         "store/verifying.py",
         "            if before is not None and entry.previous is not None and before != entry.previous:\n",
         "            if before is not None and entry.previous is not None and not before:\n",
+    ),
+    # Stages and long loops
+    Mutant(
+        "a state is saved before its item is done",
+        PARTIAL,
+        "            for item in remaining:\n                yield item\n                self._item_done()\n",
+        "            for item in remaining:\n                self._item_done()\n                yield item\n",
+    ),
+    Mutant("a loop that fails saves nothing", PARTIAL, "        self._keeper.save()\n        reached =", "        reached ="),
+    Mutant(
+        "two loops run at once",
+        PARTIAL,
+        "                resources.enter_context(self._runner.alone(self._call.stage, self._timeout))\n",
+        "",
+    ),
+    Mutant(
+        "a loop that waited does not look again",
+        PARTIAL,
+        "                found = self._runner.search(self._call, _KINDS)  # who held the lock may have completed it\n",
+        "",
+    ),
+    Mutant("a loop takes the progress of another call", PARTIAL, '        self._call.note["within"] = around.note\n', ""),
+    Mutant(
+        "any version is deleted as progress", RUNNING, '.status == "progress"\n        except', " is not None\n        except"
+    ),
+    Mutant("progress stays beside the result", RUNNING, "        self.remove_progress(call.stage, call.superseded)\n", ""),
+    Mutant("only one progress version is kept", KEEPING, "self.kept[:-2], self.kept[-2:]", "self.kept[:-1], self.kept[-1:]"),
+    Mutant("saving may take all the time", PACING, "max(self.every_seconds, took / _SAVING_SHARE)", "self.every_seconds"),
+    Mutant(
+        "what can't be read is passed over in the search",
+        SEARCHING,
+        'return None if gap is None or gap.reason == "set aside" else gap',
+        "return gap or Gap(number, number, None, None)",
+    ),
+    Mutant(
+        "the index does not see a clear", SEARCHING, "index = self._indexes[stage] = _Index(number, number, whole=True)", "pass"
+    ),
+    Mutant("any class of a name will do", FINGERPRINT, "    if found is not kind:", "    if found is None:"),
+    Mutant(
+        "the order of a dict does not count", FINGERPRINT, "_all(value.items(), level)", "sorted(_all(value.items(), level))"
+    ),
+    Mutant(
+        "what an object holds beside its fields does not count",
+        FINGERPRINT,
+        "for name in (*fields, *others)",
+        "for name in fields",
     ),
 ]

@@ -22,6 +22,7 @@ QUICK_ONES_FIRST = [
     *("tests/envelope", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
     *("tests/store", "tests/attacks", "tests/processes", "tests/model", "tests/faults", "tests/powercut", "tests/concurrency"),
 ]
+FOR_STAGES = ["tests/stages"]
 PATIENCE = 400
 
 
@@ -35,7 +36,7 @@ def noticed_by(mutant: Mutant, copy: Path) -> str | None:
     options = ["-o", "faulthandler_timeout=60", "-n", "2"]
     try:
         done = subprocess.run(
-            [*command, *options, *QUICK_ONES_FIRST],
+            [*command, *options, *(FOR_STAGES if mutant.path.startswith("stages/") else QUICK_ONES_FIRST)],
             capture_output=True,
             text=True,
             cwd=copy,
