@@ -62,12 +62,36 @@ def note_of(items: object, start: object, *, version: int | str, key: object) ->
 class Partial(Generic[T, S]):
     """What ``cm.partial`` gives: a ``with`` block around one loop over the items that are not done yet.
 
-    In the block, ``state`` is where the loop was when it was last saved, and changes as you change it. After the block,
-    ``result`` is the state in the end. If the stage is complete already, the loop has nothing to do, ``reused`` is true, and
-    ``result`` is what is kept; what the block does to ``state`` then makes no difference to that.
+    ::
+
+        with cm.partial("embed", texts, start=[]) as progress:
+            for text in progress:  # or ``async for``, over an async iterable
+                progress.state.append(embed(text))
+        vectors = progress.result
+
+    In the block, ``state`` is where the loop was when it was last saved. After the block, ``result`` is the state in the end.
+    If the stage is complete already, the loop has nothing to do, ``reused`` is true, and ``result`` is what is kept, whatever
+    the block does to ``state``. Code in the block beside the loop runs each time.
+
+    **What is saved** is the state between two items, never in the middle of one: as a ``progress`` version, after so many
+    items, or when it is time, so seldom that saving takes a few per cent of the time. Killed, the loop repeats the items since
+    then. An exception, Ctrl-C and ``break`` save first. As the item at hand may be half done then, it is the last copy of the
+    state that is saved; one is made after each item, or less often where that would slow the loop by more than two per cent.
+    In the end the state becomes the completed version, and the progress is deleted. If saving progress fails, a WARNING says
+    so and the loop goes on; the items are done one after the other, so to work on several at once, loop over batches of them.
+
+    **What it is compared by**: the items in their order (or ``key`` and how many there are), ``start`` and ``version``.
+    Progress of something else is never used, and a WARNING says so. The code itself is not compared.
+
+    **Several processes** that reach the stage run it once: the others wait and take the result; if the one that runs is killed,
+    another goes on with its progress. It is for the thread that loops; others may look at ``done``.
+
+    **In a function that is a stage of the same name**, what the function returns becomes the completed version, and its
+    arguments count as well: called again after a kill or an exception, it runs from its beginning to its loop, which then goes
+    on.
 
     Attributes:
-        state: The state, to be changed in place or replaced. What is saved is always what it was between two items.
+        state: The state, to be changed in place or replaced.
     """
 
     state: S

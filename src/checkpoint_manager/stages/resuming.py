@@ -190,33 +190,11 @@ class Resuming:
     ) -> Partial[Any, Any]:
         """Make a long loop a stage: its state is saved now and then, and after a kill it goes on from there.
 
-        ::
-
-            with cm.partial("embed", texts, start=[]) as progress:
-                for text in progress:  # those that are not done yet; ``async for`` with an async iterable
-                    progress.state.append(embed(text))
-            vectors = progress.result
-
-        **What is saved** is the state between two items, as a ``progress`` version: every so many items, and when it is time,
-        so seldom that saving takes a few per cent of the time at most. In the end it becomes the completed version, and the
-        progress is deleted, which until then is kept twice. Killed, the loop repeats the items since the last save. An
-        exception and Ctrl-C save first; as the item at hand may be half done, the last copy of the state counts, which is
-        made after each item, or where that would slow the loop by more than two per cent, less often. Code in the block
-        beside the loop runs each time.
-
-        **What it is the progress of**: these items in this order (or ``key``), ``start`` and ``version``. If another run was
-        of others, a WARNING says so, and the loop begins anew. The code itself is not compared.
-
-        **Several processes** that reach the stage run it once: the others wait and take the result; if the one that runs is
-        killed, another goes on with its progress.
-
-        **In a function that is a stage of the same name**, its arguments count as well, and what it returns becomes the
-        completed version: called again after a kill or an exception, it goes on in its loop.
+        What is saved, what it is compared by and how it works with ``@cm.stage``: see :class:`Partial`.
 
         Args:
             stage_name: Any non-empty text up to 255 characters.
-            items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``. One after the
-                other: to work on several at once, loop over batches.
+            items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``.
             start: The state before the first item: any JSON value. It is copied.
             every_seconds: How long to go on at least without saving; 0: what saving costs alone decides.
             every_items: Save after so many items in any case.
@@ -224,19 +202,17 @@ class Resuming:
             key: A value that stands for the items when they are compared.
             wait: False: don't wait for another process that runs it, but raise a LockTimeoutError. Waiting would block the
                 event loop of a coroutine.
-            bar: Show a progress bar if stderr is a terminal and ``rich`` is installed; else there are INFO lines in the log,
-                one in ten seconds at most.
+            bar: Show a bar if stderr is a terminal and ``rich`` is installed; else a line in the log every ten seconds.
 
         Raises:
             ArgumentError: It can't be told whether the items are the same as before.
-            PayloadError: The state is not JSON. In the loop it is raised as soon as that is seen: mostly after the first item.
+            PayloadError: The state is not JSON; in the loop, as soon as that is seen, mostly after the first item.
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
-            LockTimeoutError: Another process runs it, and ``wait`` is False.
+            LockTimeoutError: On entry: another process runs it, and ``wait`` is False.
         """
         stage = validate(stage_name)
         if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
-            what = f"{every_seconds!r} and {every_items!r}"
-            raise ValueError(f"every_seconds must be 0 or more, and every_items 1 or more, not {what}")
+            raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
         encoded = payload.encode(start, stage=stage, what="start")
         call = Call(stage, note_of(items, start, version=version, key=key), is_function=False)
         pace = Pace(every_seconds, every_items)
