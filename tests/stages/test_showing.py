@@ -112,3 +112,18 @@ class TestBar:
         shown = at_a_terminal(str(tmp_path / "store"), "embed", "rich", before=hidden)
         assert "\x1b" not in shown
         assert "embed: ran in" in shown
+
+    def test_a_terminal_that_goes_away_stops_no_loop(self, tmp_path: Path) -> None:
+        ours, theirs = pty.openpty()
+        before = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        command = [sys.executable, "-c", before + PROGRAM, str(tmp_path / "store"), "embed", "rich"]
+        child = subprocess.Popen(
+            command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True, env=os.environ | {"TERM": "xterm"}
+        )
+        os.close(theirs)
+        shown = b""
+        while "━" not in shown.decode(errors="ignore"):
+            shown += os.read(ours, 4096)
+        os.close(ours)
+        assert child.communicate(timeout=60)[0] == "435\n"
+        assert child.returncode == 0

@@ -363,8 +363,9 @@ class TestAsync:
 
 
 PROGRAM = """
-import sys, time
+import logging, sys, time
 from checkpoint_manager import CheckpointManager
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 cm = CheckpointManager(sys.argv[1], key=bytes(32))
 
 @cm.stage
@@ -379,10 +380,33 @@ print(train(), flush=True)
 
 def start(store: Path, seconds: float, name: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM, str(store), str(seconds), name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
 
 class TestOnceAcrossProcesses:
+    def test_a_coroutine_waits_as_well_and_lets_others_run(
+        self, tmp_path: Path, cm: CheckpointManager, log: pytest.LogCaptureFixture
+    ) -> None:
+        first = start(tmp_path / "store", 60, "first")
+        assert first.stdout is not None
+        assert first.stdout.readline() == "running\n"
+
+        @cm.stage
+        async def train() -> str:
+            return "second"
+
+        async def kill() -> None:
+            while "train: waits for process" not in log.text:  # noqa: ASYNC110  # a line of the log sets no event
+                await asyncio.sleep(0.01)
+            first.kill()
+
+        async def main() -> str:
+            return (await asyncio.gather(train(), kill()))[0]
+
+        assert asyncio.run(main()) == "second"
+        assert log.text.count("waits for") == 1
+        first.communicate()
+
     def test_several_that_reach_a_stage_run_it_once(self, tmp_path: Path) -> None:
         children = [start(tmp_path / "store", 0.3, str(number)) for number in range(4)]
         said = [child.communicate(timeout=60)[0].split() for child in children]
@@ -394,7 +418,8 @@ class TestOnceAcrossProcesses:
         assert first.stdout is not None
         assert first.stdout.readline() == "running\n"
         second = start(tmp_path / "store", 0, "second")
-        time.sleep(0.5)
+        assert second.stderr is not None
+        assert second.stderr.readline().startswith(f"train: waits for process {first.pid} on ")
         assert second.poll() is None
         first.send_signal(signal.SIGKILL)
         first.communicate()

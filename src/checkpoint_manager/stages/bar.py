@@ -1,11 +1,13 @@
 """The progress bar at a terminal: the one module beside the command line that needs ``rich``, imported only to show one.
 
-It draws on stderr, at most ten times a second, when an item is done: no thread of its own, so that the loop may fork. What it
-leaves behind is an empty line at most.
+It draws on stderr, at most ten times a second, when an item is done: no thread of its own, so that the loop may fork. If the
+terminal goes away, it draws no more, and the loop goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _SECONDS_BETWEEN_DRAWINGS = 0.1
 
@@ -36,21 +38,29 @@ class Bar:
         )
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
         self._task = self._progress.add_task(title, completed=done, total=total)
-        self._progress.start()
         self._drawn = 0.0
+        with self._if_still_there():
+            self._progress.start()
+
+    @contextlib.contextmanager
+    def _if_still_there(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # hung up, or closed
+            self._drawn = math.inf
 
     def at(self, done: int) -> None:
         """Draw it anew if it is time for that."""
         now = time.monotonic()
         if now - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
             self._drawn = now
-            self._progress.update(self._task, completed=done, refresh=True)
+            with self._if_still_there():
+                self._progress.update(self._task, completed=done, refresh=True)
 
     def end(self) -> None:
         """Take it away."""
         if self._ended is not None:
             ended, self._ended = self._ended, None
-            try:
+            with self._if_still_there():
                 self._progress.stop()
-            finally:
-                ended()
+            ended()

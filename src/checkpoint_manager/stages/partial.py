@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 from collections.abc import AsyncIterable, Iterable, Sized
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
@@ -114,7 +115,7 @@ class Partial(Generic[T, S]):
         self._around: Call | None = None
         self._display: Display | None = None
         self._resources = contextlib.ExitStack()
-        self._phase = "new"
+        self._phase, self._process = "new", os.getpid()
         self._done = 0
         self._over = self._reused = False
 
@@ -216,6 +217,8 @@ class Partial(Generic[T, S]):
             ResultNotSavedError: The loop is done, and the result could not be saved; the error carries it.
         """
         self._phase = "ended"
+        if os.getpid() != self._process:  # a child that was forked in the block: the loop is its parent's
+            return
         try:
             if self._display is not None:
                 self._display.end()
@@ -292,8 +295,8 @@ class Partial(Generic[T, S]):
         self._phase = "looping"
 
     def _item_done(self) -> None:
-        if self._phase != "looping":
-            self._refuse("was left: its loop can't go on outside of its with block")
+        if self._phase != "looping" or os.getpid() != self._process:
+            self._refuse("was left: its loop can't go on outside of its with block, nor in a child process")
         self._done += 1
         self._keeper.after_item(self.state, self._done)
         if self._display is not None:

@@ -32,7 +32,7 @@ from checkpoint_manager.stages.outcomes import StageReport
 from checkpoint_manager.stages.pacing import Pace
 from checkpoint_manager.stages.partial import Partial, note_of
 from checkpoint_manager.stages.results import check_annotation
-from checkpoint_manager.stages.running import Call, Definition
+from checkpoint_manager.stages.running import SILENT_WAIT, Call, Definition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
@@ -260,15 +260,18 @@ class Resuming:
 @contextlib.asynccontextmanager
 async def _alone(runner: Runner, definition: Definition) -> AsyncIterator[None]:
     """Hold the lock of a run without keeping the event loop from its other work while waiting for it."""
-    pause = _SHORTEST_PAUSE
+    pause, waited = _SHORTEST_PAUSE, 0.0
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(runner.alone(definition.stage, 0))
                 break
-            except LockTimeoutError:
+            except LockTimeoutError as error:
                 if not definition.wait:
                     raise
+                if waited <= SILENT_WAIT < waited + pause:
+                    runner.say_who_runs(error)
             await asyncio.sleep(pause)
+            waited += pause
             pause = min(pause * 1.5, _LONGEST_PAUSE)
         yield

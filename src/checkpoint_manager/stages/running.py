@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.errors import CheckpointError, IntegrityError, ResultNotSavedError
+from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
 from checkpoint_manager.model import display
 from checkpoint_manager.stages.finding import FAILURE, NOTE, Finder, Found
 from checkpoint_manager.stages.fingerprint import fingerprints
@@ -22,7 +22,6 @@ from checkpoint_manager.store import drafting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from checkpoint_manager.model import Status
     from checkpoint_manager.stages.outcomes import What
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.store.writing import Draft
 
 _LOG = logging.getLogger("checkpoint_manager")
+SILENT_WAIT = 1.0
+"""How long to wait for another runner before it is said who that is, in seconds."""
 _MESSAGE_CHARACTERS = 500
 _COMPLETED: tuple[Status, ...] = ("completed",)
 
@@ -129,15 +130,28 @@ class Runner:
         """Return the run of a stage that this code is a part of."""
         return _running.get({}).get((self._vault.keychain.store, stage))
 
-    def alone(self, stage: str, timeout: float) -> AbstractContextManager[object]:
-        """Return the lock that only one runner of a stage holds, on this host, for as long as it runs."""
+    @contextlib.contextmanager
+    def alone(self, stage: str, timeout: float) -> Iterator[None]:
+        """Hold the lock that only one runner of a stage holds, on this host, for as long as it runs."""
         if self.current(stage) is not None:
             message = (
                 f"stage {display(stage)} is called by itself, and would wait for itself for ever: call the plain "
                 "function inside of it, or give the inner stage another name"
             )
             raise CheckpointError(message, stage=stage)
-        return self._vault.backend.lock(stage, timeout, purpose="run")
+        with contextlib.ExitStack() as resources:
+            try:
+                resources.enter_context(self._vault.backend.lock(stage, min(timeout, SILENT_WAIT), purpose="run"))
+            except LockTimeoutError as error:
+                if timeout <= SILENT_WAIT:
+                    raise
+                self.say_who_runs(error)
+                resources.enter_context(self._vault.backend.lock(stage, timeout, purpose="run"))
+            yield
+
+    def say_who_runs(self, error: LockTimeoutError) -> None:
+        """Say whom this one waits for: it may take hours."""
+        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), error.holder or "another one")
 
     @contextlib.contextmanager
     def inside(self, call: Call) -> Iterator[None]:
