@@ -31,6 +31,7 @@ class Operation:
         prepare: Makes the store that it begins with; None: there is none yet.
         opens: Opening the store is part of it.
         mends: The store it begins with is damaged.
+        goes_on: It goes on where the system refuses something that it can do without, so it is only killed.
         stage: What it writes to, above all.
     """
 
@@ -39,6 +40,7 @@ class Operation:
     prepare: Callable[[CheckpointManager, Path], object] | None
     opens: bool = False
     mends: bool = False
+    goes_on: bool = False
     stage: str = "train"
 
 
@@ -84,6 +86,26 @@ def _long_ago(cm: CheckpointManager, _: Path) -> None:
     cm.save_checkpoint("new", 1)
 
 
+def _begun_loop(cm: CheckpointManager, store: Path) -> None:
+    _three_versions(cm, store)
+    with contextlib.suppress(KeyError):
+        _loop(cm, every_items=1, until=3)
+
+
+def _loop(cm: CheckpointManager, *, every_items: int | None = None, until: int = -1) -> None:
+    """Loop with a state so large that useless progress is deleted at once."""
+    with cm.partial("train", range(5), start="x" * 2**20, every_items=every_items) as progress:
+        for item in progress:
+            if item == until:
+                raise KeyError(item)
+            progress.state += str(item)
+
+
+def _step_of_a_loop(cm: CheckpointManager, _: str) -> None:
+    with contextlib.suppress(KeyError):
+        _loop(cm, every_items=1, until=4)
+
+
 OPERATIONS = {
     operation.name: operation
     for operation in (
@@ -103,6 +125,8 @@ OPERATIONS = {
         Operation("accept a rollback", lambda cm, _: cm.accept_rollback(), _put_back, mends=True),
         Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), _three_versions),
         Operation("rotate the key", lambda cm, _: cm.keys.rotate(), _three_versions),
+        Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True),
+        Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True),
     )
 }
 

@@ -22,7 +22,7 @@ QUICK_ONES_FIRST = [
     *("tests/envelope", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
     *("tests/store", "tests/attacks", "tests/processes", "tests/model", "tests/faults", "tests/powercut", "tests/concurrency"),
 ]
-FOR_STAGES = ["tests/stages"]
+FOR_STAGES = ["tests/stages", "tests/attacks/test_versions.py"]
 PATIENCE = 400
 
 

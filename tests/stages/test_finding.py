@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.backends.memory import MemoryBackend
 
@@ -158,3 +160,18 @@ def test_what_is_deleted_between_two_looks_is_no_fault(tmp_path: Path) -> None:
     assert square(again)(0) == 0
     assert what(again) == ["reused"]
     assert backend.others is None
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_what_can_not_be_told_from_a_cleared_version_ends_the_search(tmp_path: Path, *, removed: bool) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(4):
+        square(cm)(number)
+    path = tmp_path / "store" / "history" / "square" / "000000000002.checkpoint"
+    if removed:
+        path.unlink()
+    else:
+        path.write_bytes(b"damaged")
+    again = CheckpointManager(tmp_path / "store", key=KEY)
+    assert (square(again)(2), square(again)(0)) == (4, 0)
+    assert what(again) == ["reused", "ran"]
