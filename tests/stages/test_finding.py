@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 KEY = bytes(32)
 
 
+def flip_last_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
 class CountingBackend(MemoryBackend):
     """Counts how often a version is opened."""
 
@@ -104,7 +109,7 @@ def test_a_damaged_newest_version_hides_no_older_one_unless_it_may_be_a_cleared_
         square(cm)(number)
     path = tmp_path / "store" / "history" / "square" / "000000000002.checkpoint"
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + b"x")  # its data: what it is can be told
+    flip_last_byte(path)  # its data: what it is can be told
     assert square(cm)(1) == 1
     assert what(cm)[-1] == "reused"
     path.write_bytes(whole[:150] + bytes(100) + whole[250:])  # its metadata

@@ -159,6 +159,37 @@ def test_a_default_that_changed_and_an_argument_that_is_new_count() -> None:
     assert set(found(collecting)) == {"a", "rest", "named"}
 
 
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@dataclasses.dataclass(frozen=True)
+class Adder:
+    a: int
+
+    def to(self, b: int) -> int:
+        return self.a + b
+
+    def __call__(self, b: int) -> int:
+        return self.a + b
+
+
+def test_what_a_callable_holds_is_an_argument_too() -> None:
+    def found(function: Any, *args: Any, ignore: Any = ()) -> dict[str, str]:
+        return fingerprints(function, args, {}, key=None, ignore=ignore)
+
+    assert found(functools.partial(add, 1), 5) == found(functools.partial(add, b=5), 1) == found(add, 1, 5)
+    assert found(functools.partial(functools.partial(add, 1), b=2)) != found(functools.partial(add, 1), 3)
+    assert found(Adder(1).to, 5) == found(Adder(1).to, 5) != found(Adder(2).to, 5)
+    assert found(Adder(1), 5) == found(Adder(1), 5) != found(Adder(2), 5)
+    assert set(found(Adder(1), 5)) == {"self", "b"}
+    assert found(functools.lru_cache(add), 1, 5) == found(add, 1, 5)
+    assert found(pow, 2, 3) != found(pow, 3, 2)
+    assert found(Adder(1), 5, ignore=["self"]) == found(Adder(2).to, 5, ignore=["self"])
+    with pytest.raises(ArgumentError, match="argument self is, or holds, a object"):
+        found([object()].index, 1)
+
+
 @pytest.mark.parametrize(
     ("value", "named"),
     [

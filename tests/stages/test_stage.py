@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import re
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = bytes(32)
+
+
+def flip_last_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
 
 
 def refuse(_: object = None) -> str:
@@ -90,7 +96,7 @@ class TestResuming:
         train = cm.stage("train")(lambda: next(results))
         assert train() == 1
         path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"
-        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        flip_last_byte(path)
         assert train() == 2
         assert [outcome.why for outcome in cm.report().ran] == [
             "the newest version was not saved by this stage",
@@ -104,7 +110,7 @@ class TestResuming:
             train(number)
         cm.delete_versions("train", [3])
         path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"
-        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        flip_last_byte(path)
         again = CheckpointManager(tmp_path / "store", key=KEY)
         train = again.stage("train")(train.__wrapped__)  # type: ignore[attr-defined]
         assert (train(1), train(2), train(3), train(4)) == (1, 2, 3, 4)
@@ -203,6 +209,12 @@ class TestRefusals:
 
         with pytest.raises(ValueError, match=r"the stage refuse is .*\.refuse already: give .*\.other another name"):
             cm.stage("refuse")(other)
+
+    def test_callables_of_all_kinds(self, cm: CheckpointManager) -> None:
+        stages = [cm.stage("power")(functools.partial(pow, base)) for base in (2, 3)]
+        assert [stage(2) for stage in stages] == [4, 9]
+        counted = cm.stage("count", ignore=["self"])([1, 1].count)
+        assert counted(1) == 2
 
     def test_a_function_that_yields_is_refused(self, cm: CheckpointManager) -> None:
         def rows() -> Iterator[int]:

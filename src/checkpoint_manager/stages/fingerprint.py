@@ -9,7 +9,7 @@ A value is encoded as the name of its kind, then its parts, each with its length
 object of a class (a dataclass, an enum) is encoded with the class's module and name, which must lead to that very class: one
 that was made inside a function, or has been replaced since, might share its name with another one.
 
-What is *not* looked at: the code, its globals, the files that an argument names, and where a relative path begins.
+What is *not* looked at: the code, the variables around it, the files that an argument names, and where a relative path begins.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import hashlib
 import inspect
 import pathlib
@@ -36,6 +37,7 @@ _BY_REPR = {
     *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
 }
 """Kinds, exactly these and no subclass, whose ``repr`` says all that they hold."""
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
 _TIMES = {dt.datetime, dt.time}
 _MOST_LEVELS = 100
 
@@ -62,10 +64,13 @@ def fingerprints(
     """
     if key is not None:
         return {"key": digest(key(*args, **kwargs), "what key= returned", _FOR_ARGUMENTS)}
+    while isinstance(function, functools.partial):
+        args, kwargs, function = (*function.args, *args), {**function.keywords, **kwargs}, function.func
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
+    found = {**bound.arguments, **({"self": _owner_of(function)} if _owner_of(function) is not None else {})}
     ignored = set(ignore)
-    named = ((name, value) for name, value in bound.arguments.items() if name not in ignored)
+    named = ((name, value) for name, value in found.items() if name not in ignored)
     return {name: digest(value, f"argument {name}", _FOR_ARGUMENTS) for name, value in named}
 
 
@@ -78,9 +83,20 @@ def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
     Raises:
         TypeError: It names them.
     """
-    unknown = set(ignore) - set(inspect.signature(function).parameters)
-    if unknown:
-        raise TypeError(f"ignore= names what {function.__name__} has no arguments for: {', '.join(sorted(unknown))}")
+    while isinstance(function, functools.partial):
+        function = function.func
+    known = {*inspect.signature(function).parameters, *(["self"] if _owner_of(function) is not None else [])}
+    if unknown := set(ignore) - known:
+        raise TypeError(f"ignore= names what the function has no arguments for: {', '.join(sorted(unknown))}")
+
+
+def _owner_of(function: Callable[..., Any]) -> object | None:
+    """Return the object that a method was taken from, or that is called itself: its first argument in all but name."""
+    owner = getattr(function, "__self__", None)
+    if owner is not None:
+        return None if isinstance(owner, types.ModuleType) else owner  # a built-in function's is its module
+    is_function = isinstance(function, _FUNCTIONS) or hasattr(function, "__wrapped__")
+    return None if is_function else function
 
 
 def digest(value: object, what: str, remedy: str) -> str:

@@ -85,7 +85,8 @@ class Resuming:
 
         What the function raises is kept as a ``failed`` version, and it runs again the next time. Several processes on one host
         that reach a stage run it once: the others wait and take the result; if the one that runs is killed, another takes over.
-        The code itself is not compared: when it changes what it returns, change ``version``. Async functions work, too.
+        The code itself is not compared, nor are the variables around it: when they change what it returns, change
+        ``version``, or make them arguments. Async functions work, too.
 
         Args:
             name: The stage's name; None: the function's.
@@ -125,7 +126,7 @@ class Resuming:
         function, stage = definition.function, definition.stage
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__name__} yields, and nothing of that would be kept: let it return a list")
-        name = f"{function.__module__}.{function.__qualname__}"
+        name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
         other = self._runner.functions.setdefault(stage, name)
         if other != name:  # the results of the one would be taken for those of the other
             raise ValueError(f'the stage {display(stage)} is {other} already: give {name} another name, @cm.stage("…")')
