@@ -300,6 +300,18 @@ class TestIdentity:
         add_up(cm, items, **options)
         assert not any(record.levelname == "WARNING" for record in log.records)
 
+    def test_progress_that_has_become_a_result_is_not_warned_of(
+        self, cm: CheckpointManager, log: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(KeyError):
+            add_up(cm, until=6)
+        add_up(cm, range(3))
+        assert "is of no use" in log.text
+        add_up(cm)
+        log.clear()
+        add_up(cm, range(4))
+        assert "is of no use" not in log.text
+
     def test_another_start_is_something_else(self, cm: CheckpointManager) -> None:
         for start in (0, 1, 1.0):
             with cm.partial("sum", range(3), start=start) as progress:

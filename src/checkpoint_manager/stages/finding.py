@@ -118,7 +118,8 @@ class Finder:
             index = self._index(stage, number)
             candidates = (self._load(stage, older) for older in self._candidates(stage, index, _name(note)))
             loaded = next((each for each in candidates if each is not None and fits(each.entry, note, kinds)), None)
-        return Found(loaded) if loaded else Found(None, why, index.progress)
+            there = index.progress is not None and self._gaps(stage).find(index.progress[0]) is None
+        return Found(loaded) if loaded else Found(None, why, index.progress if there else None)
 
     def _index(self, stage: str, newest: int) -> _Index:
         """Return what is remembered of a stage, after a look at what is new."""
@@ -133,7 +134,7 @@ class Finder:
             index.top = read.last if isinstance(read, Gap) else number
             if isinstance(read, Entry):
                 index.versions.setdefault(_name(read.metadata.get(NOTE)), []).insert(0, number)
-                if read.status == "progress":
+                if PROGRESS in read.metadata:
                     index.progress = number, read
         return index
 
@@ -149,7 +150,7 @@ class Finder:
                 return
             index.bottom = read.first if isinstance(read, Gap) else number
             if isinstance(read, Entry):
-                if read.status == "progress" and index.progress is None:
+                if PROGRESS in read.metadata and index.progress is None:
                     index.progress = number, read
                 note = _name(read.metadata.get(NOTE))
                 index.versions.setdefault(note, []).append(number)

@@ -191,12 +191,12 @@ class Partial(Generic[T, S]):
         self._keeper.begin(self._start, None if self._reused else loaded)
         if loaded is not None and self._reused:
             self._runner.reused(self._call, loaded)
-            self._data: bytes | bytearray = loaded.data
+            self._kept = loaded.data
             self._done = self._total or 0
+            self.state = payload.decode(self._kept)
         else:
-            self._data = self._keeper.reached.data
             self._done, self._over = self._keeper.reached.position
-        self.state = payload.decode(self._data)
+            self.state = payload.decode(self._keeper.reached.data)
         if loaded is not None and not self._reused:
             reached = count(self._done, self._total)
             self._call.why = f"went on after {reached}"
@@ -223,7 +223,7 @@ class Partial(Generic[T, S]):
             if self._display is not None:
                 self._display.end()
             if self._reused:
-                self.state = payload.decode(self._data)  # whatever the block did to it
+                self.state = payload.decode(self._kept)  # whatever the block did to it
             elif error is not None or not self._over:
                 self._leave(error)
             elif self._around is not None:
