@@ -180,3 +180,14 @@ def test_what_can_not_be_told_from_a_cleared_version_ends_the_search(tmp_path: P
     again = CheckpointManager(tmp_path / "store", key=KEY)
     assert (square(again)(2), square(again)(0)) == (4, 0)
     assert what(again) == ["reused", "ran"]
+
+
+def test_a_damaged_record_of_deletions_makes_it_run_again(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(4):
+        square(cm)(number)
+    cm.delete_versions("square", [2])
+    flip_last_byte(tmp_path / "store" / "history" / "square" / "gaps")
+    again = CheckpointManager(tmp_path / "store", key=KEY)
+    assert (square(again)(3), square(again)(0)) == (9, 0)
+    assert what(again) == ["reused", "ran"]

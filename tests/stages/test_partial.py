@@ -270,6 +270,16 @@ class TestWhatIsThere:
         assert add_up(cm, range(40))["sum"] == sum(range(40))
         assert statuses(cm) == ["completed"]
 
+    def test_what_is_gone_or_damaged_is_passed_over(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        with pytest.raises(KeyError):
+            add_up(cm, until=6)
+        history = tmp_path / "store" / "history" / "sum"
+        (history / "000000000002.checkpoint").unlink()
+        (history / "000000000003.checkpoint").write_bytes(b"damaged")
+        assert add_up(cm)["sum"] == 45
+        left = [finding.version for finding in cm.verify("sum").findings if finding.state in {"whole", "damaged"}]
+        assert left == [3, 11]  # the damaged one as evidence
+
     def test_it_is_seen_how_far_it_is(self, cm: CheckpointManager) -> None:
         with pytest.raises(KeyError):
             add_up(cm, until=6)
