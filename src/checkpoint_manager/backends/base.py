@@ -233,6 +233,13 @@ class Backend(ABC):
     def set_mark(self, stage: str, version: int) -> None:
         """Mark a version as the newest, durably. The caller holds the lock of the stage."""
 
+    def drop_mark(self, stage: str) -> None:  # noqa: B027  # most have no marks
+        """Remove the mark of the newest version, durably, so that it is looked for by listing until the next one is set.
+
+        To be called before a version is appended that does not follow the newest one: from an older mark, it could not be seen.
+        The caller holds the lock of the stage.
+        """
+
     @abstractmethod
     def set_aside(self, stage: str, version: int | None) -> str:
         """Move a version (None: the record of gaps) out of the history without deleting it, and say where it is now.

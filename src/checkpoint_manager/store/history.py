@@ -201,11 +201,14 @@ class History:
     def _find(self, stage: str, seen: int) -> tuple[int, int]:
         """Return the newest version, and the newest one that is known to be durable."""
         known = self._tips.get(stage, NOTHING).version
-        hint = known if known and self._vault.backend.is_marked(stage, known) else max(known, self._marked(stage))
+        marked = known if known and self._vault.backend.is_marked(stage, known) else self._marked(stage)
+        durable = max(known, marked)
+        # Without a mark, what this process remembers is no place to look forward from: beyond it there may be a gap.
+        hint = durable if marked else 0
         number = self._vault.backend.newest(stage, hint=hint)
         if number < seen and hint:
             number = self._vault.backend.newest(stage)
-        return number, hint
+        return number, durable
 
     def _marked(self, stage: str) -> int:
         try:

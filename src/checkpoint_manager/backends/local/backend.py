@@ -271,6 +271,11 @@ class LocalBackend(Backend):
             upkeep.put_mark(self.location, stage, version, directory)
             files.sync_directory(self.location)
 
+    def drop_mark(self, stage: str) -> None:
+        with self._folders.writing(stage, None, "mark"):
+            files.remove(self._finder.mark_path(stage))
+            files.sync_directory(self.location)
+
     def set_aside(self, stage: str, version: int | None) -> str:
         with self._folders.writing(stage, version, "set aside") as directory:
             return upkeep.move_to_damaged(self.location, stage, version, directory)
