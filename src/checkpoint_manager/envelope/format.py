@@ -161,7 +161,7 @@ def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: byte
 
     A piece may share its buffer with the next one: use it before asking for more.
     """
-    plain = _encode_entry(entry)
+    plain = encode_entry(entry)
     line = (
         f'{{"format":"{FORMAT}","store":"{place.store}","key":"{key_id}",'
         f'"version":{place.version},"metadata":{seal.sealed_length(len(plain))}}}\n'
@@ -187,7 +187,7 @@ def open_entry(key: bytes, header: Header, place: Place, sealed: bytes) -> Entry
         plain = seal.unseal(key, sealed, _metadata_context(header.line, place))
     except seal.SealBrokenError:
         raise BrokenError("has metadata that does not open: it is damaged, was changed, or belongs elsewhere") from None
-    return _decode_entry(plain)
+    return decode_entry(plain)
 
 
 def open_data(key: bytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:
@@ -225,7 +225,8 @@ def decode_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _encode_entry(entry: Entry) -> bytes:
+def encode_entry(entry: Entry) -> bytes:
+    """Return the metadata as JSON."""
     origin = entry.origin
     return orjson.dumps(
         {
@@ -247,8 +248,12 @@ def _encode_entry(entry: Entry) -> bytes:
     )
 
 
-def _decode_entry(plain: bytes) -> Entry:
-    """Read the metadata. It is authenticated: what does not fit was written by a faulty program, not by an attacker."""
+def decode_entry(plain: bytes) -> Entry:
+    """Read the metadata. It is authenticated: what does not fit was written by a faulty program, not by an attacker.
+
+    Raises:
+        BrokenError: It is not of this format.
+    """
     try:
         fields = orjson.loads(plain)
         if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in _STATUSES:

@@ -90,7 +90,7 @@ def key_of(file: bytes) -> str:
 def seal_gaps(key_id: str, key: bytes, store: str, stage: str, gaps: Gaps) -> bytes:
     """Return the record as it is stored."""
     line = f'{{"format":"{FORMAT}","store":"{store}","key":"{key_id}"}}\n'.encode()
-    plain = orjson.dumps([[gap.first, gap.last, gap.before, gap.id, gap.reason] for gap in gaps.gaps])
+    plain = encode(gaps)
     return line + seal.seal(key, plain, seal.context(FORMAT, line, stage))
 
 
@@ -109,6 +109,16 @@ def open_gaps(key: bytes, store: str, stage: str, file: bytes) -> Gaps:
         plain = seal.unseal(key, file[match.end() :], seal.context(FORMAT, match[0], stage))
     except seal.SealBrokenError:
         raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
+    return decode(plain)
+
+
+def encode(gaps: Gaps) -> bytes:
+    """Return the gaps as JSON."""
+    return orjson.dumps([[gap.first, gap.last, gap.before, gap.id, gap.reason] for gap in gaps.gaps])
+
+
+def decode(plain: bytes) -> Gaps:
+    """Return the gaps that ``encode`` wrote; the JSON is authentic."""
     return Gaps(_decode(orjson.loads(plain)))
 
 

@@ -119,3 +119,37 @@ def unseal_slices(key: bytes, slices: Iterable[Buffer], length: int, bound_to: b
         raise SealBrokenError
     output[filled:] = rest
     return message
+
+
+def seal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
+    """Seal a message whose length nobody knows yet, in constant memory.
+
+    Yields:
+        The sealed message, to be written in this order.
+    """
+    encryptor = Cobblestone256Encryptor(key, bound_to)
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), SLICE_BYTES):
+            if sealed := encryptor.update(view[start : start + SLICE_BYTES]):
+                yield sealed
+    yield encryptor.finalize()
+
+
+def unseal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
+    """Open a message of any length in constant memory.
+
+    What this yields is authentic and in its order, but only when the generator has ended it is known that nothing is missing:
+    nothing may be done for good before that.
+
+    Raises:
+        SealBrokenError: It does not open under this key and context, or not to its end.
+    """
+    decryptor = Cobblestone256Decryptor(key, bound_to)
+    try:
+        for piece in pieces:
+            if plain := decryptor.update(piece):
+                yield plain
+        yield decryptor.finalize()
+    except InvalidTag:
+        raise SealBrokenError from None
