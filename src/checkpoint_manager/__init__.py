@@ -24,6 +24,8 @@ from checkpoint_manager.errors import (
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.manager import CheckpointManager
 from checkpoint_manager.model import (
+    Bundle,
+    BundledStage,
     Checkpoint,
     Finding,
     KeyFile,
@@ -41,6 +43,8 @@ from checkpoint_manager.store.diff import Change, Diff
 
 __all__ = [
     "ArgumentError",
+    "Bundle",
+    "BundledStage",
     "Change",
     "Checkpoint",
     "CheckpointError",

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.envelope.keyring_changes import add_slot, remove_slot
 from checkpoint_manager.store import rotating
-from checkpoint_manager.store.secrets import find_secret
+from checkpoint_manager.store.secrets import given_secret
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from checkpoint_manager.envelope.slots import Secret
     from checkpoint_manager.model import KeyFile, KeySlot, OnRotation, Passphrase
     from checkpoint_manager.store.vault import Vault
 
@@ -38,7 +37,7 @@ class Keys:
             key: As the ``key=`` of a manager.
             label: What to call it in ``list``; visible to whoever can read the directory.
         """
-        secret = _secret(key)
+        secret = given_secret(key)
         opened = self._vault.keychain.change(
             lambda opened: add_slot(opened, secret, label=label, now=datetime.now(UTC)), self._vault.lock_timeout
         )
@@ -79,12 +78,5 @@ class Keys:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
             IntegrityError: A version is damaged. The old key stays until it is repaired; then rotate again.
         """
-        rotating.rotate(self._vault, also=[_secret(key) for key in also], drop=drop, progress=progress)
+        rotating.rotate(self._vault, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._vault.backend.location)
-
-
-def _secret(key: object) -> Secret:
-    found = find_secret(key, environ={})
-    if found is None:
-        raise TypeError("a key is needed: a Passphrase, a KeyFile, a path, or 32 bytes")
-    return found.secret

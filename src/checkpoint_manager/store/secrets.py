@@ -72,6 +72,19 @@ def find_secret(key: object, *, environ: Mapping[str, str]) -> FoundSecret | Non
     return next((FoundSecret(read(), source) for source, read in sources.items()), None)
 
 
+def given_secret(key: object) -> Secret:
+    """Return the secret that a caller gave, whatever the environment says.
+
+    Raises:
+        TypeError: It is nothing that can be one.
+        KeyUnavailableError: It can't be read.
+    """
+    found = find_secret(key, environ={})
+    if found is None:
+        raise TypeError("a key is needed: a Passphrase, a KeyFile, a path, or 32 bytes")
+    return found.secret
+
+
 def _sources(key: object, environ: Mapping[str, str]) -> dict[str, Callable[[], Secret]]:
     sources: dict[str, Callable[[], Secret]] = {}
     if key is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.store.deleting import Deleter
+from checkpoint_manager.store.exporting import Exporter
 from checkpoint_manager.store.history import History
+from checkpoint_manager.store.importing import Importer
 from checkpoint_manager.store.reading import Library
 from checkpoint_manager.store.repairing import Repairer
 from checkpoint_manager.store.restoring import Restorer
@@ -31,3 +33,5 @@ class Store:
         self.verifier = Verifier(vault)
         self.repairer = Repairer(vault, self.history, self.verifier, self.deleter, self.writer)
         self.acceptance = Acceptance(vault, self.history, self.writer)
+        self.exporter = Exporter(vault, self.history)
+        self.importer = Importer(vault, self.history)
