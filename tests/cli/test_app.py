@@ -60,6 +60,8 @@ def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, 
         "diff": ["x"],
         "show": ["x"],
         "restore": ["x@1"],
+        "export": ["f"],
+        "import": ["f"],
         "remove": ["x"],
         "add": ["--new-key-file", "k"],
     }

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.envelope.bundle import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, VersionPart
 from checkpoint_manager.envelope.bundle_chain import Chain
+from checkpoint_manager.envelope.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, VersionPart
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.envelope.gaps import Gaps, encode
 from checkpoint_manager.errors import IntegrityError
@@ -20,7 +20,7 @@ from checkpoint_manager.model import BundledStage, display
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from checkpoint_manager.envelope.bundle import Part
+    from checkpoint_manager.envelope.bundle_parts import Part
     from checkpoint_manager.store.history import History
     from checkpoint_manager.store.vault import Vault
 

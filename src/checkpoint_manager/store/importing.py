@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.envelope.bundle import GapsPart, StagePart, VersionPart
+from checkpoint_manager.envelope.bundle_parts import GapsPart, StagePart, VersionPart
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, RollbackError, StageNameError, VersionConflictError
 from checkpoint_manager.model import BundledStage, display
@@ -31,7 +31,7 @@ from checkpoint_manager.store.history import Tip
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from checkpoint_manager.envelope.bundle import Part
+    from checkpoint_manager.envelope.bundle_parts import Part
     from checkpoint_manager.envelope.gaps import Gap, Gaps
     from checkpoint_manager.store.history import History
     from checkpoint_manager.store.vault import Vault

@@ -14,6 +14,7 @@ from checkpoint_manager.store import bundle_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from checkpoint_manager.envelope.bundle_parts import Parts
     from checkpoint_manager.envelope.slots import Secret
     from checkpoint_manager.store.bundle_files import BundleFile, BundlePath
     from checkpoint_manager.store.exporting import Exporter
@@ -84,7 +85,7 @@ class _Import:
         self._progress(total, total)
         return Bundle(tuple(arrival.as_result() for arrival in arrivals), size)
 
-    def _parts(self, step: Callable[[int], None]) -> sealed_bundle.Parts:
+    def _parts(self, step: Callable[[int], None]) -> Parts:
         body = self._file.pieces(len(self._header.line), step)
         return sealed_bundle.open_bundle(self._header, self._key, body)
 
