@@ -120,5 +120,6 @@ def _cut(gap: Gap, hole: Hole) -> Gap:
 def _check_within(hole: Hole, gaps: list[Gap]) -> None:
     neighbours = [(hole.before, gaps[0].before), (gaps[-1].id, hole.after)]
     neighbours += [(earlier.id, later.before) for earlier, later in pairwise(gaps)]
-    if gaps[-1].last != hole.last or any(None not in pair and pair[0] != pair[1] for pair in neighbours):
+    fits = gaps[-1].last == hole.last and not (hole.first == 1 and gaps[0].before is not None)
+    if not fits or any(None not in pair and pair[0] != pair[1] for pair in neighbours):
         raise BrokenError(f"holds a record of deletions from version {hole.first} on that is of another history")

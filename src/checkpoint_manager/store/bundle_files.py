@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import stat
 import tempfile
@@ -136,11 +135,13 @@ def opened(place: BundlePath) -> Iterator[BundleFile]:
     if isinstance(place, str | os.PathLike):
         with as_our_errors("read the bundle", name):
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with io.FileIO(descriptor) as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 message = f"{name} is no regular file: give the path of one, or the bundle itself as a stream"
                 raise StorageError(message, errno=errno.EINVAL, filename=os.fspath(place))
-            yield BundleFile(file.fileno(), name)
+            yield BundleFile(descriptor, name)
+        finally:
+            os.close(descriptor)
         return
     with tempfile.TemporaryFile(buffering=0) as spool:
         with as_our_errors("keep the bundle until it is read", tempfile.gettempdir()):

@@ -81,7 +81,14 @@ class _Import:
         total = size if dry_run else 2 * size
         arrivals = self._importer.plan(self._parts(lambda done: self._progress(min(done, size), total)), into)
         if not dry_run and any(arrival.added or arrival.gaps for arrival in arrivals):
-            self._importer.add(self._parts(lambda done: self._progress(size + min(done, size), total)), arrivals)
+            try:
+                self._importer.add(self._parts(lambda done: self._progress(size + min(done, size), total)), arrivals)
+            except BrokenError:
+                message = (
+                    f"the bundle {self._file.name} was changed while it was being imported. What was added before is whole: "
+                    "get the file again and import it, and it goes on from there"
+                )
+                raise IntegrityError(message) from None
         self._progress(total, total)
         return Bundle(tuple(arrival.as_result() for arrival in arrivals), size)
 
