@@ -294,3 +294,15 @@ class BackendContract:
         backend.set_mark(STAGE, 2)
         assert backend.newest(STAGE) == 2
         assert backend.strays() == []
+
+    def test_a_dropped_mark_changes_no_content(self, backend: Backend) -> None:
+        backend.drop_mark(STAGE)
+        backend.append(STAGE, 1, [b"x"])
+        backend.drop_mark(STAGE)
+        assert backend.mark(STAGE) == b""
+        assert backend.newest(STAGE) == 1
+        assert read_all(backend, STAGE, 1) == b"x"
+        backend.append(STAGE, 5, [b"y"])
+        assert backend.newest(STAGE) == 5
+        assert backend.versions(STAGE) == [1, 5]
+        assert backend.strays() == []

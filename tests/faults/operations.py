@@ -106,6 +106,29 @@ def _step_of_a_loop(cm: CheckpointManager, _: str) -> None:
         _loop(cm, every_items=1, until=4)
 
 
+def _export(cm: CheckpointManager, directory: str) -> None:
+    """What an earlier attempt left is a whole bundle, or nothing."""
+    path = Path(directory).with_name("bundle")
+    if path.exists():
+        assert cm.import_bundle(path, key=SECOND_KEY, dry_run=True).versions == 5
+    cm.export_bundle(path, key=SECOND_KEY, overwrite=True)
+
+
+def _bundle_from_elsewhere(cm: CheckpointManager, store: Path) -> None:
+    """A bundle that continues one stage beyond a gap, knows of another one what this store does, and brings a third."""
+    _three_versions(cm, store)
+    bundle = store.with_name("bundle")
+    cm.export_bundle(bundle, key=SECOND_KEY)
+    other = opened(str(store.with_name("elsewhere")))
+    other.import_bundle(bundle, key=SECOND_KEY)
+    for number in range(4, 8):
+        other.save_checkpoint("train", {"epoch": number})
+        other.save_checkpoint("new", number)
+    other.delete_versions("train", [4, 5])
+    other.delete_versions("new", [1, 3])
+    other.export_bundle(bundle, key=SECOND_KEY, overwrite=True)
+
+
 OPERATIONS = {
     operation.name: operation
     for operation in (
@@ -123,6 +146,13 @@ OPERATIONS = {
         Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), _three_versions),
         Operation("repair", lambda cm, _: cm.repair(), _damage, mends=True),
         Operation("accept a rollback", lambda cm, _: cm.accept_rollback(), _put_back, mends=True),
+        Operation("export", _export, _three_versions, mends=True),
+        Operation(
+            "import",
+            lambda cm, directory: cm.import_bundle(Path(directory).with_name("bundle"), key=SECOND_KEY),
+            _bundle_from_elsewhere,
+            mends=True,
+        ),
         Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), _three_versions),
         Operation("rotate the key", lambda cm, _: cm.keys.rotate(), _three_versions),
         Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True),
