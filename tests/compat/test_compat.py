@@ -50,3 +50,19 @@ def test_a_store_of_version_1_is_written_on(folder: Path) -> None:
     cm.keys.rotate(also=[Passphrase("a passphrase for tests")])
     assert cm.verify().problems == ()
     assert cm.load_checkpoint("data_ingestion", 2) == {"rows": 200, "text": "é€"}
+
+
+def test_bundles_of_version_1_are_imported(folder: Path, tmp_path: Path) -> None:
+    """They were exported from the store beside them."""
+    key = KeyFile(str(folder / "test.key"))
+    there, here = CheckpointManager(folder / "store", key=key), CheckpointManager(tmp_path / "new", key=bytes(32))
+    assert [stage.added for stage in here.import_bundle(folder / "key-file.bundle", key=key).stages] == [2, 1, 3, 1]
+    assert here.import_bundle(folder / "passphrase.bundle", key=Passphrase("a passphrase for tests")).added == 0
+    assert here.stages() == there.stages()
+    for stage in there.stages():
+        assert here.history(stage) == there.history(stage)
+        for version in there.history(stage):
+            assert here.get_checkpoint(stage, version.version) == there.get_checkpoint(stage, version.version)
+    with pytest.raises(CheckpointNotFoundError, match="was deleted"):
+        here.load_checkpoint("data_ingestion", 3)
+    assert here.verify().problems == ()

@@ -1,6 +1,6 @@
-"""A reader of checkpoint files written from the specification alone: it imports nothing of the library.
+"""A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-What the docstrings of ``envelope.format``, ``envelope.seal``, ``envelope.keyring`` and ``envelope.slots`` say must be enough
+What the docstrings of ``envelope.format``, ``bundle``, ``gaps``, ``seal``, ``keyring`` and ``slots`` say must be enough
 to write this. It opens with a key file's 32 bytes.
 """
 
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 FIELDS = ["id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from"]
+BUNDLE = "checkpoint-manager-bundle/1"
 KEYRING = "checkpoint-manager-keyring/1"
 HEADER = re.compile(
     rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})","version":([1-9][0-9]{0,11}),'
@@ -92,3 +93,43 @@ def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: i
         raise RefusedError("length")
     data = unseal(key, file[end:], "checkpoint-manager/1", "data", header, stage, version, metadata["id"])
     return metadata, json.loads(data)
+
+
+def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
+    """Return, by stage, its versions as (number, metadata, data), and its gaps last."""
+    header = file[: file.index(b"\n") + 1]
+    fields = json.loads(header)
+    slot = fields["slot"]
+    if len(header) > 4096 or list(fields) != ["format", "slot"] or fields["format"] != BUNDLE or slot["label"]:
+        raise RefusedError("header")
+    salt = base64.b64decode(slot["salt"])
+    wrapping = HKDF(SHA512(), 32, salt, KEYRING.encode()).derive(key_file)
+    bound = (slot["slot"], slot["kind"], slot["label"], slot["created_at"], salt)
+    wrapped = base64.b64decode(slot["wrapped"]["bundle"])
+    key = unseal(wrapping, wrapped, KEYRING, "slot", BUNDLE, "bundle", *bound)
+    body = unseal(key, file[len(header) :], BUNDLE, "body", header)
+    parts = []
+    while body:
+        end = 9 + int.from_bytes(body[1:9], "big")
+        parts.append((body[:1].decode(), body[9:end]))
+        body = body[end:]
+    if not re.fullmatch(r"(S(VD)+G[a-z]*)*E", "".join(kind for kind, _ in parts)):
+        raise RefusedError("order")
+    stages: dict[str, list[Any]] = {}
+    name, number, metadata = "", 0, {}
+    for kind, content in parts:
+        if kind == "S":
+            name = content.decode()
+            stages[name] = []
+        elif kind == "V":
+            digits, plain = content.split(b"\n", 1)
+            number, metadata = int(digits), json.loads(plain)
+        elif kind == "D":
+            if len(content) != metadata["size"]:
+                raise RefusedError("length")
+            stages[name].append((number, metadata, json.loads(content)))
+        elif kind == "G":
+            stages[name].append(json.loads(content))
+        elif kind == "E" and json.loads(content) != [len(stages), sum(map(len, stages.values())) - len(stages)]:
+            raise RefusedError("count")
+    return stages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,19 @@ def test_a_new_file_is_read_by_the_stranger() -> None:
     cm.save_checkpoint("Stage/é", data)
     store, keys = stranger.store_keys(backend._records["keyring", None].data, KEY)
     assert stranger.read(backend._versions["Stage/é"][1], store, keys, "Stage/é", 1)[1] == data
+
+
+def test_a_new_bundle_is_read_by_the_stranger() -> None:
+    cm = CheckpointManager(MemoryBackend(), key=bytes(32))
+    for number in range(1, 5):
+        cm.save_checkpoint("Stage/é", "é" * 10_000 * number, metadata={"number": number})
+    cm.delete_versions("Stage/é", [2])
+    stream = io.BytesIO()
+    cm.export_bundle(stream, key=KEY)
+    stages = stranger.read_bundle(stream.getvalue(), KEY)
+    *versions, gaps = stages.pop("Stage/é")
+    assert stages == {}
+    assert [(number, metadata["metadata"], data) for number, metadata, data in versions] == [
+        (number, {"number": number}, "é" * 10_000 * number) for number in (1, 3, 4)
+    ]
+    assert gaps == [[2, 2, versions[0][1]["id"], versions[1][1]["previous"], "deleted"]]

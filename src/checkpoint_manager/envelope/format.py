@@ -156,7 +156,7 @@ def parse_header(opening: bytes) -> Header:
     return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), int(match[4]))
 
 
-def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: bytes) -> Iterator[Buffer]:
+def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
     """Yield the bytes of a version's file, to be written in this order.
 
     A piece may share its buffer with the next one: use it before asking for more.

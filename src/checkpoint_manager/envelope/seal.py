@@ -68,7 +68,7 @@ def seal(key: bytes, message: bytes, bound_to: bytes) -> bytes:
     return encryptor.update(message) + encryptor.finalize()
 
 
-def seal_slices(key: bytes, message: bytes, bound_to: bytes) -> Iterator[Buffer]:
+def seal_slices(key: bytes, message: Buffer, bound_to: bytes) -> Iterator[Buffer]:
     """Seal a message of any size piece by piece.
 
     Yields:

@@ -234,7 +234,7 @@ class Importer:
         if tip.version and version != tip.version + 1:
             self._vault.backend.drop_mark(stage)
         try:
-            self._vault.append(stage, version, entry, bytes(part.data))
+            self._vault.append(stage, version, entry, part.data)
         except VersionTakenError:  # by a writer without a working lock
             self._refuse_conflict(arrival, version)
         added = Tip(version, entry.id, entry.created_at)

@@ -87,7 +87,7 @@ class Vault:
 
     # Versions
 
-    def append(self, stage: str, version: int, entry: Entry, data: bytes, check: Callable[[], None] | None = None) -> None:
+    def append(self, stage: str, version: int, entry: Entry, data: Buffer, check: Callable[[], None] | None = None) -> None:
         """Write a version; errors as in :meth:`Backend.append`.
 
         Args:
@@ -104,7 +104,7 @@ class Vault:
         """Write a version's same content anew, under the key that is active now."""
         self.backend.replace(stage, version, self.sealed(stage, version, entry, data))
 
-    def sealed(self, stage: str, version: int, entry: Entry, data: bytes) -> Iterator[Buffer]:
+    def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterator[Buffer]:
         """Return a version's file under the active key."""
         key_id, key = self.keychain.active
         return sealed_format.seal_version(key_id, key, self._place(stage, version), entry, data)
