@@ -98,6 +98,14 @@ def test_a_reader_that_goes_away_has_no_bundle_and_is_told(store: Path, tmp_path
     assert said == "error: whoever read the bundle went away before its end: what came there is no bundle, export it again\n"
 
 
+def test_a_full_disk_behind_stdout_is_told(store: Path, tmp_path: Path, words: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "export", "-", *words]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 20
+    assert b"No space left" in done.stderr
+
+
 def test_a_key_file_is_made_for_an_export_and_not_for_an_import(
     cli: Cli, store: Path, tmp_path: Path, there: tuple[str, ...]
 ) -> None:

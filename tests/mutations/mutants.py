@@ -401,6 +401,67 @@ MUTANTS = [
         '            if self._on_rollback == "never":\n',
     ),
     Mutant("a found key file is not made durable", "store/keychain.py", "        secrets.settle(path)\n", ""),
+    # Bundles
+    Mutant(
+        "a bundle's body is not bound to its header",
+        "envelope/bundle.py",
+        '    return seal.context(FORMAT, "body", header.line)\n',
+        '    return seal.context(FORMAT, "body")\n',
+    ),
+    Mutant(
+        "what follows the end of a bundle is passed over",
+        "envelope/bundle_parts.py",
+        "    if not cursor.at_end():\n",
+        "    if cursor is None:\n",
+    ),
+    Mutant(
+        "a bundle may hold a stage twice",
+        "envelope/bundle_parts.py",
+        "            if stages and stage.name <= name:\n",
+        "            if stages and stage.name < name:\n",
+    ),
+    Mutant(
+        "metadata in a bundle may be spelled in any way",
+        "envelope/bundle_parts.py",
+        "    if written != plain or seal",
+        "    if not written or seal",
+    ),
+    Mutant(
+        "a history in a bundle may be another one's",
+        "envelope/bundle_chain.py",
+        "            if entry.previous is not None and entry.previous != self.id:\n",
+        "            if entry.previous is not None and not entry.previous:\n",
+    ),
+    Mutant(
+        "another history is continued",
+        "store/importing.py",
+        "        return here is not None and here == there\n",
+        "        return here is not None\n",
+    ),
+    Mutant(
+        "a version beyond a gap is hidden by the mark below it",
+        "store/importing.py",
+        "            self._vault.backend.drop_mark(stage)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "without a mark, what was remembered hides what is beyond a gap",
+        HISTORY,
+        "        hint = durable if marked else 0\n",
+        "        hint = durable\n",
+    ),
+    Mutant(
+        "a stage that was turned back is imported into",
+        "store/importing.py",
+        "        if tip.passed > tip.version:",
+        "        if tip.passed < 0:",
+    ),
+    Mutant(
+        "a bundle takes the place of a file that was made meanwhile",
+        "store/bundle_files.py",
+        "            if overwrite:\n",
+        "            if overwrite or name:\n",
+    ),
     # Upkeep
     Mutant(
         "a repair moves what can't be read just now",

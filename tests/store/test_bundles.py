@@ -27,6 +27,7 @@ from checkpoint_manager import (
     VersionConflictError,
 )
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.envelope.gaps import Gap
 from tests.bundles import KEY, end, frame, gaps, id_of, sealed, version
 from tests.strategies import json_values, same
 
@@ -212,6 +213,15 @@ def test_a_version_deleted_on_both_sides_still_tells_whose_history_it_is(
         there.import_bundle(path, key=KEY)  # 11 and 12 are one gap by now, and 11's id is lost
 
 
+def test_a_version_stolen_here_tells_nothing(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
+    here.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    there.save_checkpoint("train", "own")
+    (path.parent / "there" / "history" / "train" / "000000000011.checkpoint").unlink()
+    with pytest.raises(VersionConflictError, match="can't be told"):
+        there.import_bundle(path, key=KEY)
+
+
 def test_histories_that_parted_are_refused_all_at_once_and_nothing_is_written(
     here: CheckpointManager, there: CheckpointManager, path: Path
 ) -> None:
@@ -307,6 +317,21 @@ def test_a_spliced_history_is_not_exported(here: CheckpointManager, path: Path) 
 
     vault.replace("train", 9, dataclasses.replace(entry, previous="0" * 32), bytes(data))
     with pytest.raises(IntegrityError, match="version 9 that does not continue the one before it, and is not exported"):
+        here.export_bundle(path, key=KEY)
+
+
+def test_what_does_not_fit_into_a_bundle_is_not_exported(
+    here: CheckpointManager, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("checkpoint_manager.store.exporting.MAX_GAPS_BYTES", 100)
+    with pytest.raises(IntegrityError, match="more gaps than the 100 bytes"):
+        here.export_bundle(path, key=KEY)
+
+
+def test_a_newest_version_that_counts_as_deleted_is_not_exported(here: CheckpointManager, path: Path) -> None:
+    known, record = here._store.vault.gaps("clean")
+    here._store.vault.write_gaps("clean", known.add(Gap(2, 2, None, None)), record)
+    with pytest.raises(IntegrityError, match="newest version that counts as deleted"):
         here.export_bundle(path, key=KEY)
 
 

@@ -93,7 +93,8 @@ class Exporter:
                 reached = number
                 yield VersionPart(number, entry, data)
             if reached == before and self._history.look(stage).number == look.number:
-                raise self._history.absent(stage, look.number, look.number)
+                broken = BrokenError("has a newest version that counts as deleted")
+                raise self._not_whole(stage, broken, look.number)
 
     def _add(self, stage: str, chain: Chain, part: VersionPart) -> None:
         try:

@@ -75,12 +75,10 @@ class Arrival:
         self.newest, self.id = part.version, part.entry.id
 
     def see_gaps(self, gaps: Gaps) -> None:
-        """Take note of the gaps: they may know the id, too."""
-        for gap in gaps.gaps if self.id_at_tip is None else ():
-            if gap.last == self.tip.version:
-                self.id_at_tip = gap.id
-            elif gap.first == self.tip.version + 1 and gap.before is not None:
-                self.id_at_tip = gap.before
+        """Take note of the gaps: one may know the id, too."""
+        gap = gaps.find(self.tip.version)
+        if gap is not None and gap.last == self.tip.version and self.id_at_tip is None:
+            self.id_at_tip = gap.id
 
     def as_result(self) -> BundledStage:
         """Return what a caller sees of it."""
