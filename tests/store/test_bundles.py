@@ -370,6 +370,22 @@ def test_through_a_pipe(here: CheckpointManager, there: CheckpointManager) -> No
     assert_equal(here, there, "train")
 
 
+def test_through_a_raw_stream_that_takes_a_little_at_a_time(here: CheckpointManager, there: CheckpointManager) -> None:
+    class Narrow(io.RawIOBase):
+        taken = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.taken += bytes(data[:1000])
+            return min(len(data), 1000)
+
+    stream = Narrow()
+    assert here.export_bundle(stream, key=KEY).size == len(stream.taken)  # type: ignore[arg-type]
+    assert there.import_bundle(io.BytesIO(stream.taken), key=KEY).added == 8
+
+
 def test_a_stream_that_can_not_be_written_to_says_so(here: CheckpointManager) -> None:
     with open("/dev/full", "wb", buffering=0) as stream, pytest.raises(StorageError, match="/dev/full: No space left"):
         here.export_bundle(stream, key=KEY)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
-from checkpoint_manager import CheckpointManager, Diff, StageReport, Version
+from checkpoint_manager import Bundle, CheckpointManager, Diff, Passphrase, StageReport, Version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,6 +17,9 @@ assert_type(cm.clear_checkpoint("train"), Version | None)
 assert_type(cm.history("train"), list[Version])
 assert_type(cm.diff("train"), Diff)
 assert_type(cm.report(), StageReport)
+assert_type(cm.export_bundle("x.bundle", ["train"], key=Passphrase("words")), Bundle)
+assert_type(cm.import_bundle(io.BytesIO(), key=bytes(32), into={"train": "fit"}), Bundle)
+cm.export_bundle("x.bundle")  # type: ignore[call-arg]
 
 
 @cm.stage

@@ -1,7 +1,7 @@
 """The file of a bundle: written whole or not at all, and read twice though it may come through a pipe.
 
 It lies wherever its user wants it, outside of any store; a link on the way to it is followed. What is spooled here is still
-encrypted: no plaintext ever touches a disk.
+encrypted: no plaintext ever touches a disk. An export that is killed may leave a hidden file beside the bundle, ``.….tmp``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
     if not isinstance(place, str | os.PathLike):
         with as_our_errors("write the bundle", name_of(place)):
             for piece in counter:
-                place.write(piece)
+                view = memoryview(piece)
+                while view:
+                    view = view[place.write(view) :]  # a raw stream may take a part of it only
             place.flush()
         return counter.total
     path = os.path.abspath(os.fspath(place))

@@ -1,9 +1,9 @@
 """Which version is the newest, what came before it, and whether someone has turned the clock back.
 
 Finding the newest version takes the same time however long the history is: the mark (or what this process remembers)
-names a version that exists, and from there it is looked forward. Two rules make that safe: no version is deleted unless
-a durable mark stands above it, and where the witness has seen more than what was found, the whole history is listed
-before anything is concluded.
+names a version that exists, and from there it is looked forward. Three rules make that safe: no version is deleted unless
+a durable mark stands above it; before a version is appended beyond a gap, the mark is dropped, and without one the whole
+history is listed; so it is where the witness has seen more than what was found, before anything is concluded.
 """
 
 from __future__ import annotations
