@@ -303,7 +303,7 @@ class InADirectory(Machine):
 
     def _path(self, stage: str, version: int) -> Path:
         backend = self.cm._store.backend
-        descriptor = backend._stage_descriptor(stage)  # type: ignore[attr-defined]
+        descriptor = backend._folders.descriptor(stage)  # type: ignore[attr-defined]
         try:
             return Path(os.readlink(f"/proc/self/fd/{descriptor}")) / f"{version:012d}.checkpoint"
         finally:
