@@ -13,10 +13,12 @@ import pytest
 
 from checkpoint_manager.cli import exits
 from checkpoint_manager.cli.app import commands
+from tests.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
+NAMED = [(" ".join(words), command) for words, command in COMMANDS.items()]
 
 
 def names_of_tests(path: Path) -> set[str]:
@@ -56,17 +58,7 @@ def test_the_readmes_examples_run(example: str, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == promised
 
 
-def each_command(group: click.Group, *words: str) -> list[tuple[str, click.Command]]:
-    found: list[tuple[str, click.Command]] = []
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found += each_command(command, *words, name)
-        else:
-            found.append((" ".join((*words, name)), command))
-    return found
-
-
-@pytest.mark.parametrize(("name", "command"), each_command(commands), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
 def test_each_command_is_documented_with_an_example(name: str, command: click.Command) -> None:
     assert f"`{name}" in README
     assert f"checkpoint-manager {name}" in str(command.help)
@@ -82,7 +74,7 @@ def test_the_exit_codes_are_documented() -> None:
 
 
 def test_the_options_that_every_command_has_are_documented() -> None:
-    for name, command in each_command(commands):
+    for name, command in NAMED:
         options = {option for parameter in command.params for option in parameter.opts}
         assert name == "demo" or {"--store", "--key-file", "--json"} <= options
     for option in ("--store", "--key-file", "--passphrase-file", "--ask-passphrase", "--lock-timeout", "--json", "--yes"):

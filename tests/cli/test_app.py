@@ -10,34 +10,20 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import click
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
-from checkpoint_manager.cli import app
 from checkpoint_manager.cli.exits import Exit, exit_of
 from checkpoint_manager.cli.output import show_size
+from tests.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.cli.conftest import Result
 
     Cli = Callable[..., Result]
-
-
-def all_commands(
-    group: click.Group = app.commands, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from all_commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-COMMANDS = dict(all_commands())
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -85,7 +71,7 @@ def test_a_mistyped_command_gets_the_nearest_name(cli: Cli) -> None:
     result = cli("verfy")
     assert result.code == 2
     assert 'did you mean "verify"?' in result.err
-    assert "there are clear, delete, demo" in cli("xyzzy").err
+    assert "there are init, list, status" in cli("xyzzy").err
 
 
 def test_errors_have_the_exit_codes_that_are_documented() -> None:
@@ -174,3 +160,19 @@ def test_where_the_extra_is_missing_it_says_what_to_install(store: Path) -> None
 )
 def test_sizes_to_read(size: int, text: str) -> None:
     assert show_size(size) == text
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["status", "--help"], ["key", "rotate", "--help"]], ids=" ".join)
+def test_help_waits_for_nothing_that_it_does_not_need(words: list[str]) -> None:
+    program = (
+        f"import sys; sys.argv[1:] = {words!r}; from checkpoint_manager.cli import main; code = main();"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"rich", "cryptography", "orjson", "filelock", "platformdirs", "asyncio", "subprocess", "hashlib", "pygments"}
+    assert not heavy & set(done.stderr.split())
+
+
+def test_the_list_of_commands_names_each(cli: Cli) -> None:
+    listed = {line.split()[0] for line in cli("--help").out.split("Commands:\n")[1].splitlines() if line[2:3].strip()}
+    assert listed == {path[0] for path in COMMANDS}

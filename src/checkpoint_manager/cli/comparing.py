@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import say, version_fields, write_data, write_json, write_line
+from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_line
 from checkpoint_manager.cli.selector import Selector
 
 
@@ -46,5 +45,5 @@ def diff(access: Access, stage: str, old: str | None, new: str | None, *, redact
         count = len(found.changes)
         say(f"version {found.old.version} → {found.new.version}: {count or 'no'} difference{'s' * (count != 1)}")
         if found:
-            write_line(found.as_text(redact=redact, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+            write_line(found.as_text(redact=redact, colour=colourful(sys.stdout)))
     return Exit.NO if exit_code and found else Exit.DONE
