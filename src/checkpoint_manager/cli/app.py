@@ -76,8 +76,8 @@ def commands() -> None:
     Example:
       checkpoint-manager status --store checkpoints
 
-    The key comes from --key-file, --passphrase-file or --ask-passphrase, or else from CHECKPOINT_MANAGER_KEY_FILE,
-    CHECKPOINT_MANAGER_PASSPHRASE, _PASSPHRASE_FILE or _PASSPHRASE_COMMAND, or else from your own key file.
+    The key comes from --key-file, --passphrase-file, --passphrase-command, --passphrase-fd or --ask-passphrase, or else from
+    CHECKPOINT_MANAGER_KEY_FILE, _PASSPHRASE, _PASSPHRASE_FILE or _PASSPHRASE_COMMAND, or else from your own key file.
 
     \b
     Exit codes:
