@@ -8,8 +8,11 @@ import click
 
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_data, write_json, write_table
+from checkpoint_manager.cli.pointer import steps_of, value_at
+from checkpoint_manager.cli.preview import newest_of
 from checkpoint_manager.cli.selector import Selector
-from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError
+from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.manager import CheckpointManager
@@ -51,7 +54,7 @@ def status(access: Access) -> None:
 def _state(cm: CheckpointManager, stage: str) -> dict[str, Any]:
     """Return a stage's newest version as ``has_checkpoint`` would judge it: read and verified as a whole."""
     try:
-        version = _newest(cm, stage)
+        version = newest_of(cm, stage).version
     except IntegrityError as error:
         return {"stage": stage, "status": "damaged", "version": error.version, "created_at": None, "size": None}
     return {
@@ -61,15 +64,6 @@ def _state(cm: CheckpointManager, stage: str) -> dict[str, Any]:
         "created_at": version.created_at,
         "size": version.size,
     }
-
-
-def _newest(cm: CheckpointManager, stage: str) -> Version:
-    try:
-        return cm.get_checkpoint(stage).version
-    except CheckpointNotFoundError as error:  # cleared, which is a version too
-        if error.version is None:
-            raise
-        return cm.get_checkpoint(stage, error.version).version
 
 
 @click.command()
@@ -115,22 +109,29 @@ def _note(version: Version) -> str:
 @click.command()
 @click.argument("selector", metavar="STAGE[@VERSION]")
 @click.option("--meta", is_flag=True, help="Show what is known about the version instead of its data.")
+@click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
 @store_options
-def show(access: Access, selector: str, *, meta: bool) -> None:
+def show(access: Access, selector: str, *, meta: bool, pointer: str | None) -> None:
     r"""Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest` or `prev`.
 
     \b
     Examples:
       checkpoint-manager show train
       checkpoint-manager show train@3 --meta
+      checkpoint-manager show train --path /epoch
     """
+    steps_of(pointer or "")  # what is wrong with it is told before a passphrase is asked for
     cm = access.open()
     chosen = Selector.parse(selector)
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.number(cm))
     fields = version_fields(checkpoint.version)
-    if access.as_json:
-        write_json("show", {"version": fields} if meta else {"version": fields, "data": checkpoint.data})
-    elif meta:
-        write_data(fields)
+    what = fields if meta else checkpoint.data
+    if pointer is not None:
+        of = f"{'what is known of ' if meta else ''}{display(checkpoint.version.stage)}@{checkpoint.version.version}"
+        what = value_at(what, pointer, of)
+    if not access.as_json:
+        write_data(what)
+    elif pointer is not None:
+        write_json("show", {"version": fields, "path": pointer, "value": what})
     else:
-        write_data(checkpoint.data)
+        write_json("show", {"version": fields} if meta else {"version": fields, "data": what})

@@ -11,6 +11,7 @@ import click
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
+from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import Selector
 from checkpoint_manager.model import display
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("selector", metavar="STAGE@VERSION")
+@click.option("--redact", is_flag=True, help="Of what would change, show where and what kind of value, and no value.")
 @yes_option
 @dry_run_option
 @store_options
-def restore(access: Access, selector: str, *, yes: bool, dry_run: bool) -> None:
+def restore(access: Access, selector: str, *, redact: bool, yes: bool, dry_run: bool) -> None:
     r"""Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
+
+    What that changes is shown before it is asked for; with --json, --dry-run prints it.
 
     \b
     Examples:
@@ -43,9 +47,14 @@ def restore(access: Access, selector: str, *, yes: bool, dry_run: bool) -> None:
     number = checkpoint.version.version
     say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
+    diff = difference(cm, checkpoint) if dry_run or not yes else None
+    if dry_run and access.as_json:
+        changes = None if diff is None else diff.as_dicts(redact=redact)
+        write_json("restore", {"dry_run": True, "stage": chosen.stage, "from": number, "changes": changes})
+        return
+    if dry_run or not yes:
+        say_difference(diff, redact=redact)
     if dry_run:
-        if access.as_json:
-            write_json("restore", {"dry_run": True, "stage": chosen.stage, "from": number})
         return
     confirm("Restore it?", yes=yes)
     restored = cm.restore_checkpoint(chosen.stage, number)
