@@ -23,7 +23,7 @@ COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
 _COMMANDS = {
     "init": ("writing", "Make a store, with a key."),
     "list": ("writing", "List the names of the stages."),
-    "status": ("looking", "Show each stage with its newest version, and whether it is whole."),
+    "status": ("status", "Show each stage with its newest version, and whether it is whole."),
     "log": ("looking", "List the versions of a stage, newest first."),
     "show": ("looking", "Print the data of a stage as JSON, or a part of it."),
     "has": ("writing", "Say by the exit code whether a stage is done."),

@@ -1,69 +1,19 @@
-"""Commands that only look: ``status``, ``log``, ``show``."""
+"""Commands that look at one stage: ``log``, ``show``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_data, write_json, write_table
+from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_data, write_json, write_table
 from checkpoint_manager.cli.pointer import steps_of, value_at
-from checkpoint_manager.cli.preview import newest_of
 from checkpoint_manager.cli.selector import Selector
-from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
-    from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.model import Version
-
-
-@click.command()
-@store_options
-def status(access: Access) -> None:
-    r"""Show each stage with its newest version, and whether it is whole.
-
-    \b
-    Example:
-      checkpoint-manager status --store checkpoints
-    """
-    cm = access.open()
-    rows = [_state(cm, stage) for stage in cm.stages()]
-    if access.as_json:
-        write_json("status", {"store": str(access.store), "stages": rows})
-        return
-    if not rows:
-        say("no stages yet: nothing was saved in this store")
-        return
-    write_table(
-        ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE"),
-        [
-            (
-                row["stage"],
-                row["status"],
-                str(row["version"] or ""),
-                show_time(row["created_at"]) if row["created_at"] else "",
-                show_size(row["size"]) if row["size"] is not None else "",
-            )
-            for row in rows
-        ],
-    )
-
-
-def _state(cm: CheckpointManager, stage: str) -> dict[str, Any]:
-    """Return a stage's newest version as ``has_checkpoint`` would judge it: read and verified as a whole."""
-    try:
-        version = newest_of(cm, stage).version
-    except IntegrityError as error:
-        return {"stage": stage, "status": "damaged", "version": error.version, "created_at": None, "size": None}
-    return {
-        "stage": stage,
-        "status": version.status,
-        "version": version.version,
-        "created_at": version.created_at,
-        "size": version.size,
-    }
 
 
 @click.command()

@@ -21,6 +21,14 @@ SCHEMA = 1
 """Of the JSON documents. A field may be added under the same number; one that is removed or changed makes a new one."""
 
 _WIDE = 10_000
+_JUDGED = {"STATUS", "STATE"}
+_STYLES = {
+    **dict.fromkeys(("completed", "whole", "ok"), "green"),
+    **dict.fromkeys(("progress", "leftover", "exposed", "warning"), "yellow"),
+    **dict.fromkeys(("failed", "damaged", "missing", "foreign", "rolled back", "unreadable", "problem"), "red"),
+    "cleared": "dim",
+}
+"""What is in order, what wants to be looked at, and what is wrong."""
 _KIB = 1024
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -42,6 +50,11 @@ def write_data(data: object) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table: fitted to a terminal, and never cut where a program reads."""
+    write_text(table_text(columns, rows))
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as it looks on stdout; what a version's status says is coloured."""
     from rich.console import Console  # noqa: PLC0415  # takes as long as the rest of the program
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -50,12 +63,17 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(display(cell)) for cell in row))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+        cells = zip(columns, map(display, row), strict=True)
+        table.add_row(*(Text(cell, _STYLES.get(cell, "") if column in _JUDGED else "") for column, cell in cells))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE, no_color=not colourful(sys.stdout))
     with console.capture() as captured:
         console.print(table)
-    lines = (line.rstrip() for line in captured.get().splitlines())
-    _write("".join(f"{line}\n" for line in lines).encode())
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def write_text(text: str) -> None:
+    """Print lines of data."""
+    _write(text.encode())
 
 
 def write_bytes(data: bytes) -> None:

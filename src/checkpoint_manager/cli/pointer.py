@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901): one value inside of another, as in ``/rows/0/name``; in a key, ``~1`` is a slash, ``~0`` is ``~``."""
+"""JSON pointers (RFC 6901): a value inside of another, ``/rows/0/name``; in a key, ``~1`` is a slash, ``~0`` is ``~``."""
 
 from __future__ import annotations
 
