@@ -36,6 +36,7 @@ _COMMANDS = {
     "verify": ("mending", "Read and check everything."),
     "repair": ("mending", "Put damaged files aside, remove leftovers."),
     "key": ("key", "See and change what opens the store."),
+    "doctor": ("doctor.command", "Look at all that may be set up wrongly, and say what to do."),
     "demo": ("demonstration", "Watch a real pipeline be killed, resume and go back."),
 }
 """For each command, the module that has it, and what the list of commands says of it: that list loads none of them."""

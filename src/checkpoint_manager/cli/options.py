@@ -36,6 +36,10 @@ class Access:
     lock_timeout: float
     as_json: bool
 
+    def is_there(self) -> bool:
+        """Return whether there is a store, whole or not."""
+        return any(os.path.lexists(self.store / name) for name in ("keyring.json", "history"))
+
     def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
         """Open the store; no command but ``init`` makes one.
 
@@ -45,7 +49,7 @@ class Access:
         """
         from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
 
-        if not make and not any((self.store / name).exists() for name in ("keyring.json", "history")):
+        if not make and not self.is_there():
             message = (
                 f"there is no checkpoint store at {display(os.path.abspath(self.store))}: name its directory with --store, or "
                 'make one: "checkpoint-manager init"'

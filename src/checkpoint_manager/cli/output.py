@@ -71,6 +71,12 @@ def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
+def in_colour(judgement: str, text: str) -> str:
+    """Return a text in the colour of what it says, where colours are wanted."""
+    code = {"green": 32, "yellow": 33, "red": 31, "dim": 2}.get(_STYLES.get(judgement, ""))
+    return text if code is None or not colourful(sys.stdout) else f"\x1b[{code}m{text}\x1b[0m"
+
+
 def write_text(text: str) -> None:
     """Print lines of data."""
     _write(text.encode())
