@@ -37,6 +37,7 @@ _COMMANDS = {
     "repair": ("mending", "Put damaged files aside, remove leftovers."),
     "key": ("key", "See and change what opens the store."),
     "doctor": ("doctor.command", "Look at all that may be set up wrongly, and say what to do."),
+    "completion": ("completing", "Print a script that lets your shell complete."),
     "demo": ("demonstration", "Watch a real pipeline be killed, resume and go back."),
 }
 """For each command, the module that has it, and what the list of commands says of it: that list loads none of them."""

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_line
@@ -13,7 +14,7 @@ from checkpoint_manager.cli.selector import Selector
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("old", required=False)
 @click.argument("new", required=False)
 @click.option("--redact", is_flag=True, help="Show where and what kind of value, and no value.")

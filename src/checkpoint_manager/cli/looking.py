@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_data, write_json, write_table
 from checkpoint_manager.cli.pointer import steps_of, value_at
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @store_options
 def log(access: Access, stage: str) -> None:
     r"""List the versions of a STAGE, newest first.
@@ -57,7 +58,7 @@ def _note(version: Version) -> str:
 
 
 @click.command()
-@click.argument("selector", metavar="STAGE[@VERSION]")
+@click.argument("selector", shell_complete=stage_names, metavar="STAGE[@VERSION]")
 @click.option("--meta", is_flag=True, help="Show what is known about the version instead of its data.")
 @click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
 @store_options

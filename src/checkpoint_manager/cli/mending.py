@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("selector", metavar="STAGE@VERSION")
+@click.argument("selector", shell_complete=stage_names, metavar="STAGE@VERSION")
 @click.option("--redact", is_flag=True, help="Of what would change, show where and what kind of value, and no value.")
 @yes_option
 @dry_run_option
@@ -69,7 +70,7 @@ def _described(version: Version) -> str:
 
 
 @click.command()
-@click.argument("stage", required=False)
+@click.argument("stage", shell_complete=stage_names, required=False)
 @store_options
 def verify(access: Access, stage: str | None) -> int:
     r"""Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.

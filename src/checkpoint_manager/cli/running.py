@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.model import display
@@ -31,7 +32,7 @@ class CommandFailedError(Exception):
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @click.option("--capture", is_flag=True, help="Keep what the command writes to stdout, and write it again when it is reused.")
 @click.option("--again", is_flag=True, help="Run it even if it is done.")

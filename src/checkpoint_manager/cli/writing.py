@@ -8,6 +8,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
@@ -33,7 +34,7 @@ def init(access: Access) -> None:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @store_options
 def has(access: Access, stage: str) -> int:
     r"""Say by the exit code whether a STAGE is done: 0 if its newest version is whole, authentic and completed, else 1.
@@ -66,7 +67,7 @@ def list_stages(access: Access) -> None:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="Refuse unless this is the newest one (0: none yet).")
 @store_options
@@ -108,7 +109,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("stage", required=False)
+@click.argument("stage", shell_complete=stage_names, required=False)
 @click.option("--all", "every", is_flag=True, help="Clear every stage.")
 @yes_option
 @dry_run_option
@@ -140,7 +141,7 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("versions", type=click.IntRange(1), nargs=-1, required=True, metavar="VERSION...")
 @yes_option
 @dry_run_option
