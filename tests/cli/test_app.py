@@ -16,6 +16,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityErro
 from checkpoint_manager.cli.exits import Exit, exit_of
 from checkpoint_manager.cli.output import show_size
 from tests.cli.commands import COMMANDS
+from tests.cli.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,9 @@ def test_each_command_explains_itself_with_an_example(cli: Cli, path: tuple[str,
     result = cli(*path, "--help")
     assert result.code == 0
     assert "Example" in result.out
-    assert f"checkpoint-manager {' '.join(path)}" in result.out
+    lines = [line.strip() for line in result.out.splitlines()]
+    assert all(line in lines for called, line in examples() if called == path)
+    assert "\\b" not in result.out
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path not in AT_EASE], ids=" ".join)
@@ -74,6 +77,19 @@ def test_a_mistyped_command_gets_the_nearest_name(cli: Cli) -> None:
     assert result.code == 2
     assert 'did you mean "verify"?' in result.err
     assert "there are init, list, status" in cli("xyzzy").err
+
+
+def test_what_is_wrong_with_the_command_line_leads_to_what_is_right(cli: Cli) -> None:
+    result = cli("key", "list", "--stroe", "x")
+    assert result.code == 2
+    assert result.err.endswith("See: checkpoint-manager key list --help\n")
+    assert cli("save").err == "error: Missing argument 'STAGE'. See: checkpoint-manager save --help\n"
+    for words in ([], ["key"]):
+        asked_for_nothing = cli(*words)
+        assert (asked_for_nothing.code, asked_for_nothing.out) == (2, "")
+        assert asked_for_nothing.err.startswith("Usage: checkpoint-manager")
+    lines = [line.strip() for line in cli("--help").out.splitlines()]
+    assert "checkpoint-manager status --store checkpoints" in lines
 
 
 def test_errors_have_the_exit_codes_that_are_documented() -> None:

@@ -127,6 +127,10 @@ class TestPassphrases:
         assert result.code == 12
         assert "77<" in result.err
 
+    def test_a_descriptor_that_can_not_be(self, cli: Cli, store: Path) -> None:
+        for number in ("-1", "9" * 30):
+            assert cli("show", "train", "--passphrase-fd", number).code == 12
+
     def test_a_descriptor_that_never_ends_its_line(self, program: Cli, store: Path) -> None:
         result = program("show", "train", "--passphrase-fd", "0", stdin="x" * 100_000)
         assert result.code == 12

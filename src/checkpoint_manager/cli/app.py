@@ -72,7 +72,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version.__version__, prog_name=NAME)
 def commands() -> None:
-    r"""Look into a checkpoint store, go back to an earlier version, check and repair it, change its keys.
+    """Look into a checkpoint store, go back to an earlier version, check and repair it, change its keys.
 
     \b
     Example:
@@ -118,7 +118,7 @@ def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[Exit, st
         case CheckpointError():
             explained = exit_of(error), str(error)
         case click.ClickException():
-            explained = Exit.USAGE, error.format_message()
+            explained = Exit.USAGE, _usage(error)
         case DeclinedError():
             explained = Exit.DECLINED, "declined: nothing was changed"
         case click.Abort() | KeyboardInterrupt():
@@ -136,10 +136,22 @@ def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[Exit, st
     return explained
 
 
+def _usage(error: click.ClickException) -> str:
+    """Return what is wrong with the command line; where click says it, with a pointer to what is right."""
+    message = error.format_message()
+    if type(error) in {click.UsageError, click.exceptions.NoArgsIsHelpError}:
+        return message
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = NAME if context is None else context.command_path
+    return f"{' '.join(message.split())} See: {where} --help"
+
+
 def _tell_error(error: BaseException, code: Exit, message: str, *, as_json: bool) -> None:
     from checkpoint_manager.cli.output import say, say_json  # noqa: PLC0415  # --help does not wait for it
 
     if as_json:
         say_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": int(code)}})
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # asked for nothing, it is told what there is
+        say(message)
     else:
         say(f"error: {message}")

@@ -22,7 +22,7 @@ from checkpoint_manager.cli.selector import Selector
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @store_options
 def diff(access: Access, stage: str, old: str | None, new: str | None, *, redact: bool, patch: bool, exit_code: bool) -> int:
-    r"""Show what changed in a STAGE: from the version before to the newest, from OLD to the newest, or from OLD to NEW.
+    """Show what changed in a STAGE: from the version before to the newest, from OLD to the newest, or from OLD to NEW.
 
     A version is a number, `latest` or `prev`.
 

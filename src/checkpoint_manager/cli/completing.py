@@ -19,7 +19,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]*", re.ASCII)
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 def completion(shell: str) -> None:
-    r"""Print a script that lets your SHELL (bash, zsh or fish) complete commands, options and stages.
+    """Print a script that lets your SHELL (bash, zsh or fish) complete commands, options and stages.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 def demo(folder: Path | None) -> None:
-    r"""Watch a real pipeline be killed, resume, go back and refuse a forged file: over the Python files of FOLDER.
+    """Watch a real pipeline be killed, resume, go back and refuse a forged file: over the Python files of FOLDER.
 
     Without FOLDER it takes the standard library of the running Python. It leaves its store in the current folder.
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.model import Passphrase, RotationProgress
 
 _PATH = click.Path(path_type=Path)
-_DESCRIPTOR = click.IntRange(0, 1_000_000)
 
 
 @click.group()
@@ -31,7 +30,7 @@ def key() -> None:
 @key.command("list")
 @store_options
 def list_slots(access: Access) -> None:
-    r"""List the key slots; nothing in them is secret.
+    """List the key slots; nothing in them is secret.
 
     \b
     Example:
@@ -49,12 +48,12 @@ def list_slots(access: Access) -> None:
 @click.option("--new-key-file", type=_PATH, help="Let this key file open the store; it is made if it does not exist.")
 @click.option("--new-passphrase-file", type=_PATH, help="Let the passphrase in this file open the store.")
 @click.option("--new-passphrase-command", metavar="COMMAND", help="Let the passphrase that this command prints open it.")
-@click.option("--new-passphrase-fd", type=_DESCRIPTOR, metavar="N", help="Let the next line of descriptor N open the store.")
+@click.option("--new-passphrase-fd", type=int, metavar="N", help="Let the next line of descriptor N open the store.")
 @click.option("--new-passphrase", is_flag=True, help="Let a passphrase typed at a prompt open the store.")
 @click.option("--label", default="", help="What to call the slot. Visible to whoever can read the directory.")
 @store_options
 def add(access: Access, *, label: str, **new: Any) -> None:  # noqa: ANN401  # each option's own type
-    r"""Let another key file or passphrase open the store.
+    """Let another key file or passphrase open the store.
 
     \b
     Examples:
@@ -96,7 +95,7 @@ _NEW: dict[str, Callable[[Any], KeyFile | Passphrase]] = {
 @yes_option
 @store_options
 def remove(access: Access, slot: str, *, yes: bool) -> None:
-    r"""Remove a SLOT. To shut out someone who has a copy of the directory, rotate the key as well.
+    """Remove a SLOT. To shut out someone who has a copy of the directory, rotate the key as well.
 
     \b
     Example:
@@ -115,13 +114,13 @@ def remove(access: Access, slot: str, *, yes: bool) -> None:
 @click.option("--also-key-file", type=_PATH, multiple=True, help="A further key file that keeps its slot.")
 @click.option("--also-passphrase-file", type=_PATH, multiple=True, help="A further passphrase, in a file, that keeps its slot.")
 @click.option("--also-passphrase-command", multiple=True, metavar="COMMAND", help="One that a command prints.")
-@click.option("--also-passphrase-fd", type=_DESCRIPTOR, multiple=True, metavar="N", help="The next line of descriptor N.")
+@click.option("--also-passphrase-fd", type=int, multiple=True, metavar="N", help="The next line of descriptor N.")
 @click.option("--also-passphrase", count=True, help="One typed at a prompt; give it once for each.")
 @click.option("--drop", multiple=True, metavar="SLOT", help="A slot to give up.")
 @yes_option
 @store_options
 def rotate(access: Access, *, drop: tuple[str, ...], yes: bool, **also: Any) -> None:  # noqa: ANN401  # each option's own type
-    r"""Exchange the store's key and encrypt every version anew. Killed, it goes on when run again; writers need not stop.
+    """Exchange the store's key and encrypt every version anew. Killed, it goes on when run again; writers need not stop.
 
     \b
     Examples:

@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _PATH = click.Path(path_type=Path)
-_DESCRIPTOR = click.IntRange(0, 1_000_000)
 
 _OPEN_WITH = (
     click.option("--key-file", type=_PATH, help="Open the store with this key file."),
     click.option("--passphrase-file", type=_PATH, help="Open it with the passphrase in this file."),
     click.option("--passphrase-command", metavar="COMMAND", help="Open it with the passphrase that this command prints."),
-    click.option("--passphrase-fd", type=_DESCRIPTOR, metavar="N", help="Open it with the first line read from descriptor N."),
+    click.option("--passphrase-fd", type=int, metavar="N", help="Open it with the first line read from descriptor N."),
     click.option("--ask-passphrase", is_flag=True, help="Open it with a passphrase typed at a prompt."),
 )
 _NAMES = ("key_file", "passphrase_file", "passphrase_command", "passphrase_fd", "ask_passphrase")
@@ -65,7 +64,7 @@ def key_given(given: dict[str, Any]) -> KeyFile | Passphrase | None:
     """
     options = [option_of(name) for name in given]
     if len(options) > 1:
-        raise click.UsageError(f"give one of {' and '.join(options)}, not {len(options)}")
+        raise click.UsageError(f"give only one of {' and '.join(options)}")
     for name, value in given.items():
         _refuse_another_in_the_environment(option_of(name))
         return _READERS[name](value)

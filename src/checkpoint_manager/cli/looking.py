@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("stage", shell_complete=stage_names)
 @store_options
 def log(access: Access, stage: str) -> None:
-    r"""List the versions of a STAGE, newest first.
+    """List the versions of a STAGE, newest first.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def _note(version: Version) -> str:
 @click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
 @store_options
 def show(access: Access, selector: str, *, meta: bool, pointer: str | None) -> None:
-    r"""Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest` or `prev`.
+    """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest` or `prev`.
 
     \b
     Examples:

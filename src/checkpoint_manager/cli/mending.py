@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @dry_run_option
 @store_options
 def restore(access: Access, selector: str, *, redact: bool, yes: bool, dry_run: bool) -> None:
-    r"""Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
+    """Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
 
     What that changes is shown before it is asked for; with --json, --dry-run prints it.
 
@@ -73,7 +73,7 @@ def _described(version: Version) -> str:
 @click.argument("stage", shell_complete=stage_names, required=False)
 @store_options
 def verify(access: Access, stage: str | None) -> int:
-    r"""Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.
+    """Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.
 
     \b
     Example:
@@ -114,7 +114,7 @@ def _show_report(report: Report) -> None:
 )
 @store_options
 def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -> int:
-    r"""Put damaged files aside (nothing is deleted), set heads right, remove leftovers. Exits with 3 if problems are left.
+    """Put damaged files aside (nothing is deleted), set heads right, remove leftovers. Exits with 3 if problems are left.
 
     \b
     Examples:

@@ -39,7 +39,7 @@ class CommandFailedError(Exception):
 @click.option("--no-wait", is_flag=True, help="If another process runs it, don't wait for that one: exit with 11.")
 @store_options
 def run(access: Access, stage: str, command: tuple[str, ...], *, capture: bool, again: bool, no_wait: bool) -> int:
-    r"""Run a COMMAND as a STAGE: only if it is not done yet, and once, however many processes get here.
+    """Run a COMMAND as a STAGE: only if it is not done yet, and once, however many processes get here.
 
     It is done if the same command has ended with 0 before. One that fails is kept as a failed version, and runs again. Its exit
     code is passed on. With --json, what it writes to stdout goes to stderr.

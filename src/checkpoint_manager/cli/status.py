@@ -35,7 +35,7 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
 )
 @store_options
 def status(access: Access, *, watch: bool, interval: float) -> int:
-    r"""Show each stage with its newest version, and whether it is whole.
+    """Show each stage with its newest version, and whether it is whole.
 
     \b
     Examples:

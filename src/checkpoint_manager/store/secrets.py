@@ -175,8 +175,9 @@ def read_passphrase_descriptor(number: int) -> Secret:
             if len(line) > _MAX_FILE_BYTES:
                 message = f"the first line of descriptor {number} is longer than {_MAX_FILE_BYTES} bytes: this can't be one"
                 raise KeyUnavailableError(message)
-    except OSError as error:
-        message = f"descriptor {number} can't be read: {error.strerror}. Open it for the program, as in {number}<passphrase.txt"
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "there is none of this number"
+        message = f"descriptor {number} can't be read: {why}. Open it for the program, as in {number}<passphrase.txt"
         raise KeyUnavailableError(message) from None
     return _first_line(bytes(line), f"descriptor {number}")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @store_options
 def doctor(access: Access) -> int:
-    r"""Look at all that may be set up wrongly, and say what to do: versions, the store's place, the key, leftovers.
+    """Look at all that may be set up wrongly, and say what to do: versions, the store's place, the key, leftovers.
 
     What the file system can do is tried out with files of its own, which are removed again. Neither a value of a variable
     nor a key is shown. Exits with 1 if there is a problem. What the versions hold is checked by `verify`.
