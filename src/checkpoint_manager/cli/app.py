@@ -143,7 +143,8 @@ def _usage(error: click.ClickException) -> str:
         return message
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = NAME if context is None else context.command_path
-    return f"{' '.join(message.split())} See: {where} --help"
+    sentence = " ".join(message.split())
+    return f"{sentence}{'' if sentence.endswith(('.', '?', ')')) else '.'} See: {where} --help"
 
 
 def _tell_error(error: BaseException, code: Exit, message: str, *, as_json: bool) -> None:

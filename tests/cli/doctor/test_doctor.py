@@ -164,9 +164,11 @@ class TestStore:
         (store / "notes.txt").write_text("mine")
         (store / "notes.txt").chmod(0o644)
         (store / "history" / "file").write_text("")
+        (store / "keyring.json").chmod(0o644)
         found = [check for check in _all(doctor, store) if check["topic"] == "leftovers"]
         assert [check["state"] for check in found] == ["warning", "warning", "problem"]
         assert "notes.txt" in found[1]["found"]
+        assert "keyring.json has mode 0644" in doctor()["permissions"]["found"]
         assert (store / "notes.txt").read_text() == "mine"
 
     def test_a_clock_that_is_behind(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

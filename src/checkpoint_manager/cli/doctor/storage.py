@@ -116,7 +116,7 @@ def _user(number: int) -> str:
 
 def look_at_leftovers(directory: str) -> Iterator[Check]:
     """Look at what lies about in the store."""
-    strays = LocalBackend(directory).strays()
+    strays = [stray for stray in LocalBackend(directory).strays() if stray.path != directory]  # that is told by its owner
     ours = [stray for stray in strays if stray.kind in {"leftover", "stale mark"}]
     if ours:
         step = "checkpoint-manager repair --dry-run says what would be done"
@@ -124,12 +124,13 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
     for kind, step in (
         ("unknown", "move it out of the store, unless another program needs it there"),
         ("displaced", "move it away: it stands where a stage belongs"),
-        ("exposed", "chmod -R go= the store's directory"),
+        ("exposed", f"close it to others: chmod -R go= {directory}"),
     ):
         found = [stray for stray in strays if stray.kind == kind]
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             what = f"{display(found[0].path)} {found[0].detail.strip()}{more}"
-            yield (problem if kind == "displaced" else warning)("leftovers", what, step)
+            topic = "permissions" if kind == "exposed" else "leftovers"
+            yield (problem if kind == "displaced" else warning)(topic, what, step)
     if not strays:
         yield ok("leftovers", "none")
