@@ -59,6 +59,21 @@ def test_a_passphrase_is_typed_unseen(store: Path) -> None:
         assert terminal.end() == 0, terminal.shown
 
 
+def test_for_a_new_store_a_passphrase_is_typed_twice(tmp_path: Path) -> None:
+    words = ["init", "--ask-passphrase", "--store", str(tmp_path / "new")]
+    with Terminal(*words) as terminal:
+        terminal.answer("Passphrase for the new store", "correct horse")
+        terminal.answer("Repeat for confirmation", "correct hores")
+        terminal.until("do not match")
+        terminal.answer("Passphrase for the new store", "correct horse")
+        terminal.answer("Repeat for confirmation", "correct horse")
+        assert terminal.end() == 0, terminal.shown
+    CheckpointManager(tmp_path / "new", key=Passphrase("correct horse"))
+    with Terminal(*words) as terminal:
+        terminal.answer("Passphrase of the store", "correct horse")
+        assert terminal.end() == 0, terminal.shown
+
+
 def test_a_passphrase_is_not_read_where_it_could_be_seen(store: Path) -> None:
     with Terminal("show", "train", "--passphrase-fd", "0", "--store", str(store)) as terminal:
         assert terminal.end() == 12

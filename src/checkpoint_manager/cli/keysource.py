@@ -55,8 +55,12 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def key_given(given: dict[str, Any]) -> KeyFile | Passphrase | None:
+def key_given(given: dict[str, Any], *, new: bool = False) -> KeyFile | Passphrase | None:
     """Return the key that the options name, or None if they name none.
+
+    Args:
+        given: What was given by the options.
+        new: The store is to be made with it: a passphrase is asked for twice.
 
     Raises:
         UsageError: They name two, or a prompt is needed and there is no terminal.
@@ -67,7 +71,7 @@ def key_given(given: dict[str, Any]) -> KeyFile | Passphrase | None:
         raise click.UsageError(f"give only one of {' and '.join(options)}")
     for name, value in given.items():
         _refuse_another_in_the_environment(option_of(name))
-        return _READERS[name](value)
+        return from_prompt("Passphrase for the new store", twice=True) if new and value is True else _READERS[name](value)
     return None
 
 

@@ -49,13 +49,15 @@ class Access:
         """
         from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
 
-        if not make and not self.is_there():
+        exists = self.is_there()
+        if not make and not exists:
             message = (
                 f"there is no checkpoint store at {display(os.path.abspath(self.store))}: name its directory with --store, or "
                 'make one: "checkpoint-manager init"'
             )
             raise NoStoreError(message)
-        return CheckpointManager(self.store, key=key_given(self.key), lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+        key = key_given(self.key, new=not exists)
+        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
 
 
 def store_options(command: F) -> F:

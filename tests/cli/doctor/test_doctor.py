@@ -138,6 +138,10 @@ class TestSurroundings:
             "install a newer one: pip install --upgrade 'orjson>=999'"
         ]
 
+    def test_a_library_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(surroundings, "_LIBRARIES", ("orjson", "no-such-library"))
+        assert list(surroundings.look_at_python())[1].found.endswith(", no no-such-library")
+
     def test_run_from_a_source_tree_there_is_nothing_to_compare_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(surroundings, "_DISTRIBUTION", "no-such-distribution")
         assert surroundings._needed() == {}
