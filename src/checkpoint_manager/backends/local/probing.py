@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from filelock import lock_descriptor, unlock_descriptor
 from checkpoint_manager.backends.local import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _MOUNTS = "/proc/self/mountinfo"
-_SECONDS = 30
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How a space, a tab, a line feed and a backslash stand in there: see proc_pid_mountinfo(5)."""
 _OTHER_PROCESS = """
 import os, sys
 from filelock import lock_descriptor
@@ -53,17 +55,14 @@ def room(path: str) -> Room:
 
 def file_system(path: str) -> str:
     """Return the type of the file system that a path is on, such as ``ext4``; empty if the system does not tell."""
-    device = os.stat(path).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
     real = os.path.realpath(path)
     best, kind = "", ""
     with contextlib.suppress(OSError), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
             before, _, after = line.partition(" - ")
-            fields = before.split(" ")
-            place = fields[4].encode(errors="surrogateescape").decode("unicode_escape", errors="replace")
+            place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
             above = real == place or real.startswith(place.rstrip("/") + "/")
-            if above and len(place) >= len(best) and (fields[2] == number or not kind):
+            if above and len(place) >= len(best):  # what is mounted later hides what was there before
                 best, kind = place, after.split(" ")[0]
     return kind
 
@@ -122,9 +121,9 @@ def locks(directory: str) -> str:
     return wrong.get(answers, "another process could not try the lock")
 
 
-def _ask_another_process(path: str, let_go: object) -> tuple[str, str]:
+def _ask_another_process(path: str, let_go: Callable[[], object]) -> tuple[str, str]:
     """Let a child try the lock while this process holds it, and once more when it has let go."""
-    command = [sys.executable, "-c", _OTHER_PROCESS, path]
+    command = [sys.executable, "-P", "-c", _OTHER_PROCESS, path]  # -P: no module of the folder that one happens to be in
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603  # ours
         assert child.stdin is not None  # noqa: S101  # for the type checker
         assert child.stdout is not None  # noqa: S101  # likewise
@@ -132,7 +131,7 @@ def _ask_another_process(path: str, let_go: object) -> tuple[str, str]:
             child.stdin.write("\n")
             child.stdin.flush()
             first = child.stdout.readline().strip()
-            let_go()  # type: ignore[operator]
+            let_go()
             child.stdin.write("\n")
             child.stdin.flush()
             return first, child.stdout.readline().strip()
