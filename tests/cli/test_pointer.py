@@ -12,7 +12,7 @@ from checkpoint_manager import CheckpointNotFoundError
 from checkpoint_manager.cli.pointer import value_at
 from tests.strategies import json_values
 
-RFC = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, 'k"l': 6, " ": 7, "m~n": 8}
+RFC = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, 'k"l': 6, " ": 7, "m~n": 8, "~1": 9}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ RFC = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\
         ('/k"l', 6),
         ("/ ", 7),
         ("/m~0n", 8),
+        ("/~01", 9),
     ],
 )
 def test_the_examples_of_the_rfc(pointer: str, value: object) -> None:
@@ -45,7 +46,7 @@ def test_what_is_no_pointer(pointer: str) -> None:
 @pytest.mark.parametrize(
     ("pointer", "message"),
     [
-        ("/bar", "at its top is an object of 10 keys, and none is bar"),
+        ("/bar", "at its top is an object of 11 keys, and none is bar"),
         ("/foo/2", "at /foo is a list of 2 elements, counted from 0, the last of them 1"),
         ("/foo/-", "at /foo is a list"),
         ("/foo/-1", "at /foo is a list"),

@@ -117,7 +117,11 @@ def test_a_signal_goes_to_the_command_and_what_it_cleans_up_is_waited_for(
         assert child.stdout is not None
         assert child.stdout.readline() == "begun\n"
         child.send_signal(number)
-        out, errors = child.communicate(timeout=60)
+        try:
+            out, errors = child.communicate(timeout=30)
+        finally:
+            if child.returncode is None:  # else this would wait for ever
+                os.killpg(child.pid, signal.SIGKILL)
     assert (child.returncode, out) == (code, "cleaned up\n"), errors
     assert "Traceback" not in errors
     cm = CheckpointManager(store)

@@ -179,7 +179,7 @@ class TestWatch:
 
 
 def test_ctrl_c_reaches_a_command_that_runs_once(store: Path, tmp_path: Path) -> None:
-    script = "trap 'echo caught >> caught; sleep 0.5; exit 0' INT; echo begun; while :; do sleep 0.1; done"
+    script = "trap 'echo caught >> caught; n=1' INT; echo begun; while [ -z \"$n\" ]; do sleep 0.1; done; sleep 1"
     words = ["run", "new", "--store", str(store), "--", "sh", "-c", f"cd '{tmp_path}'; {script}"]
     with Terminal(*words) as terminal:
         terminal.until("begun")
