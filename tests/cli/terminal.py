@@ -60,6 +60,10 @@ class Terminal:
             self._more(1)
         self._read = match.end()
 
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 

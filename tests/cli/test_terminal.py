@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checkpoint_manager import CheckpointManager, Passphrase
 from tests.cli.terminal import Terminal
+from tests.faults.strace import Strace, calls, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,13 +178,16 @@ class TestWatch:
             assert terminal.end() == 2
 
 
-def test_ctrl_c_reaches_a_command_that_runs_once(store: Path, tmp_path: Path) -> None:
-    script = "trap 'echo caught >> caught; n=1' INT; echo begun; while [ -z \"$n\" ]; do sleep 0.1; done; sleep 1"
+def test_ctrl_c_reaches_a_command_that_runs_and_is_not_sent_once_more(store: Path, tmp_path: Path) -> None:
+    require("strace")
+    script = "trap 'echo caught > caught; exit 0' INT; echo begun; while :; do sleep 0.1; done"
     words = ["run", "new", "--store", str(store), "--", "sh", "-c", f"cd '{tmp_path}'; {script}"]
     with Terminal(*words) as terminal:
         terminal.until("begun")
-        time.sleep(0.1)
-        terminal.type(CTRL_C)
-        assert terminal.end() == 130
+        with Strace(terminal.pid, tmp_path / "log", "-e", "trace=kill"):
+            terminal.type(CTRL_C)
+            assert terminal.end() == 130
         assert "interrupted: the store is whole" in terminal.shown
     assert (tmp_path / "caught").read_text() == "caught\n"
+    assert "SIGINT" in (tmp_path / "log").read_text()
+    assert calls(tmp_path / "log") == []

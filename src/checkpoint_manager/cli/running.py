@@ -109,6 +109,7 @@ class _PassedOn:
     def __init__(self) -> None:
         self.interrupted = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
 
     def __enter__(self) -> Self:
         self._before = [(number, signal.signal(number, self._take)) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -119,19 +120,16 @@ class _PassedOn:
             signal.signal(number, handler)
 
     def to(self, process: subprocess.Popen[bytes]) -> None:
-        """Name the command's process."""
+        """Name the command's process; it gets what came before it was there, too."""
         self._process = process
-        if self.interrupted:  # before there was one
-            self._take(signal.SIGINT)
+        for number in self._early:
+            process.send_signal(number)
 
-    def _take(self, number: int, _: object = None) -> None:
-        if number == signal.SIGINT:
-            self.interrupted = True
-            if _have_the_terminal():
-                return
-        elif self._process is None:
-            sys.exit(_BY_SIGNAL + number)
-        if self._process is not None:
+    def _take(self, number: int, _: object) -> None:
+        self.interrupted |= number == signal.SIGINT
+        if self._process is None:
+            self._early.append(number)
+        elif number != signal.SIGINT or not _have_the_terminal():
             self._process.send_signal(number)
 
 
