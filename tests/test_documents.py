@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 
 from checkpoint_manager.cli import exits
 from checkpoint_manager.cli.app import commands
+from tests.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SECURITY = (ROOT / "SECURITY.md").read_text()
+NAMED = [(" ".join(words), command) for words, command in COMMANDS.items()]
 
 
 def names_of_tests(path: Path) -> set[str]:
@@ -56,17 +59,7 @@ def test_the_readmes_examples_run(example: str, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == promised
 
 
-def each_command(group: click.Group, *words: str) -> list[tuple[str, click.Command]]:
-    found: list[tuple[str, click.Command]] = []
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found += each_command(command, *words, name)
-        else:
-            found.append((" ".join((*words, name)), command))
-    return found
-
-
-@pytest.mark.parametrize(("name", "command"), each_command(commands), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
 def test_each_command_is_documented_with_an_example(name: str, command: click.Command) -> None:
     assert f"`{name}" in README
     assert f"checkpoint-manager {name}" in str(command.help)
@@ -82,8 +75,47 @@ def test_the_exit_codes_are_documented() -> None:
 
 
 def test_the_options_that_every_command_has_are_documented() -> None:
-    for name, command in each_command(commands):
+    for name, command in NAMED:
         options = {option for parameter in command.params for option in parameter.opts}
-        assert name == "demo" or {"--store", "--key-file", "--json"} <= options
-    for option in ("--store", "--key-file", "--passphrase-file", "--ask-passphrase", "--lock-timeout", "--json", "--yes"):
+        assert name in {"demo", "completion"} or {"--store", "--key-file", "--json"} <= options
+    context = click.Context(dict(NAMED)["status"])
+    everywhere = {option for parameter in context.command.params for option in parameter.opts} - {"--watch", "--interval"}
+    for option in (*everywhere, "--yes"):
         assert option in README
+
+
+TABLE = dict(re.findall(r"^\| `([a-z][^`]*)` \| (.*) \|$", README.split("## The command line")[1], re.MULTILINE))
+
+
+def command_of(words: list[str]) -> tuple[str, list[str]]:
+    """Return the name of the command that a line calls, and what comes after it."""
+    name = next(name for name, _ in NAMED if words[: len(name.split())] == name.split())
+    return name, words[len(name.split()) :]
+
+
+@pytest.mark.parametrize(("usage", "what"), TABLE.items(), ids=TABLE)
+def test_the_table_of_commands_says_what_they_take(usage: str, what: str) -> None:
+    name, shown = command_of(usage.split())
+    command = dict(NAMED)[name]
+    pieces = command.collect_usage_pieces(click.Context(command))
+    assert shown == " ".join(pieces).replace("[OPTIONS]", "").replace("...", "…").split()
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"`(--[a-z-]+)", what)) <= options
+
+
+def test_the_table_names_every_command() -> None:
+    assert sorted(command_of(usage.split())[0] for usage in TABLE) == sorted(name for name, _ in NAMED)
+
+
+LINES = re.findall(r"(?:^|[`\"/ ])checkpoint-manager ((?![^`\"\n]*\()[a-z-][^`\"\n]*)", README + SECURITY, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_command_line_in_the_documents_is_one(line: str) -> None:
+    words = shlex.split(line.partition(" >")[0])
+    if words == ["--version"]:
+        with pytest.raises(click.exceptions.Exit):
+            commands.make_context("checkpoint-manager", words)
+        return
+    name, rest = command_of(words)
+    dict(NAMED)[name].make_context(name, rest, parent=commands.make_context("checkpoint-manager", words))

@@ -47,9 +47,24 @@ def test_each_dependency_says_why_it_is_there() -> None:
 
 
 def test_importing_the_library_imports_no_more_than_it_says() -> None:
-    program = "import checkpoint_manager, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    program = "from checkpoint_manager import *; import sys; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"click", "rich", "pytest", "hypothesis", "numpy"} & set(done.stdout.split())
+
+
+def test_a_name_is_loaded_when_it_is_asked_for() -> None:
+    program = (
+        "import sys, checkpoint_manager as library; before = 'cryptography' in sys.modules; library.CheckpointManager;"
+        "print(before, 'cryptography' in sys.modules, 'CheckpointManager' in vars(library))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True True\n"
+
+
+def test_what_is_not_public_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Keyring'"):
+        checkpoint_manager.Keyring  # type: ignore[attr-defined]  # noqa: B018
+    assert set(checkpoint_manager.__all__) <= set(dir(checkpoint_manager))
 
 
 @pytest.mark.parametrize("name", checkpoint_manager.__all__)

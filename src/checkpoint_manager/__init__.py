@@ -1,45 +1,51 @@
 """A secure, versioned checkpoint store for pipelines.
 
 Start at :class:`CheckpointManager`. Everything public is importable from here; errors are drawn as a tree in
-:mod:`checkpoint_manager.errors`.
+:mod:`checkpoint_manager.errors`. A name is loaded when it is first asked for (PEP 562): the command line shows its help without
+waiting for the cryptography.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from checkpoint_manager._version import __version__
-from checkpoint_manager.errors import (
-    ArgumentError,
-    CheckpointError,
-    CheckpointNotFoundError,
-    FormatError,
-    IntegrityError,
-    KeyUnavailableError,
-    LockTimeoutError,
-    PayloadError,
-    ResultNotSavedError,
-    RollbackError,
-    StageNameError,
-    StorageError,
-    VersionConflictError,
-    WrongKeyError,
-)
-from checkpoint_manager.keys import Keys
-from checkpoint_manager.manager import CheckpointManager
-from checkpoint_manager.model import (
-    Bundle,
-    BundledStage,
-    Checkpoint,
-    Finding,
-    KeyFile,
-    KeySlot,
-    Origin,
-    Passphrase,
-    Repair,
-    Report,
-    RotationProgress,
-    Version,
-)
-from checkpoint_manager.stages.outcomes import Outcome, StageReport
-from checkpoint_manager.stages.partial import Partial
-from checkpoint_manager.store.diff import Change, Diff
+
+if TYPE_CHECKING:
+    from checkpoint_manager.errors import (
+        ArgumentError,
+        CheckpointError,
+        CheckpointNotFoundError,
+        FormatError,
+        IntegrityError,
+        KeyUnavailableError,
+        LockTimeoutError,
+        PayloadError,
+        ResultNotSavedError,
+        RollbackError,
+        StageNameError,
+        StorageError,
+        VersionConflictError,
+        WrongKeyError,
+    )
+    from checkpoint_manager.keys import Keys
+    from checkpoint_manager.manager import CheckpointManager
+    from checkpoint_manager.model import (
+        Bundle,
+        BundledStage,
+        Checkpoint,
+        Finding,
+        KeyFile,
+        KeySlot,
+        Origin,
+        Passphrase,
+        Repair,
+        Report,
+        RotationProgress,
+        Version,
+    )
+    from checkpoint_manager.stages.outcomes import Outcome, StageReport
+    from checkpoint_manager.stages.partial import Partial
+    from checkpoint_manager.store.diff import Change, Diff
 
 __all__ = [
     "ArgumentError",
@@ -77,3 +83,20 @@ __all__ = [
     "WrongKeyError",
     "__version__",
 ]
+
+_HOMES = ("errors", "model", "store.diff", "stages.outcomes", "stages.partial", "keys", "manager")
+"""The modules that define these names, those that load quickly first."""
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if name in vars(module):
+                globals()[name] = vars(module)[name]  # from now on, it is found without this function
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,16 +10,16 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-import click
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
-from checkpoint_manager.cli import app
 from checkpoint_manager.cli.exits import Exit, exit_of
 from checkpoint_manager.cli.output import show_size
+from tests.cli.commands import COMMANDS
+from tests.cli.examples import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.cli.conftest import Result
@@ -27,17 +27,8 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 
-def all_commands(
-    group: click.Group = app.commands, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from all_commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-COMMANDS = dict(all_commands())
+AT_EASE = {("demo",), ("completion",), ("init",), ("doctor",)}
+"""Those that need no store."""
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -45,10 +36,12 @@ def test_each_command_explains_itself_with_an_example(cli: Cli, path: tuple[str,
     result = cli(*path, "--help")
     assert result.code == 0
     assert "Example" in result.out
-    assert f"checkpoint-manager {' '.join(path)}" in result.out
+    lines = [line.strip() for line in result.out.splitlines()]
+    assert all(line in lines for called, line in examples() if called == path)
+    assert "\\b" not in result.out
 
 
-@pytest.mark.parametrize("path", [path for path in COMMANDS if path != ("demo",)], ids=" ".join)
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path not in AT_EASE], ids=" ".join)
 def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, ...]) -> None:
     needed = {
         "has": ["x"],
@@ -65,8 +58,6 @@ def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, 
         "remove": ["x"],
         "add": ["--new-key-file", "k"],
     }
-    if path == ("init",):
-        return
     result = cli(*path, *needed.get(path[-1], []), "--json")
     assert (result.code, result.out) == (10, "")
     error = json.loads(result.err)["error"]
@@ -87,7 +78,20 @@ def test_a_mistyped_command_gets_the_nearest_name(cli: Cli) -> None:
     result = cli("verfy")
     assert result.code == 2
     assert 'did you mean "verify"?' in result.err
-    assert "there are clear, delete, demo" in cli("xyzzy").err
+    assert "there are init, list, status" in cli("xyzzy").err
+
+
+def test_what_is_wrong_with_the_command_line_leads_to_what_is_right(cli: Cli) -> None:
+    result = cli("key", "list", "--stroe", "x")
+    assert result.code == 2
+    assert result.err.endswith("See: checkpoint-manager key list --help\n")
+    assert cli("save").err == "error: Missing argument 'STAGE'. See: checkpoint-manager save --help\n"
+    for words in ([], ["key"]):
+        asked_for_nothing = cli(*words)
+        assert (asked_for_nothing.code, asked_for_nothing.out) == (2, "")
+        assert asked_for_nothing.err.startswith("Usage: checkpoint-manager")
+    lines = [line.strip() for line in cli("--help").out.splitlines()]
+    assert "checkpoint-manager status --store checkpoints" in lines
 
 
 def test_errors_have_the_exit_codes_that_are_documented() -> None:
@@ -176,3 +180,19 @@ def test_where_the_extra_is_missing_it_says_what_to_install(store: Path) -> None
 )
 def test_sizes_to_read(size: int, text: str) -> None:
     assert show_size(size) == text
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["status", "--help"], ["key", "rotate", "--help"]], ids=" ".join)
+def test_help_waits_for_nothing_that_it_does_not_need(words: list[str]) -> None:
+    program = (
+        f"import sys; sys.argv[1:] = {words!r}; from checkpoint_manager.cli import main; code = main();"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"rich", "cryptography", "orjson", "filelock", "platformdirs", "pygments"}
+    assert not heavy & set(done.stderr.split())
+
+
+def test_the_list_of_commands_names_each(cli: Cli) -> None:
+    listed = {line.split()[0] for line in cli("--help").out.split("Commands:\n")[1].splitlines() if line[2:3].strip()}
+    assert listed == {path[0] for path in COMMANDS}

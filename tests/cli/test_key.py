@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, KeyFile
+from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,3 +98,63 @@ def test_no_key_at_all(cli: Cli, store: Path, home: Path) -> None:
     result = cli("status")
     assert result.code == 12
     assert "default key file" in result.err
+
+
+class TestPassphrases:
+    """By a prompt (see test_terminal.py), a file, a command, a descriptor or the environment; never by an argument."""
+
+    @pytest.fixture
+    def store(self, cli: Cli, tmp_path: Path, passphrase: str) -> Path:
+        assert cli("init", "--passphrase-file", passphrase).code == 0
+        CheckpointManager(tmp_path / "checkpoints", key=Passphrase("correct horse")).save_checkpoint("train", 1)
+        return tmp_path / "checkpoints"
+
+    def test_by_a_command(self, cli: Cli, store: Path) -> None:
+        assert cli("show", "train", "--passphrase-command", "echo 'correct horse'").out == "1\n"
+        failed = cli("show", "train", "--passphrase-command", "false")
+        assert failed.code == 12
+        assert "the command of --passphrase-command failed with exit code 1" in failed.err
+        assert cli("show", "train", "--passphrase-command", "echo wrong").code == 12
+
+    def test_by_a_descriptor_which_is_read_no_further_than_its_line(self, program: Cli, store: Path) -> None:
+        result = program("save", "train", "--passphrase-fd", "0", stdin='correct horse\n{"after": "the line"}')
+        assert (result.code, result.out) == (0, "2\n"), result.err
+        shown = program("show", "train", "--passphrase-fd", "0", stdin="correct horse")
+        assert json.loads(shown.out) == {"after": "the line"}
+
+    def test_a_descriptor_that_is_not_open(self, program: Cli, store: Path) -> None:
+        result = program("show", "train", "--passphrase-fd", "77")
+        assert result.code == 12
+        assert "77<" in result.err
+
+    def test_a_descriptor_that_can_not_be(self, cli: Cli, store: Path) -> None:
+        for number in ("-1", "9" * 30):
+            assert cli("show", "train", "--passphrase-fd", number).code == 12
+
+    def test_a_descriptor_that_never_ends_its_line(self, program: Cli, store: Path) -> None:
+        result = program("show", "train", "--passphrase-fd", "0", stdin="x" * 100_000)
+        assert result.code == 12
+        assert "longer than" in result.err
+
+    def test_two_at_once_are_refused(self, cli: Cli, store: Path, passphrase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        result = cli("status", "--passphrase-file", passphrase, "--passphrase-command", "true")
+        assert result.code == 2
+        assert "--passphrase-file and --passphrase-command" in result.err
+        monkeypatch.setenv("CHECKPOINT_MANAGER_PASSPHRASE", "correct horse")
+        assert cli("status").code == 0
+        result = cli("status", "--passphrase-file", passphrase)
+        assert result.code == 12
+        assert "by --passphrase-file and by the environment variable CHECKPOINT_MANAGER_PASSPHRASE" in result.err
+
+    def test_new_and_further_ones_come_the_same_ways(self, program: Cli, store: Path, passphrase: str) -> None:
+        opened = ("--passphrase-file", passphrase)
+        words = "first of all\nsecond of all\n"
+        assert program("key", "add", *opened, "--new-passphrase-fd", "0", stdin=words).code == 0
+        assert program("key", "add", *opened, "--new-passphrase-command", "echo 'second of all'").code == 0
+        further = ("--also-passphrase-fd", "0", "--also-passphrase-fd", "0")
+        assert program("key", "rotate", *opened, *further, stdin=words).code == 0
+        further = ("--also-passphrase-command", "echo first of all", "--also-passphrase-fd", "0")
+        result = program("key", "rotate", *opened, *further, stdin="second of all\n")
+        assert result.code == 0, result.err
+        for each in words.splitlines():
+            assert program("show", "train", "--passphrase-fd", "0", stdin=each).out == "1\n"

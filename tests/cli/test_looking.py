@@ -146,3 +146,16 @@ class TestShow:
         result = cli("show", "train")
         assert (result.code, result.out) == (13, "")
         assert json.loads(cli("show", "train@2").out) == {"epoch": 2}
+
+    def test_a_part_of_it(self, cli: Cli, store: Path) -> None:
+        CheckpointManager(store).save_checkpoint("rows", {"rows": [{"name": "a"}]})
+        assert cli("show", "rows", "--path", "/rows/0/name").out == '"a"\n'
+        assert cli("show", "train@2", "--meta", "--path", "/metadata/run").out == '"a7"\n'
+        document = cli("show", "rows", "--path", "/rows/0", "--json").json
+        assert (document["path"], document["value"], document["version"]["version"]) == ("/rows/0", {"name": "a"}, 1)
+
+    @pytest.mark.parametrize(("pointer", "code"), [("/rows/7", 14), ("rows", 2)])
+    def test_a_part_that_is_not_there(self, cli: Cli, store: Path, pointer: str, code: int) -> None:
+        result = cli("show", "train", "--path", pointer)
+        assert (result.code, result.out) == (code, "")
+        assert pointer in result.err

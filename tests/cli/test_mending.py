@@ -42,6 +42,46 @@ class TestRestore:
         assert cli("restore", "train@1", "--dry-run", "--json").json["from"] == 1
         assert len(CheckpointManager(store).history("train")) == 3
 
+    def test_what_would_change_is_shown_and_shortened(self, cli: Cli, store: Path) -> None:
+        CheckpointManager(store).save_checkpoint("train", {"epoch": 4, "secret": "hunter2", **{f"k{n}": n for n in range(55)}})
+        result = cli("restore", "train@1", "--dry-run")
+        assert (result.code, result.out) == (0, "")
+        lines = result.err.splitlines()
+        assert lines[2] == "What that changes, compared with the newest version, 4:"
+        assert lines[3] == "  ~ $.epoch: 4 → 1"
+        assert len(lines) == 3 + 20 + 1
+        assert lines[-1] == "  … and 37 more"
+        document = cli("restore", "train@1", "--dry-run", "--json").json
+        assert len(document["changes"]) == 57
+        assert document["changes"][0] == {"kind": "changed", "path": ["epoch"], "old": 4, "new": 1}
+
+    def test_the_values_can_be_hidden(self, cli: Cli, store: Path) -> None:
+        CheckpointManager(store).save_checkpoint("train", {"epoch": "hunter2"})
+        shown = cli("restore", "train@1", "--dry-run", "--redact")
+        assert "~ $.epoch: a text of 7 characters → an integer" in shown.err
+        assert "hunter2" not in cli("restore", "train@1", "--dry-run", "--redact", "--json").out + shown.err
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda cm: cm.clear_checkpoint("train"), "the newest version, 4 (cleared)"),
+            (lambda cm: cm.restore_checkpoint("train", 1), "the same as that of the newest version, 4."),
+            (lambda _: None, "compared with the newest version, 3:"),
+        ],
+    )
+    def test_what_the_newest_version_is(
+        self, cli: Cli, store: Path, change: Callable[[CheckpointManager], object], said: str
+    ) -> None:
+        change(CheckpointManager(store))
+        assert said in cli("restore", "train@1", "--dry-run").err
+
+    def test_a_damaged_newest_version_is_no_obstacle(self, cli: Cli, store: Path) -> None:
+        damage(store, 3)
+        assert "can't be shown" in cli("restore", "train@1", "--dry-run").err
+        assert cli("restore", "train@1", "--dry-run", "--json").json["changes"] is None
+        assert cli("restore", "train@1", "--yes").code == 0
+        assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 1}
+
     def test_without_a_terminal_it_never_asks(self, program: Cli, store: Path) -> None:
         result = program("restore", "train@1", stdin="y\n")
         assert result.code == 2

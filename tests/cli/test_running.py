@@ -100,3 +100,46 @@ def test_another_process_that_runs_it_is_waited_for_or_not(program: Program, sto
         os.killpg(first.pid, signal.SIGKILL)
     time.sleep(0.05)
     assert program("run", "new", "--", *COUNT).code == 0
+
+
+CLEANS_UP = "trap 'sleep 0.3; echo cleaned up; exit 0' INT TERM; echo begun; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize("capture", [[], ["--capture"]], ids=["", "captured"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_goes_to_the_command_and_what_it_cleans_up_is_waited_for(
+    store: Path, tmp_path: Path, number: signal.Signals, code: int, capture: list[str]
+) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", *capture, "--", "sh", "-c", CLEANS_UP]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun\n"
+        child.send_signal(number)
+        try:
+            out, errors = child.communicate(timeout=30)
+        finally:
+            if child.returncode is None:  # else this would wait for ever
+                os.killpg(child.pid, signal.SIGKILL)
+    assert (child.returncode, out) == (code, "cleaned up\n"), errors
+    assert "Traceback" not in errors
+    cm = CheckpointManager(store)
+    if number == signal.SIGINT:  # whatever it says of itself, it was not left to come to its end
+        assert "interrupted" in errors
+        assert "checkpoint-manager run new" in errors
+        assert cm.history("new") == []
+    assert cm.verify().ok
+
+
+def test_a_reader_that_has_read_enough_does_not_spoil_what_is_captured(store: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m checkpoint_manager run rows --capture -- seq 200000 | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert CheckpointManager(store).load_checkpoint("rows")["stdout"].endswith("\n200000\n")
+
+
+def test_an_option_of_the_command_is_none_of_ours(program: Program, tmp_path: Path) -> None:
+    result = program("run", "new", "--", "true", "--json")
+    assert result.code == 10
+    assert result.err.startswith("error: there is no checkpoint store")

@@ -1,72 +1,193 @@
-"""At a real terminal: questions are asked there, and a bar is shown."""
+"""At a real terminal: questions are asked there, a bar and colours are shown, and it is left as it was."""
 
 from __future__ import annotations
 
-import os
-import pty
-import select
-import subprocess
-import sys
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checkpoint_manager import CheckpointManager, Passphrase
+from tests.cli.terminal import Terminal
+from tests.faults.strace import Strace, calls, require
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from tests.cli.conftest import Result
 
-def at_a_terminal(arguments: list[str], *answers: str) -> tuple[int, str]:
-    """Run the program with a terminal as stdin, stdout and stderr; give each answer when something is asked."""
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    command = [sys.executable, "-m", "checkpoint_manager", *arguments]
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True)
-    os.close(theirs)
-    shown, waiting = b"", list(answers)
-    while True:
-        if not select.select([ours], [], [], 60)[0]:
-            child.kill()
-            pytest.fail(f"waits for something else: {shown!r}")
-        try:
-            piece = os.read(ours, 4096)
-        except OSError:  # the terminal is closed: the program has ended
-            break
-        shown += piece
-        if waiting and shown.endswith(b": "):  # with the space: what is typed before it is thrown away
-            os.write(ours, waiting.pop(0).encode() + b"\n")
-            shown += b"\n"
-    os.close(ours)
-    return child.wait(), shown.decode()
+    Cli = Callable[..., Result]
+
+CTRL_C = "\x03"
+GREEN, RED, YELLOW = "\x1b[32m", "\x1b[31m", "\x1b[33m"
 
 
 @pytest.mark.parametrize(("answer", "code", "versions"), [("y", 0, 4), ("n", 15, 3), ("", 15, 3)])
-def test_restore_asks(store: Path, answer: str, code: int, versions: int) -> None:
-    ended, shown = at_a_terminal(["restore", "train@1", "--store", str(store)], answer)
-    assert ended == code, shown
-    assert "Restore it? [y/N]" in shown
+def test_restore_shows_what_changes_and_asks(store: Path, answer: str, code: int, versions: int) -> None:
+    with Terminal("restore", "train@1", "--store", str(store)) as terminal:
+        terminal.until(f"{YELLOW}~ $.epoch: 3 → 1")
+        terminal.answer("Restore it? [y/N]", answer)
+        assert terminal.end() == code, terminal.shown
     assert len(CheckpointManager(store).history("train")) == versions
 
 
+def test_a_question_can_be_interrupted(store: Path) -> None:
+    with Terminal("restore", "train@1", "--store", str(store)) as terminal:
+        terminal.until("Restore it? [y/N]: ")
+        terminal.type(CTRL_C)
+        assert terminal.end() == 130
+        assert "interrupted: the store is whole" in terminal.shown
+    assert len(CheckpointManager(store).history("train")) == 3
+
+
 def test_a_passphrase_is_typed_unseen(store: Path) -> None:
-    words = ["key", "add", "--new-passphrase", "--store", str(store)]
-    ended, shown = at_a_terminal(words, "correct horse", "correct horse")
-    assert ended == 0, shown
-    assert "correct horse" not in shown
+    with Terminal("key", "add", "--new-passphrase", "--store", str(store)) as terminal:
+        terminal.answer("New passphrase", "correct horse")
+        terminal.answer("Repeat for confirmation", "correct horse")
+        assert terminal.end() == 0, terminal.shown
+        assert "correct horse" not in terminal.shown
     assert CheckpointManager(store, key=Passphrase("correct horse")).has_checkpoint("train")
-    ended, shown = at_a_terminal(["show", "train", "--ask-passphrase", "--store", str(store)], "correct horse")
-    assert ended == 0, shown
-    assert '"epoch": 3' in shown
+    with Terminal("show", "train", "--ask-passphrase", "--store", str(store)) as terminal:
+        terminal.answer("Passphrase of the store", "correct horse")
+        assert terminal.end() == 0, terminal.shown
+        assert '"epoch": 3' in terminal.shown
+        assert "correct horse" not in terminal.shown
+    with Terminal("key", "rotate", "--also-passphrase", "--store", str(store)) as terminal:
+        terminal.answer("Further passphrase", "correct horse")
+        assert terminal.end() == 0, terminal.shown
 
 
-def test_verifying_shows_how_far_it_is(store: Path) -> None:
-    ended, shown = at_a_terminal(["verify", "--store", str(store)])
-    assert ended == 0
-    assert "verifying" in shown
-    assert "4 whole" in shown
+def test_for_a_new_store_a_passphrase_is_typed_twice(tmp_path: Path) -> None:
+    words = ["init", "--ask-passphrase", "--store", str(tmp_path / "new")]
+    with Terminal(*words) as terminal:
+        terminal.answer("Passphrase for the new store", "correct horse")
+        terminal.answer("Repeat for confirmation", "correct hores")
+        terminal.until("do not match")
+        terminal.answer("Passphrase for the new store", "correct horse")
+        terminal.answer("Repeat for confirmation", "correct horse")
+        assert terminal.end() == 0, terminal.shown
+    CheckpointManager(tmp_path / "new", key=Passphrase("correct horse"))
+    with Terminal(*words) as terminal:
+        terminal.answer("Passphrase of the store", "correct horse")
+        assert terminal.end() == 0, terminal.shown
 
 
-def test_no_color(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[3" not in at_a_terminal(["status", "--store", str(store)])[1]
+def test_a_passphrase_is_not_read_where_it_could_be_seen(store: Path) -> None:
+    with Terminal("show", "train", "--passphrase-fd", "0", "--store", str(store)) as terminal:
+        assert terminal.end() == 12
+        assert "descriptor 0 is a terminal" in terminal.shown
+
+
+def test_what_takes_longer_than_a_second_shows_how_far_it_is(store: Path) -> None:
+    cm = CheckpointManager(store)
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold(_: object) -> dict[str, int]:
+        held.set()
+        let_go.wait(60)
+        return {"epoch": 4}
+
+    holder = threading.Thread(target=cm.update_checkpoint, args=("train", hold))
+    holder.start()
+    held.wait()
+    with Terminal("key", "rotate", "--store", str(store)) as terminal:
+        terminal.until("encrypting anew")
+        let_go.set()
+        assert terminal.end() == 0, terminal.shown
+    holder.join()
+
+
+def test_what_is_quick_shows_no_bar(store: Path) -> None:
+    with Terminal("verify", "--store", str(store)) as terminal:
+        assert terminal.end() == 0
+        assert terminal.shown == "4 whole\r\n"
+
+
+@pytest.mark.parametrize("words", [["status"], ["log", "train"]], ids=" ".join)
+def test_colours_are_for_terminals_whose_user_wants_them(store: Path, words: list[str], cli: Cli) -> None:
+    words = [*words, "--store", str(store)]
+    with Terminal(*words) as terminal:
+        assert terminal.end() == 0
+        assert f"{GREEN}completed" in terminal.shown
+    for wish in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        with Terminal(*words, **wish) as terminal:
+            assert terminal.end() == 0
+            assert GREEN not in terminal.shown
+    assert "\x1b" not in cli(*words).out
+
+
+def test_no_color_is_heard_by_diff_and_restore_too(store: Path) -> None:
+    for words in (["diff", "train"], ["restore", "train@1", "--dry-run"]):
+        with Terminal(*words, "--store", str(store)) as terminal:
+            terminal.end()
+            assert f"{YELLOW}~ $.epoch" in terminal.shown
+        with Terminal(*words, "--store", str(store), NO_COLOR="1") as terminal:
+            terminal.end()
+            assert "~ $.epoch" in terminal.shown
+            assert "\x1b[" not in terminal.shown
+
+
+class TestWatch:
+    @pytest.mark.parametrize(("key", "code"), [("q", 0), (CTRL_C, 130)])
+    def test_it_follows_until_a_key_is_pressed_and_leaves_the_terminal_as_it_was(
+        self, store: Path, key: str, code: int
+    ) -> None:
+        cm = CheckpointManager(store)
+        with Terminal("status", "--watch", "--interval", "0.1", "--store", str(store)) as terminal:
+            terminal.until("\x1b[?1049h")
+            terminal.until("q quits")
+            for _ in range(2):
+                terminal.until(f"train  {GREEN}completed\x1b[0m 3")
+            cm.clear_checkpoint("train")
+            terminal.until("cleared \x1b[0m 4")
+            (store / "clean.checkpoint").write_bytes(b"")  # a new file: the mark is no longer what it was
+            damaged = store / "history" / "clean" / "000000000001.checkpoint"
+            damaged.write_bytes(damaged.read_bytes()[:-1])
+            terminal.until(f"{RED}damaged")
+            terminal.type("x")  # does nothing
+            terminal.until("q quits")
+            terminal.type(key)
+            assert terminal.end() == code
+            assert terminal.shown.endswith("\x1b[?25h\x1b[?1049l")
+            assert terminal.settings == terminal.before
+            assert "Traceback" not in terminal.shown
+
+    def test_it_shows_no_more_than_fits(self, store: Path) -> None:
+        cm = CheckpointManager(store, durability="relaxed")
+        for number in range(30):
+            cm.save_checkpoint(f"stage {number}")
+        with Terminal("status", "--watch", "--store", str(store)) as terminal:
+            terminal.until("… and 12 more")
+            terminal.type("q")
+            assert terminal.end() == 0
+
+    def test_stopped_it_leaves_the_terminal_as_it_was(self, store: Path) -> None:
+        with Terminal("status", "--watch", "--store", str(store)) as terminal:
+            terminal.until("completed")
+            terminal.send(signal.SIGTERM)
+            assert terminal.end() == 143
+            assert terminal.settings == terminal.before
+
+    def test_it_needs_a_terminal_and_is_for_people(self, program: Cli, store: Path) -> None:
+        result = program("status", "--watch")
+        assert (result.code, result.out) == (2, "")
+        assert "needs a terminal" in result.err
+        with Terminal("status", "--watch", "--json", "--store", str(store)) as terminal:
+            assert terminal.end() == 2
+
+
+def test_ctrl_c_reaches_a_command_that_runs_and_is_not_sent_once_more(store: Path, tmp_path: Path) -> None:
+    require("strace")
+    script = "trap 'echo caught > caught; exit 0' INT; echo begun; while :; do sleep 0.1; done"
+    words = ["run", "new", "--store", str(store), "--", "sh", "-c", f"cd '{tmp_path}'; {script}"]
+    with Terminal(*words) as terminal:
+        terminal.until("begun")
+        with Strace(terminal.pid, tmp_path / "log", "-e", "trace=kill"):
+            terminal.type(CTRL_C)
+            assert terminal.end() == 130
+        assert "interrupted: the store is whole" in terminal.shown
+    assert (tmp_path / "caught").read_text() == "caught\n"
+    assert "SIGINT" in (tmp_path / "log").read_text()
+    assert calls(tmp_path / "log") == []

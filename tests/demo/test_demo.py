@@ -12,6 +12,7 @@ import pytest
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.demo import pipeline, story
 from checkpoint_manager.errors import CheckpointError
+from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,3 +138,20 @@ def test_a_pipeline_that_fails_is_told(folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(story, "_process", process)
     with pytest.raises(CheckpointError, match="exit code 3"):
         story.tell(folder, tmp_path)
+
+
+def test_a_reader_that_has_read_enough_stops_it_without_a_word(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m checkpoint_manager demo | head -n 3; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 3)
+    assert [text for text in done.stderr.splitlines() if "A new key was made" not in text] == []
+
+
+def test_interrupted_it_says_no_more_than_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Terminal("demo") as terminal:
+        terminal.until("find ran")
+        terminal.type("\x03")
+        assert terminal.end() == 130
+        assert "Traceback" not in terminal.shown
+        assert "interrupted: the store is whole" in terminal.shown

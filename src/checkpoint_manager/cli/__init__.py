@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run the command line on this process's arguments, and return its exit code: see :mod:`checkpoint_manager.cli.exits`."""
     try:
+        _open_what_is_closed()
         from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
+
+        return run(sys.argv[1:])
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
         sys.stderr.write("error: the command line needs click and rich: pip install 'checkpoint-manager[cli]'\n")
         return 2
-    return run(sys.argv[1:])
+    except KeyboardInterrupt:  # before the program could begin, or while it told of another one
+        sys.stderr.write("interrupted: the store is whole\n")
+        return _INTERRUPTED
+
+
+def _open_what_is_closed() -> None:
+    """Give the numbers of stdin, stdout and stderr to nothing else: the next file opened, a checkpoint, would get them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # for as long as the process lives

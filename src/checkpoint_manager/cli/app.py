@@ -2,137 +2,159 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import logging
-import sys
-import traceback
-from pathlib import Path
+import itertools
+import os
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
-import orjson
 
 from checkpoint_manager import _version
-from checkpoint_manager.cli import comparing, key, looking, mending, moving, running, writing
 from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
-from checkpoint_manager.cli.output import SCHEMA, ReaderGoneError, say
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+NAME = "checkpoint-manager"
+COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+
+_COMMANDS = {
+    "init": ("writing", "Make a store, with a key."),
+    "list": ("writing", "List the names of the stages."),
+    "status": ("status", "Show each stage with its newest version, and whether it is whole."),
+    "log": ("looking", "List the versions of a stage, newest first."),
+    "show": ("looking", "Print the data of a stage as JSON, or a part of it."),
+    "has": ("writing", "Say by the exit code whether a stage is done."),
+    "save": ("writing", "Save JSON from a file or stdin."),
+    "diff": ("comparing", "Show what changed between two versions."),
+    "restore": ("mending", "Make an earlier version the newest."),
+    "run": ("running", "Run a command as a stage: only if it is not done yet."),
+    "clear": ("writing", "Mark a stage as not done."),
+    "delete": ("writing", "Delete versions for good."),
+    "verify": ("mending", "Read and check everything."),
+    "repair": ("mending", "Put damaged files aside, remove leftovers."),
+    "export": ("moving", "Write histories into one encrypted bundle for another store."),
+    "import": ("moving", "Verify a bundle, and add what this store has not."),
+    "key": ("key", "See and change what opens the store."),
+    "doctor": ("doctor.command", "Look at all that may be set up wrongly, and say what to do."),
+    "completion": ("completing", "Print a script that lets your shell complete."),
+    "demo": ("demonstration", "Watch a real pipeline be killed, resume and go back."),
+}
+"""For each command, the module that has it, and what the list of commands says of it: that list loads none of them."""
+
 
 class _Commands(click.Group):
-    """Commands that offer the nearest name for a mistyped one."""
+    """Commands that are loaded when they are called, and of which the nearest is offered for a mistyped one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's own signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # likewise
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"checkpoint_manager.cli.{_COMMANDS[cmd_name][0]}")
+        return next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in _COMMANDS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None:
-            nearest = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f'did you mean "{nearest[0]}"?' if nearest else f"there are {', '.join(self.list_commands(ctx))}"
+        if args and args[0] not in _COMMANDS:
+            import difflib  # noqa: PLC0415  # only for a mistyped name
+
+            nearest = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f'did you mean "{nearest[0]}"?' if nearest else f"there are {', '.join(_COMMANDS)}"
             raise click.UsageError(f'there is no command "{args[0]}": {hint}', ctx)
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version.__version__, prog_name="checkpoint-manager")
+@click.version_option(_version.__version__, prog_name=NAME)
 def commands() -> None:
-    r"""Look into a checkpoint store, go back to an earlier version, check and repair it, change its keys.
+    """Look into a checkpoint store, go back to an earlier version, check and repair it, change its keys.
 
     \b
     Example:
       checkpoint-manager status --store checkpoints
 
-    The key comes from --key-file, --passphrase-file or --ask-passphrase, or else from CHECKPOINT_MANAGER_KEY_FILE,
-    CHECKPOINT_MANAGER_PASSPHRASE, _PASSPHRASE_FILE or _PASSPHRASE_COMMAND, or else from your own key file.
+    The key comes from --key-file, --passphrase-file, --passphrase-command, --passphrase-fd or --ask-passphrase, or else from
+    CHECKPOINT_MANAGER_KEY_FILE, _PASSPHRASE, _PASSPHRASE_FILE or _PASSPHRASE_COMMAND, or else from your own key file.
 
     \b
     Exit codes:
       0 done, 1 no, 2 usage, 3 partly done, 10 no store, 11 locked, 12 key,
       13 integrity, 14 not found, 15 declined, 20 I/O, 70 internal, 130 interrupted
     """
+    from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not wait for it
 
-
-@commands.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
-def demo(folder: Path | None) -> None:
-    r"""Watch a real pipeline be killed, resume, go back and refuse a forged file: over the Python files of FOLDER.
-
-    Without FOLDER it takes the standard library of the running Python. It leaves its store in the current folder.
-
-    \b
-    Example:
-      checkpoint-manager demo
-    """
-    from checkpoint_manager.demo.story import tell  # noqa: PLC0415  # --help does not wait for it
-
-    if folder is not None and not folder.is_dir():
-        raise click.UsageError(f"{folder} is no folder: name one with Python files in it, or none at all")
-    tell(folder, Path.cwd())
-
-
-_COMMANDS = (
-    *(looking.status, looking.log, looking.show, comparing.diff),
-    *(writing.init, writing.has, writing.list_stages, writing.save, writing.clear, writing.delete),
-    running.run,
-    *(moving.export, moving.import_),
-    *(mending.restore, mending.verify, mending.repair, key.key),
-)
-for _command in _COMMANDS:
-    commands.add_command(_command)
+    show_warnings()
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
-    _log_to_stderr()
     try:
-        return int(commands.main(list(arguments), prog_name="checkpoint-manager", standalone_mode=False) or 0)
-    except ReaderGoneError:
+        if instruction := os.environ.get(COMPLETION):
+            from click.shell_completion import shell_complete  # noqa: PLC0415  # only for a shell that completes
+
+            return shell_complete(commands, {}, NAME, COMPLETION, instruction)
+        with commands.make_context(NAME, list(arguments)) as context:
+            return int(commands.invoke(context) or 0)
+    except click.exceptions.Exit as ended:  # after --help, say
+        return ended.exit_code
+    except BrokenPipeError:  # whoever read stdout has read enough: no fault, and nothing more to do
+        from checkpoint_manager.cli.output import discard_the_rest  # noqa: PLC0415  # --help does not wait for it
+
+        discard_the_rest()
         return Exit.DONE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the one place: a bug must not look like an answer either
-        code, message = _explained(error)
-        _tell_error(error, code, message, as_json="--json" in arguments)
+        code, message = _explained(error, arguments)
+        _tell_error(error, code, message, as_json="--json" in itertools.takewhile(lambda word: word != "--", arguments))
         return code
 
 
-def _explained(error: BaseException) -> tuple[Exit, str]:
+def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[Exit, str]:
     match error:
         case CheckpointError():
             explained = exit_of(error), str(error)
         case click.ClickException():
-            explained = Exit.USAGE, error.format_message()
+            explained = Exit.USAGE, _usage(error)
         case DeclinedError():
             explained = Exit.DECLINED, "declined: nothing was changed"
         case click.Abort() | KeyboardInterrupt():
-            explained = Exit.INTERRUPTED, "interrupted: the store is whole; run the command again to go on"
+            import shlex  # noqa: PLC0415  # only here
+
+            again = shlex.join([NAME, *arguments])
+            explained = Exit.INTERRUPTED, f"interrupted: the store is whole. To go on, run it again: {again}"
         case OSError():
             explained = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}"
         case _:
+            import traceback  # noqa: PLC0415  # only here
+
             traceback.print_exception(error)
             explained = Exit.INTERNAL, "this is a bug of checkpoint-manager: please report the lines above"
     return explained
 
 
+def _usage(error: click.ClickException) -> str:
+    """Return what is wrong with the command line; where click says it, with a pointer to what is right."""
+    message = error.format_message()
+    if type(error) in {click.UsageError, click.exceptions.NoArgsIsHelpError}:
+        return message
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = NAME if context is None else context.command_path
+    sentence = " ".join(message.split())
+    return f"{sentence}{'' if sentence.endswith(('.', '?', ')')) else '.'} See: {where} --help"
+
+
 def _tell_error(error: BaseException, code: Exit, message: str, *, as_json: bool) -> None:
+    from checkpoint_manager.cli.output import say, say_json  # noqa: PLC0415  # --help does not wait for it
+
     if as_json:
-        document = {"schema": SCHEMA, "error": {"kind": type(error).__name__, "message": message, "exit_code": int(code)}}
-        say(orjson.dumps(document).decode())
+        say_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": int(code)}})
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # asked for nothing, it is told what there is
+        say(message)
     else:
         say(f"error: {message}")
-
-
-def _log_to_stderr() -> None:
-    """Show the library's warnings and errors as lines of this program; what is merely told, the commands print themselves."""
-    logger = logging.getLogger("checkpoint_manager")
-    with contextlib.suppress(IndexError):
-        logger.handlers.pop()  # of an earlier run in the same process
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-
-
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"

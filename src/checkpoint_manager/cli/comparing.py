@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import say, version_fields, write_data, write_json, write_line
+from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_line
 from checkpoint_manager.cli.selector import Selector
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("old", required=False)
 @click.argument("new", required=False)
 @click.option("--redact", is_flag=True, help="Show where and what kind of value, and no value.")
@@ -22,7 +22,7 @@ from checkpoint_manager.cli.selector import Selector
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @store_options
 def diff(access: Access, stage: str, old: str | None, new: str | None, *, redact: bool, patch: bool, exit_code: bool) -> int:
-    r"""Show what changed in a STAGE: from the version before to the newest, from OLD to the newest, or from OLD to NEW.
+    """Show what changed in a STAGE: from the version before to the newest, from OLD to the newest, or from OLD to NEW.
 
     A version is a number, `latest` or `prev`.
 
@@ -46,5 +46,5 @@ def diff(access: Access, stage: str, old: str | None, new: str | None, *, redact
         count = len(found.changes)
         say(f"version {found.old.version} → {found.new.version}: {count or 'no'} difference{'s' * (count != 1)}")
         if found:
-            write_line(found.as_text(redact=redact, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+            write_line(found.as_text(redact=redact, colour=colourful(sys.stdout)))
     return Exit.NO if exit_code and found else Exit.DONE

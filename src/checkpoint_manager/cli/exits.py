@@ -9,7 +9,7 @@
 11    another writer holds the lock
 12    the key is missing or wrong
 13    something is damaged, forged or rolled back
-14    no such stage, version or key slot
+14    no such stage, version, value or key slot
 15    declined at the question
 20    the operating system refused
 70    an error of this program: please report it

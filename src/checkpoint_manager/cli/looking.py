@@ -1,4 +1,4 @@
-"""Commands that only look: ``status``, ``log``, ``show``."""
+"""Commands that look at one stage: ``log``, ``show``."""
 
 from __future__ import annotations
 
@@ -6,79 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_data, write_json, write_table
+from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_data, write_json, write_table
+from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector
-from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError
+from checkpoint_manager.model import display
 from checkpoint_manager.stages.finding import FAILURE, PROGRESS
 from checkpoint_manager.stages.showing import items
 
 if TYPE_CHECKING:
-    from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.model import Version
 
 
 @click.command()
-@store_options
-def status(access: Access) -> None:
-    r"""Show each stage with its newest version, and whether it is whole.
-
-    \b
-    Example:
-      checkpoint-manager status --store checkpoints
-    """
-    cm = access.open()
-    rows = [_state(cm, stage) for stage in cm.stages()]
-    if access.as_json:
-        write_json("status", {"store": str(access.store), "stages": rows})
-        return
-    if not rows:
-        say("no stages yet: nothing was saved in this store")
-        return
-    write_table(
-        ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE"),
-        [
-            (
-                row["stage"],
-                row["status"],
-                str(row["version"] or ""),
-                show_time(row["created_at"]) if row["created_at"] else "",
-                show_size(row["size"]) if row["size"] is not None else "",
-            )
-            for row in rows
-        ],
-    )
-
-
-def _state(cm: CheckpointManager, stage: str) -> dict[str, Any]:
-    """Return a stage's newest version as ``has_checkpoint`` would judge it: read and verified as a whole."""
-    try:
-        version = _newest(cm, stage)
-    except IntegrityError as error:
-        return {"stage": stage, "status": "damaged", "version": error.version, "created_at": None, "size": None}
-    return {
-        "stage": stage,
-        "status": version.status,
-        "version": version.version,
-        "created_at": version.created_at,
-        "size": version.size,
-    }
-
-
-def _newest(cm: CheckpointManager, stage: str) -> Version:
-    try:
-        return cm.get_checkpoint(stage).version
-    except CheckpointNotFoundError as error:  # cleared, which is a version too
-        if error.version is None:
-            raise
-        return cm.get_checkpoint(stage, error.version).version
-
-
-@click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @store_options
 def log(access: Access, stage: str) -> None:
-    r"""List the versions of a STAGE, newest first.
+    """List the versions of a STAGE, newest first.
 
     \b
     Example:
@@ -127,24 +72,31 @@ def _note(version: Version) -> str:
 
 
 @click.command()
-@click.argument("selector", metavar="STAGE[@VERSION]")
+@click.argument("selector", shell_complete=stage_names, metavar="STAGE[@VERSION]")
 @click.option("--meta", is_flag=True, help="Show what is known about the version instead of its data.")
+@click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
 @store_options
-def show(access: Access, selector: str, *, meta: bool) -> None:
-    r"""Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest` or `prev`.
+def show(access: Access, selector: str, *, meta: bool, pointer: str | None) -> None:
+    """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest` or `prev`.
 
     \b
     Examples:
       checkpoint-manager show train
       checkpoint-manager show train@3 --meta
+      checkpoint-manager show train --path /epoch
     """
+    steps_of(pointer or "")  # what is wrong with it is told before a passphrase is asked for
     cm = access.open()
     chosen = Selector.parse(selector)
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.number(cm))
     fields = version_fields(checkpoint.version)
-    if access.as_json:
-        write_json("show", {"version": fields} if meta else {"version": fields, "data": checkpoint.data})
-    elif meta:
-        write_data(fields)
+    what = fields if meta else checkpoint.data
+    if pointer is not None:
+        of = f"{'what is known of ' if meta else ''}{display(checkpoint.version.stage)}@{checkpoint.version.version}"
+        what = value_at(what, pointer, of)
+    if not access.as_json:
+        write_data(what)
+    elif pointer is not None:
+        write_json("show", {"version": fields, "path": pointer, "value": what})
     else:
-        write_data(checkpoint.data)
+        write_json("show", {"version": fields} if meta else {"version": fields, "data": what})

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
+from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import Selector
 from checkpoint_manager.model import display
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("selector", metavar="STAGE@VERSION")
+@click.argument("selector", shell_complete=stage_names, metavar="STAGE@VERSION")
+@click.option("--redact", is_flag=True, help="Of what would change, show where and what kind of value, and no value.")
 @yes_option
 @dry_run_option
 @store_options
-def restore(access: Access, selector: str, *, yes: bool, dry_run: bool) -> None:
-    r"""Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
+def restore(access: Access, selector: str, *, redact: bool, yes: bool, dry_run: bool) -> None:
+    """Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
+
+    What that changes is shown before it is asked for; with --json, --dry-run prints it.
 
     \b
     Examples:
@@ -43,9 +48,14 @@ def restore(access: Access, selector: str, *, yes: bool, dry_run: bool) -> None:
     number = checkpoint.version.version
     say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
+    diff = difference(cm, checkpoint) if dry_run or not yes else None
+    if dry_run and access.as_json:
+        changes = None if diff is None else diff.as_dicts(redact=redact)
+        write_json("restore", {"dry_run": True, "stage": chosen.stage, "from": number, "changes": changes})
+        return
+    if dry_run or not yes:
+        say_difference(diff, redact=redact)
     if dry_run:
-        if access.as_json:
-            write_json("restore", {"dry_run": True, "stage": chosen.stage, "from": number})
         return
     confirm("Restore it?", yes=yes)
     restored = cm.restore_checkpoint(chosen.stage, number)
@@ -60,10 +70,10 @@ def _described(version: Version) -> str:
 
 
 @click.command()
-@click.argument("stage", required=False)
+@click.argument("stage", shell_complete=stage_names, required=False)
 @store_options
 def verify(access: Access, stage: str | None) -> int:
-    r"""Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.
+    """Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.
 
     \b
     Example:
@@ -104,7 +114,7 @@ def _show_report(report: Report) -> None:
 )
 @store_options
 def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -> int:
-    r"""Put damaged files aside (nothing is deleted), set heads right, remove leftovers. Exits with 3 if problems are left.
+    """Put damaged files aside (nothing is deleted), set heads right, remove leftovers. Exits with 3 if problems are left.
 
     \b
     Examples:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from checkpoint_manager.cli.options import Access, ask_passphrase, dry_run_option, read_passphrase, store_options
+from checkpoint_manager.cli import keysource
+from checkpoint_manager.cli.completing import stage_names
+from checkpoint_manager.cli.options import Access, dry_run_option, store_options
 from checkpoint_manager.cli.output import say, show_size, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import CheckpointError, StorageError
@@ -31,7 +33,7 @@ _passphrase_file_option = click.option(
 
 
 @click.command("export")
-@click.argument("stages", nargs=-1, metavar="[STAGE]...")
+@click.argument("stages", nargs=-1, metavar="[STAGE]...", shell_complete=stage_names)
 @click.argument("file")
 @_key_file_option
 @_passphrase_file_option
@@ -46,13 +48,13 @@ def export(
     *,
     overwrite: bool,
 ) -> None:
-    r"""Write the histories of STAGEs, or of all, into FILE: one encrypted bundle for another store. "-" is stdout.
+    """Write the histories of STAGEs, or of all, into FILE: one encrypted bundle for another store. "-" is stdout.
 
     The bundle has a key of its own, not the store's: a passphrase, asked for, or a key file, made if it does not exist.
 
     \b
     Examples:
-      checkpoint-manager export history.bundle
+      checkpoint-manager export history.bundle --bundle-key-file bundle.key
       checkpoint-manager export train train.bundle --bundle-passphrase-file secret.txt
     """
     _check_output(access, file)
@@ -113,15 +115,15 @@ def import_(
     *,
     dry_run: bool,
 ) -> None:
-    r"""Add to the store what a bundle holds and the store has not. It is verified to its end first. "-" is stdin.
+    """Add to the store what a bundle holds and the store has not. It is verified to its end first. "-" is stdin.
 
     Numbers, times and metadata stay as they were. A stage that is there gets the newer versions, if it is one history; else
     give it another name with --into. Interrupted, run it again.
 
     \b
     Examples:
-      checkpoint-manager import history.bundle --dry-run
-      checkpoint-manager import train.bundle --into train train-of-alice
+      checkpoint-manager import history.bundle --bundle-key-file bundle.key --dry-run
+      checkpoint-manager import train.bundle --bundle-passphrase-file secret.txt --into train train-of-alice
     """
     cm = access.open()
     if len({stage for stage, _ in into}) != len(into):
@@ -146,12 +148,12 @@ def _key(key_file: Path | None, passphrase_file: Path | None, *, new: bool) -> K
     if key_file is not None:
         return _key_file(key_file, new=new)
     if passphrase_file is not None:
-        return read_passphrase(passphrase_file)
+        return keysource.from_file(passphrase_file)
     if not sys.stdin.isatty():
         raise click.UsageError(
             "there is no terminal to ask for the bundle's passphrase at: give --bundle-passphrase-file or --bundle-key-file"
         )
-    return ask_passphrase("Passphrase of the bundle", twice=new)
+    return keysource.from_prompt("Passphrase of the bundle", twice=new)
 
 
 def _key_file(path: Path, *, new: bool) -> KeyFile:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from checkpoint_manager.cli.exits import DeclinedError, NoStoreError
+from checkpoint_manager.cli.keysource import key_given, key_options, taken_from
 from checkpoint_manager.cli.output import say
-from checkpoint_manager.model import KeyFile, Passphrase, display
+from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +32,13 @@ class Access:
     """What was said about the store and its key."""
 
     store: Path
-    key_file: Path | None
-    passphrase_file: Path | None
-    ask_passphrase: bool
+    key: dict[str, Any]
     lock_timeout: float
     as_json: bool
+
+    def is_there(self) -> bool:
+        """Return whether there is a store, whole or not."""
+        return any(os.path.lexists(self.store / name) for name in ("keyring.json", "history"))
 
     def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
         """Open the store; no command but ``init`` makes one.
@@ -46,23 +49,15 @@ class Access:
         """
         from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
 
-        if not make and not any((self.store / name).exists() for name in ("keyring.json", "history")):
+        exists = self.is_there()
+        if not make and not exists:
             message = (
                 f"there is no checkpoint store at {display(os.path.abspath(self.store))}: name its directory with --store, or "
                 'make one: "checkpoint-manager init"'
             )
             raise NoStoreError(message)
-        return CheckpointManager(self.store, key=self._key(), lock_timeout=self.lock_timeout, on_rollback=on_rollback)
-
-    def _key(self) -> Passphrase | KeyFile | None:
-        given = [self.key_file is not None, self.passphrase_file is not None, self.ask_passphrase]
-        if sum(given) > 1:
-            raise click.UsageError("give one of --key-file, --passphrase-file and --ask-passphrase, not two")
-        if self.key_file is not None:
-            return KeyFile(str(self.key_file))
-        if self.passphrase_file is not None:
-            return read_passphrase(self.passphrase_file)
-        return ask_passphrase("Passphrase of the store") if self.ask_passphrase else None
+        key = key_given(self.key, new=not exists)
+        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
 
 
 def store_options(command: F) -> F:
@@ -70,8 +65,8 @@ def store_options(command: F) -> F:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
-        names = ("store", "key_file", "passphrase_file", "ask_passphrase", "lock_timeout", "as_json")
-        access = Access(**{name: kwargs.pop(name) for name in names})
+        plain = {name: kwargs.pop(name) for name in ("store", "lock_timeout", "as_json")}
+        access = Access(key=taken_from(kwargs), **plain)
         return command(access, *args, **kwargs)
 
     for option in reversed(
@@ -84,9 +79,7 @@ def store_options(command: F) -> F:
                 envvar="CHECKPOINT_MANAGER_STORE",
                 help="The store's directory.",
             ),
-            click.option("--key-file", type=_PATH, help="Open the store with this key file."),
-            click.option("--passphrase-file", type=_PATH, help="Open it with the passphrase in this file."),
-            click.option("--ask-passphrase", is_flag=True, help="Open it with a passphrase typed at a prompt."),
+            key_options,
             click.option(
                 "--lock-timeout",
                 type=click.FloatRange(0, max=86_400),
@@ -119,26 +112,6 @@ def confirm(question: str, *, yes: bool) -> None:
         raise click.UsageError(f"{question} There is no terminal to ask at: say --yes, or look first with --dry-run")
     if not click.confirm(question, err=True):
         raise DeclinedError
-
-
-def ask_passphrase(prompt: str, *, twice: bool = False) -> Passphrase:
-    """Ask for a passphrase at the terminal, unseen.
-
-    Raises:
-        UsageError: There is no terminal to ask at.
-    """
-    if not sys.stdin.isatty():
-        raise click.UsageError(
-            "there is no terminal to ask for a passphrase at: use --passphrase-file or CHECKPOINT_MANAGER_PASSPHRASE_COMMAND"
-        )
-    return Passphrase(click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
-
-
-def read_passphrase(path: Path) -> Passphrase:
-    """Return the passphrase that a file holds."""
-    from checkpoint_manager.store.secrets import read_passphrase_file  # noqa: PLC0415  # --help does not wait for it
-
-    return Passphrase(read_passphrase_file(path).material.decode())
 
 
 def say_plan(lines: list[str]) -> None:

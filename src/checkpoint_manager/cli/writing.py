@@ -8,6 +8,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
@@ -18,7 +19,7 @@ from checkpoint_manager.model import display
 @click.command()
 @store_options
 def init(access: Access) -> None:
-    r"""Make a store, with a key: your own key file, or the one or the passphrase given. One that is there is left as it is.
+    """Make a store, with a key: your own key file, or the one or the passphrase given. One that is there is left as it is.
 
     \b
     Examples:
@@ -33,10 +34,10 @@ def init(access: Access) -> None:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @store_options
 def has(access: Access, stage: str) -> int:
-    r"""Say by the exit code whether a STAGE is done: 0 if its newest version is whole, authentic and completed, else 1.
+    """Say by the exit code whether a STAGE is done: 0 if its newest version is whole, authentic and completed, else 1.
 
     \b
     Example:
@@ -51,7 +52,7 @@ def has(access: Access, stage: str) -> int:
 @click.command("list")
 @store_options
 def list_stages(access: Access) -> None:
-    r"""List the names of the stages, one on each line, without reading what they hold.
+    """List the names of the stages, one on each line, without reading what they hold.
 
     \b
     Example:
@@ -66,12 +67,12 @@ def list_stages(access: Access) -> None:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="Refuse unless this is the newest one (0: none yet).")
 @store_options
 def save(access: Access, stage: str, file: IO[bytes], expect: int | None) -> None:
-    r"""Save JSON from a FILE, or from stdin, as the newest version of a STAGE, and print the version's number.
+    """Save JSON from a FILE, or from stdin, as the newest version of a STAGE, and print the version's number.
 
     \b
     Examples:
@@ -108,13 +109,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("stage", required=False)
+@click.argument("stage", shell_complete=stage_names, required=False)
 @click.option("--all", "every", is_flag=True, help="Clear every stage.")
 @yes_option
 @dry_run_option
 @store_options
 def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run: bool) -> None:
-    r"""Mark a STAGE as not done, so that it is computed again. Nothing is removed, and a restore undoes it.
+    """Mark a STAGE as not done, so that it is computed again. Nothing is removed, and a restore undoes it.
 
     \b
     Examples:
@@ -140,13 +141,13 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
 
 
 @click.command()
-@click.argument("stage")
+@click.argument("stage", shell_complete=stage_names)
 @click.argument("versions", type=click.IntRange(1), nargs=-1, required=True, metavar="VERSION...")
 @yes_option
 @dry_run_option
 @store_options
 def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, dry_run: bool) -> None:
-    r"""Delete VERSIONs of a STAGE for good. Not the newest one; and a number is never used again.
+    """Delete VERSIONs of a STAGE for good. Not the newest one; and a number is never used again.
 
     \b
     Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -119,9 +120,16 @@ def _free_name(here: Path) -> Path:
     return store
 
 
-def _process(corpus: Path, store: Path, *options: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def _process(corpus: Path, store: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the pipeline; Ctrl-C does not reach it, and whatever stops the story stops it too, without a word."""
     words = [sys.executable, "-m", pipeline.__name__, str(corpus), str(store), *options]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)  # noqa: S603  # this very package
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0) as child:  # noqa: S603  # this very package
+        try:
+            yield child
+        except BaseException:
+            child.kill()
+            raise
 
 
 def _lines(child: subprocess.Popen[str]) -> Iterator[str]:

@@ -34,6 +34,7 @@ KEY_FILE = "CHECKPOINT_MANAGER_KEY_FILE"
 PASSPHRASE = "CHECKPOINT_MANAGER_PASSPHRASE"  # noqa: S105  # the variable's name
 PASSPHRASE_FILE = "CHECKPOINT_MANAGER_PASSPHRASE_FILE"  # noqa: S105  # likewise
 PASSPHRASE_COMMAND = "CHECKPOINT_MANAGER_PASSPHRASE_COMMAND"  # noqa: S105  # likewise
+VARIABLES = (KEY_FILE, PASSPHRASE, PASSPHRASE_FILE, PASSPHRASE_COMMAND)
 
 _LOG = logging.getLogger("checkpoint_manager")
 _PREFIX = "checkpoint-manager-key-1:"
@@ -93,7 +94,7 @@ def _sources(key: object, environ: Mapping[str, str]) -> dict[str, Callable[[], 
         KEY_FILE: lambda value: read_key_file(Path(value)),
         PASSPHRASE: lambda value: _passphrase(value, PASSPHRASE),
         PASSPHRASE_FILE: lambda value: read_passphrase_file(Path(value)),
-        PASSPHRASE_COMMAND: _passphrase_from_command,
+        PASSPHRASE_COMMAND: lambda value: read_passphrase_command(value, PASSPHRASE_COMMAND),
     }
     for name, read in readers.items():
         if environ.get(name):
@@ -146,7 +147,16 @@ def _first_line(data: bytes, source: str) -> Secret:
     return _passphrase(text.removesuffix("\n").removesuffix("\r"), source)
 
 
-def _passphrase_from_command(command: str) -> Secret:
+def read_passphrase_command(command: str, source: str) -> Secret:
+    """Return the passphrase that a command prints in its first line. It runs without a shell.
+
+    Args:
+        command: The command, quoted as a shell would have it.
+        source: What named it, for messages.
+
+    Raises:
+        KeyUnavailableError: It can't be run, fails, or prints none.
+    """
     try:
         words = shlex.split(command)
         done = subprocess.run(  # noqa: S603  # the user's own command, without a shell
@@ -154,12 +164,35 @@ def _passphrase_from_command(command: str) -> Secret:
         )
     except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
         why = f"did not end within {_COMMAND_SECONDS:.0f} s" if isinstance(error, subprocess.TimeoutExpired) else "can't be run"
-        message = f"the command of {PASSPHRASE_COMMAND} {why}: try it in a shell; it must print the passphrase and exit with 0"
+        message = f"the command of {source} {why}: try it in a shell; it must print the passphrase and exit with 0"
         raise KeyUnavailableError(message) from None  # a cause could show what the command had printed
     if done.returncode != 0:
-        message = f"the command of {PASSPHRASE_COMMAND} failed with exit code {done.returncode}: try it in a shell"
+        message = f"the command of {source} failed with exit code {done.returncode}: try it in a shell"
         raise KeyUnavailableError(message)
-    return _first_line(done.stdout.split(b"\n", 1)[0], f"the command of {PASSPHRASE_COMMAND}")
+    return _first_line(done.stdout.split(b"\n", 1)[0], f"the command of {source}")
+
+
+def read_passphrase_descriptor(number: int) -> Secret:
+    """Return the passphrase that stands in the next line of an open descriptor, and read no byte beyond that line.
+
+    Raises:
+        KeyUnavailableError: It is not open, is a terminal (which would show what is typed), or holds none.
+    """
+    line = bytearray()
+    try:
+        if os.isatty(number):
+            message = f"descriptor {number} is a terminal, which would show the passphrase: let it be asked for instead"
+            raise KeyUnavailableError(message)
+        while (byte := os.read(number, 1)) not in {b"", b"\n"}:  # one at a time: what follows is for someone else
+            line += byte
+            if len(line) > _MAX_FILE_BYTES:
+                message = f"the first line of descriptor {number} is longer than {_MAX_FILE_BYTES} bytes: this can't be one"
+                raise KeyUnavailableError(message)
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else "there is none of this number"
+        message = f"descriptor {number} can't be read: {why}. Open it for the program, as in {number}<passphrase.txt"
+        raise KeyUnavailableError(message) from None
+    return _first_line(bytes(line), f"descriptor {number}")
 
 
 def default_key_path() -> Path:

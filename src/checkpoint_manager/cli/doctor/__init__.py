@@ -1,0 +1,1 @@
+"""Looking at everything that a user may have set up wrongly, and saying what to do about it."""

@@ -1,0 +1,73 @@
+"""Showing something again and again at a terminal, on a screen of its own, until a key is pressed."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import tty
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BEGIN, _END = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+"""Another screen without a cursor; and back to what was there before (xterm's control sequences)."""
+_HOME, _TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+def need_a_terminal(what: str) -> None:
+    """Refuse to go on without one.
+
+    Raises:
+        UsageError: Stdin or stdout is none.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(f"{what} needs a terminal to draw at and to be quit from; for a program, call status --json")
+
+
+def watch(draw: Callable[[], str], title: str, interval: float) -> Exit:
+    """Draw until q is pressed (exit code 0) or Ctrl-C (130), and put the terminal back as it was.
+
+    Args:
+        draw: Returns what to show: lines.
+        title: Stands above it.
+        interval: How long to wait after each drawing, in seconds.
+    """
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # by way of what follows `finally`
+    head = f"{title}   every {interval:g} s; q quits"
+    try:
+        tty.setcbreak(keyboard)
+        _show(f"{_BEGIN}{_HOME}{head}")
+        while True:
+            _show(_screen(head, draw()))
+            if select.select([keyboard], [], [], interval)[0] and os.read(keyboard, 64) in {b"q", b"Q", b"\x04", b""}:
+                return Exit.DONE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        _show(_END)
+
+
+def _screen(head: str, text: str) -> str:
+    lines = [head, "", *(text.splitlines() or ["nothing saved yet"])]
+    height = shutil.get_terminal_size().lines
+    if len(lines) > height:
+        more = len(lines) - height + 1
+        lines[height - 1 :] = [f"… and {more} more"]
+    return _HOME + "\n".join(f"{line}{_TO_END_OF_LINE}" for line in lines) + _TO_END_OF_SCREEN
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

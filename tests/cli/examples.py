@@ -1,0 +1,90 @@
+"""The example lines of the help texts, and a folder in which each of them can really run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
+from checkpoint_manager.store.secrets import create_key_file
+from tests.cli.commands import COMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SLOT = "1f0c22ab"
+"""Stands for the id of a slot in all help texts."""
+
+
+def examples() -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each example with the command that it explains."""
+    for path, command in COMMANDS.items():
+        after = str(command.help).partition("Example")[2].splitlines()[1:]
+        for line in after:
+            if not line.strip():
+                break
+            yield path, line.strip()
+
+
+def with_option(path: tuple[str, ...], line: str, option: str) -> str:
+    """Return the line with an option added to its call of the program, if the command has it."""
+    if not any(option in parameter.opts for parameter in COMMANDS[path].params if isinstance(parameter, click.Option)):
+        return line
+    call = f"checkpoint-manager {' '.join(path)}"
+    return line.replace(call, f"{call} {option}") if option not in line else line
+
+
+def prepare(folder: Path, home: Path, line: str) -> str:
+    """Make what an example speaks of, and return the example as it can run there."""
+    cm = CheckpointManager(folder / "checkpoints")
+    for stage in ("train", "clean"):
+        for epoch in range(1, 8):
+            cm.save_checkpoint(stage, {"epoch": epoch})
+    for name, text in {
+        "settings.json": "{}",
+        "rows.json": "[1, 2]",
+        "alice.txt": "correct horse",
+        "secret.txt": "x y z",
+    }.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o600)
+    for script in ("clean.py", "train.py"):
+        (folder / script).write_text("print('done')")
+    (home / ".config" / "fish" / "completions").mkdir(parents=True)
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "python").symlink_to(sys.executable)
+    (programs / "curl").write_text("#!/bin/sh\nexec cat rows.json\n")
+    (programs / "curl").chmod(0o700)
+    if "--also-passphrase-file" in line:
+        cm.keys.add(Passphrase("correct horse"), label="alice")
+    if "checkpoint-manager import" in line:
+        create_key_file(folder / "bundle.key")
+        cm.export_bundle(folder / "history.bundle", key=KeyFile(str(folder / "bundle.key")))
+        cm.export_bundle(folder / "train.bundle", ["train"], key=Passphrase("x y z"))
+    if "checkpoint-manager init" in line:
+        shutil.rmtree(folder / "checkpoints")
+    if _SLOT in line:
+        create_key_file(folder / "lost.key")
+        line = line.replace(_SLOT, cm.keys.add(KeyFile(str(folder / "lost.key"))).slot)
+    return line
+
+
+def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line as a shell does, without a terminal."""
+    path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

@@ -1,0 +1,94 @@
+"""The program at a real terminal: what is typed goes in at one end, what is shown comes out there."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_SECONDS = 30
+_LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+"""Makes the terminal the session's own, so that Ctrl-C is a signal, and becomes the program."""
+
+
+class Terminal:
+    """The program, with a terminal as stdin, stdout and stderr, for one ``with`` block."""
+
+    def __init__(self, *arguments: str, columns: int = 100, **environment: str) -> None:
+        self._ours, self._theirs = pty.openpty()
+        termios.tcsetwinsize(self._ours, (24, columns))
+        settings = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}}
+        self.before = termios.tcgetattr(self._theirs)
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", _LEAD, sys.executable, "-m", "checkpoint_manager", *arguments],
+            stdin=self._theirs,
+            stdout=self._theirs,
+            stderr=self._theirs,
+            env=settings | {"TERM": "xterm"} | environment,
+            start_new_session=True,
+        )
+        self.shown = ""
+        self._read = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.kill()
+        self._child.wait()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+    def until(self, text: str) -> None:
+        """Wait until a text is shown, after what was waited for before. White space is as good as any other."""
+        pattern = re.compile(r"\s+".join(map(re.escape, text.split(" "))))
+        deadline = time.monotonic() + _SECONDS
+        while not (match := pattern.search(self.shown, self._read)):
+            if time.monotonic() > deadline:
+                pytest.fail(f"{text!r} is not shown: {self.shown[-5000:]!r}")
+            self._more(1)
+        self._read = match.end()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def send(self, number: int) -> None:
+        self._child.send_signal(number)
+
+    def answer(self, question: str, answer: str) -> None:
+        """Answer a question: with the space at its end, for what is typed before it is thrown away."""
+        self.until(f"{question}: ")
+        self.type(f"{answer}\n")
+
+    def end(self) -> int:
+        """Wait for the program's end, and return its exit code."""
+        while self._child.poll() is None:
+            self._more(0.05)
+        while self._more(0):
+            pass
+        return self._child.returncode
+
+    @property
+    def settings(self) -> list[object]:
+        return termios.tcgetattr(self._theirs)
+
+    def _more(self, seconds: float) -> bool:
+        if not select.select([self._ours], [], [], seconds)[0]:
+            return False
+        self.shown += os.read(self._ours, 65536).decode(errors="replace")
+        return True

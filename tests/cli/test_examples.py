@@ -1,0 +1,93 @@
+"""Each example of each help text really runs; and once more with ``--json``, where it prints exactly one document."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.cli.app import commands
+from tests.cli.commands import COMMANDS
+from tests.cli.examples import examples, prepare, run, with_option
+from tests.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+EXAMPLES = [example for example in examples() if example[0] != ("demo",)]  # tests/demo runs that
+AT_A_TERMINAL = [example for example in EXAMPLES if "--watch" in example[1] or example[1].endswith("--new-passphrase")]
+ELSEWHERE = [example for example in EXAMPLES if example not in AT_A_TERMINAL]
+NO_DATA = {("demo",), ("completion",)}
+"""What they print is no data of a store."""
+
+
+def line_of(example: tuple[tuple[str, ...], str]) -> str:
+    return example[1]
+
+
+def test_each_command_has_an_example() -> None:
+    assert {path for path, _ in examples()} == set(COMMANDS)
+    assert all(f"checkpoint-manager {' '.join(path)}" in line for path, line in EXAMPLES)
+
+
+@pytest.mark.parametrize("example", ELSEWHERE, ids=line_of)
+def test_it_runs(example: tuple[tuple[str, ...], str], tmp_path: Path, home: Path) -> None:
+    path, line = example
+    done = run(tmp_path, with_option(path, prepare(tmp_path, home, line), "--yes"))
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    if path != ("init",):  # which made one with another key
+        assert CheckpointManager(tmp_path / "checkpoints").verify().ok
+
+
+@pytest.mark.parametrize("example", [example for example in ELSEWHERE if example[0] not in NO_DATA], ids=line_of)
+def test_for_programs_it_prints_exactly_one_document(example: tuple[tuple[str, ...], str], tmp_path: Path, home: Path) -> None:
+    path, line = example
+    line = re.sub(r" >>? \S+$", "", prepare(tmp_path, home, line))
+    line = with_option(path, line, "--json")
+    assert "--json" in line
+    done = run(tmp_path, with_option(path, line, "--yes"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["command"]) == (1, " ".join(path))
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if path not in NO_DATA], ids=" ".join)
+def test_for_programs_what_is_wrong_is_a_document_too(cli: Cli, path: tuple[str, ...]) -> None:
+    result = cli(*path, "--json", "--no-such-option")
+    assert (result.code, result.out) == (2, "")
+    document = json.loads(result.err)
+    assert document["schema"] == 1
+    assert set(document["error"]) == {"kind", "message", "exit_code"}
+    assert "--no-such-option" in document["error"]["message"]
+
+
+def test_examples_that_need_a_terminal_run_there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [line for _, line in AT_A_TERMINAL] == [
+        "checkpoint-manager status --watch",
+        "checkpoint-manager key add --new-passphrase",
+    ]
+    prepare(tmp_path, home, "")
+    monkeypatch.chdir(tmp_path)
+    with Terminal("status", "--watch") as terminal:
+        terminal.until("q quits")
+        terminal.type("q")
+        assert terminal.end() == 0
+    with Terminal("key", "add", "--new-passphrase") as terminal:
+        terminal.answer("New passphrase", "x")
+        terminal.answer("Repeat for confirmation", "x")
+        assert terminal.end() == 0
+
+
+def test_the_programs_own_example_runs(tmp_path: Path, home: Path) -> None:
+    (line,) = re.findall(r"^ +(checkpoint-manager .*)$", str(commands.help), re.MULTILINE)
+    assert run(tmp_path, prepare(tmp_path, home, line)).returncode == 0
