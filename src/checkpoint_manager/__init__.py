@@ -18,6 +18,7 @@ from checkpoint_manager.errors import (
     RollbackError,
     StageNameError,
     StorageError,
+    TagError,
     VersionConflictError,
     WrongKeyError,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "StageNameError",
     "StageReport",
     "StorageError",
+    "TagError",
     "Version",
     "VersionConflictError",
     "WrongKeyError",

@@ -351,13 +351,13 @@ MUTANTS = [
     Mutant(
         "files are removed before that is written down",
         DELETING,
-        '                self.record(stage, wanted, "deleted")\n                self._vault.backend.delete(stage, wanted)\n',
-        '                self._vault.backend.delete(stage, wanted)\n                self.record(stage, wanted, "deleted")\n',
+        '        gaps = self.record(stage, versions, "deleted")\n        self._vault.backend.delete(stage, versions)\n',
+        '        self._vault.backend.delete(stage, versions)\n        gaps = self.record(stage, versions, "deleted")\n',
     ),
     Mutant(
         "nothing marks what stands above a deletion",
         DELETING,
-        "                self._vault.backend.set_mark(stage, newest)\n",
+        "        self._vault.backend.set_mark(stage, newest)\n",
         "",
     ),
     Mutant(
@@ -387,7 +387,7 @@ MUTANTS = [
     # Keys
     Mutant("a writer does not look at the keyring again", VAULT, "                self.keychain.refresh()\n", ""),
     Mutant("a rotation does not wait for writers", ROTATING, "    vault.backend.wait_for_writers(vault.lock_timeout)\n", ""),
-    Mutant("a rotation leaves records under the old key", ROTATING, "            _seal_gaps_anew(vault, stage)\n", ""),
+    Mutant("a rotation leaves records under the old key", ROTATING, "            _seal_records_anew(vault, stage)\n", ""),
     Mutant(
         "a rotation finishes another's",
         ROTATING,

@@ -10,6 +10,7 @@ from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.manager.going_back import GoingBack
+from checkpoint_manager.manager.keeping import Keeping
 from checkpoint_manager.manager.moving import Moving
 from checkpoint_manager.manager.reading import Reading
 from checkpoint_manager.manager.saving import Saving
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 
 
-class CheckpointManager(Saving, Reading, GoingBack, Upkeep, Moving, Resuming):
+class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Resuming):
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of

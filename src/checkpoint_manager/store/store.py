@@ -12,6 +12,8 @@ from checkpoint_manager.store.reading import Library
 from checkpoint_manager.store.repairing import Repairer
 from checkpoint_manager.store.restoring import Restorer
 from checkpoint_manager.store.rollback import Acceptance
+from checkpoint_manager.store.selecting import Selecting
+from checkpoint_manager.store.tagging import Tagger
 from checkpoint_manager.store.verifying import Verifier
 from checkpoint_manager.store.writing import Writer
 
@@ -26,12 +28,14 @@ class Store:
         self.vault = vault
         self.backend = vault.backend
         self.history = History(vault)
+        self.tagger = Tagger(vault, self.history)
+        self.selecting = Selecting(vault, self.history, self.tagger)
         self.library = Library(vault, self.history)
         self.writer = Writer(vault, self.history)
-        self.restorer = Restorer(vault, self.history, self.library, self.writer)
-        self.deleter = Deleter(vault, self.history)
-        self.verifier = Verifier(vault)
-        self.repairer = Repairer(vault, self.history, self.verifier, self.deleter, self.writer)
-        self.acceptance = Acceptance(vault, self.history, self.writer)
+        self.restorer = Restorer(vault, self.history, self.selecting, self.library, self.writer)
+        self.deleter = Deleter(vault, self.history, self.tagger)
+        self.verifier = Verifier(vault, self.tagger)
+        self.repairer = Repairer(vault, self.history, self.tagger, self.verifier, self.deleter, self.writer)
+        self.acceptance = Acceptance(vault, self.history, self.writer, self.tagger)
         self.exporter = Exporter(vault, self.history)
         self.importer = Importer(vault, self.history)
