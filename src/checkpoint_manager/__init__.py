@@ -41,6 +41,7 @@ from checkpoint_manager.model import (
 from checkpoint_manager.stages.outcomes import Outcome, StageReport
 from checkpoint_manager.stages.partial import Partial
 from checkpoint_manager.store.diff import Change, Diff
+from checkpoint_manager.store.retention import Plan, Retention, Verdict
 
 __all__ = [
     "ArgumentError",
@@ -65,15 +66,18 @@ __all__ = [
     "Partial",
     "Passphrase",
     "PayloadError",
+    "Plan",
     "Repair",
     "Report",
     "ResultNotSavedError",
+    "Retention",
     "RollbackError",
     "RotationProgress",
     "StageNameError",
     "StageReport",
     "StorageError",
     "TagError",
+    "Verdict",
     "Version",
     "VersionConflictError",
     "WrongKeyError",

@@ -12,6 +12,7 @@ from checkpoint_manager import (
     CheckpointManager,
     CheckpointNotFoundError,
     IntegrityError,
+    Retention,
     RollbackError,
     StorageError,
     TagError,
@@ -141,6 +142,7 @@ class TestProtection:
         record = damaged(cm)
         for call in (
             lambda: cm.delete_versions("train", [1]),
+            lambda: cm.prune(Retention(keep_last=1)),
             lambda: cm.tags("train"),
             lambda: cm.tag("train", 1, "other"),
         ):

@@ -1,4 +1,4 @@
-"""Keeping what matters: tags, which protect a version, and deleting the others."""
+"""Keeping what matters: tags, which protect a version, and deleting the others, by number or by a policy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.model import Version, display
 from checkpoint_manager.store import drafting, tagging
+from checkpoint_manager.store.retention import Plan, Retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +68,28 @@ class Keeping:
         """
         tags, _ = self._store.tagger.read(validate(stage_name))
         return {name: tagged.version for name, tagged in tags.named.items()}
+
+    def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> Plan:
+        """Delete for good what a policy does not keep, and return the plan: each version, and which rule keeps it, or none.
+
+        Never deleted, whatever the policy says: the newest version of a stage, the newest completed and the newest cleared
+        one, and versions that do not open. Before anything goes, the newest completed version is read as a whole.
+
+        Args:
+            policy: The rules; see :class:`Retention`.
+            stage: One stage, or None for all of them.
+            dry_run: Delete nothing, and return the plan that would be carried out.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage.
+            IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage was deleted.
+        """
+        if not isinstance(policy, Retention):
+            raise TypeError(f"prune needs a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")
+        plan = self._store.pruner.prune(policy, None if stage is None else validate(stage), dry_run=dry_run)
+        if not dry_run:
+            _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
+        return plan
 
     def delete_versions(self, stage_name: str, versions: Iterable[int]) -> None:
         """Delete versions for good. An authenticated record remains, so that ``verify`` can tell it from a theft.
