@@ -14,7 +14,7 @@ import click
 import orjson
 
 from checkpoint_manager import _version
-from checkpoint_manager.cli import comparing, key, looking, mending, moving, running, writing
+from checkpoint_manager.cli import comparing, keeping, key, looking, mending, moving, running, writing
 from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
 from checkpoint_manager.cli.output import SCHEMA, ReaderGoneError, say
 from checkpoint_manager.errors import CheckpointError
@@ -74,7 +74,7 @@ def demo(folder: Path | None) -> None:
 _COMMANDS = (
     *(looking.status, looking.log, looking.show, comparing.diff),
     *(writing.init, writing.has, writing.list_stages, writing.save, writing.clear, writing.delete),
-    running.run,
+    *(keeping.tag, keeping.prune, running.run),
     *(moving.export, moving.import_),
     *(mending.restore, mending.verify, mending.repair, key.key),
 )

@@ -95,18 +95,26 @@ class Reading:
         """Return the names of all stages that have a history, sorted; cleared ones too."""
         return sorted(self._store.backend.stages())
 
-    def diff(self, stage_name: str, old: int | str | None = None, new: int | str | None = None) -> Diff:
+    def diff(
+        self,
+        stage_name: str,
+        old: int | str | None = None,
+        new: int | str | None = None,
+        *,
+        at: datetime | str | None = None,
+    ) -> Diff:
         """Return what changed from one version of a stage to another one.
 
         Args:
             stage_name: The stage.
             old: The earlier version, as for ``load_checkpoint``; None: the one before ``new``.
             new: The later version; None: the newest.
+            at: In the place of ``old``, a moment, as for ``load_checkpoint``.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
         stage = validate(stage_name)
-        pair = self._store.library.pair(stage, self._number(stage, old, None), self._number(stage, new, None))
+        pair = self._store.library.pair(stage, self._number(stage, old, at), self._number(stage, new, None))
         before, after = (each.entry.as_version(stage, each.version) for each in pair)
         return Diff(before, after, comparing.changes(*(payload.decode(each.data) for each in pair)))
