@@ -33,6 +33,7 @@ class Operation:
         opens: Opening the store is part of it.
         mends: The store it begins with is damaged.
         goes_on: It goes on where the system refuses something that it can do without, so it is only killed.
+        tidies: It ends with something that may fail without failing it: what was to go may still be there.
         stage: What it writes to, above all.
     """
 
@@ -42,6 +43,7 @@ class Operation:
     opens: bool = False
     mends: bool = False
     goes_on: bool = False
+    tidies: bool = False
     stage: str = "train"
 
 
@@ -168,7 +170,7 @@ OPERATIONS = {
         Operation("tag", lambda cm, _: cm.tag("train", 2, "better"), _tagged_versions),
         Operation("untag", lambda cm, _: cm.untag("train", "good"), _tagged_versions),
         Operation("prune", lambda cm, _: cm.prune(Retention(keep_last=1, keep_tagged=False)), _tagged_versions),
-        Operation("save and prune", _save_with_retention, _many_versions, opens=True),
+        Operation("save and prune", _save_with_retention, _many_versions, opens=True, tidies=True),
         Operation("repair", lambda cm, _: cm.repair(), _damage, mends=True),
         Operation("accept a rollback", lambda cm, _: cm.accept_rollback(), _put_back, mends=True),
         Operation("export", _export, _three_versions, mends=True),
