@@ -80,8 +80,6 @@ def _save_with_retention(_: CheckpointManager, directory: str) -> None:
 def _damage(cm: CheckpointManager, store: Path) -> None:
     _three_versions(cm, store)
     cm.delete_versions("train", [1])
-    cm.tag("train", 2, "good")
-    (store / "history" / "train" / "tags").write_bytes(b"damaged")
     for path, content in (
         (store / "history" / "train" / "000000000003.checkpoint", b"damaged"),
         (store / "history" / "clean" / f".{0:016x}.tmp", b"left over"),

@@ -190,15 +190,22 @@ class TestKeys:
 
 
 class TestVerifyAndRepair:
-    def test_a_damaged_record_is_put_aside_and_begun_anew(self, cm: CheckpointManager) -> None:
+    def test_a_damaged_record_is_put_aside_and_goes_on_protecting(self, cm: CheckpointManager) -> None:
+        """What it protected is not known any more: nothing is deleted until its owner says that this is as it should be."""
         cm.tag("train", 2, "good")
         damaged(cm)
         assert problems(cm) == [("damaged", None)]
-        planned = cm.repair(dry_run=True)
-        assert [step.action for step in planned] == ["set aside"]
-        assert cm.verify().problems
-        done = cm.repair()
-        assert [(step.action, step.stage, step.version) for step in done] == [("set aside", "train", None)]
+        with pytest.raises(IntegrityError):
+            cm.accept_rollback()
+        assert [step.action for step in cm.repair(dry_run=True)] == ["set aside"]
+        assert problems(cm) == [("damaged", None)]
+        assert [(step.action, step.stage, step.version) for step in cm.repair()] == [("set aside", "train", None)]
+        assert cm.repair() == []
+        assert problems(cm) == [("rolled back", None)]
+        for call in (lambda: cm.delete_versions("train", [1]), lambda: cm.prune(Retention(keep_last=1))):
+            with pytest.raises(RollbackError, match="their record is gone"):
+                call()
+        assert cm.accept_rollback() == []
         assert cm.verify().problems == ()
         assert cm.tags("train") == again(cm).tags("train") == {}
         cm.tag("train", 2, "good")
@@ -270,6 +277,14 @@ class TestRollback:
         assert fresh.tags("train") == {}
         assert "their record is gone" in caplog.text
         assert problems(fresh) == [("rolled back", None)]
+        for call in (lambda: fresh.delete_versions("train", [2]), lambda: fresh.prune(Retention(keep_last=1))):
+            with pytest.raises(RollbackError):  # here, a warning would come too late
+                call()
+        pruning = CheckpointManager(store, key=KEY, on_rollback="warn", retention=Retention(keep_last=1))
+        for number in range(5, 40):
+            pruning.save_checkpoint("train", number)
+        assert "could not be pruned: the tags of stage train" in caplog.text
+        assert len(fresh.history("train")) == 39
 
     def test_a_tag_of_another_version_of_that_number(self, store: Path) -> None:
         cm = CheckpointManager(store, key=KEY)

@@ -42,7 +42,7 @@ class Deleter:
             newest = self._history.look(stage).number
             present = set(self._vault.backend.versions(stage))
             gaps, _ = self._vault.gaps(stage)
-            tags, _ = self._tagger.read(stage)
+            tags = self._tagger.certain(stage)
             for version in wanted:
                 if version == newest:
                     message = (

@@ -53,14 +53,14 @@ class Pruner:
             plan = self._plan(policy, stage, now)
             dropped = sorted(version.version for version in plan.dropped)
             if dropped:
-                tags, _ = self._tagger.read(stage)
+                tags = self._tagger.certain(stage)
                 self._tagger.remove_locked(stage, [name for number in dropped for name in tags.of(number)])
                 self._deleter.drop(stage, dropped, self._history.look(stage).number)
             self._deleter.sweep(stage)
             return plan
 
     def _plan(self, policy: Retention, stage: str, now: datetime) -> Plan:
-        tags, _ = self._tagger.read(stage)
+        tags = self._tagger.certain(stage)
         named = {name: tagged.version for name, tagged in tags.named.items()}
         return retention.plan(policy, self._sound_history(stage), named, now)
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Stray
     from checkpoint_manager.store.deleting import Deleter
     from checkpoint_manager.store.history import History
-    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
     from checkpoint_manager.store.verifying import Verifier
     from checkpoint_manager.store.writing import Writer
@@ -29,12 +28,9 @@ _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damag
 class Repairer:
     """Repairs one store."""
 
-    def __init__(
-        self, vault: Vault, history: History, tagger: Tagger, verifier: Verifier, deleter: Deleter, writer: Writer
-    ) -> None:
+    def __init__(self, vault: Vault, history: History, verifier: Verifier, deleter: Deleter, writer: Writer) -> None:
         self._vault = vault
         self._history = history
-        self._tagger = tagger
         self._verifier = verifier
         self._deleter = deleter
         self._writer = writer
@@ -46,7 +42,8 @@ class Repairer:
         * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the
           newest, a ``failed`` version is appended first: its number is not used again, and no older version becomes the newest
           without a word. Its tags stay, and lead to an error that says so.
-        * A damaged record of deletions or tags is moved there, too: the tags have to be given anew.
+        * A damaged record of deletions or tags is moved there, too. What it said is lost: that deleted versions are missing, or
+          that the tags are gone, stays as ``verify`` reports it.
         * The mark of each stage's newest version is set again where it is missing or wrong.
         * What interrupted operations left behind is removed.
 
@@ -80,7 +77,7 @@ class Repairer:
         try:
             self._vault.tags(stage)
         except IntegrityError as error:
-            where = "" if dry_run else f"; now {self._tagger.set_aside(stage)}"
+            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'tags')}"
             yield Repair("set aside", stage, None, f"{error}{where}")
 
     def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:

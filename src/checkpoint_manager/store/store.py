@@ -39,7 +39,7 @@ class Store:
         self.deleter = Deleter(vault, self.history, self.tagger)
         self.pruner = Pruner(vault, self.history, self.tagger, self.deleter)
         self.verifier = Verifier(vault, self.tagger)
-        self.repairer = Repairer(vault, self.history, self.tagger, self.verifier, self.deleter, self.writer)
+        self.repairer = Repairer(vault, self.history, self.verifier, self.deleter, self.writer)
         self.acceptance = Acceptance(vault, self.history, self.writer, self.tagger)
         self.exporter = Exporter(vault, self.history)
         self.importer = Importer(vault, self.history)

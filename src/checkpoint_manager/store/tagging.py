@@ -64,6 +64,13 @@ class Tagger:
             _LOG.warning(turned_back)
         return tags, record
 
+    def certain(self, stage: str) -> Tags:
+        """As :meth:`read`, for those who are about to delete what has no tag: an older record raises in any case."""
+        tags, _, turned_back = self.look(stage)
+        if turned_back:
+            raise RollbackError(turned_back, stage=stage)
+        return tags
+
     def look(self, stage: str) -> tuple[Tags, Record | None, str]:
         """As :meth:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
         seen = self._vault.witness.recall_tags(stage)  # before the record is read: it must never be ahead of it
@@ -166,17 +173,6 @@ class Tagger:
             self._write(stage, tags, tags.named, record)
             _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", display(stage))
             return True
-
-    def set_aside(self, stage: str) -> str:
-        """Put a damaged record aside, begin an empty one, and say where the damaged one is now. The caller holds the lock.
-
-        What was seen is forgotten first: killed in between, the record that is missing must not look like a theft.
-        """
-        seen = self._vault.witness.recall_tags(stage)[0]
-        self._vault.witness.forget_tags(stage)
-        where = self._vault.backend.set_aside(stage, "tags")
-        self._write(stage, Tags(seen), {}, None)
-        return where
 
     def _write(self, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
         changed = tags.changed(named, above=self._vault.witness.recall_tags(stage)[0])

@@ -164,7 +164,7 @@ class Trimmer:
             return
         self._prove(stage, memory)
         if not self._policy.keep_tagged:
-            tags, _ = self._tagger.read(stage)
+            tags = self._tagger.certain(stage)
             self._tagger.remove_locked(stage, [name for number in chosen for name in tags.of(number)])
         memory.gaps = self._deleter.drop(stage, chosen, memory.newest)
         for number in chosen:
@@ -187,7 +187,7 @@ class Trimmer:
     def _spare_tagged(self, stage: str, memory: _Memory) -> None:
         if not self._policy.keep_tagged:
             return
-        tags, _ = self._tagger.read(stage)
+        tags = self._tagger.certain(stage)
         free = memory.standing.free
         if tags.serial != memory.serial:
             memory.serial = tags.serial

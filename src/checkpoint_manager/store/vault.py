@@ -220,8 +220,8 @@ class Vault:
         except BrokenError as broken:
             message = (
                 f"the record of tags of stage {display(stage)} in {self.backend.location} {broken}. "
-                'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, '
-                "and tag anew"
+                'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, and '
+                'then "checkpoint-manager repair --accept-rollback" to go on without tags'
             )
             raise IntegrityError(message, stage=stage) from None
 

@@ -115,11 +115,6 @@ class Witness:
 
         self._change(_file_of(stage) + _OF_TAGS, write)
 
-    def forget_tags(self, stage: str) -> None:
-        """Drop which record of a stage's tags was seen: it is damaged, and about to be put aside."""
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self._directory, _file_of(stage) + _OF_TAGS))
-
     def recall_keyring(self) -> tuple[int, str] | None:
         """Return the serial number and the digest of the newest keyring that was seen, or None."""
         match = _KEYRING.match(self._read("keyring"))
