@@ -70,6 +70,8 @@ def kept_by_hand(policy: Retention, history: Sequence[Version], tags: Mapping[st
         for status, rule in (("completed", "newest completed"), ("cleared", "newest cleared")):
             if version.status == status and all(other.status != status for other in newer):
                 rules.add(rule)
+        if version.status == "progress" and sum(other.status == "progress" for other in newer) < 2:
+            rules.add("newest progress")
         if policy.window is not None and now - version.created_at <= policy.window:
             rules.add("keep_within")
         if policy.keep_tagged:

@@ -97,6 +97,15 @@ class TestMoments:
         with pytest.raises(CheckpointNotFoundError, match="no checkpoint of stage nothing"):
             cm.load_checkpoint("nothing", at="1w")
 
+    def test_a_pipeline_whose_versions_of_then_are_deleted(
+        self, cm: CheckpointManager, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        then = cm.resolve("train@1").created_at
+        cm.untag("train", "good")
+        cm.delete_versions("train", [1, 2])
+        assert [version.status for version in cm.restore_pipeline(at=then)] == ["cleared"]
+        assert "Stage train: what it was at" in caplog.text
+
     def test_a_moment_or_a_version(self, cm: CheckpointManager) -> None:
         now = datetime.now(UTC)
         for call in (

@@ -1,7 +1,7 @@
 """A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-What the docstrings of ``envelope.format``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring`` and ``slots`` say must be enough
-to write this. It opens with a key file's 32 bytes.
+What the docstrings of ``envelope.format``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring`` and ``slots`` say must be
+enough to write this. It opens with a key file's 32 bytes.
 """
 
 from __future__ import annotations

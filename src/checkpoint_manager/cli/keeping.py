@@ -90,7 +90,7 @@ _NUMBER = click.IntRange(0)
 def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rules: Any) -> None:  # noqa: ANN401  # as click gives them; checked where they go
     r"""Delete for good the versions of a STAGE, or of all, that no rule keeps. Shows first which rule keeps each.
 
-    The newest version, the newest completed and the newest cleared one are always kept.
+    Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
 
     \b
     Examples:

@@ -50,8 +50,9 @@ class GoingBack:
     def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
         """Bring every stage back to its state at a moment, and return the versions that this appended.
 
-        Stages that did not exist then end up cleared; those that are as they were are left alone. All that is to be restored is
-        read and verified before the first stage is touched; killed in between, run it again.
+        Stages that did not exist then, or whose versions of that time are deleted, end up cleared; those that are as they were
+        are left alone. All that is to be restored is read and verified before the first stage is touched; killed in between,
+        run it again.
 
         Args:
             at: The moment, as for ``load_checkpoint``.

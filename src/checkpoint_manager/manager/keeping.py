@@ -72,7 +72,7 @@ class Keeping:
     def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> Plan:
         """Delete for good what a policy does not keep, and return the plan: each version, and which rule keeps it, or none.
 
-        Never deleted, whatever the policy says: the newest version of a stage, the newest completed and the newest cleared
+        Never deleted, whatever the policy says: the newest version of a stage, the newest completed and cleared
         one, and versions that do not open. Before anything goes, the newest completed version is read as a whole.
 
         Args:

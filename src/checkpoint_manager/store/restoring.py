@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.errors import FormatError, IntegrityError
+from checkpoint_manager.model import display
 from checkpoint_manager.store.writing import Draft
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.store.vault import Vault
     from checkpoint_manager.store.writing import Writer
 
+_LOG = logging.getLogger("checkpoint_manager")
 _CLEARED = Draft(b"null", {}, "cleared")
 
 
@@ -73,6 +76,12 @@ class Restorer:
             entries = self._history.entries(stage)
             then = next(((number, entry) for number, entry in entries if entry.created_at <= moment), None)
             if then is None:
+                if entries and entries[-1][0] > 1:
+                    _LOG.warning(
+                        "Stage %s: what it was at %s is not there any more, or it did not exist then; it is cleared",
+                        display(stage),
+                        moment.isoformat(),
+                    )
                 return self._clear_locked(stage)
             number, entry = then
             newest, current = entries[0]

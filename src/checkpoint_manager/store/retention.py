@@ -11,6 +11,8 @@ share: a version may be kept by several, and each counts it.
 * ``newest``: the newest version of a stage, of any status: it is the stage's state.
 * ``newest completed``: what a pipeline resumes from, or goes back to.
 * ``newest cleared``: below it nothing is done any more; were it gone, what was cleared would be taken for done.
+* ``newest progress``: the two newest ``progress`` versions: a loop that was killed goes on from the one, or should that be
+  damaged, from the other.
 
 That is all a restore needs: versions are whole, no version is a difference to another one. A version that says
 ``restored_from`` holds a copy, so the version that it names is kept only by rules of its own.

@@ -123,6 +123,7 @@ class Standing:
             _Rule("newest", 1, _number, None),
             _Rule("newest completed", 1, _number, "completed"),
             _Rule("newest cleared", 1, _number, "cleared"),
+            _Rule("newest progress", 2, _number, "progress"),
             *(_Rule(name, limit, _PERIODS[name], "completed") for name, limit in policy.counts.items()),
         ]
         self._within: deque[Judged] = deque()  # the newest on the right
