@@ -18,6 +18,7 @@ EXAMPLES = [
     errors.VersionConflictError("m", stage="s", expected=2, actual=3),
     errors.PayloadError("m", path="$.a", stage="s"),
     errors.StageNameError("m"),
+    errors.TagError("m", stage="s", version=3),
     errors.LockTimeoutError("m", stage="s", holder="process 7"),
     errors.KeyUnavailableError("m"),
     errors.WrongKeyError("m"),

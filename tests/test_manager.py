@@ -172,7 +172,7 @@ class TestReading:
         with pytest.raises(LookupError):
             cm.load_checkpoint("nothing", 1)
 
-    @pytest.mark.parametrize("number", ["1", 1.0, True])
+    @pytest.mark.parametrize("number", [b"1", 1.0, True])
     def test_a_version_is_a_number(self, cm: CheckpointManager, number: Any) -> None:
         with pytest.raises(TypeError):
             cm.load_checkpoint("train", number)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RollbackError,
         StageNameError,
         StorageError,
+        TagError,
         VersionConflictError,
         WrongKeyError,
     )
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.outcomes import Outcome, StageReport
     from checkpoint_manager.stages.partial import Partial
     from checkpoint_manager.store.diff import Change, Diff
+    from checkpoint_manager.store.retention import Plan, Retention, Verdict
 
 __all__ = [
     "ArgumentError",
@@ -70,21 +72,25 @@ __all__ = [
     "Partial",
     "Passphrase",
     "PayloadError",
+    "Plan",
     "Repair",
     "Report",
     "ResultNotSavedError",
+    "Retention",
     "RollbackError",
     "RotationProgress",
     "StageNameError",
     "StageReport",
     "StorageError",
+    "TagError",
+    "Verdict",
     "Version",
     "VersionConflictError",
     "WrongKeyError",
     "__version__",
 ]
 
-_HOMES = ("errors", "model", "store.diff", "stages.outcomes", "stages.partial", "keys", "manager")
+_HOMES = ("errors", "model", "store.diff", "store.retention", "stages.outcomes", "stages.partial", "keys", "manager")
 """The modules that define these names, those that load quickly first."""
 
 

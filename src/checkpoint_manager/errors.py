@@ -7,6 +7,7 @@
     ├── VersionConflictError                      the newest version is not the expected one
     ├── PayloadError              (ValueError)    the data would not come back as it was given
     ├── StageNameError            (ValueError)    the stage name can't be used
+    ├── TagError                  (ValueError)    the tag can't be used, or names another version already
     ├── ArgumentError             (TypeError)     it can't be told whether a stage's argument is the same as before
     ├── ResultNotSavedError                       a stage ran, and its result could not be saved: the error carries it
     ├── LockTimeoutError          (TimeoutError)  another writer holds the stage
@@ -36,6 +37,7 @@ __all__ = [
     "RollbackError",
     "StageNameError",
     "StorageError",
+    "TagError",
     "VersionConflictError",
     "WrongKeyError",
 ]
@@ -98,6 +100,10 @@ class PayloadError(CheckpointError, ValueError):
 
 class StageNameError(CheckpointError, ValueError):
     """The stage name is empty, too long, or not text."""
+
+
+class TagError(CheckpointError, ValueError):
+    """The name can't be that of a tag, or it names another version already; nothing was changed."""
 
 
 class ArgumentError(CheckpointError, TypeError):

@@ -29,7 +29,7 @@ from checkpoint_manager.errors import IntegrityError, LockTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.backends.base import Backend
+    from checkpoint_manager.backends.base import Backend, StageRecord
     from checkpoint_manager.model import Buffer
 
 STAGE = "data_ingestion"
@@ -61,6 +61,7 @@ AWKWARD_STAGES = [
     "A",
     "keyring",
     "gaps",
+    "tags",
     "store",
 ]
 
@@ -234,10 +235,11 @@ class BackendContract:
         with pytest.raises(IntegrityError):
             backend.read_record("keyring", limit=99)
 
-    def test_each_stage_has_its_own_record(self, backend: Backend) -> None:
+    def test_each_stage_has_its_own_records(self, backend: Backend) -> None:
         backend.append("a", 1, [b"x"])
         backend.write_record("gaps", "a", data=b"of a", expected=None)
         assert backend.read_record("gaps", "b", limit=99) is None
+        assert backend.read_record("tags", "a", limit=99) is None
         read = backend.read_record("gaps", "a", limit=99)
         assert read is not None
         assert read.data == b"of a"
@@ -286,6 +288,16 @@ class BackendContract:
         assert backend.versions(STAGE) == [2]
         with pytest.raises(VersionAbsentError):
             backend.set_aside(STAGE, 1)
+
+    @pytest.mark.parametrize("name", ["gaps", "tags"])
+    def test_a_record_can_be_set_aside(self, backend: Backend, name: StageRecord) -> None:
+        backend.append(STAGE, 1, [b"x"])
+        with pytest.raises(VersionAbsentError):
+            backend.set_aside(STAGE, name)
+        backend.write_record(name, STAGE, data=b"damaged", expected=None)
+        assert backend.set_aside(STAGE, name)
+        assert backend.read_record(name, STAGE, limit=99) is None
+        assert backend.versions(STAGE) == [1]
 
     def test_marking_a_version_changes_no_content(self, backend: Backend) -> None:
         backend.append(STAGE, 1, [b"x"])

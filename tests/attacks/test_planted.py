@@ -154,6 +154,16 @@ class TestPlanted:
         assert not cm.verify().ok
         assert outside.read_bytes() == PRECIOUS
 
+    def test_planted_at_the_record_of_tags(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
+        plant(kind, store / "history" / "train" / "tags", outside)
+        cm = opened()
+        for call in (lambda: cm.tags("train"), lambda: cm.tag("train", 2, "good"), lambda: cm.delete_versions("train", [2])):
+            with pytest.raises(CheckpointError):
+                call()
+        assert not cm.verify().ok
+        assert cm.load_checkpoint("train", 2)["number"] == 2
+        assert outside.read_bytes() == PRECIOUS
+
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "directory"])
 def test_planted_at_the_temporary_name(

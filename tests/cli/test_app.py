@@ -56,6 +56,7 @@ def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, 
         "export": ["f"],
         "import": ["f"],
         "remove": ["x"],
+        "prune": ["--keep-last", "1"],
         "add": ["--new-key-file", "k"],
     }
     result = cli(*path, *needed.get(path[-1], []), "--json")

@@ -50,5 +50,8 @@ def test_the_exit_code_tells_on_request(cli: Cli, store: Path) -> None:
 def test_what_can_not_be_compared_says_so(cli: Cli, store: Path) -> None:
     assert cli("diff", "clean").code == 14
     assert cli("diff", "train", "9").code == 14
-    assert cli("diff", "train", "x").code == 2
+    assert cli("diff", "train", "x").code == 14
+    assert cli("diff", "train", "1d").code == 2
+    assert cli("diff", "train", "1", "--at", "1d").code == 2
+    assert cli("diff", "train", "--at", "1d").code == 14
     assert cli("diff", "train", "--patch", "--redact").code == 2

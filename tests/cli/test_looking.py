@@ -71,7 +71,8 @@ class TestLog:
         document = cli("log", "train", "--json").json
         assert (document["command"], document["stage"]) == ("log", "train")
         version = document["versions"][0]
-        assert set(version) == {"stage", "version", "status", "created_at", "metadata", "origin", "size", "restored_from"}
+        known = {"stage", "version", "status", "created_at", "metadata", "origin", "size", "restored_from", "tags"}
+        assert set(version) == known
         assert version["origin"]["pid"] == os.getpid()
 
     def test_a_failure_says_what_was_raised_and_no_more(self, cli: Cli, store: Path) -> None:

@@ -142,7 +142,7 @@ class Trial:
             problems.append(f"the error does not say what and where: {said}")
         self.reached = "(INJECTED)" in self._log.read_text(errors="replace")
         acknowledged = code == 0 and said.get("done", False)
-        if acknowledged and self.reached and call.name == "fsync" and errno != "EINTR":
+        if acknowledged and self.reached and call.name == "fsync" and errno != "EINTR" and not self._operation.tidies:
             problems.append("a failed sync was acknowledged")
         if call.name == "fsync" and errno != "EINTR":
             problems += _synced_again(call, calls(self._log))
@@ -198,7 +198,9 @@ class Trial:
         else:  # it begins damaged, and what can't be read just then is not mended: the next try has to do it
             self._operation.act(cm, str(store))
         here = snapshot(cm)
-        if acknowledged or self._operation.mends:
+        if acknowledged and self._operation.tidies:
+            problems += _differences(here, _together(self._before, self._after), self._after)
+        elif acknowledged or self._operation.mends:
             problems += _differences(here, self._after, self._after)
         else:
             problems += _differences(here, self._before, self._after)
@@ -207,7 +209,8 @@ class Trial:
             version = cm.save_checkpoint(stage, "next").version
             if version != newest + 1 or cm.load_checkpoint(stage) != "next":
                 problems.append(f"the next save of {stage} became version {version}, not {newest + 1}")
-        problems += [f"left over: {each.path}" for each in cm.verify().problems if each.stage is not None and each.path]
+        if not self._operation.tidies:  # what that leaves is for a repair
+            problems += [f"left over: {each.path}" for each in cm.verify().problems if each.stage is not None and each.path]
         if problems:
             return problems
         cm.keys.rotate(also=[SECOND_KEY])
@@ -227,6 +230,11 @@ def _differences(here: dict[str, Any], before: dict[str, Any], after: dict[str, 
             elif version in now and now[version] not in (old.get(version), new.get(version)):
                 problems.append(f"version {version} of {stage} is {now[version]}")
     return problems
+
+
+def _together(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What was there before or is there after, so that what is in the second must be there, and what is in neither must not."""
+    return {stage: {**before.get(stage, {}), **after.get(stage, {})} for stage in before.keys() | after.keys()}
 
 
 def _synced_again(failed: Call, made: list[Call]) -> list[str]:

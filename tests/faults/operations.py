@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager.backends.local import files
+from checkpoint_manager.store import trimming
 from tests.concurrency.writer import digest
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Operation:
         opens: Opening the store is part of it.
         mends: The store it begins with is damaged.
         goes_on: It goes on where the system refuses something that it can do without, so it is only killed.
+        tidies: It ends with something that may fail without failing it: what was to go may still be there.
         stage: What it writes to, above all.
     """
 
@@ -41,6 +43,7 @@ class Operation:
     opens: bool = False
     mends: bool = False
     goes_on: bool = False
+    tidies: bool = False
     stage: str = "train"
 
 
@@ -54,6 +57,24 @@ def _three_versions(cm: CheckpointManager, _: Path) -> None:
         cm.save_checkpoint("train", {"epoch": number})
     for number in range(1, 3):
         cm.save_checkpoint("clean", number, metadata={"run": "a"})
+
+
+def _tagged_versions(cm: CheckpointManager, store: Path) -> None:
+    _three_versions(cm, store)
+    cm.tag("train", 1, "good")
+    cm.tag("clean", 1, "good")
+
+
+def _many_versions(cm: CheckpointManager, store: Path) -> None:
+    _tagged_versions(cm, store)
+    for number in range(4, 12):
+        cm.save_checkpoint("train", {"epoch": number})
+
+
+def _save_with_retention(_: CheckpointManager, directory: str) -> None:
+    trimming._ENOUGH = 4
+    retention = Retention(keep_last=3)
+    CheckpointManager(directory, lock_timeout=LOCK_TIMEOUT, retention=retention).save_checkpoint("train", {"epoch": 12})
 
 
 def _damage(cm: CheckpointManager, store: Path) -> None:
@@ -144,6 +165,10 @@ OPERATIONS = {
         Operation("clear", lambda cm, _: cm.clear_checkpoint("train"), _three_versions),
         Operation("clear all", lambda cm, _: cm.clear_checkpoints(), _three_versions),
         Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), _three_versions),
+        Operation("tag", lambda cm, _: cm.tag("train", 2, "better"), _tagged_versions),
+        Operation("untag", lambda cm, _: cm.untag("train", "good"), _tagged_versions),
+        Operation("prune", lambda cm, _: cm.prune(Retention(keep_last=1, keep_tagged=False)), _tagged_versions),
+        Operation("save and prune", _save_with_retention, _many_versions, opens=True, tidies=True),
         Operation("repair", lambda cm, _: cm.repair(), _damage, mends=True),
         Operation("accept a rollback", lambda cm, _: cm.accept_rollback(), _put_back, mends=True),
         Operation("export", _export, _three_versions, mends=True),

@@ -22,6 +22,7 @@ class Pipeline:
 
     def __init__(self) -> None:
         self.stages: dict[str, list[Entry | None]] = {}
+        self.tags: dict[str, dict[str, int]] = {}
 
     def newest(self, stage: str) -> int:
         return len(self.stages.get(stage, []))
@@ -69,6 +70,36 @@ class Pipeline:
                     self.restore(stage, number)
                     changed += 1
         return changed
+
+    def named(self, stage: str, version: int | str) -> int | None:
+        """Which version is meant; None: there is none."""
+        if isinstance(version, int):
+            return version if self.entry(stage, version) is not None else None
+        present = self.present(stage)
+        if version in {"latest", "prev"}:
+            return (
+                next(iter(present[-1 if version == "latest" else -2 :]), None) if len(present) > (version == "prev") else None
+            )
+        return self.tags.get(stage, {}).get(version)
+
+    def prune(self, last: int, *, keep_tagged: bool) -> list[tuple[str, int]]:
+        """Keep so many completed versions, what is tagged, and what a pipeline stands on; return what goes."""
+        gone: list[tuple[str, int]] = []
+        for stage in sorted(self.stages):
+            entries = [(number, self.entry(stage, number)) for number in reversed(self.present(stage))]
+            by_status = {
+                status: [number for number, entry in entries if entry is not None and entry.status == status]
+                for status in ("completed", "cleared")
+            }
+            kept = {entries[0][0], *by_status["completed"][: max(1, last)], *by_status["cleared"][:1]}
+            if keep_tagged:
+                kept |= set(self.tags.get(stage, {}).values())
+            dropped = {number for number, _ in entries} - kept
+            self.delete(stage, dropped)
+            if not keep_tagged:
+                self.tags[stage] = {name: number for name, number in self.tags.get(stage, {}).items() if number not in dropped}
+            gone += [(stage, number) for number in sorted(dropped, reverse=True)]
+        return gone
 
     def delete(self, stage: str, versions: set[int]) -> None:
         for version in versions:

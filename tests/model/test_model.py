@@ -22,10 +22,13 @@ from checkpoint_manager import (
     CheckpointNotFoundError,
     FormatError,
     IntegrityError,
+    Retention,
     RollbackError,
+    TagError,
     VersionConflictError,
 )
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.backends.names import to_filename
 from tests.concurrency.hosting import Host
 from tests.concurrency.program import Op, Program, Signal, Writer
 from tests.concurrency.writer import KEY, content
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 OTHER_KEYS = [bytes([number]) * 32 for number in range(1, 4)]
 STAGES = st.sampled_from(["parse", "train", "Parse", "évaluation", "long " * 50])
 VERSIONS = st.integers(1, 9)
+NAMED = st.integers(0, 9) | st.sampled_from(["latest", "prev", "good", "best"])
+TAGS = st.sampled_from(["good", "best"])
 VALUES = json_values(max_leaves=6)
 
 
@@ -95,13 +100,14 @@ class Machine(RuleBasedStateMachine):
         with pytest.raises(KeyboardInterrupt):
             self.cm.update_checkpoint(stage, function)
 
-    @rule(stage=STAGES, version=VERSIONS)
-    def restore(self, stage: str, version: int) -> None:
-        if self.model.entry(stage, version) is None:
+    @rule(stage=STAGES, version=NAMED)
+    def restore(self, stage: str, version: int | str) -> None:
+        number = self.model.named(stage, version)
+        if number is None:
             with pytest.raises(CheckpointNotFoundError):
                 self.cm.restore_checkpoint(stage, version)
         else:
-            assert self.cm.restore_checkpoint(stage, version).version == self.model.restore(stage, version)
+            assert self.cm.restore_checkpoint(stage, version).version == self.model.restore(stage, number)
 
     @rule(stage=STAGES)
     def clear(self, stage: str) -> None:
@@ -119,12 +125,43 @@ class Machine(RuleBasedStateMachine):
         if not versions <= set(self.model.present(stage)):
             with pytest.raises(CheckpointError):
                 self.cm.delete_versions(stage, versions)
-        elif self.model.newest(stage) in versions:
-            with pytest.raises(CheckpointError, match="is the newest"):
+        elif self.model.newest(stage) in versions or versions & set(self.model.tags.get(stage, {}).values()):
+            with pytest.raises(CheckpointError, match=r"is the newest|has the tag"):
                 self.cm.delete_versions(stage, versions)
         else:
             self.cm.delete_versions(stage, versions)
             self.model.delete(stage, versions)
+
+    # Keeping
+
+    @rule(stage=STAGES, version=NAMED, name=TAGS, force=st.booleans())
+    def tag(self, stage: str, version: int | str, name: str, force: bool) -> None:
+        number, present = self.model.named(stage, version), self.model.tags.get(stage, {}).get(name)
+        if number is None:
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.tag(stage, version, name, force=force)
+        elif present not in {None, number} and not force:
+            with pytest.raises(TagError):
+                self.cm.tag(stage, version, name)
+        else:
+            assert self.cm.tag(stage, version, name, force=force).version == number
+            self.model.tags.setdefault(stage, {})[name] = number
+
+    @rule(stage=STAGES, name=TAGS)
+    def untag(self, stage: str, name: str) -> None:
+        if name in self.model.tags.get(stage, {}):
+            self.cm.untag(stage, name)
+            del self.model.tags[stage][name]
+        else:
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.untag(stage, name)
+
+    @rule(last=st.integers(1, 3), keep_tagged=st.booleans())
+    def prune(self, last: int, keep_tagged: bool) -> None:
+        policy = Retention(keep_last=last, keep_tagged=keep_tagged)
+        planned = self.cm.prune(policy, dry_run=True)
+        assert planned == self.cm.prune(policy)
+        assert [(each.stage, each.version) for each in planned.dropped] == self.model.prune(last, keep_tagged=keep_tagged)
 
     @rule()
     def remember_the_moment(self) -> None:
@@ -187,13 +224,16 @@ class Machine(RuleBasedStateMachine):
             assert entry is not None
             assert same(self.cm.load_checkpoint(stage), entry.data)
 
-    @rule(stage=STAGES, version=VERSIONS)
-    def load_a_version(self, stage: str, version: int) -> None:
-        entry = self.model.entry(stage, version)
-        if entry is None:
+    @rule(stage=STAGES, version=NAMED)
+    def load_a_version(self, stage: str, version: int | str) -> None:
+        number = self.model.named(stage, version)
+        if number is None:
             with pytest.raises(CheckpointNotFoundError):
                 self.cm.load_checkpoint(stage, version)
         else:
+            entry = self.model.entry(stage, number)
+            assert entry is not None
+            assert self.cm.resolve(f"{stage}@{version}").version == number
             found = self.cm.get_checkpoint(stage, version)
             assert same(found.data, entry.data)
             assert (found.version.status, found.version.restored_from) == (entry.status, entry.restored_from)
@@ -206,6 +246,7 @@ class Machine(RuleBasedStateMachine):
             assert self.cm.has_checkpoint(stage) == self.model.is_completed(stage)
             history = self.cm.history(stage)
             assert [version.version for version in reversed(history)] == self.model.present(stage)
+            assert self.cm.tags(stage) == dict(sorted(self.model.tags.get(stage, {}).items()))
             times = [version.created_at for version in reversed(history)]
             assert times == sorted(times)
 
@@ -302,12 +343,7 @@ class InADirectory(Machine):
             path.chmod(0o600)
 
     def _path(self, stage: str, version: int) -> Path:
-        backend = self.cm._store.backend
-        descriptor = backend._folders.descriptor(stage)  # type: ignore[attr-defined]
-        try:
-            return Path(os.readlink(f"/proc/self/fd/{descriptor}")) / f"{version:012d}.checkpoint"
-        finally:
-            os.close(descriptor)
+        return self.backend() / "history" / to_filename(stage) / f"{version:012d}.checkpoint"
 
     @rule(stage=STAGES, length=st.sampled_from([0, 100, 300_000]), delay=st.floats(0, 0.003))
     def be_killed_while_saving(self, stage: str, length: int, delay: float) -> None:

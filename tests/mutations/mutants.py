@@ -29,6 +29,7 @@ FILES, LOCAL, LOCK = "backends/local/files.py", "backends/local/backend.py", "ba
 FINDING = "backends/local/finding.py"
 UPKEEP, FORMAT, KEYRING = "backends/local/upkeep.py", "envelope/format.py", "envelope/keyring.py"
 HISTORY, WRITING, DELETING = "store/history.py", "store/writing.py", "store/deleting.py"
+TAGGING, STANDING, TRIMMING, PRUNING = "store/tagging.py", "store/standing.py", "store/trimming.py", "store/pruning.py"
 ROTATING, VAULT, WITNESS = "store/rotating.py", "store/vault.py", "store/witness.py"
 SEARCHING, RUNNING, PARTIAL = "stages/finding.py", "stages/running.py", "stages/partial.py"
 KEEPING, PACING, FINGERPRINT = "stages/saving.py", "stages/pacing.py", "stages/fingerprint.py"
@@ -351,13 +352,13 @@ MUTANTS = [
     Mutant(
         "files are removed before that is written down",
         DELETING,
-        '                self.record(stage, wanted, "deleted")\n                self._vault.backend.delete(stage, wanted)\n',
-        '                self._vault.backend.delete(stage, wanted)\n                self.record(stage, wanted, "deleted")\n',
+        '        gaps = self.record(stage, versions, "deleted")\n        self._vault.backend.delete(stage, versions)\n',
+        '        self._vault.backend.delete(stage, versions)\n        gaps = self.record(stage, versions, "deleted")\n',
     ),
     Mutant(
         "nothing marks what stands above a deletion",
         DELETING,
-        "                self._vault.backend.set_mark(stage, newest)\n",
+        "        self._vault.backend.set_mark(stage, newest)\n",
         "",
     ),
     Mutant(
@@ -387,7 +388,7 @@ MUTANTS = [
     # Keys
     Mutant("a writer does not look at the keyring again", VAULT, "                self.keychain.refresh()\n", ""),
     Mutant("a rotation does not wait for writers", ROTATING, "    vault.backend.wait_for_writers(vault.lock_timeout)\n", ""),
-    Mutant("a rotation leaves records under the old key", ROTATING, "            _seal_gaps_anew(vault, stage)\n", ""),
+    Mutant("a rotation leaves records under the old key", ROTATING, "            _seal_records_anew(vault, stage)\n", ""),
     Mutant(
         "a rotation finishes another's",
         ROTATING,
@@ -532,5 +533,91 @@ MUTANTS = [
         FINGERPRINT,
         "for name in (*fields, *others)",
         "for name in fields",
+    ),
+    # Tags and retention
+    Mutant(
+        "a tag protects nothing",
+        DELETING,
+        "                if names := tags.of(version):\n",
+        "                if names := []:\n",
+    ),
+    Mutant(
+        "older tags are believed",
+        TAGGING,
+        '        if turned_back and self._vault.on_rollback == "raise":\n',
+        '        if turned_back and self._vault.on_rollback == "never":\n',
+    ),
+    Mutant("a tag follows its number", TAGGING, "        if entry.id != tagged.id:\n", "        if not entry.id:\n"),
+    Mutant(
+        "a tag is moved without being asked",
+        TAGGING,
+        "            if present is not None and not force:\n",
+        "            if present is not None and present.version == 0:\n",
+    ),
+    Mutant(
+        "a rotation leaves tags under the old key",
+        ROTATING,
+        "        vault.write_tags(stage, tags, record)\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "a deletion of what has a tag is not reported",
+        "store/verifying.py",
+        '            elif gap.reason == "deleted" and self._tagger',
+        '            elif gap.reason == "lost" and self._tagger',
+    ),
+    Mutant(
+        "failures push completed versions out",
+        STANDING,
+        "        return self._limit > 0 and self._status in {None, version.status}\n",
+        "        return self._limit > 0\n",
+    ),
+    Mutant(
+        "a period keeps its oldest version",
+        STANDING,
+        "            lost = self._held.pop()[1]\n        elif",
+        "            return False, None\n        elif",
+    ),
+    Mutant(
+        "what was cleared is forgotten",
+        STANDING,
+        '            _Rule("newest cleared", 1, _number, "cleared"),\n',
+        "",
+    ),
+    Mutant(
+        "what others deleted is counted as kept",
+        TRIMMING,
+        "            if any(number in gaps for number in memory.standing.held):\n",
+        "            if any(number in gaps for number in ()):\n",
+    ),
+    Mutant(
+        "a save prunes what has a tag",
+        TRIMMING,
+        "            memory.spared[number] = free.pop(number)\n",
+        "            memory.spared[number] = free[number]\n",
+    ),
+    Mutant(
+        "a save relies on a newest version that nobody has read",
+        TRIMMING,
+        "        if newest_completed is not None and newest_completed != memory.proven:\n",
+        "        if newest_completed is not None and newest_completed == 0:\n",
+    ),
+    Mutant(
+        "a pruning relies on a newest version that nobody has read",
+        PRUNING,
+        "                self._vault.load(stage, version.version)\n                break\n",
+        "                break\n",
+    ),
+    Mutant(
+        "a failed pruning fails the save",
+        TRIMMING,
+        "            if not isinstance(error, Exception):\n",
+        "            if error:\n",
+    ),
+    Mutant(
+        "a killed pruning is never finished",
+        PRUNING,
+        "            self._deleter.sweep(stage)\n            return plan\n",
+        "            return plan\n",
     ),
 ]

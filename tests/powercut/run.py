@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager.backends.local import files, upkeep
-from checkpoint_manager.store import history
+from checkpoint_manager.store import history, trimming
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
 from tests.faults.strace import CHANGING, Call, calls
@@ -87,6 +87,22 @@ def deletion(root: str) -> None:
     tell("deleted", "train", 1)
 
 
+def keeping(root: str) -> None:
+    """Versions are tagged and pruned, by hand and after saves; what is kept is never taken back."""
+    cm = opened(root)
+    for number in range(1, 4):
+        save(cm, "train", number)
+    cm.tag("train", 1, "good")
+    tell("tagged", "train", 1)
+    cm.prune(Retention(keep_last=1))
+    tell("deleted", "train", 2)
+    trimming._ENOUGH = 2
+    os.environ["HOME"] = f"{root}/home"
+    cm = CheckpointManager(f"{root}/work/some/store", lock_timeout=LOCK_TIMEOUT, retention=Retention(keep_last=1))
+    for number in range(4, 6):
+        tell("saved", "train", cm.save_checkpoint("train", number).version, number)
+
+
 def rotation(root: str) -> None:
     """The key is exchanged."""
     cm = opened(root)
@@ -142,6 +158,7 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "deletion": (deletion,),
     "rotation": (rotation,),
     "repair": (repair,),
+    "keeping": (keeping,),
     "long name": (long_name,),
 }
 KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
@@ -311,6 +328,9 @@ def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
     for stage, version in deleted:
         if version in {each.version for each in cm.history(stage)}:
             problems.append(f"version {version} of {stage} is back")
+    for stage, version in told.get("tagged", set()):
+        if version not in cm.tags(stage).values():
+            problems.append(f"the tag of version {version} of {stage} is lost")
     if "set aside" in told and not list((Path(root) / "work").rglob("damaged/*")):
         problems.append("what was set aside is lost")
     for stage in {stage for stage, _ in saved} or {"train"}:

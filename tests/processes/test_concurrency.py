@@ -126,3 +126,58 @@ def test_readers_see_whole_versions_that_never_go_back(tmp_path: Path, durabilit
         number += 1
         cm.save_checkpoint("train", [number] * 1000)
     assert all(int(text) >= 0 for text in outputs(children))
+
+
+WITH_RETENTION = (
+    "from checkpoint_manager import Retention\n"
+    "from checkpoint_manager.store import trimming\n"
+    "trimming._ENOUGH = 3\n"
+    "cm = CheckpointManager(sys.argv[1], key=bytes(32), retention=Retention(keep_last=5))\n"
+)
+
+
+def test_processes_that_prune_after_each_save_lose_nothing_that_is_kept(tmp_path: Path) -> None:
+    """Four writers, one that tags what is the newest just then, and one that reads."""
+    CheckpointManager(tmp_path / "store", key=KEY).save_checkpoint("train", 0)
+    saver = WITH_RETENTION + "for number in range(60): cm.save_checkpoint('train', number)\n"
+    tagger = (
+        "for number in range(20):\n"
+        "    version = cm.resolve('train')\n"
+        "    try: print(cm.tag('train', version.version, f't{number}').version)\n"
+        "    except LookupError: pass  # it is pruned by now\n"
+    )
+    reader = "for _ in range(200):\n    cm.load_checkpoint('train')\n    cm.history('train')\n"
+    children = [start(program, tmp_path / "store") for program in (saver, saver, saver, saver, tagger, reader)]
+    tagged = {int(line) for line in outputs(children)[4].split()}
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    present = {version.version for version in cm.history("train")}
+    assert present >= {237, 238, 239, 240, 241} | tagged
+    assert len(present) <= 5 + len(tagged) + 4 * 3
+    assert set(cm.tags("train").values()) == tagged
+    assert cm.verify().problems == ()
+
+
+def test_processes_killed_while_they_prune_leave_what_is_kept_and_nothing_else(tmp_path: Path) -> None:
+    program = WITH_RETENTION + (
+        "import itertools\nfor number in itertools.count(): print(cm.save_checkpoint('train', number).version, flush=True)\n"
+    )
+    dice = random.Random(8)
+    newest = 0
+    for _ in range(12):
+        child = start(program, tmp_path / "store")
+        assert child.stdout is not None
+        lines = [child.stdout.readline()]
+        time.sleep(dice.random() * 0.1)
+        child.send_signal(signal.SIGKILL)
+        lines += child.communicate()[0].splitlines(keepends=True)
+        newest = max(newest, *(int(line) for line in lines if line.endswith("\n")))
+        cm = CheckpointManager(tmp_path / "store", key=KEY)
+        present = [version.version for version in cm.history("train")]
+        assert present[0] in {newest, newest + 1}
+        newest = present[0]
+        assert present[:5] == list(range(newest, max(0, newest - 5), -1))
+        assert cm.verify().ok
+    outputs([start(WITH_RETENTION + "cm.save_checkpoint('train')\n", tmp_path / "store")])
+    assert len(cm._store.backend.versions("train")) <= 5 + 3
+    cm.repair()
+    assert cm.verify().problems == ()

@@ -23,6 +23,7 @@ from checkpoint_manager import (
     LockTimeoutError,
     PayloadError,
     ResultNotSavedError,
+    Retention,
     StorageError,
 )
 from checkpoint_manager.stages.saving import MOST_USELESS
@@ -191,6 +192,17 @@ class TestGoingOn:
         assert add_up(CheckpointManager(tmp_path / "store", key=KEY))["sum"] == 45
         assert any(message.startswith("sum: goes on after 7 of 10 items") for message in log.messages)
 
+    def test_a_pruning_leaves_what_it_goes_on_from(
+        self, cm: CheckpointManager, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(KeyError):
+            add_up(cm, until=8)
+        cm.prune(Retention(keep_last=1))
+        assert [version.version for version in cm.history("sum")] == [8, 7]
+        flip_last_byte(tmp_path / "store" / "history" / "sum" / "000000000008.checkpoint")
+        assert add_up(CheckpointManager(tmp_path / "store", key=KEY))["sum"] == 45
+        assert any(message.startswith("sum: goes on after 7 of 10 items") for message in log.messages)
+
     def test_an_async_loop(self, cm: CheckpointManager) -> None:
         async def count(last: int) -> AsyncIterator[int]:
             for number in range(last):
@@ -225,6 +237,15 @@ class TestWhatIsThere:
         assert max(map(len, seen)) == MOST_USELESS + 1
         assert statuses(cm) == ["completed"]
         assert cm.verify().ok
+
+    def test_what_has_a_tag_stays(self, cm: CheckpointManager) -> None:
+        with cm.partial("sum", range(40), start=0, every_items=1) as progress:
+            for item in progress:
+                if item == 4:
+                    cm.tag("sum", "latest", "four")
+                progress.state += item
+        assert statuses(cm) == ["progress", "completed"]
+        assert cm.load_checkpoint("sum", "four") == 6
 
     def test_of_large_states_there_are_two(self, cm: CheckpointManager) -> None:
         seen: list[list[str]] = []

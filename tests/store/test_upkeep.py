@@ -246,9 +246,9 @@ class TestRepair:
         backend._records["gaps", "train"] = type(record)(b"damaged", object())
         assert {step.action for step in cm.repair()} == {"set aside"}
         assert cm.load_checkpoint("train") == 3
-        assert "damaged" in backend.set_aside("train", None)
+        assert "damaged" in backend.set_aside("train", "gaps")
         with pytest.raises(VersionAbsentError):
-            backend.set_aside("train", None)
+            backend.set_aside("train", "gaps")
         assert not backend.sweep(None)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
 """A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-What the docstrings of ``envelope.format``, ``bundle``, ``gaps``, ``seal``, ``keyring`` and ``slots`` say must be enough
-to write this. It opens with a key file's 32 bytes.
+What the docstrings of ``envelope.format``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring`` and ``slots`` say must be
+enough to write this. It opens with a key file's 32 bytes.
 """
 
 from __future__ import annotations
@@ -133,3 +133,13 @@ def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
         elif kind == "E" and json.loads(content) != [len(stages), sum(map(len, stages.values())) - len(stages)]:
             raise RefusedError("count")
     return stages
+
+
+def read_record(kind: str, file: bytes, store: str, keys: dict[str, bytes], stage: str) -> Any:
+    """Read a stage's record of gaps or of tags, of which ``envelope.gaps`` and ``envelope.tags`` say all that is needed."""
+    form = f"checkpoint-manager-{kind}/1"
+    header = re.compile(rb'\{"format":"%s","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n' % form.encode())
+    match = header.match(file)
+    if match is None or match[1].decode() != store or match[2].decode() not in keys:
+        raise RefusedError("header")
+    return json.loads(unseal(keys[match[2].decode()], file[match.end() :], form, match[0], stage))

@@ -100,3 +100,23 @@ def test_a_new_bundle_is_read_by_the_stranger() -> None:
         (number, {"number": number}, "é" * 10_000 * number) for number in (1, 3, 4)
     ]
     assert gaps == [[2, 2, versions[0][1]["id"], versions[1][1]["previous"], "deleted"]]
+
+
+def test_new_records_of_gaps_and_tags_are_read_by_the_stranger() -> None:
+    backend = MemoryBackend()
+    cm = CheckpointManager(backend, key=KEY)
+    for number in range(1, 5):
+        cm.save_checkpoint("train", number)
+    cm.tag("train", 3, "good")
+    cm.tag("train", 1, "first")
+    cm.delete_versions("train", [2])
+    store, keys = stranger.store_keys(backend._records["keyring", None].data, KEY)
+    ids = {number: stranger.read(file, store, keys, "train", number)[0] for number, file in backend._versions["train"].items()}
+    serial, record_id, tags = stranger.read_record("tags", backend._records["tags", "train"].data, store, keys, "train")
+    assert (serial, len(record_id)) == (2, 32)
+    assert tags == [["first", 1, ids[1]["id"]], ["good", 3, ids[3]["id"]]]
+    gaps = stranger.read_record("gaps", backend._records["gaps", "train"].data, store, keys, "train")
+    assert gaps == [[2, 2, ids[1]["id"], ids[3]["previous"], "deleted"]]
+    for kind, stage in (("tags", "clean"), ("gaps", "clean")):
+        with pytest.raises(stranger.RefusedError):
+            stranger.read_record(kind, backend._records[kind, "train"].data, store, keys, stage)

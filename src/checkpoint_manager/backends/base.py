@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from checkpoint_manager.model import Buffer
 
 
-RecordName: TypeAlias = Literal["keyring", "gaps"]
-"""``keyring`` belongs to the whole store (stage None), ``gaps`` to one stage."""
+StageRecord: TypeAlias = Literal["gaps", "tags"]
+"""A record that belongs to one stage: which versions are gone on purpose, and which have a name."""
+
+RecordName: TypeAlias = Literal["keyring"] | StageRecord
+"""``keyring`` belongs to the whole store (stage None), the others to one stage."""
 
 
 class VersionTakenError(Exception):
@@ -36,7 +39,7 @@ class VersionTakenError(Exception):
 
 
 class VersionAbsentError(Exception):
-    """Open, replace, set aside: there is no version of this number."""
+    """Open, replace, set aside: there is no version of this number, or no such record."""
 
 
 class RecordChangedError(Exception):
@@ -241,8 +244,8 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def set_aside(self, stage: str, version: int | None) -> str:
-        """Move a version (None: the record of gaps) out of the history without deleting it, and say where it is now.
+    def set_aside(self, stage: str, what: int | StageRecord) -> str:
+        """Move a version, or a record of the stage, out of the history without deleting it, and say where it is now.
 
         Raises:
             VersionAbsentError: There is none.

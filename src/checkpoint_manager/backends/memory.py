@@ -17,6 +17,7 @@ from checkpoint_manager.backends.base import (
     Record,
     RecordChangedError,
     RecordName,
+    StageRecord,
     Stray,
     VersionAbsentError,
     VersionTakenError,
@@ -145,13 +146,13 @@ class MemoryBackend(Backend):
     def set_mark(self, stage: str, version: int) -> None:
         pass
 
-    def set_aside(self, stage: str, version: int | None) -> str:
+    def set_aside(self, stage: str, what: int | StageRecord) -> str:
         with self._changing:
-            if version is None:
-                record = self._records.pop(("gaps", stage), None)
-                data = None if record is None else record.data
+            if isinstance(what, int):
+                data = self._versions[stage].pop(what, None)
             else:
-                data = self._versions[stage].pop(version, None)
+                record = self._records.pop((what, stage), None)
+                data = None if record is None else record.data
             if data is None:
                 raise VersionAbsentError
             place = f"memory/damaged/{len(self._aside)}"

@@ -10,12 +10,14 @@ from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_data, write_json, write_table
 from checkpoint_manager.cli.pointer import steps_of, value_at
-from checkpoint_manager.cli.selector import Selector
+from checkpoint_manager.cli.selector import Selector, at_option, tags_by_version
 from checkpoint_manager.model import display
 from checkpoint_manager.stages.finding import FAILURE, PROGRESS
 from checkpoint_manager.stages.showing import items
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from checkpoint_manager.model import Version
 
 
@@ -33,8 +35,10 @@ def log(access: Access, stage: str) -> None:
     versions = cm.history(stage)
     if not versions and stage not in cm.stages():
         cm.load_checkpoint(stage)  # says what is wrong
+    tags = tags_by_version(cm, stage)
     if access.as_json:
-        write_json("log", {"stage": stage, "versions": [_fields(version) for version in versions]})
+        fields = [{**_fields(version), "tags": tags.get(version.version, [])} for version in versions]
+        write_json("log", {"stage": stage, "versions": fields})
         return
     write_table(
         ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE"),
@@ -45,7 +49,7 @@ def log(access: Access, stage: str) -> None:
                 show_time(version.created_at),
                 show_size(version.size),
                 f"{version.origin.user}@{version.origin.host}",
-                _note(version),
+                ", ".join([*(f"tag {name}" for name in tags.get(version.version, [])), *_notes(version)]),
             )
             for version in versions
         ],
@@ -59,7 +63,7 @@ def _fields(version: Version) -> dict[str, Any]:
     return {**version_fields(version), "metadata": metadata, **told}
 
 
-def _note(version: Version) -> str:
+def _notes(version: Version) -> list[str]:
     notes = [f"{name}={value}" for name, value in version.metadata.items() if not name.startswith("@")]  # those are ours
     if failure := version.metadata.get(FAILURE):
         first_line = failure["message"].partition("\n")[0]
@@ -68,27 +72,29 @@ def _note(version: Version) -> str:
         notes.insert(0, items(progress["done"], progress["total"]))
     if version.restored_from is not None:
         notes.insert(0, f"restored from {version.restored_from}")
-    return ", ".join(notes)
+    return notes
 
 
 @click.command()
 @click.argument("selector", shell_complete=stage_names, metavar="STAGE[@VERSION]")
+@at_option
 @click.option("--meta", is_flag=True, help="Show what is known about the version instead of its data.")
 @click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
 @store_options
-def show(access: Access, selector: str, *, meta: bool, pointer: str | None) -> None:
-    """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest` or `prev`.
+def show(access: Access, selector: str, at: datetime | None, *, meta: bool, pointer: str | None) -> None:
+    """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest`, `prev` or a tag.
 
     \b
     Examples:
       checkpoint-manager show train
       checkpoint-manager show train@3 --meta
+      checkpoint-manager show train --at 2026-11-20T14:00
       checkpoint-manager show train --path /epoch
     """
     steps_of(pointer or "")  # what is wrong with it is told before a passphrase is asked for
     cm = access.open()
-    chosen = Selector.parse(selector)
-    checkpoint = cm.get_checkpoint(chosen.stage, chosen.number(cm))
+    chosen = Selector.find(cm, selector, at)
+    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)
     fields = version_fields(checkpoint.version)
     what = fields if meta else checkpoint.data
     if pointer is not None:

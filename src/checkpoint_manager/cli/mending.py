@@ -14,37 +14,43 @@ from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.cli.selector import Selector
+from checkpoint_manager.cli.selector import Selector, at_option
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.model import Repair, Report, Version
 
 
 @click.command()
 @click.argument("selector", shell_complete=stage_names, metavar="STAGE@VERSION")
+@at_option
 @click.option("--redact", is_flag=True, help="Of what would change, show where and what kind of value, and no value.")
 @yes_option
 @dry_run_option
 @store_options
-def restore(access: Access, selector: str, *, redact: bool, yes: bool, dry_run: bool) -> None:
+def restore(access: Access, selector: str, at: datetime | None, *, redact: bool, yes: bool, dry_run: bool) -> None:
     """Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
 
     What that changes is shown before it is asked for; with --json, --dry-run prints it.
+
+    A version is a number, `latest`, `prev` or a tag.
 
     \b
     Examples:
       checkpoint-manager restore train@3
       checkpoint-manager restore train@prev --yes
+      checkpoint-manager restore train --at 1d
     """
-    chosen = Selector.parse(selector)
+    cm = access.open()
+    chosen = Selector.find(cm, selector, at)
     if chosen.version is None:
         raise click.UsageError(
-            f"which version? Write {selector}@NUMBER or {selector}@prev; see: checkpoint-manager log {selector}"
+            f"which version? Write {selector}@NUMBER, {selector}@prev or --at TIME; see: checkpoint-manager log {selector}"
         )
-    cm = access.open()
-    checkpoint = cm.get_checkpoint(chosen.stage, chosen.number(cm))  # read and verified before anything is asked
+    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before anything is asked
     number = checkpoint.version.version
     say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")

@@ -1,20 +1,19 @@
-"""``STAGE`` or ``STAGE@VERSION``, as commands take it."""
+"""Which version a command means: ``STAGE@VERSION`` and ``--at``. What they mean is decided in the library, for programs too."""
 
 from __future__ import annotations
 
-import re
+from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager.errors import CheckpointNotFoundError
-from checkpoint_manager.model import display
+from checkpoint_manager.cli.output import say
+from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
     from checkpoint_manager.manager import CheckpointManager
-
-_SELECTOR = re.compile(r"(?s)(?P<stage>.+)@(?P<version>[0-9]{1,12}|latest|prev)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,42 +22,54 @@ class Selector:
 
     Attributes:
         stage: The stage.
-        version: A number, ``latest``, ``prev`` (the one before the newest), or None: nothing was said.
+        version: The version's number; None: nothing was said, which means the newest.
     """
 
     stage: str
-    version: str | None
+    version: int | None
 
     @classmethod
-    def parse(cls, text: str) -> Selector:
-        """Read ``STAGE@VERSION``; a stage whose own name ends like that is written ``STAGE@3@latest``."""
-        match = _SELECTOR.fullmatch(text)
-        return cls(text, None) if match is None else cls(match["stage"], match["version"])
-
-    @classmethod
-    def of(cls, stage: str, version: str) -> Selector:
-        """Read a version that stands by itself.
+    def find(cls, cm: CheckpointManager, text: str, at: datetime | None = None) -> Selector:
+        """Find what ``STAGE``, ``STAGE@VERSION`` or ``STAGE --at TIME`` names.
 
         Raises:
-            UsageError: It is none.
+            UsageError: A version and a time are given.
+            CheckpointError: There is no such version, or what is there is not whole.
         """
-        chosen = cls.parse(f"{stage}@{version}")
-        if chosen != cls(stage, version):
-            raise click.UsageError(f"{display(version)} is no version: give a number, latest or prev")
-        return chosen
+        try:
+            version = cm.resolve(text, at=at)
+        except TypeError:
+            raise click.UsageError("give a version or --at, not both") from None
+        said = at is not None or version.stage != text
+        return cls(version.stage, version.version if said else None)
 
-    def number(self, cm: CheckpointManager) -> int | None:
-        """Return the version's number; None: the newest.
 
-        Raises:
-            CheckpointNotFoundError: There is none before the newest.
-        """
-        if self.version in {None, "latest"}:
-            return None
-        if self.version != "prev":
-            return int(str(self.version))
-        history = cm.history(self.stage)
-        if len(history) < 2:
-            message = f"stage {display(self.stage)} has no version before its newest one: see checkpoint-manager log"
-            raise CheckpointNotFoundError(message, stage=self.stage)
-        return history[1].version
+class _Moment(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        from checkpoint_manager.store.moments import moment  # noqa: PLC0415  # --help does not wait for it
+
+        try:
+            return moment(value, datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+at_option = click.option(
+    "--at",
+    type=_Moment(),
+    metavar="TIME",
+    help="The version that was the newest then: 2026-11-20T14:00 (local, or with a zone), or an age such as 12h, 1d, 2w.",
+)
+
+
+def tags_by_version(cm: CheckpointManager, stage: str) -> dict[int, list[str]]:
+    """Return the tags of each version that has any. That they can't be read is told, and keeps nobody from looking."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    try:
+        for name, number in cm.tags(stage).items():
+            found[number].append(name)
+    except CheckpointError as error:
+        say(f"warning: {error}")
+    return found

@@ -12,7 +12,7 @@ from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
-from checkpoint_manager.errors import CheckpointNotFoundError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
 from checkpoint_manager.model import display
 
 
@@ -162,6 +162,12 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, 
         if version not in there:
             message = f"stage {display(stage)} has no version {version}: see checkpoint-manager log {display(stage)}"
             raise CheckpointNotFoundError(message, stage=stage, version=version)
+    for name, version in cm.tags(stage).items():
+        if version in wanted:
+            message = (
+                f"version {version} of stage {display(stage)} has the tag {name}, which protects it: checkpoint-manager tag "
+            )
+            raise CheckpointError(f"{message}--delete takes it away. Nothing was deleted", stage=stage, version=version)
     say(f"To be deleted for good, of {len(there)} versions of stage {display(stage)}: {', '.join(map(str, wanted))}")
     if not dry_run:
         confirm("Delete them?", yes=yes)

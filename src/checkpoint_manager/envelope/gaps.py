@@ -63,10 +63,10 @@ class Gaps:
         before = bisect_right(self.gaps, version, key=lambda gap: gap.first)
         return self.gaps[before - 1] if before and version <= self.gaps[before - 1].last else None
 
-    def add(self, new: Gap) -> Gaps:
-        """Return these gaps and one more, adjoining ones of one reason made one."""
+    def add(self, *new: Gap) -> Gaps:
+        """Return these gaps and more, adjoining ones of one reason made one."""
         merged: list[Gap] = []
-        for gap in sorted((*self.gaps, new), key=lambda gap: gap.first):
+        for gap in sorted((*self.gaps, *new), key=lambda gap: gap.first):
             last = merged[-1] if merged else None
             if last is not None and last.last + 1 == gap.first and last.reason == gap.reason:
                 merged[-1] = Gap(last.first, gap.last, last.before, gap.id, gap.reason)

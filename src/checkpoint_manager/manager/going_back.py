@@ -22,15 +22,17 @@ class GoingBack:
 
     _store: Store
 
-    def restore_checkpoint(self, stage_name: str, version: int | None = None, *, at: datetime | None = None) -> Version:
+    def restore_checkpoint(
+        self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
+    ) -> Version:
         """Make an earlier version the newest, by appending a copy of it that says ``restored_from``.
 
         Nothing is removed, and restoring can itself be undone by restoring.
 
         Args:
             stage_name: The stage.
-            version: The version's number; or
-            at: an aware time: the version that was the newest then.
+            version: The version's number, ``"prev"`` or a tag; or
+            at: a moment, as for ``load_checkpoint``: the version that was the newest then.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``. Nothing was written.
@@ -39,23 +41,25 @@ class GoingBack:
         if (version is None) == (at is None):
             raise TypeError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
-            restored = self._store.restorer.restore(stage, drafting.number(version))
+            restored = self._store.restorer.restore(stage, drafting.chosen(version))
         else:
-            restored = self._store.restorer.restore_at(stage, drafting.aware(at))
+            restored = self._store.restorer.restore_at(stage, drafting.moment(at))
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.version, restored.restored_from)
         return restored
 
-    def restore_pipeline(self, *, at: datetime) -> list[Version]:
+    def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
         """Bring every stage back to its state at a moment, and return the versions that this appended.
 
-        Stages that did not exist then end up cleared; those that are as they were are left alone. All that is to be restored is
-        read and verified before the first stage is touched; killed in between, run it again.
+        Stages that did not exist then, or whose versions of that time are deleted, end up cleared; those that are as they were
+        are left alone. All that is to be restored is read and verified before the first stage is touched; killed in between,
+        run it again.
 
         Args:
-            at: The moment, an aware time.
+            at: The moment, as for ``load_checkpoint``.
         """
-        appended = self._store.restorer.restore_all(drafting.aware(at))
-        _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), at.isoformat())
+        moment = drafting.moment(at)
+        appended = self._store.restorer.restore_all(moment)
+        _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), moment.isoformat())
         return appended
 
     def clear_checkpoint(self, stage_name: str) -> Version | None:

@@ -10,6 +10,7 @@ from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.manager.going_back import GoingBack
+from checkpoint_manager.manager.keeping import Keeping
 from checkpoint_manager.manager.moving import Moving
 from checkpoint_manager.manager.reading import Reading
 from checkpoint_manager.manager.saving import Saving
@@ -17,6 +18,7 @@ from checkpoint_manager.manager.upkeep import Upkeep
 from checkpoint_manager.stages.resuming import Resuming
 from checkpoint_manager.stages.running import Runner
 from checkpoint_manager.store.keychain import Keychain
+from checkpoint_manager.store.retention import Retention
 from checkpoint_manager.store.store import Store
 from checkpoint_manager.store.vault import Vault
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 
 
-class CheckpointManager(Saving, Reading, GoingBack, Upkeep, Moving, Resuming):
+class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Resuming):
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
@@ -49,6 +51,8 @@ class CheckpointManager(Saving, Reading, GoingBack, Upkeep, Moving, Resuming):
         durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
             the last ones.
         on_rollback: What to do when the directory is older than what this user has already seen: ``raise`` or ``warn``.
+        retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
+            not depend on the length of the history; see :mod:`checkpoint_manager.store.trimming`. None: all of it.
 
     Raises:
         KeyUnavailableError: There is no key, or there are two.
@@ -66,6 +70,7 @@ class CheckpointManager(Saving, Reading, GoingBack, Upkeep, Moving, Resuming):
         lock_timeout: float = 60.0,
         durability: Durability = "full",
         on_rollback: OnRollback = "raise",
+        retention: Retention | None = None,
     ) -> None:
         if durability not in {"full", "relaxed"}:
             raise ValueError(f'durability must be "full" or "relaxed", not {durability!r}')
@@ -73,11 +78,13 @@ class CheckpointManager(Saving, Reading, GoingBack, Upkeep, Moving, Resuming):
             raise ValueError(f'on_rollback must be "raise" or "warn", not {on_rollback!r}')
         if not lock_timeout >= 0 or math.isinf(lock_timeout):
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
+        if not (retention is None or isinstance(retention, Retention)):
+            raise TypeError(f"retention must be a Retention, such as Retention(keep_last=5), not {type(retention).__name__}")
         backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
         if exposure := backend.exposure():
             _LOG.warning("%s", exposure)
         vault = Vault(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
-        self._store = Store(vault)
+        self._store = Store(vault, retention)
         self._runner = Runner(self._store)
         self.keys = Keys(vault)
 

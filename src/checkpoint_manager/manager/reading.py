@@ -11,6 +11,8 @@ from checkpoint_manager.store import comparing, drafting
 from checkpoint_manager.store.diff import Diff
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from checkpoint_manager.store.store import Store
 
 
@@ -30,29 +32,57 @@ class Reading:
         """
         return self._store.library.is_completed(validate(stage_name))
 
-    def load_checkpoint(self, stage_name: str, version: int | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
+    def load_checkpoint(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
         """Return a stage's data, equal to what was saved.
 
         Args:
             stage_name: The stage.
-            version: The version's number; None: the newest.
+            version: The version's number, ``"latest"``, ``"prev"`` (the one before the newest) or a tag; None: the newest.
+            at: In its place, a moment: the version that was the newest then, of those that are there. An aware ``datetime``, or
+                text such as ``2026-11-20T14:00`` (local, unless it names a zone) or ``1d`` (ago).
 
         Raises:
             CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared.
             IntegrityError: It is damaged, forged or missing.
             RollbackError: The directory is older than what this user has seen.
         """
-        return self.get_checkpoint(stage_name, version).data
+        return self.get_checkpoint(stage_name, version, at=at).data
 
-    def get_checkpoint(self, stage_name: str, version: int | None = None) -> Checkpoint:
+    def get_checkpoint(
+        self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
+    ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
         stage = validate(stage_name)
-        loaded = (
-            self._store.library.newest(stage)
-            if version is None
-            else self._store.library.version(stage, drafting.number(version))
-        )
+        number = self._number(stage, version, at)
+        loaded = self._store.library.newest(stage) if number is None else self._store.library.version(stage, number)
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
+
+    def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
+        """Return the version that ``STAGE``, ``STAGE@7``, ``STAGE@latest``, ``STAGE@prev`` or ``STAGE@TAG`` names.
+
+        The newest version is returned also where the stage is cleared.
+
+        Args:
+            selector: As on the command line. A stage whose own name ends like that is written ``STAGE@3@latest``.
+            at: As for ``load_checkpoint``, with a selector that names no version.
+
+        Raises:
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``; the data is not read.
+            StageNameError, TagError: It can't be a selector, or could mean two things.
+        """
+        stage, version = self._store.selecting.split(selector)
+        number = self._number(stage, version, at)
+        if number is None:
+            number = self._store.selecting.number(stage, "latest")
+        return self._store.history.entry(stage, number).as_version(stage, number)
+
+    def _number(self, stage: str, version: int | str | None, at: datetime | str | None) -> int | None:
+        """Return the number of the version that is meant; None: the newest, or an error if the stage is cleared."""
+        if at is None:
+            return None if version is None else self._store.selecting.number(stage, drafting.chosen(version))
+        if version is not None:
+            raise TypeError("give a version or at=, and not both")
+        return self._store.selecting.at(stage, drafting.moment(at))
 
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
@@ -65,18 +95,26 @@ class Reading:
         """Return the names of all stages that have a history, sorted; cleared ones too."""
         return sorted(self._store.backend.stages())
 
-    def diff(self, stage_name: str, old: int | None = None, new: int | None = None) -> Diff:
+    def diff(
+        self,
+        stage_name: str,
+        old: int | str | None = None,
+        new: int | str | None = None,
+        *,
+        at: datetime | str | None = None,
+    ) -> Diff:
         """Return what changed from one version of a stage to another one.
 
         Args:
             stage_name: The stage.
-            old: The earlier version's number; None: the one before ``new``.
-            new: The later version's number; None: the newest.
+            old: The earlier version, as for ``load_checkpoint``; None: the one before ``new``.
+            new: The later version; None: the newest.
+            at: In the place of ``old``, a moment, as for ``load_checkpoint``.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
         stage = validate(stage_name)
-        pair = self._store.library.pair(stage, old and drafting.number(old), new and drafting.number(new))
+        pair = self._store.library.pair(stage, self._number(stage, old, at), self._number(stage, new, None))
         before, after = (each.entry.as_version(stage, each.version) for each in pair)
         return Diff(before, after, comparing.changes(*(payload.decode(each.data) for each in pair)))

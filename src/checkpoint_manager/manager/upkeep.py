@@ -1,41 +1,22 @@
-"""Upkeep: deleting for good, checking, repairing, and moving on after a rollback."""
+"""Upkeep: checking, repairing, and moving on after a rollback."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.names import validate
-from checkpoint_manager.model import Repair, Report, Version, display
-from checkpoint_manager.store import drafting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from checkpoint_manager.model import Repair, Report, Version
     from checkpoint_manager.store.store import Store
-
-_LOG = logging.getLogger("checkpoint_manager")
 
 
 class Upkeep:
     """The part of a manager that looks after the store."""
 
     _store: Store
-
-    def delete_versions(self, stage_name: str, versions: Iterable[int]) -> None:
-        """Delete versions for good. An authenticated record remains, so that ``verify`` can tell it from a theft.
-
-        Args:
-            stage_name: The stage.
-            versions: The numbers, which are never used again. Not the newest one's.
-
-        Raises:
-            CheckpointNotFoundError: One of them does not exist. Nothing was deleted.
-            CheckpointError: One of them is the newest. Nothing was deleted.
-        """
-        stage = validate(stage_name)
-        deleted = self._store.deleter.delete(stage, [drafting.number(version) for version in versions])
-        _LOG.info("Versions deleted: %s %s", display(stage), deleted)
 
     def verify(self, stage: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> Report:
         """Read and check everything, and return what was found. Never raises for what it finds.

@@ -111,6 +111,7 @@ class Runner:
         self._vault = store.vault
         self._writer = store.writer
         self._deleter = store.deleter
+        self._tagger = store.tagger
         self._finder = Finder(store.vault, store.library)
         self.outcomes: list[Outcome] = []
         self.functions: dict[str, str] = {}
@@ -240,7 +241,12 @@ class Runner:
         there: list[int] = []
         try:
             gaps, _ = self._vault.gaps(stage)
-            there = [version for version in versions if version not in gaps and self._is_progress(stage, version)]
+            tags = self._tagger.certain(stage)
+            there = [
+                version
+                for version in versions
+                if version not in gaps and not tags.of(version) and self._is_progress(stage, version)
+            ]
             if there:
                 self._deleter.delete(stage, there)
         except CheckpointError as error:

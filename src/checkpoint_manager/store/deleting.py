@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.envelope.gaps import Gap, Reason
+from checkpoint_manager.envelope.gaps import Gap, Gaps, Reason
 from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError
 from checkpoint_manager.model import display
 
@@ -18,28 +18,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checkpoint_manager.store.history import History
+    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
 
 
 class Deleter:
     """Deletes versions of the stages of one store."""
 
-    def __init__(self, vault: Vault, history: History) -> None:
+    def __init__(self, vault: Vault, history: History, tagger: Tagger) -> None:
         self._vault = vault
         self._history = history
+        self._tagger = tagger
 
     def delete(self, stage: str, versions: Iterable[int]) -> list[int]:
         """Delete versions, and return the numbers of those that were there.
 
         Raises:
             CheckpointNotFoundError: One of them never was there, or was deleted before. Nothing is deleted.
-            CheckpointError: One of them is the newest. Nothing is deleted.
+            CheckpointError: One of them is the newest, or has a tag. Nothing is deleted.
         """
         wanted = sorted(set(versions))
         with self._vault.lock(stage):
             newest = self._history.look(stage).number
             present = set(self._vault.backend.versions(stage))
             gaps, _ = self._vault.gaps(stage)
+            tags = self._tagger.certain(stage)
             for version in wanted:
                 if version == newest:
                     message = (
@@ -49,18 +52,46 @@ class Deleter:
                     raise CheckpointError(message, stage=stage, version=version)
                 if version not in present or version in gaps:
                     raise self._history.absent(stage, version, newest)
+                if names := tags.of(version):
+                    raise self._tagged(stage, version, names)
             if wanted:
-                self._vault.backend.set_mark(stage, newest)
-                self.record(stage, wanted, "deleted")
-                self._vault.backend.delete(stage, wanted)
+                self.drop(stage, wanted, newest)
             return wanted
 
-    def record(self, stage: str, versions: Iterable[int], reason: Reason) -> None:
+    def drop(self, stage: str, versions: list[int], newest: int) -> Gaps:
+        """Delete versions that are there and free to go, and return the gaps; the caller holds the lock, and has made sure."""
+        self._vault.backend.set_mark(stage, newest)
+        gaps = self.record(stage, versions, "deleted")
+        self._vault.backend.delete(stage, versions)
+        return gaps
+
+    def sweep(self, stage: str) -> None:
+        """Remove what a killed deletion left: files of versions that are recorded as deleted. The caller holds the lock."""
+        gaps, _ = self._vault.gaps(stage)
+        found = ((version, gaps.find(version)) for version in self._vault.backend.versions(stage))
+        left = [version for version, gap in found if gap is not None and gap.reason == "deleted"]
+        if left:
+            self._vault.backend.delete(stage, left)
+
+    def record(self, stage: str, versions: Iterable[int], reason: Reason) -> Gaps:
         """Write down that these versions are gone on purpose; the caller holds the lock and removes them afterwards."""
         gaps, expected = self._vault.gaps(stage)
-        for first, last in _runs(versions):
-            gaps = gaps.add(Gap(first, last, self._id_before(stage, first), self._id_of(stage, last), reason))
+        gaps = gaps.add(
+            *(
+                Gap(first, last, self._id_before(stage, first), self._id_of(stage, last), reason)
+                for first, last in _runs(versions)
+            )
+        )
         self._vault.write_gaps(stage, gaps, expected)
+        return gaps
+
+    def _tagged(self, stage: str, version: int, names: list[str]) -> CheckpointError:
+        message = (
+            f"version {version} of stage {display(stage)} in {self._vault.backend.location} has the tag {' and '.join(names)}, "
+            f"which protects it: take that away first with untag({stage!r}, {names[0]!r}), or on the command line with "
+            '"checkpoint-manager tag --delete". Nothing was deleted'
+        )
+        return CheckpointError(message, stage=stage, version=version)
 
     def _id_of(self, stage: str, version: int) -> str | None:
         try:

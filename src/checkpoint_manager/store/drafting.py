@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager.envelope import payload
 from checkpoint_manager.envelope.format import MAX_CALLER_METADATA_BYTES
 from checkpoint_manager.errors import PayloadError
+from checkpoint_manager.store import moments
 from checkpoint_manager.store.writing import Draft
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def number(version: object) -> int:
     return version
 
 
-def aware(moment: datetime) -> datetime:
-    """Return a time in UTC; one without a time zone is refused."""
-    if moment.tzinfo is None:
-        raise ValueError(
-            f"at= needs a time with a time zone, and {moment.isoformat()} has none: use datetime.now(timezone.utc), or "
-            ".astimezone()"
-        )
-    return moment.astimezone(UTC)
+def chosen(version: object) -> int | str:
+    """Return a version as a caller names it: its number, or text."""
+    return version if isinstance(version, str) else number(version)
+
+
+def moment(at: datetime | str) -> datetime:
+    """Return a moment in UTC; see :func:`checkpoint_manager.store.moments.moment`."""
+    return moments.moment(at, datetime.now(UTC))

@@ -177,6 +177,30 @@ class History:
         """Return the version that was the newest at a moment, or None if the stage did not exist then."""
         return next(((version, entry) for version, entry in self.entries(stage) if entry.created_at <= moment), None)
 
+    def entry(self, stage: str, version: int) -> Entry:
+        """Return one version's entry; its data is not read.
+
+        Raises:
+            CheckpointNotFoundError: There is none, or it is gone on purpose.
+            IntegrityError: It is damaged, or missing without a record.
+        """
+        look = self.look(stage)
+        try:
+            if version < 1 or version in self._vault.gaps(stage)[0]:
+                raise VersionAbsentError
+            entry = self._vault.entry(stage, version)
+        except VersionAbsentError:
+            raise self.absent(stage, version, look.number) from None
+        if version == look.number:
+            self.confirm(stage, look, entry)
+        return entry
+
+    def before(self, stage: str, version: int) -> int | None:
+        """Return the number of the version before one, whole or not; None if there is none."""
+        gaps, _ = self._vault.gaps(stage)
+        present = (number for number in reversed(self._vault.backend.versions(stage)) if number < version)
+        return next((number for number in present if number not in gaps), None)
+
     def absent(self, stage: str, version: int, newest: int) -> Exception:
         """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
         where = f"in {self._vault.backend.location}"

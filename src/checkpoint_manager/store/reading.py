@@ -92,13 +92,11 @@ class Library:
         later = new if new is not None else self._history.look(stage).number
         second = self.version(stage, later)
         if old is None:
-            gaps, _ = self._vault.gaps(stage)
-            before = [number for number in self._vault.backend.versions(stage) if number < later and number not in gaps]
-            if not before:
+            old = self._history.before(stage, later)
+            if old is None:
                 where = f"{display(stage)} in {self._vault.backend.location}"
                 message = f"stage {where} has no version before version {later}: there is nothing to compare it with"
                 raise CheckpointNotFoundError(message, stage=stage, version=later)
-            old = before[-1]
         return self.version(stage, old), second
 
     def is_completed(self, stage: str) -> bool:

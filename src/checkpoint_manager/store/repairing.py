@@ -41,7 +41,9 @@ class Repairer:
         * What can't be read at this moment is left alone, whatever is wrong with it.
         * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the
           newest, a ``failed`` version is appended first: its number is not used again, and no older version becomes the newest
-          without a word.
+          without a word. Its tags stay, and lead to an error that says so.
+        * A damaged record of deletions or tags is moved there, too. What it said is lost: that deleted versions are missing, or
+          that the tags are gone, stays as ``verify`` reports it.
         * The mark of each stage's newest version is set again where it is missing or wrong.
         * What interrupted operations left behind is removed.
 
@@ -58,6 +60,7 @@ class Repairer:
 
     def _stage(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
         yield from self._gaps(stage, dry_run=dry_run)
+        yield from self._tags(stage, dry_run=dry_run)
         findings = [finding for finding in self._verifier.verify(stage).findings if finding.version is not None]
         yield from self._damaged(stage, findings, dry_run=dry_run)
         yield from self._gone_but_there(stage, findings, dry_run=dry_run)
@@ -67,7 +70,14 @@ class Repairer:
         try:
             self._vault.gaps(stage)
         except IntegrityError as error:
-            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, None)}"
+            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'gaps')}"
+            yield Repair("set aside", stage, None, f"{error}{where}")
+
+    def _tags(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+        try:
+            self._vault.tags(stage)
+        except IntegrityError as error:
+            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'tags')}"
             yield Repair("set aside", stage, None, f"{error}{where}")
 
     def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
+from checkpoint_manager.errors import FormatError, IntegrityError
 from checkpoint_manager.model import display
 from checkpoint_manager.store.writing import Draft
 
@@ -14,25 +15,28 @@ if TYPE_CHECKING:
     from checkpoint_manager.model import Version
     from checkpoint_manager.store.history import History
     from checkpoint_manager.store.reading import Library, Loaded
+    from checkpoint_manager.store.selecting import Selecting
     from checkpoint_manager.store.vault import Vault
     from checkpoint_manager.store.writing import Writer
 
+_LOG = logging.getLogger("checkpoint_manager")
 _CLEARED = Draft(b"null", {}, "cleared")
 
 
 class Restorer:
     """Restores and clears the stages of one store."""
 
-    def __init__(self, vault: Vault, history: History, library: Library, writer: Writer) -> None:
+    def __init__(self, vault: Vault, history: History, selecting: Selecting, library: Library, writer: Writer) -> None:
         self._vault = vault
         self._history = history
+        self._selecting = selecting
         self._library = library
         self._writer = writer
 
-    def restore(self, stage: str, version: int) -> Version:
-        """Append a copy of a version; errors as in :meth:`Library.version`."""
+    def restore(self, stage: str, version: int | str) -> Version:
+        """Append a copy of a version; errors as in :meth:`Selecting.number` and :meth:`Library.version`."""
         with self._vault.lock(stage):
-            return self._append_copy(stage, self._library.version(stage, version))
+            return self._append_copy(stage, self._library.version(stage, self._selecting.number(stage, version)))
 
     def restore_at(self, stage: str, moment: datetime) -> Version:
         """Append a copy of the version that was the newest at a moment.
@@ -41,14 +45,7 @@ class Restorer:
             CheckpointNotFoundError: The stage had no version then.
         """
         with self._vault.lock(stage):
-            then = self._history.at(stage, moment)
-            if then is None:
-                message = (
-                    f"stage {display(stage)} in {self._vault.backend.location} had no version at {moment.isoformat()}: "
-                    "see history() for its times"
-                )
-                raise CheckpointNotFoundError(message, stage=stage)
-            return self._append_copy(stage, self._library.version(stage, then[0]))
+            return self._append_copy(stage, self._library.version(stage, self._selecting.at(stage, moment)))
 
     def restore_all(self, moment: datetime) -> list[Version]:
         """Bring every stage back to its state at a moment; stages that did not exist then end up cleared.
@@ -79,6 +76,12 @@ class Restorer:
             entries = self._history.entries(stage)
             then = next(((number, entry) for number, entry in entries if entry.created_at <= moment), None)
             if then is None:
+                if entries and entries[-1][0] > 1:
+                    _LOG.warning(
+                        "Stage %s: what it was at %s is not there any more, or it did not exist then; it is cleared",
+                        display(stage),
+                        moment.isoformat(),
+                    )
                 return self._clear_locked(stage)
             number, entry = then
             newest, current = entries[0]

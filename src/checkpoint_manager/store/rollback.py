@@ -18,6 +18,7 @@ from checkpoint_manager.store.writing import Draft
 
 if TYPE_CHECKING:
     from checkpoint_manager.store.history import History
+    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
     from checkpoint_manager.store.witness import Sighting
     from checkpoint_manager.store.writing import Writer
@@ -28,10 +29,11 @@ _LOG = logging.getLogger("checkpoint_manager")
 class Acceptance:
     """Accepts the rollback of one store."""
 
-    def __init__(self, vault: Vault, history: History, writer: Writer) -> None:
+    def __init__(self, vault: Vault, history: History, writer: Writer, tagger: Tagger) -> None:
         self._vault = vault
         self._history = history
         self._writer = writer
+        self._tagger = tagger
 
     def accept(self, stage: str | None) -> list[Version]:
         """Accept what is there, of one stage or of all and the keyring, and return the versions that this appended."""
@@ -39,6 +41,8 @@ class Acceptance:
             self._vault.keychain.accept_age()
         stages = sorted({*self._vault.backend.stages(), *self._vault.witness.stages()}) if stage is None else [stage]
         appended = [self._accept(name) for name in stages]
+        for name in stages:
+            self._tagger.accept(name)
         for name in stages:
             self._history.look(name)  # what could not be accepted is told now, and not by the next save
         return [version for version in appended if version is not None]

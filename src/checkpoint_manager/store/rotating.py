@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.envelope.gaps import key_of
+from checkpoint_manager.envelope import gaps as sealed_gaps
+from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.keyring_changes import begin_rotation, finish_rotation
 from checkpoint_manager.model import RotationProgress
 
@@ -79,7 +80,7 @@ def _seal_all_anew(vault: Vault, progress: OnRotation | None) -> None:
                 done += 1
                 if progress is not None:
                     progress(RotationProgress(stage, done, max(total, done)))
-            _seal_gaps_anew(vault, stage)
+            _seal_records_anew(vault, stage)
 
 
 def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> None:
@@ -94,7 +95,11 @@ def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> No
         return
 
 
-def _seal_gaps_anew(vault: Vault, stage: str) -> None:
+def _seal_records_anew(vault: Vault, stage: str) -> None:
+    active = vault.keychain.active[0]
     gaps, record = vault.gaps(stage)
-    if record is not None and key_of(record.data) != vault.keychain.active[0]:
+    if record is not None and sealed_gaps.key_of(record.data) != active:
         vault.write_gaps(stage, gaps, record)
+    tags, record = vault.tags(stage)
+    if record is not None and sealed_tags.key_of(record.data) != active:
+        vault.write_tags(stage, tags, record)

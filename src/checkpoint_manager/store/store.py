@@ -8,30 +8,40 @@ from checkpoint_manager.store.deleting import Deleter
 from checkpoint_manager.store.exporting import Exporter
 from checkpoint_manager.store.history import History
 from checkpoint_manager.store.importing import Importer
+from checkpoint_manager.store.pruning import Pruner
 from checkpoint_manager.store.reading import Library
 from checkpoint_manager.store.repairing import Repairer
 from checkpoint_manager.store.restoring import Restorer
 from checkpoint_manager.store.rollback import Acceptance
+from checkpoint_manager.store.selecting import Selecting
+from checkpoint_manager.store.tagging import Tagger
+from checkpoint_manager.store.trimming import Trimmer
 from checkpoint_manager.store.verifying import Verifier
 from checkpoint_manager.store.writing import Writer
 
 if TYPE_CHECKING:
+    from checkpoint_manager.store.retention import Retention
     from checkpoint_manager.store.vault import Vault
 
 
 class Store:
     """What the parts of a manager work with."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, retention: Retention | None = None) -> None:
         self.vault = vault
         self.backend = vault.backend
         self.history = History(vault)
+        self.tagger = Tagger(vault, self.history)
+        self.selecting = Selecting(vault, self.history, self.tagger)
         self.library = Library(vault, self.history)
         self.writer = Writer(vault, self.history)
-        self.restorer = Restorer(vault, self.history, self.library, self.writer)
-        self.deleter = Deleter(vault, self.history)
-        self.verifier = Verifier(vault)
+        self.restorer = Restorer(vault, self.history, self.selecting, self.library, self.writer)
+        self.deleter = Deleter(vault, self.history, self.tagger)
+        self.pruner = Pruner(vault, self.history, self.tagger, self.deleter)
+        self.verifier = Verifier(vault, self.tagger)
         self.repairer = Repairer(vault, self.history, self.verifier, self.deleter, self.writer)
-        self.acceptance = Acceptance(vault, self.history, self.writer)
+        self.acceptance = Acceptance(vault, self.history, self.writer, self.tagger)
         self.exporter = Exporter(vault, self.history)
         self.importer = Importer(vault, self.history)
+        if retention is not None:
+            self.writer.afterwards = Trimmer(vault, self.tagger, self.deleter, retention).after

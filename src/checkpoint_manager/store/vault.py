@@ -18,9 +18,11 @@ from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import Record, VersionAbsentError
 from checkpoint_manager.envelope import format as sealed_format
 from checkpoint_manager.envelope import gaps as sealed_gaps
+from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.format import BrokenError, Entry, Header, Place
 from checkpoint_manager.envelope.gaps import Gaps
 from checkpoint_manager.envelope.seal import SLICE_BYTES
+from checkpoint_manager.envelope.tags import Tags
 from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError
 from checkpoint_manager.model import Origin, display
 
@@ -176,7 +178,7 @@ class Vault:
     def _explained(self, stage: str, version: int) -> _Explained:
         return _Explained(self.backend.location, stage, version)
 
-    # The record of versions that are gone on purpose
+    # The records of a stage: versions that are gone on purpose, and versions that have names
 
     def gaps(self, stage: str) -> tuple[Gaps, Record | None]:
         """Return a stage's gaps, and the record to compare with when they are written again.
@@ -188,9 +190,7 @@ class Vault:
         if record is None:
             return Gaps(), None
         try:
-            key = self.keychain.key(sealed_gaps.key_of(record.data))
-            if key is None:
-                raise BrokenError("is sealed under a key that the keyring does not have")
+            key = self._record_key(sealed_gaps.key_of(record.data))
             return sealed_gaps.open_gaps(key, self.keychain.store, stage, record.data), record
         except BrokenError as broken:
             message = (
@@ -204,6 +204,38 @@ class Vault:
         key_id, key = self.keychain.active
         data = sealed_gaps.seal_gaps(key_id, key, self.keychain.store, stage, gaps)
         self.backend.write_record("gaps", stage, data=data, expected=expected)
+
+    def tags(self, stage: str) -> tuple[Tags, Record | None]:
+        """Return a stage's tags, however old they are, and the record to compare with when they are written again.
+
+        Raises:
+            IntegrityError: The record is damaged or forged.
+        """
+        record = self.backend.read_record("tags", stage, limit=sealed_tags.MAX_TAGS_BYTES)
+        if record is None:
+            return Tags(), None
+        try:
+            key = self._record_key(sealed_tags.key_of(record.data))
+            return sealed_tags.open_tags(key, self.keychain.store, stage, record.data), record
+        except BrokenError as broken:
+            message = (
+                f"the record of tags of stage {display(stage)} in {self.backend.location} {broken}. "
+                'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, and '
+                'then "checkpoint-manager repair --accept-rollback" to go on without tags'
+            )
+            raise IntegrityError(message, stage=stage) from None
+
+    def write_tags(self, stage: str, tags: Tags, expected: Record | None) -> None:
+        """Write a stage's tags; the caller holds its lock."""
+        key_id, key = self.keychain.active
+        data = sealed_tags.seal_tags(key_id, key, self.keychain.store, stage, tags)
+        self.backend.write_record("tags", stage, data=data, expected=expected)
+
+    def _record_key(self, key_id: str) -> bytes:
+        key = self.keychain.key(key_id)
+        if key is None:
+            raise BrokenError("is sealed under a key that the keyring does not have")
+        return key
 
 
 class _Explained:

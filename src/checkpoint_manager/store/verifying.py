@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.backends.base import Stray
     from checkpoint_manager.envelope.format import Entry
+    from checkpoint_manager.envelope.tags import Tagged
+    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
 
 _OTHER_STAGES = 1000
@@ -33,8 +35,9 @@ _STATE_OF: dict[str, State] = {
 class Verifier:
     """Verifies one store."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, tagger: Tagger) -> None:
         self._vault = vault
+        self._tagger = tagger
 
     def verify(self, stage: str | None, progress: Callable[[int, int], None] | None = None) -> Report:
         """Return what is wrong with the store, or with one stage of it.
@@ -94,6 +97,7 @@ class Verifier:
         findings += self._missing(stage, present, gaps)
         findings += self._breaks_in_the_chain(stage, entries, gaps)
         findings += self._rolled_back(stage, max(present, default=0), entries)
+        findings += self._tags(stage, entries)
         return sorted(findings, key=lambda finding: finding.version or 0)
 
     def _version(self, stage: str, version: int, gaps: Gaps, entries: dict[int, Entry]) -> Finding:
@@ -155,6 +159,37 @@ class Verifier:
             yield Finding(stage, seen.version, "rolled back", detail)
         elif seen.version in entries and entries[seen.version].id != seen.id:
             yield Finding(stage, seen.version, "rolled back", "is not the one that was already seen")
+
+    def _tags(self, stage: str, entries: dict[int, Entry]) -> Iterable[Finding]:
+        """Compare the tags with the versions they name. No finding names a version: each of those is judged by itself."""
+        try:
+            tags, _, turned_back = self._tagger.look(stage)
+        except IntegrityError as error:
+            yield Finding(stage, None, "damaged", str(error))
+            return
+        except StorageError as error:
+            yield Finding(stage, None, "unreadable", str(error))
+            return
+        if turned_back:
+            yield Finding(stage, None, "rolled back", turned_back)
+        for name, tag in tags.named.items():
+            if tag.version not in entries:
+                yield from self._without_a_version(stage, name, tag)
+            elif entries[tag.version].id != tag.id:
+                yield Finding(stage, None, "foreign", f"version {tag.version} is not the one that was tagged {name}")
+
+    def _without_a_version(self, stage: str, name: str, tag: Tagged) -> Iterable[Finding]:
+        with contextlib.suppress(IntegrityError, FormatError, StorageError):  # told where the version or the gaps are looked at
+            gap = self._vault.gaps(stage)[0].find(tag.version)
+            if gap is None:
+                with contextlib.suppress(VersionAbsentError):
+                    self._vault.entry(stage, tag.version)
+                    return  # saved and tagged while this was looking
+                detail = "is gone without a record of its deletion, and the tag {} names it"
+                yield Finding(stage, None, "missing", f"version {tag.version} {detail.format(name)}")
+            elif gap.reason == "deleted" and self._tagger.look(stage)[0].named.get(name) == tag:  # not taken away meanwhile
+                detail = f"was deleted, and the tag {name} names it: the record of tags is older than that"
+                yield Finding(stage, None, "rolled back", f"version {tag.version} {detail}")
 
 
 class _Counter:

@@ -1,9 +1,10 @@
 r"""What this user has already seen of a store, kept outside of it: the only defence against an older copy put back.
 
 A directory can't tell from its own files that all of them are of yesterday. So for each store and stage the newest version's
-number and id are remembered in the user's state directory, and so is the keyring's serial number::
+number and id are remembered in the user's state directory, and so are the serial numbers of the keyring and of tags::
 
     <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
+    <state>/<store id>/<the same>.tags                               "000000000002 <id of the record of tags>\n"
     <state>/<store id>/keyring                                       "000000000003 <sha256 of its bytes>\n"
 
 A memory is written after what it speaks of is durable, and read before the store is looked at, so that it is never ahead of
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STAGE = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
+_TAGS = re.compile(rb"([0-9]{12}) ([0-9a-f]{32})\n")
 _KEYRING = re.compile(rb"([0-9]{12}) ([0-9a-f]{64})\n")
 _MAX_BYTES = 8192
+_OF_TAGS = ".tags"
 _NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
 
 
@@ -96,6 +99,21 @@ class Witness:
             return []
         matches = (_STAGE.match(self._read(name)) for name in files)
         return sorted(orjson.loads(match[3]) for match in matches if match)
+
+    def recall_tags(self, stage: str) -> tuple[int, str]:
+        """Return the serial number and the id of the newest record of a stage's tags that was seen; (0, ""): none."""
+        match = _TAGS.match(self._read(_file_of(stage) + _OF_TAGS))
+        return (int(match[1]), match[2].decode()) if match else (0, "")
+
+    def remember_tags(self, stage: str, serial: int, record_id: str) -> None:
+        """Keep which record of a stage's tags was seen last; never an older one in the place of a newer one."""
+
+        def write(descriptor: int) -> None:
+            present = _TAGS.match(os.pread(descriptor, _MAX_BYTES, 0))
+            if present is None or int(present[1]) < serial:
+                os.pwrite(descriptor, f"{serial:012d} {record_id}\n".encode(), 0)
+
+        self._change(_file_of(stage) + _OF_TAGS, write)
 
     def recall_keyring(self) -> tuple[int, str] | None:
         """Return the serial number and the digest of the newest keyring that was seen, or None."""

@@ -49,6 +49,8 @@ class Writer:
     def __init__(self, vault: Vault, history: History) -> None:
         self._vault = vault
         self._history = history
+        self.afterwards: Callable[[str, int, Entry], None] = lambda _stage, _number, _entry: None
+        """Is told of each version that was appended, while the stage's lock is held; must not raise."""
 
     def save(self, stage: str, draft: Draft, expected: int | None = None) -> Version:
         """Append a version to a stage.
@@ -92,6 +94,7 @@ class Writer:
                     tip = self._history.tip(stage)
                     continue
             self._history.learn(stage, Tip(number, entry.id, entry.created_at))
+            self.afterwards(stage, number, entry)
             return entry.as_version(stage, number)
         message = (
             f"stage {display(stage)}: other writers took each of {_ATTEMPTS} version numbers first, which a working lock would "

@@ -21,6 +21,7 @@ from checkpoint_manager.backends.base import (
     Record,
     RecordChangedError,
     RecordName,
+    StageRecord,
     Stray,
     VersionAbsentError,
     VersionTakenError,
@@ -276,9 +277,10 @@ class LocalBackend(Backend):
             files.remove(self._finder.mark_path(stage))
             files.sync_directory(self.location)
 
-    def set_aside(self, stage: str, version: int | None) -> str:
-        with self._folders.writing(stage, version, "set aside") as directory:
-            return upkeep.move_to_damaged(self.location, stage, version, directory)
+    def set_aside(self, stage: str, what: int | StageRecord) -> str:
+        with self._folders.writing(stage, what if isinstance(what, int) else None, "set aside") as directory:
+            name = tree.version_name(what) if isinstance(what, int) else what
+            return upkeep.move_to_damaged(self.location, stage, name, directory)
 
     def wait_for_writers(self, timeout: float) -> None:
         with as_our_errors("list the locks", self._locks):

@@ -7,6 +7,7 @@
       data_ingestion.checkpoint                      mark: a hard link to the newest version
       history/data_ingestion/000000000001.checkpoint versions
       history/data_ingestion/gaps                    record "gaps", where versions were deleted
+      history/data_ingestion/tags                    record "tags", where versions have names
       history/%%9f86…/stage                          the stage's name, where it is too long for a file's name
       damaged/                                       what a repair has moved away
       .locks/data_ingestion.lock                     locks: never removed
@@ -29,6 +30,7 @@ HISTORY = "history"
 DAMAGED = "damaged"
 LOCKS = ".locks"
 GAPS = "gaps"
+TAGS = "tags"
 STAGE = "stage"
 STORE_LOCK = "store.record"
 SUFFIX = ".checkpoint"

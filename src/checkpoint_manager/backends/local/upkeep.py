@@ -121,12 +121,11 @@ def put_mark(root: str, stage: str, version: int, directory: int) -> None:
         files.remove(temporary, directory)  # still there if the mark was this very file: then rename does nothing
 
 
-def move_to_damaged(root: str, stage: str, version: int | None, directory: int) -> str:
-    """Move a version or the record of gaps (None), or whatever stands in its place, to the folder of damaged files."""
+def move_to_damaged(root: str, stage: str, name: str, directory: int) -> str:
+    """Move a version's or a record's file, or whatever stands in its place, to the folder of damaged files."""
     folder = os.path.join(root, tree.DAMAGED)
     files.make_directory(folder)
     files.sync_directory(root)
-    name = tree.GAPS if version is None else tree.version_name(version)
     aside = f"{names.to_filename(stage)}-{secrets.token_hex(4)}-{name}"
     with files.open_directory(folder) as damaged:
         try:
@@ -220,7 +219,7 @@ def _strays_of_a_stage(path: str, stage: str) -> Iterator[Stray]:
         for entry in entries:
             if tree.TEMPORARY.fullmatch(entry.name):
                 yield Stray("leftover", entry.path, "was left by an interrupted write", stage)
-            elif tree.version_of(entry.name) is not None or entry.name in {tree.GAPS, tree.STAGE}:
+            elif tree.version_of(entry.name) is not None or entry.name in {tree.GAPS, tree.TAGS, tree.STAGE}:
                 yield from _exposed(entry.path, stage)
             else:
                 yield Stray("unknown", entry.path, "is nothing of this store", stage)

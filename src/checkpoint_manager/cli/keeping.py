@@ -1,0 +1,136 @@
+"""Commands that say what is kept: ``tag``, which protects a version by a name, and ``prune``, which deletes by rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from checkpoint_manager.cli.completing import stage_names
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
+from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
+from checkpoint_manager.cli.selector import Selector, at_option
+from checkpoint_manager.model import display
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from checkpoint_manager.manager import CheckpointManager
+    from checkpoint_manager.store.retention import Plan, Retention, Verdict
+
+
+@click.command()
+@click.argument("selector", shell_complete=stage_names, metavar="[STAGE[@VERSION]]", required=False)
+@click.argument("name", required=False)
+@click.option("--delete", "unwanted", is_flag=True, help="Take the name away: its version is not protected by it any more.")
+@click.option("--force", is_flag=True, help="Move a name that names another version.")
+@at_option
+@store_options
+def tag(access: Access, selector: str | None, name: str | None, at: datetime | None, *, unwanted: bool, force: bool) -> None:
+    """Give a version of a STAGE a NAME, which stands for it and protects it from being deleted. Without a NAME, list them.
+
+    \b
+    Examples:
+      checkpoint-manager tag train@7 good
+      checkpoint-manager tag train
+      checkpoint-manager tag --delete train good
+    """
+    if unwanted and (name is None or force or at is not None):
+        raise click.UsageError("name the tag to be taken away, and nothing else: checkpoint-manager tag --delete STAGE NAME")
+    if name is None and (force or at is not None):
+        raise click.UsageError("give a NAME for the version")
+    cm = access.open()
+    if selector is None or name is None:
+        _list(access, cm, cm.stages() if selector is None else [selector])
+    elif unwanted:
+        cm.untag(selector, name)
+        if access.as_json:
+            write_json("tag", {"stage": selector, "deleted": name})
+    else:
+        chosen = Selector.find(cm, selector, at)
+        version = cm.tag(chosen.stage, "latest" if chosen.version is None else chosen.version, name, force=force)
+        if access.as_json:
+            write_json("tag", {"tag": name, "version": version_fields(version)})
+        else:
+            write_line(f"{display(version.stage)}@{version.version} {name}")
+
+
+def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
+    if len(stages) == 1:
+        cm.resolve(f"{stages[0]}@latest")  # says what is wrong with the name
+    rows = [(stage, name, number) for stage in stages for name, number in cm.tags(stage).items()]
+    if access.as_json:
+        write_json("tag", {"tags": [{"stage": stage, "tag": name, "version": number} for stage, name, number in rows]})
+    elif rows:
+        write_table(("STAGE", "TAG", "VERSION"), [(stage, name, str(number)) for stage, name, number in rows])
+    else:
+        say("no tags yet: give one with checkpoint-manager tag STAGE@VERSION NAME")
+
+
+_NUMBER = click.IntRange(0)
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names, required=False)
+@click.option("--keep-last", type=_NUMBER, default=0, metavar="N", help="Keep the N newest completed versions.")
+@click.option("--keep-within", metavar="AGE", help="Keep every version younger than this: 12h, 1d, 2w.")
+@click.option(
+    "--keep-hourly",
+    type=_NUMBER,
+    default=0,
+    metavar="N",
+    help="Keep the newest completed version of each of the last N hours (UTC) that have one.",
+)
+@click.option("--keep-daily", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N days.")
+@click.option("--keep-weekly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N weeks.")
+@click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N months.")
+@click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, what has a tag.")
+@yes_option
+@dry_run_option
+@store_options
+def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rules: Any) -> None:  # noqa: ANN401  # as click gives them; checked where they go
+    """Delete for good the versions of a STAGE, or of all, that no rule keeps. Shows first which rule keeps each.
+
+    Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
+
+    \b
+    Examples:
+      checkpoint-manager prune --keep-last 5 --keep-daily 7 --dry-run
+      checkpoint-manager prune train --keep-within 2w --yes
+    """
+    policy = _policy(rules)
+    cm = access.open()
+    plan = cm.prune(policy, stage=stage, dry_run=True)
+    say_plan([_line(verdict) for verdict in plan.verdicts])
+    say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
+    if plan.dropped and not dry_run:
+        confirm("Delete them?", yes=yes)
+        plan = cm.prune(policy, stage=stage)
+    if access.as_json:
+        _write_plan(plan, dry_run=dry_run)
+    elif not dry_run:
+        for version in plan.dropped:
+            write_line(f"{display(version.stage)}@{version.version}")
+
+
+def _policy(rules: dict[str, Any]) -> Retention:
+    from checkpoint_manager.store.retention import Retention  # noqa: PLC0415  # --help does not wait for it
+
+    try:
+        return Retention(**rules)
+    except ValueError as error:
+        raise click.UsageError(f"{error}".replace("_", "-")) from None
+
+
+def _line(verdict: Verdict) -> str:
+    version = verdict.version
+    what = "keep" if verdict.keep else "drop"
+    when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
+    return f"{what} {display(version.stage)}@{version.version} ({when}): {', '.join(verdict.rules)}"
+
+
+def _write_plan(plan: Plan, *, dry_run: bool) -> None:
+    versions = [
+        {**version_fields(verdict.version), "keep": verdict.keep, "rules": list(verdict.rules)} for verdict in plan.verdicts
+    ]
+    write_json("prune", {"dry_run": dry_run, "versions": versions, "bytes_dropped": plan.bytes_dropped})

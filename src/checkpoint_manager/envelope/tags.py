@@ -1,0 +1,130 @@
+r"""The record of a stage's tags: names that people gave to versions after the fact.
+
+One file for each stage that ever had any::
+
+    header  {"format":"checkpoint-manager-tags/1","store":"S","key":"K"}\n
+    tags    to the end of the file: a sealed message, the JSON list [serial, id, tags]
+
+S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is sealed under K with the context
+``["checkpoint-manager-tags/1", header, stage]``. The serial is 1 for the first record and higher with each change; the id is
+32 random hex digits, new with each change and the same when only the key is exchanged: serial and id together say
+whether a record is the one that was seen before, or an older one put back. ``tags`` is a list of ``[name, version, id]``, in
+ascending order of the names, no name twice: the id is that of the version, so that a tag can't come to mean another one.
+
+**Names** are 1 to 64 of the characters ``A-Z a-z 0-9 _ . + -``, the first one a letter or ``_``, so that none can be taken
+for a number, an age or an option. ``latest`` and ``prev``, in whatever case, are none. A record holds at most 1000 tags and
+is at most 1 MiB long. A reader MUST refuse whatever breaks these rules.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager.envelope import seal
+from checkpoint_manager.envelope.format import MAX_VERSION, BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "checkpoint-manager-tags/1"
+MAX_TAGS_BYTES = 1024 * 1024
+MAX_TAGS = 1000
+MAX_TAG_CHARACTERS = 64
+RESERVED = frozenset(("latest", "prev"))
+_HEADER = re.compile(rb'\{"format":"checkpoint-manager-tags/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n')
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What a tag names: a version, and its id."""
+
+    version: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """All tags of a stage; see the module's docstring. Serial 0: there is no record yet."""
+
+    serial: int = 0
+    id: str = ""
+    named: Mapping[str, Tagged] = field(default_factory=dict)
+
+    def changed(self, named: Mapping[str, Tagged], *, above: int = 0) -> Tags:
+        """Return the record that follows this one, and one of serial ``above``, with other tags in it."""
+        return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())))
+
+    def of(self, version: int) -> list[str]:
+        """Return the names of a version."""
+        return [name for name, tagged in self.named.items() if tagged.version == version]
+
+
+def is_name(name: str) -> bool:
+    """Return whether this can be the name of a tag."""
+    return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED
+
+
+def key_of(file: bytes) -> str:
+    """Return the id of the key the record is sealed under.
+
+    Raises:
+        BrokenError: It is not such a record.
+    """
+    match = _HEADER.match(file)
+    if match is None:
+        raise BrokenError("has no valid header")
+    return match[2].decode()
+
+
+def seal_tags(key_id: str, key: bytes, store: str, stage: str, tags: Tags) -> bytes:
+    """Return the record as it is stored."""
+    line = f'{{"format":"{FORMAT}","store":"{store}","key":"{key_id}"}}\n'.encode()
+    named = [[name, tagged.version, tagged.id] for name, tagged in sorted(tags.named.items())]
+    return line + seal.seal(key, orjson.dumps([tags.serial, tags.id, named]), seal.context(FORMAT, line, stage))
+
+
+def open_tags(key: bytes, store: str, stage: str, file: bytes) -> Tags:
+    """Open a stage's record.
+
+    Raises:
+        BrokenError: It is of another store or stage, or does not open.
+    """
+    match = _HEADER.match(file)
+    if match is None:
+        raise BrokenError("has no valid header")
+    if match[1].decode() != store:
+        raise BrokenError("belongs to another store")
+    try:
+        plain = seal.unseal(key, file[match.end() :], seal.context(FORMAT, match[0], stage))
+    except seal.SealBrokenError:
+        raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
+    return _decode(orjson.loads(plain))
+
+
+def _decode(fields: Any) -> Tags:  # noqa: ANN401  # JSON is what it is
+    """Read the record. It is authenticated: what does not fit was written by a faulty program, not by an attacker."""
+    try:
+        serial, record_id, rows = fields
+        named = {name: Tagged(version, version_id) for name, version, version_id in rows}
+        if (
+            not _is_number(serial)
+            or _ID.fullmatch(record_id) is None
+            or len(rows) > MAX_TAGS
+            or [name for name, *_ in rows] != sorted(named)
+            or not all(is_name(name) and _is_number(tag.version) and _ID.fullmatch(tag.id) for name, tag in named.items())
+        ):
+            raise BrokenError("holds tags that are not of this format")
+    except (ValueError, TypeError):
+        raise BrokenError("holds tags that are not of this format") from None
+    return Tags(serial, record_id, named)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_VERSION
