@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,9 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     (programs / "curl").chmod(0o700)
     if "--also-passphrase-file" in line:
         cm.keys.add(Passphrase("correct horse"), label="alice")
+    line = re.sub(r"--at \S+", "--at 0s", line)
+    if "tag --delete" in line:
+        cm.tag("train", 7, "good")
     if "checkpoint-manager import" in line:
         create_key_file(folder / "bundle.key")
         cm.export_bundle(folder / "history.bundle", key=KeyFile(str(folder / "bundle.key")))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile
-from tests.cli.test_terminal import at_a_terminal
+from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,16 +161,17 @@ def test_exit_codes_of_bundles_that_are_refused(
     assert cli("import", "x.bundle", *words, *there).code == 12
 
 
-def test_a_bundles_passphrase_is_typed_unseen_and_its_progress_shown(store: Path, tmp_path: Path) -> None:
+def test_a_bundles_passphrase_is_typed_unseen(store: Path, tmp_path: Path) -> None:
     path = str(tmp_path / "x.bundle")
-    ended, shown = at_a_terminal(["export", path, "--store", str(store)], "seven words", "seven words")
-    assert ended == 0, shown
-    assert "seven words" not in shown
-    assert "exporting" in shown
-    ended, shown = at_a_terminal(["import", path, "--store", str(store)], "seven words")
-    assert ended == 0, shown
-    assert "importing" in shown
-    assert "0 of 4 versions added" in shown
-    ended, shown = at_a_terminal(["export", "-", "--store", str(store)])
-    assert ended == 2
-    assert "no text for a terminal" in shown
+    with Terminal("export", path, "--store", str(store)) as terminal:
+        terminal.answer("Passphrase of the bundle", "seven words")
+        terminal.answer("Repeat for confirmation", "seven words")
+        assert terminal.end() == 0, terminal.shown
+        assert "seven words" not in terminal.shown
+    with Terminal("import", path, "--store", str(store)) as terminal:
+        terminal.answer("Passphrase of the bundle", "seven words")
+        assert terminal.end() == 0, terminal.shown
+        assert "0 of 4 versions added" in terminal.shown
+    with Terminal("export", "-", "--store", str(store)) as terminal:
+        assert terminal.end() == 2
+        assert "no text for a terminal" in " ".join(terminal.shown.split())

@@ -321,3 +321,33 @@ def test_versions_written_during_a_listing_leave_no_holes(tmp_path: Path, monkey
     listings = iter([[1, 2, 4], [1, 2, 3, 4, 5]])
     monkeypatch.setattr(backend_module, "numbers", lambda directory: iter(next(listings, list(numbers(directory)))))
     assert backend.versions("train") == [1, 2, 3, 4]
+
+
+def test_a_visit_forgets_what_it_knew_with_every_change(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    with backend.visit("train"):
+        for version in range(1, 4):
+            backend.append("train", version, [b"x"])
+        assert backend.is_marked("train", 3)
+        assert backend.newest("train", hint=3) == 3
+        backend.set_aside("train", 3)
+        assert backend.newest("train", hint=3) == 2
+        with pytest.raises(VersionAbsentError), backend.open("train", 3):
+            pass
+        backend.append("train", 3, [b"another"])
+        with backend.open("train", 3) as file:
+            assert file.read(10) == b"another"
+
+
+def test_a_mark_that_is_another_file_is_not_read_in_the_place_of_its_version(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    backend.append("train", 1, [b"true"])
+    mark = tmp_path / "store" / "train.checkpoint"
+    mark.unlink()
+    mark.write_bytes(b"planted")
+    with backend.visit("train"):
+        assert backend.mark("train") == b"planted"
+        assert not backend.is_marked("train", 1)
+        assert backend.newest("train", hint=1) == 1
+        with backend.open("train", 1) as file:
+            assert file.read(10) == b"true"
