@@ -1,0 +1,139 @@
+"""What the library promised itself, and whether this run shows it. Each aim is a ratio or a figure of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks.contenders import databases, floors
+from benchmarks.contenders.ours import OURS
+from benchmarks.table import figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.contenders.registry import Field
+    from benchmarks.summary import Result, Row
+
+SAME_PROTOCOL = floors.BARE
+"""The floor whose order of steps is the library's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """One aim.
+
+    Attributes:
+        text: What is aimed at.
+        measured: The figure; None: what it needs was not measured in this run.
+        limit: What it may be at most, or must be at least.
+        at_least: Which of the two.
+        unit: Empty: a ratio.
+    """
+
+    text: str
+    measured: float | None
+    limit: float
+    at_least: bool = False
+    unit: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim is met; None: not measured."""
+        if self.measured is None:
+            return None
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """The same in words."""
+        return {None: "", True: "met", False: "not met"}[self.met]
+
+    @property
+    def shown(self) -> str:
+        """The figure, for people."""
+        return "" if self.measured is None else self._show(self.measured)
+
+    @property
+    def limit_shown(self) -> str:
+        """The limit, for people."""
+        return f"{'>=' if self.at_least else '<='} {self._show(self.limit)}"
+
+    def _show(self, value: float) -> str:
+        return figure(value, self.unit) if self.unit else f"{value:.2f}"
+
+
+def judge(results: Sequence[Result], field: Field) -> list[Aim]:
+    """Return all aims, as far as the results show them."""
+    found = {result.key: result for result in results}
+    return [*_of_small_saves(found), *_of_large_saves(found, field), *_of_reading(found), *_of_contention(found)]
+
+
+def _median(found: dict[str, Result], key: str, contender: str = OURS) -> float | None:
+    return found[key].median(contender) if key in found else None
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
+
+
+def _of_small_saves(found: dict[str, Result]) -> list[Aim]:
+    aims = []
+    for nones in ("None", "no None"):
+        key = f"save/1 KiB/{nones}"
+        ours = _median(found, key)
+        aims.append(
+            Aim(f"save 1 KiB, {nones}: beside the {SAME_PROTOCOL}", _ratio(ours, _median(found, key, SAME_PROTOCOL)), 1.25)
+        )
+        aims.append(
+            Aim(
+                f"save 1 KiB, {nones}: beside {databases.LANGGRAPH}",
+                _ratio(ours, _median(found, key, databases.LANGGRAPH)),
+                0.85,
+            )
+        )
+    return aims
+
+
+def _of_large_saves(found: dict[str, Result], field: Field) -> list[Aim]:
+    aims = []
+    for key in (f"save/{size}/{nones}" for size in ("1 MB", "10 MB") for nones in ("None", "no None")):
+        title = key.replace("/", " ", 1).replace("/", ", ")
+        ours = _median(found, key)
+        aims.append(Aim(f"{title}: beside {floors.JSON_BARE}", _ratio(ours, _median(found, key, floors.JSON_BARE)), 1.25))
+        sealed = [kind.name for kind in field if kind.kind == "peer" and "encrypt" not in kind.lacks]
+        others = [(value, name) for name in sealed if (value := _median(found, key, name)) is not None]
+        quickest = min(others, default=(None, "the quickest encrypted peer"))
+        aims.append(Aim(f"{title}: {quickest[1]} beside ours", _ratio(quickest[0], ours), 1.5, at_least=True))
+    return aims
+
+
+def _of_reading(found: dict[str, Result]) -> list[Aim]:
+    early, late = _median(found, "versions/save at 10"), _median(found, "versions/save at 10000")
+    each, bare = _median(found, "skip/each of 10000"), _median(found, "skip/each of 10000", floors.SEALED)
+    return [
+        Aim("save at version 10,000: beside version 10", _ratio(late, early), 1.05),
+        Aim(f"has_checkpoint, 1 KiB: beside the {floors.SEALED}", _ratio(each, bare), 3.0),
+        Aim("has_checkpoint of 10,000 stages", _median(found, "skip/all of 10000"), 1.0, unit="s"),
+    ]
+
+
+def _of_contention(found: dict[str, Result]) -> list[Aim]:
+    alone = _median(found, "contention/1 process/throughput")
+    together = _median(found, "contention/8 processes on one stage/throughput")
+    apart = _median(found, "contention/8 processes on a stage each/throughput")
+    waiting = _row(found, "contention/8 processes on one stage/waiting", lambda row: row.p99)
+    return [
+        Aim("8 processes on eight stages: throughput beside 1 process", _ratio(apart, alone), 2.5, at_least=True),
+        Aim("8 processes on one stage: throughput beside 1 process", _ratio(together, alone), 0.8, at_least=True),
+        Aim(
+            "8 processes on one stage: p99 of a save, waiting included, beside the median of 1 process",
+            _ratio(waiting, _median(found, "contention/1 process/waiting")),
+            20.0,
+        ),
+    ]
+
+
+def _row(found: dict[str, Result], key: str, of: Callable[[Row], float | None]) -> float | None:
+    rows = found[key].rows if key in found else ()
+    return next((of(row) for row in rows if row.contender == OURS), None)

@@ -1,0 +1,53 @@
+"""The library itself, durable and relaxed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.contenders.base import KEY, Contender
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from checkpoint_manager.model import Durability
+
+OURS = "checkpoint_manager"
+RELAXED = "checkpoint_manager, relaxed"
+
+
+class Ours(Contender):
+    name = OURS
+    kind = "ours"
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        super().__init__(folder, durable=durable)
+        self.durability: Durability = "full" if durable else "relaxed"
+        self.manager = CheckpointManager(folder / "store", key=KEY, durability=self.durability)
+
+    @property
+    def setting(self) -> str:
+        return f'durability="{self.durability}"'
+
+    def save(self, stage: str, value: Any) -> int:
+        return self.manager.save_checkpoint(stage, value).version
+
+    def load(self, stage: str, version: int | None = None) -> Any:
+        try:
+            return self.manager.load_checkpoint(stage, version)
+        except CheckpointNotFoundError:
+            return None
+
+    def has(self, stage: str) -> bool:
+        return self.manager.has_checkpoint(stage)
+
+    def history(self, stage: str) -> int:
+        return len(self.manager.history(stage))
+
+
+class Relaxed(Ours):
+    name = RELAXED
+    lacks = frozenset({"sync"})
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:  # noqa: ARG002  # it never is
+        super().__init__(folder, durable=False)

@@ -1,0 +1,61 @@
+"""How much is measured: ``full`` for figures, ``quick`` to look, ``tiny`` to see that everything still runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.timing import Rounds
+
+KIB, MB = 1024, 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The extent of each workload."""
+
+    sizes: dict[str, int]
+    small: Rounds
+    large: Rounds
+    stages: int
+    versions: tuple[int, ...]
+    histories: Rounds
+    writers: int
+    slice_seconds: float
+    slices: int
+
+
+SCALES = {
+    "full": Scale(
+        sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
+        small=Rounds(12, 200, 1500),
+        large=Rounds(20, 12, 300),
+        stages=10_000,
+        versions=(10, 1000, 10_000),
+        histories=Rounds(10, 3, 20),
+        writers=8,
+        slice_seconds=0.5,
+        slices=6,
+    ),
+    "quick": Scale(
+        sizes={"1 KiB": KIB, "1 MB": MB},
+        small=Rounds(2, 20, 200),
+        large=Rounds(3, 3, 20),
+        stages=1000,
+        versions=(10, 1000),
+        histories=Rounds(1, 2, 5),
+        writers=8,
+        slice_seconds=0.25,
+        slices=2,
+    ),
+    "tiny": Scale(
+        sizes={"1 KiB": KIB, "100 KiB": 100 * KIB},
+        small=Rounds(0, 2, 2),
+        large=Rounds(0, 2, 2),
+        stages=3,
+        versions=(10, 20),
+        histories=Rounds(0, 1, 1),
+        writers=2,
+        slice_seconds=0.05,
+        slices=1,
+    ),
+}

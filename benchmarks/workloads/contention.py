@@ -1,0 +1,161 @@
+"""Many processes that save at once: on one stage, where they must wait for one another, and on a stage for each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import random
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import payload
+from benchmarks.contenders import floors, registry
+from benchmarks.scale import KIB
+from benchmarks.summary import Result, Row, percentile
+from benchmarks.workloads.context import Context, folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.connection import Connection
+    from multiprocessing.synchronize import Barrier
+    from pathlib import Path
+
+    from benchmarks.contenders.base import Contender
+
+_FLOORS = {floors.BARE}
+_CASES = ("alone", "on one stage", "on a stage each")
+
+
+def run(context: Context) -> list[Result]:
+    kinds = context.choose(
+        lambda kind: kind.every == 1 and "sync" not in kind.lacks and (kind.kind != "floor" or kind.name in _FLOORS)
+    )
+    outcome: dict[tuple[str, str], list[_Slice]] = {(kind.name, case): [] for kind in kinds for case in _CASES}
+    chance = random.Random(0)
+    with context.place() as place, _crew(context.scale.writers, place) as crew:
+        for kind in kinds:
+            crew.open(kind)
+        for number in range(context.scale.slices):
+            context.tell(f"contention: {context.scale.writers} processes, turn {number + 1} of {context.scale.slices}")
+            turns = list(outcome)
+            chance.shuffle(turns)
+            for name, case in turns:
+                outcome[name, case].append(crew.write(name, case, context.scale.slice_seconds))
+    return _results(outcome, kinds, context.scale.writers)
+
+
+class _Slice:
+    """What the crew did in one turn."""
+
+    def __init__(self, seconds: float, reports: list[tuple[list[float], int, str]]) -> None:
+        self.waits = [wait for waits, _, _ in reports for wait in waits]
+        self.per_second = len(self.waits) / seconds
+        self.failures = sum(failures for _, failures, _ in reports)
+        self.reason = next((reason for _, _, reason in reports if reason), "")
+
+
+def _results(outcome: dict[tuple[str, str], list[_Slice]], kinds: list[type[Contender]], writers: int) -> list[Result]:
+    results = []
+    titles = {
+        "alone": "1 process",
+        _CASES[1]: f"{writers} processes on one stage",
+        _CASES[2]: f"{writers} processes on a stage each",
+    }
+    for case in _CASES:
+        rates = tuple(_rate(kind.name, outcome[kind.name, case]) for kind in kinds)
+        results.append(Result(f"contention/{titles[case]}/throughput", f"{titles[case]}: saves of 1 KiB", "/s", rates))
+        waits = tuple(_waiting(kind.name, outcome[kind.name, case]) for kind in kinds)
+        results.append(
+            Result(f"contention/{titles[case]}/waiting", f"{titles[case]}: time of a save, waiting included", "s", waits)
+        )
+    return results
+
+
+def _rate(name: str, slices: list[_Slice]) -> Row:
+    failures = sum(each.failures for each in slices)
+    reason = next((each.reason for each in slices if each.reason), "")
+    note = f"{failures} saves failed: {reason}" if failures else ""
+    return Row(name, statistics.median(each.per_second for each in slices), None, len(slices), note)
+
+
+def _waiting(name: str, slices: list[_Slice]) -> Row:
+    waits = [wait for each in slices for wait in each.waits]
+    return Row(name, statistics.median(waits), percentile(waits, 0.99), len(waits)) if waits else Row(name, 0.0, runs=0)
+
+
+class _Crew:
+    """Writers that live through all turns, each a process of its own with its own handles."""
+
+    def __init__(self, pipes: list[Connection], place: Path) -> None:
+        self._pipes = pipes
+        self._place = place
+
+    def open(self, kind: type[Contender]) -> None:
+        folder = folder_of(kind, self._place)
+        kind(folder).close()  # what has to be made is made once
+        for number, pipe in enumerate(self._pipes):
+            pipe.send(("open", kind.name, folder, number))
+            pipe.recv()
+
+    def write(self, name: str, case: str, seconds: float) -> _Slice:
+        team = self._pipes[:1] if case == "alone" else self._pipes
+        start = time.monotonic() + 0.02
+        for number, pipe in enumerate(team):
+            stage = f"of {number}" if case == "on a stage each" else case
+            pipe.send(("write", name, stage, start, start + seconds))
+        reports = [pipe.recv() for pipe in team]
+        ended = time.monotonic()
+        return _Slice(ended - start, reports)
+
+
+@contextlib.contextmanager
+def _crew(writers: int, place: Path) -> Iterator[_Crew]:
+    processes = multiprocessing.get_context("spawn")
+    ready = processes.Barrier(writers + 1)
+    pairs = [processes.Pipe() for _ in range(writers)]
+    crew = [processes.Process(target=_writer, args=(child, ready), daemon=True) for _, child in pairs]
+    for process in crew:
+        process.start()
+    ready.wait(timeout=60)
+    try:
+        yield _Crew([parent for parent, _ in pairs], place)
+    finally:
+        for parent, _ in pairs:
+            with contextlib.suppress(OSError):
+                parent.send(("end",))
+        for process in crew:
+            process.join(timeout=10)
+
+
+def _writer(pipe: Connection, ready: Barrier) -> None:
+    kinds = {kind.name: kind for kind in registry.ALL}
+    contenders: dict[str, Contender] = {}
+    value = payload.rows(KIB)
+    ready.wait(timeout=60)
+    while True:
+        order = pipe.recv()
+        if order[0] == "end":
+            return
+        if order[0] == "open":
+            _, name, folder, number = order
+            contenders[name] = kinds[name](folder)
+            for stage in ("alone", "on one stage", f"of {number}"):  # the first save of a handle looks around
+                contenders[name].save(stage, contenders[name].prepare(value))
+            pipe.send(None)
+        else:
+            pipe.send(_write(contenders[order[1]], *order[2:], value))
+
+
+def _write(contender: Contender, stage: str, start: float, end: float, value: dict[str, Any]) -> tuple[list[float], int, str]:
+    given = contender.prepare(value)
+    waits, failures, reason = [], 0, ""
+    time.sleep(max(0.0, start - time.monotonic()))
+    while (started := time.monotonic()) < end:
+        try:
+            contender.save(stage, given)
+        except Exception as error:  # noqa: BLE001  # whatever a contender raises when it is overrun is its answer
+            failures, reason = failures + 1, f"{type(error).__name__}: {str(error)[:60]}"
+        else:
+            waits.append(time.monotonic() - started)
+    return waits, failures, reason

@@ -1,0 +1,62 @@
+"""What a workload is given: who takes part, where, and how much to do."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.contenders.base import Contender
+    from benchmarks.contenders.registry import Field
+    from benchmarks.scale import Scale
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a workload is given."""
+
+    folder: Path
+    field: Field
+    scale: Scale
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Path]:
+        """Make an empty folder on the disk under test, and remove it again."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def choose(self, wanted: Callable[[type[Contender]], bool]) -> list[type[Contender]]:
+        """Return those who take part and are wanted."""
+        return [kind for kind in self.field if wanted(kind)]
+
+    def tell(self, what: str) -> None:
+        """Say what is being done."""
+        print(what, file=sys.stderr, flush=True)
+
+
+def folder_of(kind: type[Contender], place: Path) -> Path:
+    """Return a contender's own folder, made if it is not there."""
+    folder = place / "".join(letter if letter.isalnum() else "-" for letter in kind.name)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def opened(kinds: list[type[Contender]], place: Path) -> Iterator[list[Contender]]:
+    """Open each contender on its own folder."""
+    contenders = [kind(folder_of(kind, place)) for kind in kinds]
+    try:
+        yield contenders
+    finally:
+        for contender in contenders:
+            contender.close()

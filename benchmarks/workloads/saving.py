@@ -1,0 +1,53 @@
+"""Saving, by size, with and without ``None`` among the values."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import payload
+from benchmarks.contenders.floors import SEALED
+from benchmarks.scale import MB
+from benchmarks.summary import Result, row
+from benchmarks.timing import Entrant, interleave
+from benchmarks.workloads.context import Context, opened
+
+if TYPE_CHECKING:
+    from benchmarks.contenders.base import Contender
+
+STAGE = "train"
+
+
+def run(context: Context) -> list[Result]:
+    kinds = context.choose(lambda kind: kind.name != SEALED)
+    results = []
+    for name, size in context.scale.sizes.items():
+        for nones in (True, False):
+            title = f"save {name}, " + ("with None" if nones else "without None")
+            context.tell(title)
+            value = payload.rows(size, nones=nones)
+            gc.collect()
+            gc.freeze()  # what the benchmark itself holds is not to slow down whoever collects garbage
+            rounds = context.scale.small if size < MB else context.scale.large
+            with context.place() as place, opened(kinds, place) as contenders:
+                samples = interleave([entrant(contender, value) for contender in contenders], rounds)
+            gc.unfreeze()
+            key = f"save/{name}/{'None' if nones else 'no None'}"
+            results.append(Result(key, title, "s", tuple(row(kind, times) for kind, times in samples.items())))
+    return results
+
+
+def entrant(contender: Contender, value: dict[str, Any], stage: str = STAGE) -> Entrant:
+    """Let a contender save a value that differs from round to round."""
+
+    def before(number: int) -> Any:
+        value["step"] = 1_000_000 + number
+        return contender.prepare(value)
+
+    return Entrant(
+        contender.name,
+        lambda given: contender.save(stage, given),
+        before,
+        contender.every,
+        leaves_dirt="sync" in contender.lacks,
+    )
