@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_SHARE_OF_SLOW = 0.1
+_LEAST_OF_SLOW = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Rounds:
     """How often: until ``seconds`` are over, but ``least`` rounds and ``most``."""
@@ -29,30 +33,33 @@ class Entrant:
         name: The contender's.
         act: What is measured, given what ``before`` returned.
         before: What is done before the clock starts; it is given the number of the round.
-        every: It takes its turn in one of so many rounds.
+        slow: It takes its turn only while it has used little of the time, but a few times in any case.
         leaves_dirt: What it writes is not synced: the disk is brought to rest after its turn, or the next one would pay for it.
     """
 
     name: str
     act: Callable[[Any], object]
     before: Callable[[int], object] = int
-    every: int = 1
+    slow: bool = False
     leaves_dirt: bool = False
 
 
 def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[float]]:
     """Return the seconds that each turn took, by name. The first round warms up and does not count."""
-    samples: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     chance = random.Random(0)
     _round(entrants, 0, {entrant.name: [] for entrant in entrants})
+    samples: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     started, number = time.perf_counter(), 0
     while number < rounds.least or (number < rounds.most and time.perf_counter() - started < rounds.seconds):
         number += 1
-        turns = [entrant for entrant in entrants if number % entrant.every == 0]
+        allowed = (time.perf_counter() - started) * _SHARE_OF_SLOW
+        turns = [entrant for entrant in entrants if not entrant.slow or sum(samples[entrant.name]) <= allowed]
         chance.shuffle(turns)
         _round(turns, number, samples)
-    late = [entrant for entrant in entrants if not samples[entrant.name]]
-    _round(late, number + 1, samples)
+    for entrant in entrants:
+        while len(samples[entrant.name]) < min(_LEAST_OF_SLOW, rounds.least):
+            number += 1
+            _round([entrant], number, samples)
     return samples
 
 

@@ -31,10 +31,10 @@ class Contender:
     name: ClassVar[str]
     kind: ClassVar[Kind] = "peer"
     lacks: ClassVar[frozenset[Lack]] = frozenset()
-    every: ClassVar[int] = 1
-    """It takes part in one of so many rounds, because it is slow."""
-    saves_values: ClassVar[bool] = True
-    """False: only for comparisons made for it."""
+    slow: ClassVar[bool] = False
+    """A program is started for each step: it takes part in few rounds, and in no workload of thousands."""
+    shared: ClassVar[bool] = True
+    """Several processes may have it open."""
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Who takes part here. Each contender is tried once before anything is measured; who can't take part is named with the reason."""
+"""Who takes part here. Each contender is tried once before anything is measured; who is absent is named with the reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.contenders import databases, floors, ours
+from benchmarks.contenders import databases, files, floors, ours, programs, stores
 from benchmarks.contenders.base import AbsentError
 from benchmarks.payload import MARKER, rows
 
@@ -29,6 +29,15 @@ ALL: tuple[type[Contender], ...] = (
     databases.LangGraph,
     databases.Sqlite,
     databases.SqlCipher,
+    stores.DiskCacheFull,
+    stores.DiskCache,
+    stores.Zodb,
+    stores.KeyValue,
+    files.Pickle,
+    files.PickleUnsynced,
+    files.Joblib,
+    programs.Git,
+    programs.Restic,
 )
 
 

@@ -24,9 +24,7 @@ _TURNS = 10
 
 def run(context: Context) -> list[Result]:
     kinds = context.choose(
-        lambda kind: (
-            kind.every == 1 and not kind.lacks & {"versions", "sync"} and (kind.kind != "floor" or kind.name in _FLOORS)
-        )
+        lambda kind: not kind.slow and not kind.lacks & {"versions", "sync"} and (kind.kind != "floor" or kind.name in _FLOORS)
     )
     value = payload.rows(KIB)
     rounds = context.scale.small

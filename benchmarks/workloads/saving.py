@@ -48,6 +48,6 @@ def entrant(contender: Contender, value: dict[str, Any], stage: str = STAGE) -> 
         contender.name,
         lambda given: contender.save(stage, given),
         before,
-        contender.every,
+        contender.slow,
         leaves_dirt="sync" in contender.lacks,
     )
