@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
 
-WORKLOADS = ("save", "skip", "versions", "contention")
+WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,9 +55,10 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _workload(name: str, context: Context) -> list[Result]:
-    from benchmarks.workloads import contention, histories, saving, skipping
+    from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, skipping, space, starting
 
-    return {"save": saving, "skip": skipping, "versions": histories, "contention": contention}[name].run(context)
+    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation)
+    return dict(zip(WORKLOADS, modules, strict=True))[name].run(context)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -22,6 +22,12 @@ class Scale:
     writers: int
     slice_seconds: float
     slices: int
+    any_of: int
+    starts: Rounds
+    memory: int
+    space: int
+    rotated: int
+    rotations: Rounds
 
 
 SCALES = {
@@ -35,6 +41,12 @@ SCALES = {
         writers=8,
         slice_seconds=0.5,
         slices=6,
+        any_of=1000,
+        starts=Rounds(20, 10, 40),
+        memory=100 * MB,
+        space=100,
+        rotated=1000,
+        rotations=Rounds(10, 3, 5),
     ),
     "quick": Scale(
         sizes={"1 KiB": KIB, "1 MB": MB},
@@ -46,6 +58,12 @@ SCALES = {
         writers=8,
         slice_seconds=0.25,
         slices=2,
+        any_of=200,
+        starts=Rounds(3, 3, 10),
+        memory=10 * MB,
+        space=20,
+        rotated=200,
+        rotations=Rounds(1, 1, 2),
     ),
     "tiny": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB},
@@ -57,5 +75,11 @@ SCALES = {
         writers=2,
         slice_seconds=0.05,
         slices=1,
+        any_of=3,
+        starts=Rounds(0, 1, 1),
+        memory=100_000,
+        space=2,
+        rotated=2,
+        rotations=Rounds(0, 1, 1),
     ),
 }

@@ -141,6 +141,10 @@ class SqlCipher(Sqlite):
         connection.execute(f"PRAGMA key = \"x'{KEY.hex()}'\"")
         return connection
 
+    def rekey(self) -> None:
+        """Encrypt every page under a key anew."""
+        self.connection.execute(f"PRAGMA rekey = \"x'{os.urandom(32).hex()}'\"")
+
     def seal(self, data: bytes, stage: str, version: int) -> bytes:  # noqa: ARG002  # the pages are
         return data
 

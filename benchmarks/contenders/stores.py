@@ -108,11 +108,11 @@ class Zodb(Contender):
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         import transaction
-        import ZODB as zodb
         from BTrees.OOBTree import OOBTree
+        from ZODB import DB
 
         super().__init__(folder, durable=durable)
-        self._db = zodb.DB(str(folder / "data.fs"))
+        self._db = DB(str(folder / "data.fs"))
         self._transactions = transaction.TransactionManager(explicit=False)
         self._connection = self._db.open(self._transactions)
         root = self._connection.root()

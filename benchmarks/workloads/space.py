@@ -1,0 +1,63 @@
+"""How many bytes of the disk a version takes, with all that is kept beside it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import payload
+from benchmarks.contenders import floors
+from benchmarks.contenders.ours import RELAXED
+from benchmarks.scale import KIB
+from benchmarks.summary import Result, Row
+from benchmarks.workloads.context import Context, folder_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.contenders.base import Contender
+
+_FLOORS = {floors.BARE, floors.APPEND}
+
+
+def run(context: Context) -> list[Result]:
+    kinds = context.choose(
+        lambda kind: "versions" not in kind.lacks and kind.name != RELAXED and (kind.kind != "floor" or kind.name in _FLOORS)
+    )
+    none = {
+        kind.name: "it keeps no versions"
+        for kind in context.choose(lambda kind: kind.kind == "peer" and "versions" in kind.lacks)
+    }
+    results = []
+    for name, size in (("1 KiB", KIB), ("100 KiB", 100 * KIB)):
+        values = [payload.rows(size, seed=seed) for seed in range(context.scale.space)]
+        rows = []
+        for kind in kinds:
+            context.tell(f"space: {kind.name}, versions of {name}")
+            few = values[:5] if kind.slow else values
+            with context.place() as place:
+                rows.append(Row(kind.name, _per_version(kind, folder_of(kind, place), few), runs=len(few)))
+        title = f"disk space of a version of {name}, no two alike"
+        results.append(Result(f"space/{name}", title, "bytes", tuple(rows), none))
+    return results
+
+
+def _per_version(kind: type[Contender], folder: Path, values: list[dict[str, Any]]) -> float:
+    kind(folder).close()
+    os.sync()
+    empty = _blocks(folder)
+    contender = kind(folder, durable=False)
+    for value in values:
+        contender.save("train", contender.prepare(value))
+    contender.close()
+    os.sync()  # some file systems choose the blocks only now
+    return (_blocks(folder) - empty) / len(values)
+
+
+def _blocks(folder: Path) -> int:
+    """Return the bytes of all blocks below a folder; a file with several names counts once."""
+    found = {}
+    for path in [folder, *folder.rglob("*")]:
+        status = path.lstat()
+        found[status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
