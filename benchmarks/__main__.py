@@ -11,13 +11,18 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchmarks.aims import Aim
+    from benchmarks.contenders.registry import Field
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
 
@@ -26,8 +31,11 @@ WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
+    if not options.no_install and not bootstrap.complete():
+        bootstrap.restart_inside(sys.argv[1:])
     folder = Path(tempfile.mkdtemp(prefix="checkpoint-manager-benchmark-", dir=options.folder))
-    os.environ.update(HOME=str(folder), XDG_STATE_HOME=str(folder / "state"))  # what a store remembers stays on this disk, too
+    # What a store remembers in the user's home is part of a save: it belongs on the disk under test, and not into that home.
+    os.environ.update(HOME=str(folder), **{f"XDG_{name}_HOME": str(folder / name) for name in ("STATE", "DATA", "CACHE")})
     try:
         _run(options, folder)
     finally:
@@ -35,39 +43,66 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> None:
-    from benchmarks import aims, table
+    from benchmarks import aims, chart, environment, table
     from benchmarks.contenders import registry
     from benchmarks.scale import SCALES
     from benchmarks.workloads.context import Context
 
+    started = time.perf_counter()
+    place = environment.describe(folder)
+    for warning in environment.warnings(place):
+        print(f"warning: {warning}", file=sys.stderr)
     (folder / "check").mkdir()
-    field = registry.gather(folder / "check", {})
+    field = registry.gather(folder / "check", bootstrap.reasons(), options.peers)
     context = Context(folder, field, SCALES[options.scale])
     results = [result for name in options.only for result in _workload(name, context)]
     judged = aims.judge(results, field)
-    print(table.render(results, field, judged))
+    print(environment.lines(place), table.render(results, field, judged), sep="\n\n")
     if options.json:
-        record = {
-            "results": [asdict(result) for result in results],
-            "aims": [asdict(aim) | {"met": aim.met} for aim in judged],
-        }
-        options.json.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        options.json.write_text(json.dumps(_record(place, field, results, judged), indent=1, ensure_ascii=False) + "\n")
+    if options.svg:
+        disk = place["filesystem"].partition(" ")[0]
+        caption = f"{place['cpu']}, {place['cores']} cores, {disk}, {place['kernel']}, {place['python']}"
+        options.svg.write_text(chart.draw(results, field, caption))
+    context.tell(f"done in {time.perf_counter() - started:.0f} s")
 
 
 def _workload(name: str, context: Context) -> list[Result]:
     from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, skipping, space, starting
 
     modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation)
-    return dict(zip(WORKLOADS, modules, strict=True))[name].run(context)
+    started = time.perf_counter()
+    results: list[Result] = dict(zip(WORKLOADS, modules, strict=True))[name].run(context)
+    context.tell(f"{name}: {time.perf_counter() - started:.0f} s")
+    return results
+
+
+def _record(place: dict[str, Any], field: Field, results: Sequence[Result], judged: Sequence[Aim]) -> dict[str, Any]:
+    return {
+        "environment": place,
+        "contenders": [
+            {"name": kind.name, "kind": kind.kind, "setting": field.settings[kind.name], "does_not": sorted(kind.lacks)}
+            for kind in field
+        ],
+        "absent": field.absent,
+        "results": [
+            asdict(result) | {"rows": [asdict(row) | {"times_ours": result.ratio(row)} for row in result.rows]}
+            for result in results
+        ],
+        "aims": [asdict(aim) | {"met": aim.met} for aim in judged],
+    }
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the library beside floors and peers.")
     parser.add_argument("--only", type=_names, default=WORKLOADS, metavar="NAME,…", help=f"of {', '.join(WORKLOADS)}")
+    parser.add_argument("--peers", default="", metavar="TEXT", help='only those whose names hold this text; "none" for none')
     parser.add_argument("--scale", choices=("full", "quick", "tiny"), default="full", help="how much is measured")
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="less than a minute, to look")
     parser.add_argument("--folder", type=Path, default=_disk(), help="the disk to measure on (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for programs")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart of them")
+    parser.add_argument("--no-install", action="store_true", help="compare only with what this Python can import")
     return parser.parse_args(arguments)
 
 
@@ -85,4 +120,4 @@ def _disk() -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

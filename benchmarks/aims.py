@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contenders import databases, floors
 from benchmarks.contenders.ours import OURS
+from benchmarks.scale import MB
 from benchmarks.table import figure
+from benchmarks.workloads.starting import ADDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +68,19 @@ class Aim:
 def judge(results: Sequence[Result], field: Field) -> list[Aim]:
     """Return all aims, as far as the results show them."""
     found = {result.key: result for result in results}
-    return [*_of_small_saves(found), *_of_large_saves(found, field), *_of_reading(found), *_of_contention(found)]
+    return [
+        *_of_small_saves(found),
+        *_of_large_saves(found, field),
+        *_of_reading(found),
+        *_of_contention(found),
+        Aim(
+            "peak memory of a save of 100 MB, beyond the payload: at most its JSON and 16 MB",
+            _median(found, "memory/save 100 MB"),
+            116 * MB,
+            unit="bytes",
+        ),
+        Aim("import checkpoint_manager, added to its dependencies", _median(found, "start/import", ADDED), 0.025, unit="s"),
+    ]
 
 
 def _median(found: dict[str, Result], key: str, contender: str = OURS) -> float | None:

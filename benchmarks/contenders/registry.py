@@ -11,7 +11,7 @@ from benchmarks.contenders.base import AbsentError
 from benchmarks.payload import MARKER, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.contenders.base import Contender
@@ -53,10 +53,20 @@ class Field:
         return iter(self.present.values())
 
 
-def gather(folder: Path, reasons: dict[str, str]) -> Field:
-    """Try each contender in a folder of its own; ``reasons`` says by module why one could not be installed."""
+def gather(folder: Path, reasons: Mapping[str, str], peers: str = "", kinds: Sequence[type[Contender]] = ALL) -> Field:
+    """Try each contender in a folder of its own.
+
+    Args:
+        folder: Empty.
+        reasons: Why something could not be installed, by module.
+        peers: Only peers whose names hold this text.
+        kinds: Who is to take part.
+    """
     found = Field()
-    for kind in ALL:
+    for kind in kinds:
+        if kind.kind == "peer" and peers.lower() not in kind.name.lower():
+            found.absent[kind.name] = "left out by --peers"
+            continue
         place = folder / "".join(letter if letter.isalnum() else "-" for letter in kind.name)
         place.mkdir()
         try:
