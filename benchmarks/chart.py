@@ -30,7 +30,7 @@ _LEGEND = (
     ("peer", "encrypts and syncs"),
     ("less", "leaves out one of them"),
 )
-_WIDTH, _PANEL, _LABELS, _BARS, _ROW, _HEAD, _TOP = 900, 450, 196, 170, 18, 46, 48
+_WIDTH, _PANEL, _LABELS, _BARS, _ROW, _HEAD, _TOP = 920, 460, 200, 170, 18, 46, 48
 _CLIPPED_AT = 4.0
 """In multiples of ours: longer bars are cut, and say so."""
 
@@ -104,8 +104,7 @@ def _legend() -> str:
 
 
 def _panel(x: float, y: float, panel: _Panel, result: Result, rows: Sequence[Row], field: Field) -> list[str]:
-    title = result.title if result.unit == "/s" or "10 MB" not in result.key else panel.title
-    title = panel.title if result.key.startswith(panel.keys[0]) else title
+    title = panel.title if result.key.startswith(panel.keys[0]) else result.title
     more = "more is better" if result.unit == "/s" else "less is better"
     unit = "saves per second" if result.unit == "/s" else "median"
     parts = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -19,13 +20,14 @@ def rows(length: int, *, nones: bool = True, seed: int = 0) -> dict[str, Any]:
     block = [_row(number, chance, nones=nones) for number in range(1000)]
     value: dict[str, Any] = {"step": 1_000_000, "marker": MARKER, "rows": [], "filler": ""}
     free = length - len(orjson.dumps(value))
-    for number in range(length):
-        row = {**block[number % 1000], "id": 1_000_000 + number, "tags": list(block[number % 1000]["tags"])}
-        free -= len(orjson.dumps(row)) + 1
-        if free < 0:
-            free += len(orjson.dumps(row)) + 1
+    for number in itertools.count():
+        model = block[number % 1000]
+        row = {**model, "id": 1_000_000 + number, "tags": list(model["tags"])}
+        needed = len(orjson.dumps(row)) + bool(number)  # a comma before each but the first
+        if needed > free:
             break
         value["rows"].append(row)
+        free -= needed
     value["filler"] = "x" * free
     return value
 

@@ -17,6 +17,7 @@ class Scale:
     small: Rounds
     large: Rounds
     stages: int
+    fill_seconds: float
     versions: tuple[int, ...]
     histories: Rounds
     writers: int
@@ -36,13 +37,14 @@ SCALES = {
         small=Rounds(12, 200, 1500),
         large=Rounds(20, 12, 300),
         stages=10_000,
+        fill_seconds=10,
         versions=(10, 1000, 10_000),
         histories=Rounds(10, 3, 20),
         writers=8,
-        slice_seconds=0.5,
-        slices=6,
+        slice_seconds=0.4,
+        slices=5,
         any_of=1000,
-        starts=Rounds(20, 10, 40),
+        starts=Rounds(12, 10, 40),
         memory=100 * MB,
         space=100,
         rotated=1000,
@@ -50,19 +52,20 @@ SCALES = {
     ),
     "quick": Scale(
         sizes={"1 KiB": KIB, "1 MB": MB},
-        small=Rounds(2, 20, 200),
-        large=Rounds(3, 3, 20),
-        stages=1000,
+        small=Rounds(1, 4, 200),
+        large=Rounds(1, 2, 20),
+        stages=500,
+        fill_seconds=1,
         versions=(10, 1000),
-        histories=Rounds(1, 2, 5),
+        histories=Rounds(1, 1, 5),
         writers=8,
         slice_seconds=0.25,
-        slices=2,
+        slices=1,
         any_of=200,
-        starts=Rounds(3, 3, 10),
+        starts=Rounds(1, 2, 10),
         memory=10 * MB,
         space=20,
-        rotated=200,
+        rotated=100,
         rotations=Rounds(1, 1, 2),
     ),
     "tiny": Scale(
@@ -70,6 +73,7 @@ SCALES = {
         small=Rounds(0, 2, 2),
         large=Rounds(0, 2, 2),
         stages=3,
+        fill_seconds=5,
         versions=(10, 20),
         histories=Rounds(0, 1, 1),
         writers=2,

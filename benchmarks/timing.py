@@ -33,7 +33,7 @@ class Entrant:
         name: The contender's.
         act: What is measured, given what ``before`` returned.
         before: What is done before the clock starts; it is given the number of the round.
-        slow: It takes its turn only while it has used little of the time, but a few times in any case.
+        slow: It takes its turn only while it has used little of the time, but once or a few times in any case.
         leaves_dirt: What it writes is not synced: the disk is brought to rest after its turn, or the next one would pay for it.
     """
 
@@ -47,7 +47,7 @@ class Entrant:
 def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[float]]:
     """Return the seconds that each turn took, by name. The first round warms up and does not count."""
     chance = random.Random(0)
-    _round(entrants, 0, {entrant.name: [] for entrant in entrants})
+    _round([entrant for entrant in entrants if not entrant.slow], 0, {entrant.name: [] for entrant in entrants})
     samples: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     started, number = time.perf_counter(), 0
     while number < rounds.least or (number < rounds.most and time.perf_counter() - started < rounds.seconds):
@@ -57,7 +57,7 @@ def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[fl
         chance.shuffle(turns)
         _round(turns, number, samples)
     for entrant in entrants:
-        while len(samples[entrant.name]) < min(_LEAST_OF_SLOW, rounds.least):
+        while len(samples[entrant.name]) < min(_LEAST_OF_SLOW, 1 + rounds.least // 4):
             number += 1
             _round([entrant], number, samples)
     return samples

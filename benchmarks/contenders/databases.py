@@ -14,7 +14,7 @@ from benchmarks.contenders.base import KEY, Contender
 if TYPE_CHECKING:
     from pathlib import Path
 
-LANGGRAPH = "LangGraph SqliteSaver, encrypted"
+LANGGRAPH = "LangGraph SQLite, encrypted"
 SQLITE = "SQLite WAL + AES-GCM"
 SQLCIPHER = "SQLCipher"
 

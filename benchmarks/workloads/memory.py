@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _FLOORS = {floors.JSON_BARE, floors.SEALED}
 _STAGE = "train"
+_PATIENCE = 30
+"""Seconds for one save or load, with what it takes to prepare it."""
 
 
 def run(context: Context) -> list[Result]:
@@ -57,9 +59,10 @@ def _in_a_process(kind: type[Contender], folder: Path, size: int, what: str) -> 
     process.start()
     theirs.close()
     try:
-        answer: int | str = ours.recv()
+        answer: int | str = ours.recv() if ours.poll(_PATIENCE) else f"it took more than {_PATIENCE} s"
     except EOFError:
         answer = "it was killed, or ended without a word"
+    process.kill()
     process.join()
     return answer
 

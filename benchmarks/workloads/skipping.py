@@ -15,6 +15,8 @@ from benchmarks.summary import Result, Row, row
 from benchmarks.workloads.context import Context, folder_of, opened
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.contenders.base import Contender
 
 _BLOCK = 100
@@ -26,35 +28,51 @@ def run(context: Context) -> list[Result]:
     kinds = context.choose(
         lambda kind: not kind.slow and (kind.kind != "floor" or kind.name in _FLOORS) and kind.name != RELAXED
     )
-    stages = [f"stage {number}" for number in range(context.scale.stages)]
-    value = payload.rows(KIB)
+    count = context.scale.stages
     with context.place() as place:
+        filled = {}
         for kind in kinds:
-            context.tell(f"skip: {kind.name} saves {len(stages)} stages")
-            filler = kind(folder_of(kind, place), durable=False)
-            for stage in stages:
-                filler.save(stage, filler.prepare(value))
-            filler.close()
+            context.tell(f"skip: {kind.name} saves {count} stages")
+            filled[kind.name] = _fill(kind, place, count, context.scale.fill_seconds)
         os.sync()
-        context.tell(f"skip: all are asked about {len(stages)} stages")
+        context.tell(f"skip: all are asked about {count} stages")
         with opened(kinds, place) as contenders:
-            samples = _ask(contenders, stages)
-    count = len(stages)
-    each = tuple(row(name, times) for name, times in samples.items())
-    total = tuple(Row(name, sum(times), runs=1) for name, times in samples.items())
+            samples = _ask(contenders, filled)
+    few = {
+        name: f"it saved only {there:,} in {context.scale.fill_seconds} s" for name, there in filled.items() if there < count
+    }
+    each = tuple(row(name, times, few.get(name, "")) for name, times in samples.items())
+    total = tuple(Row(name, sum(times)) for name, times in samples.items() if name not in few)
     return [
         Result(f"skip/each of {count}", f"has_checkpoint, 1 KiB, each of {count:,} stages", "s", each),
-        Result(f"skip/all of {count}", f"has_checkpoint, {count:,} stages together", "s", total),
+        Result(f"skip/all of {count}", f"has_checkpoint, {count:,} stages together", "s", total, few),
     ]
 
 
-def _ask(contenders: list[Contender], stages: list[str]) -> dict[str, list[float]]:
+def _fill(kind: type[Contender], place: Path, count: int, seconds: float) -> int:
+    """Save stages until all are there or the time is over, and return how many there are."""
+    filler = kind(folder_of(kind, place), durable=False)
+    given = filler.prepare(payload.rows(KIB))
+    number, ends = 0, time.perf_counter() + seconds
+    while number < count and time.perf_counter() < ends:
+        filler.save(_stage(number), given)
+        number += 1
+    filler.close()
+    return number
+
+
+def _stage(number: int) -> str:
+    return f"stage {number}"
+
+
+def _ask(contenders: list[Contender], filled: dict[str, int]) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     chance = random.Random(0)
-    for start in range(0, len(stages), _BLOCK):
+    for start in range(0, max(filled.values()), _BLOCK):
         for contender in chance.sample(contenders, len(contenders)):
             times = samples[contender.name]
-            for stage in stages[start : start + _BLOCK]:
+            for number in range(start, min(start + _BLOCK, filled[contender.name])):
+                stage = _stage(number)
                 started = time.perf_counter()
                 done = contender.has(stage)
                 times.append(time.perf_counter() - started)
