@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.aims import Aim
+    from benchmarks.contenders.base import Contender
     from benchmarks.contenders.registry import Field
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
@@ -53,7 +54,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     for warning in environment.warnings(place):
         print(f"warning: {warning}", file=sys.stderr)
     (folder / "check").mkdir()
-    field = registry.gather(folder / "check", bootstrap.reasons(), options.peers)
+    field = registry.gather(folder / "check", bootstrap.reasons(), lambda kind: _left_out(kind, options))
     context = Context(folder, field, SCALES[options.scale])
     results = [result for name in options.only for result in _workload(name, context)]
     judged = aims.judge(results, field)
@@ -65,6 +66,12 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
         caption = f"{place['cpu']}, {place['cores']} cores, {disk}, {place['kernel']}, {place['python']}"
         options.svg.write_text(chart.draw(results, field, caption))
     context.tell(f"done in {time.perf_counter() - started:.0f} s")
+
+
+def _left_out(kind: type[Contender], options: argparse.Namespace) -> str:
+    if kind.kind == "peer" and options.peers.lower() not in kind.name.lower():
+        return "left out by --peers"
+    return "left out of short runs, for it is slow" if kind.slow and options.scale != "full" else ""
 
 
 def _workload(name: str, context: Context) -> list[Result]:

@@ -11,7 +11,7 @@ from benchmarks.contenders.base import AbsentError
 from benchmarks.payload import MARKER, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.contenders.base import Contender
@@ -53,19 +53,24 @@ class Field:
         return iter(self.present.values())
 
 
-def gather(folder: Path, reasons: Mapping[str, str], peers: str = "", kinds: Sequence[type[Contender]] = ALL) -> Field:
+def gather(
+    folder: Path,
+    reasons: Mapping[str, str],
+    left_out: Callable[[type[Contender]], str] = lambda _: "",
+    kinds: Sequence[type[Contender]] = ALL,
+) -> Field:
     """Try each contender in a folder of its own.
 
     Args:
         folder: Empty.
         reasons: Why something could not be installed, by module.
-        peers: Only peers whose names hold this text.
+        left_out: Why one is not to take part; empty: it is.
         kinds: Who is to take part.
     """
     found = Field()
     for kind in kinds:
-        if kind.kind == "peer" and peers.lower() not in kind.name.lower():
-            found.absent[kind.name] = "left out by --peers"
+        if reason := left_out(kind):
+            found.absent[kind.name] = reason
             continue
         place = folder / "".join(letter if letter.isalnum() else "-" for letter in kind.name)
         place.mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import random
 import statistics
@@ -15,7 +14,7 @@ from benchmarks.contenders import floors, registry
 from benchmarks.contenders.ours import RELAXED
 from benchmarks.scale import KIB
 from benchmarks.summary import Result, Row, percentile
-from benchmarks.workloads.context import Context, folder_of
+from benchmarks.workloads.context import Context, folder_of, fresh_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +98,7 @@ class _Crew:
         kind(folder).close()  # what has to be made is made once
         for number, pipe in enumerate(self._pipes):
             pipe.send(("open", kind.name, folder, number))
+        for pipe in self._pipes:
             pipe.recv()
 
     def write(self, name: str, case: str, seconds: float) -> _Slice:
@@ -114,7 +114,7 @@ class _Crew:
 
 @contextlib.contextmanager
 def _crew(writers: int, place: Path) -> Iterator[_Crew]:
-    processes = multiprocessing.get_context("spawn")
+    processes = fresh_processes()
     ready = processes.Barrier(writers + 1)
     pairs = [processes.Pipe() for _ in range(writers)]
     crew = [processes.Process(target=_writer, args=(child, ready), daemon=True) for _, child in pairs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import shutil
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.context import BaseContext
 
     from benchmarks.contenders.base import Contender
     from benchmarks.contenders.registry import Field
@@ -42,6 +44,15 @@ class Context:
     def tell(self, what: str) -> None:
         """Say what is being done."""
         print(what, file=sys.stderr, flush=True)
+
+
+def fresh_processes() -> BaseContext:
+    """Return how to start processes that share nothing with this one but what was imported."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["benchmarks.contenders.registry"])
+    return processes
 
 
 def folder_of(kind: type[Contender], place: Path) -> Path:

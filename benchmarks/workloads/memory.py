@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from benchmarks.contenders import floors, registry
 from benchmarks.contenders.ours import RELAXED
 from benchmarks.scale import MB
 from benchmarks.summary import Result, Row
-from benchmarks.workloads.context import Context, folder_of
+from benchmarks.workloads.context import Context, folder_of, fresh_processes
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -53,7 +52,7 @@ def run(context: Context) -> list[Result]:
 
 
 def _in_a_process(kind: type[Contender], folder: Path, size: int, what: str) -> int | str:
-    processes = multiprocessing.get_context("spawn")
+    processes = fresh_processes()
     ours, theirs = processes.Pipe(duplex=False)
     process = processes.Process(target=_measure, args=(theirs, kind.name, folder, size, what))
     process.start()
