@@ -104,7 +104,7 @@ def _legend() -> str:
 
 
 def _panel(x: float, y: float, panel: _Panel, result: Result, rows: Sequence[Row], field: Field) -> list[str]:
-    title = panel.title if result.key.startswith(panel.keys[0]) else result.title
+    title = panel.title if result.key.startswith(panel.keys[0]) else result.title[0].upper() + result.title[1:]
     more = "more is better" if result.unit == "/s" else "less is better"
     unit = "saves per second" if result.unit == "/s" else "median"
     parts = [
