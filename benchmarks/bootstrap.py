@@ -86,7 +86,7 @@ def _failure(command: list[str]) -> str:
     if done.returncode == 0:
         return ""
     lines = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-    return lines[0] if lines else f"pip ended with {done.returncode}"
+    return lines[0].partition(" (from versions")[0] if lines else f"pip ended with {done.returncode}"
 
 
 def reasons() -> dict[str, str]:

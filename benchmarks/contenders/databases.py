@@ -56,8 +56,8 @@ class LangGraph(Contender):
         checkpoint["channel_values"] = {"data": value}
         config = _config(stage, self._newest.get(stage))
         self._saver.put(config, checkpoint, {"source": "loop", "step": 1, "parents": {}}, {})
-        self._newest[stage] = checkpoint["id"]
-        return checkpoint["id"]
+        self._newest[stage] = version = str(checkpoint["id"])
+        return version
 
     def load(self, stage: str, version: str | None = None) -> Any:
         found = self._saver.get_tuple(_config(stage, version))

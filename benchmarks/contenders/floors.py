@@ -18,6 +18,8 @@ from benchmarks.contenders.base import KEY, Contender
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.contenders.base import Lack
+
 BARE = "floor: bare protocol"
 BARE_UNSYNCED = "floor: bare protocol, no syncs"
 LINK_FIRST = "floor: bare, link before sync"
@@ -26,14 +28,16 @@ MEMORY = "floor: orjson + memcpy"
 JSON_BARE = "floor: orjson + bare protocol"
 SEALED = "floor: open, read, decrypt, parse"
 
-_ALL = frozenset({"encrypt", "position", "sync", "exclude"})
+_ALL: frozenset[Lack] = frozenset({"encrypt", "position", "sync", "exclude"})
+_SYNC: frozenset[Lack] = frozenset({"sync"})
+_VERSIONS: frozenset[Lack] = frozenset({"versions"})
 _NUMBERS = itertools.count()
 
 
 class Bare(Contender):
     name = BARE
     kind = "floor"
-    lacks = _ALL - {"sync"}
+    lacks = _ALL - _SYNC
     link_first = False
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
@@ -141,7 +145,7 @@ class Append(Contender):
 
     name = APPEND
     kind = "floor"
-    lacks = _ALL - {"sync"}
+    lacks = _ALL - _SYNC
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         super().__init__(folder, durable=durable)
@@ -173,7 +177,7 @@ class Memory(Contender):
 
     name = MEMORY
     kind = "floor"
-    lacks = _ALL | {"versions"}
+    lacks = _ALL | _VERSIONS
 
     @property
     def setting(self) -> str:

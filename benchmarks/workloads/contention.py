@@ -147,7 +147,8 @@ def _writer(pipe: Connection, ready: Barrier) -> None:
                 contenders[name].save(stage, contenders[name].prepare(value))
             pipe.send(None)
         else:
-            pipe.send(_write(contenders[order[1]], *order[2:], value))
+            _, name, stage, start, end = order
+            pipe.send(_write(contenders[name], stage, start, end, value))
 
 
 def _write(contender: Contender, stage: str, start: float, end: float, value: dict[str, Any]) -> tuple[list[float], int, str]:

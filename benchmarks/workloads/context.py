@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from multiprocessing.context import BaseContext
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
     from benchmarks.contenders.base import Contender
     from benchmarks.contenders.registry import Field
@@ -46,7 +46,7 @@ class Context:
         print(what, file=sys.stderr, flush=True)
 
 
-def fresh_processes() -> BaseContext:
+def fresh_processes() -> SpawnContext | ForkServerContext:
     """Return how to start processes that share nothing with this one but what was imported."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 
@@ -20,6 +20,7 @@ from benchmarks.timing import Entrant, interleave
 from benchmarks.workloads.context import Context, folder_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benchmarks.contenders.base import Contender
@@ -47,10 +48,17 @@ def _row(name: str, rates: list[float], size: int) -> Row:
 def _entrants(context: Context, place: Path, size: int, count: int) -> list[Entrant]:
     ours = Ours(_filled(Ours, place, size, count))
     sealed = _filled(Sealed, place, size, count)
-    rotations = {OURS: ours.manager.keys.rotate, BARE: functools.partial(_reseal_all, sealed / "train")}
+    rotations: dict[str, Callable[[], None]] = {
+        OURS: ours.manager.keys.rotate,
+        BARE: functools.partial(_reseal_all, sealed / "train"),
+    }
     if SQLCIPHER in context.field.present:
         rotations[SQLCIPHER] = SqlCipher(_filled(SqlCipher, place, size, count)).rekey
-    return [Entrant(name, lambda _, rotate=rotate: rotate()) for name, rotate in rotations.items()]
+    return [Entrant(name, _turn(rotate)) for name, rotate in rotations.items()]
+
+
+def _turn(rotate: Callable[[], None]) -> Callable[[Any], None]:
+    return lambda _: rotate()
 
 
 def _filled(kind: type[Contender], place: Path, size: int, count: int) -> Path:

@@ -114,9 +114,13 @@ def _command_line(context: Context, place: Path, key: KeyFile) -> Result:
     for name in ("git", "restic"):
         if {"git": programs.GIT, "restic": programs.RESTIC}[name] in context.field.present:
             commands[f"{name} version"] = [str(shutil.which(name)), "version"]
-    entrants = [Entrant(name, lambda _, words=words: _output(*words)) for name, words in commands.items()]
+    entrants = [Entrant(name, _whole(words)) for name, words in commands.items()]
     samples = interleave(entrants, context.scale.starts)
     return Result("start/command", "the command line, whole process", "s", tuple(row(*figures) for figures in samples.items()))
+
+
+def _whole(words: list[str]) -> Callable[[Any], str]:
+    return lambda _: _output(*words)
 
 
 def _output(*words: str) -> str:
