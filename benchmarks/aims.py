@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import databases, floors
-from benchmarks.contenders.ours import OURS
+from benchmarks.contenders.ours import OURS, PLAIN
 from benchmarks.scale import MB
 from benchmarks.table import figure
 from benchmarks.workloads.starting import ADDED
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders.registry import Field
     from benchmarks.summary import Result, Row
-
-SAME_PROTOCOL = floors.BARE
-"""The floor whose order of steps is the library's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +70,8 @@ def judge(results: Sequence[Result], field: Field) -> list[Aim]:
         *_of_large_saves(found, field),
         *_of_reading(found),
         *_of_contention(found),
-        Aim(
-            "peak memory of a save of 100 MB, beyond the payload: at most its JSON and 16 MB",
-            _median(found, "memory/save 100 MB"),
-            116 * MB,
-            unit="bytes",
-        ),
+        _of_memory(found, OURS, ""),
+        _of_memory(found, PLAIN, " (without fast)"),
         Aim("import checkpoint_manager, added to its dependencies", _median(found, "start/import", ADDED), 0.025, unit="s"),
     ]
 
@@ -92,33 +85,26 @@ def _ratio(above: float | None, below: float | None) -> float | None:
 
 
 def _of_small_saves(found: dict[str, Result]) -> list[Aim]:
-    aims = []
-    for nones in ("None", "no None"):
-        key = f"save/1 KiB/{nones}"
-        ours = _median(found, key)
-        aims.append(
-            Aim(f"save 1 KiB, {nones}: beside the {SAME_PROTOCOL}", _ratio(ours, _median(found, key, SAME_PROTOCOL)), 1.25)
-        )
-        aims.append(
-            Aim(
-                f"save 1 KiB, {nones}: beside {databases.LANGGRAPH}",
-                _ratio(ours, _median(found, key, databases.LANGGRAPH)),
-                0.85,
-            )
-        )
-    return aims
+    limits = ((floors.SAME_PROTOCOL, 1.25), (databases.LANGGRAPH, 0.85))
+    return [
+        Aim(f"save 1 KiB, {nones}: beside {other}", _ratio(_median(found, key), _median(found, key, other)), limit)
+        for nones in ("None", "no None")
+        for key in (f"save/1 KiB/{nones}",)
+        for other, limit in limits
+    ]
 
 
 def _of_large_saves(found: dict[str, Result], field: Field) -> list[Aim]:
+    sealed = [kind.name for kind in field if kind.kind == "peer" and "encrypt" not in kind.lacks]
     aims = []
     for key in (f"save/{size}/{nones}" for size in ("1 MB", "10 MB") for nones in ("None", "no None")):
-        title = key.replace("/", " ", 1).replace("/", ", ")
-        ours = _median(found, key)
-        aims.append(Aim(f"{title}: beside {floors.JSON_BARE}", _ratio(ours, _median(found, key, floors.JSON_BARE)), 1.25))
-        sealed = [kind.name for kind in field if kind.kind == "peer" and "encrypt" not in kind.lacks]
         others = [(value, name) for name in sealed if (value := _median(found, key, name)) is not None]
-        quickest = min(others, default=(None, "the quickest encrypted peer"))
-        aims.append(Aim(f"{title}: {quickest[1]} beside ours", _ratio(quickest[0], ours), 1.5, at_least=True))
+        quickest, peer = min(others, default=(None, "the quickest encrypted peer"))
+        for who, how in ((OURS, ""), (PLAIN, " (without fast)")):
+            title = key.replace("/", " ", 1).replace("/", ", ") + how
+            ours = _median(found, key, who)
+            aims.append(Aim(f"{title}: beside {floors.JSON_BARE}", _ratio(ours, _median(found, key, floors.JSON_BARE)), 1.25))
+            aims.append(Aim(f"{title}: {peer} beside ours", _ratio(quickest, ours), 1.5, at_least=True))
     return aims
 
 
@@ -146,6 +132,11 @@ def _of_contention(found: dict[str, Result]) -> list[Aim]:
             20.0,
         ),
     ]
+
+
+def _of_memory(found: dict[str, Result], who: str, how: str) -> Aim:
+    text = f"peak memory of a save of 100 MB{how}, beyond the payload: at most its JSON and 16 MB"
+    return Aim(text, _median(found, "memory/save 100 MB", who), 116 * MB, unit="bytes")
 
 
 def _row(found: dict[str, Result], key: str, of: Callable[[Row], float | None]) -> float | None:

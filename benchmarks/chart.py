@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from benchmarks.contenders import floors
+from benchmarks.contenders.ours import VARIANTS
 from benchmarks.table import figure
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class _Panel:
 
 
 _PANELS = (
-    _Panel("Save 1 KiB", ("save/1 KiB/None",), floors.BARE),
+    _Panel("Save 1 KiB", ("save/1 KiB/None",), floors.SAME_PROTOCOL),
     _Panel("Save 10 MB", ("save/10 MB/None", "save/1 MB/None", "save/100 KiB/None"), floors.JSON_BARE),
     _Panel("Is this stage done? (1 KiB)", ("skip/each of ",), floors.SEALED),
-    _Panel("8 processes on one stage", ("contention/8 processes on one stage/throughput", "contention/"), floors.BARE),
+    _Panel("8 processes on one stage", ("contention/8 processes on one stage/throughput", "contention/"), floors.SAME_PROTOCOL),
 )
 
 
@@ -83,7 +84,7 @@ def _rows(panel: _Panel, result: Result, field: Field) -> list[Row]:
     """Return what is drawn of a result, the best first."""
     drawn = {kind.name for kind in field if kind.kind == "peer"} | {panel.floor}
     rows = [row for row in result.rows if row.runs and (row.contender in drawn or _kind(row, field) == "ours")]
-    rows = [row for row in rows if not row.contender.endswith("relaxed")]
+    rows = [row for row in rows if row.contender not in VARIANTS]
     return sorted(rows, key=lambda row: row.median, reverse=result.unit == "/s")
 
 

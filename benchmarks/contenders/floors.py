@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BARE = "floor: bare protocol"
 BARE_UNSYNCED = "floor: bare protocol, no syncs"
 LINK_FIRST = "floor: bare, link before sync"
+LIBRARY_LINKS_FIRST = False
+"""Whether the library links a file to its name before it syncs it: the floors are to be of the same protocol."""
+SAME_PROTOCOL = LINK_FIRST if LIBRARY_LINKS_FIRST else BARE
 APPEND = "floor: one fdatasync append"
 MEMORY = "floor: orjson + memcpy"
 JSON_BARE = "floor: orjson + bare protocol"
@@ -117,6 +120,7 @@ class Unsynced(Bare):
 
 class JsonBare(Bare):
     name = JSON_BARE
+    link_first = LIBRARY_LINKS_FIRST
 
     def prepare(self, value: dict[str, Any]) -> Any:
         return value

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ALL: tuple[type[Contender], ...] = (
     ours.Ours,
+    ours.Plain,
     ours.Relaxed,
     floors.Bare,
     floors.Unsynced,

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.contenders.ours import VARIANTS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from multiprocessing.context import ForkServerContext, SpawnContext
 
     from benchmarks.contenders.base import Contender
@@ -37,9 +39,34 @@ class Context:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def choose(self, wanted: Callable[[type[Contender]], bool]) -> list[type[Contender]]:
-        """Return those who take part and are wanted."""
-        return [kind for kind in self.field if wanted(kind)]
+    def choose(
+        self,
+        floors: Collection[str] = (),
+        where: Callable[[type[Contender]], bool] = lambda _: True,
+        *,
+        slow: bool = False,
+        variants: Collection[str] = (),
+    ) -> list[type[Contender]]:
+        """Return who takes part in a workload: the library, these floors and variants of it, and the peers that are wanted.
+
+        Args:
+            floors: Their names.
+            where: Who else is left out, if false.
+            slow: Whether there is time for those that start programs.
+            variants: Of the library, by name.
+        """
+        named = {*floors, *variants}
+        return [
+            kind
+            for kind in self.field
+            if (kind.name in named or (kind.kind != "floor" and kind.name not in VARIANTS))
+            and (slow or not kind.slow)
+            and where(kind)
+        ]
+
+    def without_versions(self) -> dict[str, str]:
+        """Return the peers that keep no versions, each with that for a reason."""
+        return {kind.name: "it keeps no versions" for kind in self.field if kind.kind == "peer" and "versions" in kind.lacks}
 
     def tell(self, what: str) -> None:
         """Say what is being done."""

@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders.base import Contender
 
-_FLOORS = {floors.BARE}
+_FLOORS = {floors.SAME_PROTOCOL}
 _TURNS = 10
 """So many saves at the end of one history; then comes another of that length: version 10 is to stay about version 10."""
 
 
 def run(context: Context) -> list[Result]:
-    kinds = context.choose(
-        lambda kind: not kind.slow and not kind.lacks & {"versions", "sync"} and (kind.kind != "floor" or kind.name in _FLOORS)
-    )
+    kinds = context.choose(_FLOORS, lambda kind: not kind.lacks & {"versions", "sync"})
     value = payload.rows(KIB)
     rounds = context.scale.small
     results = []

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
 from benchmarks.contenders import floors
-from benchmarks.contenders.ours import RELAXED
 from benchmarks.scale import KIB, MB
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
@@ -25,7 +24,7 @@ _STAGE = "train"
 
 
 def run(context: Context) -> list[Result]:
-    kinds = context.choose(lambda kind: kind.name != RELAXED and (kind.kind != "floor" or kind.name in _FLOORS))
+    kinds = context.choose(_FLOORS, slow=True)
     newest = [_newest(context, kinds, name, size) for name, size in context.scale.sizes.items()]
     return [*newest, _any_of_many(context, [kind for kind in kinds if not kind.slow and "versions" not in kind.lacks])]
 
@@ -68,7 +67,7 @@ def _any_of_many(context: Context, kinds: list[type[Contender]]) -> Result:
             entrants = [_picker(contender, versions[contender.name], chance) for contender in contenders]
             samples = interleave(entrants, context.scale.small)
     rows = tuple(row(name, times) for name, times in samples.items())
-    return Result(f"load/any of {count}", f"load any of {count:,} versions, 1 KiB", "s", rows, _without_versions(context))
+    return Result(f"load/any of {count}", f"load any of {count:,} versions, 1 KiB", "s", rows, context.without_versions())
 
 
 def _picker(contender: Contender, versions: list[Any], chance: random.Random) -> Entrant:
@@ -77,8 +76,3 @@ def _picker(contender: Contender, versions: list[Any], chance: random.Random) ->
             raise AssertionError(f"{contender.name} loads another version than it was asked for")
 
     return Entrant(contender.name, act, lambda _: chance.randrange(len(versions)))
-
-
-def _without_versions(context: Context) -> dict[str, str]:
-    peers = context.choose(lambda kind: kind.kind == "peer" and "versions" in kind.lacks)
-    return {kind.name: "it keeps no versions" for kind in peers}

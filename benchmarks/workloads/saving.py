@@ -6,7 +6,8 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
-from benchmarks.contenders.floors import SEALED
+from benchmarks.contenders import floors
+from benchmarks.contenders.ours import VARIANTS
 from benchmarks.scale import MB
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
@@ -15,11 +16,12 @@ from benchmarks.workloads.context import Context, opened
 if TYPE_CHECKING:
     from benchmarks.contenders.base import Contender
 
-STAGE = "train"
+_STAGE = "train"
+_FLOORS = {floors.BARE, floors.BARE_UNSYNCED, floors.LINK_FIRST, floors.APPEND, floors.MEMORY, floors.JSON_BARE}
 
 
 def run(context: Context) -> list[Result]:
-    kinds = context.choose(lambda kind: kind.name != SEALED)
+    kinds = context.choose(_FLOORS, slow=True, variants=VARIANTS)
     results = []
     for name, size in context.scale.sizes.items():
         for nones in (True, False):
@@ -30,14 +32,14 @@ def run(context: Context) -> list[Result]:
             gc.freeze()  # what the benchmark itself holds is not to slow down whoever collects garbage
             rounds = context.scale.small if size < MB else context.scale.large
             with context.place() as place, opened(kinds, place) as contenders:
-                samples = interleave([entrant(contender, value) for contender in contenders], rounds)
+                samples = interleave([_entrant(contender, value) for contender in contenders], rounds)
             gc.unfreeze()
             key = f"save/{name}/{'None' if nones else 'no None'}"
             results.append(Result(key, title, "s", tuple(row(kind, times) for kind, times in samples.items())))
     return results
 
 
-def entrant(contender: Contender, value: dict[str, Any], stage: str = STAGE) -> Entrant:
+def _entrant(contender: Contender, value: dict[str, Any]) -> Entrant:
     """Let a contender save a value that differs from round to round."""
 
     def before(number: int) -> Any:
@@ -46,7 +48,7 @@ def entrant(contender: Contender, value: dict[str, Any], stage: str = STAGE) -> 
 
     return Entrant(
         contender.name,
-        lambda given: contender.save(stage, given),
+        lambda given: contender.save(_STAGE, given),
         before,
         contender.slow,
         leaves_dirt="sync" in contender.lacks,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from benchmarks import payload
 from benchmarks.contenders import floors
-from benchmarks.contenders.ours import RELAXED
 from benchmarks.scale import KIB
 from benchmarks.summary import Result, Row, row
 from benchmarks.workloads.context import Context, folder_of, opened
@@ -25,9 +24,7 @@ _FLOORS = {floors.SEALED}
 
 
 def run(context: Context) -> list[Result]:
-    kinds = context.choose(
-        lambda kind: not kind.slow and (kind.kind != "floor" or kind.name in _FLOORS) and kind.name != RELAXED
-    )
+    kinds = context.choose(_FLOORS)
     count = context.scale.stages
     with context.place() as place:
         filled = {}

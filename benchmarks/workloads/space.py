@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
 from benchmarks.contenders import floors
-from benchmarks.contenders.ours import RELAXED
 from benchmarks.scale import KIB
 from benchmarks.summary import Result, Row
 from benchmarks.workloads.context import Context, folder_of
@@ -17,17 +16,11 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders.base import Contender
 
-_FLOORS = {floors.BARE, floors.APPEND}
+_FLOORS = {floors.SAME_PROTOCOL, floors.APPEND}
 
 
 def run(context: Context) -> list[Result]:
-    kinds = context.choose(
-        lambda kind: "versions" not in kind.lacks and kind.name != RELAXED and (kind.kind != "floor" or kind.name in _FLOORS)
-    )
-    none = {
-        kind.name: "it keeps no versions"
-        for kind in context.choose(lambda kind: kind.kind == "peer" and "versions" in kind.lacks)
-    }
+    kinds = context.choose(_FLOORS, lambda kind: "versions" not in kind.lacks, slow=True)
     results = []
     for name, size in (("1 KiB", KIB), ("100 KiB", 100 * KIB)):
         values = [payload.rows(size, seed=seed) for seed in range(context.scale.space)]
@@ -38,7 +31,7 @@ def run(context: Context) -> list[Result]:
             with context.place() as place:
                 rows.append(Row(kind.name, _per_version(kind, folder_of(kind, place), few), runs=len(few)))
         title = f"disk space of a version of {name}, no two alike"
-        results.append(Result(f"space/{name}", title, "bytes", tuple(rows), none))
+        results.append(Result(f"space/{name}", title, "bytes", tuple(rows), context.without_versions()))
     return results
 
 
