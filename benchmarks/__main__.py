@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     if not options.no_install and not bootstrap.complete():
         bootstrap.restart_inside(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its folder is removed, too
     folder = Path(tempfile.mkdtemp(prefix="checkpoint-manager-benchmark-", dir=options.folder))
     # What a store remembers in the user's home is part of a save: it belongs on the disk under test, and not into that home.
     os.environ.update(HOME=str(folder), **{f"XDG_{name}_HOME": str(folder / name) for name in ("STATE", "DATA", "CACHE")})
@@ -60,7 +62,9 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     judged = aims.judge(results, field)
     print(environment.lines(place), table.render(results, field, judged), sep="\n\n")
     if options.json:
-        options.json.write_text(json.dumps(_record(place, field, results, judged), indent=1, ensure_ascii=False) + "\n")
+        options.json.write_text(
+            json.dumps(_record(options.scale, place, field, results, judged), indent=1, ensure_ascii=False) + "\n"
+        )
     if options.svg:
         disk = place["filesystem"].partition(" ")[0]
         caption = f"{place['cpu']}, {place['cores']} cores, {disk}, {place['kernel']}, {place['python']}"
@@ -84,9 +88,12 @@ def _workload(name: str, context: Context) -> list[Result]:
     return results
 
 
-def _record(place: dict[str, Any], field: Field, results: Sequence[Result], judged: Sequence[Aim]) -> dict[str, Any]:
+def _record(
+    scale: str, place: dict[str, Any], field: Field, results: Sequence[Result], judged: Sequence[Aim]
+) -> dict[str, Any]:
     return {
         "environment": place,
+        "scale": scale,
         "contenders": [
             {"name": kind.name, "kind": kind.kind, "setting": field.settings[kind.name], "does_not": sorted(kind.lacks)}
             for kind in field
@@ -107,10 +114,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", choices=("full", "quick", "tiny"), default="full", help="how much is measured")
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="less than a minute, to look")
     parser.add_argument("--folder", type=Path, default=_disk(), help="the disk to measure on (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, for programs")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw a chart of them")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="write the results, for programs")
+    parser.add_argument("--svg", type=_file, metavar="FILE", help="draw a chart of them")
     parser.add_argument("--no-install", action="store_true", help="compare only with what this Python can import")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.svg and not {"save", "skip", "contention"} & set(options.only):
+        parser.error("the chart shows save, skip and contention: measure one of them, or leave --svg away")
+    return options
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -118,6 +128,14 @@ def _names(text: str) -> tuple[str, ...]:
     if unknown := set(names) - set(WORKLOADS):
         raise argparse.ArgumentTypeError(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     return names
+
+
+def _file(text: str) -> Path:
+    """Refuse at the start what could not be written in the end."""
+    path = Path(text)
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
 def _disk() -> Path:
