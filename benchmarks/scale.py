@@ -34,8 +34,8 @@ class Scale:
 SCALES = {
     "full": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
-        small=Rounds(12, 200, 1500),
-        large=Rounds(20, 12, 300),
+        small=Rounds(10, 200, 1500),
+        large=Rounds(16, 12, 300),
         stages=10_000,
         fill_seconds=10,
         versions=(10, 1000, 10_000),

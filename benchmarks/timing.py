@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-_SHARE_OF_SLOW = 0.1
-_LEAST_OF_SLOW = 3
+_LEAST_SHARE = 0.1
+_LEAST_TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +33,37 @@ class Entrant:
         name: The contender's.
         act: What is measured, given what ``before`` returned.
         before: What is done before the clock starts; it is given the number of the round.
-        slow: It takes its turn only while it has used little of the time, but once or a few times in any case.
+        yields: It leaves its turn to the others while it has used more than its share of the time, but takes a few in any case:
+            what is slow is not to keep the others from being measured often.
         leaves_dirt: What it writes is not synced: the disk is brought to rest after its turn, or the next one would pay for it.
     """
 
     name: str
     act: Callable[[Any], object]
     before: Callable[[int], object] = int
-    slow: bool = False
+    yields: bool = False
     leaves_dirt: bool = False
 
 
 def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[float]]:
-    """Return the seconds that each turn took, by name. The first round warms up and does not count."""
+    """Return the seconds that each turn took, by name. What is done first warms up and does not count."""
     chance = random.Random(0)
-    _round([entrant for entrant in entrants if not entrant.slow], 0, {entrant.name: [] for entrant in entrants})
+    _round([entrant for entrant in entrants if not entrant.yields], 0, {entrant.name: [] for entrant in entrants})
     samples: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
+    share = max(_LEAST_SHARE, 2 / len(entrants))
     started, number = time.perf_counter(), 0
     while number < rounds.least or (number < rounds.most and time.perf_counter() - started < rounds.seconds):
         number += 1
-        allowed = (time.perf_counter() - started) * _SHARE_OF_SLOW
-        turns = [entrant for entrant in entrants if not entrant.slow or sum(samples[entrant.name]) <= allowed]
+        allowed = (time.perf_counter() - started) * share
+        turns = [entrant for entrant in entrants if not entrant.yields or sum(samples[entrant.name]) <= allowed]
         chance.shuffle(turns)
         _round(turns, number, samples)
     for entrant in entrants:
-        while len(samples[entrant.name]) < min(_LEAST_OF_SLOW, 1 + rounds.least // 4):
+        while len(samples[entrant.name]) < min(_LEAST_TURNS, 1 + rounds.least // 4):
             number += 1
             _round([entrant], number, samples)
-    return samples
+    cold = {entrant.name for entrant in entrants if entrant.yields}
+    return {name: times[1:] if name in cold and len(times) > _LEAST_TURNS else times for name, times in samples.items()}
 
 
 def _round(turns: Sequence[Entrant], number: int, samples: dict[str, list[float]]) -> None:

@@ -41,7 +41,7 @@ def _newest(context: Context, kinds: list[type[Contender]], name: str, size: int
             writer.close()
         os.sync()
         with opened(kinds, place) as contenders:
-            entrants = [Entrant(one.name, _load(one), slow=one.slow) for one in contenders]
+            entrants = [Entrant(one.name, _load(one), yields=one.kind == "peer") for one in contenders]
             samples = interleave(entrants, context.scale.small if size < MB else context.scale.large)
     gc.unfreeze()
     return Result(f"load/{name}", f"load the newest, {name}", "s", tuple(row(*figures) for figures in samples.items()))

@@ -50,6 +50,6 @@ def _entrant(contender: Contender, value: dict[str, Any]) -> Entrant:
         contender.name,
         lambda given: contender.save(_STAGE, given),
         before,
-        contender.slow,
+        yields=contender.kind == "peer",
         leaves_dirt="sync" in contender.lacks,
     )
