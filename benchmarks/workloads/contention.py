@@ -7,6 +7,7 @@ import os
 import random
 import statistics
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
@@ -41,17 +42,41 @@ def run(context: Context) -> list[Result]:
             for name, case in turns:
                 outcome[name, case].append(crew.write(name, case, context.scale.slice_seconds))
                 os.sync()  # what is not synced is not to be the next one's burden
+        for kind in kinds:
+            _check(kind, folder_of(kind, place), outcome[kind.name, _CASES[1]])
     return _results(outcome, kinds, context.scale.writers)
+
+
+@dataclass(slots=True)
+class _Report:
+    """What one writer did in one turn: how long each save took, and how many were done when time was up."""
+
+    waits: list[float] = field(default_factory=list)
+    in_time: int = 0
+    failures: int = 0
+    reason: str = ""
 
 
 class _Slice:
     """What the crew did in one turn."""
 
-    def __init__(self, seconds: float, reports: list[tuple[list[float], int, str]]) -> None:
-        self.waits = [wait for waits, _, _ in reports for wait in waits]
-        self.per_second = len(self.waits) / seconds
-        self.failures = sum(failures for _, failures, _ in reports)
-        self.reason = next((reason for _, _, reason in reports if reason), "")
+    def __init__(self, seconds: float, reports: list[_Report]) -> None:
+        self.waits = [wait for report in reports for wait in report.waits]
+        self.per_second = sum(report.in_time for report in reports) / seconds
+        self.failures = sum(report.failures for report in reports)
+        self.reason = next((report.reason for report in reports if report.reason), "")
+
+
+def _check(kind: type[Contender], folder: Path, slices: list[_Slice]) -> None:
+    """Make sure that each save that was acknowledged is a version, where that is what the contender does."""
+    if kind.lacks & {"versions", "exclude"}:
+        return
+    acknowledged = sum(len(each.waits) for each in slices)
+    reader = kind(folder)
+    kept = reader.history(_CASES[1])
+    reader.close()
+    if kept < acknowledged:
+        raise AssertionError(f"{kind.name} keeps {kept} versions of {acknowledged} saves that it acknowledged")
 
 
 def _results(outcome: dict[tuple[str, str], list[_Slice]], kinds: list[type[Contender]], writers: int) -> list[Result]:
@@ -104,9 +129,7 @@ class _Crew:
         for number, pipe in enumerate(team):
             stage = f"of {number}" if case == "on a stage each" else case
             pipe.send(("write", name, stage, start, start + seconds))
-        reports = [pipe.recv() for pipe in team]
-        ended = time.monotonic()
-        return _Slice(ended - start, reports)
+        return _Slice(seconds, [pipe.recv() for pipe in team])
 
 
 @contextlib.contextmanager
@@ -141,22 +164,26 @@ def _writer(pipe: Connection, ready: Barrier) -> None:
             _, name, folder, number = order
             contenders[name] = kinds[name](folder)
             for stage in ("alone", "on one stage", f"of {number}"):  # the first save of a handle looks around
-                contenders[name].save(stage, contenders[name].prepare(value))
+                with contextlib.suppress(Exception):  # some fail when they are overrun: counted when it counts
+                    contenders[name].save(stage, contenders[name].prepare(value))
             pipe.send(None)
         else:
             _, name, stage, start, end = order
             pipe.send(_write(contenders[name], stage, start, end, value))
 
 
-def _write(contender: Contender, stage: str, start: float, end: float, value: dict[str, Any]) -> tuple[list[float], int, str]:
+def _write(contender: Contender, stage: str, start: float, end: float, value: dict[str, Any]) -> _Report:
     given = contender.prepare(value)
-    waits, failures, reason = [], 0, ""
+    report = _Report()
     time.sleep(max(0.0, start - time.monotonic()))
     while (started := time.monotonic()) < end:
         try:
             contender.save(stage, given)
         except Exception as error:  # noqa: BLE001  # whatever a contender raises when it is overrun is its answer
-            failures, reason = failures + 1, f"{type(error).__name__}: {str(error)[:60]}"
+            report.failures += 1
+            report.reason = f"{type(error).__name__}: {str(error)[:60]}"
         else:
-            waits.append(time.monotonic() - started)
-    return waits, failures, reason
+            done = time.monotonic()
+            report.waits.append(done - started)
+            report.in_time += done <= end
+    return report
