@@ -133,8 +133,10 @@ def _names(text: str) -> tuple[str, ...]:
 def _file(text: str) -> Path:
     """Refuse at the start what could not be written in the end."""
     path = Path(text)
-    if not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} can't be made: {error.strerror}") from None
     return path
 
 

@@ -15,7 +15,8 @@ _DOES = {"encrypt": "encrypt", "position": "position", "versions": "versions", "
 _LEGEND = """\
 "does not" names what a contender does not do at all: encrypt (the data), position (authenticate which stage and version a
 checkpoint is of), versions (keep earlier ones), sync (survive a power cut), exclude (let several processes write at once).
-"x ours" is the median in multiples of the library's in the same run; "runs" are interleaved, in another order each round."""
+"x ours" is the median in multiples of the library's in the same run: of times and sizes less is better, of rates more.
+"runs" are interleaved, in another order each round."""
 
 
 def render(results: Sequence[Result], field: Field, aims: Sequence[Aim]) -> str:
