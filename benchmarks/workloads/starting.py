@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from checkpoint_manager import CheckpointManager, KeyFile
 from checkpoint_manager.store.secrets import create_key_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from benchmarks.contenders.base import Contender
 
@@ -49,11 +51,24 @@ print(*(name for name in sys.modules if name.partition(".")[0] in dependencies),
 
 
 def run(context: Context) -> list[Result]:
-    with context.place() as place:
+    with context.place() as place, _bytecode_kept(place / "bytecode"):
         key = KeyFile(str(place / "key"))
         create_key_file(Path(key.path))
         CheckpointManager(place / "store", key=key).save_checkpoint("train", {})
         return [_opening(context, place, key), _importing(context), _command_line(context, place, key)]
+
+
+@contextlib.contextmanager
+def _bytecode_kept(folder: Path) -> Iterator[None]:
+    """Let child processes keep compiled modules, as in daily use, wherever the sources are and whatever is set here."""
+    before = dict(os.environ)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _opening(context: Context, place: Path, key: KeyFile) -> Result:
