@@ -72,7 +72,7 @@ def judge(results: Sequence[Result], field: Field) -> list[Aim]:
         *_of_contention(found),
         _of_memory(found, OURS, ""),
         _of_memory(found, PLAIN, " (without fast)"),
-        Aim("import checkpoint_manager, added to its dependencies", _median(found, "start/import", ADDED), 0.025, unit="s"),
+        Aim("import CheckpointManager, added to its dependencies", _median(found, "start/import", ADDED), 0.025, unit="s"),
     ]
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 DEPENDENCIES = "its dependencies alone"
 ADDED = "checkpoint_manager, added to them"
+NAME_ONLY = "checkpoint_manager, its name alone"
+_OURS = "from checkpoint_manager import CheckpointManager"
+"""What a pipeline says: the package's name alone loads hardly anything."""
 EMPTY = "python -c pass"
 _IMPORTS = {
     databases.LANGGRAPH: "langgraph.checkpoint.sqlite, langgraph.checkpoint.serde.encrypted, Crypto.Cipher.AES",
@@ -37,14 +40,15 @@ _IMPORTS = {
 _TIMED = """\
 import time
 a = time.perf_counter()
-import {first}
+{first}
 b = time.perf_counter()
-import {then}
+{then}
 c = time.perf_counter()
 print(b - a, c - b)
 """
 _LOADED = """\
-import checkpoint_manager, sys
+import sys
+from checkpoint_manager import CheckpointManager
 dependencies = {"cryptography", "filelock", "orjson", "platformdirs"}
 print(*(name for name in sys.modules if name.partition(".")[0] in dependencies), sep=", ")
 """
@@ -93,20 +97,21 @@ def _importing(context: Context) -> Result:
     """Import in fresh processes; the clock is inside them, so that their own start does not count."""
     context.tell("start: import")
     dependencies = _output(sys.executable, "-c", _LOADED)
-    samples: dict[str, list[float]] = {OURS: [], DEPENDENCIES: [], ADDED: []}
+    samples: dict[str, list[float]] = {OURS: [], DEPENDENCIES: [], ADDED: [], NAME_ONLY: []}
     wanted = {name: module for name, module in _IMPORTS.items() if name in context.field.present}
     samples |= {name: [] for name in wanted}
 
     def ours(_: object) -> None:
-        samples[OURS].append(_import("checkpoint_manager")[0])
+        samples[OURS].append(_import(_OURS)[0])
+        samples[NAME_ONLY].append(_import("import checkpoint_manager")[0])
 
     def added(_: object) -> None:
-        before, after = _import(dependencies, "checkpoint_manager")
+        before, after = _import(f"import {dependencies}", _OURS)
         samples[DEPENDENCIES].append(before)
         samples[ADDED].append(after)
 
     def peer(name: str) -> Callable[[object], None]:
-        return lambda _: samples[name].append(_import(wanted[name])[0])
+        return lambda _: samples[name].append(_import(f"import {wanted[name]}")[0])
 
     turns = [Entrant(OURS, ours), Entrant(ADDED, added), *(Entrant(name, peer(name)) for name in wanted)]
     interleave(turns, context.scale.starts)
@@ -114,7 +119,7 @@ def _importing(context: Context) -> Result:
     return Result("start/import", "import, in a fresh process", "s", rows)
 
 
-def _import(first: str, then: str = "time") -> list[float]:
+def _import(first: str, then: str = "pass") -> list[float]:
     return [float(word) for word in _output(sys.executable, "-c", _TIMED.format(first=first, then=then)).split()]
 
 
