@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from checkpoint_manager import CheckpointManager, cli
+from checkpoint_manager import CheckpointManager, Origin, cli
 from checkpoint_manager.cli import output
-from checkpoint_manager.store import vault, writing
+from checkpoint_manager.store import writing
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -81,7 +81,7 @@ def _make_store() -> None:
 def _play() -> None:
     """Make the store and call the program, in a process and at a terminal of their own."""
     output.datetime = writing.datetime = Clock  # type: ignore[attr-defined]
-    vault._USER, vault._HOST = "ada", "lab"
+    writing.origin = lambda: Origin("ada", "lab", os.getpid(), "3.11.7", "0.1.0")  # type: ignore[assignment]
     _make_store()
     for command in COMMANDS:
         print(f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m", flush=True)

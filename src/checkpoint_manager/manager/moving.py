@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.names import validate
-from checkpoint_manager.store import moving
 from checkpoint_manager.store.secrets import given_secret
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ class Moving:
         if isinstance(stages, str):
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
         chosen = None if stages is None else [validate(stage) for stage in stages]
+        from checkpoint_manager.store import moving  # noqa: PLC0415  # for those who export
+
         bundle = moving.export_stages(
             self._store.exporter, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
         )
@@ -93,6 +94,8 @@ class Moving:
             RollbackError: This store is older than what this user has seen of it. Nothing was imported.
         """
         names = {validate(old): validate(new) for old, new in (into or {}).items()}
+        from checkpoint_manager.store import moving  # noqa: PLC0415  # for those who import
+
         bundle = moving.import_stages(self._store.importer, file, given_secret(key), names, dry_run=dry_run, progress=progress)
         if not dry_run:
             _LOG.info("Bundle imported: %d stages, %d versions added", len(bundle.stages), bundle.added)

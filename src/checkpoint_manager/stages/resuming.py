@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -261,6 +260,8 @@ class Resuming:
 @contextlib.asynccontextmanager
 async def _alone(runner: Runner, definition: Definition) -> AsyncIterator[None]:
     """Hold the lock of a run without keeping the event loop from its other work while waiting for it."""
+    import asyncio  # noqa: PLC0415  # whoever calls this has it; importing it takes as long as all else here
+
     pause, waited = _SHORTEST_PAUSE, 0.0
     with contextlib.ExitStack() as stack:
         while True:

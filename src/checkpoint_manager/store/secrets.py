@@ -13,9 +13,7 @@ import binascii
 import logging
 import os
 import secrets
-import shlex
 import stat
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,6 +155,9 @@ def read_passphrase_command(command: str, source: str) -> Secret:
     Raises:
         KeyUnavailableError: It can't be run, fails, or prints none.
     """
+    import shlex  # noqa: PLC0415  # for those who have such a command
+    import subprocess  # noqa: PLC0415  # likewise
+
     try:
         words = shlex.split(command)
         done = subprocess.run(  # noqa: S603  # the user's own command, without a shell

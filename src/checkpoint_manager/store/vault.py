@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import os
-import platform
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -283,16 +282,13 @@ def origin() -> Origin:
 
 @functools.lru_cache(maxsize=1)
 def _origin(pid: int) -> Origin:
-    return Origin(_USER, _HOST, pid, _PYTHON, __version__)
+    return Origin(_user(), os.uname().nodename, pid, sys.version.split()[0], __version__)
 
 
 def _user() -> str:
     try:
+        import getpass  # noqa: PLC0415  # brings the terminal's settings along, which only its other half needs
+
         return getpass.getuser()
     except (KeyError, OSError):  # no name for this uid, as in many containers
         return str(os.getuid())
-
-
-_USER = _user()
-_HOST = platform.node()
-_PYTHON = platform.python_version()
