@@ -69,7 +69,7 @@ class TestSaving:
     @pytest.mark.parametrize("fault", [float("nan"), (), object()])
     @pytest.mark.parametrize("before", [0, 2])
     def test_large_data_with_a_fault_at_its_end_leaves_nothing(self, cm: CheckpointManager, fault: object, before: int) -> None:
-        """What would not come back is found while the rest is written already; the version never exists."""
+        """The version never exists, and nothing is made for a stage that never was."""
         for number in range(before):
             cm.save_checkpoint("train", number)
         rows: list[object] = [{"id": number, "text": "x" * 90, "null": None} for number in range(5000)]

@@ -283,12 +283,11 @@ MUTANTS = [
         '    return nones == encoded.count(b"null") or _are_finite(value)\n',
         "    return nones <= len(encoded)\n",
     ),
-    Mutant("large data is not checked", VAULT, "    yield from pieces\n    check()\n", "    yield from pieces\n"),
     Mutant(
         "NaN becomes null, the quick way",
         "envelope/fidelity.py",
-        "        return all(_MAYBE_NOT_FINITE.search(pack(part)) is None for part in _parts(value, 0))\n",
-        "        return all(pack(part) for part in _parts(value, 0))\n",
+        "    return _MAYBE_NOT_FINITE.search(packed) is None\n",
+        "    return bool(packed)\n",
     ),
     Mutant(
         "a tuple becomes a list, the quick way",

@@ -155,8 +155,7 @@ class Backend(ABC):
     def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
         """Write a version exclusively, whole and durably, and mark it as the newest.
 
-        Each piece is used up before the next one is asked for, and the version exists only when there are no more: what is
-        raised instead of a piece prevents it.
+        Each piece is used up before the next one is asked for.
 
         Raises:
             VersionTakenError: The number is taken. The caller finds out by whom: an earlier answer may have been lost.

@@ -31,7 +31,6 @@ TYPES = ATOMS | {dict, list, type(None)}
 """The types that come back as they are."""
 _BLOCK_VALUES = 1024
 """How many values are looked at together: few enough to stay in the caches, enough to forget the loop around them."""
-_FEW_LEVELS, _FEW_VALUES = 2, 32
 _MAYBE_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
@@ -41,21 +40,10 @@ def is_surely_faithful(value: object) -> bool:
     if pack is None:
         return False
     try:
-        return all(_MAYBE_NOT_FINITE.search(pack(part)) is None for part in _parts(value, 0))
+        packed = pack(value)
     except TypeError:  # the errors of ormsgpack are of this kind; what is at fault is found elsewhere
         return False
-
-
-def _parts(value: object, level: int) -> Iterator[object]:
-    """Yield a value in parts, so that what is packed and thrown away stays small where there are rows upon rows."""
-    if type(value) is list and len(value) > _BLOCK_VALUES:
-        for start in range(0, len(value), _BLOCK_VALUES):
-            yield value[start : start + _BLOCK_VALUES]
-    elif type(value) is dict and level < _FEW_LEVELS and len(value) <= _FEW_VALUES:
-        for each in value.values():
-            yield from _parts(each, level + 1)
-    else:
-        yield value
+    return _MAYBE_NOT_FINITE.search(packed) is None
 
 
 @functools.cache

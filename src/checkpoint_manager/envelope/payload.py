@@ -76,26 +76,17 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
-    encoded = encode_unchecked(value, stage=stage, what=what)
-    check(value, encoded, stage=stage, what=what)
-    return encoded
-
-
-def check(value: object, encoded: bytes, *, stage: str | None = None, what: str = "data") -> None:
-    """Refuse what :func:`encode_unchecked` has written if it says something else than ``value``; errors as :func:`encode`."""
-    if not (fidelity.is_surely_faithful(value) or fidelity.is_faithful(value, encoded)):
-        raise _refusal(value, stage, what)
-
-
-def encode_unchecked(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
-    """As :func:`encode`, but the caller has to :func:`check` the output before anybody may read it."""
+    sure = fidelity.is_surely_faithful(value)  # first: what it needs of memory is free again before there is any output
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
         encoded = None
     # Raised out here, our errors have no __context__: nothing of what orjson or the walk had in hand hangs on them.
-    if encoded is None:
-        raise _refusal(value, stage, what)
+    if encoded is None or not (sure or fidelity.is_faithful(value, encoded)):
+        path, fault = _first_fault(value) or ([], "holds a value that can't be written as JSON; " + _ANY_REMEDY)
+        where = _render(path)
+        message = f"the {what} can't be saved: {where} {fault}"
+        raise PayloadError(message, path=where, stage=stage)
     if len(encoded) > MAX_DATA_BYTES:
         message = (
             f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON and {MAX_DATA_BYTES} is the most; "
@@ -103,12 +94,6 @@ def encode_unchecked(value: object, *, stage: str | None = None, what: str = "da
         )
         raise PayloadError(message, stage=stage)
     return encoded
-
-
-def _refusal(value: object, stage: str | None, what: str) -> PayloadError:
-    path, fault = _first_fault(value) or ([], "holds a value that can't be written as JSON; " + _ANY_REMEDY)
-    where = _render(path)
-    return PayloadError(f"the {what} can't be saved: {where} {fault}", path=where, stage=stage)
 
 
 def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is

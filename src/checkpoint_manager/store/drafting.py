@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.envelope import payload
@@ -19,21 +17,14 @@ if TYPE_CHECKING:
     from checkpoint_manager.model import Status
 
 
-_WORTH_WAITING_FOR = 256 * 1024
-
-
 def draft(stage: str, data: object, metadata: Mapping[str, object] | None, *, status: Status = "completed") -> Draft:
-    """Return what a caller wants to save. Large data is checked last, while it is on its way to the medium.
+    """Return what a caller wants to save.
 
     Raises:
         PayloadError: The data or the metadata would not come back equal.
     """
-    encoded = payload.encode_unchecked(data, stage=stage)
-    draft = Draft(encoded, {} if metadata is None else _metadata(stage, metadata), status)
-    if len(encoded) >= _WORTH_WAITING_FOR:
-        return replace(draft, check=partial(payload.check, data, encoded, stage=stage))
-    payload.check(data, encoded, stage=stage)
-    return draft
+    encoded = payload.encode(data, stage=stage)
+    return Draft(encoded, {} if metadata is None else _metadata(stage, metadata), status)
 
 
 def _metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:

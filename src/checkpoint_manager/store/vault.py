@@ -26,7 +26,7 @@ from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityErr
 from checkpoint_manager.model import Origin, display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from checkpoint_manager.backends.base import Backend, Reader
     from checkpoint_manager.model import Buffer, OnRollback
@@ -88,18 +88,9 @@ class Vault:
 
     # Versions
 
-    def append(self, stage: str, version: int, entry: Entry, data: Buffer, check: Callable[[], None] | None = None) -> None:
-        """Write a version; errors as in :meth:`Backend.append`.
-
-        Args:
-            stage: The stage.
-            version: Its number.
-            entry: Its metadata.
-            data: Its data as JSON.
-            check: Called when all has been handed to the backend, and before it may exist; what it raises prevents that.
-        """
-        pieces = self.sealed(stage, version, entry, data)
-        self.backend.append(stage, version, pieces if check is None else _then(pieces, check))
+    def append(self, stage: str, version: int, entry: Entry, data: Buffer) -> None:
+        """Write a version; errors as in :meth:`Backend.append`."""
+        self.backend.append(stage, version, self.sealed(stage, version, entry, data))
 
     def replace(self, stage: str, version: int, entry: Entry, data: bytes) -> None:
         """Write a version's same content anew, under the key that is active now."""
@@ -258,11 +249,6 @@ class _Explained:
                 "put it aside"
             )
             raise IntegrityError(message, stage=self._stage, version=self._version) from None
-
-
-def _then(pieces: Iterable[Buffer], check: Callable[[], None]) -> Iterator[Buffer]:
-    yield from pieces
-    check()
 
 
 def _slices(first: bytes, file: Reader, length: int) -> Iterator[bytes]:

@@ -33,14 +33,12 @@ class Draft:
         metadata: The caller's.
         status: What the version says of its stage.
         restored_from: The version this is a copy of, or None.
-        check: What is left to be checked before the version may exist, or None.
     """
 
     data: bytes = field(repr=False)
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
     status: Status = "completed"
     restored_from: int | None = None
-    check: Callable[[], None] | None = field(default=None, repr=False)
 
 
 class Writer:
@@ -79,14 +77,12 @@ class Writer:
         The number is owned by whoever writes it first. If someone did without the lock, the next one is tried, unless the draft
         was made ``exactly`` from this tip.
         """
-        if draft.check is not None and tip.version == 0:
-            draft.check()  # before anything is made for a stage that may never be
         for _ in range(_ATTEMPTS):
             number = tip.next_number
             self._check_number(stage, number)
             entry = _entry_after(tip, draft)
             try:
-                self._vault.append(stage, number, entry, draft.data, draft.check)
+                self._vault.append(stage, number, entry, draft.data)
             except VersionTakenError:
                 if not self._is_mine(stage, number, entry):
                     if exactly:
