@@ -84,7 +84,9 @@ def test_the_options_that_every_command_has_are_documented() -> None:
         assert option in README
 
 
-TABLE = dict(re.findall(r"^\| `([a-z][^`]*)` \| (.*) \|$", README.split("## The command line")[1], re.MULTILINE))
+TABLE = dict(
+    re.findall(r"^\| `([a-z][^`]*)` \| (.*) \|$", README.split("## The command line")[1].split("\n## ")[0], re.MULTILINE)
+)
 
 
 def command_of(words: list[str]) -> tuple[str, list[str]]:
