@@ -213,7 +213,7 @@ def show_before_it_is_durable() -> None:
 
     def careless(self: history.History, stage: str) -> history.Look:
         found = look(self, stage)
-        return history.Look(found.number, found.seen, marked=True)
+        return history.Look(found.number, found.seen, marked=True, has_mark=found.has_mark)
 
     history.History.look = careless  # type: ignore[method-assign]
 

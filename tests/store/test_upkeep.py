@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError, StorageError
@@ -252,6 +255,28 @@ class TestRepair:
         assert not backend.sweep(None)  # type: ignore[arg-type]
 
 
+ACCEPT = """
+import os, signal, sys
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.backends.local import LocalBackend
+
+calls = 0
+
+def counted(method):
+    def wrapped(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments, **named)
+    return wrapped
+
+for name in ("append", "drop_mark", "write_record", "_put_mark"):
+    setattr(LocalBackend, name, counted(getattr(LocalBackend, name)))
+CheckpointManager(sys.argv[1], key=bytes(range(32))).accept_rollback("train")
+"""
+
+
 class TestRollback:
     def roll_back(self, store: Path, *versions: int) -> None:
         for version in versions:
@@ -290,6 +315,46 @@ class TestRollback:
         fresh._store.vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
         assert fresh.accept_rollback("train")[0].version == 5
         assert fresh.verify().ok
+
+    @pytest.mark.parametrize("lost", [(4,), (3, 4), (1, 2, 3, 4)])
+    def test_killed_anywhere_nothing_that_another_user_saves_is_swallowed_or_hidden(
+        self, cm: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, ...]
+    ) -> None:
+        """By one who has never seen what is lost: neither is a number used that counts as lost, nor hides an old mark the new."""
+        store, program = tmp_path / "store", [sys.executable, "-c", ACCEPT]
+        self.roll_back(store, *lost)
+        if len(lost) < 4:
+            cm._store.backend.set_mark("train", 4 - len(lost))  # as in an older copy
+        else:
+            cm._store.backend.drop_mark("train")
+        mine = os.environ.get("XDG_STATE_HOME", "")
+        for at in range(1, 20):
+            copy, state = tmp_path / f"copy {at}", tmp_path / f"state {at}"
+            shutil.copytree(store, copy)
+            shutil.copytree(platformdirs.user_state_path("checkpoint_manager"), state / "checkpoint_manager")
+            environment = os.environ | {"XDG_STATE_HOME": str(state)}
+            done = subprocess.run([*program, str(copy), str(at)], env=environment, check=False)
+            monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / f"another state {at}"))
+            other = CheckpointManager(copy, key=KEY)
+            present = other._store.backend.versions("train")
+            assert other._store.history.look("train").number == max(present, default=0)
+            gaps_are_written = bool(other._store.vault.gaps("train")[0].gaps)
+            saved = other.save_checkpoint("train", "other")
+            assert saved.version > 4 or not gaps_are_written
+            for user in (tmp_path / f"another state {at}", state):
+                monkeypatch.setenv("XDG_STATE_HOME", str(user))
+                accepted = CheckpointManager(copy, key=KEY)
+                accepted.accept_rollback()
+                assert accepted.load_checkpoint("train", saved.version) == "other"
+                assert accepted.load_checkpoint("train") == "other"
+                assert accepted.verify().problems == ()
+            monkeypatch.setenv("XDG_STATE_HOME", mine)
+            if done.returncode == 0:
+                assert at > 3
+                break
+            assert done.returncode == -signal.SIGKILL
+        else:
+            pytest.fail("it never came to its end")
 
     def test_a_damaged_newest_version_is_no_rollback_to_accept(self, cm: CheckpointManager, store: Path) -> None:
         damage(path_of(store, 4))

@@ -63,6 +63,11 @@ class Gaps:
         before = bisect_right(self.gaps, version, key=lambda gap: gap.first)
         return self.gaps[before - 1] if before and version <= self.gaps[before - 1].last else None
 
+    @property
+    def last(self) -> Gap | None:
+        """The last gap."""
+        return self.gaps[-1] if self.gaps else None
+
     def add(self, *new: Gap) -> Gaps:
         """Return these gaps and more, adjoining ones of one reason made one."""
         merged: list[Gap] = []

@@ -4,12 +4,15 @@ Finding the newest version takes the same time however long the history is: the 
 names a version that exists, and from there it is looked forward. Three rules make that safe: no version is deleted unless
 a durable mark stands above it; before a version is appended beyond a gap, the mark is dropped, and without one the whole
 history is listed; so it is where the witness has seen more than what was found, before anything is concluded.
+
+Without a mark, a writer also reads which versions are gone: who accepts a rollback writes down what is lost before the next
+version stands above it, and if that was all that came to be, the numbers that are lost are not to be given out again.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -60,11 +63,13 @@ class Look:
         number: The newest version's number; 0: none.
         seen: What was seen before.
         marked: Its writer has marked it as the newest: it is durable.
+        has_mark: Some version is marked.
     """
 
     number: int
     seen: Sighting | None
     marked: bool
+    has_mark: bool
 
 
 NOTHING = Tip(0, None, None)
@@ -85,13 +90,13 @@ class History:
         """
         seen = self._vault.witness.recall(stage)  # before the store is looked at: it must never be ahead of it
         with self._vault.backend.visit(stage):
-            number, marked = self._find(stage, seen.version if seen else 0)
+            number, durable, has_mark = self._find(stage, seen.version if seen else 0)
         if seen is not None:
             if number < seen.version:
                 self._rolled_back(stage, f"its newest version is {number or 'gone'}", seen)
             elif number > seen.version + 1 and not self._still_has(stage, seen):
                 self._rolled_back(stage, f"its version {seen.version} is not the one that was seen", seen)
-        return Look(number, seen, number <= marked)
+        return Look(number, seen, number <= durable, has_mark)
 
     def confirm(self, stage: str, look: Look, entry: Entry) -> None:
         """Check the newest version's own words against what was seen before, and remember it.
@@ -115,9 +120,19 @@ class History:
             self.learn(stage, Tip(look.number, entry.id, entry.created_at), look.seen)
 
     def tip(self, stage: str) -> Tip:
-        """Return the newest version as a writer needs it. Damage does not stop a writer: the stage is computed again."""
+        """Return the newest version as a writer needs it. Damage does not stop a writer: the stage is computed again.
+
+        Raises:
+            IntegrityError: There is no mark, and the record of deletions is damaged: no number is known to be free.
+        """
         look = self.look(stage)
-        passed = look.seen.version if look.seen else 0
+        tip = self._tip(stage, look, look.seen.version if look.seen else 0)
+        if look.has_mark:
+            return tip
+        gap = self._vault.gaps(stage)[0].last
+        return tip if gap is None or gap.last < tip.next_number else replace(tip, id=gap.id, passed=gap.last)
+
+    def _tip(self, stage: str, look: Look, passed: int) -> Tip:
         known = self._tips.get(stage, NOTHING)
         if look.number == known.version and known.id is not None:
             return Tip(known.version, known.id, known.created_at, passed)
@@ -222,8 +237,8 @@ class History:
         )
         return IntegrityError(message, stage=stage, version=version)
 
-    def _find(self, stage: str, seen: int) -> tuple[int, int]:
-        """Return the newest version, and the newest one that is known to be durable."""
+    def _find(self, stage: str, seen: int) -> tuple[int, int, bool]:
+        """Return the newest version, the newest one that is known to be durable, and whether there is a mark."""
         known = self._tips.get(stage, NOTHING).version
         marked = known if known and self._vault.backend.is_marked(stage, known) else self._marked(stage)
         durable = max(known, marked)
@@ -232,7 +247,7 @@ class History:
         number = self._vault.backend.newest(stage, hint=hint)
         if number < seen and hint:
             number = self._vault.backend.newest(stage)
-        return number, durable
+        return number, durable, marked > 0
 
     def _marked(self, stage: str) -> int:
         try:

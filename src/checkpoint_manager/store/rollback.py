@@ -2,6 +2,9 @@
 
 What is there becomes the truth again, but no number is used twice: the versions that were seen and are gone are written down as
 lost, and what is the newest now is appended once more above them.
+
+The mark goes first. Killed before the new version has one, whoever comes next finds by listing whether it is there; and if it
+is not, reads in the record of what is lost from which number on to write (see :mod:`checkpoint_manager.store.history`).
 """
 
 from __future__ import annotations
@@ -78,6 +81,7 @@ class Acceptance:
             tip = Tip(seen.version, seen.id, None)
             before = None
         gaps, expected = self._vault.gaps(stage)
+        self._vault.backend.drop_mark(stage)
         if seen.version not in gaps:  # it is if this was killed here the last time
             self._vault.write_gaps(stage, gaps.add(Gap(number + 1, seen.version, before, seen.id, "lost")), expected)
         version = self._writer.append(stage, tip, draft)
