@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import platformdirs
 import pytest
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError, StorageError
+from checkpoint_manager import (
+    CheckpointManager,
+    CheckpointNotFoundError,
+    IntegrityError,
+    Retention,
+    RollbackError,
+    StorageError,
+)
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.envelope import gaps as sealed_gaps
@@ -320,7 +327,7 @@ class TestRollback:
     def test_killed_anywhere_nothing_that_another_user_saves_is_swallowed_or_hidden(
         self, cm: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, ...]
     ) -> None:
-        """By one who has never seen what is lost: neither is a number used that counts as lost, nor hides an old mark the new."""
+        """By one who has never seen what is lost: no number is used that counts as lost, no old mark hides the new version."""
         store, program = tmp_path / "store", [sys.executable, "-c", ACCEPT]
         self.roll_back(store, *lost)
         if len(lost) < 4:
@@ -424,6 +431,57 @@ class TestWitness:
             memory.unlink()
             memory.mkdir()
         assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 4
+
+
+class TestRecordOfDeletions:
+    @pytest.fixture
+    def full(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> CheckpointManager:
+        """A store whose record of deletions holds one gap, and has room for no second one."""
+        for number in range(5, 9):
+            cm.save_checkpoint("train", number)
+        cm.delete_versions("train", [2])
+        cm.tag("train", 4, "good")
+        limit = len(cm._store.backend.read_record("gaps", "train", limit=1000).data)  # type: ignore[union-attr]
+        monkeypatch.setattr(sealed_gaps, "MAX_GAPS_BYTES", limit + 5)
+        return cm
+
+    def test_one_that_could_not_be_read_again_is_not_written(self, full: CheckpointManager) -> None:
+        before = full._store.backend.read_record("gaps", "train", limit=1000)
+        for act in (lambda: full.delete_versions("train", [5]), lambda: full.prune(Retention(keep_last=1))):
+            with pytest.raises(StorageError, match=r"stage train .* next to those that are gone") as caught:
+                act()
+            assert caught.value.stage == "train"
+            assert full._store.backend.read_record("gaps", "train", limit=1000) == before
+            assert [version.version for version in full.history("train")] == [8, 7, 6, 5, 4, 3, 1]
+        assert full.verify().problems == ()
+
+    def test_what_adjoins_the_versions_that_are_gone_can_be_deleted(self, full: CheckpointManager) -> None:
+        full.delete_versions("train", [1, 3])
+        assert full.verify().problems == ()
+        full.keys.rotate()
+        assert full.verify().problems == ()
+
+    def test_a_save_goes_on_where_its_retention_can_not(
+        self, full: CheckpointManager, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cm = CheckpointManager(full._store.backend.location, key=KEY, retention=Retention(keep_last=1))
+        assert cm.save_checkpoint("train", 9).version == 9
+        assert cm.load_checkpoint("train") == 9
+        assert "could not be pruned: the record of deleted versions" in caplog.text
+
+    def test_an_import_that_would_bring_too_many_is_refused_before_it_adds_anything(
+        self, cm: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(5, 9):
+            cm.save_checkpoint("train", number)
+        cm.delete_versions("train", [2, 4, 6])
+        cm.export_bundle(tmp_path / "bundle", key=KEY)
+        target = CheckpointManager(tmp_path / "target", key=KEY)
+        monkeypatch.setattr(sealed_gaps, "MAX_GAPS_BYTES", 300)
+        for dry_run in (True, False):
+            with pytest.raises(StorageError, match="next to those that are gone"):
+                target.import_bundle(tmp_path / "bundle", key=KEY, dry_run=dry_run)
+            assert target.stages() == []
 
 
 class TestWriters:

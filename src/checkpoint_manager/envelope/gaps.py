@@ -10,7 +10,7 @@ S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is seal
 versions first to last are gone; ``before`` is the id of version first - 1 and ``id`` that of version last (either may
 be null: not known), so that the chain of ids can be followed across the gap; the reason is ``deleted``, ``set aside``
 (damaged, moved away by a repair) or ``lost`` (a rollback of the directory that its user accepted). Gaps are in
-ascending order and do not overlap.
+ascending order and do not overlap. The file is at most 64 MiB long: whoever would make it longer refuses.
 """
 
 from __future__ import annotations

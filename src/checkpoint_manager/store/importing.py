@@ -104,6 +104,7 @@ class Importer:
             CheckpointNotFoundError: The bundle has no stage that ``into`` names.
             VersionConflictError: A stage has another history in the store; all of them are named.
             RollbackError: A stage is older than what this user has seen.
+            StorageError: A stage's record of deletions would become too long.
         """
         arrivals: list[Arrival] = []
         for part in parts:
@@ -115,7 +116,7 @@ class Importer:
                     arrivals[-1].see(part)
                 case GapsPart():
                     arrivals[-1].see_gaps(part.gaps)
-                    arrivals[-1].gaps = len(self._lacking(arrivals[-1].stage, part.gaps))
+                    self._weigh_gaps(arrivals[-1], part.gaps)
                 case _:
                     pass
         _check_names(arrivals, into)
@@ -197,6 +198,12 @@ class Importer:
         except VersionAbsentError:
             return None
 
+    def _weigh_gaps(self, arrival: Arrival, gaps: Gaps) -> None:
+        lacking = self._lacking(arrival.stage, gaps)
+        arrival.gaps = len(lacking)
+        if lacking:
+            self._vault.check_gaps(arrival.stage, self._vault.gaps(arrival.stage)[0].add(*lacking))
+
     def _lacking(self, stage: str, gaps: Gaps) -> list[Gap]:
         """Return the gaps of which the store has neither a version nor a record."""
         if not gaps.gaps:
@@ -245,9 +252,7 @@ class Importer:
         if not lacking:
             return
         known, expected = self._vault.gaps(arrival.stage)
-        for gap in lacking:
-            known = known.add(gap)
-        self._vault.write_gaps(arrival.stage, known, expected)
+        self._vault.write_gaps(arrival.stage, known.add(*lacking), expected)
 
     def _refuse_conflict(self, arrival: Arrival, actual: int) -> NoReturn:
         message = (

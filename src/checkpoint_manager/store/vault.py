@@ -7,6 +7,7 @@ version is the newest, what a history is, or when to write: that is told by the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -22,7 +23,7 @@ from checkpoint_manager.envelope.format import BrokenError, Entry, Header, Place
 from checkpoint_manager.envelope.gaps import Gaps
 from checkpoint_manager.envelope.seal import SLICE_BYTES
 from checkpoint_manager.envelope.tags import Tags
-from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError
+from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError, StorageError
 from checkpoint_manager.model import Origin, display
 
 if TYPE_CHECKING:
@@ -190,10 +191,28 @@ class Vault:
             raise IntegrityError(message, stage=stage) from None
 
     def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None) -> None:
-        """Write a stage's gaps; the caller holds its lock."""
+        """Write a stage's gaps; the caller holds its lock.
+
+        Raises:
+            StorageError: The record would be longer than what is read back. Nothing was written.
+        """
+        self.backend.write_record("gaps", stage, data=self._sealed_gaps(stage, gaps), expected=expected)
+
+    def check_gaps(self, stage: str, gaps: Gaps) -> None:
+        """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
+        self._sealed_gaps(stage, gaps)
+
+    def _sealed_gaps(self, stage: str, gaps: Gaps) -> bytes:
         key_id, key = self.keychain.active
         data = sealed_gaps.seal_gaps(key_id, key, self.keychain.store, stage, gaps)
-        self.backend.write_record("gaps", stage, data=data, expected=expected)
+        if len(data) > sealed_gaps.MAX_GAPS_BYTES:
+            message = (
+                f"the record of deleted versions of stage {display(stage)} in {self.backend.location} would be {len(data)} "
+                f"bytes long, and the limit is {sealed_gaps.MAX_GAPS_BYTES}; nothing was deleted or imported. Versions next to "
+                "those that are gone can be deleted, which makes it shorter; or save under another stage name from now on"
+            )
+            raise StorageError(message, errno=errno.EFBIG, stage=stage)
+        return data
 
     def tags(self, stage: str) -> tuple[Tags, Record | None]:
         """Return a stage's tags, however old they are, and the record to compare with when they are written again.
