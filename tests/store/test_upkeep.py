@@ -25,6 +25,7 @@ from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.envelope import gaps as sealed_gaps
 from checkpoint_manager.envelope import seal
 from checkpoint_manager.store import history as history_module
+from checkpoint_manager.store import trimming
 from checkpoint_manager.store.vault import Vault
 
 if TYPE_CHECKING:
@@ -462,8 +463,9 @@ class TestRecordOfDeletions:
         assert full.verify().problems == ()
 
     def test_a_save_goes_on_where_its_retention_can_not(
-        self, full: CheckpointManager, caplog: pytest.LogCaptureFixture
+        self, full: CheckpointManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(trimming, "_ENOUGH", 1)
         cm = CheckpointManager(full._store.backend.location, key=KEY, retention=Retention(keep_last=1))
         assert cm.save_checkpoint("train", 9).version == 9
         assert cm.load_checkpoint("train") == 9
