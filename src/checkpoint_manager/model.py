@@ -134,12 +134,16 @@ class BundledStage:
         versions: How many versions of it the bundle holds.
         newest: The number of the newest one.
         added: How many of them an import appended to the store, or with ``dry_run`` would append; 0 for an export.
+        tags: The tags that were exported; after an import, those that it added, or with ``dry_run`` would add.
+        tags_kept: The tags of the bundle that an import left alone, as another version has that name in the store.
     """
 
     stage: str
     versions: int
     newest: int
     added: int = 0
+    tags: tuple[str, ...] = ()
+    tags_kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from checkpoint_manager import (
     Passphrase,
     RollbackError,
     StorageError,
+    TagError,
     VersionConflictError,
     WrongKeyError,
 )
@@ -497,10 +498,130 @@ def test_a_history_that_is_not_the_stores_own_is_not_continued(target: Checkpoin
 def test_parts_that_an_older_reader_need_not_know_are_passed_over_where_they_may_stand(
     target: CheckpointManager, tmp_path: Path, attempt: Callable[[bytes], Exception]
 ) -> None:
-    stage, more = frame("S", b"train") + version(1), frame("t", b'{"good":1}')
+    stage, more = frame("S", b"train") + version(1), frame("u", b'{"good":1}')
     for frames in ((more, stage, gaps(), end(1, 1)), (stage, more, gaps(), end(1, 1)), (stage, gaps(), end(1, 1), more)):
         attempt(sealed(*frames))
     for kind in ("s", "7", "\n", "D", "["):
         attempt(sealed(frame("S", b"train"), frame(kind, b""), version(1), gaps(), end(1, 1)))
     (tmp_path / "bundle").write_bytes(sealed(stage, gaps(), more, frame("z", b"z" * 70_000), end(1, 1)))
     assert target.import_bundle(tmp_path / "bundle", key=KEY).added == 1
+
+
+GOOD = ["good", 1, id_of(1)]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        [],
+        {},
+        "good",
+        1,
+        None,
+        [["good", 3, id_of(3)]],
+        [["good", 2, id_of(2)]],
+        [["good", 0, id_of(1)]],
+        [["good", -1, id_of(1)]],
+        [["good", 2**64 - 1, id_of(1)]],
+        [["good", 1, id_of(1, "b")]],
+        [["good", 1, id_of(1).upper()]],
+        [["good", 1, ""]],
+        [["good", 1, None]],
+        [["good", True, id_of(1)]],
+        [["good", 1.0, id_of(1)]],
+        [["good", "1", id_of(1)]],
+        [["good", 1]],
+        [[*GOOD, 1]],
+        [GOOD, GOOD],
+        [["z", 1, id_of(1)], GOOD],
+        [GOOD, ["other", 9, id_of(9)]],
+        [[f"t{number:04}", 1, id_of(1)] for number in range(1001)],
+        [[[], 1, id_of(1)]],
+        *(
+            [[name, 1, id_of(1)]]
+            for name in ("", "7", "latest", "Prev", "a b", "-rf", "../x", "x\n", "\u202ex", "é", "x" * 65, 7)
+        ),
+    ],
+    ids=lambda listed: ascii(listed)[:60],
+)
+def test_tags_that_can_not_be_are_refused(listed: Any, attempt: Callable[[bytes], Exception]) -> None:
+    """Of versions that the bundle does not hold, with names that are none, too many, spelled otherwise."""
+    stage = frame("S", b"train") + version(1) + version(4, previous=None)
+    holes = gaps([2, 3, None, None, "deleted"])
+    assert "tag" in str(attempt(sealed(stage, holes, frame("t", orjson.dumps(listed)), end(1, 2))))
+
+
+def test_tags_doubled_misplaced_or_of_another_stage_are_refused(attempt: Callable[[bytes], Exception]) -> None:
+    tags = frame("t", orjson.dumps([GOOD]))
+    one, two = frame("S", b"a") + version(1), frame("S", b"b") + version(1, history="b")
+    for frames in (
+        (tags, one, gaps(), end(1, 1)),
+        (one, tags, gaps(), end(1, 1)),
+        (one, gaps(), tags, tags, end(1, 1)),
+        (one, gaps(), tags, frame("u", b""), tags, end(1, 1)),
+        (one, gaps(), two, gaps(), tags, end(2, 2)),
+        (one, gaps(), end(1, 1), tags),
+    ):
+        attempt(sealed(*frames))
+    for plain in (b"", b"[", orjson.dumps([GOOD]) + b" ", b"\xff", b"[" * 5000):
+        attempt(sealed(one, gaps(), frame("t", plain), end(1, 1)))
+    for length in (2**20 + 1, 2**40):
+        attempt(sealed(one, gaps(), frame("t", orjson.dumps([GOOD]), length), end(1, 1)))
+
+
+def test_a_bundle_moves_no_tag_and_takes_none_away(target: CheckpointManager, tmp_path: Path) -> None:
+    """So it frees no version that is protected, and leads nobody to another version than the one he tagged."""
+    path = tmp_path / "bundle"
+    stage = frame("S", b"train") + version(1) + version(2) + gaps()
+    path.write_bytes(sealed(stage, end(1, 2)))
+    target.import_bundle(path, key=KEY)
+    target.tag("train", 1, "good")
+    target.tag("train", 2, "mine")
+    path.write_bytes(sealed(stage, frame("t", orjson.dumps([["good", 2, id_of(2)], ["more", 1, id_of(1)]])), end(1, 2)))
+    before = contents(tmp_path / "target")
+    planned = target.import_bundle(path, key=KEY, dry_run=True)
+    assert contents(tmp_path / "target") == before
+    assert target.import_bundle(path, key=KEY) == planned
+    assert (planned.stages[0].tags, planned.stages[0].tags_kept) == (("more",), ("good",))
+    assert target.tags("train") == {"good": 1, "mine": 2, "more": 1}
+    assert target.verify().problems == ()
+
+
+def test_a_bundle_can_not_fill_up_the_tags_of_a_stage(target: CheckpointManager, tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    stage = frame("S", b"train") + version(1) + gaps()
+    path.write_bytes(sealed(stage, end(1, 1)))
+    target.import_bundle(path, key=KEY)
+    target.tag("train", 1, "mine")
+    path.write_bytes(
+        sealed(
+            frame("S", b"also") + version(1) + gaps() + stage,
+            frame("t", orjson.dumps([[f"t{number:04}", 1, id_of(1)] for number in range(1000)])),
+            end(2, 2),
+        )
+    )
+    before = contents(tmp_path / "target")
+    with pytest.raises(TagError, match="more than 1000 tags"):
+        target.import_bundle(path, key=KEY)
+    assert contents(tmp_path / "target") == before
+    assert target.import_bundle(path, key=KEY, into={"train": "other"}).added == 2
+    assert len(target.tags("other")) == 1000
+    assert target.verify().problems == ()
+
+
+def test_tags_that_were_turned_back_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
+    """Also where a rollback is only warned of: adding a tag would make the older record the newest."""
+    path, record = tmp_path / "bundle", tmp_path / "target" / "history" / "train" / "tags"
+    path.write_bytes(sealed(frame("S", b"train") + version(1) + gaps(), frame("t", orjson.dumps([GOOD])), end(1, 1)))
+    target.import_bundle(path, key=KEY)
+    older = record.read_bytes()
+    target.tag("train", 1, "mine")
+    target.untag("train", "good")
+    record.write_bytes(older)
+    for cm in (target, CheckpointManager(tmp_path / "target", key=bytes(32), on_rollback="warn")):
+        with pytest.raises(RollbackError, match="tags of stage train"):
+            cm.import_bundle(path, key=KEY)
+    assert record.read_bytes() == older
+    with pytest.raises(RollbackError, match="tags of stage train"):
+        target.export_bundle(tmp_path / "another", key=KEY)
+    assert not (tmp_path / "another").exists()

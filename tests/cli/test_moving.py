@@ -67,14 +67,37 @@ def test_a_store_is_moved_and_kept_up_to_date(
     assert cli("import", "x.bundle", *words, *there, "--json").json["added"] == 1
 
 
+def test_tags_come_along_and_are_never_moved_silently(
+    cli: Cli, store: Path, words: tuple[str, str], there: tuple[str, ...]
+) -> None:
+    for version, name in (("1", "first"), ("2", "good")):
+        assert cli("tag", f"train@{version}", name).code == 0
+    exported = cli("export", "train", "x.bundle", *words)
+    assert "1 stages, 3 versions and 2 tags" in exported.err
+    planned = cli("import", "x.bundle", *words, *there, "--dry-run")
+    assert "3 of 3 versions would be added and 2 tags" in planned.err
+    assert "3 of 3 versions added and 2 tags" in cli("import", "x.bundle", *words, *there).err
+    assert cli("tag", "train", *there).out == cli("tag", "train").out
+    assert cli("tag", "train@3", "good", "--force", *there).code == 0
+    assert cli("tag", "train", "first", "--delete", *there).code == 0
+    before = cli("tag", "train", *there).out
+    said = cli("import", "x.bundle", *words, *there, "--dry-run")
+    assert "stage train: another version has the tag here and keeps it: good; tag --force moves one" in said.err
+    assert "0 of 3 versions would be added and 1 tags" in said.err
+    assert cli("tag", "train", *there).out == before
+    stage = cli("import", "x.bundle", *words, *there, "--json").json["stages"][0]
+    assert (stage["added"], stage["tags"], stage["tags_kept"]) == (0, ["first"], ["good"])
+    assert cli("verify", *there).out == "3 whole\n"
+
+
 def test_json(cli: Cli, store: Path, tmp_path: Path, words: tuple[str, str], there: tuple[str, ...]) -> None:
     exported = cli("export", "train", "x.bundle", *words, "--json").json
     size = (tmp_path / "x.bundle").stat().st_size
-    stage = {"stage": "train", "versions": 3, "newest": 3}
+    stage = {"stage": "train", "versions": 3, "newest": 3, "tags": []}
     rest = {"file": "x.bundle", "bytes": size, "versions": 3, "stages": [stage]}
     assert exported == {"schema": 1, "command": "export"} | rest
     imported = cli("import", "x.bundle", *words, *there, "--into", "train", "fit", "--json").json
-    assert imported["stages"] == [stage | {"stage": "fit", "added": 3}]
+    assert imported["stages"] == [stage | {"stage": "fit", "added": 3, "tags_kept": []}]
     assert (imported["bytes"], imported["added"], imported["dry_run"]) == (size, 3, False)
 
 

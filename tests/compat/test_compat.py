@@ -53,10 +53,12 @@ def test_a_store_of_version_1_is_written_on(folder: Path) -> None:
 
 
 def test_bundles_of_version_1_are_imported(folder: Path, tmp_path: Path) -> None:
-    """They were exported from the store beside them."""
+    """They were exported from the store beside them, before tags were part of a bundle."""
     key = KeyFile(str(folder / "test.key"))
     there, here = CheckpointManager(folder / "store", key=key), CheckpointManager(tmp_path / "new", key=bytes(32))
-    assert [stage.added for stage in here.import_bundle(folder / "key-file.bundle", key=key).stages] == [2, 1, 3, 1]
+    imported = here.import_bundle(folder / "key-file.bundle", key=key)
+    assert [(stage.added, stage.tags, stage.tags_kept) for stage in imported.stages] == [(n, (), ()) for n in (2, 1, 3, 1)]
+    here.tag("data_ingestion", 4, "good")
     assert here.import_bundle(folder / "passphrase.bundle", key=Passphrase("a passphrase for tests")).added == 0
     assert here.stages() == there.stages()
     for stage in there.stages():
@@ -65,4 +67,5 @@ def test_bundles_of_version_1_are_imported(folder: Path, tmp_path: Path) -> None
             assert here.get_checkpoint(stage, version.version) == there.get_checkpoint(stage, version.version)
     with pytest.raises(CheckpointNotFoundError, match="was deleted"):
         here.load_checkpoint("data_ingestion", 3)
+    assert here.tags("data_ingestion") == {"good": 4}
     assert here.verify().problems == ()

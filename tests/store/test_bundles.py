@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from checkpoint_manager.envelope.tags import Tagged
+
 
 @pytest.fixture
 def here(tmp_path: Path) -> CheckpointManager:
-    """A store with a stage that has gaps at its beginning, in its middle and below its newest version, and a cleared one."""
+    """A store with a stage that has gaps at its beginning, in its middle and below the newest version, and a cleared one with a tag."""
     cm = CheckpointManager(tmp_path / "here", key=KEY)
     for number in range(1, 11):
         cm.save_checkpoint("train", {"number": number}, metadata={"run": f"r{number}"})
@@ -46,6 +48,7 @@ def here(tmp_path: Path) -> CheckpointManager:
     cm.delete_versions("train", [1, 2, 5, 6, 10])
     cm.save_checkpoint("clean", [1, 2.5, None])
     cm.clear_checkpoint("clean")
+    cm.tag("clean", 1, "best")
     return cm
 
 
@@ -67,6 +70,11 @@ def ids_of(cm: CheckpointManager, stage: str) -> list[tuple[str, str | None]]:
     return [(entry.id, entry.previous) for _, entry in cm._store.history.entries(stage)]
 
 
+def named(cm: CheckpointManager, stage: str) -> dict[str, Tagged]:
+    """The tags, with the ids of what they name."""
+    return dict(cm._store.vault.tags(stage)[0].named)
+
+
 def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, name: str | None = None) -> None:
     name = name or stage
     mine, other = here.history(stage), there.history(name)
@@ -75,6 +83,7 @@ def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, 
     ]
     assert ids_of(here, stage) == ids_of(there, name)
     assert gaps_of(here, stage) == gaps_of(there, name)
+    assert named(here, stage) == named(there, name)
     for each in mine:
         data = [cm._store.vault.load(at, each.version)[1] for cm, at in ((here, stage), (there, name))]
         assert data[0] == data[1]
@@ -82,11 +91,11 @@ def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, 
 
 def test_a_store_arrives_as_it_was(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
     exported = here.export_bundle(path, key=KEY)
-    assert exported.stages == (BundledStage("clean", 2, 2), BundledStage("train", 6, 11))
+    assert exported.stages == (BundledStage("clean", 2, 2, 0, ("best",)), BundledStage("train", 6, 11))
     assert (exported.versions, exported.added, exported.size) == (8, 0, path.stat().st_size)
     assert path.stat().st_mode & 0o777 == 0o600
     imported = there.import_bundle(path, key=KEY)
-    assert imported.stages == (BundledStage("clean", 2, 2, 2), BundledStage("train", 6, 11, 6))
+    assert imported.stages == (BundledStage("clean", 2, 2, 2, ("best",)), BundledStage("train", 6, 11, 6))
     for stage in ("clean", "train"):
         assert_equal(here, there, stage)
     assert there.verify().problems == ()
@@ -111,7 +120,7 @@ def test_what_was_imported_is_remembered_as_seen(here: CheckpointManager, there:
 
 @given(data=st.data())
 def test_any_history_arrives_equal(data: st.DataObject) -> None:
-    """Into an empty store, after random saves, clears, restores and deletions; and once more after some further ones."""
+    """Into an empty store, after random saves, clears, restores, deletions and tags; and once more after some further ones."""
     here, there = (CheckpointManager(MemoryBackend(), key=KEY) for _ in range(2))
     for _ in range(2):
         for _ in range(data.draw(st.integers(1, 8))):
@@ -119,7 +128,7 @@ def test_any_history_arrives_equal(data: st.DataObject) -> None:
         stream = io.BytesIO()
         exported = here.export_bundle(stream, key=KEY)
         stream.seek(0)
-        known = {stage: gaps_of(there, stage) for stage in there.stages()}
+        known = {stage: there.tags(stage) for stage in there.stages()}
         try:
             imported = there.import_bundle(stream, key=KEY)
         except VersionConflictError as error:  # only where nobody can tell: the newest here was deleted there, inside of a gap
@@ -131,6 +140,11 @@ def test_any_history_arrives_equal(data: st.DataObject) -> None:
         for stage in here.stages():
             if stage not in known:
                 assert_equal(here, there, stage)
+            brought, before = here.tags(stage), known.get(stage, {})
+            assert there.tags(stage) == brought | before
+            told = next(each for each in imported.stages if each.stage == stage)
+            assert told.tags == tuple(sorted(brought.keys() - before.keys()))
+            assert told.tags_kept == tuple(name for name in sorted(brought) if before.get(name, brought[name]) != brought[name])
             mine = {v.version: v for v in here.history(stage)}
             other = {v.version: v for v in there.history(stage)}
             assert mine.items() <= other.items()
@@ -142,13 +156,19 @@ def test_any_history_arrives_equal(data: st.DataObject) -> None:
 def _change(cm: CheckpointManager, data: st.DataObject) -> None:
     stage = data.draw(st.sampled_from(["a", "../b", "C"]))
     versions = [each.version for each in cm.history(stage)]
-    what = data.draw(st.sampled_from(["save", "save", "save", "clear", "restore", "delete"]))
+    what = data.draw(st.sampled_from(["save", "save", "save", "clear", "restore", "delete", "tag", "tag", "untag"]))
+    tags = cm.tags(stage)
+    free = [version for version in versions[1:] if version not in tags.values()]
     if what == "clear" and versions:
         cm.clear_checkpoint(stage)
     elif what == "restore" and versions:
         cm.restore_checkpoint(stage, data.draw(st.sampled_from(versions)))
-    elif what == "delete" and len(versions) > 1:
-        cm.delete_versions(stage, data.draw(st.lists(st.sampled_from(versions[1:]), min_size=1)))
+    elif what == "delete" and free:
+        cm.delete_versions(stage, data.draw(st.lists(st.sampled_from(free), min_size=1)))
+    elif what == "tag" and versions:
+        cm.tag(stage, data.draw(st.sampled_from(versions)), data.draw(st.sampled_from(["a", "B", "c-1"])), force=True)
+    elif what == "untag" and tags:
+        cm.untag(stage, data.draw(st.sampled_from(sorted(tags))))
     else:
         metadata = data.draw(st.dictionaries(st.text(max_size=3), json_values(max_leaves=3), max_size=2))
         cm.save_checkpoint(stage, data.draw(json_values(max_leaves=5)), metadata=metadata)
@@ -251,6 +271,111 @@ def test_other_names_must_be_of_stages_that_are_there_and_differ(
     with pytest.raises(StageNameError):
         there.import_bundle(path, key=KEY, into={"train": ""})
     assert there.import_bundle(path, key=KEY, into={"train": "clean", "clean": "train"}).added == 8
+
+
+# Tags
+
+
+def test_a_tag_that_names_another_version_here_stays_and_is_told(
+    here: CheckpointManager, there: CheckpointManager, path: Path
+) -> None:
+    here.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    there.tag("clean", 2, "best", force=True)
+    here.tag("train", 7, "new")
+    here.tag("clean", 2, "second")
+    here.export_bundle(path, key=KEY, overwrite=True)
+    planned = there.import_bundle(path, key=KEY, dry_run=True)
+    assert planned.stages == (
+        BundledStage("clean", 2, 2, 0, ("second",), ("best",)),
+        BundledStage("train", 6, 11, 0, ("new",)),
+    )
+    assert (there.tags("clean"), there.tags("train")) == ({"best": 2}, {})
+    assert there.import_bundle(path, key=KEY) == planned
+    assert (there.tags("clean"), there.tags("train")) == ({"best": 2, "second": 2}, {"new": 7})
+    again = there.import_bundle(path, key=KEY)
+    assert [(stage.tags, stage.tags_kept) for stage in again.stages] == [((), ("best",)), ((), ())]
+    assert there.verify().problems == ()
+
+
+def test_the_tag_of_a_version_that_is_deleted_or_damaged_here_is_left_out(
+    here: CheckpointManager, there: CheckpointManager, path: Path
+) -> None:
+    here.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    there.delete_versions("train", [4])
+    damaged = path.parent / "there" / "history" / "train" / "000000000007.checkpoint"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"damaged")
+    for number, name in ((4, "gone"), (7, "damaged"), (8, "good")):
+        here.tag("train", number, name)
+    here.export_bundle(path, key=KEY, overwrite=True)
+    assert there.import_bundle(path, key=KEY).stages[1].tags == ("good",)
+    damaged.write_bytes(whole)
+    assert there.import_bundle(path, key=KEY).stages[1].tags == ("damaged",)
+    assert there.tags("train") == {"damaged": 7, "good": 8}
+    assert there.verify().problems == ()
+
+
+def test_tags_come_to_a_stage_that_is_ahead(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
+    here.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    there.save_checkpoint("train", "own")
+    there.tag("train", "latest", "mine")
+    here.tag("train", 11, "theirs")
+    here.export_bundle(path, key=KEY, overwrite=True)
+    assert there.import_bundle(path, key=KEY).stages[1].tags == ("theirs",)
+    assert there.tags("train") == {"mine": 12, "theirs": 11}
+
+
+def test_the_record_of_tags_after_an_import_is_newer_than_any_that_was_seen(
+    here: CheckpointManager, there: CheckpointManager, path: Path
+) -> None:
+    here.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    record = path.parent / "there" / "history" / "clean" / "tags"
+    older, (serial, _) = record.read_bytes(), there._store.vault.witness.recall_tags("clean")
+    here.tag("clean", 2, "more")
+    here.export_bundle(path, key=KEY, overwrite=True)
+    there.import_bundle(path, key=KEY)
+    tags = there._store.vault.tags("clean")[0]
+    assert there._store.vault.witness.recall_tags("clean") == (tags.serial, tags.id)
+    assert tags.serial == serial + 1
+    there.import_bundle(path, key=KEY)
+    assert there._store.vault.tags("clean")[0] == tags  # nothing to add: not written again
+    record.write_bytes(older)
+    with pytest.raises(RollbackError, match="tags of stage clean"):
+        there.load_checkpoint("clean", "more")
+
+
+def test_only_tags_of_versions_in_the_bundle_are_exported(here: CheckpointManager, path: Path) -> None:
+    """Not one of a version that came while it was written, or that was set aside and whose tag stayed."""
+    damaged = path.parent / "here" / "history" / "train" / "000000000007.checkpoint"
+    here.tag("train", 7, "aside")
+    here.tag("train", 8, "good")
+    damaged.write_bytes(b"damaged")
+    here.repair()
+    other = CheckpointManager(path.parent / "here", key=KEY)
+
+    def change(done: int, total: int) -> None:
+        if done == total - 1:
+            other.save_checkpoint("train", "late")
+            other.tag("train", "latest", "late")
+
+    exported = here.export_bundle(path, ["train"], key=KEY, progress=change)
+    assert exported.stages == (BundledStage("train", 5, 11, 0, ("good",)),)
+    assert set(here.tags("train")) == {"aside", "good", "late"}
+
+
+def test_a_tag_set_between_plan_and_import_is_not_moved(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
+    here.export_bundle(path, ["clean"], key=KEY)
+    there.import_bundle(path, key=KEY)
+    there.untag("clean", "best")
+    other = CheckpointManager(path.parent / "there", key=bytes(32))
+    act = _at_the_second_reading(path, lambda: other.tag("clean", 2, "best"))
+    imported = there.import_bundle(path, key=KEY, progress=act)
+    assert imported.stages == (BundledStage("clean", 2, 2, 0, (), ("best",)),)
+    assert there.tags("clean") == {"best": 2}
 
 
 def test_a_dry_run_says_what_would_be_added(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
@@ -568,13 +693,14 @@ cm.import_bundle(path, key=bytes(range(64, 96)))
 
 def test_killed_before_any_of_its_steps_the_next_import_finishes(here: CheckpointManager, tmp_path: Path, path: Path) -> None:
     """Between the steps; at each system call within them, see tests/faults."""
+    here.tag("train", 7, "good")
     here.export_bundle(path, key=KEY)
     for at in range(1, 20):
         where = tmp_path / f"there {at}"
         done = subprocess.run([sys.executable, "-c", IMPORT, str(where), str(path), str(at)], check=False)
         there = CheckpointManager(where, key=bytes(32))
         if done.returncode == 0:
-            assert at > 10
+            assert at > 12
             break
         assert done.returncode == -signal.SIGKILL
         states = {finding.state for finding in there.verify().problems}

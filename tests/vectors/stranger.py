@@ -96,7 +96,7 @@ def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: i
 
 
 def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
-    """Return, by stage, its versions as (number, metadata, data), and its gaps last."""
+    """Return, by stage, its versions as (number, metadata, data), then its gaps, and its tags last."""
     header = file[: file.index(b"\n") + 1]
     fields = json.loads(header)
     slot = fields["slot"]
@@ -113,7 +113,7 @@ def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
         end = 9 + int.from_bytes(body[1:9], "big")
         parts.append((body[:1].decode(), body[9:end]))
         body = body[end:]
-    if not re.fullmatch(r"(S(VD)+G[a-z]*)*E", "".join(kind for kind, _ in parts)):
+    if not re.fullmatch(r"(S(VD)+G[a-su-z]*t?[a-su-z]*)*E", "".join(kind for kind, _ in parts)):
         raise RefusedError("order")
     stages: dict[str, list[Any]] = {}
     name, number, metadata = "", 0, {}
@@ -129,8 +129,13 @@ def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
                 raise RefusedError("length")
             stages[name].append((number, metadata, json.loads(content)))
         elif kind == "G":
-            stages[name].append(json.loads(content))
-        elif kind == "E" and json.loads(content) != [len(stages), sum(map(len, stages.values())) - len(stages)]:
+            stages[name] += [json.loads(content), []]
+        elif kind == "t":
+            stages[name][-1] = tags = json.loads(content)
+            held = [[number, metadata["id"]] for number, metadata, _ in stages[name][:-2]]
+            if not tags or len(content) > 1048576 or not all(version in held for _, *version in tags):
+                raise RefusedError("tags")
+        elif kind == "E" and json.loads(content) != [len(stages), sum(map(len, stages.values())) - 2 * len(stages)]:
             raise RefusedError("count")
     return stages
 

@@ -91,10 +91,13 @@ def test_a_new_bundle_is_read_by_the_stranger() -> None:
     for number in range(1, 5):
         cm.save_checkpoint("Stage/é", "é" * 10_000 * number, metadata={"number": number})
     cm.delete_versions("Stage/é", [2])
+    cm.tag("Stage/é", 4, "good")
+    cm.tag("Stage/é", 1, "first")
     stream = io.BytesIO()
     cm.export_bundle(stream, key=KEY)
     stages = stranger.read_bundle(stream.getvalue(), KEY)
-    *versions, gaps = stages.pop("Stage/é")
+    *versions, gaps, tags = stages.pop("Stage/é")
+    assert tags == [["first", 1, versions[0][1]["id"]], ["good", 4, versions[2][1]["id"]]]
     assert stages == {}
     assert [(number, metadata["metadata"], data) for number, metadata, data in versions] == [
         (number, {"number": number}, "é" * 10_000 * number) for number in (1, 3, 4)

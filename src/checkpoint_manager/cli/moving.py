@@ -69,12 +69,11 @@ def export(
     with progress_of("exporting") as step:
         bundle = _piped(lambda: cm.export_bundle(_output(file), stages or None, key=key, overwrite=overwrite, progress=step))
     if access.as_json:
-        write_json("export", {"file": file, **_fields(bundle, "stage", "versions", "newest")})
-    elif file == _STREAM:
-        say(_summary(bundle, f"{bundle.versions} versions"))
-    else:
+        write_json("export", {"file": file, **_fields(bundle, "stage", "versions", "newest", "tags")})
+        return
+    if file != _STREAM:
         write_table(("STAGE", "VERSIONS", "NEWEST"), [(s.stage, str(s.versions), str(s.newest)) for s in bundle.stages])
-        say(_summary(bundle, f"{bundle.versions} versions"))
+    say(_summary(bundle, f"{bundle.versions} versions"))
 
 
 def _check_output(access: Access, file: str) -> None:
@@ -117,8 +116,8 @@ def import_(
 ) -> None:
     """Add to the store what a bundle holds and the store has not. It is verified to its end first. "-" is stdin.
 
-    Numbers, times and metadata stay as they were. A stage that is there gets the newer versions, if it is one history; else
-    give it another name with --into. Interrupted, run it again.
+    Numbers, times, metadata and tags stay as they were. A stage that is there gets the newer versions, if it is one history;
+    else give it another name with --into. A tag that names another version here stays. Interrupted, run it again.
 
     \b
     Examples:
@@ -133,11 +132,15 @@ def import_(
         source: str | BinaryIO = sys.stdin.buffer if file == _STREAM else file
         bundle = cm.import_bundle(source, key=key, into=dict(into), dry_run=dry_run, progress=step)
     if access.as_json:
-        fields = _fields(bundle, "stage", "versions", "newest", "added")
+        fields = _fields(bundle, "stage", "versions", "newest", "added", "tags", "tags_kept")
         write_json("import", {"dry_run": dry_run, "file": file, **fields, "added": bundle.added})
         return
     rows = [(s.stage, str(s.added), str(s.versions), str(s.newest)) for s in bundle.stages]
     write_table(("STAGE", "ADDED", "VERSIONS", "NEWEST"), rows)
+    for stage in bundle.stages:
+        if stage.tags_kept:
+            names = ", ".join(stage.tags_kept)
+            say(f"stage {display(stage.stage)}: another version has the tag here and keeps it: {names}; tag --force moves one")
     what = "would be added" if dry_run else "added"
     say(_summary(bundle, f"{bundle.added} of {bundle.versions} versions {what}"))
 
@@ -171,4 +174,5 @@ def _fields(bundle: Bundle, *names: str) -> dict[str, object]:
 
 
 def _summary(bundle: Bundle, versions: str) -> str:
-    return f"{len(bundle.stages)} stages, {versions}, {show_size(bundle.size)}"
+    tags = sum(len(stage.tags) for stage in bundle.stages)
+    return f"{len(bundle.stages)} stages, {versions}{f' and {tags} tags' if tags else ''}, {show_size(bundle.size)}"

@@ -25,14 +25,17 @@ V     a version: its number in decimal digits, a line feed, and its metadata as 
 D     the data of the version just before: JSON, exactly as long as its metadata's ``size`` says
 G     the gaps that end this stage's versions: the JSON of :mod:`checkpoint_manager.envelope.gaps`; at most 32 MiB
 E     the end: ``[stages,versions]``, how many of each there were
+t     the tags of this stage: the JSON list ``tags`` of :mod:`checkpoint_manager.envelope.tags`, under its rules, with one
+      tag at least; at most 1 MiB. Each names a version of this stage in this bundle, by number and id
 a-z   about the stage just before; at most 64 MiB. A reader passes over a kind it does not know: what an older one need not
-      understand, such as names for versions, belongs here
+      understand belongs here
 ====  ==================================================================================================================
 
-In the order ``(S (V D)+ G [a-z]*)* E``. Stages ascend by the bytes of their names, so none comes twice; the versions of a stage
-are what :mod:`checkpoint_manager.envelope.bundle_chain` accepts. Metadata, gaps and the end are JSON without white space, in
-the order of their specification: here too, a reader MUST refuse what writing anew would write differently. A capital kind that
-it does not know is of a newer format. Whoever has the key may still be hostile: no length is believed before its bytes have
+In the order ``(S (V D)+ G [a-z]*)* E``, with one ``t`` at most for each stage; without one, no version of it has a tag, or an
+older library wrote it. Stages ascend by the bytes of their names, so none comes twice; the versions of a stage are what
+:mod:`checkpoint_manager.envelope.bundle_chain` accepts. Metadata, gaps, tags and the end are JSON without white space, in the
+order of their specification: here too, a reader MUST refuse what writing anew would write differently. A capital kind that it
+does not know is of a newer format. Whoever has the key may still be hostile: no length is believed before its bytes have
 come.
 """
 

@@ -10,6 +10,8 @@ nothing wrong in what was taken over, whoever made the bundle.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -50,6 +52,8 @@ class Chain:
         self.newest = 0
         self.id: str | None = None
         self.holes: list[Hole] = []
+        self._numbers = array("Q")
+        self._ids = bytearray()  # 16 bytes each: 24 for a version, where a bundle takes hundreds
         self._created_at: datetime | None = None
 
     def add(self, version: int, entry: Entry) -> None:
@@ -72,6 +76,13 @@ class Chain:
         if entry.restored_from is not None and not 1 <= entry.restored_from < version:
             raise BrokenError(f"holds a version {version} that claims to be a copy of version {entry.restored_from}")
         self.newest, self.id, self._created_at = version, entry.id, entry.created_at
+        self._numbers.append(version)
+        self._ids += bytes.fromhex(entry.id)
+
+    def has(self, version: int, version_id: str) -> bool:
+        """Return whether this very version was added."""
+        at = bisect_left(self._numbers, version)
+        return version in self._numbers[at : at + 1] and self._ids[16 * at : 16 * at + 16].hex() == version_id
 
     def fitted(self, gaps: Gaps) -> Gaps:
         """Return of these gaps what lies in the holes, cut to measure: a version may have been deleted after it was added."""

@@ -13,14 +13,16 @@ import orjson
 
 from checkpoint_manager.envelope import gaps as sealed_gaps
 from checkpoint_manager.envelope import seal
+from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.bundle_chain import Chain
 from checkpoint_manager.envelope.format import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry
 from checkpoint_manager.envelope.gaps import Gap, Gaps, Reason
 from checkpoint_manager.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from checkpoint_manager.envelope.tags import Tagged
     from checkpoint_manager.model import Buffer
 
 MAX_GAPS_BYTES = 32 * 1024 * 1024
@@ -57,6 +59,13 @@ class GapsPart:
 
 
 @dataclass(frozen=True, slots=True)
+class TagsPart:
+    """Names of versions of the stage just before."""
+
+    named: Mapping[str, Tagged]
+
+
+@dataclass(frozen=True, slots=True)
 class EndPart:
     """The bundle ends."""
 
@@ -64,7 +73,7 @@ class EndPart:
     versions: int
 
 
-Part: TypeAlias = StagePart | VersionPart | GapsPart | EndPart
+Part: TypeAlias = StagePart | VersionPart | GapsPart | TagsPart | EndPart
 Parts: TypeAlias = "Iterator[Part]"
 
 
@@ -78,6 +87,8 @@ def encode(part: Part) -> Iterator[Buffer]:
             yield from _framed(b"D", part.data)
         case GapsPart():
             yield from _framed(b"G", sealed_gaps.encode(part.gaps))
+        case TagsPart():
+            yield from _framed(b"t", orjson.dumps(sealed_tags.rows_of(part.named)))
         case EndPart():
             yield from _framed(b"E", orjson.dumps([part.stages, part.versions]))
 
@@ -138,6 +149,7 @@ def decode(pieces: Iterator[bytes]) -> Parts:
     cursor = _Cursor(pieces)
     name, stages, versions = "", 0, 0
     chain: Chain | None = None
+    untagged: Chain | None = None  # of the stage just before, as long as it may still get tags
     while True:
         kind, length = cursor.next_part()
         if kind == "S" and chain is None:
@@ -154,13 +166,16 @@ def decode(pieces: Iterator[bytes]) -> Parts:
         elif kind == "G" and chain is not None:
             gaps = _gaps(cursor, length)
             chain.close(gaps.gaps)
-            chain = None
+            chain, untagged = None, chain
             stages += 1
             yield gaps
         elif kind == "E" and chain is None:
             yield _end(cursor, length, EndPart(stages, versions))
             return
-        elif "a" <= kind <= "z" and chain is None and stages:
+        elif kind == "t" and chain is None and untagged is not None:
+            yield _tags(cursor, length, untagged)
+            untagged = None
+        elif kind != "t" and "a" <= kind <= "z" and chain is None and stages:
             cursor.skip(_at_most(length, MAX_OPTIONAL_BYTES))
         elif kind in "SVDGE" or not "A" <= kind <= "Z":
             raise BrokenError("holds a part that can't stand where it does")
@@ -216,6 +231,20 @@ def _gaps(cursor: _Cursor, length: int) -> GapsPart:
     if not all(map(_is_gap, gaps.gaps)) or sealed_gaps.encode(gaps) != plain:
         raise BrokenError("holds a record of deletions that is not written as it must be")
     return GapsPart(gaps)
+
+
+def _tags(cursor: _Cursor, length: int, chain: Chain) -> TagsPart:
+    plain = bytes(cursor.take(_at_most(length, sealed_tags.MAX_TAGS_BYTES)))
+    try:
+        named = sealed_tags.named_by(orjson.loads(plain))
+    except ValueError:
+        raise BrokenError("holds tags that are no JSON") from None
+    if not named or orjson.dumps(sealed_tags.rows_of(named)) != plain:
+        raise BrokenError("holds tags that are not written as they must be")
+    for name, tagged in named.items():
+        if not chain.has(tagged.version, tagged.id):
+            raise BrokenError(f"holds the tag {name} of a version {tagged.version} that it does not hold")
+    return TagsPart(named)
 
 
 def _end(cursor: _Cursor, length: int, expected: EndPart) -> EndPart:

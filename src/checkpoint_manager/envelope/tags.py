@@ -86,8 +86,7 @@ def key_of(file: bytes) -> str:
 def seal_tags(key_id: str, key: bytes, store: str, stage: str, tags: Tags) -> bytes:
     """Return the record as it is stored."""
     line = f'{{"format":"{FORMAT}","store":"{store}","key":"{key_id}"}}\n'.encode()
-    named = [[name, tagged.version, tagged.id] for name, tagged in sorted(tags.named.items())]
-    return line + seal.seal(key, orjson.dumps([tags.serial, tags.id, named]), seal.context(FORMAT, line, stage))
+    return line + seal.seal(key, orjson.dumps([tags.serial, tags.id, rows_of(tags.named)]), seal.context(FORMAT, line, stage))
 
 
 def open_tags(key: bytes, store: str, stage: str, file: bytes) -> Tags:
@@ -108,22 +107,39 @@ def open_tags(key: bytes, store: str, stage: str, file: bytes) -> Tags:
     return _decode(orjson.loads(plain))
 
 
+def rows_of(named: Mapping[str, Tagged]) -> list[list[object]]:
+    """Return the list ``tags`` of the format."""
+    return [[name, tagged.version, tagged.id] for name, tagged in sorted(named.items())]
+
+
+def named_by(rows: Any) -> dict[str, Tagged]:  # noqa: ANN401  # JSON is what it is
+    """Return what :func:`rows_of` was given.
+
+    Raises:
+        BrokenError: It breaks a rule of the format.
+    """
+    try:
+        named = {name: Tagged(version, version_id) for name, version, version_id in rows}
+        if (
+            len(rows) <= MAX_TAGS
+            and [name for name, *_ in rows] == sorted(named)
+            and all(is_name(name) and _is_number(tag.version) and _ID.fullmatch(tag.id) for name, tag in named.items())
+        ):
+            return named
+    except (ValueError, TypeError):
+        pass
+    raise BrokenError("holds tags that are not of this format")
+
+
 def _decode(fields: Any) -> Tags:  # noqa: ANN401  # JSON is what it is
     """Read the record. It is authenticated: what does not fit was written by a faulty program, not by an attacker."""
     try:
         serial, record_id, rows = fields
-        named = {name: Tagged(version, version_id) for name, version, version_id in rows}
-        if (
-            not _is_number(serial)
-            or _ID.fullmatch(record_id) is None
-            or len(rows) > MAX_TAGS
-            or [name for name, *_ in rows] != sorted(named)
-            or not all(is_name(name) and _is_number(tag.version) and _ID.fullmatch(tag.id) for name, tag in named.items())
-        ):
-            raise BrokenError("holds tags that are not of this format")
+        if _is_number(serial) and _ID.fullmatch(record_id) is not None:
+            return Tags(serial, record_id, named_by(rows))
     except (ValueError, TypeError):
-        raise BrokenError("holds tags that are not of this format") from None
-    return Tags(serial, record_id, named)
+        pass
+    raise BrokenError("holds tags that are not of this format")
 
 
 def _is_number(value: object) -> bool:

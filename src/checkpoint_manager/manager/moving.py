@@ -33,7 +33,7 @@ class Moving:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Bundle:
-        """Write the histories of stages into a bundle: one file, encrypted as a whole, that another store can import.
+        """Write the histories and tags of stages into a bundle: one file, encrypted as a whole, that another store can import.
 
         Writers need not stop. The file appears whole or not at all. A bundle has a key of its own, which says nothing about the
         store's; whoever knows the secret given here reads all that the bundle holds.
@@ -49,7 +49,7 @@ class Moving:
         Raises:
             CheckpointNotFoundError: There is no such stage. Nothing was written.
             IntegrityError: A stage is damaged, or something is missing. Nothing was written.
-            RollbackError: A stage is older than what this user has seen. Nothing was written.
+            RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was written.
             StorageError: The file exists already, or the operating system refused.
         """
         if isinstance(stages, str):
@@ -78,6 +78,9 @@ class Moving:
         that this store has already gets the newer versions, if both are one history; so doing this again and again keeps a copy
         up to date. Killed in the middle, run it again: it goes on where it stopped.
 
+        So do the tags of versions that are here then. A name that another version has here already is not moved: ``tags_kept``
+        of its stage in the result says so.
+
         Args:
             file: The bundle; or an open binary stream, which is kept, encrypted, in a temporary file.
             key: What the bundle was exported with.
@@ -92,6 +95,8 @@ class Moving:
             VersionConflictError: A stage has another history here; they are named. Nothing was imported. Or another writer
                 saved a version meanwhile: import it again.
             RollbackError: This store is older than what this user has seen of it. Nothing was imported.
+            TagError: A stage would have too many tags. Nothing was imported.
+            StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
         names = {validate(old): validate(new) for old, new in (into or {}).items()}
         from checkpoint_manager.store import moving  # noqa: PLC0415  # for those who import

@@ -2,7 +2,8 @@
 
 No lock is taken. Each stage is exported as it was at some moment: from its first version to the one that was the newest when it
 was begun, or a later one. What is deleted meanwhile is a gap in the bundle too. A stage that does not hold together (something
-is damaged, or missing without a record) is not exported at all: a bundle is a whole history, or it is none.
+is damaged, or missing without a record) is not exported at all: a bundle is a whole history, or it is none. The tags of its
+versions go with it, as they are once the last version was read; one of a version that the bundle does not hold stays behind.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope.bundle_chain import Chain
-from checkpoint_manager.envelope.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, VersionPart
+from checkpoint_manager.envelope.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.envelope.gaps import Gaps, encode
 from checkpoint_manager.errors import IntegrityError
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from checkpoint_manager.envelope.bundle_parts import Part
+    from checkpoint_manager.envelope.tags import Tagged
     from checkpoint_manager.store.history import History
+    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
 
 
 class Exporter:
     """Exports stages of one store."""
 
-    def __init__(self, vault: Vault, history: History) -> None:
+    def __init__(self, vault: Vault, history: History, tagger: Tagger) -> None:
         self._vault = vault
         self._history = history
+        self._tagger = tagger
 
     def chosen(self, stages: Iterable[str] | None) -> list[str]:
         """Return the stages to export, each once, in the order of a bundle; None: all there are, or were seen.
@@ -57,6 +61,7 @@ class Exporter:
 
         Raises:
             IntegrityError: A stage is not whole.
+            RollbackError: A stage's tags are older than what this user has seen.
         """
         total = sum(len(self._vault.backend.versions(stage)) for stage in stages)
         versions = 0
@@ -69,8 +74,11 @@ class Exporter:
                 yield part
                 step(versions + of_stage, max(total, versions + of_stage))
             yield GapsPart(self._gaps(stage, chain))
+            tags = self._tags(stage, chain)
+            if tags:
+                yield TagsPart(tags)
             versions += of_stage
-            done.append(BundledStage(stage, of_stage, chain.newest))
+            done.append(BundledStage(stage, of_stage, chain.newest, tags=tuple(tags)))
         yield EndPart(len(stages), versions)
 
     def _versions(self, stage: str) -> Iterator[VersionPart]:
@@ -112,6 +120,10 @@ class Exporter:
         except BrokenError as broken:
             raise self._not_whole(stage, broken, None) from None
         return gaps
+
+    def _tags(self, stage: str, chain: Chain) -> dict[str, Tagged]:
+        tags, _ = self._tagger.read(stage)
+        return {name: tagged for name, tagged in tags.named.items() if chain.has(tagged.version, tagged.id)}
 
     def _not_whole(self, stage: str, broken: BrokenError, version: int | None) -> IntegrityError:
         message = (

@@ -10,19 +10,22 @@ that were deleted. **One that is there** gets what is newer in the bundle, if bo
 both have reached, the ids must be the same, and each version names the id of the one before it. What was deleted on one side
 only stays as it is on each. If the histories differ, or if that can't be told, the import is refused.
 
+**Tags** of versions that the store has then, with the same id, are added, after the versions. A name that another version has
+here stays where it is, and is reported; so is none taken away.
+
 A stage's lock is held while its versions are written, so that no other writer gets between them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.envelope.bundle_parts import GapsPart, StagePart, VersionPart
+from checkpoint_manager.envelope.bundle_parts import GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, RollbackError, StageNameError, VersionConflictError
 from checkpoint_manager.model import BundledStage, display
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.envelope.bundle_parts import Part
     from checkpoint_manager.envelope.gaps import Gap, Gaps
+    from checkpoint_manager.envelope.tags import Tagged
     from checkpoint_manager.store.history import History
+    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
 
 
@@ -51,6 +56,9 @@ class Arrival:
         added: How many of them are newer than the tip.
         id_at_tip: What the bundle says is the id of the version that has the tip's number, or None: it does not know.
         gaps: How many gaps are to be recorded.
+        tags: The tags that the bundle holds.
+        tags_added: The names of those that are to be added, and were in the end.
+        tags_kept: The names that another version has in the store.
     """
 
     source: str
@@ -62,6 +70,14 @@ class Arrival:
     added: int = 0
     id_at_tip: str | None = None
     gaps: int = 0
+    tags: Mapping[str, Tagged] = field(default_factory=dict)
+    tags_added: tuple[str, ...] = ()
+    tags_kept: tuple[str, ...] = ()
+
+    @property
+    def brings_something(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.added or self.gaps or self.tags_added)
 
     def see(self, part: VersionPart) -> None:
         """Take note of a version, in ascending order."""
@@ -82,15 +98,16 @@ class Arrival:
 
     def as_result(self) -> BundledStage:
         """Return what a caller sees of it."""
-        return BundledStage(self.stage, self.versions, self.newest, self.added)
+        return BundledStage(self.stage, self.versions, self.newest, self.added, self.tags_added, self.tags_kept)
 
 
 class Importer:
     """Imports stages into one store."""
 
-    def __init__(self, vault: Vault, history: History) -> None:
+    def __init__(self, vault: Vault, history: History, tagger: Tagger) -> None:
         self._vault = vault
         self._history = history
+        self._tagger = tagger
 
     def plan(self, parts: Iterator[Part], into: Mapping[str, str]) -> list[Arrival]:
         """Read a whole bundle, compare it with the store, and return what is to be done. Changes nothing.
@@ -104,7 +121,7 @@ class Importer:
             CheckpointNotFoundError: The bundle has no stage that ``into`` names.
             VersionConflictError: A stage has another history in the store; all of them are named.
             RollbackError: A stage is older than what this user has seen.
-            StorageError: A stage's record of deletions would become too long.
+            StorageError, TagError: A stage's record of deletions would become too long, or it would have too many tags.
         """
         arrivals: list[Arrival] = []
         for part in parts:
@@ -117,10 +134,15 @@ class Importer:
                 case GapsPart():
                     arrivals[-1].see_gaps(part.gaps)
                     self._weigh_gaps(arrivals[-1], part.gaps)
+                case TagsPart():
+                    arrivals[-1].tags = part.named
                 case _:
                     pass
         _check_names(arrivals, into)
         self._compare(arrivals)
+        for arrival in arrivals:
+            added, arrival.tags_kept = self._tagger.weigh(arrival.stage, arrival.tags, arrival.tip.version)
+            arrival.tags_added = tuple(added)
         return arrivals
 
     def add(self, parts: Iterator[Part], arrivals: list[Arrival]) -> None:
@@ -140,7 +162,7 @@ class Importer:
             if not isinstance(part, StagePart):
                 continue
             arrival = planned[part.name]
-            if arrival.added or arrival.gaps:
+            if arrival.brings_something:
                 with self._vault.lock(arrival.stage):
                     self._add_stage(arrival, parts)
 
@@ -230,6 +252,8 @@ class Importer:
         for part in parts:
             if isinstance(part, GapsPart):
                 self._record(arrival, part.gaps)
+                added, arrival.tags_kept = self._tagger.add_locked(arrival.stage, arrival.tags)
+                arrival.tags_added = tuple(added)
                 return
             if isinstance(part, VersionPart) and part.version > tip.version:
                 tip = self._append(arrival, tip, part)

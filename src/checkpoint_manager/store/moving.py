@@ -80,7 +80,7 @@ class _Import:
         size = self._file.size
         total = size if dry_run else 2 * size
         arrivals = self._importer.plan(self._parts(lambda done: self._progress(min(done, size), total)), into)
-        if not dry_run and any(arrival.added or arrival.gaps for arrival in arrivals):
+        if not dry_run and any(arrival.brings_something for arrival in arrivals):
             try:
                 self._importer.add(self._parts(lambda done: self._progress(size + min(done, size), total)), arrivals)
             except BrokenError:

@@ -57,11 +57,11 @@ class Store:
         """Writes bundles."""
         from checkpoint_manager.store.exporting import Exporter  # noqa: PLC0415  # for those who export
 
-        return Exporter(self.vault, self.history)
+        return Exporter(self.vault, self.history, self.tagger)
 
     @cached_property
     def importer(self) -> Importer:
         """Reads bundles."""
         from checkpoint_manager.store.importing import Importer  # noqa: PLC0415  # for those who import
 
-        return Importer(self.vault, self.history)
+        return Importer(self.vault, self.history, self.tagger)

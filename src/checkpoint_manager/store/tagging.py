@@ -12,8 +12,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.envelope.format import MAX_VERSION
 from checkpoint_manager.envelope.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
-from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError, RollbackError, TagError
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError, TagError
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class Tagger:
         return tags, record
 
     def certain(self, stage: str) -> Tags:
-        """As :meth:`read`, for those who are about to delete what has no tag: an older record raises in any case."""
+        """As :meth:`read`, for those who delete what has no tag, or add tags: an older record raises in any case."""
         tags, _, turned_back = self.look(stage)
         if turned_back:
             raise RollbackError(turned_back, stage=stage)
@@ -159,6 +161,54 @@ class Tagger:
             raise CheckpointNotFoundError(message, stage=stage)
         if unwanted:
             self._write(stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
+
+    def weigh(self, stage: str, brought: Mapping[str, Tagged], tip: int) -> tuple[dict[str, Tagged], tuple[str, ...]]:
+        """Return which tags an import would add, and which names stay with another version that has them here.
+
+        A tag of a version that is not here, or is another one, is neither.
+
+        Args:
+            stage: The stage.
+            brought: The tags.
+            tip: What is above this version is yet to be imported, and counts as here.
+
+        Raises:
+            TagError: The stage would have too many.
+            IntegrityError: The record of tags is damaged.
+            RollbackError: This user has seen a newer one.
+        """
+        return self._weigh(stage, self.certain(stage), brought, tip) if brought else ({}, ())
+
+    def add_locked(self, stage: str, brought: Mapping[str, Tagged]) -> tuple[dict[str, Tagged], tuple[str, ...]]:
+        """Add tags, of versions that are here by now, and return and raise as :meth:`weigh`; the caller holds the lock."""
+        if not brought:
+            return {}, ()
+        tags, record, turned_back = self.look(stage)
+        if turned_back:
+            raise RollbackError(turned_back, stage=stage)
+        added, kept = self._weigh(stage, tags, brought, MAX_VERSION)
+        if added:
+            self._write(stage, tags, {**tags.named, **added}, record)
+        return added, kept
+
+    def _weigh(
+        self, stage: str, tags: Tags, brought: Mapping[str, Tagged], tip: int
+    ) -> tuple[dict[str, Tagged], tuple[str, ...]]:
+        new = {name: tagged for name, tagged in brought.items() if name not in tags.named}
+        added = {name: tagged for name, tagged in new.items() if tagged.version > tip or self._is_here(stage, tagged)}
+        if added and len(tags.named) + len(added) > MAX_TAGS:
+            message = (
+                f"stage {display(stage)} in {self._vault.backend.location} would have more than {MAX_TAGS} tags, and that is "
+                "the most: remove some here with untag(), or import the stage under another name"
+            )
+            raise TagError(message, stage=stage)
+        return added, tuple(name for name, tagged in brought.items() if tags.named.get(name, tagged) != tagged)
+
+    def _is_here(self, stage: str, tagged: Tagged) -> bool:
+        try:
+            return tagged.version not in self._vault.gaps(stage)[0] and self._vault.entry(stage, tagged.version).id == tagged.id
+        except (IntegrityError, FormatError, VersionAbsentError):
+            return False
 
     def accept(self, stage: str) -> bool:
         """Take the record as it is for the newest, if this user has seen another one; return whether that changed anything.
