@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoint_manager.envelope import bundle, bundle_chain, seal
 from checkpoint_manager.envelope.bundle_chain import Chain
-from checkpoint_manager.envelope.bundle_parts import EndPart, GapsPart, StagePart, VersionPart
+from checkpoint_manager.envelope.bundle_parts import EndPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager.envelope.format import MAX_VERSION, BrokenError, Entry
 from checkpoint_manager.envelope.gaps import Gap, Gaps
+from checkpoint_manager.envelope.tags import MAX_TAGS, MAX_TAGS_BYTES, Tagged
 from checkpoint_manager.model import Origin
 from tests.bundles import SECRET, end, frame, gaps, id_of, sealed, version
 
@@ -83,6 +85,7 @@ def test_parts_come_back() -> None:
         VersionPart(1, entry(1), b"null"),
         VersionPart(4, entry(4, id_of(3), restored_from=1, status="failed"), b'"ab"'),
         GapsPart(Gaps((Gap(2, 3, id_of(1), id_of(3)),))),
+        TagsPart({"a": Tagged(4, id_of(4)), "b": Tagged(1, id_of(1)), "c": Tagged(4, id_of(4))}),
         StagePart("é"),
         VersionPart(1, entry(1, size=300_002), b'"' + b"x" * 300_000 + b'"'),
         GapsPart(Gaps()),
@@ -98,6 +101,23 @@ def test_parts_come_back() -> None:
         assert list(bundle.open_bundle(read, key, body)) == parts
         if step == 1:
             assert file.count(b"../a") == 0
+
+
+def test_as_many_tags_as_a_record_holds_fit_into_a_bundle() -> None:
+    rows = [[f"t{number:063}", MAX_VERSION, id_of(1)] for number in range(MAX_TAGS)]
+    assert len(orjson.dumps(rows)) < MAX_TAGS_BYTES
+    holes = [[1, MAX_VERSION - 1, None, None, "deleted"]]
+    last = version(MAX_VERSION, previous=None, id=id_of(1))
+    parts = parts_of(sealed(frame("S", b"train"), last, gaps(*holes), frame("t", orjson.dumps(rows)), end(1, 1)))
+    assert parts[3] == TagsPart({name: Tagged(MAX_VERSION, id_of(1)) for name, *_ in rows})
+
+
+def test_a_chain_knows_which_versions_it_has() -> None:
+    chain = chained(3, 4, 7)
+    assert [number for number in range(10) if chain.has(number, id_of(number))] == [3, 4, 7]
+    assert not chain.has(3, id_of(4))
+    assert not chain.has(3, "")
+    assert not chain.has(MAX_VERSION, id_of(7))
 
 
 def test_nothing_is_the_smallest_bundle() -> None:

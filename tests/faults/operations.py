@@ -136,7 +136,7 @@ def _export(cm: CheckpointManager, directory: str) -> None:
 
 
 def _bundle_from_elsewhere(cm: CheckpointManager, store: Path) -> None:
-    """A bundle that continues one stage beyond a gap, knows of another one what this store does, and brings a third."""
+    """A bundle that continues one stage beyond a gap, knows of another one what this store does, brings a third, and tags."""
     _three_versions(cm, store)
     bundle = store.with_name("bundle")
     cm.export_bundle(bundle, key=SECOND_KEY)
@@ -147,6 +147,8 @@ def _bundle_from_elsewhere(cm: CheckpointManager, store: Path) -> None:
         other.save_checkpoint("new", number)
     other.delete_versions("train", [4, 5])
     other.delete_versions("new", [1, 3])
+    other.tag("train", 2, "good")
+    other.tag("clean", 1, "good")
     other.export_bundle(bundle, key=SECOND_KEY, overwrite=True)
 
 
@@ -171,7 +173,7 @@ OPERATIONS = {
         Operation("save and prune", _save_with_retention, _many_versions, opens=True, tidies=True),
         Operation("repair", lambda cm, _: cm.repair(), _damage, mends=True),
         Operation("accept a rollback", lambda cm, _: cm.accept_rollback(), _put_back, mends=True),
-        Operation("export", _export, _three_versions, mends=True),
+        Operation("export", _export, _tagged_versions, mends=True),
         Operation(
             "import",
             lambda cm, directory: cm.import_bundle(Path(directory).with_name("bundle"), key=SECOND_KEY),

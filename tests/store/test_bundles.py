@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def here(tmp_path: Path) -> CheckpointManager:
-    """A store with a stage that has gaps at its beginning, in its middle and below the newest version, and a cleared one with a tag."""
+    """A store with a stage that has gaps at its beginning, in its middle and below its end, and a cleared one with a tag."""
     cm = CheckpointManager(tmp_path / "here", key=KEY)
     for number in range(1, 11):
         cm.save_checkpoint("train", {"number": number}, metadata={"run": f"r{number}"})
