@@ -609,6 +609,37 @@ def test_a_bundle_can_not_fill_up_the_tags_of_a_stage(target: CheckpointManager,
     assert target.verify().problems == ()
 
 
+def test_a_tag_does_not_follow_its_number_in_a_bundle_to_another_version(target: CheckpointManager, tmp_path: Path) -> None:
+    """A history that ends as the store's own, with another version before that: the name is that one's, not the number's."""
+    path = tmp_path / "bundle"
+    path.write_bytes(sealed(frame("S", b"train"), version(1), version(2), gaps(), end(1, 2)))
+    target.import_bundle(path, key=KEY)
+    spliced = frame("S", b"train") + version(1, id=id_of(1, "b")) + version(2, previous=None) + gaps()
+    tags = [["evil", 1, id_of(1, "b")], ["good", 2, id_of(2)]]
+    path.write_bytes(sealed(spliced, frame("t", orjson.dumps(tags)), end(1, 2)))
+    assert target.import_bundle(path, key=KEY).stages[0].tags == ("good",)
+    assert target.tags("train") == {"good": 2}
+    assert target.verify().problems == ()
+
+
+def test_tags_turned_back_between_its_two_readings_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
+    path, record = tmp_path / "bundle", tmp_path / "target" / "history" / "train" / "tags"
+    stage = frame("S", b"train") + version(1) + gaps()
+    path.write_bytes(sealed(stage, frame("t", orjson.dumps([GOOD])), end(1, 1)))
+    target.import_bundle(path, key=KEY)
+    older, size = record.read_bytes(), path.stat().st_size
+    target.tag("train", 1, "mine")
+    path.write_bytes(sealed(stage, frame("t", orjson.dumps([["more", 1, id_of(1)]])), end(1, 1)))
+
+    def turn_back(done: int, _: int) -> None:
+        if done > size:
+            record.write_bytes(older)
+
+    with pytest.raises(RollbackError, match="tags of stage train"):
+        target.import_bundle(path, key=KEY, progress=turn_back)
+    assert record.read_bytes() == older
+
+
 def test_tags_that_were_turned_back_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
     """Also where a rollback is only warned of: adding a tag would make the older record the newest."""
     path, record = tmp_path / "bundle", tmp_path / "target" / "history" / "train" / "tags"
