@@ -272,10 +272,10 @@ MUTANTS = [
         '        ("memory_kib", cost.memory_kib, 8, 2**40),\n',
     ),
     Mutant(
-        "a record of deletions is not bound to its stage",
-        "envelope/gaps.py",
-        "    return line + seal.seal(key, plain, seal.context(FORMAT, line, stage))\n",
-        "    return line + seal.seal(key, plain, seal.context(FORMAT, line))\n",
+        "a record is not bound to its stage",
+        "envelope/record.py",
+        "        return line + seal.seal(key, content, seal.context(self.name, line, stage))\n",
+        "        return line + seal.seal(key, content, seal.context(self.name, line))\n",
     ),
     Mutant(
         "NaN becomes null",

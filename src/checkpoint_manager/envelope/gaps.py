@@ -5,8 +5,9 @@ One file for each stage that has any::
     header  {"format":"checkpoint-manager-gaps/1","store":"S","key":"K"}\n
     gaps    to the end of the file: a sealed message, a JSON list of gaps
 
-S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is sealed under K with the context
-``["checkpoint-manager-gaps/1", header, stage]``. A gap is the JSON list ``[first, last, before, id, reason]``: the
+S, K and the sealing are as in :mod:`checkpoint_manager.envelope.record`.
+
+A gap is the JSON list ``[first, last, before, id, reason]``: the
 versions first to last are gone; ``before`` is the id of version first - 1 and ``id`` that of version last (either may
 be null: not known), so that the chain of ids can be followed across the gap; the reason is ``deleted``, ``set aside``
 (damaged, moved away by a repair) or ``lost`` (a rollback of the directory that its user accepted). Gaps are in
@@ -15,22 +16,20 @@ ascending order and do not overlap. The file is at most 64 MiB long: whoever wou
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import orjson
 
-from checkpoint_manager.envelope import seal
-from checkpoint_manager.envelope.format import BrokenError
+from checkpoint_manager.envelope.record import RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORMAT = "checkpoint-manager-gaps/1"
 MAX_GAPS_BYTES = 64 * 1024 * 1024
-_HEADER = re.compile(rb'\{"format":"checkpoint-manager-gaps/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n')
+_RECORD = RecordFormat(FORMAT)
 
 Reason: TypeAlias = Literal["deleted", "set aside", "lost"]
 
@@ -81,40 +80,18 @@ class Gaps:
 
 
 def key_of(file: bytes) -> str:
-    """Return the id of the key the record is sealed under.
-
-    Raises:
-        BrokenError: It is not such a record.
-    """
-    match = _HEADER.match(file)
-    if match is None:
-        raise BrokenError("has no valid header")
-    return match[2].decode()
+    """Return the id of the key the record is sealed under; errors as in :meth:`RecordFormat.key_of`."""
+    return _RECORD.key_of(file)
 
 
 def seal_gaps(key_id: str, key: bytes, store: str, stage: str, gaps: Gaps) -> bytes:
     """Return the record as it is stored."""
-    line = f'{{"format":"{FORMAT}","store":"{store}","key":"{key_id}"}}\n'.encode()
-    plain = encode(gaps)
-    return line + seal.seal(key, plain, seal.context(FORMAT, line, stage))
+    return _RECORD.seal(key_id, key, store, stage, encode(gaps))
 
 
 def open_gaps(key: bytes, store: str, stage: str, file: bytes) -> Gaps:
-    """Open a stage's record.
-
-    Raises:
-        BrokenError: It is of another store or stage, or does not open.
-    """
-    match = _HEADER.match(file)
-    if match is None:
-        raise BrokenError("has no valid header")
-    if match[1].decode() != store:
-        raise BrokenError("belongs to another store")
-    try:
-        plain = seal.unseal(key, file[match.end() :], seal.context(FORMAT, match[0], stage))
-    except seal.SealBrokenError:
-        raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
-    return decode(plain)
+    """Open a stage's record; errors as in :meth:`RecordFormat.open`."""
+    return decode(_RECORD.open(key, store, stage, file))
 
 
 def encode(gaps: Gaps) -> bytes:

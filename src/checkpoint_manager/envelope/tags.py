@@ -5,8 +5,9 @@ One file for each stage that ever had any::
     header  {"format":"checkpoint-manager-tags/1","store":"S","key":"K"}\n
     tags    to the end of the file: a sealed message, the JSON list [serial, id, tags]
 
-S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is sealed under K with the context
-``["checkpoint-manager-tags/1", header, stage]``. The serial is 1 for the first record and higher with each change; the id is
+S, K and the sealing are as in :mod:`checkpoint_manager.envelope.record`.
+
+The serial is 1 for the first record and higher with each change; the id is
 32 random hex digits, new with each change and the same when only the key is exchanged: serial and id together say
 whether a record is the one that was seen before, or an older one put back. ``tags`` is a list of ``[name, version, id]``, in
 ascending order of the names, no name twice: the id is that of the version, so that a tag can't come to mean another one.
@@ -25,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from checkpoint_manager.envelope import seal
 from checkpoint_manager.envelope.format import MAX_VERSION, BrokenError
+from checkpoint_manager.envelope.record import RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ MAX_TAGS_BYTES = 1024 * 1024
 MAX_TAGS = 1000
 MAX_TAG_CHARACTERS = 64
 RESERVED = frozenset(("latest", "prev"))
-_HEADER = re.compile(rb'\{"format":"checkpoint-manager-tags/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n')
+_RECORD = RecordFormat(FORMAT)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -72,39 +73,18 @@ def is_name(name: str) -> bool:
 
 
 def key_of(file: bytes) -> str:
-    """Return the id of the key the record is sealed under.
-
-    Raises:
-        BrokenError: It is not such a record.
-    """
-    match = _HEADER.match(file)
-    if match is None:
-        raise BrokenError("has no valid header")
-    return match[2].decode()
+    """Return the id of the key the record is sealed under; errors as in :meth:`RecordFormat.key_of`."""
+    return _RECORD.key_of(file)
 
 
 def seal_tags(key_id: str, key: bytes, store: str, stage: str, tags: Tags) -> bytes:
     """Return the record as it is stored."""
-    line = f'{{"format":"{FORMAT}","store":"{store}","key":"{key_id}"}}\n'.encode()
-    return line + seal.seal(key, orjson.dumps([tags.serial, tags.id, rows_of(tags.named)]), seal.context(FORMAT, line, stage))
+    return _RECORD.seal(key_id, key, store, stage, orjson.dumps([tags.serial, tags.id, rows_of(tags.named)]))
 
 
 def open_tags(key: bytes, store: str, stage: str, file: bytes) -> Tags:
-    """Open a stage's record.
-
-    Raises:
-        BrokenError: It is of another store or stage, or does not open.
-    """
-    match = _HEADER.match(file)
-    if match is None:
-        raise BrokenError("has no valid header")
-    if match[1].decode() != store:
-        raise BrokenError("belongs to another store")
-    try:
-        plain = seal.unseal(key, file[match.end() :], seal.context(FORMAT, match[0], stage))
-    except seal.SealBrokenError:
-        raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
-    return _decode(orjson.loads(plain))
+    """Open a stage's record; errors as in :meth:`RecordFormat.open`, and BrokenError if it breaks a rule of this format."""
+    return _decode(orjson.loads(_RECORD.open(key, store, stage, file)))
 
 
 def rows_of(named: Mapping[str, Tagged]) -> list[list[object]]:
