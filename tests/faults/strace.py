@@ -82,6 +82,6 @@ def calls(log: Path, names: frozenset[str] | None = None) -> list[Call]:
 def require(program: str) -> None:
     """Skip the test where a program is missing; fail it where that is asked for."""
     if shutil.which(program) is None:
-        if os.environ.get("CHECKPOINT_MANAGER_REQUIRE_PROGRAMS"):
+        if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
             pytest.fail(f"{program} is not installed")
         pytest.skip(f"{program} is not installed")

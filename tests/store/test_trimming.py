@@ -257,7 +257,7 @@ class TestFailures:
 def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
     """The number of system calls of saves with their share of pruning does not grow with the history, pruned so far or not."""
     if not any(os.access(os.path.join(folder, "strace"), os.X_OK) for folder in os.environ["PATH"].split(":")):
-        if os.environ.get("CHECKPOINT_MANAGER_REQUIRE_PROGRAMS"):
+        if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
             pytest.fail("strace is not installed")
         pytest.skip("strace is not installed")
     policy = "Retention(keep_last=5, keep_daily=7)"

@@ -609,7 +609,7 @@ def test_large_metadata_is_read_in_two_steps(cm: CheckpointManager) -> None:
 def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
     """The number of system calls of a save, and of what a fresh process does first, does not grow with the history."""
     if not any(os.access(os.path.join(folder, "strace"), os.X_OK) for folder in os.environ["PATH"].split(":")):
-        if os.environ.get("CHECKPOINT_MANAGER_REQUIRE_PROGRAMS"):
+        if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
             pytest.fail("strace is not installed")
         pytest.skip("strace is not installed")
     store = tmp_path / "store"
