@@ -21,7 +21,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """Give the test a home folder of its own, apart from its ``tmp_path``."""
     home = tmp_path_factory.mktemp("home")
     for name in [name for name in os.environ if name.startswith(("XDG_", "CHECKPOINT_MANAGER_"))]:
-        if name != "TESTS_REQUIRE_PROGRAMS":
-            monkeypatch.delenv(name)
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     return home

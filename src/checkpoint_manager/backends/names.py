@@ -54,13 +54,13 @@ def validate(stage: object) -> str:
     if len(name) > MAX_STAGE_CHARACTERS:
         message = f"the stage name {_shown(name)} is longer than {MAX_STAGE_CHARACTERS} characters; shorten it"
         raise StageNameError(message)
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
         message = f"the stage name {_shown(name)} has a lone surrogate, which is not valid Unicode; leave it out"
         raise StageNameError(message)
     return name
 
 
-@lru_cache(maxsize=1024)  # each save asks several times
+@lru_cache(maxsize=16_384)  # each save asks several times
 def to_filename(stage: str) -> str:
     """Return the file name of a stage, as specified in the module's docstring; no other stage has the same.
 

@@ -176,6 +176,6 @@ def digest(keyring: bytes) -> str:
     return hashlib.sha256(keyring).hexdigest()
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=16_384)
 def _file_of(stage: str) -> str:
     return hashlib.sha256(stage.encode()).hexdigest()[:40]
