@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager.backends.local import files
-from checkpoint_manager.store import trimming
+from checkpoint_manager.store import exporting, importing, moving, pruning, trimming  # noqa: F401  # not while calls are counted
 from tests.concurrency.writer import digest
 
 if TYPE_CHECKING:

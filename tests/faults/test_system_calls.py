@@ -38,6 +38,14 @@ def test_refused_any_call_it_says_so_or_succeeds(attempt: Attempt, operation: st
     assert tally["refused"] > 0 or operation == "open" or errno == "EINTR"
 
 
+@pytest.mark.parametrize("on", ["close", "read", "openat", "newfstatat"])
+@pytest.mark.parametrize("operation", ["later save", "restore"])
+def test_refused_a_call_that_changes_nothing_it_says_so_or_succeeds(attempt: Attempt, operation: str, on: str) -> None:
+    tally = attempt(Task(operation, "EIO", on=on))
+    assert tally["problems"] == []
+    assert tally["tried"] > 0
+
+
 @pytest.mark.parametrize(
     ("operation", "fault", "on", "problem"),
     [

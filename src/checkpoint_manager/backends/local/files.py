@@ -65,7 +65,7 @@ class OpenFile:
 
     def close(self) -> None:
         """Close it."""
-        os.close(self.descriptor)
+        close(self.descriptor)
 
     def peek(self, length: int) -> bytes:
         """Return the next ``length`` bytes, and let the next ``read`` return them again."""
@@ -89,6 +89,12 @@ class OpenFile:
             pieces.append(piece)
             missing -= len(piece)
         return b"".join(pieces)
+
+
+def close(descriptor: int) -> None:
+    """Close what was only read, or is a directory: if the system reports something by then, nothing can be lost by it."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

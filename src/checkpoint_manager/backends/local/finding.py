@@ -36,14 +36,14 @@ class Finder:
         """See :meth:`Backend.mark`."""
         try:
             file = files.OpenFile(self.mark_path(stage))
+            visit = self._folders.visited(stage)
+            if visit is None or visit.mark is not None:
+                with file:
+                    return file.read(_OPENING_BYTES)
+            visit.mark = file
+            return file.peek(_OPENING_BYTES)
         except (OSError, files.NotAFileError):
             return b""
-        visit = self._folders.visited(stage)
-        if visit is None or visit.mark is not None:
-            with file:
-                return file.read(_OPENING_BYTES)
-        visit.mark = file
-        return file.peek(_OPENING_BYTES)
 
     def mark_path(self, stage: str) -> str:
         """Return where a stage's mark is."""

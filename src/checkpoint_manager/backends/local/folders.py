@@ -49,7 +49,7 @@ class Visit:
     def __exit__(self, *_: object) -> None:
         self._folders.here.visit = self._outer
         if self.folder >= 0:
-            os.close(self.folder)
+            files.close(self.folder)
         self.forget()
 
     def forget(self) -> None:
@@ -95,7 +95,7 @@ class Folders:
         try:
             return files.directory_descriptor(names.to_filename(stage), history)
         finally:
-            os.close(history)
+            files.close(history)
 
 
 class Continued:
@@ -130,7 +130,7 @@ class _Opened(as_our_errors):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._own >= 0:
-            os.close(self._own)
+            files.close(self._own)
         if error is not None:
             self.explain(error)
 
