@@ -292,8 +292,8 @@ MUTANTS = [
     Mutant(
         "a tuple becomes a list, the quick way",
         "envelope/fidelity.py",
-        "        ormsgpack.OPT_PASSTHROUGH_TUPLE\n        | ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
-        "        ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
+        "            ormsgpack.OPT_PASSTHROUGH_TUPLE\n            | ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
+        "            ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
     ),
     Mutant(
         "a tuple becomes a list", "envelope/fidelity.py", "        if not types <= TYPES:\n", "        if types <= {complex}:\n"

@@ -50,16 +50,17 @@ def is_surely_faithful(value: object) -> bool:
 def _pack() -> Callable[[object], bytes] | None:
     try:
         import ormsgpack  # noqa: PLC0415  # an extra, and only for those who save
-    except ImportError:
+
+        options = (
+            ormsgpack.OPT_PASSTHROUGH_TUPLE
+            | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+            | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+            | ormsgpack.OPT_PASSTHROUGH_DATETIME
+            | ormsgpack.OPT_PASSTHROUGH_ENUM
+            | ormsgpack.OPT_PASSTHROUGH_UUID
+        )
+    except (ImportError, AttributeError, OSError):  # not there, too old, or not to be read just now
         return None
-    options = (
-        ormsgpack.OPT_PASSTHROUGH_TUPLE
-        | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
-        | ormsgpack.OPT_PASSTHROUGH_DATACLASS
-        | ormsgpack.OPT_PASSTHROUGH_DATETIME
-        | ormsgpack.OPT_PASSTHROUGH_ENUM
-        | ormsgpack.OPT_PASSTHROUGH_UUID
-    )
     return functools.partial(ormsgpack.packb, option=options)
 
 

@@ -295,5 +295,5 @@ def _user() -> str:
         import getpass  # noqa: PLC0415  # brings the terminal's settings along, which only its other half needs
 
         return getpass.getuser()
-    except (KeyError, OSError):  # no name for this uid, as in many containers
+    except (KeyError, OSError, ImportError):  # no name for this uid, as in many containers
         return str(os.getuid())
