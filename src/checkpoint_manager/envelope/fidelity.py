@@ -16,6 +16,7 @@ Both are given what orjson accepts: no cycles, no keys but text, no integer beyo
 from __future__ import annotations
 
 import functools
+import gc
 import re
 from itertools import chain, islice
 from math import isfinite
@@ -31,6 +32,8 @@ TYPES = ATOMS | {dict, list, type(None)}
 """The types that come back as they are."""
 _BLOCK_VALUES = 1024
 """How many values are looked at together: few enough to stay in the caches, enough to forget the loop around them."""
+_MANY_VALUES = 32
+"""From how many values on a block is not the outermost one: what its lists and dicts hold may be listed in one go."""
 _MAYBE_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
@@ -92,11 +95,24 @@ def _blocks(value: object) -> Iterator[list[object]]:
             levels.pop()
             continue
         yield block
-        inner: list[Iterable[object]] = [
-            each.values() if type(each) is dict else each for each in block if type(each) is dict or type(each) is list
-        ]
-        if inner:
+        inner = _inside(block)
+        if inner is not None:
             if len(levels) > MAX_DEPTH:
                 yield [NotImplemented]
                 return
-            levels.append(chain.from_iterable(inner))
+            levels.append(inner)
+
+
+def _inside(block: list[object]) -> Iterator[object] | None:
+    """Return an iterator over what the lists and dicts of a block hold, or None if there are none.
+
+    The garbage collector's own way of going through them is compiled: no value of the block is looked at here. It may name the
+    keys of a dict, too, which are text. The few lists of a short block can be as long as they like, so these are not copied.
+    """
+    if len(block) >= _MANY_VALUES:
+        inner = gc.get_referents(*block)
+        return iter(inner) if inner else None
+    outer: list[Iterable[object]] = [
+        each.values() if type(each) is dict else each for each in block if type(each) is dict or type(each) is list
+    ]
+    return chain.from_iterable(outer) if outer else None
