@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
 
-WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation")
+WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation", "shares")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,9 +79,9 @@ def _left_out(kind: type[Contender], options: argparse.Namespace) -> str:
 
 
 def _workload(name: str, context: Context) -> list[Result]:
-    from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, skipping, space, starting
+    from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, shares, skipping, space, starting
 
-    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation)
+    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation, shares)
     started = time.perf_counter()
     results: list[Result] = dict(zip(WORKLOADS, modules, strict=True))[name].run(context)
     context.tell(f"{name}: {time.perf_counter() - started:.0f} s")
