@@ -11,6 +11,7 @@ import click
 
 from checkpoint_manager import _version
 from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
+from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
 def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[Exit, str]:
     match error:
         case CheckpointError():
-            explained = exit_of(error), str(error)
+            explained = exit_of(error), for_the_command_line(str(error))
         case click.ClickException():
             explained = Exit.USAGE, _usage(error)
         case DeclinedError():

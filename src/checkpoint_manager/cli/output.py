@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
+from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def show_warnings() -> None:
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {for_the_command_line(record.getMessage())}"
 
 
 def colourful(stream: IO[str]) -> bool:

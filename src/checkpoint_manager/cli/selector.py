@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.output import say
+from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class _Moment(click.ParamType[datetime]):
         try:
             return moment(value, datetime.now(UTC))
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(for_the_command_line(str(error)), param, ctx)
 
 
 at_option = click.option(
@@ -71,5 +72,5 @@ def tags_by_version(cm: CheckpointManager, stage: str) -> dict[int, list[str]]:
         for name, number in cm.tags(stage).items():
             found[number].append(name)
     except CheckpointError as error:
-        say(f"warning: {error}")
+        say(f"warning: {for_the_command_line(str(error))}")
     return found

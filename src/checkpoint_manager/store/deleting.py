@@ -88,8 +88,7 @@ class Deleter:
     def _tagged(self, stage: str, version: int, names: list[str]) -> CheckpointError:
         message = (
             f"version {version} of stage {display(stage)} in {self._vault.backend.location} has the tag {' and '.join(names)}, "
-            f"which protects it: take that away first with untag({stage!r}, {names[0]!r}), or on the command line with "
-            '"checkpoint-manager tag --delete". Nothing was deleted'
+            "which protects it: take that away first with untag(). Nothing was deleted"
         )
         return CheckpointError(message, stage=stage, version=version)
 

@@ -133,7 +133,7 @@ class Tagger:
             if present is not None and not force:
                 message = (
                     f"the tag {name} of {where} names version {present.version} already, which keeps it: choose another name, "
-                    f"or move it to version {version} with force=True (--force)"
+                    f"or move it to version {version} with force=True"
                 )
                 raise TagError(message, stage=stage, version=present.version)
             if present is None and len(tags.named) >= MAX_TAGS:

@@ -11,6 +11,7 @@ import click
 from checkpoint_manager.cli.exits import Exit
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import in_colour, write_json, write_line
+from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.model import display
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _or_why_not(topic: str, look: Callable[[], Iterable[Check]]) -> Iterator[Che
     try:
         yield from look()
     except CheckpointError as error:
-        yield problem(topic, str(error), "see the sentence above")
+        yield problem(topic, for_the_command_line(str(error)), "see the sentence above")
     except OSError as error:
         step = "see what the operating system says about it, and who owns it"
         yield problem(topic, f"can't be looked at: {error.strerror or error}: {error.filename or ''}", step)

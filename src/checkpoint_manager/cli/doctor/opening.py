@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.cli.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.keysource import option_of
 from checkpoint_manager.cli.output import show_time
+from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.envelope.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
 from checkpoint_manager.model import display
@@ -60,7 +61,7 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
     try:
         keyring = Keyring.parse(data, where=path)
     except CheckpointError as error:
-        yield problem("keyring", str(error), "put it back from a backup")
+        yield problem("keyring", for_the_command_line(str(error)), "put it back from a backup")
         return
     slots = ", ".join(slot.kind + (f" ({display(slot.label)})" if slot.label else "") for slot in keyring.slots)
     yield ok("keyring", f"{len(keyring.slots)} slots: {slots}" if len(keyring.slots) > 1 else f"one slot: {slots}")
@@ -77,7 +78,7 @@ def look_inside(access: Access) -> Iterator[Check]:
         yield from _look_at_clock(cm)
     except CheckpointError as error:
         step = next((step for kind, step in _NEXT if isinstance(error, kind)), "checkpoint-manager verify looks closer")
-        yield problem("opening", str(error), step)
+        yield problem("opening", for_the_command_line(str(error)), step)
 
 
 def _look_at_clock(cm: CheckpointManager) -> Iterator[Check]:
