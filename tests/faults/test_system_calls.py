@@ -5,6 +5,7 @@ Here, at the calls that change files; ``python -m tests.faults.sweep`` does it a
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,8 +39,13 @@ def test_refused_any_call_it_says_so_or_succeeds(attempt: Attempt, operation: st
     assert tally["refused"] > 0 or operation == "open" or errno == "EINTR"
 
 
-@pytest.mark.parametrize("on", ["close", "read", "openat", "newfstatat"])
-@pytest.mark.parametrize("operation", ["later save", "restore"])
+@pytest.mark.parametrize(
+    ("operation", "on"),
+    [
+        *itertools.product(["later save", "restore"], ["close", "read", "openat", "newfstatat"]),
+        *(("import", "newfstatat"), ("import", "close"), ("repair", "lseek")),
+    ],
+)
 def test_refused_a_call_that_changes_nothing_it_says_so_or_succeeds(attempt: Attempt, operation: str, on: str) -> None:
     tally = attempt(Task(operation, "EIO", on=on))
     assert tally["problems"] == []

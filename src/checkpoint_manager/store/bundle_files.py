@@ -102,12 +102,13 @@ class BundleFile:
     Args:
         descriptor: A regular file's.
         name: What to call it in messages.
+        size: How long it is, in bytes.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, size: int) -> None:
         self._descriptor = descriptor
         self.name = name
-        self.size = os.fstat(descriptor).st_size
+        self.size = size
 
     def opening(self, length: int) -> bytes:
         """Return its first bytes."""
@@ -138,17 +139,22 @@ def opened(place: BundlePath) -> Iterator[BundleFile]:
         with as_our_errors("read the bundle", name):
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            with as_our_errors("read the bundle", name):
+                status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 message = f"{name} is no regular file: give the path of one, or the bundle itself as a stream"
                 raise StorageError(message, errno=errno.EINVAL, filename=os.fspath(place))
-            yield BundleFile(descriptor, name)
+            yield BundleFile(descriptor, name, status.st_size)
         finally:
-            os.close(descriptor)
+            files.close(descriptor)
         return
-    with tempfile.TemporaryFile(buffering=0) as spool:
-        with as_our_errors("keep the bundle until it is read", tempfile.gettempdir()):
+    with contextlib.ExitStack() as stack:
+        with as_our_errors("keep the bundle until it is read", "the folder for temporary files"):
+            spool = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+            size = 0
             while piece := place.read(SLICE_BYTES):
                 view = memoryview(piece)
+                size += len(view)
                 while view:
                     view = view[spool.write(view) :]
-        yield BundleFile(spool.fileno(), name)
+        yield BundleFile(spool.fileno(), name, size)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from checkpoint_manager.model import Buffer
@@ -258,6 +259,12 @@ def make_directory(path: str, parent: int | None = None) -> bool:
     with open_directory(path, parent) as made:
         os.fchmod(made, DIRECTORY_MODE)
     return True
+
+
+def entries(directory: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    """List an open directory, with ``with``, from its beginning: an earlier listing may have left it elsewhere."""
+    os.lseek(directory, 0, os.SEEK_SET)
+    return os.scandir(directory)
 
 
 def sync_directory(path: str) -> None:

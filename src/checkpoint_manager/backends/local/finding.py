@@ -139,7 +139,7 @@ class OpenVersion(as_our_errors):
 
 def numbers(folder: int) -> Iterator[int]:
     """Yield the numbers of the versions in a folder, in no particular order."""
-    with os.scandir(folder) as entries:
+    with files.entries(folder) as entries:
         for entry in entries:
             number = tree.version_of(entry.name)
             if number is not None:

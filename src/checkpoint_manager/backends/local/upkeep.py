@@ -139,7 +139,7 @@ def move_to_damaged(root: str, stage: str, name: str, directory: int) -> str:
 
 def sweep(directory: int) -> None:
     """Remove all temporary files in a directory that nobody writes to."""
-    with os.scandir(directory) as entries:
+    with files.entries(directory) as entries:
         leftovers = [entry.name for entry in entries if tree.TEMPORARY.fullmatch(entry.name)]
     for name in leftovers:
         files.remove(name, directory)
