@@ -1,10 +1,12 @@
-"""The full sweep, by hand: ``python -m tests.faults.sweep [kill|errors]``: every operation, every system call of it.
+"""The full sweep, by hand: ``python -m tests.faults.sweep``: every fault at every system call of every operation.
 
-Prints a line for each operation and fault, and ends with 1 if anything was wrong.
+``kill`` and the names of errors choose among the faults, ``--only`` among the operations. Prints a line for each operation and
+fault, and ends with 1 if anything was wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +32,10 @@ def ask(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> int:
     """Run the sweep."""
-    which = set(sys.argv[1:]) or {"kill", "errors"}
-    faults = [*(["kill"] if "kill" in which else []), *(ERRNOS if "errors" in which else [])]
-    pairs = [(name, fault) for fault in faults for name, each in OPERATIONS.items() if fault == "kill" or not each.goes_on]
+    options = _options()
+    pairs = [
+        (name, fault) for fault in options.fault for name in options.only if fault == "kill" or not OPERATIONS[name].goes_on
+    ]
     tasks = [{"operation": name, "fault": fault, "everywhere": True} for name, fault in pairs]
     total = {"tried": 0, "missed": 0, "acknowledged": 0, "problems": 0}
     with ThreadPoolExecutor(HOSTS) as hosts:
@@ -49,6 +52,16 @@ def main() -> int:
             sys.stdout.flush()
     print(total)
     return 1 if total["problems"] else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.sweep", description=__doc__)
+    parser.add_argument("fault", nargs="*", default=["kill", *ERRNOS], help=f"of kill, {', '.join(ERRNOS)}")
+    parser.add_argument("--only", nargs="+", default=list(OPERATIONS), choices=OPERATIONS, metavar="OPERATION")
+    options = parser.parse_args()
+    if unknown := set(options.fault) - {"kill", *ERRNOS}:
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+    return options
 
 
 if __name__ == "__main__":
