@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager.cli import not_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,11 @@ OPERATIONS = {
 }
 
 
+def unmeasured() -> dict[str, str]:
+    """Return the environment without coverage: what measures a process may hang if the signal meets it in its own code."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 @pytest.fixture
 def large(store: Path) -> Path:
     """A store with something to read, and a large input to save."""
@@ -57,7 +63,13 @@ def test_interrupted_at_any_moment_it_leaves_a_whole_store_and_says_how_to_go_on
     for _ in range(5):
         command = [sys.executable, "-c", BEGUN, *words]
         with subprocess.Popen(
-            command, cwd=large.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=large.parent,
+            env=unmeasured(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         ) as child:
             assert child.stderr is not None
             assert child.stderr.readline() == "begun\n"
@@ -79,9 +91,30 @@ def test_interrupted_at_any_moment_it_leaves_a_whole_store_and_says_how_to_go_on
     assert not [finding for finding in CheckpointManager(large).verify().problems if "rotation" in finding.detail]
 
 
+def test_an_import_is_not_interrupted() -> None:
+    ended = False
+    with pytest.raises(KeyboardInterrupt), not_interrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        ended = True
+    assert ended
+
+
+def test_interrupted_when_all_is_done_it_ends_without_a_word(store: Path) -> None:
+    slow_to_end = "import atexit, sys, time\natexit.register(lambda: (print('ends', flush=True), time.sleep(60)))"
+    command = [sys.executable, "-c", slow_to_end + BEGUN, "status", "--store", str(store), "--json"]
+    with subprocess.Popen(command, env=unmeasured(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        while child.stdout.readline() != "ends\n":
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate()
+    assert (child.returncode, errors) == (-signal.SIGINT, "begun\n")
+
+
 def test_interrupted_it_says_how_to_go_on(store: Path) -> None:
     command = [sys.executable, "-m", "checkpoint_manager", "save", "two words", "--store", str(store)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, env=unmeasured(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         time.sleep(1)  # by now it waits for its input; if not yet, it is interrupted before
         child.send_signal(signal.SIGINT)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _INTERRUPTED = 130
 
@@ -12,7 +19,9 @@ def main() -> int:
     """Run the command line on this process's arguments, and return its exit code: see :mod:`checkpoint_manager.cli.exits`."""
     try:
         _open_what_is_closed()
-        from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # all is done: what comes now just ends the process
+        with not_interrupted():
+            from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
 
         return run(sys.argv[1:])
     except ModuleNotFoundError as error:
@@ -23,6 +32,16 @@ def main() -> int:
     except KeyboardInterrupt:  # before the program could begin, or while it told of another one
         sys.stderr.write("interrupted: the store is whole\n")
         return _INTERRUPTED
+
+
+@contextlib.contextmanager
+def not_interrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends: in the middle of an import, Python may drop it, and print a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _open_what_is_closed() -> None:

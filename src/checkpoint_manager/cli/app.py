@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import _version
+from checkpoint_manager.cli import not_interrupted
 from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
 from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.errors import CheckpointError
@@ -57,7 +58,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # likewise
         if cmd_name not in _COMMANDS:
             return None
-        module = import_module(f"checkpoint_manager.cli.{_COMMANDS[cmd_name][0]}")
+        with not_interrupted():
+            module = import_module(f"checkpoint_manager.cli.{_COMMANDS[cmd_name][0]}")
         return next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
