@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DISTRIBUTION = "checkpoint-manager"
 _LIBRARIES = ("cryptography", "filelock", "orjson", "platformdirs", "click", "rich", "ormsgpack")
-"""The last one is optional: with it, large data is saved a quarter faster."""
+"""The last one is optional: with it, large data is saved in two thirds of the time."""
 _PREFIX = "CHECKPOINT_MANAGER_"
 _KNOWN = (*VARIABLES, "CHECKPOINT_MANAGER_STORE")
 _OTHERS = ("NO_COLOR", "XDG_DATA_HOME", "XDG_STATE_HOME")
