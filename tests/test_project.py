@@ -61,6 +61,32 @@ def test_a_name_is_loaded_when_it_is_asked_for() -> None:
     assert done.stdout == "False True True\n"
 
 
+def test_only_the_module_of_a_name_is_loaded_for_it() -> None:
+    program = (
+        "import sys, checkpoint_manager as library; library.CheckpointError;"
+        "print(*sorted(name for name in sys.modules if name.startswith('checkpoint_manager.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["checkpoint_manager._version", "checkpoint_manager.errors"]
+
+
+def test_what_type_checkers_see_is_what_is_loaded() -> None:
+    """The names stand thrice: for type checkers, for ``import *``, and with the module that is loaded for each."""
+    tree = ast.parse((ROOT / "src/checkpoint_manager/__init__.py").read_text())
+    seen = {
+        str(node.module).removeprefix("checkpoint_manager."): [each.name for each in node.names]
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+    }
+    assert seen == checkpoint_manager._HOMES
+    assert sorted([*checkpoint_manager._HOME_OF, "__version__"]) == checkpoint_manager.__all__
+    for home, names in seen.items():
+        for name in names:
+            assert getattr(checkpoint_manager, name).__module__.startswith(f"checkpoint_manager.{home}"), name
+
+
 def test_what_is_not_public_is_not_there() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Keyring'"):
         checkpoint_manager.Keyring  # type: ignore[attr-defined]  # noqa: B018

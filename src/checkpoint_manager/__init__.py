@@ -90,18 +90,55 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = ("errors", "model", "store.diff", "store.retention", "stages.outcomes", "stages.partial", "keys", "manager")
-"""The modules that define these names, those that load quickly first."""
+_HOMES = {
+    "errors": [
+        "ArgumentError",
+        "CheckpointError",
+        "CheckpointNotFoundError",
+        "FormatError",
+        "IntegrityError",
+        "KeyUnavailableError",
+        "LockTimeoutError",
+        "PayloadError",
+        "ResultNotSavedError",
+        "RollbackError",
+        "StageNameError",
+        "StorageError",
+        "TagError",
+        "VersionConflictError",
+        "WrongKeyError",
+    ],
+    "keys": ["Keys"],
+    "manager": ["CheckpointManager"],
+    "model": [
+        "Bundle",
+        "BundledStage",
+        "Checkpoint",
+        "Finding",
+        "KeyFile",
+        "KeySlot",
+        "Origin",
+        "Passphrase",
+        "Repair",
+        "Report",
+        "RotationProgress",
+        "Version",
+    ],
+    "stages.outcomes": ["Outcome", "StageReport"],
+    "stages.partial": ["Partial"],
+    "store.diff": ["Change", "Diff"],
+    "store.retention": ["Plan", "Retention", "Verdict"],
+}
+"""Which module defines which names: only that one is loaded for them."""
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        for home in _HOMES:
-            module = import_module(f"{__name__}.{home}")
-            if name in vars(module):
-                globals()[name] = vars(module)[name]  # from now on, it is found without this function
-                return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    module = import_module(f"{__name__}.{_HOME_OF[name]}")
+    globals()[name] = vars(module)[name]  # from now on, it is found without this function
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
