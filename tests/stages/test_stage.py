@@ -448,6 +448,27 @@ class TestOnceAcrossProcesses:
         first.kill()
         first.communicate()
 
+    def test_threads_that_make_their_first_stage_at_once_share_one_report(self, tmp_path: Path) -> None:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)  # else, a thread would mostly be done with it before the next one begins
+        try:
+            for turn in range(5):
+                cm = CheckpointManager(tmp_path / f"store{turn}", key=KEY)
+                barrier = threading.Barrier(4)
+
+                def work(number: int, cm: CheckpointManager = cm, barrier: threading.Barrier = barrier) -> None:
+                    barrier.wait()
+                    cm.stage(f"stage{number}")(lambda: number)()
+
+                threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert len(cm.report().ran) == 4
+        finally:
+            sys.setswitchinterval(before)
+
     def test_threads_run_it_once(self, cm: CheckpointManager) -> None:
         results: list[int] = []
         counter = iter(range(10))

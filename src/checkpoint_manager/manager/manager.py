@@ -16,7 +16,6 @@ from checkpoint_manager.manager.reading import Reading
 from checkpoint_manager.manager.saving import Saving
 from checkpoint_manager.manager.upkeep import Upkeep
 from checkpoint_manager.stages.resuming import Resuming
-from checkpoint_manager.stages.running import Runner
 from checkpoint_manager.store.keychain import Keychain
 from checkpoint_manager.store.retention import Retention
 from checkpoint_manager.store.store import Store
@@ -85,7 +84,6 @@ class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Res
             _LOG.warning("%s", exposure)
         vault = Vault(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
         self._store = Store(vault, retention)
-        self._runner = Runner(self._store)
         self.keys = Keys(vault)
 
     def __repr__(self) -> str:

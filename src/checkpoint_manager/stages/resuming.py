@@ -16,40 +16,41 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import inspect
 import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
-from checkpoint_manager.errors import LockTimeoutError
-from checkpoint_manager.model import display
-from checkpoint_manager.stages.fingerprint import check_names
-from checkpoint_manager.stages.outcomes import StageReport
-from checkpoint_manager.stages.pacing import Pace
-from checkpoint_manager.stages.partial import Partial, note_of
-from checkpoint_manager.stages.results import check_annotation
-from checkpoint_manager.stages.running import SILENT_WAIT, Call, Definition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 
+    from checkpoint_manager.stages.outcomes import StageReport
+    from checkpoint_manager.stages.partial import Partial
     from checkpoint_manager.stages.running import Runner
+    from checkpoint_manager.store.store import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S")
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
-
 
 class Resuming:
-    """The part of a manager that runs functions as stages."""
+    """The part of a manager that runs functions as stages. Whatever that needs is loaded by the first one to ask for it."""
 
-    _runner: Runner
+    _store: Store
+    _made_runner: Runner | None = None
+
+    @property
+    def _runner(self) -> Runner:
+        """Runs the stages of this manager: one for all threads, made when it is first needed."""
+        if self._made_runner is not None:
+            return self._made_runner
+        from checkpoint_manager.stages.running import Runner  # noqa: PLC0415  # for those who have stages
+
+        runner: Runner = self.__dict__.setdefault("_made_runner", Runner(self._store))  # of two threads, the first one's
+        return runner
 
     @overload
     def stage(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -107,28 +108,15 @@ class Resuming:
             return self.stage()(name)
         if (encode is None) != (decode is None):
             raise TypeError("encode= and decode= belong together: give both")
+        from checkpoint_manager.stages.functions import decorated  # noqa: PLC0415  # for those who have stages
+        from checkpoint_manager.stages.running import Definition  # noqa: PLC0415  # likewise
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             stage = validate(name or function.__name__)
-            return self._decorated(Definition(function, stage, version, key, tuple(ignore), encode, decode, wait))
+            definition = Definition(function, stage, version, key, tuple(ignore), encode, decode, wait)
+            return decorated(self._runner, definition)
 
         return decorate
-
-    def _decorated(self, definition: Definition) -> Callable[..., Any]:
-        check_names(definition.function, definition.ignore)
-        self._check_function(definition)
-        if definition.encode is None:
-            check_annotation(definition.function, definition.stage)
-        return self._async(definition) if inspect.iscoroutinefunction(definition.function) else self._sync(definition)
-
-    def _check_function(self, definition: Definition) -> None:
-        function, stage = definition.function, definition.stage
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{function.__name__} yields, and nothing of that would be kept: let it return a list")
-        name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-        other = self._runner.functions.setdefault(stage, name)
-        if other != name:  # the results of the one would be taken for those of the other
-            raise ValueError(f'the stage {display(stage)} is {other} already: give {name} another name, @cm.stage("…")')
 
     @overload
     def partial(
@@ -213,6 +201,10 @@ class Resuming:
         stage = validate(stage_name)
         if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
             raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
+        from checkpoint_manager.stages.pacing import Pace  # noqa: PLC0415  # for those who have long loops
+        from checkpoint_manager.stages.partial import Partial, note_of  # noqa: PLC0415  # likewise
+        from checkpoint_manager.stages.running import Call  # noqa: PLC0415  # likewise
+
         encoded = payload.encode(start, stage=stage, what="start")
         call = Call(stage, note_of(items, start, version=version, key=key), is_function=False)
         pace = Pace(every_seconds, every_items)
@@ -220,60 +212,6 @@ class Resuming:
 
     def report(self) -> StageReport:
         """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
+        from checkpoint_manager.stages.outcomes import StageReport  # noqa: PLC0415  # for those who have stages
+
         return StageReport(tuple(self._runner.outcomes))
-
-    def _sync(self, definition: Definition) -> Callable[..., Any]:
-        runner = self._runner
-
-        @functools.wraps(definition.function)
-        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
-            call = runner.call(definition, args, kwargs)
-            if runner.find(definition, call):
-                return call.result
-            with runner.alone(definition.stage, definition.timeout):
-                if not runner.find(definition, call):
-                    with runner.running(call):
-                        call.result = definition.function(*args, **kwargs)
-                    runner.keep(definition, call)
-            return call.result
-
-        return run
-
-    def _async(self, definition: Definition) -> Callable[..., Any]:
-        runner = self._runner
-
-        @functools.wraps(definition.function)
-        async def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
-            call = runner.call(definition, args, kwargs)
-            if runner.find(definition, call):
-                return call.result
-            async with _alone(runner, definition):
-                if not runner.find(definition, call):
-                    with runner.running(call):
-                        call.result = await definition.function(*args, **kwargs)
-                    runner.keep(definition, call)
-            return call.result
-
-        return run
-
-
-@contextlib.asynccontextmanager
-async def _alone(runner: Runner, definition: Definition) -> AsyncIterator[None]:
-    """Hold the lock of a run without keeping the event loop from its other work while waiting for it."""
-    import asyncio  # noqa: PLC0415  # whoever calls this has it; importing it takes as long as all else here
-
-    pause, waited = _SHORTEST_PAUSE, 0.0
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(runner.alone(definition.stage, 0))
-                break
-            except LockTimeoutError as error:
-                if not definition.wait:
-                    raise
-                if waited <= SILENT_WAIT < waited + pause:
-                    runner.say_who_runs(error)
-            await asyncio.sleep(pause)
-            waited += pause
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-        yield
