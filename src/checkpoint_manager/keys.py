@@ -6,8 +6,6 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.envelope.keyring_changes import add_slot, remove_slot
-from checkpoint_manager.store import rotating
 from checkpoint_manager.store.secrets import given_secret
 
 if TYPE_CHECKING:
@@ -37,6 +35,8 @@ class Keys:
             key: As the ``key=`` of a manager.
             label: What to call it in ``list``; visible to whoever can read the directory.
         """
+        from checkpoint_manager.envelope.keyring_changes import add_slot  # noqa: PLC0415  # for those who change the keys
+
         secret = given_secret(key)
         opened = self._vault.keychain.change(
             lambda opened: add_slot(opened, secret, label=label, now=datetime.now(UTC)), self._vault.lock_timeout
@@ -54,6 +54,8 @@ class Keys:
         Raises:
             CheckpointError: There is no such slot, or it is the last one.
         """
+        from checkpoint_manager.envelope.keyring_changes import remove_slot  # noqa: PLC0415  # for those who change the keys
+
         self._vault.keychain.change(lambda opened: remove_slot(opened, slot), self._vault.lock_timeout)
         _LOG.info("Key slot removed: %s", slot)
 
@@ -78,5 +80,7 @@ class Keys:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
             IntegrityError: A version is damaged. The old key stays until it is repaired; then rotate again.
         """
+        from checkpoint_manager.store import rotating  # noqa: PLC0415  # for those who change the keys
+
         rotating.rotate(self._vault, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._vault.backend.location)

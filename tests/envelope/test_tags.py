@@ -15,18 +15,26 @@ from checkpoint_manager.envelope.tags import (
     FORMAT,
     MAX_TAGS,
     MAX_TAGS_BYTES,
+    RECORD,
     Tagged,
     Tags,
+    decode,
+    encode,
     is_name,
-    key_of,
-    open_tags,
-    seal_tags,
 )
 
 KEY, KEY_ID, STORE = bytes(range(32)), "0123456789abcdef", "ab" * 16
 ID = "cd" * 16
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", fullmatch=True).filter(is_name)
 TAGGED = st.builds(Tagged, st.integers(1, 999_999_999_999), st.from_regex(r"[0-9a-f]{32}", fullmatch=True))
+
+
+def seal_tags(stage: str, tags: Tags) -> bytes:
+    return RECORD.seal(KEY_ID, KEY, STORE, stage, encode(tags))
+
+
+def open_tags(stage: str, file: bytes, store: str = STORE) -> Tags:
+    return decode(RECORD.open(KEY, store, stage, file))
 
 
 def sealed(plain: bytes, stage: str = "train") -> bytes:
@@ -38,18 +46,18 @@ def sealed(plain: bytes, stage: str = "train") -> bytes:
 def test_what_is_sealed_is_opened(named: dict[str, Tagged], stage: str, above: int) -> None:
     tags = Tags(3, ID).changed(named, above=above)
     assert tags.serial == max(3, above) + 1
-    file = seal_tags(KEY_ID, KEY, STORE, stage, tags)
-    assert key_of(file) == KEY_ID
-    assert open_tags(KEY, STORE, stage, file) == tags
-    assert list(open_tags(KEY, STORE, stage, file).named) == sorted(named)
+    file = seal_tags(stage, tags)
+    assert RECORD.key_of(file) == KEY_ID
+    assert open_tags(stage, file) == tags
+    assert list(open_tags(stage, file).named) == sorted(named)
 
 
 def test_the_largest_record_is_below_the_limit() -> None:
     named = {f"{number:04d}".join("ab") + "x" * 58: Tagged(999_999_999_999, ID) for number in range(MAX_TAGS)}
     assert all(map(is_name, named))
-    file = seal_tags(KEY_ID, KEY, STORE, "x" * 255, Tags(999_999_999_998, ID).changed(named))
+    file = seal_tags("x" * 255, Tags(999_999_999_998, ID).changed(named))
     assert len(file) < MAX_TAGS_BYTES
-    assert len(open_tags(KEY, STORE, "x" * 255, file).named) == MAX_TAGS
+    assert len(open_tags("x" * 255, file).named) == MAX_TAGS
 
 
 @pytest.mark.parametrize(
@@ -78,20 +86,20 @@ def test_the_largest_record_is_below_the_limit() -> None:
 )
 def test_what_is_not_of_the_format_is_refused(fields: Any) -> None:
     with pytest.raises(BrokenError, match="not of this format"):
-        open_tags(KEY, STORE, "train", sealed(orjson.dumps(fields)))
+        open_tags("train", sealed(orjson.dumps(fields)))
 
 
 def test_another_place_is_refused() -> None:
-    file = seal_tags(KEY_ID, KEY, STORE, "train", Tags(1, ID))
+    file = seal_tags("train", Tags(1, ID))
     with pytest.raises(BrokenError, match="another stage"):
-        open_tags(KEY, STORE, "clean", file)
+        open_tags("clean", file)
     with pytest.raises(BrokenError, match="another store"):
-        open_tags(KEY, "00" * 16, "train", file)
+        open_tags("train", file, store="00" * 16)
     for broken in (b"", b"{}\n", file[1:]):
         with pytest.raises(BrokenError, match="header"):
-            key_of(broken)
+            RECORD.key_of(broken)
         with pytest.raises(BrokenError, match="header"):
-            open_tags(KEY, STORE, "train", broken)
+            open_tags("train", broken)
 
 
 @pytest.mark.parametrize("name", ["good", "_", "v1.2+build-3", "A" * 64, "latest1", "e1"])

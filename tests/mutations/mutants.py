@@ -495,7 +495,7 @@ MUTANTS = [
     Mutant(
         "a record of deletions outgrows what is read back",
         VAULT,
-        "        if len(data) > sealed_gaps.MAX_GAPS_BYTES:\n",
+        "        if len(data) > sealed_gaps.RECORD.max_bytes:\n",
         "        if len(data) < 0:\n",
     ),
     Mutant(
@@ -610,7 +610,7 @@ MUTANTS = [
     Mutant(
         "a rotation leaves tags under the old key",
         ROTATING,
-        "        vault.write_tags(stage, tags, record)\n",
+        "        tagging.write(vault, stage, tags, record)\n",
         "        pass\n",
     ),
     Mutant(

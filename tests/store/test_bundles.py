@@ -28,6 +28,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.envelope.gaps import Gap
+from checkpoint_manager.store import tagging
 from tests.bundles import KEY, end, frame, gaps, id_of, sealed, version
 from tests.strategies import json_values, same
 
@@ -72,7 +73,7 @@ def ids_of(cm: CheckpointManager, stage: str) -> list[tuple[str, str | None]]:
 
 def named(cm: CheckpointManager, stage: str) -> dict[str, Tagged]:
     """The tags, with the ids of what they name."""
-    return dict(cm._store.vault.tags(stage)[0].named)
+    return dict(tagging.stored(cm._store.vault, stage)[0].named)
 
 
 def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, name: str | None = None) -> None:
@@ -338,11 +339,11 @@ def test_the_record_of_tags_after_an_import_is_newer_than_any_that_was_seen(
     here.tag("clean", 2, "more")
     here.export_bundle(path, key=KEY, overwrite=True)
     there.import_bundle(path, key=KEY)
-    tags = there._store.vault.tags("clean")[0]
+    tags = tagging.stored(there._store.vault, "clean")[0]
     assert there._store.vault.witness.recall_tags("clean") == (tags.serial, tags.id)
     assert tags.serial == serial + 1
     there.import_bundle(path, key=KEY)
-    assert there._store.vault.tags("clean")[0] == tags  # nothing to add: not written again
+    assert tagging.stored(there._store.vault, "clean")[0] == tags  # nothing to add: not written again
     record.write_bytes(older)
     with pytest.raises(RollbackError, match="tags of stage clean"):
         there.load_checkpoint("clean", "more")

@@ -175,7 +175,7 @@ class TestKeys:
         fresh = again(cm)
         record = cm._store.backend.read_record("tags", "train", limit=10_000)
         assert record is not None
-        assert sealed_tags.key_of(record.data) == fresh._store.vault.keychain.active[0]
+        assert sealed_tags.RECORD.key_of(record.data) == fresh._store.vault.keychain.active[0]
         assert fresh.tags("train") == {"good": 2}
         assert fresh.verify().problems == ()
 
@@ -246,7 +246,7 @@ class TestVerifyAndRepair:
         def refuse(*_: object) -> None:
             raise StorageError("can't read it", errno=5, filename="x")
 
-        monkeypatch.setattr(cm._store.vault, "tags", refuse)
+        monkeypatch.setattr("checkpoint_manager.store.tagging.stored", refuse)
         assert problems(cm) == [("unreadable", None)]
 
 

@@ -443,7 +443,7 @@ class TestRecordOfDeletions:
         cm.delete_versions("train", [2])
         cm.tag("train", 4, "good")
         limit = len(cm._store.backend.read_record("gaps", "train", limit=1000).data)  # type: ignore[union-attr]
-        monkeypatch.setattr(sealed_gaps, "MAX_GAPS_BYTES", limit + 5)
+        monkeypatch.setattr(sealed_gaps.RECORD, "max_bytes", limit + 5)
         return cm
 
     def test_one_that_could_not_be_read_again_is_not_written(self, full: CheckpointManager) -> None:
@@ -479,7 +479,7 @@ class TestRecordOfDeletions:
         cm.delete_versions("train", [2, 4, 6])
         cm.export_bundle(tmp_path / "bundle", key=KEY)
         target = CheckpointManager(tmp_path / "target", key=KEY)
-        monkeypatch.setattr(sealed_gaps, "MAX_GAPS_BYTES", 300)
+        monkeypatch.setattr(sealed_gaps.RECORD, "max_bytes", 300)
         for dry_run in (True, False):
             with pytest.raises(StorageError, match="next to those that are gone"):
                 target.import_bundle(tmp_path / "bundle", key=KEY, dry_run=dry_run)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = "checkpoint-manager-gaps/1"
 MAX_GAPS_BYTES = 64 * 1024 * 1024
-_RECORD = RecordFormat(FORMAT)
+RECORD = RecordFormat(FORMAT, of="deleted versions", max_bytes=MAX_GAPS_BYTES)
 
 Reason: TypeAlias = Literal["deleted", "set aside", "lost"]
 
@@ -77,21 +77,6 @@ class Gaps:
             else:
                 merged.append(gap)
         return Gaps(tuple(merged))
-
-
-def key_of(file: bytes) -> str:
-    """Return the id of the key the record is sealed under; errors as in :meth:`RecordFormat.key_of`."""
-    return _RECORD.key_of(file)
-
-
-def seal_gaps(key_id: str, key: bytes, store: str, stage: str, gaps: Gaps) -> bytes:
-    """Return the record as it is stored."""
-    return _RECORD.seal(key_id, key, store, stage, encode(gaps))
-
-
-def open_gaps(key: bytes, store: str, stage: str, file: bytes) -> Gaps:
-    """Open a stage's record; errors as in :meth:`RecordFormat.open`."""
-    return decode(_RECORD.open(key, store, stage, file))
 
 
 def encode(gaps: Gaps) -> bytes:

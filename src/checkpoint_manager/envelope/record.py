@@ -12,23 +12,26 @@ S and K are as in :mod:`checkpoint_manager.envelope.format`; the message is seal
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from checkpoint_manager.envelope import seal
 from checkpoint_manager.envelope.format import BrokenError
 
 
-@dataclass(frozen=True, slots=True)
 class RecordFormat:
-    """One kind of record, by the name of its format."""
+    """One kind of record.
 
-    name: str
-    _header: re.Pattern[bytes] = field(init=False, repr=False)
+    Args:
+        name: The name of its format.
+        of: What it is a record of, for messages.
+        max_bytes: How long it may be.
+    """
 
-    def __post_init__(self) -> None:
-        name = re.escape(self.name).encode()
+    def __init__(self, name: str, *, of: str, max_bytes: int) -> None:
+        self.name = name
+        self.of = of
+        self.max_bytes = max_bytes
         pattern = rb'\{"format":"%b","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n'
-        object.__setattr__(self, "_header", re.compile(pattern % name))
+        self._header = re.compile(pattern % re.escape(name).encode())
 
     def key_of(self, file: bytes) -> str:
         """Return the id of the key that a record is sealed under.

@@ -37,7 +37,7 @@ MAX_TAGS_BYTES = 1024 * 1024
 MAX_TAGS = 1000
 MAX_TAG_CHARACTERS = 64
 RESERVED = frozenset(("latest", "prev"))
-_RECORD = RecordFormat(FORMAT)
+RECORD = RecordFormat(FORMAT, of="tags", max_bytes=MAX_TAGS_BYTES)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -72,19 +72,24 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED
 
 
-def key_of(file: bytes) -> str:
-    """Return the id of the key the record is sealed under; errors as in :meth:`RecordFormat.key_of`."""
-    return _RECORD.key_of(file)
+def encode(tags: Tags) -> bytes:
+    """Return the content of the record."""
+    return orjson.dumps([tags.serial, tags.id, rows_of(tags.named)])
 
 
-def seal_tags(key_id: str, key: bytes, store: str, stage: str, tags: Tags) -> bytes:
-    """Return the record as it is stored."""
-    return _RECORD.seal(key_id, key, store, stage, orjson.dumps([tags.serial, tags.id, rows_of(tags.named)]))
+def decode(plain: bytes) -> Tags:
+    """Read the content. It is authenticated: what does not fit was written by a faulty program, not by an attacker.
 
-
-def open_tags(key: bytes, store: str, stage: str, file: bytes) -> Tags:
-    """Open a stage's record; errors as in :meth:`RecordFormat.open`, and BrokenError if it breaks a rule of this format."""
-    return _decode(orjson.loads(_RECORD.open(key, store, stage, file)))
+    Raises:
+        BrokenError: It breaks a rule of the format.
+    """
+    try:
+        serial, record_id, rows = orjson.loads(plain)
+        if _is_number(serial) and _ID.fullmatch(record_id) is not None:
+            return Tags(serial, record_id, named_by(rows))
+    except (ValueError, TypeError):
+        pass
+    raise BrokenError("holds tags that are not of this format")
 
 
 def rows_of(named: Mapping[str, Tagged]) -> list[list[object]]:
@@ -106,17 +111,6 @@ def named_by(rows: Any) -> dict[str, Tagged]:  # noqa: ANN401  # JSON is what it
             and all(is_name(name) and _is_number(tag.version) and _ID.fullmatch(tag.id) for name, tag in named.items())
         ):
             return named
-    except (ValueError, TypeError):
-        pass
-    raise BrokenError("holds tags that are not of this format")
-
-
-def _decode(fields: Any) -> Tags:  # noqa: ANN401  # JSON is what it is
-    """Read the record. It is authenticated: what does not fit was written by a faulty program, not by an attacker."""
-    try:
-        serial, record_id, rows = fields
-        if _is_number(serial) and _ID.fullmatch(record_id) is not None:
-            return Tags(serial, record_id, named_by(rows))
     except (ValueError, TypeError):
         pass
     raise BrokenError("holds tags that are not of this format")

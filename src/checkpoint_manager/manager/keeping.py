@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.model import Version, display
-from checkpoint_manager.store import drafting, tagging
-from checkpoint_manager.store.retention import Plan, Retention
+from checkpoint_manager.store import drafting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from checkpoint_manager.store.retention import Plan, Retention
     from checkpoint_manager.store.store import Store
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -42,6 +42,8 @@ class Keeping:
             CheckpointNotFoundError, IntegrityError: The version can't be had.
             RollbackError: The tags are older than what this user has seen.
         """
+        from checkpoint_manager.store import tagging  # noqa: PLC0415  # for those who have tags
+
         stage, wanted = validate(stage_name), tagging.validate(name)
         number = self._store.selecting.number(stage, drafting.chosen(version))
         entry = self._store.tagger.set(stage, number, wanted, force=force)
@@ -55,6 +57,8 @@ class Keeping:
             CheckpointNotFoundError: There is no such tag.
             RollbackError: The tags are older than what this user has seen.
         """
+        from checkpoint_manager.store import tagging  # noqa: PLC0415  # for those who have tags
+
         stage, unwanted = validate(stage_name), tagging.validate(name)
         self._store.tagger.remove(stage, [unwanted])
         _LOG.info("Tag removed: %s %s", display(stage), unwanted)
@@ -84,6 +88,8 @@ class Keeping:
             CheckpointNotFoundError: There is no such stage.
             IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage was deleted.
         """
+        from checkpoint_manager.store.retention import Retention  # noqa: PLC0415  # for those who prune
+
         if not isinstance(policy, Retention):
             raise TypeError(f"prune needs a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")
         plan = self._store.pruner.prune(policy, None if stage is None else validate(stage), dry_run=dry_run)

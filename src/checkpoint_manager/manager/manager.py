@@ -17,7 +17,6 @@ from checkpoint_manager.manager.saving import Saving
 from checkpoint_manager.manager.upkeep import Upkeep
 from checkpoint_manager.stages.resuming import Resuming
 from checkpoint_manager.store.keychain import Keychain
-from checkpoint_manager.store.retention import Retention
 from checkpoint_manager.store.store import Store
 from checkpoint_manager.store.vault import Vault
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import os
 
     from checkpoint_manager.model import Durability, KeyFile, OnRollback, Passphrase
+    from checkpoint_manager.store.retention import Retention
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -77,8 +77,8 @@ class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Res
             raise ValueError(f'on_rollback must be "raise" or "warn", not {on_rollback!r}')
         if not lock_timeout >= 0 or math.isinf(lock_timeout):
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
-        if not (retention is None or isinstance(retention, Retention)):
-            raise TypeError(f"retention must be a Retention, such as Retention(keep_last=5), not {type(retention).__name__}")
+        if retention is not None:
+            _check_policy(retention)
         backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
         if exposure := backend.exposure():
             _LOG.warning("%s", exposure)
@@ -95,3 +95,10 @@ class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Res
             "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and "
             "make a manager there"
         )
+
+
+def _check_policy(policy: object) -> None:
+    from checkpoint_manager.store.retention import Retention  # noqa: PLC0415  # for those who give a policy
+
+    if not isinstance(policy, Retention):
+        raise TypeError(f"retention must be a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager.backends.names import validate
 from checkpoint_manager.envelope import payload
 from checkpoint_manager.model import Checkpoint, Version
-from checkpoint_manager.store import comparing, drafting
-from checkpoint_manager.store.diff import Diff
+from checkpoint_manager.store import drafting
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from checkpoint_manager.store.diff import Diff
     from checkpoint_manager.store.store import Store
 
 
@@ -114,6 +114,9 @@ class Reading:
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
+        from checkpoint_manager.store import comparing  # noqa: PLC0415  # for those who compare
+        from checkpoint_manager.store.diff import Diff  # noqa: PLC0415  # likewise
+
         stage = validate(stage_name)
         pair = self._store.library.pair(stage, self._number(stage, old, at), self._number(stage, new, None))
         before, after = (each.entry.as_version(stage, each.version) for each in pair)

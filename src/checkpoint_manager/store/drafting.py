@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager.envelope import payload
 from checkpoint_manager.envelope.format import MAX_CALLER_METADATA_BYTES
 from checkpoint_manager.errors import PayloadError
-from checkpoint_manager.store import moments
 from checkpoint_manager.store.writing import Draft
 
 if TYPE_CHECKING:
@@ -54,4 +53,6 @@ def chosen(version: object) -> int | str:
 
 def moment(at: datetime | str) -> datetime:
     """Return a moment in UTC; see :func:`checkpoint_manager.store.moments.moment`."""
+    from checkpoint_manager.store import moments  # noqa: PLC0415  # for those who name a moment
+
     return moments.moment(at, datetime.now(UTC))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.envelope.gaps import Gaps
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.model import Finding, Repair, display
+from checkpoint_manager.store import tagging
 from checkpoint_manager.store.writing import Draft
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Repairer:
 
     def _tags(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
         try:
-            self._vault.tags(stage)
+            tagging.stored(self._vault, stage)
         except IntegrityError as error:
             where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'tags')}"
             yield Repair("set aside", stage, None, f"{error}{where}")

@@ -18,6 +18,7 @@ from checkpoint_manager.envelope import gaps as sealed_gaps
 from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.keyring_changes import begin_rotation, finish_rotation
 from checkpoint_manager.model import RotationProgress
+from checkpoint_manager.store import tagging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,8 +99,8 @@ def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> No
 def _seal_records_anew(vault: Vault, stage: str) -> None:
     active = vault.keychain.active[0]
     gaps, record = vault.gaps(stage)
-    if record is not None and sealed_gaps.key_of(record.data) != active:
+    if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
         vault.write_gaps(stage, gaps, record)
-    tags, record = vault.tags(stage)
-    if record is not None and sealed_tags.key_of(record.data) != active:
-        vault.write_tags(stage, tags, record)
+    tags, record = tagging.stored(vault, stage)
+    if record is not None and sealed_tags.RECORD.key_of(record.data) != active:
+        tagging.write(vault, stage, tags, record)

@@ -5,45 +5,92 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.store.deleting import Deleter
 from checkpoint_manager.store.history import History
 from checkpoint_manager.store.reading import Library
-from checkpoint_manager.store.repairing import Repairer
-from checkpoint_manager.store.restoring import Restorer
-from checkpoint_manager.store.rollback import Acceptance
-from checkpoint_manager.store.selecting import Selecting
-from checkpoint_manager.store.tagging import Tagger
-from checkpoint_manager.store.verifying import Verifier
 from checkpoint_manager.store.writing import Writer
 
 if TYPE_CHECKING:
+    from checkpoint_manager.store.deleting import Deleter
     from checkpoint_manager.store.exporting import Exporter
     from checkpoint_manager.store.importing import Importer
     from checkpoint_manager.store.pruning import Pruner
+    from checkpoint_manager.store.repairing import Repairer
+    from checkpoint_manager.store.restoring import Restorer
     from checkpoint_manager.store.retention import Retention
+    from checkpoint_manager.store.rollback import Acceptance
+    from checkpoint_manager.store.selecting import Selecting
+    from checkpoint_manager.store.tagging import Tagger
     from checkpoint_manager.store.vault import Vault
+    from checkpoint_manager.store.verifying import Verifier
 
 
 class Store:
-    """What the parts of a manager work with. What few programs need is loaded when it is asked for."""
+    """What the parts of a manager work with.
+
+    What each program needs, to save, to load and to see whether a stage is done, is there from the start. The rest is loaded
+    when it is asked for: ask before a lock is taken, for a module's file is read then, and that may fail. None of it holds a
+    state of its own: that two threads may make one each does no harm.
+    """
 
     def __init__(self, vault: Vault, retention: Retention | None = None) -> None:
         self.vault = vault
         self.backend = vault.backend
         self.history = History(vault)
-        self.tagger = Tagger(vault, self.history)
-        self.selecting = Selecting(vault, self.history, self.tagger)
         self.library = Library(vault, self.history)
         self.writer = Writer(vault, self.history)
-        self.restorer = Restorer(vault, self.history, self.selecting, self.library, self.writer)
-        self.deleter = Deleter(vault, self.history, self.tagger)
-        self.verifier = Verifier(vault, self.tagger)
-        self.repairer = Repairer(vault, self.history, self.verifier, self.deleter, self.writer)
-        self.acceptance = Acceptance(vault, self.history, self.writer, self.tagger)
         if retention is not None:
             from checkpoint_manager.store.trimming import Trimmer  # noqa: PLC0415  # for those who give a policy
 
             self.writer.afterwards = Trimmer(vault, self.tagger, self.deleter, retention).after
+
+    @cached_property
+    def tagger(self) -> Tagger:
+        """Knows the names of versions."""
+        from checkpoint_manager.store.tagging import Tagger  # noqa: PLC0415  # for those who have tags, or delete
+
+        return Tagger(self.vault, self.history)
+
+    @cached_property
+    def selecting(self) -> Selecting:
+        """Finds the version that is meant."""
+        from checkpoint_manager.store.selecting import Selecting  # noqa: PLC0415  # for those who name a version
+
+        return Selecting(self.vault, self.history, self.tagger)
+
+    @cached_property
+    def restorer(self) -> Restorer:
+        """Restores and clears."""
+        from checkpoint_manager.store.restoring import Restorer  # noqa: PLC0415  # for those who go back
+
+        return Restorer(self.vault, self.history, self.selecting, self.library, self.writer)
+
+    @cached_property
+    def deleter(self) -> Deleter:
+        """Deletes versions."""
+        from checkpoint_manager.store.deleting import Deleter  # noqa: PLC0415  # for those who delete
+
+        return Deleter(self.vault, self.history, self.tagger)
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """Looks at everything."""
+        from checkpoint_manager.store.verifying import Verifier  # noqa: PLC0415  # for those who check the store
+
+        return Verifier(self.vault, self.tagger)
+
+    @cached_property
+    def repairer(self) -> Repairer:
+        """Puts things in order again."""
+        from checkpoint_manager.store.repairing import Repairer  # noqa: PLC0415  # for those who repair
+
+        return Repairer(self.vault, self.history, self.verifier, self.deleter, self.writer)
+
+    @cached_property
+    def acceptance(self) -> Acceptance:
+        """Moves on after a rollback."""
+        from checkpoint_manager.store.rollback import Acceptance  # noqa: PLC0415  # for those who were turned back
+
+        return Acceptance(self.vault, self.history, self.writer, self.tagger)
 
     @cached_property
     def pruner(self) -> Pruner:

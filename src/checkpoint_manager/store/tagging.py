@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.format import MAX_VERSION
 from checkpoint_manager.envelope.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError, TagError
@@ -43,6 +44,21 @@ def validate(name: object) -> str:
         'letter or _, and neither "latest" nor "prev"'
     )
     raise TagError(message)
+
+
+def stored(vault: Vault, stage: str) -> tuple[Tags, Record | None]:
+    """Return a stage's tags, however old they are, and their record; errors as in :meth:`Vault.record`."""
+    remedy = (
+        'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, and '
+        'then "checkpoint-manager repair --accept-rollback" to go on without tags'
+    )
+    return vault.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, remedy) or (Tags(), None)
+
+
+def write(vault: Vault, stage: str, tags: Tags, expected: Record | None) -> None:
+    """Write a stage's tags; the caller holds its lock."""
+    data = vault.sealed_record(stage, sealed_tags.RECORD, sealed_tags.encode(tags))
+    vault.backend.write_record("tags", stage, data=data, expected=expected)
 
 
 class Tagger:
@@ -76,7 +92,7 @@ class Tagger:
     def look(self, stage: str) -> tuple[Tags, Record | None, str]:
         """As :meth:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
         seen = self._vault.witness.recall_tags(stage)  # before the record is read: it must never be ahead of it
-        tags, record = self._vault.tags(stage)
+        tags, record = stored(self._vault, stage)
         if tags.serial > seen[0]:
             self._vault.witness.remember_tags(stage, tags.serial, tags.id)
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
@@ -217,7 +233,7 @@ class Tagger:
         """
         with self._vault.lock(stage):
             seen = self._vault.witness.recall_tags(stage)
-            tags, record = self._vault.tags(stage)
+            tags, record = stored(self._vault, stage)
             if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
                 return False
             self._write(stage, tags, tags.named, record)
@@ -226,5 +242,5 @@ class Tagger:
 
     def _write(self, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
         changed = tags.changed(named, above=self._vault.witness.recall_tags(stage)[0])
-        self._vault.write_tags(stage, changed, record)
+        write(self._vault, stage, changed, record)
         self._vault.witness.remember_tags(stage, changed.serial, changed.id)

@@ -12,28 +12,28 @@ import functools
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from checkpoint_manager._version import __version__
-from checkpoint_manager.backends.base import Record, VersionAbsentError
+from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope import format as sealed_format
 from checkpoint_manager.envelope import gaps as sealed_gaps
-from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.format import BrokenError, Entry, Header, Place
 from checkpoint_manager.envelope.gaps import Gaps
 from checkpoint_manager.envelope.seal import SLICE_BYTES
-from checkpoint_manager.envelope.tags import Tags
 from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError, StorageError
 from checkpoint_manager.model import Origin, display
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from checkpoint_manager.backends.base import Backend, Reader
+    from checkpoint_manager.backends.base import Backend, Reader, Record, StageRecord
+    from checkpoint_manager.envelope.record import RecordFormat
     from checkpoint_manager.model import Buffer, OnRollback
     from checkpoint_manager.store.keychain import Keychain
     from checkpoint_manager.store.witness import Witness
 
+T = TypeVar("T")
 _FIRST_READ = 64 * 1024
 """Enough for header, metadata and data of a small checkpoint in one read."""
 _ENTRY_READ = 4 * 1024
@@ -169,26 +169,12 @@ class Vault:
     def _explained(self, stage: str, version: int) -> _Explained:
         return _Explained(self.backend.location, stage, version)
 
-    # The records of a stage: versions that are gone on purpose, and versions that have names
+    # The records of a stage
 
     def gaps(self, stage: str) -> tuple[Gaps, Record | None]:
-        """Return a stage's gaps, and the record to compare with when they are written again.
-
-        Raises:
-            IntegrityError: The record is damaged or forged.
-        """
-        record = self.backend.read_record("gaps", stage, limit=sealed_gaps.MAX_GAPS_BYTES)
-        if record is None:
-            return Gaps(), None
-        try:
-            key = self._record_key(sealed_gaps.key_of(record.data))
-            return sealed_gaps.open_gaps(key, self.keychain.store, stage, record.data), record
-        except BrokenError as broken:
-            message = (
-                f"the record of deleted versions of stage {display(stage)} in {self.backend.location} {broken}. "
-                'Run "checkpoint-manager verify"; put the file "gaps" of this stage back from a backup'
-            )
-            raise IntegrityError(message, stage=stage) from None
+        """Return a stage's gaps, and the record to compare with when they are written again; errors as in :meth:`record`."""
+        remedy = 'Run "checkpoint-manager verify"; put the file "gaps" of this stage back from a backup'
+        return self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy) or (Gaps(), None)
 
     def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None) -> None:
         """Write a stage's gaps; the caller holds its lock.
@@ -203,48 +189,47 @@ class Vault:
         self._sealed_gaps(stage, gaps)
 
     def _sealed_gaps(self, stage: str, gaps: Gaps) -> bytes:
-        key_id, key = self.keychain.active
-        data = sealed_gaps.seal_gaps(key_id, key, self.keychain.store, stage, gaps)
-        if len(data) > sealed_gaps.MAX_GAPS_BYTES:
+        data = self.sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps))
+        if len(data) > sealed_gaps.RECORD.max_bytes:
             message = (
                 f"the record of deleted versions of stage {display(stage)} in {self.backend.location} would be {len(data)} "
-                f"bytes long, and the limit is {sealed_gaps.MAX_GAPS_BYTES}; nothing was deleted or imported. Versions next to "
-                "those that are gone can be deleted, which makes it shorter; or save under another stage name from now on"
+                f"bytes long, and the limit is {sealed_gaps.RECORD.max_bytes}; nothing was deleted or imported. Versions next "
+                "to those that are gone can be deleted, which makes it shorter; or save under another stage name from now on"
             )
             raise StorageError(message, errno=errno.EFBIG, stage=stage)
         return data
 
-    def tags(self, stage: str) -> tuple[Tags, Record | None]:
-        """Return a stage's tags, however old they are, and the record to compare with when they are written again.
+    def record(
+        self, name: StageRecord, stage: str, form: RecordFormat, decode: Callable[[bytes], T], remedy: str
+    ) -> tuple[T, Record] | None:
+        """Return what a record of a stage says, and the record itself; None if there is none.
+
+        Args:
+            name: Which record.
+            stage: Whose.
+            form: How it is sealed.
+            decode: Makes of its content what it says.
+            remedy: What to do if it is damaged, for the message.
 
         Raises:
-            IntegrityError: The record is damaged or forged.
+            IntegrityError: It is damaged or forged.
         """
-        record = self.backend.read_record("tags", stage, limit=sealed_tags.MAX_TAGS_BYTES)
+        record = self.backend.read_record(name, stage, limit=form.max_bytes)
         if record is None:
-            return Tags(), None
+            return None
         try:
-            key = self._record_key(sealed_tags.key_of(record.data))
-            return sealed_tags.open_tags(key, self.keychain.store, stage, record.data), record
+            key = self.keychain.key(form.key_of(record.data))
+            if key is None:
+                raise BrokenError("is sealed under a key that the keyring does not have")
+            return decode(form.open(key, self.keychain.store, stage, record.data)), record
         except BrokenError as broken:
-            message = (
-                f"the record of tags of stage {display(stage)} in {self.backend.location} {broken}. "
-                'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, and '
-                'then "checkpoint-manager repair --accept-rollback" to go on without tags'
-            )
+            message = f"the record of {form.of} of stage {display(stage)} in {self.backend.location} {broken}. {remedy}"
             raise IntegrityError(message, stage=stage) from None
 
-    def write_tags(self, stage: str, tags: Tags, expected: Record | None) -> None:
-        """Write a stage's tags; the caller holds its lock."""
+    def sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
+        """Return a record of a stage under the active key."""
         key_id, key = self.keychain.active
-        data = sealed_tags.seal_tags(key_id, key, self.keychain.store, stage, tags)
-        self.backend.write_record("tags", stage, data=data, expected=expected)
-
-    def _record_key(self, key_id: str) -> bytes:
-        key = self.keychain.key(key_id)
-        if key is None:
-            raise BrokenError("is sealed under a key that the keyring does not have")
-        return key
+        return form.seal(key_id, key, self.keychain.store, stage, content)
 
 
 class _Explained:
