@@ -30,20 +30,11 @@ if TYPE_CHECKING:
     )
     from checkpoint_manager.keys import Keys
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.model import (
-        Bundle,
-        BundledStage,
-        Checkpoint,
-        Finding,
-        KeyFile,
-        KeySlot,
-        Origin,
-        Passphrase,
-        Repair,
-        Report,
-        RotationProgress,
-        Version,
-    )
+    from checkpoint_manager.model import Checkpoint, Origin, Version
+    from checkpoint_manager.model.bundles import Bundle, BundledStage
+    from checkpoint_manager.model.findings import Finding, Repair, Report
+    from checkpoint_manager.model.keys import KeySlot, RotationProgress
+    from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.stages.outcomes import Outcome, StageReport
     from checkpoint_manager.stages.partial import Partial
     from checkpoint_manager.store.diff import Change, Diff
@@ -110,20 +101,11 @@ _HOMES = {
     ],
     "keys": ["Keys"],
     "manager": ["CheckpointManager"],
-    "model": [
-        "Bundle",
-        "BundledStage",
-        "Checkpoint",
-        "Finding",
-        "KeyFile",
-        "KeySlot",
-        "Origin",
-        "Passphrase",
-        "Repair",
-        "Report",
-        "RotationProgress",
-        "Version",
-    ],
+    "model": ["Checkpoint", "Origin", "Version"],
+    "model.bundles": ["Bundle", "BundledStage"],
+    "model.findings": ["Finding", "Repair", "Report"],
+    "model.keys": ["KeySlot", "RotationProgress"],
+    "model.secrets": ["KeyFile", "Passphrase"],
     "stages.outcomes": ["Outcome", "StageReport"],
     "stages.partial": ["Partial"],
     "store.diff": ["Change", "Diff"],

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from checkpoint_manager.model import KeyFile, KeySlot, OnRotation, Passphrase
+    from checkpoint_manager.model.keys import KeySlot, OnRotation
+    from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.store.vault import Vault
 
 _LOG = logging.getLogger("checkpoint_manager")

@@ -12,12 +12,13 @@ from checkpoint_manager.cli import keysource
 from checkpoint_manager.cli.options import Access, confirm, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.model import KeyFile
+from checkpoint_manager.model.secrets import KeyFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from checkpoint_manager.model import Passphrase, RotationProgress
+    from checkpoint_manager.model.keys import RotationProgress
+    from checkpoint_manager.model.secrets import Passphrase
 
 _PATH = click.Path(path_type=Path)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from checkpoint_manager.errors import KeyUnavailableError
-from checkpoint_manager.model import KeyFile, Passphrase
+from checkpoint_manager.model.secrets import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable

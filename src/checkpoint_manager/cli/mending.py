@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.model import Repair, Report, Version
+    from checkpoint_manager.model import Version
+    from checkpoint_manager.model.findings import Repair, Report
 
 
 @click.command()

@@ -17,12 +17,13 @@ from checkpoint_manager.cli.options import Access, dry_run_option, store_options
 from checkpoint_manager.cli.output import say, show_size, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import CheckpointError, StorageError
-from checkpoint_manager.model import KeyFile, Passphrase, display
+from checkpoint_manager.model import display
+from checkpoint_manager.model.secrets import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checkpoint_manager.model import Bundle
+    from checkpoint_manager.model.bundles import Bundle
 
 _PATH = click.Path(path_type=Path)
 _STREAM = "-"

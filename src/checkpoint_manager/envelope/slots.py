@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from checkpoint_manager.envelope import seal
 from checkpoint_manager.envelope.format import BrokenError, decode_time, encode_time
-from checkpoint_manager.model import KeySlot
+from checkpoint_manager.model.keys import KeySlot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,8 @@ from checkpoint_manager.store.vault import Vault
 if TYPE_CHECKING:
     import os
 
-    from checkpoint_manager.model import Durability, KeyFile, OnRollback, Passphrase
+    from checkpoint_manager.model import Durability, OnRollback
+    from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.store.retention import Retention
 
 _LOG = logging.getLogger("checkpoint_manager")

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import BinaryIO
 
-    from checkpoint_manager.model import Bundle, KeyFile, Passphrase
+    from checkpoint_manager.model.bundles import Bundle
+    from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.store.store import Store
 
 _LOG = logging.getLogger("checkpoint_manager")

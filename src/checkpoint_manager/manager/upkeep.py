@@ -9,7 +9,8 @@ from checkpoint_manager.backends.names import validate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checkpoint_manager.model import Repair, Report, Version
+    from checkpoint_manager.model import Version
+    from checkpoint_manager.model.findings import Repair, Report
     from checkpoint_manager.store.store import Store
 
 

@@ -16,7 +16,8 @@ from checkpoint_manager.envelope.bundle_parts import MAX_GAPS_BYTES, EndPart, Ga
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.envelope.gaps import Gaps, encode
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.model import BundledStage, display
+from checkpoint_manager.model import display
+from checkpoint_manager.model.bundles import BundledStage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -28,7 +28,8 @@ from checkpoint_manager.envelope import payload
 from checkpoint_manager.envelope.bundle_parts import GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, RollbackError, StageNameError, VersionConflictError
-from checkpoint_manager.model import BundledStage, display
+from checkpoint_manager.model import display
+from checkpoint_manager.model.bundles import BundledStage
 from checkpoint_manager.store.history import Tip
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.backends.base import Backend, Record
     from checkpoint_manager.envelope.slots import Secret
-    from checkpoint_manager.model import KeySlot, OnRollback
+    from checkpoint_manager.model import OnRollback
+    from checkpoint_manager.model.keys import KeySlot
 
 _LOG = logging.getLogger("checkpoint_manager")
 _WHAT_NEXT_AFTER_ROLLBACK = (

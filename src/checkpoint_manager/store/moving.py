@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.envelope import bundle as sealed_bundle
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.errors import IntegrityError, WrongKeyError
-from checkpoint_manager.model import Bundle, BundledStage
+from checkpoint_manager.model.bundles import Bundle, BundledStage
 from checkpoint_manager.store import bundle_files
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.envelope.gaps import Gaps
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.model import Finding, Repair, display
+from checkpoint_manager.model import display
+from checkpoint_manager.model.findings import Finding, Repair
 from checkpoint_manager.store import tagging
 from checkpoint_manager.store.writing import Draft
 

@@ -17,7 +17,7 @@ from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope import gaps as sealed_gaps
 from checkpoint_manager.envelope import tags as sealed_tags
 from checkpoint_manager.envelope.keyring_changes import begin_rotation, finish_rotation
-from checkpoint_manager.model import RotationProgress
+from checkpoint_manager.model.keys import RotationProgress
 from checkpoint_manager.store import tagging
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.envelope.keyring import OpenKeyring
     from checkpoint_manager.envelope.slots import Secret
-    from checkpoint_manager.model import OnRotation
+    from checkpoint_manager.model.keys import OnRotation
     from checkpoint_manager.store.vault import Vault
 
 

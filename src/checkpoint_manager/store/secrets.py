@@ -23,7 +23,7 @@ import platformdirs
 from checkpoint_manager.envelope.seal import KEY_BYTES, generate_key
 from checkpoint_manager.envelope.slots import Secret
 from checkpoint_manager.errors import KeyUnavailableError
-from checkpoint_manager.model import KeyFile, Passphrase
+from checkpoint_manager.model.secrets import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope.format import BrokenError
 from checkpoint_manager.envelope.gaps import Gaps
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
-from checkpoint_manager.model import Finding, Report, State
+from checkpoint_manager.model.findings import Finding, Report, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
