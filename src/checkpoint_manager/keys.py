@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from checkpoint_manager.envelope.slots import Slot
     from checkpoint_manager.model.keys import KeySlot, OnRotation
     from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.store.vault import Vault
@@ -27,7 +28,9 @@ class Keys:
 
     def list(self) -> list[KeySlot]:
         """Return the slots, oldest first. Nothing in them is secret."""
-        return self._vault.keychain.describe()
+        self._vault.keychain.refresh()
+        opened = self._vault.keychain.opened
+        return [_shown(slot, current=slot.slot == opened.slot) for slot in opened.keyring.slots]
 
     def add(self, key: Passphrase | KeyFile | os.PathLike[str] | bytes, *, label: str = "") -> KeySlot:
         """Let another key file or passphrase open the store, and return its slot.
@@ -42,7 +45,7 @@ class Keys:
         opened = self._vault.keychain.change(
             lambda opened: add_slot(opened, secret, label=label, now=datetime.now(UTC)), self._vault.lock_timeout
         )
-        added = opened.keyring.slots[-1].describe(current=False)
+        added = _shown(opened.keyring.slots[-1], current=False)
         _LOG.info("Key slot added: %s (%s)", added.slot, added.kind)
         return added
 
@@ -85,3 +88,9 @@ class Keys:
 
         rotating.rotate(self._vault, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._vault.backend.location)
+
+
+def _shown(slot: Slot, *, current: bool) -> KeySlot:
+    from checkpoint_manager.model.keys import KeySlot  # noqa: PLC0415  # for those who look at the keys
+
+    return KeySlot(slot.slot, slot.kind, slot.label, slot.created_at, current)

@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from checkpoint_manager.envelope import seal
 from checkpoint_manager.envelope.format import BrokenError, decode_time, encode_time
-from checkpoint_manager.model.keys import KeySlot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,10 +120,6 @@ class Slot:
             self.salt,
             *cost,
         )
-
-    def describe(self, *, current: bool) -> KeySlot:
-        """Return what may be shown of it."""
-        return KeySlot(self.slot, self.kind, self.label, self.created_at, current)
 
     def as_fields(self) -> dict[str, Any]:
         """Return it as it stands in the keyring's JSON."""

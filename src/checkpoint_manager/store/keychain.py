@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Backend, Record
     from checkpoint_manager.envelope.slots import Secret
     from checkpoint_manager.model import OnRollback
-    from checkpoint_manager.model.keys import KeySlot
 
 _LOG = logging.getLogger("checkpoint_manager")
 _WHAT_NEXT_AFTER_ROLLBACK = (
@@ -81,12 +80,6 @@ class Keychain:
     def opened(self) -> OpenKeyring:
         """The keyring as last read."""
         return self._held.opened
-
-    def describe(self) -> list[KeySlot]:
-        """Return the slots as they are now, in the order they were added."""
-        self.refresh()
-        opened = self._held.opened
-        return [slot.describe(current=slot.slot == opened.slot) for slot in opened.keyring.slots]
 
     @property
     def active(self) -> tuple[str, bytes]:
