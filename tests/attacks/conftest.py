@@ -73,4 +73,4 @@ def write_keyring(path: Path, fields: dict[str, Any]) -> None:
 
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))
+    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))

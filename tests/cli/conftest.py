@@ -90,4 +90,4 @@ def program(tmp_path: Path) -> Callable[..., Result]:
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the lowest Argon2 cost that is accepted."""
-    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))
+    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))

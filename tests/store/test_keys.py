@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the lowest Argon2 cost that is accepted: these tests derive many keys."""
-    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
+    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
 
 
 def key_ids(store: Path) -> set[bytes]:

@@ -25,7 +25,7 @@ VARIABLE = "CHECKPOINT_MANAGER_"
 
 @pytest.fixture(autouse=True)
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots.ArgonCost.__init__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
+    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
     found = find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": f"echo $HOME; touch {tmp_path / 'made'}"})
     assert found is not None
-    assert found.secret.material == f"$HOME; touch {tmp_path / 'made'}".encode()
+    assert found.material == f"$HOME; touch {tmp_path / 'made'}".encode()
     assert not (tmp_path / "made").exists()
 
 

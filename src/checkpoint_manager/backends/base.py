@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -57,8 +56,7 @@ class Reader(Protocol):
         """Return the next ``length`` bytes; fewer only at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as read.
 
     Attributes:
@@ -70,8 +68,7 @@ class Record:
     stamp: Hashable = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stray:
+class Stray(NamedTuple):
     """Something in the store that is no version and no record.
 
     Attributes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -122,9 +122,9 @@ class Chain:
 
 def _cut(gap: Gap, hole: Hole) -> Gap:
     if gap.first < hole.first:
-        gap = replace(gap, first=hole.first, before=hole.before)
+        gap = gap._replace(first=hole.first, before=hole.before)
     if gap.last > hole.last:
-        gap = replace(gap, last=hole.last, id=hole.after)
+        gap = gap._replace(last=hole.last, id=hole.after)
     return gap
 
 

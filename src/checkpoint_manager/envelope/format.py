@@ -42,7 +42,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import orjson
 
@@ -86,8 +86,7 @@ class BrokenError(Exception):
         self.foreign = foreign
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a version belongs. All three are authenticated."""
 
     store: str
@@ -95,8 +94,7 @@ class Place:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The first line of a file, checked for form but not yet authenticated."""
 
     line: bytes

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 
@@ -34,8 +34,7 @@ RECORD = RecordFormat(FORMAT, of="deleted versions", max_bytes=MAX_GAPS_BYTES)
 Reason: TypeAlias = Literal["deleted", "set aside", "lost"]
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Versions ``first`` to ``last``, gone on purpose; ``before`` and ``id`` as in the module's docstring."""
 
     first: int

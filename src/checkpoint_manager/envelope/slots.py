@@ -17,7 +17,7 @@ import binascii
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -59,8 +59,7 @@ class Secret:
         return cls("passphrase", unicodedata.normalize("NFC", text).encode())
 
 
-@dataclass(frozen=True, slots=True)
-class ArgonCost:
+class ArgonCost(NamedTuple):
     """What deriving a key from a passphrase costs."""
 
     memory_kib: int = 64 * 1024
@@ -107,7 +106,6 @@ class Slot:
         return seal.seal(wrapping_key, key, self._context(store, key_id))
 
     def _context(self, store: str, key_id: str) -> bytes:
-        cost = () if self.cost is None else (self.cost.memory_kib, self.cost.passes, self.cost.lanes)
         return seal.context(
             KEYRING_FORMAT,
             "slot",
@@ -118,7 +116,7 @@ class Slot:
             self.label,
             encode_time(self.created_at),
             self.salt,
-            *cost,
+            *(self.cost or ()),
         )
 
     def as_fields(self) -> dict[str, Any]:
@@ -131,7 +129,7 @@ class Slot:
             "salt": encode_bytes(self.salt),
         }
         if self.cost is not None:
-            fields |= {"memory_kib": self.cost.memory_kib, "passes": self.cost.passes, "lanes": self.cost.lanes}
+            fields |= self.cost._asdict()
         return fields | {"wrapped": {key_id: encode_bytes(wrapped) for key_id, wrapped in self.wrapped.items()}}
 
     @classmethod

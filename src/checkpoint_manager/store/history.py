@@ -12,8 +12,7 @@ version stands above it, and if that was all that came to be, the numbers that a
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.envelope.format import BrokenError, parse_header
@@ -33,8 +32,7 @@ _LOOK_BACK = 16
 """How many damaged versions are passed over to learn the time of the last readable one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tip:
+class Tip(NamedTuple):
     """The newest version of a stage, as a writer needs it.
 
     Attributes:
@@ -55,8 +53,7 @@ class Tip:
         return max(self.version, self.passed) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a look at a stage gave.
 
     Attributes:
@@ -130,7 +127,7 @@ class History:
         if look.has_mark:
             return tip
         gap = self._vault.gaps(stage)[0].last
-        return tip if gap is None or gap.last < tip.next_number else replace(tip, id=gap.id, passed=gap.last)
+        return tip if gap is None or gap.last < tip.next_number else tip._replace(id=gap.id, passed=gap.last)
 
     def _tip(self, stage: str, look: Look, passed: int) -> Tip:
         known = self._tips.get(stage, NOTHING)

@@ -12,9 +12,8 @@ import hmac
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.envelope.keyring import MAX_KEYRING_BYTES, Keyring, OpenKeyring, create, unlock
@@ -36,8 +35,7 @@ _WHAT_NEXT_AFTER_ROLLBACK = (
 )
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(NamedTuple):
     record: Record
     opened: OpenKeyring
 
@@ -64,9 +62,9 @@ class Keychain:
         record = self._read()
         found = secrets.find_secret(key, environ=os.environ)
         if record is None:
-            self._held = self._create(_secret_for_a_new_store() if found is None else found.secret)
+            self._held = self._create(_secret_for_a_new_store() if found is None else found)
         else:
-            secret = _default_secret(backend.location) if found is None else found.secret
+            secret = _default_secret(backend.location) if found is None else found
             self._held = _Held(record, unlock(self._parse(record), secret, where=self._where))
         self.witness = Witness(self.store)
         self._follow(self._held)

@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ import platformdirs
 from checkpoint_manager.envelope.seal import KEY_BYTES, generate_key
 from checkpoint_manager.envelope.slots import Secret
 from checkpoint_manager.errors import KeyUnavailableError
-from checkpoint_manager.model.secrets import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,15 +43,7 @@ _EXPLANATION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FoundSecret:
-    """A secret, and where it was found, for messages."""
-
-    secret: Secret = field(repr=False)
-    source: str
-
-
-def find_secret(key: object, *, environ: Mapping[str, str]) -> FoundSecret | None:
+def find_secret(key: object, *, environ: Mapping[str, str]) -> Secret | None:
     """Return the secret of the one source that is set, or None if none is.
 
     Args:
@@ -68,7 +58,7 @@ def find_secret(key: object, *, environ: Mapping[str, str]) -> FoundSecret | Non
     if len(sources) > 1:
         message = f"the key is given twice, by {' and by '.join(sources)}: leave only the one that is meant"
         raise KeyUnavailableError(message)
-    return next((FoundSecret(read(), source) for source, read in sources.items()), None)
+    return next((read() for read in sources.values()), None)
 
 
 def given_secret(key: object) -> Secret:
@@ -81,7 +71,7 @@ def given_secret(key: object) -> Secret:
     found = find_secret(key, environ={})
     if found is None:
         raise TypeError("a key is needed: a Passphrase, a KeyFile, a path, or 32 bytes")
-    return found.secret
+    return found
 
 
 def _sources(key: object, environ: Mapping[str, str]) -> dict[str, Callable[[], Secret]]:
@@ -101,6 +91,8 @@ def _sources(key: object, environ: Mapping[str, str]) -> dict[str, Callable[[], 
 
 
 def _argument(key: object) -> Callable[[], Secret]:
+    from checkpoint_manager.model.secrets import KeyFile, Passphrase  # noqa: PLC0415  # for those who give a key
+
     match key:
         case Passphrase():
             return lambda: _passphrase(key.text, "Passphrase")

@@ -21,8 +21,7 @@ import hashlib
 import logging
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import platformdirs
@@ -43,8 +42,7 @@ _OF_TAGS = ".tags"
 _NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """The newest version of a stage that this user has seen."""
 
     version: int
