@@ -87,6 +87,39 @@ def test_what_type_checkers_see_is_what_is_loaded() -> None:
             assert getattr(checkpoint_manager, name).__module__.startswith(f"checkpoint_manager.{home}"), name
 
 
+def test_what_a_save_and_a_load_need_is_loaded_when_the_manager_is_made(tmp_path: Path) -> None:
+    """A module's file may be unreadable just then: in the middle of a save, that would end it with an error of the import."""
+    program = """
+        import contextlib, sys
+        from checkpoint_manager import CheckpointError, CheckpointManager
+        cm = CheckpointManager(sys.argv[1], key=bytes(32))
+        before = set(sys.modules)
+        assert not cm.has_checkpoint("train")
+        for epoch in range(3):
+            cm.save_checkpoint("train", {"epoch": epoch}, metadata={"run": "a"}, expected_version=epoch)
+        cm.update_checkpoint("train", lambda data: data)
+        for version in (None, 2, 7):
+            with contextlib.suppress(CheckpointError):
+                cm.load_checkpoint("train", version)
+        assert cm.has_checkpoint("train") and len(cm.history("train")) == 4
+        print(*(name for name in set(sys.modules) - before if name.startswith("checkpoint_manager.")))
+    """
+    command = [sys.executable, "-c", inspect.cleandoc(program), str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_what_few_programs_need_is_not_loaded_with_the_manager() -> None:
+    program = (
+        "import sys; from checkpoint_manager import CheckpointManager;"
+        "print(*sorted(name.removeprefix('checkpoint_manager.') for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    few = {"keys", "store.retention", "store.diff", "store.tagging", "store.verifying", "stages.running", "stages.partial"}
+    few |= {"model.findings", "model.bundles", "envelope.tags"}
+    assert few & set(done.stdout.split()) == set()
+
+
 def test_what_is_not_public_is_not_there() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Keyring'"):
         checkpoint_manager.Keyring  # type: ignore[attr-defined]  # noqa: B018

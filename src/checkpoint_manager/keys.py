@@ -6,6 +6,9 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from checkpoint_manager.envelope.keyring_changes import add_slot, remove_slot
+from checkpoint_manager.model.keys import KeySlot
+from checkpoint_manager.store import rotating
 from checkpoint_manager.store.secrets import given_secret
 
 if TYPE_CHECKING:
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checkpoint_manager.envelope.slots import Slot
-    from checkpoint_manager.model.keys import KeySlot, OnRotation
+    from checkpoint_manager.model.keys import OnRotation
     from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.store.vault import Vault
 
@@ -39,8 +42,6 @@ class Keys:
             key: As the ``key=`` of a manager.
             label: What to call it in ``list``; visible to whoever can read the directory.
         """
-        from checkpoint_manager.envelope.keyring_changes import add_slot  # noqa: PLC0415  # for those who change the keys
-
         secret = given_secret(key)
         opened = self._vault.keychain.change(
             lambda opened: add_slot(opened, secret, label=label, now=datetime.now(UTC)), self._vault.lock_timeout
@@ -58,8 +59,6 @@ class Keys:
         Raises:
             CheckpointError: There is no such slot, or it is the last one.
         """
-        from checkpoint_manager.envelope.keyring_changes import remove_slot  # noqa: PLC0415  # for those who change the keys
-
         self._vault.keychain.change(lambda opened: remove_slot(opened, slot), self._vault.lock_timeout)
         _LOG.info("Key slot removed: %s", slot)
 
@@ -84,13 +83,9 @@ class Keys:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
             IntegrityError: A version is damaged. The old key stays until it is repaired; then rotate again.
         """
-        from checkpoint_manager.store import rotating  # noqa: PLC0415  # for those who change the keys
-
         rotating.rotate(self._vault, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._vault.backend.location)
 
 
 def _shown(slot: Slot, *, current: bool) -> KeySlot:
-    from checkpoint_manager.model.keys import KeySlot  # noqa: PLC0415  # for those who look at the keys
-
     return KeySlot(slot.slot, slot.kind, slot.label, slot.created_at, current)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
-from checkpoint_manager.keys import Keys
 from checkpoint_manager.manager.going_back import GoingBack
 from checkpoint_manager.manager.keeping import Keeping
 from checkpoint_manager.manager.moving import Moving
@@ -23,6 +23,7 @@ from checkpoint_manager.store.vault import Vault
 if TYPE_CHECKING:
     import os
 
+    from checkpoint_manager.keys import Keys
     from checkpoint_manager.model import Durability, OnRollback
     from checkpoint_manager.model.secrets import KeyFile, Passphrase
     from checkpoint_manager.store.retention import Retention
@@ -85,7 +86,13 @@ class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Res
             _LOG.warning("%s", exposure)
         vault = Vault(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
         self._store = Store(vault, retention)
-        self.keys = Keys(vault)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The slots that open the store, and the change of its key."""
+        from checkpoint_manager.keys import Keys  # noqa: PLC0415  # for those who look at the keys, or change them
+
+        return Keys(self._store.vault)
 
     def __repr__(self) -> str:
         return f"CheckpointManager({self._store.backend.location!r})"

@@ -79,7 +79,8 @@ class Reading:
     def _number(self, stage: str, version: int | str | None, at: datetime | str | None) -> int | None:
         """Return the number of the version that is meant; None: the newest, or an error if the stage is cleared."""
         if at is None:
-            return None if version is None else self._store.selecting.number(stage, drafting.chosen(version))
+            chosen = None if version is None else drafting.chosen(version)
+            return self._store.selecting.number(stage, chosen) if isinstance(chosen, str) else chosen
         if version is not None:
             raise TypeError("give a version or at=, and not both")
         return self._store.selecting.at(stage, drafting.moment(at))
