@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 for package in (envelope, model, stages, store):  # what is loaded when it is asked for: not while calls are counted
     for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(found.name)
+importlib.import_module("checkpoint_manager.keys")
 
 LOCK_TIMEOUT = 0.3
 LONG = "a very long name " * 15
