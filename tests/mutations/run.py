@@ -13,17 +13,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.mutations.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
+COPIES = 2
+NEAREST = {
+    "envelope/": ["tests/envelope", "tests/vectors", "tests/compat"],
+    "backends/": ["tests/backends", "tests/test_manager.py", "tests/processes"],
+    "store/": ["tests/test_manager.py", "tests/store", "tests/attacks"],
+    "stages/": ["tests/stages", "tests/attacks/test_versions.py"],
+}
+"""Where the test that notices is likely to be."""
 QUICK_ONES_FIRST = [
     *("tests/envelope", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
     *("tests/store", "tests/attacks", "tests/processes", "tests/model", "tests/faults", "tests/powercut", "tests/concurrency"),
 ]
-FOR_STAGES = ["tests/stages", "tests/attacks/test_versions.py"]
-PATIENCE = 400
+PATIENCE = 600
 
 
 def noticed_by(mutant: Mutant, copy: Path) -> str | None:
@@ -31,23 +40,22 @@ def noticed_by(mutant: Mutant, copy: Path) -> str | None:
     path = copy / "src" / "checkpoint_manager" / mutant.path
     whole = path.read_text()
     path.write_text(whole.replace(mutant.old, mutant.new))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    nearest = next(tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix))
+    try:
+        return _first_to_fail(nearest, copy) or _first_to_fail([each for each in QUICK_ONES_FIRST if each not in nearest], copy)
+    finally:
+        path.write_text(whole)
+
+
+def _first_to_fail(tests: list[str], copy: Path) -> str | None:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    options = ["-o", "faulthandler_timeout=60", "-n", "2"]
     try:
         done = subprocess.run(
-            [*command, *options, *(FOR_STAGES if mutant.path.startswith("stages/") else QUICK_ONES_FIRST)],
-            capture_output=True,
-            text=True,
-            cwd=copy,
-            env=environment,
-            check=False,
-            timeout=PATIENCE,
+            [*command, *tests], capture_output=True, text=True, cwd=copy, env=environment, check=False, timeout=PATIENCE
         )
     except subprocess.TimeoutExpired:
         return "(the tests did not end)"
-    finally:
-        path.write_text(whole)
     failed = re.findall(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", done.stdout, re.MULTILINE)
     if failed:
         return failed[0]
@@ -58,15 +66,24 @@ def main() -> int:
     """Run the mutants named, or all."""
     wanted = [mutant for mutant in MUTANTS if not sys.argv[1:] or mutant.name in sys.argv[1:]]
     survived = 0
-    with tempfile.TemporaryDirectory() as place:
-        copy = Path(place) / "copy"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv", ".hypothesis"))
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(COPIES) as threads:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(COPIES):
+            copy = Path(place) / str(number)
+            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv", ".hypothesis"))
+            copies.put(copy)
+
+        def judge(mutant: Mutant) -> tuple[str | None, float]:
+            copy, started = copies.get(), time.monotonic()
+            try:
+                return noticed_by(mutant, copy), time.monotonic() - started
+            finally:
+                copies.put(copy)
+
         print("| what was broken | where | noticed by | seconds |\n|---|---|---|---|")
-        for mutant in wanted:
-            started = time.monotonic()
-            test = noticed_by(mutant, copy)
+        for mutant, (test, seconds) in zip(wanted, threads.map(judge, wanted), strict=True):
             survived += test is None
-            row = (mutant.name, f"`{mutant.path}`", f"`{test}`" if test else "**nothing**", f"{time.monotonic() - started:.0f}")
+            row = (mutant.name, f"`{mutant.path}`", f"`{test}`" if test else "**nothing**", f"{seconds:.0f}")
             print(f"| {' | '.join(row)} |", flush=True)
     print(f"\n{len(wanted)} mutants, {survived} survived")
     return 1 if survived else 0
