@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 COPIES = 2
 NEAREST = {
     "envelope/": ["tests/envelope", "tests/vectors", "tests/compat"],
-    "backends/": ["tests/backends", "tests/test_manager.py", "tests/processes"],
+    "backends/": ["tests/backends", "tests/test_manager.py", "tests/powercut"],
     "store/": ["tests/test_manager.py", "tests/store", "tests/attacks"],
     "stages/": ["tests/stages", "tests/attacks/test_versions.py"],
 }
