@@ -23,14 +23,14 @@ ROOT = Path(__file__).parents[2]
 COPIES = 2
 NEAREST = {
     "envelope/": ["tests/envelope", "tests/vectors", "tests/compat"],
-    "backends/": ["tests/backends", "tests/test_manager.py", "tests/powercut"],
+    "backends/": ["tests/backends", "tests/test_manager.py", "tests/attacks"],
     "store/": ["tests/test_manager.py", "tests/store", "tests/attacks"],
     "stages/": ["tests/stages", "tests/attacks/test_versions.py"],
 }
 """Where the test that notices is likely to be."""
 QUICK_ONES_FIRST = [
     *("tests/envelope", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
-    *("tests/store", "tests/attacks", "tests/processes", "tests/model", "tests/faults", "tests/powercut", "tests/concurrency"),
+    *("tests/store", "tests/attacks", "tests/processes", "tests/powercut", "tests/model", "tests/faults", "tests/concurrency"),
 ]
 PATIENCE = 600
 
