@@ -19,11 +19,10 @@ def main() -> int:
     """Run the command line on this process's arguments, and return its exit code: see :mod:`checkpoint_manager.cli.exits`."""
     try:
         _open_what_is_closed()
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # all is done: what comes now just ends the process
         with not_interrupted():
             from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
 
-        return run(sys.argv[1:])
+        return _done(run(sys.argv[1:]))
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
@@ -32,6 +31,12 @@ def main() -> int:
     except KeyboardInterrupt:  # before the program could begin, or while it told of another one
         sys.stderr.write("interrupted: the store is whole\n")
         return _INTERRUPTED
+
+
+def _done(code: int) -> int:
+    """Let Ctrl-C just end the process from the moment at which Python begins to tidy up; return the code."""
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # registered last, done first
+    return code
 
 
 @contextlib.contextmanager

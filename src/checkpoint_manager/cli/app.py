@@ -93,7 +93,8 @@ def commands() -> None:
       0 done, 1 no, 2 usage, 3 partly done, 10 no store, 11 locked, 12 key,
       13 integrity, 14 not found, 15 declined, 20 I/O, 70 internal, 130 interrupted
     """
-    from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not wait for it
+    with not_interrupted():
+        from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not wait for it
 
     show_warnings()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from checkpoint_manager.cli import not_interrupted
 from checkpoint_manager.cli.exits import DeclinedError, NoStoreError
 from checkpoint_manager.cli.keysource import key_given, key_options, taken_from
 from checkpoint_manager.cli.output import say
@@ -47,7 +48,8 @@ class Access:
             NoStoreError: There is none.
             CheckpointError: It can't be opened.
         """
-        from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
+        with not_interrupted():
+            from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
 
         exists = self.is_there()
         if not make and not exists:
