@@ -41,7 +41,7 @@ def _done(code: int) -> int:
 
 @contextlib.contextmanager
 def not_interrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends: in the middle of an import, Python may drop it, and print a traceback."""
+    """Let Ctrl-C wait until the block ends: in the middle of an import, Python may drop it with a traceback, or crash."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
