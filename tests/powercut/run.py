@@ -49,7 +49,7 @@ def tell(kind: str, stage: str, version: int, data: object = None) -> None:
 def opened(root: str) -> CheckpointManager:
     """Open the store of a recording with the user's own key file."""
     os.environ["HOME"] = f"{root}/home"
-    return CheckpointManager(f"{root}/work/some/store", lock_timeout=LOCK_TIMEOUT)
+    return CheckpointManager(f"{root}/project/some/store", lock_timeout=LOCK_TIMEOUT)
 
 
 def save(cm: CheckpointManager, stage: str, data: object) -> None:
@@ -98,7 +98,7 @@ def keeping(root: str) -> None:
     tell("deleted", "train", 2)
     trimming._ENOUGH = 2
     os.environ["HOME"] = f"{root}/home"
-    cm = CheckpointManager(f"{root}/work/some/store", lock_timeout=LOCK_TIMEOUT, retention=Retention(keep_last=1))
+    cm = CheckpointManager(f"{root}/project/some/store", lock_timeout=LOCK_TIMEOUT, retention=Retention(keep_last=1))
     for number in range(4, 6):
         tell("saved", "train", cm.save_checkpoint("train", number).version, number)
 
@@ -119,7 +119,7 @@ def repair(root: str) -> None:
     save(cm, "train", 1)
     save(cm, "train", 2)
     tell("damaged", "train", 1)
-    path = Path(root) / "work" / "some" / "store" / "history" / "train" / "000000000001.checkpoint"
+    path = Path(root) / "project" / "some" / "store" / "history" / "train" / "000000000001.checkpoint"
     with path.open("r+b") as file:
         file.write(b"damaged")
         file.flush()
@@ -255,7 +255,7 @@ def _record(
     root, log = place / "disk", place / "log"
     if anew:
         shutil.rmtree(root, ignore_errors=True)
-        for folder in ("home", "work"):
+        for folder in ("home", "project"):
             (root / folder).mkdir(parents=True)
     before: list[Step] = []
     steps: list[Step] = []
@@ -283,7 +283,7 @@ def cut_everywhere(name: str, limit: int, mutant: str | None = None) -> Result:
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory(dir=memory) as mount:
         for title, steps in recordings(name, Path(place), mutant):
             seen: set[tuple[Tree, int]] = set()
-            disk = Disk(str(Path(place) / "disk"), tuple(f"{place}/disk/{folder}" for folder in ("home", "work")))
+            disk = Disk(str(Path(place) / "disk"), tuple(f"{place}/disk/{folder}" for folder in ("home", "project")))
             for number, step in enumerate(steps, 1):
                 disk.take(step)
                 result.steps += 1
@@ -331,7 +331,7 @@ def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
     for stage, version in told.get("tagged", set()):
         if version not in cm.tags(stage).values():
             problems.append(f"the tag of version {version} of {stage} is lost")
-    if "set aside" in told and not list((Path(root) / "work").rglob("damaged/*")):
+    if "set aside" in told and not list((Path(root) / "project").rglob("damaged/*")):
         problems.append("what was set aside is lost")
     for stage in {stage for stage, _ in saved} or {"train"}:
         above = max((version for name, version in saved if name == stage), default=0)
