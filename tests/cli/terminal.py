@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import NoReturn, Self
 
 _SECONDS = 30
 _LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
@@ -56,7 +56,7 @@ class Terminal:
         deadline = time.monotonic() + _SECONDS
         while not (match := pattern.search(self.shown, self._read)):
             if time.monotonic() > deadline:
-                pytest.fail(f"{text!r} is not shown: {self.shown[-5000:]!r}")
+                self._fail(f"{text!r} is not shown")
             self._more(1)
         self._read = match.end()
 
@@ -77,7 +77,10 @@ class Terminal:
 
     def end(self) -> int:
         """Wait for the program's end, and return its exit code."""
+        deadline = time.monotonic() + _SECONDS
         while self._child.poll() is None:
+            if time.monotonic() > deadline:
+                self._fail("it does not end")
             self._more(0.05)
         while self._more(0):
             pass
@@ -86,6 +89,10 @@ class Terminal:
     @property
     def settings(self) -> list[object]:
         return termios.tcgetattr(self._theirs)
+
+    def _fail(self, why: str) -> NoReturn:
+        self._child.kill()  # whatever else waits for it ends, too
+        pytest.fail(f"{why}: {self.shown[-5000:]!r}")
 
     def _more(self, seconds: float) -> bool:
         if not select.select([self._ours], [], [], seconds)[0]:

@@ -42,6 +42,27 @@ def test_a_question_can_be_interrupted(store: Path) -> None:
     assert len(CheckpointManager(store).history("train")) == 3
 
 
+def test_a_question_hears_ctrl_c_that_comes_as_soon_as_it_is_shown(store: Path, tmp_path: Path) -> None:
+    require("strace")
+    with (
+        Terminal("restore", "train@1", "--store", str(store)) as terminal,
+        Strace(terminal.pid, tmp_path / "log", "-e", "trace=write", "-e", "inject=write:delay_exit=500000"),
+    ):
+        terminal.until("Restore it? [y/N]: ")
+        terminal.type(CTRL_C)  # before the call that showed the question is back, let alone one that reads the answer
+        assert terminal.end() == 130
+    assert len(CheckpointManager(store).history("train")) == 3
+
+
+def test_a_question_is_asked_again_if_the_answer_is_unclear(store: Path) -> None:
+    with Terminal("restore", "train@1", "--store", str(store)) as terminal:
+        terminal.answer("Restore it? [y/N]", "perhaps")
+        terminal.until('Please answer "y" or "n"')
+        terminal.answer("Restore it? [y/N]", "YES")
+        assert terminal.end() == 0, terminal.shown
+    assert len(CheckpointManager(store).history("train")) == 4
+
+
 def test_a_passphrase_is_typed_unseen(store: Path) -> None:
     with Terminal("key", "add", "--new-passphrase", "--store", str(store)) as terminal:
         terminal.answer("New passphrase", "correct horse")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+_LISTEN = 0.2
+"""Seconds between two looks for Ctrl-C while a question waits."""
 _PATH = click.Path(path_type=Path)
 
 
@@ -112,8 +115,21 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} There is no terminal to ask at: say --yes, or look first with --dry-run")
-    if not click.confirm(question, err=True):
-        raise DeclinedError
+    while (answer := _answer(f"{question} [y/N]: ")) not in {"y", "yes"}:
+        if answer in {"", "n", "no"}:
+            raise DeclinedError
+        say('Please answer "y" or "n".')
+
+
+def _answer(question: str) -> str:
+    """Ask at the terminal. Not by input(): it is deaf to Ctrl-C that comes between the question's last letter and its read."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    while not select.select([sys.stdin], [], [], _LISTEN)[0]:
+        pass
+    if not (line := sys.stdin.readline()):
+        raise click.Abort
+    return line.strip().lower()
 
 
 def say_plan(lines: list[str]) -> None:
