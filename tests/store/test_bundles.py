@@ -439,9 +439,7 @@ def test_a_spliced_history_is_not_exported(here: CheckpointManager, path: Path) 
     """Two histories from one point, or a version in the place of another one's: what verify would report."""
     vault = here._store.vault
     entry, data = vault.load("train", 9)
-    import dataclasses
-
-    vault.replace("train", 9, dataclasses.replace(entry, previous="0" * 32), bytes(data))
+    vault.replace("train", 9, entry._replace(previous="0" * 32), bytes(data))
     with pytest.raises(IntegrityError, match="version 9 that does not continue the one before it, and is not exported"):
         here.export_bundle(path, key=KEY)
 

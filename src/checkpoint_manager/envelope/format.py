@@ -40,7 +40,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
@@ -102,15 +101,11 @@ class Header(NamedTuple):
     key: str
     version: int
     metadata_length: int
-
-    @property
-    def data_offset(self) -> int:
-        """Where the sealed data begins."""
-        return len(self.line) + self.metadata_length
+    data_offset: int
+    """Where the sealed data begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """The authenticated metadata of one version, with its link to the version before it."""
 
     id: str
@@ -149,9 +144,10 @@ def parse_header(opening: bytes) -> Header:
             )
             raise FormatError(message)
         raise BrokenError("has no valid header")
-    if int(match[4]) > MAX_METADATA_BYTES:
+    length = int(match[4])
+    if length > MAX_METADATA_BYTES:
         raise BrokenError(f"has a header that claims more metadata than the limit of {MAX_METADATA_BYTES} bytes")
-    return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), int(match[4]))
+    return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), length, match.end() + length)
 
 
 def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
@@ -257,14 +253,14 @@ def decode_entry(plain: bytes) -> Entry:
         if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in _STATUSES:
             raise BrokenError("has metadata with unknown or missing fields")
         return Entry(
-            id=str(fields["id"]),
-            previous=fields["previous"],
-            status=cast("Status", fields["status"]),
-            created_at=decode_time(fields["created_at"]),
-            metadata=dict(fields["metadata"]),
-            origin=Origin(**fields["origin"]),
-            size=int(fields["size"]),
-            restored_from=fields["restored_from"],
+            str(fields["id"]),
+            fields["previous"],
+            cast("Status", fields["status"]),
+            decode_time(fields["created_at"]),
+            dict(fields["metadata"]),
+            Origin(**fields["origin"]),
+            int(fields["size"]),
+            fields["restored_from"],
         )
     except (ValueError, TypeError, KeyError):
         raise BrokenError("has metadata that is not of this format") from None

@@ -50,11 +50,11 @@ def generate_key() -> bytes:
 
 def context(*fields: str | int | bytes) -> bytes:
     """Return the context of these fields, as specified in the module's docstring."""
-    parts: list[bytes] = []
+    joined = b""
     for value in fields:
         encoded = value if isinstance(value, bytes) else str(value).encode()
-        parts += (len(encoded).to_bytes(4, "big"), encoded)
-    return b"".join(parts)
+        joined += len(encoded).to_bytes(4, "big") + encoded
+    return joined
 
 
 def sealed_length(length: int) -> int:

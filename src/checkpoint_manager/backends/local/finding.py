@@ -100,13 +100,15 @@ class Finder:
 
     def open(self, stage: str, version: int) -> OpenVersion:
         """See :meth:`Backend.open`."""
-        with self._folders.reading(stage, version) as folder:
-            if folder is None:
-                raise VersionAbsentError
-            try:
-                file = self._marked_file(stage, version) or files.OpenFile(tree.version_name(version), folder)
-            except FileNotFoundError:
-                raise VersionAbsentError from None
+        file = self._marked_file(stage, version)
+        if file is None:
+            with self._folders.reading(stage, version) as folder:
+                if folder is None:
+                    raise VersionAbsentError
+                try:
+                    file = files.OpenFile(tree.version_name(version), folder)
+                except FileNotFoundError:
+                    raise VersionAbsentError from None
         return OpenVersion(file, self._folders.history, stage, version)
 
     def _marked_file(self, stage: str, version: int) -> files.OpenFile | None:
