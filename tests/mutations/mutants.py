@@ -228,8 +228,8 @@ MUTANTS = [
     Mutant(
         "a context can be read in two ways",
         "envelope/seal.py",
-        '        parts += (len(encoded).to_bytes(4, "big"), encoded)\n',
-        "        parts += (encoded,)\n",
+        '        joined += len(encoded).to_bytes(4, "big") + encoded\n',
+        "        joined += encoded\n",
     ),
     Mutant(
         "another version's number is believed",
@@ -249,9 +249,7 @@ MUTANTS = [
         "            if file.size != sealed_format.file_length(header, entry):\n",
         "            if file.size < sealed_format.file_length(header, entry):\n",
     ),
-    Mutant(
-        "metadata of any length is read", FORMAT, "    if int(match[4]) > MAX_METADATA_BYTES:\n", "    if int(match[4]) < 0:\n"
-    ),
+    Mutant("metadata of any length is read", FORMAT, "    if length > MAX_METADATA_BYTES:\n", "    if length < 0:\n"),
     Mutant(
         "the list of slots is not authenticated",
         KEYRING,
