@@ -65,7 +65,7 @@ class Terminal:
         return self._child.pid
 
     def type(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
+        os.write(self._ours, keys.encode(errors="surrogateescape"))
 
     def send(self, number: int) -> None:
         self._child.send_signal(number)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Result]
 
-CTRL_C = "\x03"
+CTRL_C, CTRL_D = "\x03", "\x04"
 GREEN, RED, YELLOW = "\x1b[32m", "\x1b[31m", "\x1b[33m"
 
 
@@ -42,6 +42,14 @@ def test_a_question_can_be_interrupted(store: Path) -> None:
     assert len(CheckpointManager(store).history("train")) == 3
 
 
+def test_the_end_of_the_input_is_no_answer(store: Path) -> None:
+    with Terminal("restore", "train@1", "--store", str(store)) as terminal:
+        terminal.until("Restore it? [y/N]: ")
+        terminal.type(CTRL_D)
+        assert terminal.end() == 130
+    assert len(CheckpointManager(store).history("train")) == 3
+
+
 def test_a_question_hears_ctrl_c_that_comes_as_soon_as_it_is_shown(store: Path, tmp_path: Path) -> None:
     require("strace")
     with (
@@ -56,8 +64,9 @@ def test_a_question_hears_ctrl_c_that_comes_as_soon_as_it_is_shown(store: Path, 
 
 def test_a_question_is_asked_again_if_the_answer_is_unclear(store: Path) -> None:
     with Terminal("restore", "train@1", "--store", str(store)) as terminal:
-        terminal.answer("Restore it? [y/N]", "perhaps")
-        terminal.until('Please answer "y" or "n"')
+        for unclear in ("perhaps", "\udcff"):  # the second is no UTF-8
+            terminal.answer("Restore it? [y/N]", unclear)
+            terminal.until('Please answer "y" or "n"')
         terminal.answer("Restore it? [y/N]", "YES")
         assert terminal.end() == 0, terminal.shown
     assert len(CheckpointManager(store).history("train")) == 4

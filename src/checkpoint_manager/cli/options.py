@@ -28,6 +28,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _LISTEN = 0.2
 """Seconds between two looks for Ctrl-C while a question waits."""
+_LONGEST_LINE = 4096
+"""Bytes: of what a terminal hands over at once."""
 _PATH = click.Path(path_type=Path)
 
 
@@ -127,9 +129,9 @@ def _answer(question: str) -> str:
     sys.stderr.flush()
     while not select.select([sys.stdin], [], [], _LISTEN)[0]:
         pass
-    if not (line := sys.stdin.readline()):
+    if not (line := os.read(sys.stdin.fileno(), _LONGEST_LINE)):
         raise click.Abort
-    return line.strip().lower()
+    return line.decode(errors="replace").strip().lower()
 
 
 def say_plan(lines: list[str]) -> None:
