@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from typing import NoReturn, Self
 
-_SECONDS = 30
+_SECONDS = 60
 _LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
 """Makes the terminal the session's own, so that Ctrl-C is a signal, and becomes the program."""
 
