@@ -16,6 +16,7 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, KeyFile, Passphrase
 from checkpoint_manager.store.secrets import create_key_file
+from tests import forking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,15 +118,16 @@ def test_sealing_the_same_twice_gives_nothing_in_common(tmp_path: Path) -> None:
 
     key = seal.generate_key()
     read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(write_end, b"".join(seal.seal(key, b"", b"")[:24] for _ in range(500)))
-        os._exit(0)
+
+    def salts_of_a_half() -> bytes:
+        return b"".join(seal.seal(key, b"", b"")[:24] for _ in range(500))
+
+    child = forking.start(lambda: os.write(write_end, salts_of_a_half()) != 12_000)
     os.close(write_end)
     theirs = b""
     while piece := os.read(read_end, 65536):
         theirs += piece
     os.close(read_end)
-    os.waitpid(child, 0)
-    salts = {theirs[at : at + 24] for at in range(0, len(theirs), 24)} | {seal.seal(key, b"", b"")[:24] for _ in range(500)}
-    assert len(salts) == 1000
+    assert forking.end(child) == 0
+    both = theirs + salts_of_a_half()
+    assert len({both[at : at + 24] for at in range(0, len(both), 24)}) == 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from tests import forking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,21 +91,14 @@ def test_savers_killed_at_random_lose_nothing_acknowledged(tmp_path: Path) -> No
 def test_a_manager_is_used_on_after_a_fork(tmp_path: Path) -> None:
     cm = CheckpointManager(tmp_path / "store", key=KEY)
     cm.save_checkpoint("train", "parent")
-    children = []
-    for number in range(4):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                for turn in range(10):
-                    cm.save_checkpoint("train", [number, turn])
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-    for turn in range(10):
-        cm.save_checkpoint("train", ["parent", turn])
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+
+    def save(who: int | str) -> None:
+        for turn in range(10):
+            cm.save_checkpoint("train", [who, turn])
+
+    children = [forking.start(functools.partial(save, number)) for number in range(4)]
+    save("parent")
+    assert [forking.end(child) for child in children] == [0] * 4
     assert [version.version for version in cm.history("train")] == list(range(51, 0, -1))
     assert cm.verify().problems == ()
 

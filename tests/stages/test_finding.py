@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.backends.memory import MemoryBackend
+from tests import forking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,10 +136,8 @@ def test_it_finds_after_a_fork_and_in_threads(tmp_path: Path) -> None:
         thread.join()
     assert what(cm) == ["ran"] * 5 + ["reused"] * 8
     with cm._runner._finder._walking:  # as if another thread was searching during the fork
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if square(cm)(1) == 1 and what(cm)[-1] == "reused" else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        child = forking.start(lambda: not (square(cm)(1) == 1 and what(cm)[-1] == "reused"))
+    assert forking.end(child) == 0
 
 
 def test_what_is_deleted_between_two_looks_is_no_fault(tmp_path: Path) -> None:

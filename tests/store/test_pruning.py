@@ -11,6 +11,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, LockTimeoutError, Retention
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.store.drafting import draft
+from tests import forking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,13 +127,12 @@ def test_what_a_killed_pruning_left_is_removed_by_the_next_one(tmp_path: Path) -
     cm = CheckpointManager(tmp_path / "store", key=KEY)
     for number in range(1, 7):
         cm.save_checkpoint("train", number)
-    child = os.fork()
-    if child == 0:
-        backend = cm._store.backend
-        backend.delete = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+
+    def prune() -> None:
+        cm._store.backend.delete = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
         cm.prune(ONE)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    assert forking.end(forking.start(prune)) == -signal.SIGKILL
     assert present(cm) == [6]
     assert len(cm._store.backend.versions("train")) == 6
     assert cm.prune(ONE, dry_run=True).dropped == ()

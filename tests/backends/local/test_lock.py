@@ -15,6 +15,7 @@ import pytest
 
 from checkpoint_manager import LockTimeoutError, StorageError
 from checkpoint_manager.backends.local.lock import FileLock
+from tests import forking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,45 +77,36 @@ def test_a_waiting_writer_takes_over(tmp_path: Path) -> None:
 
 def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(tmp_path: Path) -> None:
     with lock(tmp_path) as held:
-        child = os.fork()
-        if child == 0:  # it leaves the block as the parent will, and must not free what is not its own
-            code = 4
-            try:
-                held.__exit__(None, None, None)
+
+        def leave() -> None:
+            """Leave the block as the parent will: what is not its own must not be freed."""
+            held.__exit__(None, None, None)
+            with pytest.raises(LockTimeoutError):
                 lock(tmp_path, 0).__enter__()
-            except LockTimeoutError:
-                code = 3
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+        assert forking.end(forking.start(leave)) == 0
         with pytest.raises(LockTimeoutError):
             lock(tmp_path, 0).__enter__()
-    sleeper = os.fork()
-    if sleeper == 0:
-        time.sleep(30)
-        os._exit(0)
+    sleeper = forking.start(lambda: time.sleep(30))
     with lock(tmp_path, 0):
         pass
     with lock(tmp_path), pytest.raises(LockTimeoutError):
         lock(tmp_path, 0).__enter__()
     os.kill(sleeper, signal.SIGKILL)
-    os.waitpid(sleeper, 0)
+    forking.end(sleeper)
 
 
 def test_a_forked_child_leaves_alone_what_has_the_number_of_its_parents_descriptor_now(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.write_bytes(b"as it was")
     with lock(tmp_path) as held:
-        child = os.fork()
-        if child == 0:
-            code = 4
-            try:
-                descriptor = os.dup2(os.open(mine, os.O_RDWR), held._descriptor)
-                held.__exit__(None, None, None)
-                code = 3 if os.pread(descriptor, 20, 0) == b"as it was" else 5
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+        def leave() -> bool:
+            descriptor = os.dup2(os.open(mine, os.O_RDWR), held._descriptor)
+            held.__exit__(None, None, None)
+            return os.pread(descriptor, 20, 0) != b"as it was"
+
+        assert forking.end(forking.start(leave)) == 0
 
 
 def test_a_child_that_outlives_the_holder_does_not_keep_the_lock(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from checkpoint_manager import LockTimeoutError
 from checkpoint_manager.backends.local import queue
 from checkpoint_manager.backends.local.lock import FileLock
+from tests import forking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,9 +119,10 @@ def test_a_forked_child_does_not_stand_in_its_parents_queue(tmp_path: Path) -> N
     with lock(tmp_path):
         waiter.start()
         until(lambda: in_the_queue(tmp_path) == 1)
-        child = os.fork()
-        if not child:
-            held = sum("train.lock" in os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")[:-1])
-            os._exit(held + (queue._seats.free._value != queue._MOST_THREADS))  # type: ignore[attr-defined]
-        assert os.waitpid(child, 0)[1] == 0
+
+        def what_is_held() -> int:
+            held = sum("train.lock" in os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+            return held + (queue._seats.free._value != queue._MOST_THREADS)  # type: ignore[attr-defined]
+
+        assert forking.end(forking.start(what_is_held)) == 0
     waiter.join()
