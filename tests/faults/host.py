@@ -45,12 +45,14 @@ class Task:
         fault: ``kill``, or the name of an errno.
         everywhere: At each system call there is; else at those that change files.
         on: Only at the calls of this name.
+        step: Only at one of so many of them, and at the last one.
     """
 
     operation: str
     fault: str
     everywhere: bool = False
     on: str | None = None
+    step: int = 1
 
 
 @dataclass
@@ -268,9 +270,8 @@ def perform(task: Task, place: Path) -> Tally:
     if task.on:
         names = frozenset({task.on})
     tally = Tally()
-    for call in trial.calls:
-        if names is not None and call.name not in names:
-            continue
+    chosen = [call for call in trial.calls if names is None or call.name in names]
+    for call in [*chosen[: -1 : task.step], *chosen[-1:]]:
         acknowledged, problems = trial.kill(call) if kill else trial.fail(call, task.fault)
         tally.tried += 1
         tally.missed += not trial.reached
