@@ -253,14 +253,14 @@ def decode_entry(plain: bytes) -> Entry:
         if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in _STATUSES:
             raise BrokenError("has metadata with unknown or missing fields")
         return Entry(
-            str(fields["id"]),
-            fields["previous"],
-            cast("Status", fields["status"]),
-            decode_time(fields["created_at"]),
-            dict(fields["metadata"]),
-            Origin(**fields["origin"]),
-            int(fields["size"]),
-            fields["restored_from"],
+            id=str(fields["id"]),
+            previous=fields["previous"],
+            status=cast("Status", fields["status"]),
+            created_at=decode_time(fields["created_at"]),
+            metadata=dict(fields["metadata"]),
+            origin=Origin(**fields["origin"]),
+            size=int(fields["size"]),
+            restored_from=fields["restored_from"],
         )
     except (ValueError, TypeError, KeyError):
         raise BrokenError("has metadata that is not of this format") from None
