@@ -355,7 +355,7 @@ MUTANTS = [
     Mutant(
         "nothing marks what stands above a deletion",
         DELETING,
-        "        self._vault.backend.set_mark(stage, newest)\n",
+        "        self._vault.mark(stage, newest)\n",
         "",
     ),
     Mutant(
@@ -483,6 +483,12 @@ MUTANTS = [
         HISTORY,
         "        if look.has_mark:\n",
         "        if look.has_mark or tip:\n",
+    ),
+    Mutant(
+        "a version is marked below numbers that count as lost",
+        VAULT,
+        "        if last is not None and last.last > newest:\n",
+        "        if last is not None and last.last < 0:\n",
     ),
     Mutant(
         "the acceptance of a rollback leaves the old mark",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import platformdirs
 import pytest
@@ -21,6 +22,7 @@ from checkpoint_manager import (
     StorageError,
 )
 from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.envelope import gaps as sealed_gaps
 from checkpoint_manager.envelope import seal
@@ -29,6 +31,7 @@ from checkpoint_manager.store import trimming
 from checkpoint_manager.store.vault import Vault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY = bytes(range(32))
@@ -323,6 +326,32 @@ class TestRollback:
         fresh._store.vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
         assert fresh.accept_rollback("train")[0].version == 5
         assert fresh.verify().ok
+
+    @pytest.mark.parametrize(
+        "upkeep",
+        [
+            lambda cm: cm.repair(),
+            lambda cm: cm.delete_versions("train", [1]),
+            lambda cm: cm.prune(Retention(keep_last=1)),
+            lambda cm: cm.keys.rotate(),
+        ],
+        ids=["repair", "delete", "prune", "rotate"],
+    )
+    def test_killed_before_it_appends_no_upkeep_by_another_user_frees_a_number_that_is_lost(
+        self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, upkeep: Callable[..., object]
+    ) -> None:
+        self.roll_back(store, 4)
+        with monkeypatch.context() as killed:
+            killed.setattr(LocalBackend, "append", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                CheckpointManager(store, key=KEY).accept_rollback("train")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another state"))
+        other = CheckpointManager(store, key=KEY)
+        upkeep(other)
+        assert other.history("train")[0].version == 3
+        assert other.save_checkpoint("train", "other").version == 5
+        assert other.load_checkpoint("train") == "other"
+        assert CheckpointManager(store, key=KEY).verify().ok
 
     @pytest.mark.parametrize("lost", [(4,), (3, 4), (1, 2, 3, 4)])
     def test_killed_anywhere_nothing_that_another_user_saves_is_swallowed_or_hidden(

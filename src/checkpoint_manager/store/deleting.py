@@ -60,7 +60,7 @@ class Deleter:
 
     def drop(self, stage: str, versions: list[int], newest: int) -> Gaps:
         """Delete versions that are there and free to go, and return the gaps; the caller holds the lock, and has made sure."""
-        self._vault.backend.set_mark(stage, newest)
+        self._vault.mark(stage, newest)
         gaps = self.record(stage, versions, "deleted")
         self._vault.backend.delete(stage, versions)
         return gaps

@@ -140,6 +140,5 @@ class Repairer:
                 yield Repair("sweep", stray.stage, None, f"{stray.path} {stray.detail}")
         elif stray.kind == "stale mark" and stray.stage is not None:
             newest = self._vault.backend.newest(stray.stage)
-            if not dry_run:
-                self._vault.backend.set_mark(stray.stage, newest)
-            yield Repair("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")
+            if dry_run or self._vault.mark(stray.stage, newest):
+                yield Repair("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")

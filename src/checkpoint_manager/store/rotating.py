@@ -91,7 +91,7 @@ def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> No
         entry, data = vault.load(stage, version)
         vault.replace(stage, version, entry, bytes(data))
         if is_newest:
-            vault.backend.set_mark(stage, version)
+            vault.mark(stage, version)
     except VersionAbsentError:  # deleted meanwhile
         return
 

@@ -188,6 +188,18 @@ class Vault:
         """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
         self._sealed_gaps(stage, gaps)
 
+    def mark(self, stage: str, newest: int) -> bool:
+        """Mark the newest version, and return whether it may be; the caller holds the stage's lock.
+
+        Not while versions above it are written down as gone, as a killed acceptance of a rollback leaves it: only who finds no
+        mark reads that, and gives none of their numbers out again.
+        """
+        last = self.gaps(stage)[0].last
+        if last is not None and last.last > newest:
+            return False
+        self.backend.set_mark(stage, newest)
+        return True
+
     def _sealed_gaps(self, stage: str, gaps: Gaps) -> bytes:
         data = self.sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps))
         if len(data) > sealed_gaps.RECORD.max_bytes:
