@@ -38,7 +38,7 @@ def test_a_question_can_be_interrupted(store: Path) -> None:
         terminal.until("Restore it? [y/N]: ")
         terminal.type(CTRL_C)
         assert terminal.end() == 130
-        assert "interrupted: the store is whole" in terminal.shown
+        assert "\nerror: interrupted: the store is whole" in terminal.shown
     assert len(CheckpointManager(store).history("train")) == 3
 
 
@@ -47,6 +47,7 @@ def test_the_end_of_the_input_is_no_answer(store: Path) -> None:
         terminal.until("Restore it? [y/N]: ")
         terminal.type(CTRL_D)
         assert terminal.end() == 130
+        assert "\nerror: interrupted: the store is whole" in terminal.shown
     assert len(CheckpointManager(store).history("train")) == 3
 
 

@@ -125,11 +125,17 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def _answer(question: str) -> str:
     """Ask at the terminal. Not by input(): it is deaf to Ctrl-C that comes between the question's last letter and its read."""
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    while not select.select([sys.stdin], [], [], _LISTEN)[0]:
-        pass
-    if not (line := os.read(sys.stdin.fileno(), _LONGEST_LINE)):
+    line = b""
+    try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        while not select.select([sys.stdin], [], [], _LISTEN)[0]:
+            pass
+        line = os.read(sys.stdin.fileno(), _LONGEST_LINE)
+    finally:
+        if not line:
+            sys.stderr.write("\n")  # what is told next stands on a line of its own
+    if not line:
         raise click.Abort
     return line.decode(errors="replace").strip().lower()
 

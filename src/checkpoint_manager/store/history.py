@@ -2,8 +2,8 @@
 
 Finding the newest version takes the same time however long the history is: the mark (or what this process remembers)
 names a version that exists, and from there it is looked forward. Three rules make that safe: no version is deleted unless
-a durable mark stands above it; before a version is appended beyond a gap, the mark is dropped, and without one the whole
-history is listed; so it is where the witness has seen more than what was found, before anything is concluded.
+a durable mark stands above it, or there is none; before a version is appended beyond a gap, the mark is dropped, and without
+one the whole history is listed; so it is where the witness has seen more than what was found, before anything is concluded.
 
 Without a mark, a writer also reads which versions are gone: who accepts a rollback writes down what is lost before the next
 version stands above it, and if that was all that came to be, the numbers that are lost are not to be given out again.

@@ -46,7 +46,8 @@ class Repairer:
           without a word. Its tags stay, and lead to an error that says so.
         * A damaged record of deletions or tags is moved there, too. What it said is lost: that deleted versions are missing, or
           that the tags are gone, stays as ``verify`` reports it.
-        * The mark of each stage's newest version is set again where it is missing or wrong.
+        * The mark of each stage's newest version is set again where it is missing or wrong; after a killed acceptance of a
+          rollback, the next save does that (see :meth:`Vault.mark`).
         * What interrupted operations left behind is removed.
 
         Missing versions can't be brought back, and a rollback is for its user to judge: both stay as ``verify`` reports them.
