@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from checkpoint_manager.envelope import bundle, seal
-from checkpoint_manager.envelope.slots import Secret
+from checkpoint_manager._format import bundle, seal
+from checkpoint_manager._format.key_slot import Secret
 
 KEY = bytes(range(64, 96))
 """The bundles' key; a manager takes it as ``key=``."""

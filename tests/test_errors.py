@@ -9,8 +9,8 @@ import pytest
 
 import checkpoint_manager
 from checkpoint_manager import errors
-from checkpoint_manager.backends.local.faults import _NEXT_STEP
-from checkpoint_manager.model import display
+from checkpoint_manager.backends.local.os_errors import _NEXT_STEP
+from checkpoint_manager.models import display
 
 EXAMPLES = [
     errors.CheckpointError("m", stage="s", version=3),

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.base import KEY, AbsentError, Contender
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
-from checkpoint_manager.envelope import fidelity
+from checkpoint_manager._format import round_trip as fidelity
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checkpoint_manager.model import Durability
+    from checkpoint_manager.models import Durability
 
 OURS = "checkpoint_manager"
 RELAXED = "checkpoint_manager, relaxed"

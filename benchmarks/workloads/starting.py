@@ -16,7 +16,7 @@ from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
 from benchmarks.workloads.context import Context, folder_of
 from checkpoint_manager import CheckpointManager, KeyFile
-from checkpoint_manager.store.secrets import create_key_file
+from checkpoint_manager._store.key_sources import create_key_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

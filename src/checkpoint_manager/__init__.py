@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._version import __version__
 
 if TYPE_CHECKING:
+    from checkpoint_manager._operations.diff import Change, Diff
     from checkpoint_manager.errors import (
         ArgumentError,
         CheckpointError,
@@ -30,15 +31,23 @@ if TYPE_CHECKING:
     )
     from checkpoint_manager.keys import Keys
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.model import Checkpoint, Origin, Version
-    from checkpoint_manager.model.bundles import Bundle, BundledStage
-    from checkpoint_manager.model.findings import Finding, Repair, Report
-    from checkpoint_manager.model.keys import KeySlot, RotationProgress
-    from checkpoint_manager.model.secrets import KeyFile, Passphrase
-    from checkpoint_manager.stages.outcomes import Outcome, StageReport
-    from checkpoint_manager.stages.partial import Partial
-    from checkpoint_manager.store.diff import Change, Diff
-    from checkpoint_manager.store.retention import Plan, Retention, Verdict
+    from checkpoint_manager.models import (
+        Bundle,
+        BundledStage,
+        Checkpoint,
+        Finding,
+        KeyFile,
+        KeySlot,
+        Origin,
+        Passphrase,
+        Repair,
+        Report,
+        RotationProgress,
+        Version,
+    )
+    from checkpoint_manager.retention import Plan, Retention, Verdict
+    from checkpoint_manager.stages.loop import Partial
+    from checkpoint_manager.stages.report import Outcome, StageReport
 
 __all__ = [
     "ArgumentError",
@@ -101,15 +110,24 @@ _HOMES = {
     ],
     "keys": ["Keys"],
     "manager": ["CheckpointManager"],
-    "model": ["Checkpoint", "Origin", "Version"],
-    "model.bundles": ["Bundle", "BundledStage"],
-    "model.findings": ["Finding", "Repair", "Report"],
-    "model.keys": ["KeySlot", "RotationProgress"],
-    "model.secrets": ["KeyFile", "Passphrase"],
-    "stages.outcomes": ["Outcome", "StageReport"],
-    "stages.partial": ["Partial"],
-    "store.diff": ["Change", "Diff"],
-    "store.retention": ["Plan", "Retention", "Verdict"],
+    "models": [
+        "Bundle",
+        "BundledStage",
+        "Checkpoint",
+        "Finding",
+        "KeyFile",
+        "KeySlot",
+        "Origin",
+        "Passphrase",
+        "Repair",
+        "Report",
+        "RotationProgress",
+        "Version",
+    ],
+    "stages.report": ["Outcome", "StageReport"],
+    "stages.loop": ["Partial"],
+    "_operations.diff": ["Change", "Diff"],
+    "retention": ["Plan", "Retention", "Verdict"],
 }
 """Which module defines which names: only that one is loaded for them."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -6,19 +6,18 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.envelope.keyring_changes import add_slot, remove_slot
-from checkpoint_manager.model.keys import KeySlot
-from checkpoint_manager.store import rotating
-from checkpoint_manager.store.secrets import given_secret
+from checkpoint_manager._format.keyring_changes import add_slot, remove_slot
+from checkpoint_manager._operations import rotate_key as rotating
+from checkpoint_manager._store.key_sources import given_secret
+from checkpoint_manager.models import KeySlot
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from checkpoint_manager.envelope.slots import Slot
-    from checkpoint_manager.model.keys import OnRotation
-    from checkpoint_manager.model.secrets import KeyFile, Passphrase
-    from checkpoint_manager.store.vault import Vault
+    from checkpoint_manager._format.key_slot import Slot
+    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager.models import KeyFile, OnRotation, Passphrase
 
 _LOG = logging.getLogger("checkpoint_manager")
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager.envelope import slots
+from checkpoint_manager._format import key_slot as slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,9 +26,10 @@ from checkpoint_manager import (
     VersionConflictError,
     WrongKeyError,
 )
-from checkpoint_manager.envelope import bundle, seal, slots
-from checkpoint_manager.envelope.keyring import Keyring
-from checkpoint_manager.store.secrets import create_key_file
+from checkpoint_manager._format import bundle, seal
+from checkpoint_manager._format import key_slot as slots
+from checkpoint_manager._format.keyring import Keyring
+from checkpoint_manager._store.key_sources import create_key_file
 from tests.bundles import KEY, end, frame, frames_of, gaps, id_of, sealed, version
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, KeyFile, Passphrase
-from checkpoint_manager.store.secrets import create_key_file
+from checkpoint_manager._store.key_sources import create_key_file
 from tests import forking
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_a_passphrase_command_does_not_show_the_passphrase_in_the_list_of_proces
 
 def test_sealing_the_same_twice_gives_nothing_in_common(tmp_path: Path) -> None:
     """Salts are random per message, also after a fork: a thousand messages of parent and child are all distinct."""
-    from checkpoint_manager.envelope import seal
+    from checkpoint_manager._format import seal
 
     key = seal.generate_key()
     read_end, write_end = os.pipe()

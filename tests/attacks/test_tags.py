@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, Retention, RollbackError
-from checkpoint_manager.envelope import tags as sealed_tags
+from checkpoint_manager._format import tags as sealed_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager, FormatError, IntegrityError, RollbackError
-from checkpoint_manager.envelope import seal
+from checkpoint_manager._format import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager.cli import main
-from checkpoint_manager.envelope import slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

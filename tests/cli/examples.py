@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
-from checkpoint_manager.store.secrets import create_key_file
+from checkpoint_manager._store.key_sources import create_key_file
 from tests.cli.commands import COMMANDS
 
 if TYPE_CHECKING:

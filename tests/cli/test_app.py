@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
-from checkpoint_manager.cli.exits import Exit, exit_of
+from checkpoint_manager.cli.exit_codes import Exit, exit_of
 from checkpoint_manager.cli.output import show_size
 from tests.cli.commands import COMMANDS
 from tests.cli.examples import examples

@@ -38,7 +38,7 @@ def there(tmp_path: Path) -> tuple[str, str, str, str]:
 
 
 def _key_file(path: Path) -> KeyFile:
-    from checkpoint_manager.store.secrets import create_key_file
+    from checkpoint_manager._store.key_sources import create_key_file
 
     create_key_file(path)
     return KeyFile(str(path))

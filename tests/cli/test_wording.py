@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 _SOURCE = Path(checkpoint_manager.__file__).parent
-_SHOWN = ("backends", "store")
+_SHOWN = ("backends", "_operations", "_store")
 """Whose errors come up to the command line as they are; what stands above and beside them is told to programmers only."""
-_NOT_A_MESSAGE = {"backends/local/probing.py"}
+_NOT_A_MESSAGE = {"backends/local/capabilities.py"}
 _FOR_PROGRAMMERS = {
     "chmod go=",
     "datetime.now(",

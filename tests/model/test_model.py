@@ -28,7 +28,7 @@ from checkpoint_manager import (
     VersionConflictError,
 )
 from checkpoint_manager.backends.memory import MemoryBackend
-from checkpoint_manager.backends.names import to_filename
+from checkpoint_manager.backends.stage_names import to_filename
 from tests.concurrency.hosting import Host
 from tests.concurrency.program import Op, Program, Signal, Writer
 from tests.concurrency.writer import KEY, content

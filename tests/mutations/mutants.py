@@ -26,13 +26,18 @@ class Mutant:
 
 
 FILES, LOCAL, LOCK = "backends/local/files.py", "backends/local/backend.py", "backends/local/lock.py"
-FINDING = "backends/local/finding.py"
-UPKEEP, FORMAT, KEYRING = "backends/local/upkeep.py", "envelope/format.py", "envelope/keyring.py"
-HISTORY, WRITING, DELETING = "store/history.py", "store/writing.py", "store/deleting.py"
-TAGGING, STANDING, TRIMMING, PRUNING = "store/tagging.py", "store/standing.py", "store/trimming.py", "store/pruning.py"
-ROTATING, VAULT, WITNESS = "store/rotating.py", "store/vault.py", "store/witness.py"
-SEARCHING, RUNNING, PARTIAL = "stages/finding.py", "stages/running.py", "stages/partial.py"
-KEEPING, PACING, FINGERPRINT = "stages/saving.py", "stages/pacing.py", "stages/fingerprint.py"
+FINDING = "backends/local/head.py"
+UPKEEP, FORMAT, KEYRING = "backends/local/maintenance.py", "_format/checkpoint_file.py", "_format/keyring.py"
+HISTORY, WRITING, DELETING = "_store/history.py", "_operations/save.py", "_operations/delete.py"
+TAGGING, STANDING, TRIMMING, PRUNING = (
+    "_operations/tag.py",
+    "retention.py",
+    "_operations/auto_prune.py",
+    "_operations/prune.py",
+)
+ROTATING, VAULT, WITNESS = "_operations/rotate_key.py", "_store/store.py", "_store/last_seen.py"
+SEARCHING, RUNNING, PARTIAL = "stages/lookup.py", "stages/runner.py", "stages/loop.py"
+KEEPING, PACING, FINGERPRINT = "stages/progress.py", "stages/pacing.py", "stages/fingerprint.py"
 
 MUTANTS = [
     # The save protocol
@@ -149,7 +154,7 @@ MUTANTS = [
     ),
     Mutant(
         "a visit believes what it has changed since",
-        "backends/local/folders.py",
+        "backends/local/session.py",
         "        self.newest, self.found = 0, None\n",
         "",
     ),
@@ -175,7 +180,7 @@ MUTANTS = [
     ),
     Mutant(
         "a child keeps its parent's lock",
-        "backends/local/descriptors.py",
+        "backends/local/lock_descriptors.py",
         "    for descriptor in _open:\n        os.close(descriptor)\n",
         "",
     ),
@@ -227,7 +232,7 @@ MUTANTS = [
     ),
     Mutant(
         "a context can be read in two ways",
-        "envelope/seal.py",
+        "_format/seal.py",
         '        joined += len(encoded).to_bytes(4, "big") + encoded\n',
         "        joined += encoded\n",
     ),
@@ -265,36 +270,39 @@ MUTANTS = [
     ),
     Mutant(
         "any cost of a passphrase is accepted",
-        "envelope/slots.py",
+        "_format/key_slot.py",
         '        ("memory_kib", cost.memory_kib, MIN_MEMORY_KIB, MAX_MEMORY_KIB),\n',
         '        ("memory_kib", cost.memory_kib, 8, 2**40),\n',
     ),
     Mutant(
         "a record is not bound to its stage",
-        "envelope/record.py",
+        "_format/records.py",
         "        return line + seal.seal(key, content, seal.context(self.name, line, stage))\n",
         "        return line + seal.seal(key, content, seal.context(self.name, line))\n",
     ),
     Mutant(
         "NaN becomes null",
-        "envelope/fidelity.py",
+        "_format/round_trip.py",
         '    return nones == encoded.count(b"null") or _are_finite(value)\n',
         "    return nones <= len(encoded)\n",
     ),
     Mutant(
         "NaN becomes null, the quick way",
-        "envelope/fidelity.py",
+        "_format/round_trip.py",
         "    return _MAYBE_NOT_FINITE.search(packed) is None\n",
         "    return bool(packed)\n",
     ),
     Mutant(
         "a tuple becomes a list, the quick way",
-        "envelope/fidelity.py",
+        "_format/round_trip.py",
         "            ormsgpack.OPT_PASSTHROUGH_TUPLE\n            | ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
         "            ormsgpack.OPT_PASSTHROUGH_SUBCLASS\n",
     ),
     Mutant(
-        "a tuple becomes a list", "envelope/fidelity.py", "        if not types <= TYPES:\n", "        if types <= {complex}:\n"
+        "a tuple becomes a list",
+        "_format/round_trip.py",
+        "        if not types <= TYPES:\n",
+        "        if types <= {complex}:\n",
     ),
     # History
     Mutant(
@@ -366,19 +374,19 @@ MUTANTS = [
     ),
     Mutant(
         "a damaged version counts as done",
-        "store/reading.py",
+        "_operations/load.py",
         '            _LOG.error("%s", error)  # the message says all; a traceback would not help\n            return False\n',
         '            _LOG.error("%s", error)  # the message says all; a traceback would not help\n            return True\n',
     ),
     Mutant(
         "a restore does not say from what",
-        "store/restoring.py",
+        "_operations/restore.py",
         "entry.status, restored_from=loaded.version)\n",
         "entry.status)\n",
     ),
     Mutant(
         "a pipeline is restored without being read first",
-        "store/restoring.py",
+        "_operations/restore.py",
         "            if then is not None:\n                self._library.version(stage, then[0])\n",
         "",
     ),
@@ -394,63 +402,63 @@ MUTANTS = [
     ),
     Mutant(
         "an older keyring is served",
-        "store/keychain.py",
+        "_store/open_keyring.py",
         '            if self._on_rollback == "raise":\n',
         '            if self._on_rollback == "never":\n',
     ),
-    Mutant("a found key file is not made durable", "store/keychain.py", "        secrets.settle(path)\n", ""),
+    Mutant("a found key file is not made durable", "_store/open_keyring.py", "        secrets.settle(path)\n", ""),
     # Bundles
     Mutant(
         "a bundle's body is not bound to its header",
-        "envelope/bundle.py",
+        "_format/bundle.py",
         '    return seal.context(FORMAT, "body", header.line)\n',
         '    return seal.context(FORMAT, "body")\n',
     ),
     Mutant(
         "what follows the end of a bundle is passed over",
-        "envelope/bundle_parts.py",
+        "_format/bundle_parts.py",
         "    if not cursor.at_end():\n",
         "    if cursor is None:\n",
     ),
     Mutant(
         "a bundle may hold a stage twice",
-        "envelope/bundle_parts.py",
+        "_format/bundle_parts.py",
         "            if stages and stage.name <= name:\n",
         "            if stages and stage.name < name:\n",
     ),
     Mutant(
         "metadata in a bundle may be spelled in any way",
-        "envelope/bundle_parts.py",
+        "_format/bundle_parts.py",
         "    if written != plain or seal",
         "    if not written or seal",
     ),
     Mutant(
         "a history in a bundle may be another one's",
-        "envelope/bundle_chain.py",
+        "_format/bundle_chain.py",
         "            if entry.previous is not None and entry.previous != self.id:\n",
         "            if entry.previous is not None and not entry.previous:\n",
     ),
     Mutant(
         "another history is continued",
-        "store/importing.py",
+        "_operations/import_bundle.py",
         "        return here is not None and here == there\n",
         "        return here is not None\n",
     ),
     Mutant(
         "a version beyond a gap is hidden by the mark below it",
-        "store/importing.py",
+        "_operations/import_bundle.py",
         "            self._vault.backend.drop_mark(stage)\n",
         "            pass\n",
     ),
     Mutant(
         "a bundle has tags of versions that it does not hold",
-        "envelope/bundle_parts.py",
+        "_format/bundle_parts.py",
         "        if not chain.has(tagged.version, tagged.id):\n",
         "        if not chain.has(tagged.version, tagged.id) and not name:\n",
     ),
     Mutant(
         "tags in a bundle may be spelled in any way",
-        "envelope/bundle_parts.py",
+        "_format/bundle_parts.py",
         "    if not named or orjson.dumps(sealed_tags.rows_of(named)) != plain:\n",
         "    if not named:\n",
     ),
@@ -474,7 +482,7 @@ MUTANTS = [
     ),
     Mutant(
         "an import that was killed before its tags never adds them",
-        "store/importing.py",
+        "_operations/import_bundle.py",
         "        return bool(self.added or self.gaps or self.tags_added)\n",
         "        return bool(self.added or self.gaps)\n",
     ),
@@ -492,7 +500,7 @@ MUTANTS = [
     ),
     Mutant(
         "the acceptance of a rollback leaves the old mark",
-        "store/rollback.py",
+        "_operations/accept_rollback.py",
         "        self._vault.backend.drop_mark(stage)\n",
         "",
     ),
@@ -510,38 +518,38 @@ MUTANTS = [
     ),
     Mutant(
         "a stage that was turned back is imported into",
-        "store/importing.py",
+        "_operations/import_bundle.py",
         "        if tip.passed > tip.version:",
         "        if tip.passed < 0:",
     ),
     Mutant(
         "a bundle takes the place of a file that was made meanwhile",
-        "store/bundle_files.py",
+        "_operations/bundle_file.py",
         "            if overwrite:\n",
         "            if overwrite or name:\n",
     ),
     # Upkeep
     Mutant(
         "a repair moves what can't be read just now",
-        "store/verifying.py",
+        "_operations/verify.py",
         '            return Finding(stage, version, "unreadable", str(error))\n',
         '            return Finding(stage, version, "damaged", str(error))\n',
     ),
     Mutant(
         "a repaired newest version brings back the one before",
-        "store/repairing.py",
+        "_operations/repair.py",
         "                self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)\n",
         "                pass\n",
     ),
     Mutant(
         "a missing version is not reported",
-        "store/verifying.py",
+        "_operations/verify.py",
         "            if first > reached + 1:\n",
         "            if first > reached + 10**12:\n",
     ),
     Mutant(
         "two histories are not told apart",
-        "store/verifying.py",
+        "_operations/verify.py",
         "            if before is not None and entry.previous is not None and before != entry.previous:\n",
         "            if before is not None and entry.previous is not None and not before:\n",
     ),
@@ -619,7 +627,7 @@ MUTANTS = [
     ),
     Mutant(
         "a deletion of what has a tag is not reported",
-        "store/verifying.py",
+        "_operations/verify.py",
         '            elif gap.reason == "deleted" and self._tagger',
         '            elif gap.reason == "lost" and self._tagger',
     ),
@@ -644,7 +652,7 @@ MUTANTS = [
     Mutant(
         "what others deleted is counted as kept",
         TRIMMING,
-        "            if any(number in gaps for number in memory.standing.held):\n",
+        "            if any(number in gaps for number in memory.held_versions.held):\n",
         "            if any(number in gaps for number in ()):\n",
     ),
     Mutant(

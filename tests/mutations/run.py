@@ -22,15 +22,24 @@ from tests.mutations.mutants import MUTANTS, Mutant
 ROOT = Path(__file__).parents[2]
 COPIES = 2
 NEAREST = {
-    "envelope/": ["tests/envelope", "tests/vectors", "tests/compat"],
+    "_format/": ["tests/format", "tests/vectors", "tests/compat"],
     "backends/": ["tests/backends", "tests/test_manager.py", "tests/attacks"],
-    "store/": ["tests/test_manager.py", "tests/store", "tests/attacks"],
+    "_store/": ["tests/test_manager.py", "tests/store", "tests/operations", "tests/attacks"],
     "stages/": ["tests/stages", "tests/attacks/test_versions.py"],
 }
 """Where the test that notices is likely to be."""
 QUICK_ONES_FIRST = [
-    *("tests/envelope", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
-    *("tests/store", "tests/attacks", "tests/processes", "tests/powercut", "tests/model", "tests/faults", "tests/concurrency"),
+    *("tests/format", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
+    *(
+        "tests/store",
+        "tests/operations",
+        "tests/attacks",
+        "tests/processes",
+        "tests/powercut",
+        "tests/model",
+        "tests/faults",
+        "tests/concurrency",
+    ),
 ]
 PATIENCE = 600
 

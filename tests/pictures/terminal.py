@@ -25,8 +25,8 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from checkpoint_manager import CheckpointManager, Origin, cli
+from checkpoint_manager._operations import save as writing
 from checkpoint_manager.cli import output
-from checkpoint_manager.store import writing
 
 if TYPE_CHECKING:
     from datetime import tzinfo

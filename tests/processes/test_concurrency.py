@@ -125,7 +125,7 @@ def test_readers_see_whole_versions_that_never_go_back(tmp_path: Path, durabilit
 
 WITH_RETENTION = (
     "from checkpoint_manager import Retention\n"
-    "from checkpoint_manager.store import trimming\n"
+    "from checkpoint_manager._operations import trimming\n"
     "trimming._ENOUGH = 3\n"
     "cm = CheckpointManager(sys.argv[1], key=bytes(32), retention=Retention(keep_last=5))\n"
 )

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager._format import checkpoint_file as sealed_format
+from checkpoint_manager._format import seal
 from checkpoint_manager.backends.memory import MemoryBackend
-from checkpoint_manager.envelope import format as sealed_format
-from checkpoint_manager.envelope import seal
 
 HERE = Path(__file__).parent
 KEY = bytes(range(32))

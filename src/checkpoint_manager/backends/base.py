@@ -7,8 +7,8 @@ changed by compare-and-set. It knows nothing of keys, JSON or history. What it m
   :class:`VersionTakenError` and have changed nothing. This holds without the lock, which only keeps writers from colliding.
 * **Whole:** a version is visible completely or not at all, whenever the writer is killed.
 * **Durable:** when ``append`` or ``write_record`` returns, the bytes survive a power cut, unless opened as ``relaxed``.
-* **Exact:** stage names are any text that :func:`checkpoint_manager.backends.names.validate` accepts; two different names never
-  meet in one place.
+* **Exact:** stage names are any text that :func:`checkpoint_manager.backends.stage_names.validate` accepts; two different
+  names never meet in one place.
 
 The contract is executable: :class:`checkpoint_manager.testing.BackendContract` runs against every backend.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
     from contextlib import AbstractContextManager
 
-    from checkpoint_manager.model import Buffer
+    from checkpoint_manager.models import Buffer
 
 
 StageRecord: TypeAlias = Literal["gaps", "tags"]

@@ -23,12 +23,12 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.errors import IntegrityError, LockTimeoutError
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from checkpoint_manager.model import Buffer
+    from checkpoint_manager.models import Buffer
 
 
 @dataclass(slots=True)

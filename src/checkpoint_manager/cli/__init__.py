@@ -16,7 +16,7 @@ _INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the command line on this process's arguments, and return its exit code: see :mod:`checkpoint_manager.cli.exits`."""
+    """Run the command line on this process's arguments, and return its exit code; see :mod:`.exit_codes`."""
     try:
         _open_what_is_closed()
         with not_interrupted():

@@ -11,7 +11,7 @@ import click
 
 from checkpoint_manager import _version
 from checkpoint_manager.cli import not_interrupted
-from checkpoint_manager.cli.exits import DeclinedError, Exit, exit_of
+from checkpoint_manager.cli.exit_codes import DeclinedError, Exit, exit_of
 from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.errors import CheckpointError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.completing import stage_names
-from checkpoint_manager.cli.exits import Exit
+from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_line
 from checkpoint_manager.cli.selector import at_option

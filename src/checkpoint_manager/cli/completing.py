@@ -38,7 +38,7 @@ def completion(shell: str) -> None:
 
 def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of stages that begin with what was typed."""
-    from checkpoint_manager.backends.names import from_filename  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager.backends.stage_names import from_filename  # noqa: PLC0415  # --help does not wait for it
 
     store = context.params.get("store") or os.environ.get("CHECKPOINT_MANAGER_STORE") or "checkpoints"
     try:

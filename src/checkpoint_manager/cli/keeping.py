@@ -10,13 +10,13 @@ from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.store.retention import Plan, Retention, Verdict
+    from checkpoint_manager.retention import Plan, Retention, Verdict
 
 
 @click.command()
@@ -114,7 +114,7 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
 
 
 def _policy(rules: dict[str, Any]) -> Retention:
-    from checkpoint_manager.store.retention import Retention  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager.retention import Retention  # noqa: PLC0415  # --help does not wait for it
 
     try:
         return Retention(**rules)

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from checkpoint_manager.cli import keysource
+from checkpoint_manager.cli import key_options as keysource
 from checkpoint_manager.cli.options import Access, confirm, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.model.secrets import KeyFile
+from checkpoint_manager.models import KeyFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from checkpoint_manager.model.keys import RotationProgress
-    from checkpoint_manager.model.secrets import Passphrase
+    from checkpoint_manager.models import Passphrase, RotationProgress
 
 _PATH = click.Path(path_type=Path)
 
@@ -74,7 +73,7 @@ def add(access: Access, *, label: str, **new: Any) -> None:  # noqa: ANN401  # e
 
 
 def _key_file(path: Path) -> KeyFile:
-    from checkpoint_manager.store.secrets import create_key_file  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager._store.key_sources import create_key_file  # noqa: PLC0415  # --help does not wait for it
 
     if not path.exists():
         create_key_file(path)

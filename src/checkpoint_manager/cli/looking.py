@@ -11,14 +11,14 @@ from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_data, write_json, write_table
 from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector, at_option, tags_by_version
-from checkpoint_manager.model import display
-from checkpoint_manager.stages.finding import FAILURE, PROGRESS
-from checkpoint_manager.stages.showing import items
+from checkpoint_manager.models import display
+from checkpoint_manager.stages.display import items
+from checkpoint_manager.stages.lookup import FAILURE, PROGRESS
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from checkpoint_manager.model import Version
+    from checkpoint_manager.models import Version
 
 
 @click.command()

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.completing import stage_names
-from checkpoint_manager.cli.exits import Exit
+from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import Selector, at_option
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.model import Version
-    from checkpoint_manager.model.findings import Repair, Report
+    from checkpoint_manager.models import Repair, Report, Version
 
 
 @click.command()

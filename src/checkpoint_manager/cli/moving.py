@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from checkpoint_manager.cli import keysource
+from checkpoint_manager.cli import key_options as keysource
 from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, dry_run_option, store_options
 from checkpoint_manager.cli.output import say, show_size, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import CheckpointError, StorageError
-from checkpoint_manager.model import display
-from checkpoint_manager.model.secrets import KeyFile, Passphrase
+from checkpoint_manager.models import KeyFile, Passphrase, display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checkpoint_manager.model.bundles import Bundle
+    from checkpoint_manager.models import Bundle
 
 _PATH = click.Path(path_type=Path)
 _STREAM = "-"
@@ -161,7 +160,7 @@ def _key(key_file: Path | None, passphrase_file: Path | None, *, new: bool) -> K
 
 
 def _key_file(path: Path, *, new: bool) -> KeyFile:
-    from checkpoint_manager.store.secrets import create_key_file  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager._store.key_sources import create_key_file  # noqa: PLC0415  # --help does not wait for it
 
     if new and not path.exists():
         create_key_file(path)

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from checkpoint_manager.cli import not_interrupted
-from checkpoint_manager.cli.exits import DeclinedError, NoStoreError
-from checkpoint_manager.cli.keysource import key_given, key_options, taken_from
+from checkpoint_manager.cli.exit_codes import DeclinedError, NoStoreError
+from checkpoint_manager.cli.key_options import key_given, key_options, taken_from
 from checkpoint_manager.cli.output import say
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.model import OnRollback
+    from checkpoint_manager.models import OnRollback
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from checkpoint_manager.model import Version
+    from checkpoint_manager.models import Version
 
 SCHEMA = 1
 """Of the JSON documents. A field may be added under the same number; one that is removed or changed makes a new one."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from checkpoint_manager.errors import CheckpointNotFoundError
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*", re.DOTALL)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)

@@ -10,9 +10,9 @@ from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError
 
 if TYPE_CHECKING:
+    from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.model import Checkpoint
-    from checkpoint_manager.store.diff import Diff
+    from checkpoint_manager.models import Checkpoint
 
 _MOST_LINES = 20
 
@@ -34,8 +34,8 @@ def newest_of(cm: CheckpointManager, stage: str) -> Checkpoint:
 
 def difference(cm: CheckpointManager, to: Checkpoint) -> Diff | None:
     """Return what changes from the newest version to this one; None if the newest is damaged and can't be compared."""
-    from checkpoint_manager.store.comparing import changes  # noqa: PLC0415  # --help does not wait for it
-    from checkpoint_manager.store.diff import Diff  # noqa: PLC0415  # likewise
+    from checkpoint_manager._operations.compare import changes  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager._operations.diff import Diff  # noqa: PLC0415  # likewise
 
     with progress_of("comparing"):
         try:

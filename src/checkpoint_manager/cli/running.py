@@ -15,7 +15,7 @@ import click
 from checkpoint_manager.cli.completing import stage_names
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from typing import Self

@@ -49,7 +49,7 @@ class _Moment(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        from checkpoint_manager.store.moments import moment  # noqa: PLC0415  # --help does not wait for it
+        from checkpoint_manager.times import moment  # noqa: PLC0415  # --help does not wait for it
 
         try:
             return moment(value, datetime.now(UTC))

@@ -13,7 +13,7 @@ from checkpoint_manager.cli.output import say, show_size, show_time, table_text,
 from checkpoint_manager.cli.preview import newest_of
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,8 +94,8 @@ class _Look:
 
     def _stamp(self, stage: str, version: int | None) -> tuple[object, ...] | None:
         """Return what changes when a version is added to the stage, or the file of this one is written to."""
-        from checkpoint_manager.backends.local import tree  # noqa: PLC0415  # --help does not wait for it
-        from checkpoint_manager.backends.names import to_filename  # noqa: PLC0415  # likewise
+        from checkpoint_manager.backends.local import layout as tree  # noqa: PLC0415  # --help does not wait for it
+        from checkpoint_manager.backends.stage_names import to_filename  # noqa: PLC0415  # likewise
 
         directory = self._history / to_filename(stage)
         with contextlib.suppress(OSError):

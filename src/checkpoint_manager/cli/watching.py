@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager.cli.exits import Exit
+from checkpoint_manager.cli.exit_codes import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

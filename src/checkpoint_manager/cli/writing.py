@@ -9,11 +9,11 @@ from typing import IO, Any, NoReturn
 import click
 
 from checkpoint_manager.cli.completing import stage_names
-from checkpoint_manager.cli.exits import Exit
+from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 
 @click.command()

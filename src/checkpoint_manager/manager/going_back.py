@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends.names import validate
-from checkpoint_manager.model import Version, display
-from checkpoint_manager.store import drafting
+from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.models import Version, display
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from checkpoint_manager.store.store import Store
+    from checkpoint_manager._operations.services import Store
 
 _LOG = logging.getLogger("checkpoint_manager")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends.names import validate
-from checkpoint_manager.model import Version, display
-from checkpoint_manager.store import drafting
+from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.models import Version, display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checkpoint_manager.store.retention import Plan, Retention
-    from checkpoint_manager.store.store import Store
+    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager.retention import Plan, Retention
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -42,7 +42,7 @@ class Keeping:
             CheckpointNotFoundError, IntegrityError: The version can't be had.
             RollbackError: The tags are older than what this user has seen.
         """
-        from checkpoint_manager.store import tagging  # noqa: PLC0415  # for those who have tags
+        from checkpoint_manager._operations import tag as tagging  # noqa: PLC0415  # for those who have tags
 
         stage, wanted = validate(stage_name), tagging.validate(name)
         number = self._store.selecting.number(stage, drafting.chosen(version))
@@ -57,7 +57,7 @@ class Keeping:
             CheckpointNotFoundError: There is no such tag.
             RollbackError: The tags are older than what this user has seen.
         """
-        from checkpoint_manager.store import tagging  # noqa: PLC0415  # for those who have tags
+        from checkpoint_manager._operations import tag as tagging  # noqa: PLC0415  # for those who have tags
 
         stage, unwanted = validate(stage_name), tagging.validate(name)
         self._store.tagger.remove(stage, [unwanted])
@@ -88,7 +88,7 @@ class Keeping:
             CheckpointNotFoundError: There is no such stage.
             IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage was deleted.
         """
-        from checkpoint_manager.store.retention import Retention  # noqa: PLC0415  # for those who prune
+        from checkpoint_manager.retention import Retention  # noqa: PLC0415  # for those who prune
 
         if not isinstance(policy, Retention):
             raise TypeError(f"prune needs a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")

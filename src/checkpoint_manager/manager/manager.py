@@ -7,6 +7,9 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
+from checkpoint_manager._operations.services import Store
+from checkpoint_manager._store.open_keyring import Keychain
+from checkpoint_manager._store.store import Vault
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.manager.going_back import GoingBack
@@ -16,17 +19,13 @@ from checkpoint_manager.manager.reading import Reading
 from checkpoint_manager.manager.saving import Saving
 from checkpoint_manager.manager.upkeep import Upkeep
 from checkpoint_manager.stages.resuming import Resuming
-from checkpoint_manager.store.keychain import Keychain
-from checkpoint_manager.store.store import Store
-from checkpoint_manager.store.vault import Vault
 
 if TYPE_CHECKING:
     import os
 
     from checkpoint_manager.keys import Keys
-    from checkpoint_manager.model import Durability, OnRollback
-    from checkpoint_manager.model.secrets import KeyFile, Passphrase
-    from checkpoint_manager.store.retention import Retention
+    from checkpoint_manager.models import Durability, KeyFile, OnRollback, Passphrase
+    from checkpoint_manager.retention import Retention
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -53,7 +52,7 @@ class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Res
             the last ones.
         on_rollback: What to do when the directory is older than what this user has already seen: ``raise`` or ``warn``.
         retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
-            not depend on the length of the history; see :mod:`checkpoint_manager.store.trimming`. None: all of it.
+            not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: all of it.
 
     Raises:
         KeyUnavailableError: There is no key, or there are two.
@@ -106,7 +105,7 @@ class CheckpointManager(Saving, Reading, GoingBack, Keeping, Upkeep, Moving, Res
 
 
 def _check_policy(policy: object) -> None:
-    from checkpoint_manager.store.retention import Retention  # noqa: PLC0415  # for those who give a policy
+    from checkpoint_manager.retention import Retention  # noqa: PLC0415  # for those who give a policy
 
     if not isinstance(policy, Retention):
         raise TypeError(f"retention must be a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends.names import validate
-from checkpoint_manager.store.secrets import given_secret
+from checkpoint_manager._store.key_sources import given_secret
+from checkpoint_manager.backends.stage_names import validate
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
     from typing import BinaryIO
 
-    from checkpoint_manager.model.bundles import Bundle
-    from checkpoint_manager.model.secrets import KeyFile, Passphrase
-    from checkpoint_manager.store.store import Store
+    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager.models import Bundle, KeyFile, Passphrase
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -56,7 +55,7 @@ class Moving:
         if isinstance(stages, str):
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
         chosen = None if stages is None else [validate(stage) for stage in stages]
-        from checkpoint_manager.store import moving  # noqa: PLC0415  # for those who export
+        from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who export
 
         bundle = moving.export_stages(
             self._store.exporter, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
@@ -100,7 +99,7 @@ class Moving:
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
         names = {validate(old): validate(new) for old, new in (into or {}).items()}
-        from checkpoint_manager.store import moving  # noqa: PLC0415  # for those who import
+        from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who import
 
         bundle = moving.import_stages(self._store.importer, file, given_secret(key), names, dry_run=dry_run, progress=progress)
         if not dry_run:

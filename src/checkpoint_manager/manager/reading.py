@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager.backends.names import validate
-from checkpoint_manager.envelope import payload
-from checkpoint_manager.model import Checkpoint, Version
-from checkpoint_manager.store import drafting
+from checkpoint_manager._format import payload
+from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.models import Checkpoint, Version
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from checkpoint_manager.store.diff import Diff
-    from checkpoint_manager.store.store import Store
+    from checkpoint_manager._operations.diff import Diff
+    from checkpoint_manager._operations.services import Store
 
 
 class Reading:
@@ -115,8 +115,8 @@ class Reading:
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
-        from checkpoint_manager.store import comparing  # noqa: PLC0415  # for those who compare
-        from checkpoint_manager.store.diff import Diff  # noqa: PLC0415  # likewise
+        from checkpoint_manager._operations import compare as comparing  # noqa: PLC0415  # for those who compare
+        from checkpoint_manager._operations.diff import Diff  # noqa: PLC0415  # likewise
 
         stage = validate(stage_name)
         pair = self._store.library.pair(stage, self._number(stage, old, at), self._number(stage, new, None))

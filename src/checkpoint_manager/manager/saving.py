@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager.backends.names import validate
-from checkpoint_manager.envelope import payload
-from checkpoint_manager.model import Version, display
-from checkpoint_manager.store import drafting
+from checkpoint_manager._format import payload
+from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.models import Version, display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from checkpoint_manager.store.history import Tip
-    from checkpoint_manager.store.store import Store
-    from checkpoint_manager.store.writing import Draft
+    from checkpoint_manager._operations.save import Draft
+    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager._store.history import Tip
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -37,7 +37,7 @@ class Saving:
 
         Args:
             stage_name: Any non-empty text up to 255 characters.
-            data: Any JSON value; see :mod:`checkpoint_manager.envelope.payload` for what is refused.
+            data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Refuse unless this is the newest version now (0: none yet).
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends.names import validate
+from checkpoint_manager.backends.stage_names import validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checkpoint_manager.model import Version
-    from checkpoint_manager.model.findings import Repair, Report
-    from checkpoint_manager.store.store import Store
+    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager.models import Repair, Report, Version
 
 
 class Upkeep:

@@ -19,16 +19,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from checkpoint_manager.backends.names import validate
-from checkpoint_manager.envelope import payload
+from checkpoint_manager._format import payload
+from checkpoint_manager.backends.stage_names import validate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 
-    from checkpoint_manager.stages.outcomes import StageReport
-    from checkpoint_manager.stages.partial import Partial
-    from checkpoint_manager.stages.running import Runner
-    from checkpoint_manager.store.store import Store
+    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager.stages.loop import Partial
+    from checkpoint_manager.stages.report import StageReport
+    from checkpoint_manager.stages.runner import Runner
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ class Resuming:
         """Runs the stages of this manager: one for all threads, made when it is first needed."""
         if self._made_runner is not None:
             return self._made_runner
-        from checkpoint_manager.stages.running import Runner  # noqa: PLC0415  # for those who have stages
+        from checkpoint_manager.stages.runner import Runner  # noqa: PLC0415  # for those who have stages
 
         runner: Runner = self.__dict__.setdefault("_made_runner", Runner(self._store))  # of two threads, the first one's
         return runner
@@ -108,8 +108,8 @@ class Resuming:
             return self.stage()(name)
         if (encode is None) != (decode is None):
             raise TypeError("encode= and decode= belong together: give both")
-        from checkpoint_manager.stages.functions import decorated  # noqa: PLC0415  # for those who have stages
-        from checkpoint_manager.stages.running import Definition  # noqa: PLC0415  # likewise
+        from checkpoint_manager.stages.decorator import decorated  # noqa: PLC0415  # for those who have stages
+        from checkpoint_manager.stages.runner import Definition  # noqa: PLC0415  # likewise
 
         def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
             stage = validate(name or function.__name__)
@@ -201,9 +201,9 @@ class Resuming:
         stage = validate(stage_name)
         if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
             raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
+        from checkpoint_manager.stages.loop import Partial, note_of  # noqa: PLC0415  # likewise
         from checkpoint_manager.stages.pacing import Pace  # noqa: PLC0415  # for those who have long loops
-        from checkpoint_manager.stages.partial import Partial, note_of  # noqa: PLC0415  # likewise
-        from checkpoint_manager.stages.running import Call  # noqa: PLC0415  # likewise
+        from checkpoint_manager.stages.runner import Call  # noqa: PLC0415  # likewise
 
         encoded = payload.encode(start, stage=stage, what="start")
         call = Call(stage, note_of(items, start, version=version, key=key), is_function=False)
@@ -212,6 +212,6 @@ class Resuming:
 
     def report(self) -> StageReport:
         """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
-        from checkpoint_manager.stages.outcomes import StageReport  # noqa: PLC0415  # for those who have stages
+        from checkpoint_manager.stages.report import StageReport  # noqa: PLC0415  # for those who have stages
 
         return StageReport(tuple(self._runner.outcomes))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager._format.keyring_changes import begin_rotation
 from checkpoint_manager.cli.doctor import opening, storage, surroundings
-from checkpoint_manager.envelope.keyring_changes import begin_rotation
 from tests.cli.terminal import Terminal
 from tests.faults.strace import require
 

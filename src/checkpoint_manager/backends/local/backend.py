@@ -26,19 +26,21 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import files, tree, upkeep
-from checkpoint_manager.backends.local.faults import as_our_errors
-from checkpoint_manager.backends.local.finding import Finder, numbers
-from checkpoint_manager.backends.local.folders import Folders
+from checkpoint_manager.backends.local import files
+from checkpoint_manager.backends.local import layout as tree
+from checkpoint_manager.backends.local import maintenance as upkeep
+from checkpoint_manager.backends.local.head import Finder, numbers
 from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.local.os_errors import as_our_errors
+from checkpoint_manager.backends.local.session import Folders
 from checkpoint_manager.errors import CheckpointError, IntegrityError
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from checkpoint_manager.model import Buffer, Durability
+    from checkpoint_manager.models import Buffer, Durability
 
 _LOG = logging.getLogger("checkpoint_manager")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from checkpoint_manager.model import Buffer
+    from checkpoint_manager.models import Buffer
 
 
 FILE_MODE = 0o600

@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING
 import orjson
 from filelock import lock_descriptor, unlock_descriptor
 
-from checkpoint_manager.backends.local import descriptors, files
-from checkpoint_manager.backends.local.faults import as_our_errors
-from checkpoint_manager.backends.local.queue import wait_in_turn
+from checkpoint_manager.backends.local import files
+from checkpoint_manager.backends.local import lock_descriptors as descriptors
+from checkpoint_manager.backends.local.lock_queue import wait_in_turn
+from checkpoint_manager.backends.local.os_errors import as_our_errors
 from checkpoint_manager.errors import LockTimeoutError
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable

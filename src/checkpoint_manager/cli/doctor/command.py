@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager.cli.exits import Exit
+from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import in_colour, write_json, write_line
 from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

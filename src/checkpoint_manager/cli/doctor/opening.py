@@ -6,14 +6,14 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
+from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
 from checkpoint_manager.cli.doctor.check import Check, ok, problem, warning
-from checkpoint_manager.cli.keysource import option_of
+from checkpoint_manager.cli.key_options import option_of
 from checkpoint_manager.cli.output import show_time
 from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.envelope.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
-from checkpoint_manager.model import display
-from checkpoint_manager.store.secrets import VARIABLES, default_key_path, is_there
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,11 @@ import pwd
 import stat
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends.local import LocalBackend, probing
+from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.local import capabilities as probing
 from checkpoint_manager.cli.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.output import show_size
-from checkpoint_manager.model import display
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import _version
-from checkpoint_manager.backends.local import probing
+from checkpoint_manager._store.key_sources import VARIABLES
+from checkpoint_manager._store.last_seen import state_directory
+from checkpoint_manager.backends.local import capabilities as probing
 from checkpoint_manager.cli.doctor.check import Check, ok, problem, warning
-from checkpoint_manager.store.secrets import VARIABLES
-from checkpoint_manager.store.witness import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

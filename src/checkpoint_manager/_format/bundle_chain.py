@@ -1,0 +1,136 @@
+"""What the versions of one stage in a bundle must say together: a whole history, from its first version to its newest.
+
+Whoever exports applies this, so that no bundle is made that nobody can import; and whoever imports, so that ``verify`` finds
+nothing wrong in what was taken over, whoever made the bundle.
+
+* Numbers ascend. Each number from 1 to the newest is either a version or lies in a gap, and no number is both.
+* Each version names the id of the one before it. Across a gap, the gap's own ids must fit. Null says that it is not known.
+* Times do not go back, and a copy is of an earlier version.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
+from checkpoint_manager._format.gaps import Gap, Gaps
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from checkpoint_manager._format.checkpoint_file import Entry
+
+MAX_HOLES = 1_000_000
+"""More than fit into a part of gaps, at the least length each takes there: what is kept in memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Numbers that no version has, between two versions or before the first one.
+
+    Attributes:
+        first: The first one.
+        last: The last one.
+        before: The id of the version before it, or None.
+        after: What the version after it names as its predecessor, or None.
+    """
+
+    first: int
+    last: int
+    before: str | None
+    after: str | None
+
+
+class Chain:
+    """Follows the versions of one stage, in ascending order."""
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.id: str | None = None
+        self.holes: list[Hole] = []
+        self._numbers = array("Q")
+        self._ids = bytearray()  # 16 bytes each: 24 for a version, where a bundle takes hundreds
+        self._created_at: datetime | None = None
+
+    def add(self, version: int, entry: Entry) -> None:
+        """Take the next version.
+
+        Raises:
+            BrokenError: It does not continue those before it.
+        """
+        if not self.newest < version <= MAX_VERSION:
+            raise BrokenError(f"holds version {version} after version {self.newest}")
+        if version == self.newest + 1:
+            if entry.previous is not None and entry.previous != self.id:
+                raise BrokenError(f"holds a version {version} that does not continue the one before it")
+        elif len(self.holes) < MAX_HOLES:
+            self.holes.append(Hole(self.newest + 1, version - 1, self.id, entry.previous))
+        else:
+            raise BrokenError(f"holds a history with more than {MAX_HOLES} gaps")
+        if self._created_at is not None and entry.created_at < self._created_at:
+            raise BrokenError(f"holds a version {version} that claims to be older than the one before it")
+        if entry.restored_from is not None and not 1 <= entry.restored_from < version:
+            raise BrokenError(f"holds a version {version} that claims to be a copy of version {entry.restored_from}")
+        self.newest, self.id, self._created_at = version, entry.id, entry.created_at
+        self._numbers.append(version)
+        self._ids += bytes.fromhex(entry.id)
+
+    def has(self, version: int, version_id: str) -> bool:
+        """Return whether this very version was added."""
+        at = bisect_left(self._numbers, version)
+        return version in self._numbers[at : at + 1] and self._ids[16 * at : 16 * at + 16].hex() == version_id
+
+    def fitted(self, gaps: Gaps) -> Gaps:
+        """Return of these gaps what lies in the holes, cut to measure: a version may have been deleted after it was added."""
+        found: list[Gap] = []
+        ascending = iter(gaps.gaps)
+        gap = next(ascending, None)
+        for hole in self.holes:
+            while gap is not None and gap.first <= hole.last:
+                if gap.last >= hole.first:
+                    found.append(_cut(gap, hole))
+                if gap.last > hole.last:
+                    break
+                gap = next(ascending, None)
+        return Gaps(tuple(found))
+
+    def close(self, gaps: Gaps) -> None:
+        """Check that the gaps are the holes.
+
+        Raises:
+            BrokenError: They are not, or do not fit between their neighbours.
+        """
+        if not self.newest:
+            raise BrokenError("holds a stage without a version")
+        ascending = iter(gaps.gaps)
+        for hole in self.holes:
+            within: list[Gap] = []
+            while not within or within[-1].last < hole.last:
+                gap = next(ascending, None)
+                wanted = within[-1].last + 1 if within else hole.first
+                if gap is None or gap.first != wanted or gap.last < wanted:
+                    raise BrokenError(f"holds no record of what became of version {wanted}")
+                within.append(gap)
+            _check_within(hole, within)
+        if next(ascending, None) is not None:
+            raise BrokenError("holds a record of deletions that is of no number without a version")
+
+
+def _cut(gap: Gap, hole: Hole) -> Gap:
+    if gap.first < hole.first:
+        gap = gap._replace(first=hole.first, before=hole.before)
+    if gap.last > hole.last:
+        gap = gap._replace(last=hole.last, id=hole.after)
+    return gap
+
+
+def _check_within(hole: Hole, gaps: list[Gap]) -> None:
+    neighbours = [(hole.before, gaps[0].before), (gaps[-1].id, hole.after)]
+    neighbours += [(earlier.id, later.before) for earlier, later in pairwise(gaps)]
+    fits = gaps[-1].last == hole.last and not (hole.first == 1 and gaps[0].before is not None)
+    if not fits or any(None not in pair and pair[0] != pair[1] for pair in neighbours):
+        raise BrokenError(f"holds a record of deletions from version {hole.first} on that is of another history")

@@ -1,0 +1,269 @@
+"""The parts inside of a bundle, as specified in :mod:`checkpoint_manager._format.bundle`: to bytes, and back, in their order.
+
+Knows nothing of keys. What is read here is authentic, but whoever had the key may have been hostile.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias, get_args
+
+import orjson
+
+from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format import seal
+from checkpoint_manager._format import tags as sealed_tags
+from checkpoint_manager._format.bundle_chain import Chain
+from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry
+from checkpoint_manager._format.gaps import Gap, Gaps, Reason
+from checkpoint_manager.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from checkpoint_manager._format.tags import Tagged
+    from checkpoint_manager.models import Buffer
+
+MAX_GAPS_BYTES = 32 * 1024 * 1024
+MAX_OPTIONAL_BYTES = 64 * 1024 * 1024
+_MAX_NAME_BYTES = 1020
+_MAX_NUMBER_BYTES = 13
+_MAX_END_BYTES = 64
+_FRAME_BYTES = 9
+_NUMBERED = re.compile(rb"([1-9][0-9]{0,11})\n")
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class StagePart:
+    """A stage begins."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPart:
+    """A version with its data as JSON."""
+
+    version: int
+    entry: Entry
+    data: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GapsPart:
+    """A stage's versions end."""
+
+    gaps: Gaps
+
+
+@dataclass(frozen=True, slots=True)
+class TagsPart:
+    """Names of versions of the stage just before."""
+
+    named: Mapping[str, Tagged]
+
+
+@dataclass(frozen=True, slots=True)
+class EndPart:
+    """The bundle ends."""
+
+    stages: int
+    versions: int
+
+
+Part: TypeAlias = StagePart | VersionPart | GapsPart | TagsPart | EndPart
+Parts: TypeAlias = "Iterator[Part]"
+
+
+def encode(part: Part) -> Iterator[Buffer]:
+    """Yield the bytes of a part, before they are sealed."""
+    match part:
+        case StagePart():
+            yield from _framed(b"S", part.name.encode())
+        case VersionPart():
+            yield from _framed(b"V", f"{part.version}\n".encode() + encode_entry(part.entry))
+            yield from _framed(b"D", part.data)
+        case GapsPart():
+            yield from _framed(b"G", sealed_gaps.encode(part.gaps))
+        case TagsPart():
+            yield from _framed(b"t", orjson.dumps(sealed_tags.rows_of(part.named)))
+        case EndPart():
+            yield from _framed(b"E", orjson.dumps([part.stages, part.versions]))
+
+
+def _framed(kind: bytes, content: Buffer) -> Iterator[Buffer]:
+    yield kind + len(content).to_bytes(8, "big")
+    yield content
+
+
+class _Cursor:
+    """Reads parts from a stream of pieces, without ever taking more memory than has come."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def next_part(self) -> tuple[str, int]:
+        """Return the kind and the length of the next part."""
+        frame = self.take(_FRAME_BYTES)
+        return chr(frame[0]), int.from_bytes(frame[1:], "big")
+
+    def take(self, length: int) -> bytearray:
+        """Return the next ``length`` bytes."""
+        taken = bytearray()
+        while length:
+            piece = self._some(length)
+            taken += piece
+            length -= len(piece)
+        return taken
+
+    def skip(self, length: int) -> None:
+        """Pass over the next ``length`` bytes."""
+        while length:
+            length -= len(self._some(length))
+
+    def at_end(self) -> bool:
+        """Return whether nothing is left; the last tag was verified then."""
+        return not self._rest and not self._fill()
+
+    def _some(self, most: int) -> memoryview:
+        if not self._rest and not self._fill():
+            raise BrokenError("ends in the middle of a part")
+        piece, self._rest = self._rest[:most], self._rest[most:]
+        return piece
+
+    def _fill(self) -> bool:
+        self._rest = memoryview(next((piece for piece in self._pieces if piece), b""))
+        return bool(self._rest)
+
+
+def decode(pieces: Iterator[bytes]) -> Parts:
+    """Yield the parts that opened pieces hold, and refuse any that can't stand where it does.
+
+    Raises:
+        BrokenError: One is not as it must be.
+        FormatError: One is of a newer format.
+    """
+    cursor = _Cursor(pieces)
+    name, stages, versions = "", 0, 0
+    chain: Chain | None = None
+    untagged: Chain | None = None  # of the stage just before, as long as it may still get tags
+    while True:
+        kind, length = cursor.next_part()
+        if kind == "S" and chain is None:
+            stage = _stage(cursor, length)
+            if stages and stage.name <= name:
+                raise BrokenError("holds its stages in another order than it must")
+            name, chain = stage.name, Chain()
+            yield stage
+        elif kind == "V" and chain is not None:
+            part = _version(cursor, length)
+            chain.add(part.version, part.entry)
+            versions += 1
+            yield part
+        elif kind == "G" and chain is not None:
+            gaps = _gaps(cursor, length)
+            chain.close(gaps.gaps)
+            chain, untagged = None, chain
+            stages += 1
+            yield gaps
+        elif kind == "E" and chain is None:
+            yield _end(cursor, length, EndPart(stages, versions))
+            return
+        elif kind == "t" and chain is None and untagged is not None:
+            yield _tags(cursor, length, untagged)
+            untagged = None
+        elif kind != "t" and "a" <= kind <= "z" and chain is None and stages:
+            cursor.skip(_at_most(length, MAX_OPTIONAL_BYTES))
+        elif kind in "SVDGE" or not "A" <= kind <= "Z":
+            raise BrokenError("holds a part that can't stand where it does")
+        else:
+            raise FormatError(f"the bundle holds a part {kind} of a newer format: use a newer version of checkpoint_manager")
+
+
+def _at_most(length: int, most: int) -> int:
+    if length > most:
+        raise BrokenError("declares a part that is longer than its kind may be")
+    return length
+
+
+def _stage(cursor: _Cursor, length: int) -> StagePart:
+    try:
+        return StagePart(cursor.take(_at_most(length, _MAX_NAME_BYTES)).decode())
+    except UnicodeDecodeError:
+        raise BrokenError("holds a stage name that is no text") from None
+
+
+def _version(cursor: _Cursor, length: int) -> VersionPart:
+    content = bytes(cursor.take(_at_most(length, MAX_METADATA_BYTES + _MAX_NUMBER_BYTES)))
+    number = _NUMBERED.match(content)
+    if number is None:
+        raise BrokenError("holds a version without a number")
+    entry = _entry(content[number.end() :])
+    kind, size = cursor.next_part()
+    if kind != "D" or size != entry.size:
+        raise BrokenError("holds a version without its data")
+    return VersionPart(int(number[1]), entry, cursor.take(size))
+
+
+def _entry(plain: bytes) -> Entry:
+    entry = decode_entry(plain)
+    ids = [entry.id] if entry.previous is None else [entry.id, entry.previous]
+    if not all(map(_is_id, ids)) or not (entry.restored_from is None or type(entry.restored_from) is int):
+        raise BrokenError("holds metadata with a field that is not as it must be")
+    try:
+        written = encode_entry(entry)
+    except (TypeError, ValueError, OverflowError):
+        written = b""
+    if written != plain or seal.sealed_length(len(plain)) > MAX_METADATA_BYTES:
+        raise BrokenError("holds metadata that is not written as it must be")
+    return entry
+
+
+def _gaps(cursor: _Cursor, length: int) -> GapsPart:
+    plain = bytes(cursor.take(_at_most(length, MAX_GAPS_BYTES)))
+    try:
+        gaps = sealed_gaps.decode(plain)
+    except (ValueError, TypeError):
+        raise BrokenError("holds a record of deletions that is not of its format") from None
+    if not all(map(_is_gap, gaps.gaps)) or sealed_gaps.encode(gaps) != plain:
+        raise BrokenError("holds a record of deletions that is not written as it must be")
+    return GapsPart(gaps)
+
+
+def _tags(cursor: _Cursor, length: int, chain: Chain) -> TagsPart:
+    plain = bytes(cursor.take(_at_most(length, sealed_tags.MAX_TAGS_BYTES)))
+    try:
+        named = sealed_tags.named_by(orjson.loads(plain))
+    except ValueError:
+        raise BrokenError("holds tags that are no JSON") from None
+    if not named or orjson.dumps(sealed_tags.rows_of(named)) != plain:
+        raise BrokenError("holds tags that are not written as they must be")
+    for name, tagged in named.items():
+        if not chain.has(tagged.version, tagged.id):
+            raise BrokenError(f"holds the tag {name} of a version {tagged.version} that it does not hold")
+    return TagsPart(named)
+
+
+def _end(cursor: _Cursor, length: int, expected: EndPart) -> EndPart:
+    said = cursor.take(_at_most(length, _MAX_END_BYTES))
+    if said != orjson.dumps([expected.stages, expected.versions]):
+        raise BrokenError("holds another number of stages or versions than it says")
+    if not cursor.at_end():
+        raise BrokenError("goes on after its end")
+    return expected
+
+
+def _is_gap(gap: Gap) -> bool:
+    numbers, ids = (gap.first, gap.last), (gap.before, gap.id)
+    return (
+        all(type(number) is int for number in numbers)
+        and all(each is None or _is_id(each) for each in ids)
+        and gap.reason in get_args(Reason)
+    )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None

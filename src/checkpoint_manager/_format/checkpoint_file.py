@@ -1,0 +1,266 @@
+r"""The checkpoint file, format 1: one line of JSON in the clear, then two sealed messages.
+
+::
+
+    header    {"format":"checkpoint-manager/1","store":"S","key":"K","version":N,"metadata":M}\n
+    metadata  M bytes: a sealed message, the metadata as JSON
+    data      to the end of the file: a sealed message, the data as JSON
+
+**Header.** ASCII, exactly as shown: these five fields in this order, no white space, one line feed at the end. S is the
+store's id (32 lower-case hex digits), K the id of the store key that both messages are sealed under (16 lower-case hex digits),
+N the version's number (1 to 999999999999, no leading zero), M the length of the sealed metadata in bytes (at most 1048576,
+no leading zero). A reader MUST refuse anything else. N is there so that a file can be placed without a key; like all of the
+header it is authenticated.
+
+**Sealing.** Cobblestone-256 (see :mod:`checkpoint_manager._format.seal`) under the 32-byte store key K. The contexts are::
+
+    metadata  ["checkpoint-manager/1", "metadata", header, stage, N]
+    data      ["checkpoint-manager/1", "data",     header, stage, N, id]
+
+where ``header`` is the header's bytes with the line feed, ``stage`` the stage's name in UTF-8, N in decimal digits, and
+``id`` the metadata's ``id``. A message that was sealed for another store, key, stage, version or part does not open.
+
+**Metadata.** A JSON object with exactly these fields:
+
+==============  ========================================================================================================
+id              32 hex digits, random for each version
+previous        the ``id`` of the version before it, or null: it is the first, or that version could not be read
+status          ``completed``, ``progress``, ``failed`` or ``cleared``
+created_at      ``2026-11-23T10:00:00.000000Z``: UTC, always with microseconds
+metadata        the caller's: an object
+origin          an object: ``user``, ``host``, ``python``, ``library`` (text) and ``pid`` (integer)
+size            the length of the data's JSON in bytes; the sealed data MUST be exactly as long as that makes it
+restored_from   the number of the version this one is a copy of, or null
+==============  ========================================================================================================
+
+**Data.** Any JSON value, in UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+
+import orjson
+
+from checkpoint_manager._format import seal
+from checkpoint_manager.errors import FormatError
+from checkpoint_manager.models import Origin, Status, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from checkpoint_manager.models import Buffer
+
+
+FORMAT = "checkpoint-manager/1"
+MAX_HEADER_BYTES = 192
+MAX_METADATA_BYTES = 1024 * 1024
+MAX_CALLER_METADATA_BYTES = 512 * 1024
+MAX_VERSION = 999_999_999_999
+
+_METADATA = seal.context(FORMAT, "metadata")
+_DATA = seal.context(FORMAT, "data")
+"""What the contexts of the two parts begin with; the context of more fields is longer by the context of these."""
+_HEADER = re.compile(
+    rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})",'
+    rb'"version":([1-9][0-9]{0,11}),"metadata":([1-9][0-9]{0,6})\}\n'
+)
+_OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"')
+_STATUSES = frozenset(get_args(Status))
+_ENTRY_FIELDS = ("id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from")
+
+
+class BrokenError(Exception):
+    """The bytes are not what they should be; the text says what is wrong, as a clause without its subject.
+
+    Attributes:
+        foreign: True if they claim another place than the one where they were found.
+    """
+
+    def __init__(self, what: str, *, foreign: bool = False) -> None:
+        super().__init__(what)
+        self.foreign = foreign
+
+
+class Place(NamedTuple):
+    """Where a version belongs. All three are authenticated."""
+
+    store: str
+    stage: str
+    version: int
+
+
+class Header(NamedTuple):
+    """The first line of a file, checked for form but not yet authenticated."""
+
+    line: bytes
+    store: str
+    key: str
+    version: int
+    metadata_length: int
+    data_offset: int
+    """Where the sealed data begins."""
+
+
+class Entry(NamedTuple):
+    """The authenticated metadata of one version, with its link to the version before it."""
+
+    id: str
+    previous: str | None
+    status: Status
+    created_at: datetime
+    metadata: dict[str, Any]
+    origin: Origin
+    size: int
+    restored_from: int | None
+
+    def as_version(self, stage: str, version: int) -> Version:
+        """Return what a caller sees of it."""
+        return Version(stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from)
+
+
+def new_id() -> str:
+    """Return a random id for a version."""
+    return secrets.token_hex(16)
+
+
+def parse_header(opening: bytes) -> Header:
+    """Read the header from a file's opening bytes; ``MAX_HEADER_BYTES`` of them are enough.
+
+    Raises:
+        BrokenError: It is not a header.
+        FormatError: It is one of another format version.
+    """
+    match = _HEADER.match(opening)
+    if match is None:
+        other = _OTHER_FORMAT.match(opening)
+        if other is not None and other[1].decode() != FORMAT:
+            message = (
+                f"the file is of the format {other[1].decode()}, and this version of the library reads {FORMAT}: "
+                "use the version of checkpoint_manager that wrote it, or a newer one"
+            )
+            raise FormatError(message)
+        raise BrokenError("has no valid header")
+    length = int(match[4])
+    if length > MAX_METADATA_BYTES:
+        raise BrokenError(f"has a header that claims more metadata than the limit of {MAX_METADATA_BYTES} bytes")
+    return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), length, match.end() + length)
+
+
+def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
+    """Yield the bytes of a version's file, to be written in this order.
+
+    A piece may share its buffer with the next one: use it before asking for more.
+    """
+    plain = encode_entry(entry)
+    line = (
+        f'{{"format":"{FORMAT}","store":"{place.store}","key":"{key_id}",'
+        f'"version":{place.version},"metadata":{seal.sealed_length(len(plain))}}}\n'
+    ).encode()
+    opening = line + seal.seal(key, plain, _metadata_context(line, place))
+    pieces = seal.seal_slices(key, data, _data_context(line, place, entry))
+    if len(data) <= seal.SLICE_BYTES:
+        yield opening + b"".join(pieces)
+    else:
+        yield opening
+        yield from pieces
+
+
+def open_entry(key: bytes, header: Header, place: Place, sealed: bytes) -> Entry:
+    """Open the metadata of the version at ``place``.
+
+    Raises:
+        BrokenError: It is of another position, or does not open. The caller has compared the store's id to choose the key.
+    """
+    if header.version != place.version:
+        raise BrokenError(f"was written as version {header.version}", foreign=True)
+    try:
+        plain = seal.unseal(key, sealed, _metadata_context(header.line, place))
+    except seal.SealBrokenError:
+        raise BrokenError("has metadata that does not open: it is damaged, was changed, or belongs elsewhere") from None
+    return decode_entry(plain)
+
+
+def open_data(key: bytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:
+    """Open the data of the version at ``place``; the sealed data's length must have been compared with its entry's.
+
+    Raises:
+        BrokenError: It does not open.
+    """
+    try:
+        return seal.unseal_slices(key, sealed, entry.size, _data_context(header.line, place, entry))
+    except seal.SealBrokenError:
+        raise BrokenError("has data that does not open: it is damaged or was changed") from None
+
+
+def file_length(header: Header, entry: Entry) -> int:
+    """Return how long the file must be, to the byte."""
+    return header.data_offset + seal.sealed_length(entry.size)
+
+
+def _metadata_context(line: bytes, place: Place) -> bytes:
+    return _METADATA + seal.context(line, place.stage, place.version)
+
+
+def _data_context(line: bytes, place: Place, entry: Entry) -> bytes:
+    return _DATA + seal.context(line, place.stage, place.version, entry.id)
+
+
+def encode_time(moment: datetime) -> str:
+    """Return an aware time as the format writes it."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def decode_time(text: str) -> datetime:
+    """Return the aware time that ``encode_time`` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Return the metadata as JSON."""
+    origin = entry.origin
+    return orjson.dumps(
+        {
+            "id": entry.id,
+            "previous": entry.previous,
+            "status": entry.status,
+            "created_at": encode_time(entry.created_at),
+            "metadata": entry.metadata,
+            "origin": {
+                "user": origin.user,
+                "host": origin.host,
+                "pid": origin.pid,
+                "python": origin.python,
+                "library": origin.library,
+            },
+            "size": entry.size,
+            "restored_from": entry.restored_from,
+        }
+    )
+
+
+def decode_entry(plain: bytes) -> Entry:
+    """Read the metadata. It is authenticated: what does not fit was written by a faulty program, not by an attacker.
+
+    Raises:
+        BrokenError: It is not of this format.
+    """
+    try:
+        fields = orjson.loads(plain)
+        if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in _STATUSES:
+            raise BrokenError("has metadata with unknown or missing fields")
+        return Entry(
+            id=str(fields["id"]),
+            previous=fields["previous"],
+            status=cast("Status", fields["status"]),
+            created_at=decode_time(fields["created_at"]),
+            metadata=dict(fields["metadata"]),
+            origin=Origin(**fields["origin"]),
+            size=int(fields["size"]),
+            restored_from=fields["restored_from"],
+        )
+    except (ValueError, TypeError, KeyError):
+        raise BrokenError("has metadata that is not of this format") from None

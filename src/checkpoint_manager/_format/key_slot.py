@@ -1,0 +1,193 @@
+"""A slot of the keyring: one secret that opens the store, and the store's keys wrapped under it.
+
+From the secret and the slot's salt a 256-bit key is derived, which wraps each of the store's keys as a sealed message:
+
+* a key file's 32 random bytes by HKDF-SHA-512 (RFC 5869) with the slot's salt and the info ``checkpoint-manager-keyring/1``;
+* a passphrase (Unicode form NFC, UTF-8) by Argon2id (RFC 9106) with the slot's salt and costs; new slots get the second
+  recommended option of section 4: 64 MiB, 3 passes, 4 lanes.
+
+What is read from a directory is not trusted: costs that would exhaust the host, or that are so low that they were set to make
+guessing cheap, are refused before anything is derived.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+
+from cryptography.hazmat.primitives.hashes import SHA512
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from checkpoint_manager._format import seal
+from checkpoint_manager._format.checkpoint_file import BrokenError, decode_time, encode_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+KEYRING_FORMAT = "checkpoint-manager-keyring/1"
+SALT_BYTES = 32
+MAX_LABEL_CHARACTERS = 100
+MIN_MEMORY_KIB, MAX_MEMORY_KIB = 19 * 1024, 1024 * 1024
+"""Below 19 MiB is below what OWASP's password storage guide accepts; above 1 GiB, opening a store could exhaust a host."""
+MIN_PASSES, MAX_PASSES = 2, 16
+"""With 19 MiB, the same guide asks for two passes."""
+MAX_LANES = 16
+
+Kind: TypeAlias = Literal["key-file", "passphrase"]
+
+_SLOT_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z", re.ASCII)
+_WRAPPED_BYTES = seal.sealed_length(seal.KEY_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What opens a slot: the 32 bytes of a key file, or a passphrase."""
+
+    kind: Kind
+    material: bytes = field(repr=False)
+
+    @classmethod
+    def from_passphrase(cls, text: str) -> Secret:
+        """Return the secret of a passphrase, which is the same however it was typed: its Unicode form is normalised."""
+        return cls("passphrase", unicodedata.normalize("NFC", text).encode())
+
+
+class ArgonCost(NamedTuple):
+    """What deriving a key from a passphrase costs."""
+
+    memory_kib: int = 64 * 1024
+    passes: int = 3
+    lanes: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot, as it stands in the keyring."""
+
+    slot: str
+    kind: Kind
+    label: str
+    created_at: datetime
+    salt: bytes
+    cost: ArgonCost | None
+    wrapped: Mapping[str, bytes]
+
+    def derive(self, secret: Secret) -> bytes:
+        """Return the key that this slot wraps the store's keys under. For a passphrase this takes its time, on purpose."""
+        if self.cost is None:
+            return HKDF(SHA512(), seal.KEY_BYTES, self.salt, KEYRING_FORMAT.encode()).derive(secret.material)
+        return Argon2id(
+            salt=self.salt,
+            length=seal.KEY_BYTES,
+            iterations=self.cost.passes,
+            lanes=self.cost.lanes,
+            memory_cost=self.cost.memory_kib,
+        ).derive(secret.material)
+
+    def unwrap(self, wrapping_key: bytes, store: str) -> dict[str, bytes]:
+        """Return the store's keys by id.
+
+        Raises:
+            SealBrokenError: The secret was another one, or the slot was changed.
+        """
+        return {
+            key_id: seal.unseal(wrapping_key, wrapped, self._context(store, key_id)) for key_id, wrapped in self.wrapped.items()
+        }
+
+    def wrap(self, wrapping_key: bytes, store: str, key_id: str, key: bytes) -> bytes:
+        """Return one of the store's keys wrapped for this slot."""
+        return seal.seal(wrapping_key, key, self._context(store, key_id))
+
+    def _context(self, store: str, key_id: str) -> bytes:
+        return seal.context(
+            KEYRING_FORMAT,
+            "slot",
+            store,
+            key_id,
+            self.slot,
+            self.kind,
+            self.label,
+            encode_time(self.created_at),
+            self.salt,
+            *(self.cost or ()),
+        )
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return it as it stands in the keyring's JSON."""
+        fields: dict[str, Any] = {
+            "slot": self.slot,
+            "kind": self.kind,
+            "label": self.label,
+            "created_at": encode_time(self.created_at),
+            "salt": encode_bytes(self.salt),
+        }
+        if self.cost is not None:
+            fields |= self.cost._asdict()
+        return fields | {"wrapped": {key_id: encode_bytes(wrapped) for key_id, wrapped in self.wrapped.items()}}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any], keys: tuple[str, ...]) -> Slot:
+        """Read a slot; the caller compares the whole document with its canonical form, which finds what is not checked here.
+
+        Raises:
+            BrokenError: A field is not as it must be, or a cost is out of bounds.
+        """
+        kind = cast("Kind", fields["kind"])
+        _check(kind in {"key-file", "passphrase"}, "kind")
+        _check(bool(_SLOT_ID.fullmatch(fields["slot"])), "slot")
+        _check(isinstance(fields["label"], str) and len(fields["label"]) <= MAX_LABEL_CHARACTERS, "label")
+        _check(bool(_TIME.fullmatch(fields["created_at"])), "created_at")
+        cost = None
+        if kind == "passphrase":
+            cost = ArgonCost(fields["memory_kib"], fields["passes"], fields["lanes"])
+            check_cost(cost)
+        salt = decode_bytes(fields["salt"])
+        _check(len(salt) == SALT_BYTES, "salt")
+        wrapped = {str(key_id): decode_bytes(text) for key_id, text in fields["wrapped"].items()}
+        _check(tuple(wrapped) == keys and all(len(w) == _WRAPPED_BYTES for w in wrapped.values()), "wrapped")
+        return cls(fields["slot"], kind, fields["label"], decode_time(fields["created_at"]), salt, cost, wrapped)
+
+
+def check_cost(cost: ArgonCost) -> None:
+    """Refuse costs that would exhaust the host or that make guessing cheap.
+
+    Raises:
+        BrokenError: A cost is out of bounds, or no integer.
+    """
+    bounds = (
+        ("memory_kib", cost.memory_kib, MIN_MEMORY_KIB, MAX_MEMORY_KIB),
+        ("passes", cost.passes, MIN_PASSES, MAX_PASSES),
+        ("lanes", cost.lanes, 1, MAX_LANES),
+    )
+    for name, value, least, most in bounds:
+        if type(value) is not int or not least <= value <= most:
+            raise BrokenError(f"asks for an Argon2 cost outside of the bounds ({name}: {least} to {most})")
+
+
+def _check(condition: bool, name: str) -> None:  # noqa: FBT001  # an assertion that is always on
+    if not condition:
+        raise BrokenError(f'has a slot whose field "{name}" is not as it must be')
+
+
+def encode_bytes(data: bytes) -> str:
+    """Return bytes as the keyring writes them: Base64 (RFC 4648, section 4)."""
+    return base64.b64encode(data).decode()
+
+
+def decode_bytes(text: str) -> bytes:
+    """Return what ``encode_bytes`` wrote.
+
+    Raises:
+        BrokenError: It is no Base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise BrokenError("has a field that is no Base64") from None

@@ -1,0 +1,197 @@
+"""JSON, written only where reading it back gives an equal value of equal types.
+
+The serialiser is orjson, which on its own is not faithful enough; :mod:`checkpoint_manager._format.round_trip` looks at what it
+was given once more. Only if something is wrong, the data is walked value by value, to name the first one at fault by its path.
+
+What an error tells of the data is that path and a type, never a value. Keys belong to the path, shortened.
+
+This module does not look into the bytes that it decodes: they were authenticated before.
+"""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import orjson
+
+from checkpoint_manager._format import round_trip as fidelity
+from checkpoint_manager._format.round_trip import MAX_DEPTH
+from checkpoint_manager.errors import FormatError, PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Steps: TypeAlias = list[str | int]
+"""The way from the data to a value in it: keys of dicts and indices of lists."""
+
+MAX_DATA_BYTES = 4 * 1024**3
+"""The longest JSON that a checkpoint may hold."""
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_CONTAINERS = frozenset({dict, list})
+
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
+_KEY_CHARACTERS = 40
+_PATH_CHARACTERS = 200
+
+_REMEDIES = {
+    "numpy.ndarray": "save value.tolist()",
+    "numpy.generic": "save value.item()",
+    "enum.Enum": "save value.value",
+    "datetime.date": "save value.isoformat()",
+    "datetime.time": "save value.isoformat()",
+    "datetime.timedelta": "save value.total_seconds()",
+    "decimal.Decimal": "save str(value)",
+    "uuid.UUID": "save str(value)",
+    "pathlib.PurePath": "save str(value)",
+    "orjson.Fragment": "save the value that it was made from",
+    "builtins.tuple": "it would come back as a list, so save list(value)",
+    "builtins.set": "save sorted(value)",
+    "builtins.frozenset": "save sorted(value)",
+    "builtins.bytes": "save base64.b64encode(value).decode()",
+    "builtins.bytearray": "save base64.b64encode(value).decode()",
+    "builtins.memoryview": "save base64.b64encode(value).decode()",
+    "builtins.dict": "it would come back as a plain dict, so save dict(value)",
+    "builtins.list": "it would come back as a plain list, so save list(value)",
+    "builtins.str": "it would come back as a plain str, so save str(value)",
+    "builtins.int": "it would come back as a plain int, so save int(value)",
+    "builtins.float": "it would come back as a plain float, so save float(value)",
+}
+"""What to do instead, by base class: the first line that fits. By name, so that nothing has to be imported for it."""
+_ANY_REMEDY = "save what it holds as dict, list, str, int, float, bool or None"
+
+
+def encode(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
+    """Return ``value`` as JSON that :func:`decode` turns into an equal value of equal types.
+
+    Args:
+        value: None, a bool, an int of 64 bits (signed or unsigned), a finite float, a str without lone surrogates, or a
+            list, or a dict with str keys, of such values, in at most ``MAX_DEPTH`` levels. Exactly of these types: no
+            subclass. No other thread may change it meanwhile.
+        stage: The stage that an error is to name.
+        what: What ``value`` is to the caller, for the message of an error.
+
+    Raises:
+        PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
+    """
+    sure = fidelity.is_surely_faithful(value)  # first: what it needs of memory is free again before there is any output
+    try:
+        encoded = orjson.dumps(value, option=_OPTIONS)
+    except orjson.JSONEncodeError:
+        encoded = None
+    # Raised out here, our errors have no __context__: nothing of what orjson or the walk had in hand hangs on them.
+    if encoded is None or not (sure or fidelity.is_faithful(value, encoded)):
+        path, fault = _first_fault(value) or ([], "holds a value that can't be written as JSON; " + _ANY_REMEDY)
+        where = _render(path)
+        message = f"the {what} can't be saved: {where} {fault}"
+        raise PayloadError(message, path=where, stage=stage)
+    if len(encoded) > MAX_DATA_BYTES:
+        message = (
+            f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON and {MAX_DATA_BYTES} is the most; "
+            "save it in several stages, or save the name of a file that holds it"
+        )
+        raise PayloadError(message, stage=stage)
+    return encoded
+
+
+def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
+    """Return the value that :func:`encode` was given.
+
+    Raises:
+        FormatError: It is not JSON, so :func:`encode` did not write it.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        position = error.pos
+    # Not raised inside the handler: orjson's error carries the whole document, and would hang on ours as __context__.
+    message = f"the content is not JSON (at character {position}): this library did not write it; load another version"
+    raise FormatError(message)
+
+
+def _first_fault(value: object) -> tuple[Steps, str] | None:
+    """Return where the first value is that can't be saved, and what is wrong with it; None if there is none.
+
+    First means in the order of the document. Iterative, so that no depth of data meets Python's own recursion limit.
+    """
+    path: Steps = []  # one step for each walk; the first one leads to the value itself and is not part of the result
+    opened: list[object] = []  # the lists and dicts that contain where we are
+    walks: list[Iterator[tuple[str | int, object]]] = [iter([(0, value)])]
+    while walks:
+        step = next(walks[-1], None)
+        if step is None:
+            walks.pop()
+            continue
+        key, child = step
+        outer = len(walks) - 1
+        path[outer:], opened[outer:] = [key], ()
+        if type(key) is str and not _is_unicode(key):
+            return path[1:], "is a key with a lone surrogate, which is not valid Unicode; use another key"
+        fault = _fault(child, opened)
+        if fault is not None:
+            return path[1:], fault
+        if type(child) in _CONTAINERS:
+            opened.append(child)
+            walks.append(iter(child.items()) if type(child) is dict else iter(enumerate(cast("list[object]", child))))
+    return None
+
+
+def _fault(value: object, opened: list[object]) -> str | None:
+    """Return what is wrong with this value itself, or with the keys of this dict, but not with what it contains."""
+    kind = type(value)
+    if kind not in fidelity.TYPES:
+        return f"is of type {_name(kind)}; {_remedy(kind)}"
+    if kind is float and not isfinite(cast("float", value)):
+        return "is NaN or infinite, which JSON can't hold; save None or a str"
+    if kind is int and not _MIN_INTEGER <= cast("int", value) <= _MAX_INTEGER:
+        return "is an integer beyond 64 bits; save str(value)"
+    if kind is str and not _is_unicode(cast("str", value)):
+        return "is text with a lone surrogate, which is not valid Unicode; save it as base64 of its bytes"
+    return _fault_of_container(value, opened) if type(value) is dict or type(value) is list else None
+
+
+def _fault_of_container(value: dict[object, object] | list[object], opened: list[object]) -> str | None:
+    if any(value is container for container in opened):
+        return "is one of the lists and dicts that contain it; save its name or id instead"
+    if len(opened) >= MAX_DEPTH:
+        return f"is nested deeper than {MAX_DEPTH} levels; save it flatter"
+    odd = next((type(key) for key in value if type(key) is not str), None) if type(value) is dict else None
+    return None if odd is None else f"has a key of type {_name(odd)}; use str keys"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _remedy(kind: type) -> str:
+    """Return what to save in place of a value of this type."""
+    if hasattr(kind, "__dataclass_fields__"):
+        return "save dataclasses.asdict(value)"
+    # By top-level module: where a class is really defined below that differs between versions of Python.
+    bases = {f"{str(base.__module__).partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}
+    return next((remedy for base, remedy in _REMEDIES.items() if base in bases), _ANY_REMEDY)
+
+
+def _render(path: Steps) -> str:
+    """Return the path as ``$.model["learning rate"][3]``, shortened in its middle where it is long."""
+    text = "$" + "".join(map(_render_step, path))
+    half = _PATH_CHARACTERS // 2
+    return text if len(text) <= _PATH_CHARACTERS else f"{text[:half]}…{text[1 - half :]}"
+
+
+def _render_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    shown, more = (step, "") if len(step) <= _KEY_CHARACTERS else (step[: _KEY_CHARACTERS - 1], "…")
+    # Escaped as in JSON: no key can break the line of a log, or reorder it on the screen.
+    return f".{shown}{more}" if shown.isidentifier() else f'["{json.dumps(shown)[1:-1]}{more}"]'

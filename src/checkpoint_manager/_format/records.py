@@ -1,0 +1,67 @@
+r"""What the records of a stage have in common: a header in the clear, and a sealed message that is bound to it and the stage.
+
+::
+
+    header   {"format":"FORMAT","store":"S","key":"K"}\n
+    content  to the end of the file: a sealed message
+
+S and K are as in :mod:`checkpoint_manager._format.checkpoint_file`; the message is sealed under K with the context
+``[FORMAT, header, stage]``. What the content says is specified by the module that owns the format.
+"""
+
+from __future__ import annotations
+
+import re
+
+from checkpoint_manager._format import seal
+from checkpoint_manager._format.checkpoint_file import BrokenError
+
+
+class RecordFormat:
+    """One kind of record.
+
+    Args:
+        name: The name of its format.
+        of: What it is a record of, for messages.
+        max_bytes: How long it may be.
+    """
+
+    def __init__(self, name: str, *, of: str, max_bytes: int) -> None:
+        self.name = name
+        self.of = of
+        self.max_bytes = max_bytes
+        pattern = rb'\{"format":"%b","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n'
+        self._header = re.compile(pattern % re.escape(name).encode())
+
+    def key_of(self, file: bytes) -> str:
+        """Return the id of the key that a record is sealed under.
+
+        Raises:
+            BrokenError: It is not such a record.
+        """
+        return self._match(file)[2].decode()
+
+    def seal(self, key_id: str, key: bytes, store: str, stage: str, content: bytes) -> bytes:
+        """Return a record as it is stored."""
+        line = f'{{"format":"{self.name}","store":"{store}","key":"{key_id}"}}\n'.encode()
+        return line + seal.seal(key, content, seal.context(self.name, line, stage))
+
+    def open(self, key: bytes, store: str, stage: str, file: bytes) -> bytes:
+        """Return the content of a stage's record.
+
+        Raises:
+            BrokenError: It is of another store or stage, or does not open.
+        """
+        match = self._match(file)
+        if match[1].decode() != store:
+            raise BrokenError("belongs to another store")
+        try:
+            return seal.unseal(key, file[match.end() :], seal.context(self.name, match[0], stage))
+        except seal.SealBrokenError:
+            raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
+
+    def _match(self, file: bytes) -> re.Match[bytes]:
+        match = self._header.match(file)
+        if match is None:
+            raise BrokenError("has no valid header")
+        return match

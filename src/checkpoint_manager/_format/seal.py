@@ -1,0 +1,155 @@
+"""Sealing one message: Cobblestone-256 under a store key, bound to a context that says what the message is.
+
+This is the only module that touches a cipher. The cipher is pyca's Cobblestone-256 (C2SP chunked encryption: a random
+192-bit salt per message, HKDF-SHA-512, AES-256-GCM in chunks of 16 KiB, a 32-byte key commitment). There is no choice
+of algorithm here, on purpose: nothing that is read can ask for a weaker one.
+
+**Context.** The context is authenticated but not stored, so writer and reader must build the same bytes. It is the
+concatenation of its fields, each as a 4-byte big-endian length and then the bytes; text is UTF-8, an integer is its decimal
+digits. No two different lists of fields give the same bytes.
+
+**Length.** A message of n bytes is sealed into ``56 + n + 16 * (n // 16384 + 1)`` bytes, so the length of a part is known
+before it is sealed and can be checked before it is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
+from cryptography.exceptions import InvalidTag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from checkpoint_manager.models import Buffer
+
+
+KEY_BYTES = 32
+CHUNK_BYTES = 16 * 1024
+"""The cipher's own chunk."""
+TAG_BYTES = 16
+HEADER_BYTES = 56
+"""The cipher's salt and key commitment in front of the first chunk."""
+SLICE_BYTES = 256 * 1024
+"""How much is fed to the cipher at a time: small enough for the caches, large enough to forget the call."""
+_OUTPUT_BYTES = HEADER_BYTES + SLICE_BYTES + CHUNK_BYTES + TAG_BYTES * (SLICE_BYTES // CHUNK_BYTES + 2)
+
+
+class SealBrokenError(Exception):
+    """The message does not open: damaged, cut short, or sealed under another key or context.
+
+    Deliberately a single error without detail: which of these it is, only the caller can judge, from what else it knows.
+    """
+
+
+def generate_key() -> bytes:
+    """Return a new random 256-bit key."""
+    return Cobblestone256Encryptor.generate_key()
+
+
+def context(*fields: str | int | bytes) -> bytes:
+    """Return the context of these fields, as specified in the module's docstring."""
+    joined = b""
+    for value in fields:
+        encoded = value if isinstance(value, bytes) else str(value).encode()
+        joined += len(encoded).to_bytes(4, "big") + encoded
+    return joined
+
+
+def sealed_length(length: int) -> int:
+    """Return the sealed length of a message of ``length`` bytes."""
+    return HEADER_BYTES + length + TAG_BYTES * (length // CHUNK_BYTES + 1)
+
+
+def seal(key: bytes, message: bytes, bound_to: bytes) -> bytes:
+    """Return a small message sealed under ``key``, bound to the context ``bound_to``."""
+    encryptor = Cobblestone256Encryptor(key, bound_to)
+    return encryptor.update(message) + encryptor.finalize()
+
+
+def seal_slices(key: bytes, message: Buffer, bound_to: bytes) -> Iterator[Buffer]:
+    """Seal a message of any size piece by piece.
+
+    Yields:
+        Pieces to write in this order. A piece shares one buffer with the next one: use it before asking for more.
+    """
+    encryptor = Cobblestone256Encryptor(key, bound_to)
+    if len(message) <= SLICE_BYTES:
+        yield encryptor.update(message) + encryptor.finalize()
+        return
+    view, output = memoryview(message), memoryview(bytearray(_OUTPUT_BYTES))
+    for start in range(0, len(message), SLICE_BYTES):
+        yield output[: encryptor.update_into(view[start : start + SLICE_BYTES], output)]
+    yield encryptor.finalize()
+
+
+def unseal(key: bytes, sealed: bytes, bound_to: bytes) -> bytes:
+    """Return a small message.
+
+    Raises:
+        SealBrokenError: It does not open under this key and context.
+    """
+    try:
+        decryptor = Cobblestone256Decryptor(key, bound_to)
+        return decryptor.update(sealed) + decryptor.finalize()
+    except InvalidTag:
+        raise SealBrokenError from None
+
+
+def unseal_slices(key: bytes, slices: Iterable[Buffer], length: int, bound_to: bytes) -> bytearray:
+    """Return a message of ``length`` bytes, fed in slices, verified as a whole.
+
+    Nothing is given out before the last chunk's tag is checked. The caller has compared the sealed length with
+    ``sealed_length(length)``, so that no unchecked number decides how much memory is taken.
+
+    Raises:
+        SealBrokenError: It does not open under this key and context, or is not ``length`` bytes long.
+    """
+    message = bytearray(length)
+    output, filled = memoryview(message), 0
+    try:
+        decryptor = Cobblestone256Decryptor(key, bound_to)
+        for piece in slices:
+            filled += decryptor.update_into(piece, output[filled:])
+        rest = decryptor.finalize()
+    except (InvalidTag, ValueError):  # ValueError: more came than fits into ``length``
+        raise SealBrokenError from None
+    if filled + len(rest) != length:
+        raise SealBrokenError
+    output[filled:] = rest
+    return message
+
+
+def seal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
+    """Seal a message whose length nobody knows yet, in constant memory.
+
+    Yields:
+        The sealed message, to be written in this order.
+    """
+    encryptor = Cobblestone256Encryptor(key, bound_to)
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), SLICE_BYTES):
+            if sealed := encryptor.update(view[start : start + SLICE_BYTES]):
+                yield sealed
+    yield encryptor.finalize()
+
+
+def unseal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
+    """Open a message of any length in constant memory.
+
+    What this yields is authentic and in its order, but only when the generator has ended it is known that nothing is missing:
+    nothing may be done for good before that.
+
+    Raises:
+        SealBrokenError: It does not open under this key and context, or not to its end.
+    """
+    decryptor = Cobblestone256Decryptor(key, bound_to)
+    try:
+        for piece in pieces:
+            if plain := decryptor.update(piece):
+                yield plain
+        yield decryptor.finalize()
+    except InvalidTag:
+        raise SealBrokenError from None

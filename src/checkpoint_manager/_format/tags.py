@@ -1,0 +1,120 @@
+r"""The record of a stage's tags: names that people gave to versions after the fact.
+
+One file for each stage that ever had any::
+
+    header  {"format":"checkpoint-manager-tags/1","store":"S","key":"K"}\n
+    tags    to the end of the file: a sealed message, the JSON list [serial, id, tags]
+
+S, K and the sealing are as in :mod:`checkpoint_manager._format.records`.
+
+The serial is 1 for the first record and higher with each change; the id is
+32 random hex digits, new with each change and the same when only the key is exchanged: serial and id together say
+whether a record is the one that was seen before, or an older one put back. ``tags`` is a list of ``[name, version, id]``, in
+ascending order of the names, no name twice: the id is that of the version, so that a tag can't come to mean another one.
+
+**Names** are 1 to 64 of the characters ``A-Z a-z 0-9 _ . + -``, the first one a letter or ``_``, so that none can be taken
+for a number, an age or an option. ``latest`` and ``prev``, in whatever case, are none. A record holds at most 1000 tags and
+is at most 1 MiB long. A reader MUST refuse whatever breaks these rules.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
+from checkpoint_manager._format.records import RecordFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "checkpoint-manager-tags/1"
+MAX_TAGS_BYTES = 1024 * 1024
+MAX_TAGS = 1000
+MAX_TAG_CHARACTERS = 64
+RESERVED = frozenset(("latest", "prev"))
+RECORD = RecordFormat(FORMAT, of="tags", max_bytes=MAX_TAGS_BYTES)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What a tag names: a version, and its id."""
+
+    version: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """All tags of a stage; see the module's docstring. Serial 0: there is no record yet."""
+
+    serial: int = 0
+    id: str = ""
+    named: Mapping[str, Tagged] = field(default_factory=dict)
+
+    def changed(self, named: Mapping[str, Tagged], *, above: int = 0) -> Tags:
+        """Return the record that follows this one, and one of serial ``above``, with other tags in it."""
+        return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())))
+
+    def of(self, version: int) -> list[str]:
+        """Return the names of a version."""
+        return [name for name, tagged in self.named.items() if tagged.version == version]
+
+
+def is_name(name: str) -> bool:
+    """Return whether this can be the name of a tag."""
+    return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED
+
+
+def encode(tags: Tags) -> bytes:
+    """Return the content of the record."""
+    return orjson.dumps([tags.serial, tags.id, rows_of(tags.named)])
+
+
+def decode(plain: bytes) -> Tags:
+    """Read the content. It is authenticated: what does not fit was written by a faulty program, not by an attacker.
+
+    Raises:
+        BrokenError: It breaks a rule of the format.
+    """
+    try:
+        serial, record_id, rows = orjson.loads(plain)
+        if _is_number(serial) and _ID.fullmatch(record_id) is not None:
+            return Tags(serial, record_id, named_by(rows))
+    except (ValueError, TypeError):
+        pass
+    raise BrokenError("holds tags that are not of this format")
+
+
+def rows_of(named: Mapping[str, Tagged]) -> list[list[object]]:
+    """Return the list ``tags`` of the format."""
+    return [[name, tagged.version, tagged.id] for name, tagged in sorted(named.items())]
+
+
+def named_by(rows: Any) -> dict[str, Tagged]:  # noqa: ANN401  # JSON is what it is
+    """Return what :func:`rows_of` was given.
+
+    Raises:
+        BrokenError: It breaks a rule of the format.
+    """
+    try:
+        named = {name: Tagged(version, version_id) for name, version, version_id in rows}
+        if (
+            len(rows) <= MAX_TAGS
+            and [name for name, *_ in rows] == sorted(named)
+            and all(is_name(name) and _is_number(tag.version) and _ID.fullmatch(tag.id) for name, tag in named.items())
+        ):
+            return named
+    except (ValueError, TypeError):
+        pass
+    raise BrokenError("holds tags that are not of this format")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_VERSION

@@ -1,0 +1,209 @@
+"""Retention after each save, at a cost that does not depend on how long the history is.
+
+The first save of a process looks at a stage's versions from the newest downwards, until it has found as many that no rule
+holds as it may delete at a time, or has looked at ``_MOST_LOOKED_AT``; later ones go on below. What was seen is remembered,
+and each save adds one version to it (see
+:mod:`checkpoint_manager.retention`). So a save reads nothing, as long as no other process saves to
+the stage; then it reads what those have added.
+
+A deletion costs as many syncs as two saves, whatever is deleted. So versions are deleted when ``_ENOUGH`` of them, or
+``_ENOUGH_BYTES`` together, are held by no rule: **a history shows up to 15 versions more than the policy keeps.** At most
+``_MOST_AT_A_TIME`` are deleted in one go: a long history that was never pruned shrinks by that much with each save.
+
+It happens under the lock that the save holds. What another process has deleted meanwhile shows in the record of gaps: if
+that was something that was held here, all is looked at again. What goes wrong here never fails the save, which is
+acknowledged already: it is told with a WARNING, and the next save begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import FormatError, IntegrityError
+from checkpoint_manager.models import display
+from checkpoint_manager.retention import HeldVersions, VersionFacts
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._operations.delete import Deleter
+    from checkpoint_manager._operations.tag import Tagger
+    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager.models import Status
+    from checkpoint_manager.retention import Retention
+
+_LOG = logging.getLogger("checkpoint_manager")
+_ENOUGH = 16
+_ENOUGH_BYTES = 1024 * 1024
+_MOST_AT_A_TIME = 64
+_MOST_LOOKED_AT = 4096
+_MOST_CAUGHT_UP = 256
+"""If others have saved more versions than these since, it is quicker to look at the stage anew."""
+
+
+class _Facts(NamedTuple):
+    """What a rule looks at, and no more: thousands of these may be remembered."""
+
+    version: int
+    status: Status
+    created_at: datetime
+    size: int
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What this process knows of a stage.
+
+    Attributes:
+        held_versions: The versions from ``floor`` to ``newest``.
+        newest: The newest one.
+        floor: The lowest number that was looked at.
+        gaps: What was gone when that was last looked at.
+        spared: Held by no rule, but tagged.
+        serial: Of the record of tags by which they were spared.
+        proven: The newest completed version that was read, or written, by this process.
+        swept: What a killed deletion left was looked for.
+    """
+
+    held_versions: HeldVersions
+    newest: int
+    floor: int
+    gaps: Gaps = field(default_factory=Gaps)
+    spared: dict[int, VersionFacts] = field(default_factory=dict)
+    serial: int = 0
+    proven: int | None = None
+    swept: bool = False
+
+
+class Trimmer:
+    """Prunes the stages of one store, each a little with each save."""
+
+    def __init__(self, vault: Vault, tagger: Tagger, deleter: Deleter, policy: Retention) -> None:
+        self._vault = vault
+        self._tagger = tagger
+        self._deleter = deleter
+        self._policy = policy
+        self._stages: dict[str, _Memory] = {}
+
+    def after(self, stage: str, number: int, entry: Entry) -> None:
+        """Take note of a version that was just appended, and delete what is due. The caller holds the stage's lock."""
+        try:
+            self._trim(stage, _facts(number, entry))
+        except BaseException as error:
+            self._stages.pop(stage, None)  # half of it may have been noted
+            if not isinstance(error, Exception):
+                raise
+            _LOG.warning(
+                'Stage %s was saved (version %d), and could not be pruned: %s. The next save tries again; "checkpoint-manager '
+                'prune" does it by hand',
+                display(stage),
+                number,
+                str(error) or type(error).__name__,
+            )
+
+    def _trim(self, stage: str, saved: _Facts) -> None:
+        memory = self._stages.get(stage)
+        if memory is None or not self._catch_up(stage, memory, saved.version):
+            memory = _Memory(HeldVersions(self._policy, saved.created_at), saved.version, saved.version)
+            self._stages[stage] = memory
+        memory.newest = saved.version
+        memory.held_versions.newer(saved)
+        memory.held_versions.pass_time(saved.created_at)
+        if saved.status == "completed":
+            memory.proven = saved.version
+        if memory.floor > 1:
+            if not self._follow_gaps(stage, memory):
+                return
+            self._look_below(stage, memory)
+        free = memory.held_versions.free
+        if len(free) >= _ENOUGH or sum(version.size for version in free.values()) >= _ENOUGH_BYTES:
+            self._delete(stage, memory)
+
+    def _catch_up(self, stage: str, memory: _Memory, number: int) -> bool:
+        """Take note of what others have saved since; False if that is too much."""
+        if not memory.newest < number <= memory.newest + _MOST_CAUGHT_UP:
+            return False
+        for version in range(memory.newest + 1, number):
+            facts = self._read(stage, version)
+            if facts is not None:
+                memory.held_versions.newer(facts)
+        return True
+
+    def _look_below(self, stage: str, memory: _Memory) -> None:
+        looked_at = 0
+        while memory.floor > 1 and looked_at < _MOST_LOOKED_AT and len(memory.held_versions.free) < _MOST_AT_A_TIME:
+            gap = memory.gaps.find(memory.floor - 1)
+            memory.floor = memory.floor - 1 if gap is None else gap.first
+            if gap is None:
+                looked_at += 1
+                facts = self._read(stage, memory.floor)
+                if facts is not None:
+                    memory.held_versions.older(facts)
+        if memory.floor == 1 and not memory.swept:  # only now: no more is left than a policy keeps, and listing it is quick
+            memory.swept = True
+            self._deleter.sweep(stage)
+
+    def _read(self, stage: str, version: int) -> _Facts | None:
+        """Return what a version says; None: it is not there, or does not open, which is not for this to judge."""
+        try:
+            return _facts(version, self._vault.entry(stage, version))
+        except (VersionAbsentError, IntegrityError, FormatError):
+            return None
+
+    def _delete(self, stage: str, memory: _Memory) -> None:
+        if not self._follow_gaps(stage, memory):
+            return
+        self._spare_tagged(stage, memory)
+        free = memory.held_versions.free
+        chosen = sorted(free)[:_MOST_AT_A_TIME]
+        if not chosen:
+            return
+        self._prove(stage, memory)
+        if not self._policy.keep_tagged:
+            tags = self._tagger.certain(stage)
+            self._tagger.remove_locked(stage, [name for number in chosen for name in tags.of(number)])
+        memory.gaps = self._deleter.drop(stage, chosen, memory.newest)
+        for number in chosen:
+            del free[number]
+        _LOG.info("Versions pruned: %s %s", display(stage), chosen)
+
+    def _follow_gaps(self, stage: str, memory: _Memory) -> bool:
+        """Take note of what others have deleted; False if some of it was held, and the next save has to look at all anew."""
+        gaps, _ = self._vault.gaps(stage)
+        if gaps != memory.gaps:
+            if any(number in gaps for number in memory.held_versions.held):
+                del self._stages[stage]
+                return False
+            for versions in (memory.held_versions.free, memory.spared):
+                for number in [number for number in versions if number in gaps]:
+                    del versions[number]
+            memory.gaps = gaps
+        return True
+
+    def _spare_tagged(self, stage: str, memory: _Memory) -> None:
+        if not self._policy.keep_tagged:
+            return
+        tags = self._tagger.certain(stage)
+        free = memory.held_versions.free
+        if tags.serial != memory.serial:
+            memory.serial = tags.serial
+            free.update(memory.spared)
+            memory.spared.clear()
+        for number in {tagged.version for tagged in tags.named.values()} & free.keys():
+            memory.spared[number] = free.pop(number)
+
+    def _prove(self, stage: str, memory: _Memory) -> None:
+        """Read the newest completed version, if this process has not written it: older ones go because that one is there."""
+        newest_completed = memory.held_versions.holder("newest completed")
+        if newest_completed is not None and newest_completed != memory.proven:
+            self._vault.load(stage, newest_completed)
+            memory.proven = newest_completed
+
+
+def _facts(number: int, entry: Entry) -> _Facts:
+    return _Facts(number, entry.status, entry.created_at, entry.size)

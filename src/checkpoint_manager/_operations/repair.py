@@ -1,0 +1,144 @@
+"""Putting a store in order without destroying evidence: damaged files are moved aside, never deleted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._operations import tag as tagging
+from checkpoint_manager._operations.save import Draft
+from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.models import Finding, Repair, display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checkpoint_manager._operations.delete import Deleter
+    from checkpoint_manager._operations.save import Writer
+    from checkpoint_manager._operations.verify import Verifier
+    from checkpoint_manager._store.history import History
+    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager.backends.base import Stray
+
+_LOG = logging.getLogger("checkpoint_manager")
+_NOT_BROKEN = {"whole", "unreadable"}
+_AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and put aside"}, "failed")
+
+
+class Repairer:
+    """Repairs one store."""
+
+    def __init__(self, vault: Vault, history: History, verifier: Verifier, deleter: Deleter, writer: Writer) -> None:
+        self._vault = vault
+        self._history = history
+        self._verifier = verifier
+        self._deleter = deleter
+        self._writer = writer
+
+    def repair(self, *, dry_run: bool) -> list[Repair]:
+        """Repair the store and return what was done, or with ``dry_run`` what would be.
+
+        * What can't be read at this moment is left alone, whatever is wrong with it.
+        * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the
+          newest, a ``failed`` version is appended first: its number is not used again, and no older version becomes the newest
+          without a word. Its tags stay, and lead to an error that says so.
+        * A damaged record of deletions or tags is moved there, too. What it said is lost: that deleted versions are missing, or
+          that the tags are gone, stays as ``verify`` reports it.
+        * The mark of each stage's newest version is set again where it is missing or wrong; after a killed acceptance of a
+          rollback, the next save does that (see :meth:`Vault.mark`).
+        * What interrupted operations left behind is removed.
+
+        Missing versions can't be brought back, and a rollback is for its user to judge: both stay as ``verify`` reports them.
+        """
+        done: list[Repair] = []
+        left_over = {stray.stage or "" for stray in self._vault.backend.strays() if stray.kind == "leftover"} - {""}
+        for stage in sorted(left_over.union(self._vault.backend.stages())):
+            with self._vault.lock(stage):
+                done += self._stage(stage, dry_run=dry_run)
+        with self._vault.backend.lock(None, self._vault.lock_timeout):
+            done += self._strays(None, dry_run=dry_run)
+        return done
+
+    def _stage(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+        yield from self._gaps(stage, dry_run=dry_run)
+        yield from self._tags(stage, dry_run=dry_run)
+        findings = [finding for finding in self._verifier.verify(stage).findings if finding.version is not None]
+        yield from self._damaged(stage, findings, dry_run=dry_run)
+        yield from self._gone_but_there(stage, findings, dry_run=dry_run)
+        yield from self._strays(stage, dry_run=dry_run)
+
+    def _gaps(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+        try:
+            self._vault.gaps(stage)
+        except IntegrityError as error:
+            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'gaps')}"
+            yield Repair("set aside", stage, None, f"{error}{where}")
+
+    def _tags(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+        try:
+            tagging.stored(self._vault, stage)
+        except IntegrityError as error:
+            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'tags')}"
+            yield Repair("set aside", stage, None, f"{error}{where}")
+
+    def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:
+        broken = {f.version: f for f in findings if f.state in {"damaged", "foreign"} and f.version is not None}
+        planted = self._planted(stage, findings)
+        real = [version for version in broken if version not in planted]
+        for version in planted:
+            yield self._set_aside(stage, version, broken[version].detail, dry_run=dry_run)
+        if real and max(real) > max((f.version for f in findings if f.state in _NOT_BROKEN and f.version), default=0):
+            if not dry_run:
+                self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)
+            yield Repair(
+                "append", stage, max(real) + 1, "a failed version: the newest one was damaged, the stage is to be run again"
+            )
+        if real and not dry_run:
+            self._deleter.record(stage, real, "set aside")
+        for version in real:
+            yield self._set_aside(stage, version, broken[version].detail, dry_run=dry_run)
+
+    def _planted(self, stage: str, findings: list[Finding]) -> list[int]:
+        """Return the broken versions whose numbers were never given out: beyond a hole, and beyond all that was seen."""
+        seen = self._vault.witness.recall(stage)
+        hole = next((f.version for f in reversed(findings) if f.state == "missing" and f.version), None)
+        if hole is None:
+            return []
+        above = max(hole, seen.version if seen else 0)
+        beyond = [f for f in findings if f.version is not None and f.version > above]
+        return [] if any(f.state in _NOT_BROKEN for f in beyond) else [f.version for f in beyond if f.version]
+
+    def _gone_but_there(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:
+        """Finish what was killed between the record of a gap and the removal of its files."""
+        leftovers = [f.version for f in findings if f.state == "leftover" and f.version is not None]
+        gaps = self._vault.gaps(stage)[0] if leftovers else Gaps()
+        for version in leftovers:
+            gap = gaps.find(version)
+            if gap is not None and gap.reason == "deleted":
+                if not dry_run:
+                    self._vault.backend.delete(stage, [version])
+                yield Repair("sweep", stage, version, "the file of a version that was deleted")
+            elif gap is not None:
+                yield self._set_aside(stage, version, f"was {gap.reason}, and its file is still there", dry_run=dry_run)
+
+    def _set_aside(self, stage: str, version: int, why: str, *, dry_run: bool) -> Repair:
+        where = ""
+        if not dry_run:
+            where = f"; now {self._vault.backend.set_aside(stage, version)}"
+            _LOG.warning("Put aside: version %d of stage %s%s", version, display(stage), where)
+        return Repair("set aside", stage, version, f"{why}{where}")
+
+    def _strays(self, stage: str | None, *, dry_run: bool) -> Iterator[Repair]:
+        for stray in self._vault.backend.strays():
+            if stray.stage == stage:
+                yield from self._stray(stray, dry_run=dry_run)
+
+    def _stray(self, stray: Stray, *, dry_run: bool) -> Iterator[Repair]:
+        if stray.kind == "leftover":
+            if dry_run or self._vault.backend.sweep(stray):
+                yield Repair("sweep", stray.stage, None, f"{stray.path} {stray.detail}")
+        elif stray.kind == "stale mark" and stray.stage is not None:
+            newest = self._vault.backend.newest(stray.stage)
+            if dry_run or self._vault.mark(stray.stage, newest):
+                yield Repair("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")

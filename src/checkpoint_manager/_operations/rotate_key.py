@@ -1,0 +1,106 @@
+"""Changing the store's key: every version is sealed anew, while writers go on.
+
+1. A new key is published in the keyring as the active one, beside the old one.
+2. Every writer that may still hold the older keyring is waited for. From here on, all saves use the new key.
+3. Stage by stage, under its lock, each version that is sealed under another key is written anew and put in its place.
+4. The old key is dropped from the keyring.
+
+Killed at any point, the store opens, and the next ``rotate`` continues where this one stopped: what is sealed under the new key
+already is left alone. Several at once help one another, and each drops only the key that its own new one took the place of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format import tags as sealed_tags
+from checkpoint_manager._format.keyring_changes import begin_rotation, finish_rotation
+from checkpoint_manager._operations import tag as tagging
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.models import RotationProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checkpoint_manager._format.key_slot import Secret
+    from checkpoint_manager._format.keyring import OpenKeyring
+    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager.models import OnRotation
+
+
+def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> None:
+    """Exchange the store's key; see the module's docstring.
+
+    Args:
+        vault: The store.
+        also: The secrets of further slots that are to open the store afterwards.
+        drop: The ids of slots that are not.
+        progress: Called after each version.
+
+    Raises:
+        CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
+        IntegrityError: A version is damaged and can't be sealed anew. The old key stays until that is repaired.
+    """
+    while _rotate_once(vault, also, drop, progress):
+        drop = [slot.slot for slot in vault.keychain.opened.keyring.slots if slot.slot in drop]
+        if not drop:  # the one that was under way has dropped them already
+            return
+
+
+def _rotate_once(vault: Vault, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> bool:
+    """Rotate, and return whether that only brought to its end what was begun before."""
+    was_begun = False
+
+    def begin(opened: OpenKeyring) -> OpenKeyring:
+        nonlocal was_begun
+        was_begun = opened.rotating
+        return opened if was_begun else begin_rotation(opened, also=also, drop=drop)
+
+    ours = vault.keychain.change(begin, vault.lock_timeout).keyring.active
+    vault.backend.wait_for_writers(vault.lock_timeout)
+    _seal_all_anew(vault, progress)
+
+    def finish(opened: OpenKeyring) -> OpenKeyring:
+        # Another process may have finished it meanwhile, and the next may be under way: that one is not done yet.
+        return finish_rotation(opened) if opened.rotating and opened.keyring.active == ours else opened
+
+    vault.keychain.change(finish, vault.lock_timeout)
+    return was_begun
+
+
+def _seal_all_anew(vault: Vault, progress: OnRotation | None) -> None:
+    stages = vault.backend.stages()
+    total = sum(len(vault.backend.versions(stage)) for stage in stages)
+    done = 0
+    for stage in stages:
+        with vault.lock(stage):
+            versions = vault.backend.versions(stage)
+            for version in versions:
+                _seal_anew(vault, stage, version, is_newest=version == versions[-1])
+                done += 1
+                if progress is not None:
+                    progress(RotationProgress(stage, done, max(total, done)))
+            _seal_records_anew(vault, stage)
+
+
+def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> None:
+    try:
+        if vault.key_of(stage, version) == vault.keychain.active[0]:
+            return
+        entry, data = vault.load(stage, version)
+        vault.replace(stage, version, entry, bytes(data))
+        if is_newest:
+            vault.mark(stage, version)
+    except VersionAbsentError:  # deleted meanwhile
+        return
+
+
+def _seal_records_anew(vault: Vault, stage: str) -> None:
+    active = vault.keychain.active[0]
+    gaps, record = vault.gaps(stage)
+    if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
+        vault.write_gaps(stage, gaps, record)
+    tags, record = tagging.stored(vault, stage)
+    if record is not None and sealed_tags.RECORD.key_of(record.data) != active:
+        tagging.write(vault, stage, tags, record)

@@ -1,0 +1,271 @@
+"""Which version is the newest, what came before it, and whether someone has turned the clock back.
+
+Finding the newest version takes the same time however long the history is: the mark (or what this process remembers)
+names a version that exists, and from there it is looked forward. Three rules make that safe: no version is deleted unless
+a durable mark stands above it, or there is none; before a version is appended beyond a gap, the mark is dropped, and without
+one the whole history is listed; so it is where the witness has seen more than what was found, before anything is concluded.
+
+Without a mark, a writer also reads which versions are gone: who accepts a rollback writes down what is lost before the next
+version stands above it, and if that was all that came to be, the numbers that are lost are not to be given out again.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from checkpoint_manager._format.checkpoint_file import BrokenError, parse_header
+from checkpoint_manager._store.last_seen import Sighting
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager.models import Version
+
+_LOG = logging.getLogger("checkpoint_manager")
+_LOOK_BACK = 16
+"""How many damaged versions are passed over to learn the time of the last readable one."""
+
+
+class Tip(NamedTuple):
+    """The newest version of a stage, as a writer needs it.
+
+    Attributes:
+        version: Its number; 0: the stage has none yet.
+        id: Its id; None: it has none, or it can't be read.
+        created_at: When it, or the last readable one before it, was written.
+        passed: A number that was used already, whatever is there now: the next one is above it.
+    """
+
+    version: int
+    id: str | None
+    created_at: datetime | None
+    passed: int = 0
+
+    @property
+    def next_number(self) -> int:
+        """The number of the version to come."""
+        return max(self.version, self.passed) + 1
+
+
+class Look(NamedTuple):
+    """What a look at a stage gave.
+
+    Attributes:
+        number: The newest version's number; 0: none.
+        seen: What was seen before.
+        marked: Its writer has marked it as the newest: it is durable.
+        has_mark: Some version is marked.
+    """
+
+    number: int
+    seen: Sighting | None
+    marked: bool
+    has_mark: bool
+
+
+NOTHING = Tip(0, None, None)
+
+
+class History:
+    """The histories of all stages of a store, with what this process remembers of their tips."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._tips: dict[str, Tip] = {}
+
+    def look(self, stage: str) -> Look:
+        """Find the newest version. Whoever reads it then calls :meth:`confirm`.
+
+        Raises:
+            RollbackError: This user has seen a newer version, or another history.
+        """
+        seen = self._vault.witness.recall(stage)  # before the store is looked at: it must never be ahead of it
+        with self._vault.backend.visit(stage):
+            number, durable, has_mark = self._find(stage, seen.version if seen else 0)
+        if seen is not None:
+            if number < seen.version:
+                self._rolled_back(stage, f"its newest version is {number or 'gone'}", seen)
+            elif number > seen.version + 1 and not self._still_has(stage, seen):
+                self._rolled_back(stage, f"its version {seen.version} is not the one that was seen", seen)
+        return Look(number, seen, number <= durable, has_mark)
+
+    def confirm(self, stage: str, look: Look, entry: Entry) -> None:
+        """Check the newest version's own words against what was seen before, and remember it.
+
+        One that is not marked was just written, or its writer was killed. It is made durable first: what was shown to a reader,
+        and is remembered, must not be gone after a power cut.
+
+        Raises:
+            RollbackError: It is not the one that was seen, or does not follow it.
+            StorageError: It can't be made durable.
+        """
+        if look.seen is not None:
+            expected = {look.seen.version: entry.id, look.seen.version + 1: entry.previous}.get(look.number)
+            if expected is not None and expected != look.seen.id:
+                self._rolled_back(stage, f"its version {look.seen.version} is not the one that was seen", look.seen)
+                return
+        known = self._tips.get(stage, NOTHING)
+        if known.version < look.number:
+            if not look.marked:
+                self._vault.backend.settle(stage)
+            self.learn(stage, Tip(look.number, entry.id, entry.created_at), look.seen)
+
+    def tip(self, stage: str) -> Tip:
+        """Return the newest version as a writer needs it. Damage does not stop a writer: the stage is computed again.
+
+        Raises:
+            IntegrityError: There is no mark, and the record of deletions is damaged: no number is known to be free.
+        """
+        look = self.look(stage)
+        tip = self._tip(stage, look, look.seen.version if look.seen else 0)
+        if look.has_mark:
+            return tip
+        gap = self._vault.gaps(stage)[0].last
+        return tip if gap is None or gap.last < tip.next_number else tip._replace(id=gap.id, passed=gap.last)
+
+    def _tip(self, stage: str, look: Look, passed: int) -> Tip:
+        known = self._tips.get(stage, NOTHING)
+        if look.number == known.version and known.id is not None:
+            return Tip(known.version, known.id, known.created_at, passed)
+        for version in range(look.number, max(0, look.number - _LOOK_BACK), -1):
+            try:
+                entry = self._vault.entry(stage, version)
+            except (IntegrityError, FormatError, VersionAbsentError):
+                continue
+            if version == look.number:
+                self.confirm(stage, look, entry)
+            return Tip(look.number, entry.id if version == look.number else None, entry.created_at, passed)
+        return Tip(look.number, None, None, passed)
+
+    def learn(self, stage: str, tip: Tip, seen: Sighting | None = None) -> None:
+        """Remember a version that is durable and authentic as the newest, in this process and for this user.
+
+        Args:
+            stage: The stage.
+            tip: The version.
+            seen: What was seen before, if that is known: it need not be written down once more.
+        """
+        self._tips[stage] = tip
+        if tip.id is not None and (seen is None or seen.version < tip.version):
+            self._vault.witness.remember(stage, Sighting(tip.version, tip.id))
+
+    def forget(self, stage: str) -> None:
+        """Drop what is remembered of a stage: its user has accepted a rollback."""
+        self._tips.pop(stage, None)
+        self._vault.witness.forget(stage)
+
+    def entries(self, stage: str) -> list[tuple[int, Entry]]:
+        """Return the readable versions of a stage, newest first, without reading their data.
+
+        Versions that do not open are passed over with an ERROR line: a damaged one must not hide the others.
+        """
+        look = self.look(stage)
+        gaps, _ = self._vault.gaps(stage)
+        found: list[tuple[int, Entry]] = []
+        for version in reversed(self._vault.backend.versions(stage)):
+            if version in gaps:
+                continue
+            try:
+                found.append((version, self._vault.entry(stage, version)))
+            except VersionAbsentError:  # deleted since it was listed
+                continue
+            except (IntegrityError, FormatError) as error:
+                _LOG.error("%s", error)  # the message says all; a traceback would not help
+        if found and found[0][0] == look.number:
+            self.confirm(stage, look, found[0][1])
+        return found
+
+    def versions(self, stage: str) -> list[Version]:
+        """Return the versions of a stage as callers see them, newest first."""
+        return [entry.as_version(stage, version) for version, entry in self.entries(stage)]
+
+    def at(self, stage: str, moment: datetime) -> tuple[int, Entry] | None:
+        """Return the version that was the newest at a moment, or None if the stage did not exist then."""
+        return next(((version, entry) for version, entry in self.entries(stage) if entry.created_at <= moment), None)
+
+    def entry(self, stage: str, version: int) -> Entry:
+        """Return one version's entry; its data is not read.
+
+        Raises:
+            CheckpointNotFoundError: There is none, or it is gone on purpose.
+            IntegrityError: It is damaged, or missing without a record.
+        """
+        look = self.look(stage)
+        try:
+            if version < 1 or version in self._vault.gaps(stage)[0]:
+                raise VersionAbsentError
+            entry = self._vault.entry(stage, version)
+        except VersionAbsentError:
+            raise self.absent(stage, version, look.number) from None
+        if version == look.number:
+            self.confirm(stage, look, entry)
+        return entry
+
+    def before(self, stage: str, version: int) -> int | None:
+        """Return the number of the version before one, whole or not; None if there is none."""
+        gaps, _ = self._vault.gaps(stage)
+        present = (number for number in reversed(self._vault.backend.versions(stage)) if number < version)
+        return next((number for number in present if number not in gaps), None)
+
+    def absent(self, stage: str, version: int, newest: int) -> Exception:
+        """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
+        where = f"in {self._vault.backend.location}"
+        if newest == 0:
+            message = (
+                f"there is no checkpoint of stage {display(stage)} {where}: save one first, or look for the name in stages()"
+            )
+            return CheckpointNotFoundError(message, stage=stage)
+        gap = self._vault.gaps(stage)[0].find(version)
+        if gap is not None:
+            message = f"version {version} of stage {display(stage)} {where} was {gap.reason}: choose another one from history()"
+            return CheckpointNotFoundError(message, stage=stage, version=version)
+        if not 1 <= version <= newest:
+            message = f"there is no version {version} of stage {display(stage)} {where}: the versions are 1 to {newest}"
+            return CheckpointNotFoundError(message, stage=stage, version=version)
+        message = (
+            f"version {version} of stage {display(stage)} {where} is missing, and there is no record that it was deleted: "
+            "put it back from a backup, or load another version"
+        )
+        return IntegrityError(message, stage=stage, version=version)
+
+    def _find(self, stage: str, seen: int) -> tuple[int, int, bool]:
+        """Return the newest version, the newest one that is known to be durable, and whether there is a mark."""
+        known = self._tips.get(stage, NOTHING).version
+        marked = known if known and self._vault.backend.is_marked(stage, known) else self._marked(stage)
+        durable = max(known, marked)
+        # Without a mark, what this process remembers is no place to look forward from: beyond it there may be a gap.
+        hint = durable if marked else 0
+        number = self._vault.backend.newest(stage, hint=hint)
+        if number < seen and hint:
+            number = self._vault.backend.newest(stage)
+        return number, durable, marked > 0
+
+    def _marked(self, stage: str) -> int:
+        try:
+            return parse_header(self._vault.backend.mark(stage)).version
+        except (BrokenError, FormatError):  # no mark, or nothing that helps
+            return 0
+
+    def _still_has(self, stage: str, seen: Sighting) -> bool:
+        try:
+            return self._vault.entry(stage, seen.version).id == seen.id
+        except (IntegrityError, FormatError, VersionAbsentError):
+            # Damaged or deleted: that is told where it is read. It is no evidence of another history.
+            return True
+
+    def _rolled_back(self, stage: str, found: str, seen: Sighting) -> None:
+        message = (
+            f"stage {display(stage)} in {self._vault.backend.location} was turned back: {found}, and this user has "
+            "already seen "
+            f"version {seen.version}. If you put an older copy back on purpose, call accept_rollback(); if not, someone else "
+            "did: restore the directory from a backup"
+        )
+        if self._vault.on_rollback == "raise":
+            raise RollbackError(message, stage=stage, version=seen.version)
+        _LOG.warning(message)

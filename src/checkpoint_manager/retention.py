@@ -1,0 +1,333 @@
+"""Which versions of a stage are kept: a pure function from policy, history, tags and time to a plan. No I/O here.
+
+**What a rule counts.** ``keep_last`` and the periods count *completed* versions: what failed, was in progress or was
+cleared can't be gone back to, and must not push out what can. ``keep_within`` keeps every version of its time, failures
+too: they are what one looks into. A period keeps the newest completed version of each of the last N hours, days, ISO weeks
+or months that have one (as restic and borg do), in UTC: the same history gives the same plan on every host. Rules don't
+share: a version may be kept by several, and each counts it.
+
+**What is kept whatever the policy says:**
+
+* ``newest``: the newest version of a stage, of any status: it is the stage's state.
+* ``newest completed``: what a pipeline resumes from, or goes back to.
+* ``newest cleared``: below it nothing is done any more; were it gone, what was cleared would be taken for done.
+* ``newest progress``: the two newest ``progress`` versions: a loop that was killed goes on from the one, or should that be
+  damaged, from the other.
+
+That is all a restore needs: versions are whole, no version is a difference to another one. A version that says
+``restored_from`` holds a copy, so the version that it names is kept only by rules of its own.
+
+**What can't be judged stays:** a version whose metadata does not open is in no plan.
+
+A rule holds the newest version of each of the last N periods that have one; for ``keep_last``, each version is a period of
+its own. Whether a version is held depends on newer ones alone. So versions may be told from the newest downwards, as far as
+one likes, and each new one may be added on top, at a cost that does not depend on how many there are; and one that is held
+by no rule is never held again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from checkpoint_manager import times as moments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping
+
+    from checkpoint_manager.models import Status, Version
+
+NO_RULE = "no rule keeps it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What is kept when a stage is pruned; see :mod:`checkpoint_manager.retention` for what each rule counts.
+
+    ::
+
+        Retention(keep_last=5, keep_daily=7, keep_monthly=12)
+        Retention(keep_within="2w")
+
+    Attributes:
+        keep_last: So many completed versions, the newest ones.
+        keep_within: Every version younger than this: a ``timedelta``, or text such as ``12h``, ``1d`` or ``2w``.
+        keep_hourly: The newest completed version of each of so many hours (in UTC) that have one; and so on.
+        keep_daily: Likewise of days.
+        keep_weekly: Likewise of ISO weeks.
+        keep_monthly: Likewise of months.
+        keep_tagged: Keep each version that has a tag. If False, a tag goes with its version.
+
+    Raises:
+        ValueError: No rule would keep anything, or one says something impossible.
+    """
+
+    keep_last: int = 0
+    keep_within: timedelta | str | None = None
+    keep_hourly: int = 0
+    keep_daily: int = 0
+    keep_weekly: int = 0
+    keep_monthly: int = 0
+    keep_tagged: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep_within, str):
+            object.__setattr__(self, "keep_within", moments.length(self.keep_within))
+        if not (self.keep_within is None or (isinstance(self.keep_within, timedelta) and self.keep_within > timedelta())):
+            raise ValueError(f"keep_within must be a length of time above 0, such as 1d, not {self.keep_within!r}")
+        for name, number in self.counts.items():
+            if type(number) is not int or number < 0:
+                raise ValueError(f"{name} must be a number of versions, 0 or more, not {number!r}")
+        if self.keep_within is None and not any(self.counts.values()):
+            raise ValueError(
+                "a retention that keeps nothing is refused: give at least one of keep_last, keep_within, keep_daily, …"
+            )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rules that count, by name."""
+        names = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def window(self) -> timedelta | None:
+        """``keep_within`` as a length of time."""
+        return self.keep_within if isinstance(self.keep_within, timedelta) else None
+
+    def __str__(self) -> str:
+        given = ((field.name, getattr(self, field.name)) for field in fields(self) if field.name != "keep_tagged")
+        return ", ".join(f"{name}={value}" for name, value in given if value)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one version.
+
+    Attributes:
+        version: The version.
+        keep: Whether it is kept.
+        rules: The rules that keep it, such as ``keep_last`` or ``tag good``; of one that is dropped, why.
+    """
+
+    version: Version
+    keep: bool
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pruning keeps and drops: the stages by name, the versions of each newest first."""
+
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def kept(self) -> tuple[Version, ...]:
+        """The versions that are kept."""
+        return tuple(verdict.version for verdict in self.verdicts if verdict.keep)
+
+    @property
+    def dropped(self) -> tuple[Version, ...]:
+        """The versions that are deleted."""
+        return tuple(verdict.version for verdict in self.verdicts if not verdict.keep)
+
+    @property
+    def bytes_dropped(self) -> int:
+        """The size of the data that is deleted."""
+        return sum(version.size for version in self.dropped)
+
+
+class VersionFacts(Protocol):
+    """What the rules look at. A :class:`Version` is one."""
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+
+    @property
+    def status(self) -> Status:
+        """Its status."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was written, in UTC; never earlier than the version before it."""
+
+    @property
+    def size(self) -> int:
+        """The length of its data."""
+
+
+class _Rule:
+    """Holds the newest version of each of the last ``limit`` periods."""
+
+    __slots__ = ("_held", "_limit", "_period_of", "_status", "name")
+
+    def __init__(self, name: str, limit: int, period_of: Callable[[VersionFacts], Hashable], status: Status | None) -> None:
+        self.name = name
+        self._limit = limit
+        self._period_of = period_of
+        self._status = status
+        self._held: deque[tuple[Hashable, int]] = deque()  # the newest on the right
+
+    def newer(self, version: VersionFacts) -> tuple[bool, int | None]:
+        """Add a version above all others; return whether it is held, and which one is not any more."""
+        if not self._counts(version):
+            return False, None
+        period, lost = self._period_of(version), None
+        if self._held and self._held[-1][0] == period:
+            lost = self._held.pop()[1]
+        elif len(self._held) == self._limit:
+            lost = self._held.popleft()[1]
+        self._held.append((period, version.version))
+        return True, lost
+
+    def older(self, version: VersionFacts) -> bool:
+        """Add a version below all others; return whether it is held."""
+        if not self._counts(version) or len(self._held) == self._limit:
+            return False
+        period = self._period_of(version)
+        if self._held and self._held[0][0] == period:
+            return False
+        self._held.appendleft((period, version.version))
+        return True
+
+    def _counts(self, version: VersionFacts) -> bool:
+        return self._limit > 0 and self._status in {None, version.status}
+
+
+def _number(version: VersionFacts) -> Hashable:
+    return version.version
+
+
+def _hour(version: VersionFacts) -> Hashable:
+    return version.created_at.strftime("%Y-%m-%dT%H")
+
+
+def _day(version: VersionFacts) -> Hashable:
+    return version.created_at.date()
+
+
+def _week(version: VersionFacts) -> Hashable:
+    return version.created_at.isocalendar()[:2]
+
+
+def _month(version: VersionFacts) -> Hashable:
+    return (version.created_at.year, version.created_at.month)
+
+
+_PERIODS: dict[str, Callable[[VersionFacts], Hashable]] = {
+    "keep_last": _number,
+    "keep_hourly": _hour,
+    "keep_daily": _day,
+    "keep_weekly": _week,
+    "keep_monthly": _month,
+}
+_WITHIN = "keep_within"
+_EVER = datetime.min.replace(tzinfo=UTC)
+
+
+class HeldVersions:
+    """The versions of one stage, as far as they were told, with the rules that hold each.
+
+    Args:
+        policy: The rules.
+        now: What ``keep_within`` counts from.
+    """
+
+    def __init__(self, policy: Retention, now: datetime) -> None:
+        self._window = policy.window
+        self._edge = _EVER
+        self._rules = [
+            _Rule("newest", 1, _number, None),
+            _Rule("newest completed", 1, _number, "completed"),
+            _Rule("newest cleared", 1, _number, "cleared"),
+            _Rule("newest progress", 2, _number, "progress"),
+            *(_Rule(name, limit, _PERIODS[name], "completed") for name, limit in policy.counts.items()),
+        ]
+        self._within: deque[VersionFacts] = deque()  # the newest on the right
+        self._held: dict[int, tuple[VersionFacts, list[str]]] = {}
+        self.free: dict[int, VersionFacts] = {}
+        """The versions that no rule holds; whoever has deleted one takes it out."""
+        self.pass_time(now)
+
+    def newer(self, version: VersionFacts) -> None:
+        """Add a version that is above all others."""
+        self._add(version, [rule.name for rule in self._rules if self._takes(rule, version)])
+        if self._is_within(version):
+            self._within.append(version)
+
+    def older(self, version: VersionFacts) -> None:
+        """Add a version that is below all others."""
+        self._add(version, [rule.name for rule in self._rules if rule.older(version)])
+        if self._is_within(version):
+            self._within.appendleft(version)
+
+    def pass_time(self, now: datetime) -> None:
+        """Let go of what is not within ``keep_within`` any more."""
+        if self._window is None:
+            return
+        try:
+            self._edge = max(self._edge, now - self._window)
+        except OverflowError:  # longer than the calendar: for ever
+            return
+        while self._within and self._within[0].created_at < self._edge:
+            self._let_go(self._within.popleft().version, _WITHIN)
+
+    def rules_of(self, number: int) -> tuple[str, ...]:
+        """Return the rules that hold a version."""
+        return tuple(self._held[number][1]) if number in self._held else ()
+
+    def holder(self, rule: str) -> int | None:
+        """Return the oldest version that a rule holds."""
+        return min((number for number, (_, rules) in self._held.items() if rule in rules), default=None)
+
+    @property
+    def held(self) -> Iterable[int]:
+        """The numbers of the versions that some rule holds."""
+        return self._held.keys()
+
+    def _takes(self, rule: _Rule, version: VersionFacts) -> bool:
+        held, lost = rule.newer(version)
+        if lost is not None:
+            self._let_go(lost, rule.name)
+        return held
+
+    def _add(self, version: VersionFacts, rules: list[str]) -> None:
+        if self._is_within(version):
+            rules.append(_WITHIN)
+        if rules:
+            self._held[version.version] = version, rules
+        else:
+            self.free[version.version] = version
+
+    def _is_within(self, version: VersionFacts) -> bool:
+        return self._window is not None and version.created_at >= self._edge
+
+    def _let_go(self, number: int, rule: str) -> None:
+        version, rules = self._held[number]
+        rules.remove(rule)
+        if not rules:
+            del self._held[number]
+            self.free[number] = version
+
+
+def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int], now: datetime) -> Plan:
+    """Return what a policy keeps and drops of one stage.
+
+    Args:
+        policy: The rules.
+        history: The stage's versions, newest first.
+        tags: Its tags, with the numbers of the versions they name.
+        now: What ``keep_within`` counts from.
+    """
+    held_versions = HeldVersions(policy, now)
+    versions = list(history)
+    for version in versions:
+        held_versions.older(version)
+    verdicts: list[Verdict] = []
+    for version in versions:
+        names = sorted(name for name, number in tags.items() if number == version.version) if policy.keep_tagged else []
+        rules = (*held_versions.rules_of(version.version), *(f"tag {name}" for name in names))
+        verdicts.append(Verdict(version, bool(rules), rules or (f"{NO_RULE} ({policy})",)))
+    return Plan(tuple(verdicts))

@@ -1,0 +1,76 @@
+"""How far a partial is: a bar where someone watches, else a line in the log now and then."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from checkpoint_manager.models import display
+from checkpoint_manager.stages.report import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOG = logging.getLogger("checkpoint_manager")
+SECONDS_BETWEEN_LINES = 10.0
+_one_bar = threading.Lock()
+"""Held by whoever shows a bar, and by the children it forks: two on one terminal would write over each other."""
+
+
+class Display(Protocol):
+    """What shows how far a partial is."""
+
+    def at(self, done: int) -> None:
+        """So many items are done now; called after each, so it must cost next to nothing."""
+
+    def end(self) -> None:
+        """The partial has ended, however it did; what is shown goes away. May be called twice."""
+
+
+def shown(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
+    """Return the display for a partial that begins with so many items done."""
+    stderr = sys.stderr  # None where a program has no console at all
+    if bar and stderr is not None and stderr.isatty() and os.environ.get("TERM") != "dumb" and _one_bar.acquire(blocking=False):
+        try:
+            from checkpoint_manager.stages.bar import Bar  # noqa: PLC0415  # rich is an extra, and slow to import
+        except ImportError:
+            _one_bar.release()
+        else:
+            return Bar(display(stage), done, total, _one_bar.release)
+    return Lines(stage, done, total)
+
+
+class Lines:
+    """Writes INFO lines, the first one after ten seconds and then at most one in ten seconds."""
+
+    def __init__(self, stage: str, done: int, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stage = stage
+        self._first = done
+        self._total = total
+        self._clock = clock
+        self._started = self._last = clock()
+
+    def at(self, done: int) -> None:
+        """Write a line if it is time for one."""
+        now = self._clock()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        rate = (done - self._first) / (now - self._started)
+        left = ""
+        if self._total is not None:
+            left = f", {100 * done // self._total} %, about {duration((self._total - done) / rate)} left"
+        speed = f"{rate:.1f} a second" if rate >= 1 else f"one in {duration(1 / rate)}"
+        _LOG.info("%s: %s done (%s%s)", display(self._stage), items(done, self._total), speed, left)
+
+    def end(self) -> None:
+        """Nothing goes away: what is written is written."""
+
+
+def items(done: int, total: int | None) -> str:
+    """Return a number of items, of all there are if that is known, as a person reads it."""
+    return f"{done:,} items" if total is None else f"{done:,} of {total:,} items"

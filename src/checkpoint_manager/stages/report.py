@@ -1,0 +1,89 @@
+"""What became of each call of a stage, and why: for the log, and for the report at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+from checkpoint_manager.models import display
+
+What: TypeAlias = Literal["reused", "ran", "failed", "stopped"]
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call.
+
+    Attributes:
+        stage: The stage.
+        what: ``reused``, ``ran``, ``failed``: an exception was raised, or ``stopped``: a partial was left before its last item.
+        version: The version that was reused or saved; None: none was saved.
+        seconds: How long the function ran, or how long it took to get the result back.
+        why: Why it ran: the reason no version could be reused. Empty if one was.
+    """
+
+    stage: str
+    what: What
+    version: int | None
+    seconds: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """The calls of all stages since the manager was made, in the order in which they ended. As text, a line for each."""
+
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def reused(self) -> tuple[Outcome, ...]:
+        """Those that did not need to run."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "reused")
+
+    @property
+    def ran(self) -> tuple[Outcome, ...]:
+        """Those that ran."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "ran")
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Those that raised an exception."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "failed")
+
+    @property
+    def stopped(self) -> tuple[Outcome, ...]:
+        """Those that were left before their last item, without an exception."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "stopped")
+
+    def __str__(self) -> str:
+        """Return the report as lines of text, the stages below one another."""
+        width = max((len(display(outcome.stage)) for outcome in self.outcomes), default=0)
+        lines = [
+            f"{display(each.stage):<{width}}  {each.what:<7}  {duration(each.seconds):>8}"
+            + (f"  version {each.version}" if each.version else "")
+            + (f"  ({each.why})" if each.why else "")
+            for each in self.outcomes
+        ]
+        counts = f"{len(self.reused)} reused, {len(self.ran)} ran, {len(self.failed)} failed"
+        counts += f", {len(self.stopped)} stopped" if self.stopped else ""
+        return "\n".join([*lines, counts])
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as a person reads it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def ago(moment: datetime) -> str:
+    """Return how long ago something was, as a person says it."""
+    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
+    length, unit = next(((length, unit) for length, unit in _UNITS if seconds >= length), (1, "s"))
+    return f"{seconds // length} {unit} ago"

@@ -1,0 +1,283 @@
+"""Running a stage, or not: once across processes, and keeping what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import math
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from checkpoint_manager._format import payload
+from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
+from checkpoint_manager.models import display
+from checkpoint_manager.stages.fingerprint import fingerprints
+from checkpoint_manager.stages.lookup import FAILURE, NOTE, Finder, Found
+from checkpoint_manager.stages.report import Outcome, ago, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from checkpoint_manager._operations.load import Loaded
+    from checkpoint_manager._operations.save import Draft
+    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager.models import Status
+    from checkpoint_manager.stages.report import What
+
+_LOG = logging.getLogger("checkpoint_manager")
+SILENT_WAIT = 0.4
+"""How long to wait for another runner before it is said who that is, in seconds; so short that no place in a queue is lost."""
+_MESSAGE_CHARACTERS = 500
+_COMPLETED: tuple[Status, ...] = ("completed",)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function that is a stage.
+
+    Attributes:
+        function: What runs.
+        stage: The stage's name.
+        version: The author's number for what the function does: another one makes it run again.
+        key: See :func:`checkpoint_manager.stages.fingerprint.fingerprints`.
+        ignore: Likewise.
+        encode: Makes JSON of a result; None: it is JSON.
+        decode: Makes a result of that.
+        wait: Wait for another process that runs the same stage, and take its result; else refuse.
+    """
+
+    function: Callable[..., Any]
+    stage: str
+    version: int | str
+    key: Callable[..., Any] | None
+    ignore: Sequence[str]
+    encode: Callable[[Any], Any] | None
+    decode: Callable[[Any], Any] | None
+    wait: bool
+
+    @property
+    def timeout(self) -> float:
+        """How long to wait for another process, in seconds."""
+        return math.inf if self.wait else 0
+
+
+@dataclass
+class Call:
+    """One run of a stage, from its arguments to its outcome: a call of a function, or a partial.
+
+    Attributes:
+        stage: The stage.
+        note: What the result will be the result of; kept in the version's metadata.
+        started: When it began, by the monotonic clock.
+        why: Why it runs.
+        result: What came of it.
+        partials: The notes of the partials that it has run.
+        superseded: The ``progress`` versions that its result makes useless.
+        is_function: It is a call of a function, in which partials of the same stage may run.
+    """
+
+    stage: str
+    note: dict[str, Any]
+    started: float = field(default_factory=time.monotonic)
+    why: str = ""
+    result: Any = field(default=None, repr=False)
+    partials: list[dict[str, Any]] = field(default_factory=list)
+    superseded: list[int] = field(default_factory=list)
+    is_function: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.monotonic() - self.started
+
+
+_running: contextvars.ContextVar[dict[tuple[str, str], Call]] = contextvars.ContextVar("running")
+
+
+class Runner:
+    """Runs the stages of one store.
+
+    Attributes:
+        outcomes: What became of each run.
+        functions: The module and name of the function that is a stage, by the stage's name.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._vault = store.vault
+        self._writer = store.writer
+        self._deleter = store.deleter
+        self._tagger = store.tagger
+        self._finder = Finder(store.vault, store.library)
+        self.outcomes: list[Outcome] = []
+        self.functions: dict[str, str] = {}
+
+    def call(self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return a call with these arguments.
+
+        Raises:
+            ArgumentError: It can't be told whether an argument is the same as before.
+        """
+        arguments = fingerprints(definition.function, args, kwargs, key=definition.key, ignore=definition.ignore)
+        return Call(definition.stage, {"version": definition.version, "arguments": arguments})
+
+    # Alone
+
+    def current(self, stage: str) -> Call | None:
+        """Return the run of a stage that this code is a part of."""
+        return _running.get({}).get((self._vault.keychain.store, stage))
+
+    @contextlib.contextmanager
+    def alone(self, stage: str, timeout: float) -> Iterator[None]:
+        """Hold the lock that only one runner of a stage holds, on this host, for as long as it runs."""
+        if self.current(stage) is not None:
+            message = (
+                f"stage {display(stage)} is called by itself, and would wait for itself for ever: call the plain "
+                "function inside of it, or give the inner stage another name"
+            )
+            raise CheckpointError(message, stage=stage)
+        with contextlib.ExitStack() as resources:
+            try:
+                resources.enter_context(self._vault.backend.lock(stage, min(timeout, SILENT_WAIT), purpose="run"))
+            except LockTimeoutError as error:
+                if timeout <= SILENT_WAIT:
+                    raise
+                self.say_who_runs(error)
+                resources.enter_context(self._vault.backend.lock(stage, timeout, purpose="run"))
+            yield
+
+    def say_who_runs(self, error: LockTimeoutError) -> None:
+        """Say whom this one waits for: it may take hours."""
+        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), error.holder or "another one")
+
+    @contextlib.contextmanager
+    def inside(self, call: Call) -> Iterator[None]:
+        """Let the code in the block know what it is a part of."""
+        call.started = time.monotonic()
+        token = _running.set({**_running.get({}), (self._vault.keychain.store, call.stage): call})
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):  # an async function that was closed from another context
+                _running.reset(token)
+
+    @contextlib.contextmanager
+    def running(self, call: Call) -> Iterator[None]:
+        """Surround a function's run: what it raises is kept as a ``failed`` version."""
+        with self.inside(call):
+            try:
+                yield
+            except Exception as error:
+                self._keep_failure(call, error)
+                raise
+
+    # Reusing
+
+    def find(self, definition: Definition, call: Call) -> bool:
+        """Look for a version to reuse, and put its result into the call."""
+        found = self.search(call, _COMPLETED)
+        if found.loaded is None:
+            return False
+        value = payload.decode(found.loaded.data)
+        call.result = value if definition.decode is None else definition.decode(value)
+        self.reused(call, found.loaded)
+        return True
+
+    def search(self, call: Call, kinds: Collection[Status]) -> Found:
+        """Look for the newest version that fits, and tell the call why there is none, or not the newest one."""
+        found = self._finder.find(call.stage, call.note, kinds)
+        call.why = found.why
+        return found
+
+    def reused(self, call: Call, loaded: Loaded) -> None:
+        """Note that a completed version took the place of a run."""
+        self.ended(call, "reused", loaded.version)
+        _LOG.info("%s: reused version %d (saved %s)", display(call.stage), loaded.version, ago(loaded.entry.created_at))
+
+    # Keeping
+
+    def keep(self, definition: Definition, call: Call) -> None:
+        """Save a call's result.
+
+        Raises:
+            ResultNotSavedError: That failed; the error carries the result.
+        """
+        self.complete(call, lambda: call.result if definition.encode is None else definition.encode(call.result))
+
+    def complete(self, call: Call, value: Callable[[], Any]) -> None:
+        """Save what a run came to as its completed version, and remove the progress that it makes useless.
+
+        Raises:
+            ResultNotSavedError: That failed; the error carries the result.
+        """
+        took = duration(call.seconds)
+        try:
+            draft = drafting.draft(call.stage, value(), {NOTE: call.note})
+            version = self._writer.save(call.stage, draft).version
+        except Exception as error:
+            self.ended(call, "ran", None)
+            message = (
+                f"stage {display(call.stage)} ran for {took}, and its result could not be saved: {error} What it "
+                "computed is the attribute result of this error: save it elsewhere"
+            )
+            raise ResultNotSavedError(message, stage=call.stage, result=call.result) from error
+        self.ended(call, "ran", version)
+        _LOG.info("%s: ran in %s, saved version %d (%s)", display(call.stage), took, version, call.why)
+        self.remove_progress(call.stage, call.superseded)
+
+    def save(self, stage: str, draft: Draft) -> int:
+        """Append a version and return its number; errors as for ``save_checkpoint``."""
+        return self._writer.save(stage, draft).version
+
+    def remove_progress(self, stage: str, versions: list[int]) -> list[int]:
+        """Delete versions that say themselves that they are ``progress``, and nothing else; return what is left for later.
+
+        That this fails makes no difference to what was computed: then they stay, and are tried again.
+        """
+        there: list[int] = []
+        try:
+            gaps, _ = self._vault.gaps(stage)
+            tags = self._tagger.certain(stage)
+            there = [
+                version
+                for version in versions
+                if version not in gaps and not tags.of(version) and self._is_progress(stage, version)
+            ]
+            if there:
+                self._deleter.delete(stage, there)
+        except CheckpointError as error:
+            _LOG.debug("%s: superseded progress is left: %s", display(stage), error)
+            return there
+        return []
+
+    def _is_progress(self, stage: str, version: int) -> bool:
+        try:
+            return self._vault.entry(stage, version).status == "progress"
+        except (VersionAbsentError, IntegrityError):  # gone already, or damaged: that stays as evidence
+            return False
+
+    def _keep_failure(self, call: Call, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        kind, said = type(error).__qualname__, _clean(str(error))
+        failure = {"type": kind, "message": said, "traceback": _clean(trace)}
+        shown = {"type": kind, "message": said[:_MESSAGE_CHARACTERS]}  # for a listing of the history, which reads no data
+        version = None
+        try:
+            draft = drafting.draft(call.stage, failure, {NOTE: call.note, FAILURE: shown}, status="failed")
+            version = self._writer.save(call.stage, draft).version
+        except CheckpointError as unsaved:
+            _LOG.warning("%s: failed, and that could not be saved: %s", display(call.stage), unsaved)
+        self.ended(call, "failed", version)
+        _LOG.info("%s: failed after %s (%s)", display(call.stage), duration(call.seconds), kind)
+
+    def ended(self, call: Call, what: What, version: int | None) -> None:
+        """Put what became of a run into the report."""
+        self.outcomes.append(Outcome(call.stage, what, version, call.seconds, call.why))
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

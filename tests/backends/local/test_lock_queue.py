@@ -1,0 +1,128 @@
+"""Waiting for a lock: in turn, not for longer than agreed, and without leaving anything behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import LockTimeoutError
+from checkpoint_manager.backends.local import lock_queue as queue
+from checkpoint_manager.backends.local.lock import FileLock
+from tests import forking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc/locks")
+
+
+def lock(folder: Path, timeout: float = 30) -> FileLock:
+    return FileLock(str(folder), "train.lock", "train", timeout)
+
+
+def in_the_queue(folder: Path) -> int:
+    """Return how many wait in the kernel for the lock of this very file."""
+    number = (folder / "train.lock").stat().st_ino
+    with open("/proc/locks") as locks:
+        return sum("->" in line and f":{number} " in line for line in locks)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def places() -> Iterator[threading.Thread]:
+    return (thread for thread in threading.enumerate() if thread.name.startswith("checkpoint_manager"))
+
+
+def test_who_came_first_is_served_first(tmp_path: Path) -> None:
+    order: list[int] = []
+
+    def wait(number: int) -> None:
+        with lock(tmp_path):
+            order.append(number)
+
+    waiters = [threading.Thread(target=wait, args=(number,)) for number in range(6)]
+    with lock(tmp_path):
+        for number, waiter in enumerate(waiters, 1):
+            waiter.start()
+            until(lambda number=number: in_the_queue(tmp_path) == number)
+    for waiter in waiters:
+        waiter.join()
+    assert order == sorted(order)
+    until(lambda: not list(places()))
+
+
+def test_who_gives_up_leaves_neither_a_lock_nor_a_thread_nor_a_descriptor(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(LockTimeoutError, match=r"waited 0\.[5-9] s|waited [1-9]"):
+            lock(tmp_path, 0.7).__enter__()
+        assert in_the_queue(tmp_path) == 1  # its thread, which is served in its turn
+    until(lambda: not list(places()))
+    with lock(tmp_path, 0):
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_short_wait_takes_no_place(tmp_path: Path) -> None:
+    with lock(tmp_path), pytest.raises(LockTimeoutError):
+        lock(tmp_path, 0.2).__enter__()
+    assert not list(places())
+
+
+@pytest.mark.parametrize("why", ["no seat", "no thread"])
+def test_who_finds_no_place_looks_for_himself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    if why == "no seat":
+        monkeypatch.setattr(queue._seats, "free", threading.BoundedSemaphore(1))
+        assert queue._seats.free.acquire()
+    else:
+        monkeypatch.setattr(queue._Place, "start", refuse)
+    taken = threading.Event()
+
+    def wait() -> None:
+        with lock(tmp_path):
+            taken.set()
+
+    waiter = threading.Thread(target=wait)
+    with lock(tmp_path):
+        waiter.start()
+        assert not taken.wait(0.1)
+        assert in_the_queue(tmp_path) == 0
+    assert taken.wait(20)
+    waiter.join()
+
+
+def test_what_the_kernel_refuses_is_told(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY | os.O_PATH)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            queue.wait_in_turn(descriptor, 1)
+    finally:
+        os.close(descriptor)
+    until(lambda: not list(places()))
+
+
+def test_a_forked_child_does_not_stand_in_its_parents_queue(tmp_path: Path) -> None:
+    waiter = threading.Thread(target=lambda: lock(tmp_path).__enter__().__exit__(None, None, None))
+    with lock(tmp_path):
+        waiter.start()
+        until(lambda: in_the_queue(tmp_path) == 1)
+
+        def what_is_held() -> int:
+            held = sum("train.lock" in os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+            return held + (queue._seats.free._value != queue._MOST_THREADS)  # type: ignore[attr-defined]
+
+        assert forking.end(forking.start(what_is_held)) == 0
+    waiter.join()

@@ -1,0 +1,271 @@
+"""What is loaded equals what was saved, or the save is refused with the path of the value at fault."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import pickle
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checkpoint_manager._format import payload
+from checkpoint_manager._format import round_trip as fidelity
+from checkpoint_manager.errors import FormatError, PayloadError
+from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses, same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module", params=["with ormsgpack", "in Python"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here holds whichever way the value is looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(fidelity, "_pack", lambda: None)
+        else:
+            pytest.importorskip("ormsgpack")
+        yield
+
+
+def refusal(data: object) -> PayloadError:
+    with pytest.raises(PayloadError) as caught:
+        payload.encode(data, stage="train")
+    assert caught.value.stage == "train"
+    return caught.value
+
+
+def assert_tells_nothing(error: PayloadError, culprit: object) -> None:
+    told = "".join(traceback.format_exception_only(error)) + error.path + repr(error)
+    assert SECRET not in told
+    assert str(SECRET_NUMBER) not in told
+    if not isinstance(culprit, int) or abs(culprit) < 2**128:  # Python refuses to print the longest ones
+        shown = repr(culprit)
+        assert len(shown) < 8 or shown not in told
+    assert error.__cause__ is None
+    assert error.__context__ is None
+
+
+def nested(levels: int, leaf: object = None, *, kind: str = "list") -> object:
+    """Return ``levels`` lists or dicts in one another, around ``leaf``."""
+    for _ in range(levels):
+        leaf = [leaf] if kind == "list" else {"a": leaf}
+    return leaf
+
+
+# What comes back
+
+
+@given(json_values())
+def test_any_json_comes_back_equal_with_equal_types(value: object) -> None:
+    assert same(payload.decode(payload.encode(value)), value)
+
+
+@given(json_values())
+def test_any_buffer_can_be_decoded(value: object) -> None:
+    encoded = payload.encode(value)
+    assert same(payload.decode(bytearray(encoded)), value)
+    assert same(payload.decode(memoryview(encoded)), value)
+
+
+def test_text_that_says_null_beside_floats_is_no_reason_to_refuse() -> None:
+    value = {"null": [1.5, "null", None], "a": -0.0}
+    assert same(payload.decode(payload.encode(value)), value)
+
+
+def test_one_object_in_two_places_is_not_a_cycle() -> None:
+    shared = [1]
+    assert payload.decode(payload.encode({"a": shared, "b": [shared, shared]})) == {"a": [1], "b": [[1], [1]]}
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_the_deepest_nesting_allowed_comes_back(kind: str) -> None:
+    for leaf in (1.5, None):
+        value = nested(payload.MAX_DEPTH, leaf, kind=kind)
+        assert payload.decode(payload.encode(value)) == value
+
+
+# What is refused
+
+
+@given(near_misses())
+def test_a_value_that_would_not_come_back_is_refused_with_its_path(miss: NearMiss) -> None:
+    error = refusal(miss.data)
+    assert error.path == miss.path
+    assert miss.path in str(error)
+    assert_tells_nothing(error, miss.culprit)
+
+
+@pytest.mark.parametrize("kind", NOT_JSON)
+@pytest.mark.parametrize("clean", [0, 5000], ids=["alone", "behind many blocks"])
+def test_each_kind_of_value_that_is_not_json_is_refused(kind: str, clean: int) -> None:
+    culprit = NOT_JSON[kind]()
+    error = refusal({"rows": [{"x": 1.5, "y": None}] * clean + [{"x": 0.5, "y": culprit}]})
+    assert error.path == f"$.rows[{clean}].y"
+    assert_tells_nothing(error, culprit)
+
+
+@pytest.mark.parametrize("kind", NOT_JSON)
+def test_each_kind_of_value_that_is_not_json_is_refused_as_the_data_itself(kind: str) -> None:
+    assert refusal(NOT_JSON[kind]()).path == "$"
+
+
+@pytest.mark.parametrize("kind", NOT_A_KEY)
+def test_each_kind_of_key_that_is_not_text_is_refused(kind: str) -> None:
+    error = refusal({"a": [{"b": 1, NOT_A_KEY[kind](): SECRET}]})
+    assert error.path == "$.a[0]"
+    assert_tells_nothing(error, NOT_A_KEY[kind]())
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "int64", "uint8", "bool_", "str_", "array"])
+def test_a_numpy_value_is_refused_with_the_method_that_converts_it(name: str) -> None:
+    numpy = pytest.importorskip("numpy")
+    error = refusal({"loss": [0.5, getattr(numpy, name)(1)]})
+    assert error.path == "$.loss[1]"
+    assert ("value.tolist()" if name == "array" else "value.item()") in str(error)
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+@pytest.mark.parametrize("levels", [payload.MAX_DEPTH + 1, 300, 20_000])
+def test_nesting_beyond_the_limit_is_refused(levels: int, kind: str) -> None:
+    """Also where it is so deep that walking it recursively would end the interpreter's patience."""
+    error = refusal(nested(levels, kind=kind))
+    assert error.path.startswith("$[0][0][0]" if kind == "list" else "$.a.a.a")
+    assert f"nested deeper than {payload.MAX_DEPTH} levels" in str(error)
+
+
+def test_data_is_refused_with_its_path_however_deep_the_caller_is() -> None:
+    def descend(levels: int) -> PayloadError:
+        return refusal(nested(200, float("nan"))) if levels == 0 else descend(levels - 1)
+
+    spare = sys.getrecursionlimit() - len(inspect.stack(0))
+    assert "NaN or infinite" in str(descend(spare - 60))
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_cycle_is_refused_where_it_closes(width: int) -> None:
+    ring: dict[str, Any] = {"name": "x"}
+    ring["next"] = [{"back": [ring] * width}]
+    error = refusal({"ring": ring})
+    assert error.path == "$.ring.next[0].back[0]"
+    assert "contain it" in str(error)
+
+
+def test_the_first_of_several_faults_is_named() -> None:
+    assert refusal({"a": [1, {"b": ()}], "c": float("nan"), "d": {1: 2}}).path == "$.a[1].b"
+
+
+# What the error says
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("tuple", "save list(value)"),
+        ("namedtuple", "save list(value)"),
+        ("set", "sorted(value)"),
+        ("bytes", "base64"),
+        ("datetime", "value.isoformat()"),
+        ("date", "value.isoformat()"),
+        ("time", "value.isoformat()"),
+        ("decimal", "str(value)"),
+        ("uuid", "str(value)"),
+        ("enum", "value.value"),
+        ("int enum", "value.value"),
+        ("str enum", "value.value"),
+        ("dataclass", "dataclasses.asdict(value)"),
+        ("ordered dict", "dict(value)"),
+        ("float subclass", "float(value)"),
+        ("huge integer", "str(value)"),
+        ("nan", "save None"),
+        ("object", "save what it holds as dict, list, str"),
+    ],
+)
+def test_the_message_says_what_to_save_instead(kind: str, remedy: str) -> None:
+    assert remedy in str(refusal([NOT_JSON[kind]()]))
+
+
+def test_the_message_says_what_is_wrong_with_what() -> None:
+    with pytest.raises(PayloadError) as caught:
+        payload.encode({"point": (1, 2)}, what="metadata")
+    assert str(caught.value) == (
+        "the metadata can't be saved: $.point is of type tuple; it would come back as a list, so save list(value)"
+    )
+    assert caught.value.stage is None
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("größe", "$.größe"),
+        ("odd key", '$["odd key"]'),
+        ("", '$[""]'),
+        ('a"b\\', r'$["a\"b\\"]'),
+        ("a\nERROR fake line", r'$["a\nERROR fake line"]'),
+        ("\u202eevil", r'$["\u202eevil"]'),
+        ("\ud800", r'$["\ud800"]'),
+        ("k" * 40, "$." + "k" * 40),
+        ("k" * 41, "$." + "k" * 39 + "…"),
+        (" " * 41, '$["' + " " * 39 + '…"]'),
+    ],
+)
+def test_a_key_in_a_path_is_short_and_can_not_forge_a_line(key: str, path: str) -> None:
+    assert refusal({key: ()}).path == path
+
+
+def test_a_long_path_is_shortened_in_its_middle() -> None:
+    data: dict[str, object] = {"last": ()}
+    for number in range(100):
+        data = {f"level{number}": data}
+    path = refusal(data).path
+    assert len(path) == 200
+    assert path.startswith("$.level99.level98.")
+    assert path.endswith(".level1.level0.last")
+
+
+def test_the_error_survives_pickling() -> None:
+    error = refusal({"a": ()})
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.path, copy.stage) == (str(error), "$.a", "train")
+
+
+# Limits, and the way back
+
+
+def test_data_longer_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "MAX_DATA_BYTES", 10)
+    assert payload.encode("12345678") == b'"12345678"'
+    error = refusal("1234567ü")
+    assert (error.path, "1234567" in str(error)) == ("$", False)
+
+
+def test_what_the_serialiser_alone_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later orjson may be stricter than we are: then there is no path, but still our error."""
+
+    def refuse(*_: object, **__: object) -> bytes:
+        message = f"Type is not JSON serializable: {SECRET}"
+        raise TypeError(message)
+
+    monkeypatch.setattr(orjson, "dumps", refuse)
+    error = refusal({"a": SECRET})
+    assert error.path == "$"
+    assert_tells_nothing(error, SECRET)
+
+
+@pytest.mark.parametrize("data", [b"", b"[1", b"NaN", b"1e999", b"\xff", b'"\\ud800"', b"[" * 200_000, b"1 2", b"{1:2}"])
+def test_bytes_that_are_not_json_are_refused(data: bytes) -> None:
+    with pytest.raises(FormatError) as caught:
+        payload.decode(data)
+    assert caught.value.__context__ is None
+
+
+@given(st.binary())
+def test_decoding_any_bytes_gives_a_value_or_a_format_error(data: bytes) -> None:
+    with contextlib.suppress(FormatError):
+        payload.decode(data)

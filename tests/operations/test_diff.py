@@ -1,0 +1,165 @@
+"""What changed between two versions: typed, by path, lists aligned; and a patch that another library applies."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import jsonpatch
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
+from checkpoint_manager._operations.compare import changes
+from checkpoint_manager.backends.memory import MemoryBackend
+from tests.strategies import json_values, same
+
+if TYPE_CHECKING:
+    from checkpoint_manager._operations.diff import Diff
+
+KEY = bytes(32)
+
+
+def diff(old: Any, new: Any) -> Diff:
+    cm = CheckpointManager(MemoryBackend(), key=KEY)
+    cm.save_checkpoint("train", old)
+    cm.save_checkpoint("train", new)
+    return cm.diff("train")
+
+
+def shown(old: Any, new: Any) -> list[tuple[str, str]]:
+    return [(change.kind, change.where) for change in changes(old, new)]
+
+
+def sorted_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: sorted_keys(value[key]) for key in sorted(value)}
+    return list(map(sorted_keys, value)) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({}, {}, []),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, []),
+        (1, 1.0, [("changed", "$")]),
+        (1, True, [("changed", "$")]),
+        (0.0, -0.0, [("changed", "$")]),
+        (None, False, [("changed", "$")]),
+        ({"a": [1]}, {"a": {"0": 1}}, [("changed", "$.a")]),
+        ({"a": 1, "b": {"c": 2}}, {"b": {"c": 3}, "e": 4}, [("removed", "$.a"), ("changed", "$.b.c"), ("added", "$.e")]),
+        ({"a b": 1}, {"a b": 2}, [("changed", '$["a b"]')]),
+        ([1, 2, 3], [0, 1, 2, 3], [("added", "$[0]")]),
+        ([1, 2, 3], [1, 3], [("removed", "$[1]")]),
+        ([1, 2, 3], [1, 9, 3], [("changed", "$[1]")]),
+        ([{"id": 1}, 2], [0, {"id": 3}, 2], [("changed", "$[0]"), ("added", "$[1]")]),
+        ([7] * 5, [7] * 7, [("added", "$[5]"), ("added", "$[6]")]),
+        ([[1, 2], [3]], [[1, 2, 4], [3]], [("added", "$[0][2]")]),
+        (list("abcdef"), list("dabcef"), [("added", "$[0]"), ("removed", "$[3]")]),
+    ],
+)
+def test_it_says_what_and_where(old: Any, new: Any, expected: list[tuple[str, str]]) -> None:
+    assert shown(old, new) == expected
+
+
+def test_an_element_in_front_of_ten_thousand_is_one_change() -> None:
+    rows = [{"id": number, "value": number % 7} for number in range(10_000)]
+    assert shown(rows, [{"id": -1, "value": 0}, *rows]) == [("added", "$[0]")]
+    edited = copy.deepcopy(rows)
+    edited[5000]["value"] = 99
+    del edited[100]
+    assert shown(rows, [{"id": -1}, *edited]) == [("added", "$[0]"), ("removed", "$[100]"), ("changed", "$[5000].value")]
+
+
+def test_lists_without_anything_in_common_end() -> None:
+    dice = random.Random(1)
+    old, new = ([dice.choice("ab") for _ in range(20_000)] for _ in range(2))
+    patched = jsonpatch.apply_patch(copy.deepcopy(old), diff(old, new).as_patch())
+    assert patched == new
+
+
+@given(old=json_values(), new=json_values())
+def test_the_patch_makes_the_new_of_the_old(old: Any, new: Any) -> None:
+    found = diff(old, new)
+    assert same(sorted_keys(jsonpatch.apply_patch(copy.deepcopy(old), found.as_patch())), sorted_keys(new))
+    assert bool(found) == (not same(sorted_keys(old), sorted_keys(new)))
+
+
+@given(
+    old=st.lists(st.integers(0, 5) | st.lists(st.integers(0, 3))),
+    edits=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 5))),
+)
+def test_the_patch_of_an_edited_list_makes_the_new_of_the_old(old: list[Any], edits: list[tuple[int, int]]) -> None:
+    new = copy.deepcopy(old)
+    for place, value in edits:
+        if value == 0 and new:
+            del new[place % len(new)]
+        else:
+            new.insert(place, value)
+    found = diff(old, new)
+    assert same(jsonpatch.apply_patch(copy.deepcopy(old), found.as_patch()), new)
+    assert len(found.changes) <= 2 * len(edits) + 2 * len(old)
+
+
+class TestShown:
+    OLD, NEW = {"a": 1, "b": "secret", "c": [1, 2]}, {"b": {"x": None}, "c": [1, 2, 3.5], "d": True}
+
+    def test_as_text(self) -> None:
+        text = '- $.a: 1\n~ $.b: "secret" → {"x":null}\n+ $.c[2]: 3.5\n+ $.d: true'
+        assert diff(self.OLD, self.NEW).as_text() == text
+
+    def test_redacted(self) -> None:
+        found = diff(self.OLD, self.NEW)
+        text = found.as_text(redact=True)
+        assert "~ $.b: a text of 6 characters → an object of 1 keys" in text
+        assert "+ $.d: true or false" in text
+        assert "secret" not in text + json.dumps(found.as_dicts(redact=True)) + repr(found)
+
+    def test_in_colour(self) -> None:
+        lines = diff(self.OLD, self.NEW).as_text(colour=True).splitlines()
+        assert [line[:5] for line in lines] == ["\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[32m"]
+
+    def test_as_dicts(self) -> None:
+        assert diff(self.OLD, self.NEW).as_dicts() == [
+            {"kind": "removed", "path": ["a"], "old": 1},
+            {"kind": "changed", "path": ["b"], "old": "secret", "new": {"x": None}},
+            {"kind": "added", "path": ["c", 2], "new": 3.5},
+            {"kind": "added", "path": ["d"], "new": True},
+        ]
+
+    def test_long_values_are_cut_and_move_no_cursor(self) -> None:
+        line = diff({"\x1b[2J": 0}, {"\x1b[2J": "x" * 500}).as_text()
+        assert "\x1b" not in line
+        assert len(line) < 120
+        assert line.endswith("…")
+
+
+class TestWhichVersions:
+    @pytest.fixture
+    def cm(self) -> CheckpointManager:
+        cm = CheckpointManager(MemoryBackend(), key=KEY)
+        for number in range(1, 6):
+            cm.save_checkpoint("train", number)
+        cm.delete_versions("train", [4])
+        return cm
+
+    def test_by_default_the_newest_and_the_one_before_it(self, cm: CheckpointManager) -> None:
+        found = cm.diff("train")
+        assert (found.old.version, found.new.version) == (3, 5)
+
+    def test_any_two(self, cm: CheckpointManager) -> None:
+        found = cm.diff("train", 5, 1)
+        assert (found.old.version, found.new.version, found.as_text()) == (5, 1, "~ $: 5 → 1")
+        assert cm.diff("train", 2).new.version == 5
+        assert cm.diff("train", new=3).old.version == 2
+
+    def test_nothing_to_compare_with_says_so(self, cm: CheckpointManager) -> None:
+        with pytest.raises(CheckpointNotFoundError, match="no version before version 1"):
+            cm.diff("train", new=1)
+        with pytest.raises(CheckpointNotFoundError, match="was deleted"):
+            cm.diff("train", 4)
+        with pytest.raises(CheckpointNotFoundError):
+            cm.diff("nothing")

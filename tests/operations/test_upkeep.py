@@ -1,0 +1,710 @@
+"""Verify and repair: what is found is named, what is damaged is moved aside, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
+
+import platformdirs
+import pytest
+
+from checkpoint_manager import (
+    CheckpointManager,
+    CheckpointNotFoundError,
+    IntegrityError,
+    Retention,
+    RollbackError,
+    StorageError,
+)
+from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format import seal
+from checkpoint_manager._operations import auto_prune as trimming
+from checkpoint_manager._store import history as history_module
+from checkpoint_manager._store.store import Vault
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.memory import MemoryBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def cm(store: Path) -> CheckpointManager:
+    cm = CheckpointManager(store, key=KEY)
+    for number in range(1, 5):
+        cm.save_checkpoint("train", number)
+    return cm
+
+
+def path_of(store: Path, version: int, stage: str = "train") -> Path:
+    return store / "history" / stage / f"{version:012d}.checkpoint"
+
+
+def damage(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def found(cm: CheckpointManager) -> list[tuple[str | None, int | None, str]]:
+    return [(finding.stage, finding.version, finding.state) for finding in cm.verify().problems]
+
+
+class TestVerify:
+    def test_a_whole_store(self, cm: CheckpointManager) -> None:
+        report = cm.verify()
+        assert report.ok
+        assert [(f.stage, f.version, f.state) for f in report.findings] == [
+            ("train", number, "whole") for number in (1, 2, 3, 4)
+        ]
+
+    def test_progress_counts_every_version(self, cm: CheckpointManager) -> None:
+        steps: list[tuple[int, int]] = []
+        cm.verify(progress=lambda done, total: steps.append((done, total)))
+        assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+    def test_holes_are_told_once_however_wide(self, cm: CheckpointManager, store: Path) -> None:
+        path_of(store, 2).unlink()
+        path_of(store, 3).unlink()
+        path_of(store, 4).rename(path_of(store, 900_000_000_000))
+        details = {f.version: f.detail for f in cm.verify().problems}
+        assert "up to 899999999999" in details[2]
+        assert len(details) <= 3
+
+    def test_a_deletion_killed_in_the_middle_is_a_leftover(self, cm: CheckpointManager, store: Path) -> None:
+        kept = path_of(store, 2).read_bytes()
+        cm.delete_versions("train", [2])
+        path_of(store, 2).write_bytes(kept)
+        path_of(store, 2).chmod(0o600)
+        assert found(cm) == [("train", 2, "leftover")]
+        assert cm.verify().ok
+
+    def test_a_file_that_the_system_refuses_is_left_alone(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise StorageError("can't read it", errno=5, filename="x")
+
+        monkeypatch.setattr(cm._store.vault, "examine", refuse)
+        assert found(cm) == [("train", number, "unreadable") for number in (1, 2, 3, 4)]
+        assert cm.repair() == []
+        assert not cm.verify().ok
+
+    def test_a_version_deleted_while_it_looks_is_no_damage(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def absent(*_: object) -> None:
+            raise VersionAbsentError
+
+        monkeypatch.setattr(cm._store.vault, "examine", absent)
+        assert cm.verify().ok
+
+    def test_a_version_older_than_the_one_before_it_is_foreign(
+        self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only someone with the key can bring this about: a program with a clock of its own that ignores the last time."""
+        import datetime as dt
+
+        from checkpoint_manager._operations import save as writing
+
+        class Yesterday(dt.datetime):
+            @classmethod
+            def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
+                return dt.datetime.now(tz) - dt.timedelta(days=1)
+
+        monkeypatch.setattr(writing, "datetime", Yesterday)
+        cm.save_checkpoint("train", 5)
+        assert cm.history("train")[0].created_at == cm.history("train")[1].created_at
+        monkeypatch.setattr(writing, "max", min, raising=False)
+        cm.save_checkpoint("train", 6)
+        assert found(cm) == [("train", 6, "foreign")]
+
+    def test_one_stage_alone(self, cm: CheckpointManager, store: Path) -> None:
+        cm.save_checkpoint("clean", 1)
+        damage(path_of(store, 1, "clean"))
+        assert cm.verify("train").ok
+        assert not cm.verify("clean").ok
+        assert cm.verify("nothing").findings == ()
+
+
+class TestRepair:
+    def test_nothing_to_do(self, cm: CheckpointManager) -> None:
+        assert cm.repair() == []
+
+    def test_a_damaged_version_is_moved_aside_and_known(self, cm: CheckpointManager, store: Path) -> None:
+        damage(path_of(store, 2))
+        evidence = path_of(store, 2).read_bytes()
+        planned = cm.repair(dry_run=True)
+        assert [(step.action, step.version) for step in planned] == [("set aside", 2)]
+        assert path_of(store, 2).exists()
+        done = cm.repair()
+        assert [(step.action, step.version) for step in done] == [("set aside", 2)]
+        aside = list((store / "damaged").iterdir())
+        assert [path.read_bytes() for path in aside] == [evidence]
+        assert str(aside[0]) in done[0].detail
+        assert cm.verify().problems == ()
+        with pytest.raises(CheckpointNotFoundError, match="set aside"):
+            cm.load_checkpoint("train", 2)
+        assert cm.repair() == []
+
+    def test_a_damaged_newest_version_does_not_bring_back_the_one_before(self, cm: CheckpointManager, store: Path) -> None:
+        damage(path_of(store, 4))
+        planned = [(step.action, step.version) for step in cm.repair(dry_run=True)]
+        assert [(step.action, step.version) for step in cm.repair()] == planned == [("append", 5), ("set aside", 4)]
+        assert cm.history("train")[0].status == "failed"
+        assert not cm.has_checkpoint("train")
+        assert cm.restore_checkpoint("train", 3).version == 6
+        assert cm.has_checkpoint("train")
+        assert cm.verify().ok
+
+    def test_a_missing_head_is_made_again(self, cm: CheckpointManager, store: Path) -> None:
+        (store / "train.checkpoint").unlink()
+        assert [(step.action, step.version) for step in cm.repair(dry_run=True)] == [("rebuild head", 4)]
+        assert not (store / "train.checkpoint").exists()
+        assert [(step.action, step.version) for step in cm.repair()] == [("rebuild head", 4)]
+        assert os.path.samefile(store / "train.checkpoint", path_of(store, 4))
+
+    def test_leftovers_are_swept(self, cm: CheckpointManager, store: Path) -> None:
+        leftovers = [store / ".0123456789abcdef.tmp", store / "history" / "train" / ".fedcba9876543210.tmp"]
+        for path in leftovers:
+            path.write_bytes(b"half")
+        assert len(cm.repair(dry_run=True)) == 2
+        assert all(path.exists() for path in leftovers)
+        assert {step.action for step in cm.repair()} == {"sweep"}
+        assert not any(path.exists() for path in leftovers)
+
+    def test_leftovers_of_a_stage_without_versions_are_swept(self, cm: CheckpointManager, store: Path) -> None:
+        """The very first save of the stage was killed."""
+        leftover = store / "history" / "new" / ".0123456789abcdef.tmp"
+        leftover.parent.mkdir(mode=0o700)
+        leftover.write_bytes(b"")
+        leftover.chmod(0o600)
+        assert [(step.action, step.stage) for step in cm.repair()] == [("sweep", "new")]
+        assert not leftover.exists()
+        assert cm.verify().problems == ()
+
+    def test_the_folder_of_a_first_save_that_was_killed_is_swept(self, cm: CheckpointManager, store: Path) -> None:
+        """The stage's name is too long for a folder's, and was not yet written into it."""
+        cm.save_checkpoint(name := "long " * 50)
+        folder = next(path.parent for path in store.glob("history/*/stage"))
+        for path in folder.iterdir():
+            path.rename(folder / f".{'0' * 15}{len(path.name) % 10}.tmp")
+        (store / f"{folder.name}.checkpoint").unlink()
+        assert ("sweep", str(folder)) in [(step.action, step.detail.split()[0]) for step in cm.repair()]
+        assert not folder.exists()
+        cm.accept_rollback(name)
+        assert cm.save_checkpoint(name).version == 3
+
+    def test_a_folder_of_nobody_stays(self, cm: CheckpointManager, store: Path) -> None:
+        cm.save_checkpoint("long " * 50)
+        folder = next(path.parent for path in store.glob("history/*/stage"))
+        (folder / "stage").unlink()
+        cm.repair()
+        assert (folder / "000000000001.checkpoint").exists()
+
+    def test_a_damaged_record_of_deletions_is_moved_aside(self, cm: CheckpointManager, store: Path) -> None:
+        cm.delete_versions("train", [1])
+        damage(store / "history" / "train" / "gaps")
+        assert [step.action for step in cm.repair(dry_run=True)] == ["set aside"]
+        steps = cm.repair()
+        assert "gaps" in steps[0].detail
+        assert found(cm) == [("train", 1, "missing")]
+        assert cm.load_checkpoint("train") == 4
+
+    def test_a_version_set_aside_and_put_back_is_set_aside_again(self, cm: CheckpointManager, store: Path) -> None:
+        damage(path_of(store, 2))
+        evidence = path_of(store, 2).read_bytes()
+        cm.repair()
+        path_of(store, 2).write_bytes(evidence)
+        assert [(step.action, step.version) for step in cm.repair(dry_run=True)] == [("set aside", 2)]
+        assert [(step.action, step.version) for step in cm.repair()] == [("set aside", 2)]
+        assert len(list((store / "damaged").iterdir())) == 2
+
+    def test_a_deleted_version_put_back_is_swept(self, cm: CheckpointManager, store: Path) -> None:
+        kept = path_of(store, 2).read_bytes()
+        cm.delete_versions("train", [2])
+        path_of(store, 2).write_bytes(kept)
+        assert [step.action for step in cm.repair(dry_run=True)] == ["sweep"]
+        assert path_of(store, 2).exists()
+        cm.repair()
+        assert not path_of(store, 2).exists()
+
+    def test_every_version_damaged(self, cm: CheckpointManager, store: Path) -> None:
+        for number in range(1, 5):
+            damage(path_of(store, number))
+        cm.repair()
+        assert [version.version for version in cm.history("train")] == [5]
+        assert cm.verify().ok
+
+    def test_a_store_in_memory(self) -> None:
+        cm = CheckpointManager(MemoryBackend(), key=KEY)
+        backend = cm._store.backend
+        assert isinstance(backend, MemoryBackend)
+        cm.save_checkpoint("train", 1)
+        cm.save_checkpoint("train", 2)
+        cm.save_checkpoint("train", 3)
+        cm.delete_versions("train", [1])
+        backend._versions["train"][2] = b"damaged"
+        record = backend._records["gaps", "train"]
+        backend._records["gaps", "train"] = type(record)(b"damaged", object())
+        assert {step.action for step in cm.repair()} == {"set aside"}
+        assert cm.load_checkpoint("train") == 3
+        assert "damaged" in backend.set_aside("train", "gaps")
+        with pytest.raises(VersionAbsentError):
+            backend.set_aside("train", "gaps")
+        assert not backend.sweep(None)  # type: ignore[arg-type]
+
+
+ACCEPT = """
+import os, signal, sys
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.backends.local import LocalBackend
+
+calls = 0
+
+def counted(method):
+    def wrapped(*arguments, **named):
+        global calls
+        calls += 1
+        if calls == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments, **named)
+    return wrapped
+
+for name in ("append", "drop_mark", "write_record", "_put_mark"):
+    setattr(LocalBackend, name, counted(getattr(LocalBackend, name)))
+CheckpointManager(sys.argv[1], key=bytes(range(32))).accept_rollback("train")
+"""
+
+
+class TestRollback:
+    def roll_back(self, store: Path, *versions: int) -> None:
+        for version in versions:
+            path_of(store, version).unlink()
+
+    def test_accepting_moves_on_above_what_was_seen(self, cm: CheckpointManager, store: Path) -> None:
+        self.roll_back(store, 3, 4)
+        fresh = CheckpointManager(store, key=KEY)
+        with pytest.raises(RollbackError, match=r"accept_rollback\(\)") as caught:
+            fresh.load_checkpoint("train")
+        assert (caught.value.stage, caught.value.version) == ("train", 4)
+        appended = fresh.accept_rollback()
+        assert [(version.version, version.restored_from) for version in appended] == [(5, 2)]
+        assert fresh.load_checkpoint("train") == 2
+        assert fresh.verify().ok
+        with pytest.raises(CheckpointNotFoundError, match="lost"):
+            fresh.load_checkpoint("train", 3)
+        assert fresh.save_checkpoint("train", 6).version == 6
+        assert fresh.accept_rollback() == []
+
+    def test_a_stage_that_is_gone_becomes_a_cleared_one(self, cm: CheckpointManager, store: Path) -> None:
+        self.roll_back(store, 1, 2, 3, 4)
+        fresh = CheckpointManager(store, key=KEY)
+        assert [version.status for version in fresh.accept_rollback("train")] == ["cleared"]
+        assert not fresh.has_checkpoint("train")
+        assert fresh.save_checkpoint("train", 6).version == 6
+        assert fresh.verify().ok
+
+    def test_killed_between_its_two_steps_it_continues(self, cm: CheckpointManager, store: Path) -> None:
+        self.roll_back(store, 4)
+        fresh = CheckpointManager(store, key=KEY)
+        seen = fresh._store.vault.witness.recall("train")
+        assert seen is not None
+        entry = fresh._store.vault.entry("train", 3)
+        lost = sealed_gaps.Gap(4, 4, entry.id, seen.id, "lost")
+        fresh._store.vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
+        assert fresh.accept_rollback("train")[0].version == 5
+        assert fresh.verify().ok
+
+    @pytest.mark.parametrize(
+        "upkeep",
+        [
+            lambda cm: cm.repair(),
+            lambda cm: cm.delete_versions("train", [1]),
+            lambda cm: cm.prune(Retention(keep_last=1)),
+            lambda cm: cm.keys.rotate(),
+        ],
+        ids=["repair", "delete", "prune", "rotate"],
+    )
+    def test_killed_before_it_appends_no_upkeep_by_another_user_frees_a_number_that_is_lost(
+        self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, upkeep: Callable[..., object]
+    ) -> None:
+        self.roll_back(store, 4)
+        with monkeypatch.context() as killed:
+            killed.setattr(LocalBackend, "append", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                CheckpointManager(store, key=KEY).accept_rollback("train")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another state"))
+        other = CheckpointManager(store, key=KEY)
+        upkeep(other)
+        assert other.history("train")[0].version == 3
+        assert other.save_checkpoint("train", "other").version == 5
+        assert other.load_checkpoint("train") == "other"
+        assert CheckpointManager(store, key=KEY).verify().ok
+
+    @pytest.mark.parametrize("lost", [(4,), (3, 4), (1, 2, 3, 4)])
+    def test_killed_anywhere_nothing_that_another_user_saves_is_swallowed_or_hidden(
+        self, cm: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, ...]
+    ) -> None:
+        """By one who has never seen what is lost: no number is used that counts as lost, no old mark hides the new version."""
+        store, program = tmp_path / "store", [sys.executable, "-c", ACCEPT]
+        self.roll_back(store, *lost)
+        if len(lost) < 4:
+            cm._store.backend.set_mark("train", 4 - len(lost))  # as in an older copy
+        else:
+            cm._store.backend.drop_mark("train")
+        mine = os.environ.get("XDG_STATE_HOME", "")
+        for at in range(1, 20):
+            copy, state = tmp_path / f"copy {at}", tmp_path / f"state {at}"
+            shutil.copytree(store, copy)
+            shutil.copytree(platformdirs.user_state_path("checkpoint_manager"), state / "checkpoint_manager")
+            environment = os.environ | {"XDG_STATE_HOME": str(state)}
+            done = subprocess.run([*program, str(copy), str(at)], env=environment, check=False)
+            monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / f"another state {at}"))
+            other = CheckpointManager(copy, key=KEY)
+            present = other._store.backend.versions("train")
+            assert other._store.history.look("train").number == max(present, default=0)
+            gaps_are_written = bool(other._store.vault.gaps("train")[0].gaps)
+            saved = other.save_checkpoint("train", "other")
+            assert saved.version > 4 or not gaps_are_written
+            for user in (tmp_path / f"another state {at}", state):
+                monkeypatch.setenv("XDG_STATE_HOME", str(user))
+                accepted = CheckpointManager(copy, key=KEY)
+                accepted.accept_rollback()
+                assert accepted.load_checkpoint("train", saved.version) == "other"
+                assert accepted.load_checkpoint("train") == "other"
+                assert accepted.verify().problems == ()
+            monkeypatch.setenv("XDG_STATE_HOME", mine)
+            if done.returncode == 0:
+                assert at > 3
+                break
+            assert done.returncode == -signal.SIGKILL
+        else:
+            pytest.fail("it never came to its end")
+
+    def test_a_damaged_newest_version_is_no_rollback_to_accept(self, cm: CheckpointManager, store: Path) -> None:
+        damage(path_of(store, 4))
+        assert CheckpointManager(store, key=KEY).accept_rollback("train") == []
+        assert CheckpointManager(store, key=KEY).accept_rollback("never saved") == []
+
+    def test_warned_instead_of_refused(self, cm: CheckpointManager, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+        self.roll_back(store, 4)
+        lenient = CheckpointManager(store, key=KEY, on_rollback="warn")
+        assert lenient.load_checkpoint("train") == 3
+        assert "was turned back" in caplog.text
+        assert lenient.save_checkpoint("train", 5).version == 5
+
+    def test_another_version_of_the_same_number_warned_of(
+        self, cm: CheckpointManager, store: Path, home: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        memory = next(path for path in home.rglob("*") if path.is_file() and b'"train"' in path.read_bytes())
+        memory.write_bytes(memory.read_bytes()[:13] + b"0" * 32 + memory.read_bytes()[45:])
+        with pytest.raises(RollbackError, match="is not the one that was seen"):
+            CheckpointManager(store, key=KEY).load_checkpoint("train")
+        assert CheckpointManager(store, key=KEY, on_rollback="warn").load_checkpoint("train") == 4
+        assert "is not the one that was seen" in caplog.text
+        assert [f.state for f in CheckpointManager(store, key=KEY).verify().problems] == ["rolled back"]
+
+
+class TestWitness:
+    def test_without_a_writable_home_a_warning_says_so_once(
+        self, store: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (home / "file").write_text("")
+        monkeypatch.setenv("XDG_STATE_HOME", str(home / "file"))
+        cm = CheckpointManager(store, key=KEY)
+        cm.save_checkpoint("train", 1)
+        cm.save_checkpoint("train", 2)
+        assert cm.load_checkpoint("train") == 2
+        assert cm.verify().ok
+        assert cm.accept_rollback() == []
+        assert caplog.text.count("can't be remembered") == 1
+
+    def test_an_older_keyring_is_noticed_by_a_process_without_a_home(
+        self, store: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (home / "file").write_text("")
+        monkeypatch.setenv("XDG_STATE_HOME", str(home / "file"))
+        cm = CheckpointManager(store, key=KEY)
+        before = (store / "keyring.json").read_bytes()
+        cm.keys.add(bytes(32))
+        (store / "keyring.json").write_bytes(before)
+        with pytest.raises(RollbackError):
+            cm.save_checkpoint("train", 1)
+
+    @pytest.mark.parametrize("content", [b"", b"junk", b"0" * 9000])
+    def test_a_damaged_memory_counts_as_none(self, cm: CheckpointManager, store: Path, home: Path, content: bytes) -> None:
+        memories = [path for path in home.rglob("*") if path.is_file() and ".local/state" in str(path)]
+        for memory in memories:
+            memory.write_bytes(content)
+        fresh = CheckpointManager(store, key=KEY)
+        assert fresh.load_checkpoint("train") == 4
+        fresh.save_checkpoint("train", 5)
+        path_of(store, 5).unlink()
+        with pytest.raises(RollbackError):
+            CheckpointManager(store, key=KEY).load_checkpoint("train")
+
+    def test_a_folder_in_place_of_a_memory_counts_as_none(self, cm: CheckpointManager, store: Path, home: Path) -> None:
+        memories = [path for path in home.rglob("*") if path.is_file() and ".local/state" in str(path)]
+        for memory in memories:
+            memory.unlink()
+            memory.mkdir()
+        assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 4
+
+
+class TestRecordOfDeletions:
+    @pytest.fixture
+    def full(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> CheckpointManager:
+        """A store whose record of deletions holds one gap, and has room for no second one."""
+        for number in range(5, 9):
+            cm.save_checkpoint("train", number)
+        cm.delete_versions("train", [2])
+        cm.tag("train", 4, "good")
+        limit = len(cm._store.backend.read_record("gaps", "train", limit=1000).data)  # type: ignore[union-attr]
+        monkeypatch.setattr(sealed_gaps.RECORD, "max_bytes", limit + 5)
+        return cm
+
+    def test_one_that_could_not_be_read_again_is_not_written(self, full: CheckpointManager) -> None:
+        before = full._store.backend.read_record("gaps", "train", limit=1000)
+        for act in (lambda: full.delete_versions("train", [5]), lambda: full.prune(Retention(keep_last=1))):
+            with pytest.raises(StorageError, match=r"stage train .* next to those that are gone") as caught:
+                act()
+            assert caught.value.stage == "train"
+            assert full._store.backend.read_record("gaps", "train", limit=1000) == before
+            assert [version.version for version in full.history("train")] == [8, 7, 6, 5, 4, 3, 1]
+        assert full.verify().problems == ()
+
+    def test_what_adjoins_the_versions_that_are_gone_can_be_deleted(self, full: CheckpointManager) -> None:
+        full.delete_versions("train", [1, 3])
+        assert full.verify().problems == ()
+        full.keys.rotate()
+        assert full.verify().problems == ()
+
+    def test_a_save_goes_on_where_its_retention_can_not(
+        self, full: CheckpointManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trimming, "_ENOUGH", 1)
+        cm = CheckpointManager(full._store.backend.location, key=KEY, retention=Retention(keep_last=1))
+        assert cm.save_checkpoint("train", 9).version == 9
+        assert cm.load_checkpoint("train") == 9
+        assert "could not be pruned: the record of deleted versions" in caplog.text
+
+    def test_an_import_that_would_bring_too_many_is_refused_before_it_adds_anything(
+        self, cm: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(5, 9):
+            cm.save_checkpoint("train", number)
+        cm.delete_versions("train", [2, 4, 6])
+        cm.export_bundle(tmp_path / "bundle", key=KEY)
+        target = CheckpointManager(tmp_path / "target", key=KEY)
+        monkeypatch.setattr(sealed_gaps.RECORD, "max_bytes", 300)
+        for dry_run in (True, False):
+            with pytest.raises(StorageError, match="next to those that are gone"):
+                target.import_bundle(tmp_path / "bundle", key=KEY, dry_run=dry_run)
+            assert target.stages() == []
+
+
+class TestWriters:
+    def test_a_lost_answer_is_recognised_by_the_versions_id(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A remote store may say "taken" because an earlier attempt of the same write went through."""
+        from checkpoint_manager.backends.base import VersionTakenError
+
+        real = cm._store.backend.append
+
+        def answer_lost(*arguments: object) -> None:
+            real(*arguments)  # type: ignore[arg-type]
+            raise VersionTakenError
+
+        monkeypatch.setattr(cm._store.backend, "append", answer_lost)
+        assert cm.save_checkpoint("train", 5).version == 5
+        assert len(cm.history("train")) == 5
+
+    def test_an_overtaken_writer_takes_the_next_number(
+        self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rival = CheckpointManager(store, key=KEY)
+        real = cm._store.backend.append
+        overtakes = iter([True, True, False])
+
+        def overtaken(stage: str, version: int, pieces: object) -> None:
+            if next(overtakes):
+                rival._store.writer.append(stage, rival._store.history.tip(stage), history_draft())
+            real(stage, version, pieces)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(cm._store.backend, "append", overtaken)
+        assert cm.save_checkpoint("train", "mine").version == 7
+        assert cm.load_checkpoint("train") == "mine"
+        assert cm.verify().ok
+
+    def test_a_writer_that_is_always_overtaken_gives_up(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        from checkpoint_manager.backends.base import VersionTakenError
+
+        def taken(*_: object) -> None:
+            raise VersionTakenError
+
+        monkeypatch.setattr(cm._store.backend, "append", taken)
+        with pytest.raises(StorageError, match="supports locks"):
+            cm.save_checkpoint("train", 5)
+
+    def test_the_last_number(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("checkpoint_manager._operations.save.MAX_VERSION", 4)
+        with pytest.raises(StorageError, match="no version numbers left"):
+            cm.save_checkpoint("train", 5)
+
+    def test_a_writer_goes_on_over_damage(self, cm: CheckpointManager, store: Path) -> None:
+        """The stage is computed again; the time does not go back, and the damaged file stays."""
+        damage(path_of(store, 4))
+        whole = path_of(store, 4).read_bytes()
+        path_of(store, 4).write_bytes(whole[:150])
+        fresh = CheckpointManager(store, key=KEY)
+        assert fresh.save_checkpoint("train", 5).version == 5
+        for number in range(1, 6):
+            path_of(store, number).write_bytes(b"")
+        again = CheckpointManager(store, key=KEY)
+        assert again.save_checkpoint("train", 6).version == 6
+        assert again.history("train")[0].version == 6
+
+    def test_clearing_over_damage(self, cm: CheckpointManager, store: Path) -> None:
+        path_of(store, 4).write_bytes(b"")
+        fresh = CheckpointManager(store, key=KEY)
+        cleared = fresh.clear_checkpoint("train")
+        assert cleared is not None
+        assert cleared.version == 5
+
+    def test_deleting_damaged_versions(self, cm: CheckpointManager, store: Path) -> None:
+        path_of(store, 2).write_bytes(b"")
+        cm.delete_versions("train", [2])
+        assert cm.verify().ok
+        path_of(store, 1).write_bytes(b"")
+        path_of(store, 3).write_bytes(b"")
+        cm.delete_versions("train", [3])
+        cm.delete_versions("train", [1])
+        assert cm.verify().ok
+        cm.delete_versions("train", [])
+
+    def test_a_newest_version_deleted_while_it_is_read(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        vault = cm._store.vault
+        real, failed = vault.load, []
+
+        def load(stage: str, version: int) -> object:
+            if not failed:
+                failed.append(version)
+                CheckpointManager(vault.backend, key=KEY).save_checkpoint(stage, 5)
+                raise VersionAbsentError
+            return real(stage, version)
+
+        monkeypatch.setattr(vault, "load", load)
+        assert cm.load_checkpoint("train") == 5
+        monkeypatch.setattr(vault, "load", lambda *_: (_ for _ in ()).throw(VersionAbsentError))
+        with pytest.raises(IntegrityError, match="missing"):
+            cm.load_checkpoint("train")
+
+
+def history_draft() -> object:
+    from checkpoint_manager._operations.save import Draft
+
+    return Draft(b'"rival"')
+
+
+def test_a_gap_record_under_an_unknown_key_is_refused(cm: CheckpointManager, store: Path) -> None:
+    cm.delete_versions("train", [1])
+    path = store / "history" / "train" / "gaps"
+    data = path.read_bytes()
+    at = data.index(b'"key":"') + 7
+    path.write_bytes(data[:at] + b"0" * 16 + data[at + 16 :])
+    with pytest.raises(IntegrityError, match="a key that the keyring does not have"):
+        cm.history("train")
+
+
+def test_large_metadata_is_read_in_two_steps(cm: CheckpointManager) -> None:
+    cm.save_checkpoint("train", 5, metadata={"note": "x" * 300_000})
+    assert len(cm.history("train")[0].metadata["note"]) == 300_000
+    assert cm.load_checkpoint("train") == 5
+
+
+def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
+    """The number of system calls of a save, and of what a fresh process does first, does not grow with the history."""
+    if not any(os.access(os.path.join(folder, "strace"), os.X_OK) for folder in os.environ["PATH"].split(":")):
+        if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
+            pytest.fail("strace is not installed")
+        pytest.skip("strace is not installed")
+    store = tmp_path / "store"
+    fill = CheckpointManager(store, key=KEY, durability="relaxed")
+    program = (
+        "import os; from checkpoint_manager import CheckpointManager as C\n"
+        f"cm = C({str(store)!r}, key=bytes(range(32)))\n"
+        "os.access('MARK', 0); cm.save_checkpoint('train', 1); cm.load_checkpoint('train'); os.access('MARK', 0)\n"
+    )
+
+    def calls() -> int:
+        log = tmp_path / "log"
+        subprocess.run(["strace", "-f", "-o", str(log), sys.executable, "-c", program], check=True, capture_output=True)
+        text = log.read_text().split('"MARK"')
+        assert len(text) == 3
+        return text[1].count("\n")
+
+    for number in range(10):
+        fill.save_checkpoint("train", number)
+    few = calls()
+    for number in range(9990):
+        fill.save_checkpoint("train", number)
+    assert abs(calls() - few) <= 5
+    assert len(fill.history("train")) == 10_002
+
+
+def test_the_gap_of_many_versions_is_one(tmp_path: Path) -> None:
+    merged = sealed_gaps.Gaps()
+    for number in (5, 3, 4, 9):
+        merged = merged.add(sealed_gaps.Gap(number, number, f"{number - 1}", f"{number}"))
+    assert [(gap.first, gap.last, gap.before, gap.id) for gap in merged.gaps] == [(3, 5, "2", "5"), (9, 9, "8", "9")]
+    assert 4 in merged
+    assert "4" not in merged
+
+
+def test_a_short_plaintext_is_not_taken_for_a_long_one() -> None:
+    """The length is checked against what the caller authenticated, whichever way it is wrong."""
+    key = seal.generate_key()
+    sealed = seal.seal(key, b"x" * 100, b"")
+    assert seal.unseal_slices(key, [sealed], 100, b"") == b"x" * 100
+    for length in (99, 101, 0, 100_000):
+        with pytest.raises(seal.SealBrokenError):
+            seal.unseal_slices(key, [sealed], length, b"")
+
+
+def test_looking_back_over_much_damage_ends(cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_module, "_LOOK_BACK", 2)
+    for number in (3, 4):
+        path_of(store, number).write_bytes(b"")
+    assert CheckpointManager(store, key=KEY).save_checkpoint("train", 5).version == 5
+
+
+def test_a_version_that_is_written_while_it_is_looked_for_is_not_missing(
+    cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = CheckpointManager(store, key=KEY)
+    newest = cm.history("train")[0].version
+    load = Vault.load
+
+    def after_a_save(self: Vault, stage: str, version: int) -> object:
+        try:
+            return load(self, stage, version)
+        except VersionAbsentError:
+            other.save_checkpoint("train")
+            raise
+
+    monkeypatch.setattr(Vault, "load", after_a_save)
+    with pytest.raises(CheckpointNotFoundError, match=f"no version {newest + 1}"):
+        cm.load_checkpoint("train", newest + 1)

@@ -1,0 +1,211 @@
+"""Where a key comes from: each source, their order, and what is wrong with one that does not work."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, KeyFile, KeyUnavailableError, Passphrase, WrongKeyError
+from checkpoint_manager._format import key_slot as slots
+from checkpoint_manager._store import key_sources as secrets
+from checkpoint_manager._store.key_sources import create_key_file, find_secret, read_key_file, read_passphrase_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = "correct horse"
+VARIABLE = "CHECKPOINT_MANAGER_"
+
+
+@pytest.fixture(autouse=True)
+def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, slots.MIN_PASSES, 1))
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, str]:
+    create_key_file(tmp_path / "key")
+    (tmp_path / "words").write_text(WORDS + "\n")
+    (tmp_path / "words").chmod(0o600)
+    return {
+        f"{VARIABLE}KEY_FILE": str(tmp_path / "key"),
+        f"{VARIABLE}PASSPHRASE": WORDS,
+        f"{VARIABLE}PASSPHRASE_FILE": str(tmp_path / "words"),
+        f"{VARIABLE}PASSPHRASE_COMMAND": f"{sys.executable} -c 'print(\"{WORDS}\")'",
+    }
+
+
+@pytest.mark.parametrize("name", ["KEY_FILE", "PASSPHRASE", "PASSPHRASE_FILE", "PASSPHRASE_COMMAND"])
+def test_each_variable_opens_the_store(
+    tmp_path: Path, home: Path, sources: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(VARIABLE + name, sources[VARIABLE + name])
+    CheckpointManager(tmp_path / "store").save_checkpoint("train", 1)
+    assert not list(home.rglob("*.key"))
+    monkeypatch.delenv(VARIABLE + name)
+    key: Any = KeyFile(sources[f"{VARIABLE}KEY_FILE"]) if name == "KEY_FILE" else Passphrase(WORDS)
+    assert CheckpointManager(tmp_path / "store", key=key).load_checkpoint("train") == 1
+
+
+@pytest.mark.parametrize("first", ["KEY_FILE", "PASSPHRASE", "PASSPHRASE_FILE", "PASSPHRASE_COMMAND"])
+def test_two_sources_at_once_are_refused(sources: dict[str, str], first: str) -> None:
+    for second, value in sources.items():
+        if second != VARIABLE + first:
+            both = {VARIABLE + first: sources[VARIABLE + first], second: value}
+            with pytest.raises(KeyUnavailableError, match=r"given twice, by the environment variable .* and by") as caught:
+                find_secret(None, environ=both)
+            assert WORDS not in str(caught.value)
+    with pytest.raises(KeyUnavailableError, match="by the argument key= and by the environment variable"):
+        find_secret(bytes(32), environ={VARIABLE + first: sources[VARIABLE + first]})
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert find_secret(None, environ={f"{VARIABLE}KEY_FILE": ""}) is None
+
+
+@pytest.mark.parametrize("key", [b"short", bytes(33), "text", 7, object(), ["x"]])
+def test_a_key_of_another_type_is_refused_without_showing_it(key: object) -> None:
+    with pytest.raises(TypeError, match="key=") as caught:
+        find_secret(key, environ={})
+    assert "short" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "match"), [("", "is empty"), ("\ud800", "not valid Unicode")])
+def test_a_passphrase_that_cannot_be_one(text: str, match: str) -> None:
+    with pytest.raises(KeyUnavailableError, match=match):
+        find_secret(Passphrase(text), environ={})
+
+
+def test_a_passphrase_is_the_same_however_it_was_typed() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert find_secret(Passphrase(composed), environ={}) == find_secret(Passphrase(decomposed), environ={})
+
+
+@pytest.mark.parametrize("line_end", ["", "\n", "\r\n"])
+def test_the_line_end_of_a_passphrase_file_is_not_part_of_it(tmp_path: Path, line_end: str) -> None:
+    (tmp_path / "words").write_bytes((" spaces count " + line_end).encode())
+    assert read_passphrase_file(tmp_path / "words").material == b" spaces count "
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"x" * 70_000, "larger than"),
+    ],
+)
+def test_a_passphrase_file_that_holds_none(tmp_path: Path, content: bytes, match: str) -> None:
+    (tmp_path / "words").write_bytes(content)
+    with pytest.raises(KeyUnavailableError, match=match):
+        read_passphrase_file(tmp_path / "words")
+
+
+@pytest.mark.parametrize(
+    ("command", "match"),
+    [
+        ("false", "failed with exit code 1"),
+        ("/nothing/here", "can't be run"),
+        ("'unclosed", "can't be run"),
+        (" ", "can't be run"),
+        ("true", "is empty"),
+    ],
+)
+def test_a_command_that_gives_no_passphrase(command: str, match: str) -> None:
+    with pytest.raises(KeyUnavailableError, match=match):
+        find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": command})
+
+
+def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_COMMAND_SECONDS", 0.1)
+    with pytest.raises(KeyUnavailableError, match="did not end within") as caught:
+        find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": "sleep 30"})
+    assert caught.value.__cause__ is None
+
+
+def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
+    found = find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": f"echo $HOME; touch {tmp_path / 'made'}"})
+    assert found is not None
+    assert found.material == f"$HOME; touch {tmp_path / 'made'}".encode()
+    assert not (tmp_path / "made").exists()
+
+
+class TestKeyFiles:
+    def test_a_new_one_is_private_and_explains_itself(self, tmp_path: Path) -> None:
+        made = create_key_file(tmp_path / "deep" / "down" / "key")
+        path = tmp_path / "deep" / "down" / "key"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert path.read_text().startswith("# A key of checkpoint_manager.")
+        assert read_key_file(path) == made
+        assert create_key_file(path) == made
+        assert os.listdir(path.parent) == ["key"]
+
+    @pytest.mark.parametrize(
+        ("content", "match"),
+        [
+            ("", "is no key file"),
+            ("# only a comment\n", "is no key file"),
+            ("ssh-ed25519 AAAA", "is no key file"),
+            ("checkpoint-manager-key-1:\n" * 2, "is no key file"),
+            ("checkpoint-manager-key-1:????", "is damaged"),
+            ("checkpoint-manager-key-1:" + base64.urlsafe_b64encode(bytes(31)).decode(), "is damaged"),
+            ("checkpoint-manager-key-1:abc", "is damaged"),
+        ],
+    )
+    def test_what_is_no_key_file(self, tmp_path: Path, content: str, match: str) -> None:
+        (tmp_path / "key").write_text(content)
+        with pytest.raises(KeyUnavailableError, match=match) as caught:
+            CheckpointManager(tmp_path / "store", key=tmp_path / "key")
+        assert "ssh-ed25519" not in str(caught.value)
+        assert not (tmp_path / "store" / "keyring.json").exists()
+
+    def test_one_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyUnavailableError, match="can't be read: No such file"):
+            CheckpointManager(tmp_path / "store", key=KeyFile(str(tmp_path / "nothing")))
+
+    def test_a_fifo_does_not_hang(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "key")
+        with pytest.raises(KeyUnavailableError, match="no regular file"):
+            read_key_file(tmp_path / "key")
+
+    def test_one_that_others_may_read_is_warned_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        create_key_file(tmp_path / "key")
+        (tmp_path / "key").chmod(0o644)
+        read_key_file(tmp_path / "key")
+        assert "chmod 600" in caplog.text
+
+    def test_one_that_cannot_be_made(self, tmp_path: Path, home: Path) -> None:
+        (home / ".local").write_text("in the way")
+        with pytest.raises(KeyUnavailableError, match="a key file can't be made at"):
+            CheckpointManager(tmp_path / "store")
+
+    def test_the_users_own_key_file_is_used_again(self, tmp_path: Path, home: Path) -> None:
+        CheckpointManager(tmp_path / "first").save_checkpoint("train", 1)
+        CheckpointManager(tmp_path / "second").save_checkpoint("train", 2)
+        assert len(list(home.rglob("default.key"))) == 1
+        assert CheckpointManager(tmp_path / "first").load_checkpoint("train") == 1
+        next(iter(home.rglob("default.key"))).unlink()
+        create_key_file(home / ".local" / "share" / "checkpoint_manager" / "default.key")
+        with pytest.raises(WrongKeyError):
+            CheckpointManager(tmp_path / "first")
+
+
+def test_a_user_without_a_name_can_save(tmp_path: Path) -> None:
+    """In many containers the user's number has no name."""
+    program = (
+        "import getpass\n"
+        "def nameless(): raise KeyError('getpwuid(): uid not found')\n"
+        "getpass.getuser = nameless\n"
+        "from checkpoint_manager import CheckpointManager\n"
+        f"print(CheckpointManager({str(tmp_path / 'store')!r}, key=bytes(32)).save_checkpoint('a').origin.user)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert done.stdout.strip() == str(os.getuid())

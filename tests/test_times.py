@@ -1,0 +1,60 @@
+"""Moments and lengths of time, as people write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from checkpoint_manager.times import length, moment
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30min", timedelta(minutes=30)),
+        ("12h", timedelta(hours=12)),
+        (" 1 d ", timedelta(days=1)),
+        ("2w", timedelta(weeks=2)),
+    ],
+)
+def test_a_length_has_a_unit(text: str, expected: timedelta) -> None:
+    assert length(text) == expected
+    assert moment(text, NOW) == NOW - expected
+
+
+@pytest.mark.parametrize("text", ["", "1", "d", "1m", "1.5h", "-1d", "1d2h", "1e9d", "999999999w", "٣d", "1\nd"])
+def test_what_is_no_length_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no length of time"):
+        length(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-13-01", "2026-11-20T25:00", "0001-01-01T00:00+23:00", "999999999w", "1d ago"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no moment"):
+        moment(text, NOW)
+
+
+def test_a_zone_counts_and_none_is_the_local_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert moment("2026-11-20T14:00Z", NOW) == datetime(2026, 11, 20, 14, tzinfo=UTC)
+    assert moment("2026-11-20T14:00+02:00", NOW) == datetime(2026, 11, 20, 12, tzinfo=UTC)
+    local = datetime(2026, 11, 20, 14).astimezone()  # on purpose
+    assert moment("2026-11-20T14:00", NOW) == local
+    assert moment("2026-11-20", NOW) == local.replace(hour=0)
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)), st.integers(-23, 23))  # noqa: DTZ001  # the zone comes next
+def test_a_datetime_keeps_its_moment(naive: datetime, hours: int) -> None:
+    aware = naive.replace(tzinfo=timezone(timedelta(hours=hours)))
+    assert moment(aware, NOW) == aware
+    assert moment(aware.isoformat(), NOW) == aware
+    assert moment(aware, NOW).tzinfo is UTC
+    with pytest.raises(ValueError, match="time zone"):
+        moment(naive, NOW)
