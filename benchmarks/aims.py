@@ -44,7 +44,7 @@ class Aim:
         return self.measured >= self.limit if self.at_least else self.measured <= self.limit
 
     @property
-    def verdict(self) -> str:
+    def decision(self) -> str:
         """The same in words."""
         return {None: "", True: "met", False: "not met"}[self.met]
 

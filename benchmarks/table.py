@@ -59,7 +59,7 @@ def _row(result: Result, row: Row, field: Field) -> tuple[str, ...]:
 
 
 def _aims(aims: Iterable[Aim]) -> str:
-    rows = [(aim.text, "not measured" if aim.measured is None else aim.shown, aim.limit_shown, aim.verdict) for aim in aims]
+    rows = [(aim.text, "not measured" if aim.measured is None else aim.shown, aim.limit_shown, aim.decision) for aim in aims]
     return "Aims\n" + _columns(("aim", "measured", "limit", ""), rows, right={1, 2})
 
 

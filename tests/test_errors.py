@@ -25,7 +25,7 @@ EXAMPLES = [
     errors.IntegrityError("m", stage="s", version=3),
     errors.RollbackError("m", stage="s", version=3),
     errors.FormatError("m"),
-    errors.ArgumentError("m", stage="s"),
+    errors.FingerprintError("m", stage="s"),
     errors.ResultNotSavedError("m", stage="s", result={"a": 1}),
     errors.StorageError("m", errno=errno.ENOSPC, filename="/x", stage="s", version=3),
 ]

@@ -94,13 +94,13 @@ class TestPlan:
         now = (history[0].created_at if history else START) + later
         expected = kept_by_hand(policy, history, tags, now)
         found = plan(policy, history, tags, now)
-        assert [verdict.version for verdict in found.verdicts] == history
-        for verdict in found.verdicts:
-            assert verdict.keep == bool(expected[verdict.version.version])
-            if verdict.keep:
-                assert set(verdict.rules) == expected[verdict.version.version]
+        assert [decision.version for decision in found.decisions] == history
+        for decision in found.decisions:
+            assert decision.keep == bool(expected[decision.version.version])
+            if decision.keep:
+                assert set(decision.rules) == expected[decision.version.version]
             else:
-                assert verdict.rules == (f"no rule keeps it ({policy})",)
+                assert decision.rules == (f"no rule keeps it ({policy})",)
         assert sorted(v.version for v in (*found.kept, *found.dropped)) == sorted(v.version for v in history)
 
     @given(policies(), histories(), STEPS)
@@ -168,13 +168,13 @@ class TestStanding:
 
 
 def _agree(held_versions: HeldVersions, policy: Retention, told: list[Version], now: datetime) -> None:
-    verdicts = plan(policy, told, {}, now).verdicts
-    assert set(held_versions.free) == {verdict.version.version for verdict in verdicts if not verdict.keep}
-    assert set(held_versions.held) == {verdict.version.version for verdict in verdicts if verdict.keep}
-    for verdict in verdicts:
-        if verdict.keep:
-            assert set(held_versions.rules_of(verdict.version.version)) == set(verdict.rules)
-            assert all((held_versions.holder(rule) or 0) <= verdict.version.version for rule in verdict.rules)
+    decisions = plan(policy, told, {}, now).decisions
+    assert set(held_versions.free) == {decision.version.version for decision in decisions if not decision.keep}
+    assert set(held_versions.held) == {decision.version.version for decision in decisions if decision.keep}
+    for decision in decisions:
+        if decision.keep:
+            assert set(held_versions.rules_of(decision.version.version)) == set(decision.rules)
+            assert all((held_versions.holder(rule) or 0) <= decision.version.version for rule in decision.rules)
 
 
 class TestPolicy:

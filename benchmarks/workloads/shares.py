@@ -29,7 +29,7 @@ from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import round_trip as fidelity
 from checkpoint_manager._format import seal
 from checkpoint_manager._store.history import History
-from checkpoint_manager._store.last_seen import Witness
+from checkpoint_manager._store.last_seen import LastSeen
 from checkpoint_manager._store.open_keyring import Keychain
 from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local.backend import LocalBackend
@@ -50,7 +50,7 @@ _PARTS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("sealed, or opened", seal, ("seal", "seal_slices", "unseal", "unseal_slices")),
     ("lock taken, and freed", FileLock, ("__enter__", "__exit__")),
     ("keys compared with the file", Keychain, ("refresh",)),
-    ("memory of what was seen", Witness, ("recall", "remember")),
+    ("memory of what was seen", LastSeen, ("recall", "remember")),
     ("newest version found", History, ("_find",)),
     ("version opened, read, closed", Finder, ("open",)),
     ("version opened, read, closed", files.OpenFile, ("read", "close")),

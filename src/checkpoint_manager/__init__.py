@@ -13,9 +13,9 @@ from checkpoint_manager._version import __version__
 if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Change, Diff
     from checkpoint_manager.errors import (
-        ArgumentError,
         CheckpointError,
         CheckpointNotFoundError,
+        FingerprintError,
         FormatError,
         IntegrityError,
         KeyUnavailableError,
@@ -32,26 +32,25 @@ if TYPE_CHECKING:
     from checkpoint_manager.keys import Keys
     from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.models import (
-        Bundle,
         BundledStage,
+        BundleSummary,
         Checkpoint,
         Finding,
         KeyFile,
         KeySlot,
         Origin,
         Passphrase,
-        Repair,
-        Report,
+        RepairStep,
         RotationProgress,
+        VerificationReport,
         Version,
     )
-    from checkpoint_manager.retention import Plan, Retention, Verdict
+    from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
     from checkpoint_manager.stages.loop import Partial
-    from checkpoint_manager.stages.report import Outcome, StageReport
+    from checkpoint_manager.stages.report import Outcome, RunReport
 
 __all__ = [
-    "ArgumentError",
-    "Bundle",
+    "BundleSummary",
     "BundledStage",
     "Change",
     "Checkpoint",
@@ -60,6 +59,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "Diff",
     "Finding",
+    "FingerprintError",
     "FormatError",
     "IntegrityError",
     "KeyFile",
@@ -72,18 +72,18 @@ __all__ = [
     "Partial",
     "Passphrase",
     "PayloadError",
-    "Plan",
-    "Repair",
-    "Report",
+    "PruneDecision",
+    "PrunePlan",
+    "RepairStep",
     "ResultNotSavedError",
     "Retention",
     "RollbackError",
     "RotationProgress",
+    "RunReport",
     "StageNameError",
-    "StageReport",
     "StorageError",
     "TagError",
-    "Verdict",
+    "VerificationReport",
     "Version",
     "VersionConflictError",
     "WrongKeyError",
@@ -92,7 +92,7 @@ __all__ = [
 
 _HOMES = {
     "errors": [
-        "ArgumentError",
+        "FingerprintError",
         "CheckpointError",
         "CheckpointNotFoundError",
         "FormatError",
@@ -111,7 +111,7 @@ _HOMES = {
     "keys": ["Keys"],
     "manager": ["CheckpointManager"],
     "models": [
-        "Bundle",
+        "BundleSummary",
         "BundledStage",
         "Checkpoint",
         "Finding",
@@ -119,15 +119,15 @@ _HOMES = {
         "KeySlot",
         "Origin",
         "Passphrase",
-        "Repair",
-        "Report",
+        "RepairStep",
+        "VerificationReport",
         "RotationProgress",
         "Version",
     ],
-    "stages.report": ["Outcome", "StageReport"],
+    "stages.report": ["Outcome", "RunReport"],
     "stages.loop": ["Partial"],
     "_operations.diff": ["Change", "Diff"],
-    "retention": ["Plan", "Retention", "Verdict"],
+    "retention": ["PrunePlan", "Retention", "PruneDecision"],
 }
 """Which module defines which names: only that one is loaded for them."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

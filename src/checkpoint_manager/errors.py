@@ -8,7 +8,7 @@
     ├── PayloadError              (ValueError)    the data would not come back as it was given
     ├── StageNameError            (ValueError)    the stage name can't be used
     ├── TagError                  (ValueError)    the tag can't be used, or names another version already
-    ├── ArgumentError             (TypeError)     it can't be told whether a stage's argument is the same as before
+    ├── FingerprintError          (TypeError)     it can't be told whether a stage's argument is the same as before
     ├── ResultNotSavedError                       a stage ran, and its result could not be saved: the error carries it
     ├── LockTimeoutError          (TimeoutError)  another writer holds the stage
     ├── KeyUnavailableError                       no key, or more than one source of it
@@ -25,9 +25,9 @@ All of them survive pickling, so that they can cross process boundaries.
 from __future__ import annotations
 
 __all__ = [
-    "ArgumentError",
     "CheckpointError",
     "CheckpointNotFoundError",
+    "FingerprintError",
     "FormatError",
     "IntegrityError",
     "KeyUnavailableError",
@@ -106,7 +106,7 @@ class TagError(CheckpointError, ValueError):
     """The name can't be that of a tag, or it names another version already; nothing was changed."""
 
 
-class ArgumentError(CheckpointError, TypeError):
+class FingerprintError(CheckpointError, TypeError):
     """It can't be told whether a stage's argument is the same as before; the stage did not run."""
 
 

@@ -92,7 +92,7 @@ class BundledStage:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class BundleSummary:
     """What was exported or imported.
 
     Attributes:
@@ -141,7 +141,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerificationReport:
     """What ``verify`` found, in the order: store, then stages by name, then versions by number."""
 
     findings: tuple[Finding, ...] = ()
@@ -158,7 +158,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class RepairStep:
     """What one step of ``repair`` did, or with ``dry_run`` would do.
 
     Attributes:

@@ -102,7 +102,7 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PruneDecision:
     """What becomes of one version.
 
     Attributes:
@@ -117,20 +117,20 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PrunePlan:
     """What a pruning keeps and drops: the stages by name, the versions of each newest first."""
 
-    verdicts: tuple[Verdict, ...] = ()
+    decisions: tuple[PruneDecision, ...] = ()
 
     @property
     def kept(self) -> tuple[Version, ...]:
         """The versions that are kept."""
-        return tuple(verdict.version for verdict in self.verdicts if verdict.keep)
+        return tuple(decision.version for decision in self.decisions if decision.keep)
 
     @property
     def dropped(self) -> tuple[Version, ...]:
         """The versions that are deleted."""
-        return tuple(verdict.version for verdict in self.verdicts if not verdict.keep)
+        return tuple(decision.version for decision in self.decisions if not decision.keep)
 
     @property
     def bytes_dropped(self) -> int:
@@ -312,7 +312,7 @@ class HeldVersions:
             self.free[number] = version
 
 
-def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int], now: datetime) -> Plan:
+def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int], now: datetime) -> PrunePlan:
     """Return what a policy keeps and drops of one stage.
 
     Args:
@@ -325,9 +325,9 @@ def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int],
     versions = list(history)
     for version in versions:
         held_versions.older(version)
-    verdicts: list[Verdict] = []
+    decisions: list[PruneDecision] = []
     for version in versions:
         names = sorted(name for name, number in tags.items() if number == version.version) if policy.keep_tagged else []
         rules = (*held_versions.rules_of(version.version), *(f"tag {name}" for name in names))
-        verdicts.append(Verdict(version, bool(rules), rules or (f"{NO_RULE} ({policy})",)))
-    return Plan(tuple(verdicts))
+        decisions.append(PruneDecision(version, bool(rules), rules or (f"{NO_RULE} ({policy})",)))
+    return PrunePlan(tuple(decisions))

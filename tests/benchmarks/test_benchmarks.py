@@ -153,9 +153,9 @@ def test_aims_are_judged_by_ratios_of_one_run() -> None:
         judged = aims.judge([result], field_of(ours.Ours, floors.Bare))
         return next(each for each in judged if "1 KiB" in each.text)
 
-    assert (aim(1.2).verdict, aim(1.3).verdict) == ("met", "not met")
+    assert (aim(1.2).decision, aim(1.3).decision) == ("met", "not met")
     assert math.isclose(aim(1.2).measured or 0, 1.2)
-    assert all(each.verdict == "" for each in aims.judge([], field_of()))
+    assert all(each.decision == "" for each in aims.judge([], field_of()))
 
 
 def test_the_quickest_encrypted_peer_is_the_one_to_beat() -> None:
@@ -169,7 +169,7 @@ def test_the_quickest_encrypted_peer_is_the_one_to_beat() -> None:
     rows_ = (Row(ours.OURS, 1.0), Row("sealing", 1.4), Row("plain", 0.1))
     judged = aims.judge([Result("save/1 MB/None", "", "s", rows_)], field_of(ours.Ours, Sealing, Plain))
     found = next(each for each in judged if "sealing" in each.text)
-    assert (found.measured, found.verdict) == (1.4, "not met")
+    assert (found.measured, found.decision) == (1.4, "not met")
 
 
 def test_figures_have_three_digits_and_a_unit() -> None:

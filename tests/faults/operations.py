@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager import CheckpointManager, Retention, envelope, model, stages, store
+from checkpoint_manager import CheckpointManager, Retention, _format, _operations, _store, stages
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager.backends.local import files
 from tests.concurrency.writer import digest
@@ -19,7 +19,7 @@ from tests.concurrency.writer import digest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-for package in (envelope, model, stages, store):  # what is loaded when it is asked for: not while calls are counted
+for package in (_format, _operations, _store, stages):  # what is loaded when it is asked for: not while calls are counted
     for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(found.name)
 importlib.import_module("checkpoint_manager.keys")

@@ -111,7 +111,7 @@ def test_a_store_arrives_as_it_was(here: CheckpointManager, there: CheckpointMan
 def test_what_was_imported_is_remembered_as_seen(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
     here.export_bundle(path, key=KEY)
     there.import_bundle(path, key=KEY)
-    seen = there._store.vault.witness.recall("train")
+    seen = there._store.vault.last_seen.recall("train")
     assert seen is not None
     assert (seen.version, seen.id) == (11, ids_of(here, "train")[0][0])
     (path.parent / "there" / "history" / "train" / "000000000011.checkpoint").unlink()
@@ -335,12 +335,12 @@ def test_the_record_of_tags_after_an_import_is_newer_than_any_that_was_seen(
     here.export_bundle(path, key=KEY)
     there.import_bundle(path, key=KEY)
     record = path.parent / "there" / "history" / "clean" / "tags"
-    older, (serial, _) = record.read_bytes(), there._store.vault.witness.recall_tags("clean")
+    older, (serial, _) = record.read_bytes(), there._store.vault.last_seen.recall_tags("clean")
     here.tag("clean", 2, "more")
     here.export_bundle(path, key=KEY, overwrite=True)
     there.import_bundle(path, key=KEY)
     tags = tagging.stored(there._store.vault, "clean")[0]
-    assert there._store.vault.witness.recall_tags("clean") == (tags.serial, tags.id)
+    assert there._store.vault.last_seen.recall_tags("clean") == (tags.serial, tags.id)
     assert tags.serial == serial + 1
     there.import_bundle(path, key=KEY)
     assert tagging.stored(there._store.vault, "clean")[0] == tags  # nothing to add: not written again
@@ -724,8 +724,8 @@ def test_killed_beyond_a_gap_no_process_takes_an_older_version_for_the_newest(
     where = tmp_path / "there"
     there = CheckpointManager(where, key=bytes(32))
     there.import_bundle(io.BytesIO(path.read_bytes()), key=KEY)
-    witness = CheckpointManager(where, key=bytes(32))
-    assert witness.load_checkpoint("train")
+    last_seen = CheckpointManager(where, key=bytes(32))
+    assert last_seen.load_checkpoint("train")
     here.save_checkpoint("train", 12)
     here.save_checkpoint("train", 13)
     here.delete_versions("train", [12])
@@ -740,8 +740,8 @@ def test_killed_beyond_a_gap_no_process_takes_an_older_version_for_the_newest(
     )
     done = subprocess.run([sys.executable, "-c", program, str(where), str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
-    for cm in (witness, CheckpointManager(where, key=bytes(32))):
+    for cm in (last_seen, CheckpointManager(where, key=bytes(32))):
         assert cm.load_checkpoint("train") == 13
-    assert witness.save_checkpoint("train", 14).version == 14
-    assert witness.import_bundle(path, key=KEY).added == 0
-    assert witness.verify().problems == ()
+    assert last_seen.save_checkpoint("train", 14).version == 14
+    assert last_seen.import_bundle(path, key=KEY).added == 0
+    assert last_seen.verify().problems == ()

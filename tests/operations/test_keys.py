@@ -26,7 +26,7 @@ from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.keyring_changes import begin_rotation, finish_rotation
 from checkpoint_manager._store.key_sources import create_key_file
-from checkpoint_manager._store.last_seen import Witness
+from checkpoint_manager._store.last_seen import LastSeen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -278,17 +278,17 @@ class TestRotation:
         cm, other = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
         other.keys.add(OTHER_KEY)
         keychain = cm.keys._vault.keychain
-        recall = keychain.witness.recall_keyring
+        recall = keychain.last_seen.recall_keyring
 
         def slowly() -> tuple[int, str] | None:
-            keychain.witness.recall_keyring = recall  # type: ignore[method-assign]
+            keychain.last_seen.recall_keyring = recall  # type: ignore[method-assign]
             held = keychain._held
             other.keys._vault.keychain.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
             keychain.refresh()  # the other thread
             assert keychain._held is not held
             return recall()
 
-        keychain.witness.recall_keyring = slowly  # type: ignore[method-assign]
+        keychain.last_seen.recall_keyring = slowly  # type: ignore[method-assign]
         keychain.refresh()
         assert keychain.opened.rotating
 
@@ -296,14 +296,14 @@ class TestRotation:
         self, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = CheckpointManager(store, key=KEY)
-        make = Witness.__init__
+        make = LastSeen.__init__
 
-        def slowly(self: Witness, *arguments: Any) -> None:
+        def slowly(self: LastSeen, *arguments: Any) -> None:
             monkeypatch.undo()
             first.keys.rotate()
             make(self, *arguments)
 
-        monkeypatch.setattr(Witness, "__init__", slowly)
+        monkeypatch.setattr(LastSeen, "__init__", slowly)
         assert CheckpointManager(store, key=KEY).save_checkpoint("train").version == 1
 
     def test_a_writer_that_slept_through_it_does_not_save_under_the_old_key(self, store: Path) -> None:

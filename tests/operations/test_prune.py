@@ -46,7 +46,7 @@ def test_a_dry_run_is_what_is_done_then(cm: CheckpointManager) -> None:
     assert present(cm) == [6, 5, 4, 3, 2, 1]
     done = cm.prune(Retention(keep_last=2))
     assert planned == done
-    assert [(verdict.version.stage, verdict.version.version, verdict.rules) for verdict in done.verdicts] == [
+    assert [(decision.version.stage, decision.version.version, decision.rules) for decision in done.decisions] == [
         ("clean", 2, ("newest", "newest completed", "keep_last")),
         ("clean", 1, ("keep_last",)),
         ("train", 6, ("newest", "newest completed", "keep_last")),
@@ -97,7 +97,7 @@ def test_what_was_cleared_stays_cleared(cm: CheckpointManager) -> None:
 def test_what_does_not_open_is_left_alone(cm: CheckpointManager) -> None:
     _replace(cm, 3, b"damaged")
     plan = cm.prune(ONE)
-    assert 3 not in {verdict.version.version for verdict in plan.verdicts if verdict.version.stage == "train"}
+    assert 3 not in {decision.version.version for decision in plan.decisions if decision.version.stage == "train"}
     assert present(cm) == [6]
     assert [(finding.version, finding.state) for finding in cm.verify().problems] == [(3, "damaged")]
 

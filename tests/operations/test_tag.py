@@ -296,7 +296,7 @@ class TestRollback:
         (store / "history" / "train" / "tags").rename(copy / "history" / "train" / "tags")
         shutil.rmtree(store)
         copy.rename(store)
-        shutil.rmtree(cm._store.vault.witness._directory)
+        shutil.rmtree(cm._store.vault.last_seen._directory)
         other = CheckpointManager(store, key=KEY)
         assert problems(other) == [("missing", None)]
         other.save_checkpoint("train", "another second one")

@@ -319,7 +319,7 @@ class TestRollback:
     def test_killed_between_its_two_steps_it_continues(self, cm: CheckpointManager, store: Path) -> None:
         self.roll_back(store, 4)
         fresh = CheckpointManager(store, key=KEY)
-        seen = fresh._store.vault.witness.recall("train")
+        seen = fresh._store.vault.last_seen.recall("train")
         assert seen is not None
         entry = fresh._store.vault.entry("train", 3)
         lost = sealed_gaps.Gap(4, 4, entry.id, seen.id, "lost")

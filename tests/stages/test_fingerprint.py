@@ -17,7 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
-from checkpoint_manager import ArgumentError
+from checkpoint_manager import FingerprintError
 from checkpoint_manager.stages.fingerprint import fingerprints
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ def test_what_a_callable_holds_is_an_argument_too() -> None:
     assert found(functools.lru_cache(add), 1, 5) == found(add, 1, 5)
     assert found(pow, 2, 3) != found(pow, 3, 2)
     assert found(Adder(1), 5, ignore=["self"]) == found(Adder(2).to, 5, ignore=["self"])
-    with pytest.raises(ArgumentError, match="argument self is, or holds, a object"):
+    with pytest.raises(FingerprintError, match="argument self is, or holds, a object"):
         found([object()].index, 1)
 
 
@@ -216,18 +216,18 @@ def test_what_a_callable_holds_is_an_argument_too() -> None:
 )
 def test_what_has_no_certain_digest_is_refused_by_name(value: object, named: str) -> None:
     for held in (value, [value], {"a": (value,)}):
-        with pytest.raises(ArgumentError, match=f"argument value is, or holds, a (local.<locals>.)?{named}"):
+        with pytest.raises(FingerprintError, match=f"argument value is, or holds, a (local.<locals>.)?{named}"):
             digest(held)
 
 
 def test_two_classes_of_one_name_are_not_taken_for_each_other() -> None:
     for made in (local(1), local(2)):
-        with pytest.raises(ArgumentError, match="Options"):
+        with pytest.raises(FingerprintError, match="Options"):
             digest(made)
 
 
 def test_what_has_no_end_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(ArgumentError, match="too deep"):
+    with pytest.raises(FingerprintError, match="too deep"):
         digest(loop)

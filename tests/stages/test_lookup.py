@@ -47,7 +47,7 @@ def _square(number: int) -> int:
 
 
 def what(cm: CheckpointManager) -> list[str]:
-    return [outcome.what for outcome in cm.report().outcomes]
+    return [outcome.what for outcome in cm.run_report().outcomes]
 
 
 def test_a_stage_of_many_arguments_reads_each_version_once() -> None:
@@ -100,7 +100,7 @@ def test_of_equal_ones_the_newest_that_is_left_is_found(tmp_path: Path) -> None:
     square(cm)(1)
     cm.delete_versions("square", [3])
     square(cm)(1)
-    assert [outcome.version for outcome in cm.report().outcomes] == [1, 2, 4, 3, 1]
+    assert [outcome.version for outcome in cm.run_report().outcomes] == [1, 2, 4, 3, 1]
 
 
 def test_a_damaged_newest_version_hides_no_older_one_unless_it_may_be_a_cleared_one(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_damaged_newest_version_hides_no_older_one_unless_it_may_be_a_cleared_
     path.write_bytes(whole[:150] + bytes(100) + whole[250:])  # its metadata
     assert square(cm)(1) == 1
     assert what(cm)[-1] == "ran"
-    assert cm.report().outcomes[-1].why == "the newest version is damaged"
+    assert cm.run_report().outcomes[-1].why == "the newest version is damaged"
 
 
 def test_a_number_is_not_taken_for_another_kind_of_number(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import (
-    ArgumentError,
     CheckpointError,
     CheckpointManager,
+    FingerprintError,
     LockTimeoutError,
     PayloadError,
     ResultNotSavedError,
@@ -87,7 +87,7 @@ class TestGoingOn:
         assert cm.get_checkpoint("sum").version.status == "progress"
         assert not cm.has_checkpoint("sum")
         assert add_up(cm) == {"sum": 45, "seen": list(range(10))}
-        assert [(outcome.what, outcome.why) for outcome in cm.report().outcomes] == [
+        assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
             ("failed", "no version yet"),
             ("ran", "went on after 7 of 10 items"),
         ]
@@ -115,7 +115,7 @@ class TestGoingOn:
         with pytest.raises(KeyError):
             add_up(cm, until=0)
         assert cm.stages() == []
-        assert cm.report().failed[0].version is None
+        assert cm.run_report().failed[0].version is None
 
     def test_a_loop_that_is_left_is_not_complete(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
         with cm.partial("sum", range(10), start=0, every_items=1) as progress:
@@ -126,7 +126,10 @@ class TestGoingOn:
         with pytest.raises(CheckpointError, match="left before its last item"):
             _ = progress.result
         assert cm.load_checkpoint("sum") == 10
-        assert [len(cm.report().stopped), str(cm.report()).splitlines()[-1]] == [1, "0 reused, 0 ran, 0 failed, 1 stopped"]
+        assert [len(cm.run_report().stopped), str(cm.run_report()).splitlines()[-1]] == [
+            1,
+            "0 reused, 0 ran, 0 failed, 1 stopped",
+        ]
         assert log.messages[-1].endswith("version 5 goes on after 5 of 10 items")
 
     def test_one_that_is_finished_early_is_complete(self, cm: CheckpointManager) -> None:
@@ -349,7 +352,7 @@ class TestIdentity:
                 for item in progress:
                     progress.state += item
             assert progress.result == 3 + start
-        assert len(cm.report().ran) == 3
+        assert len(cm.run_report().ran) == 3
 
     def test_the_start_is_copied(self, cm: CheckpointManager) -> None:
         start: list[int] = []
@@ -363,10 +366,10 @@ class TestIdentity:
         ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )
     def test_items_that_may_be_others_the_next_time_are_refused(self, cm: CheckpointManager, items: Any, said: str) -> None:
-        with pytest.raises(ArgumentError, match=said):
+        with pytest.raises(FingerprintError, match=said):
             cm.partial("sum", items, start=0)
         if isinstance(items, set):
-            with pytest.raises(ArgumentError, match=said):
+            with pytest.raises(FingerprintError, match=said):
                 cm.partial("sum", items, start=0, key="a")
 
     def test_a_key_stands_for_items_that_can_not_be_compared(self, cm: CheckpointManager) -> None:
@@ -376,7 +379,7 @@ class TestIdentity:
             add_up(cm, iter(range(3)), key="first")
         assert add_up(cm, iter(range(10)), key="first")["sum"] == 45
         assert add_up(cm, iter(range(3)), key="second")["sum"] == 3
-        with pytest.raises(ArgumentError, match="key is, or holds, a object"):
+        with pytest.raises(FingerprintError, match="key is, or holds, a object"):
             add_up(cm, iter([]), key=object())
 
     def test_a_key_with_another_number_of_items_is_something_else(self, cm: CheckpointManager) -> None:
@@ -422,7 +425,7 @@ class TestMisuse:
                     os._exit(code)
             assert os.waitstatus_to_exitcode(os.wait()[1]) == 2
         assert progress.result == 3
-        assert [(outcome.what, outcome.version) for outcome in cm.report().outcomes] == [("ran", 4)]
+        assert [(outcome.what, outcome.version) for outcome in cm.run_report().outcomes] == [("ran", 4)]
 
     @pytest.mark.parametrize("options", [{"every_seconds": -1}, {"every_seconds": float("nan")}, {"every_items": 0}])
     def test_intervals_that_are_none(self, cm: CheckpointManager, options: dict[str, Any]) -> None:
@@ -512,7 +515,7 @@ class TestInAStage:
         assert done == items
         assert statuses(cm, "embed") == ["failed", "failed", "completed"]
         assert cm.load_checkpoint("embed") == 450
-        assert [outcome.what for outcome in cm.report().outcomes] == ["failed", "failed", "ran", "reused"]
+        assert [outcome.what for outcome in cm.run_report().outcomes] == ["failed", "failed", "ran", "reused"]
         assert embed(items, None, scale=2) == 900
         assert done == items * 2
 
@@ -743,5 +746,5 @@ class TestProcesses:
         for thread in threads:
             thread.join()
         assert [result["sum"] for result in results] == [1225] * 4
-        assert [outcome.what for outcome in cm.report().outcomes] == ["ran", "reused", "reused", "reused"]
+        assert [outcome.what for outcome in cm.run_report().outcomes] == ["ran", "reused", "reused", "reused"]
         assert os.listdir(cm._store.backend.location)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from checkpoint_manager.stages.report import Outcome, StageReport, ago, duration
+from checkpoint_manager.stages.report import Outcome, RunReport, ago, duration
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_moments(seconds: float, said: str) -> None:
 
 
 def test_the_report() -> None:
-    report = StageReport(
+    report = RunReport(
         (
             Outcome("clean", "reused", 3, 0.004),
             Outcome("train", "ran", 4, 192.0, "arguments changed: limit"),

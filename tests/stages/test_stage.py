@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import (
-    ArgumentError,
     CheckpointError,
     CheckpointManager,
+    FingerprintError,
     LockTimeoutError,
     PayloadError,
     ResultNotSavedError,
@@ -98,7 +98,7 @@ class TestResuming:
         path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"
         flip_last_byte(path)
         assert train() == 2
-        assert [outcome.why for outcome in cm.report().ran] == [
+        assert [outcome.why for outcome in cm.run_report().ran] == [
             "the newest version was not saved by this stage",
             "the newest version is damaged",
         ]
@@ -167,9 +167,9 @@ class TestRefusals:
             calls.append(1)
             return len(calls)
 
-        with pytest.raises(ArgumentError, match=r"argument model is, or holds, a object.*ignore=.*key="):
+        with pytest.raises(FingerprintError, match=r"argument model is, or holds, a object.*ignore=.*key="):
             cm.stage(train)([1], object())
-        with pytest.raises(ArgumentError, match="argument rows is, or holds, a function"):
+        with pytest.raises(FingerprintError, match="argument rows is, or holds, a function"):
             cm.stage(train)([{"f": [start]}])
         assert calls == []
         ignoring = cm.stage("a", ignore=["model"])(train)
@@ -186,7 +186,7 @@ class TestRefusals:
             cm.stage("train")(lambda: {"secret": {1}})()
         assert caught.value.result == {"secret": {1}}
         assert isinstance(caught.value.__cause__, PayloadError)
-        assert cm.report().outcomes[0].version is None
+        assert cm.run_report().outcomes[0].version is None
 
         def full(*_: object) -> None:
             raise StorageError("no room", errno=28, filename="x")
@@ -261,7 +261,7 @@ class TestFailures:
         assert (failed.data["type"], failed.data["message"]) == ("ValueError", r"no \ud800 rows")
         assert "in train" in failed.data["traceback"]
         assert train() == 7
-        assert [(outcome.what, outcome.why) for outcome in cm.report().outcomes] == [
+        assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
             ("failed", "no version yet"),
             ("ran", "the last run failed"),
         ]
@@ -320,14 +320,14 @@ class TestWhatItSays:
         position = whole.index(b"\n") + 40  # in the sealed metadata
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         cm.stage("clean")(lambda limit: limit)(1)
-        assert cm.report().outcomes[-1].why == "the newest version is damaged"
+        assert cm.run_report().outcomes[-1].why == "the newest version is damaged"
 
     def test_the_report(self, cm: CheckpointManager) -> None:
         for _ in range(2):
             cm.stage("clean")(lambda: 1)()
         with pytest.raises(KeyError):
             cm.stage("evaluate")(lambda: {}["x"])()
-        report = cm.report()
+        report = cm.run_report()
         assert [len(each) for each in (report.reused, report.ran, report.failed)] == [1, 1, 1]
         lines = str(report).splitlines()
         assert lines[0].split()[:2] == ["clean", "ran"]
@@ -349,7 +349,7 @@ class TestAsync:
 
         assert asyncio.run(main()) == [{"url": "a"}] * 5
         assert running == ["a"]
-        assert len(cm.report().reused) == 4
+        assert len(cm.run_report().reused) == 4
 
     def test_what_is_raised_is_kept(self, cm: CheckpointManager) -> None:
         @cm.stage
@@ -465,7 +465,7 @@ class TestOnceAcrossProcesses:
                     thread.start()
                 for thread in threads:
                     thread.join()
-                assert len(cm.report().ran) == 4
+                assert len(cm.run_report().ran) == 4
         finally:
             sys.setswitchinterval(before)
 

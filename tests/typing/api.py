@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
-from checkpoint_manager import Bundle, CheckpointManager, Diff, Passphrase, Plan, Retention, StageReport, Version
+from checkpoint_manager import BundleSummary, CheckpointManager, Diff, Passphrase, PrunePlan, Retention, RunReport, Version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,12 +19,12 @@ assert_type(cm.diff("train"), Diff)
 assert_type(cm.tag("train", "prev", "good"), Version)
 assert_type(cm.tags("train"), dict[str, int])
 assert_type(cm.resolve("train@good", at=None), Version)
-assert_type(cm.prune(Retention(keep_last=5, keep_within="2w"), dry_run=True), Plan)
+assert_type(cm.prune(Retention(keep_last=5, keep_within="2w"), dry_run=True), PrunePlan)
 cm.load_checkpoint("train", 1.5)  # type: ignore[arg-type]
 Retention(5)  # type: ignore[call-arg]
-assert_type(cm.report(), StageReport)
-assert_type(cm.export_bundle("x.bundle", ["train"], key=Passphrase("words")), Bundle)
-assert_type(cm.import_bundle(io.BytesIO(), key=bytes(32), into={"train": "fit"}), Bundle)
+assert_type(cm.run_report(), RunReport)
+assert_type(cm.export_bundle("x.bundle", ["train"], key=Passphrase("words")), BundleSummary)
+assert_type(cm.import_bundle(io.BytesIO(), key=bytes(32), into={"train": "fit"}), BundleSummary)
 cm.export_bundle("x.bundle")  # type: ignore[call-arg]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.save import Writer
     from checkpoint_manager._operations.tag import Tagger
     from checkpoint_manager._store.history import History
-    from checkpoint_manager._store.last_seen import Sighting
+    from checkpoint_manager._store.last_seen import SeenVersion
     from checkpoint_manager._store.store import Vault
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -42,7 +42,7 @@ class Acceptance:
         """Accept what is there, of one stage or of all and the keyring, and return the versions that this appended."""
         if stage is None:
             self._vault.keychain.accept_age()
-        stages = sorted({*self._vault.backend.stages(), *self._vault.witness.stages()}) if stage is None else [stage]
+        stages = sorted({*self._vault.backend.stages(), *self._vault.last_seen.stages()}) if stage is None else [stage]
         appended = [self._accept(name) for name in stages]
         for name in stages:
             self._tagger.accept(name)
@@ -52,7 +52,7 @@ class Acceptance:
 
     def _accept(self, stage: str) -> Version | None:
         with self._vault.lock(stage):
-            seen = self._vault.witness.recall(stage)
+            seen = self._vault.last_seen.recall(stage)
             number = self._vault.backend.newest(stage)
             if seen is None:
                 return None
@@ -70,7 +70,7 @@ class Acceptance:
             _LOG.warning("Rollback accepted: stage %s, version %d is the newest from now on", display(stage), number)
             return None
 
-    def _close_the_gap(self, stage: str, number: int, seen: Sighting) -> Version:
+    def _close_the_gap(self, stage: str, number: int, seen: SeenVersion) -> Version:
         try:
             entry, data = self._vault.load(stage, number)
             draft = Draft(bytes(data), entry.metadata, entry.status, restored_from=number)

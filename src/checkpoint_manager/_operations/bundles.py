@@ -9,7 +9,7 @@ from checkpoint_manager._format import bundle as sealed_bundle
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._operations import bundle_file as bundle_files
 from checkpoint_manager.errors import IntegrityError, WrongKeyError
-from checkpoint_manager.models import Bundle, BundledStage
+from checkpoint_manager.models import BundledStage, BundleSummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +31,7 @@ def export_stages(
     *,
     overwrite: bool,
     progress: Progress | None,
-) -> Bundle:
+) -> BundleSummary:
     """Write a bundle that this secret opens; the rest as in :meth:`Exporter.chosen` and :func:`bundle_files.write`."""
     if not overwrite:
         bundle_files.refuse_if_there(place)
@@ -40,7 +40,7 @@ def export_stages(
     done: list[BundledStage] = []
     parts = exporter.parts(chosen, done, progress or _nobody)
     size = bundle_files.write(place, sealed_bundle.seal_bundle(header, key, parts), overwrite=overwrite)
-    return Bundle(tuple(done), size)
+    return BundleSummary(tuple(done), size)
 
 
 def import_stages(
@@ -51,7 +51,7 @@ def import_stages(
     *,
     dry_run: bool,
     progress: Progress | None,
-) -> Bundle:
+) -> BundleSummary:
     """Read a bundle that this secret opens, and take over what it brings; the rest as in :class:`Importer`.
 
     Raises:
@@ -76,7 +76,7 @@ class _Import:
         self._header = sealed_bundle.parse_header(file.opening(sealed_bundle.MAX_HEADER_BYTES))
         self._key = _unlocked(self._header, secret, file.name)
 
-    def run(self, into: Mapping[str, str], *, dry_run: bool) -> Bundle:
+    def run(self, into: Mapping[str, str], *, dry_run: bool) -> BundleSummary:
         size = self._file.size
         total = size if dry_run else 2 * size
         arrivals = self._importer.plan(self._parts(lambda done: self._progress(min(done, size), total)), into)
@@ -90,7 +90,7 @@ class _Import:
                 )
                 raise IntegrityError(message) from None
         self._progress(total, total)
-        return Bundle(tuple(arrival.as_result() for arrival in arrivals), size)
+        return BundleSummary(tuple(arrival.as_result() for arrival in arrivals), size)
 
     def _parts(self, step: Callable[[int], None]) -> Parts:
         body = self._file.pieces(len(self._header.line), step)

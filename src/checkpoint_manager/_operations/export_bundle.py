@@ -44,7 +44,7 @@ class Exporter:
             RollbackError: One of them is older than what this user has seen, or gone.
         """
         if stages is None:
-            stages = {*self._vault.backend.stages(), *self._vault.witness.stages()}
+            stages = {*self._vault.backend.stages(), *self._vault.last_seen.stages()}
         found = sorted(set(stages))
         for stage in found:
             if self._history.look(stage).number == 0:

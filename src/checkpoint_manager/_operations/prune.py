@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager import retention
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import FormatError, IntegrityError
-from checkpoint_manager.retention import Plan, Retention
+from checkpoint_manager.retention import PrunePlan, Retention
 
 if TYPE_CHECKING:
     from checkpoint_manager._operations.delete import Deleter
@@ -34,7 +34,7 @@ class Pruner:
         self._tagger = tagger
         self._deleter = deleter
 
-    def prune(self, policy: Retention, stage: str | None, *, dry_run: bool) -> Plan:
+    def prune(self, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:
         """Delete what a policy does not keep, of one stage or of all, and return the plan; ``dry_run``: only that.
 
         Raises:
@@ -46,9 +46,9 @@ class Pruner:
         now = datetime.now(UTC)
         stages = sorted(self._vault.backend.stages()) if stage is None else [stage]
         plans = [self._plan(policy, name, now) if dry_run else self._prune(policy, name, now) for name in stages]
-        return Plan(tuple(verdict for plan in plans for verdict in plan.verdicts))
+        return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))
 
-    def _prune(self, policy: Retention, stage: str, now: datetime) -> Plan:
+    def _prune(self, policy: Retention, stage: str, now: datetime) -> PrunePlan:
         with self._vault.lock(stage):
             plan = self._plan(policy, stage, now)
             dropped = sorted(version.version for version in plan.dropped)
@@ -59,7 +59,7 @@ class Pruner:
             self._deleter.sweep(stage)
             return plan
 
-    def _plan(self, policy: Retention, stage: str, now: datetime) -> Plan:
+    def _plan(self, policy: Retention, stage: str, now: datetime) -> PrunePlan:
         tags = self._tagger.certain(stage)
         named = {name: tagged.version for name, tagged in tags.named.items()}
         return retention.plan(policy, self._sound_history(stage), named, now)

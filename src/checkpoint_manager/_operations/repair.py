@@ -9,7 +9,7 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag as tagging
 from checkpoint_manager._operations.save import Draft
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import Finding, Repair, display
+from checkpoint_manager.models import Finding, RepairStep, display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Repairer:
         self._deleter = deleter
         self._writer = writer
 
-    def repair(self, *, dry_run: bool) -> list[Repair]:
+    def repair(self, *, dry_run: bool) -> list[RepairStep]:
         """Repair the store and return what was done, or with ``dry_run`` what would be.
 
         * What can't be read at this moment is left alone, whatever is wrong with it.
@@ -51,7 +51,7 @@ class Repairer:
 
         Missing versions can't be brought back, and a rollback is for its user to judge: both stay as ``verify`` reports them.
         """
-        done: list[Repair] = []
+        done: list[RepairStep] = []
         left_over = {stray.stage or "" for stray in self._vault.backend.strays() if stray.kind == "leftover"} - {""}
         for stage in sorted(left_over.union(self._vault.backend.stages())):
             with self._vault.lock(stage):
@@ -60,7 +60,7 @@ class Repairer:
             done += self._strays(None, dry_run=dry_run)
         return done
 
-    def _stage(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+    def _stage(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         yield from self._gaps(stage, dry_run=dry_run)
         yield from self._tags(stage, dry_run=dry_run)
         findings = [finding for finding in self._verifier.verify(stage).findings if finding.version is not None]
@@ -68,21 +68,21 @@ class Repairer:
         yield from self._gone_but_there(stage, findings, dry_run=dry_run)
         yield from self._strays(stage, dry_run=dry_run)
 
-    def _gaps(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+    def _gaps(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         try:
             self._vault.gaps(stage)
         except IntegrityError as error:
             where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'gaps')}"
-            yield Repair("set aside", stage, None, f"{error}{where}")
+            yield RepairStep("set aside", stage, None, f"{error}{where}")
 
-    def _tags(self, stage: str, *, dry_run: bool) -> Iterator[Repair]:
+    def _tags(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         try:
             tagging.stored(self._vault, stage)
         except IntegrityError as error:
             where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'tags')}"
-            yield Repair("set aside", stage, None, f"{error}{where}")
+            yield RepairStep("set aside", stage, None, f"{error}{where}")
 
-    def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:
+    def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
         broken = {f.version: f for f in findings if f.state in {"damaged", "foreign"} and f.version is not None}
         planted = self._planted(stage, findings)
         real = [version for version in broken if version not in planted]
@@ -91,7 +91,7 @@ class Repairer:
         if real and max(real) > max((f.version for f in findings if f.state in _NOT_BROKEN and f.version), default=0):
             if not dry_run:
                 self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)
-            yield Repair(
+            yield RepairStep(
                 "append", stage, max(real) + 1, "a failed version: the newest one was damaged, the stage is to be run again"
             )
         if real and not dry_run:
@@ -101,7 +101,7 @@ class Repairer:
 
     def _planted(self, stage: str, findings: list[Finding]) -> list[int]:
         """Return the broken versions whose numbers were never given out: beyond a hole, and beyond all that was seen."""
-        seen = self._vault.witness.recall(stage)
+        seen = self._vault.last_seen.recall(stage)
         hole = next((f.version for f in reversed(findings) if f.state == "missing" and f.version), None)
         if hole is None:
             return []
@@ -109,7 +109,7 @@ class Repairer:
         beyond = [f for f in findings if f.version is not None and f.version > above]
         return [] if any(f.state in _NOT_BROKEN for f in beyond) else [f.version for f in beyond if f.version]
 
-    def _gone_but_there(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[Repair]:
+    def _gone_but_there(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
         """Finish what was killed between the record of a gap and the removal of its files."""
         leftovers = [f.version for f in findings if f.state == "leftover" and f.version is not None]
         gaps = self._vault.gaps(stage)[0] if leftovers else Gaps()
@@ -118,27 +118,27 @@ class Repairer:
             if gap is not None and gap.reason == "deleted":
                 if not dry_run:
                     self._vault.backend.delete(stage, [version])
-                yield Repair("sweep", stage, version, "the file of a version that was deleted")
+                yield RepairStep("sweep", stage, version, "the file of a version that was deleted")
             elif gap is not None:
                 yield self._set_aside(stage, version, f"was {gap.reason}, and its file is still there", dry_run=dry_run)
 
-    def _set_aside(self, stage: str, version: int, why: str, *, dry_run: bool) -> Repair:
+    def _set_aside(self, stage: str, version: int, why: str, *, dry_run: bool) -> RepairStep:
         where = ""
         if not dry_run:
             where = f"; now {self._vault.backend.set_aside(stage, version)}"
             _LOG.warning("Put aside: version %d of stage %s%s", version, display(stage), where)
-        return Repair("set aside", stage, version, f"{why}{where}")
+        return RepairStep("set aside", stage, version, f"{why}{where}")
 
-    def _strays(self, stage: str | None, *, dry_run: bool) -> Iterator[Repair]:
+    def _strays(self, stage: str | None, *, dry_run: bool) -> Iterator[RepairStep]:
         for stray in self._vault.backend.strays():
             if stray.stage == stage:
                 yield from self._stray(stray, dry_run=dry_run)
 
-    def _stray(self, stray: Stray, *, dry_run: bool) -> Iterator[Repair]:
+    def _stray(self, stray: Stray, *, dry_run: bool) -> Iterator[RepairStep]:
         if stray.kind == "leftover":
             if dry_run or self._vault.backend.sweep(stray):
-                yield Repair("sweep", stray.stage, None, f"{stray.path} {stray.detail}")
+                yield RepairStep("sweep", stray.stage, None, f"{stray.path} {stray.detail}")
         elif stray.kind == "stale mark" and stray.stage is not None:
             newest = self._vault.backend.newest(stray.stage)
             if dry_run or self._vault.mark(stray.stage, newest):
-                yield Repair("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")
+                yield RepairStep("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")

@@ -91,10 +91,10 @@ class Tagger:
 
     def look(self, stage: str) -> tuple[Tags, Record | None, str]:
         """As :meth:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
-        seen = self._vault.witness.recall_tags(stage)  # before the record is read: it must never be ahead of it
+        seen = self._vault.last_seen.recall_tags(stage)  # before the record is read: it must never be ahead of it
         tags, record = stored(self._vault, stage)
         if tags.serial > seen[0]:
-            self._vault.witness.remember_tags(stage, tags.serial, tags.id)
+            self._vault.last_seen.remember_tags(stage, tags.serial, tags.id)
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
             return tags, record, ""
         found = "gone" if record is None else f"number {tags.serial}" if tags.serial < seen[0] else "another one"
@@ -232,7 +232,7 @@ class Tagger:
         It is written anew, with a number above all that was seen: nobody who saw the newer one takes it for a second rollback.
         """
         with self._vault.lock(stage):
-            seen = self._vault.witness.recall_tags(stage)
+            seen = self._vault.last_seen.recall_tags(stage)
             tags, record = stored(self._vault, stage)
             if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
                 return False
@@ -241,6 +241,6 @@ class Tagger:
             return True
 
     def _write(self, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
-        changed = tags.changed(named, above=self._vault.witness.recall_tags(stage)[0])
+        changed = tags.changed(named, above=self._vault.last_seen.recall_tags(stage)[0])
         write(self._vault, stage, changed, record)
-        self._vault.witness.remember_tags(stage, changed.serial, changed.id)
+        self._vault.last_seen.remember_tags(stage, changed.serial, changed.id)

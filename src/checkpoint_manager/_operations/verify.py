@@ -10,7 +10,7 @@ from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
-from checkpoint_manager.models import Finding, Report, State
+from checkpoint_manager.models import Finding, State, VerificationReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ class Verifier:
         self._vault = vault
         self._tagger = tagger
 
-    def verify(self, stage: str | None, progress: Callable[[int, int], None] | None = None) -> Report:
+    def verify(self, stage: str | None, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
         """Return what is wrong with the store, or with one stage of it.
 
         Args:
@@ -48,17 +48,17 @@ class Verifier:
         """
         if stage is not None:
             counter = _Counter(progress, self._count([stage]))
-            return Report((*self._stage(stage, counter), *_findings_of(self._vault.backend.strays(), stage)))
+            return VerificationReport((*self._stage(stage, counter), *_findings_of(self._vault.backend.strays(), stage)))
         strays = self._vault.backend.strays()
         stages = sorted(
-            {*self._vault.backend.stages(), *self._vault.witness.stages(), *(stray.stage for stray in strays if stray.stage)}
+            {*self._vault.backend.stages(), *self._vault.last_seen.stages(), *(stray.stage for stray in strays if stray.stage)}
         )
         counter = _Counter(progress, self._count(stages))
         findings = [*self._keyring(), *_findings_of(strays, None)]
         for name in stages:
             findings += self._stage(name, counter)
             findings += _findings_of(strays, name)
-        return Report(tuple(findings))
+        return VerificationReport(tuple(findings))
 
     def _count(self, stages: Iterable[str]) -> int:
         total = 0
@@ -148,7 +148,7 @@ class Verifier:
 
     def _rolled_back(self, stage: str, newest: int, entries: dict[int, Entry]) -> Iterable[Finding]:
         try:
-            seen = self._vault.witness.recall(stage)
+            seen = self._vault.last_seen.recall(stage)
         except StorageError as error:
             yield Finding(stage, None, "unreadable", str(error))
             return

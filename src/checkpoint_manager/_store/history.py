@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.checkpoint_file import BrokenError, parse_header
-from checkpoint_manager._store.last_seen import Sighting
+from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError
 from checkpoint_manager.models import display
@@ -64,7 +64,7 @@ class Look(NamedTuple):
     """
 
     number: int
-    seen: Sighting | None
+    seen: SeenVersion | None
     marked: bool
     has_mark: bool
 
@@ -85,7 +85,7 @@ class History:
         Raises:
             RollbackError: This user has seen a newer version, or another history.
         """
-        seen = self._vault.witness.recall(stage)  # before the store is looked at: it must never be ahead of it
+        seen = self._vault.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
         with self._vault.backend.visit(stage):
             number, durable, has_mark = self._find(stage, seen.version if seen else 0)
         if seen is not None:
@@ -143,7 +143,7 @@ class History:
             return Tip(look.number, entry.id if version == look.number else None, entry.created_at, passed)
         return Tip(look.number, None, None, passed)
 
-    def learn(self, stage: str, tip: Tip, seen: Sighting | None = None) -> None:
+    def learn(self, stage: str, tip: Tip, seen: SeenVersion | None = None) -> None:
         """Remember a version that is durable and authentic as the newest, in this process and for this user.
 
         Args:
@@ -153,12 +153,12 @@ class History:
         """
         self._tips[stage] = tip
         if tip.id is not None and (seen is None or seen.version < tip.version):
-            self._vault.witness.remember(stage, Sighting(tip.version, tip.id))
+            self._vault.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
 
     def forget(self, stage: str) -> None:
         """Drop what is remembered of a stage: its user has accepted a rollback."""
         self._tips.pop(stage, None)
-        self._vault.witness.forget(stage)
+        self._vault.last_seen.forget(stage)
 
     def entries(self, stage: str) -> list[tuple[int, Entry]]:
         """Return the readable versions of a stage, newest first, without reading their data.
@@ -252,14 +252,14 @@ class History:
         except (BrokenError, FormatError):  # no mark, or nothing that helps
             return 0
 
-    def _still_has(self, stage: str, seen: Sighting) -> bool:
+    def _still_has(self, stage: str, seen: SeenVersion) -> bool:
         try:
             return self._vault.entry(stage, seen.version).id == seen.id
         except (IntegrityError, FormatError, VersionAbsentError):
             # Damaged or deleted: that is told where it is read. It is no evidence of another history.
             return True
 
-    def _rolled_back(self, stage: str, found: str, seen: Sighting) -> None:
+    def _rolled_back(self, stage: str, found: str, seen: SeenVersion) -> None:
         message = (
             f"stage {display(stage)} in {self._vault.backend.location} was turned back: {found}, and this user has "
             "already seen "

@@ -42,14 +42,14 @@ _OF_TAGS = ".tags"
 _NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
 
 
-class Sighting(NamedTuple):
+class SeenVersion(NamedTuple):
     """The newest version of a stage that this user has seen."""
 
     version: int
     id: str
 
 
-class Witness:
+class LastSeen:
     """The memory of one store.
 
     Args:
@@ -65,12 +65,12 @@ class Witness:
         except OSError as error:
             self._give_up(error)
 
-    def recall(self, stage: str) -> Sighting | None:
+    def recall(self, stage: str) -> SeenVersion | None:
         """Return what was seen of a stage, or None."""
         match = _STAGE.match(self._read(_file_of(stage)))
-        return Sighting(int(match[1]), match[2].decode()) if match else None
+        return SeenVersion(int(match[1]), match[2].decode()) if match else None
 
-    def remember(self, stage: str, seen: Sighting) -> None:
+    def remember(self, stage: str, seen: SeenVersion) -> None:
         """Keep what was seen of a stage; never an older version in the place of a newer one."""
         line = f"{seen.version:012d} {seen.id} ".encode()
 

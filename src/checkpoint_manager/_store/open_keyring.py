@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, OpenKeyring, create, unlock
 from checkpoint_manager._store import key_sources as secrets
-from checkpoint_manager._store.last_seen import Witness, digest
+from checkpoint_manager._store.last_seen import LastSeen, digest
 from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.errors import IntegrityError, KeyUnavailableError, RollbackError
 
@@ -66,7 +66,7 @@ class Keychain:
         else:
             secret = _default_secret(backend.location) if found is None else found
             self._held = _Held(record, unlock(self._parse(record), secret, where=self._where))
-        self.witness = Witness(self.store)
+        self.last_seen = LastSeen(self.store)
         self._follow(self._held)
 
     @property
@@ -110,7 +110,7 @@ class Keychain:
         What was seen is recalled before it is read: in between, another process may change both. And no thread puts an older
         one in the place of what another thread has read since: a save would slip in under a key that is given up.
         """
-        seen = self.witness.recall_keyring() or (0, "")
+        seen = self.last_seen.recall_keyring() or (0, "")
         record = self._read(known=held.record)
         if record is None:
             message = f"{self._where} is gone while the store is in use: put it back from a backup, without it nothing opens"
@@ -149,7 +149,7 @@ class Keychain:
     def accept_age(self) -> None:
         """Take the keyring as it is for the newest from now on."""
         keyring = self._held.opened.keyring
-        self.witness.remember_keyring(keyring.serial, self._held.record.data, even_if_older=True)
+        self.last_seen.remember_keyring(keyring.serial, self._held.record.data, even_if_older=True)
 
     @property
     def _where(self) -> str:
@@ -178,7 +178,7 @@ class Keychain:
     def _check_age(self, fresh: _Held, seen: tuple[int, str]) -> None:
         serial = fresh.opened.keyring.serial
         if serial > seen[0]:
-            self.witness.remember_keyring(serial, fresh.record.data)
+            self.last_seen.remember_keyring(serial, fresh.record.data)
         elif (serial, digest(fresh.record.data)) != seen:
             which = "another one of that number" if serial == seen[0] else f"number {seen[0]}"
             message = (
@@ -191,7 +191,7 @@ class Keychain:
             _LOG.warning(message)
 
     def _remember(self) -> None:
-        self.witness.remember_keyring(self._held.opened.keyring.serial, self._held.record.data)
+        self.last_seen.remember_keyring(self._held.opened.keyring.serial, self._held.record.data)
 
 
 def _secret_for_a_new_store() -> Secret:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from checkpoint_manager._format.records import RecordFormat
-    from checkpoint_manager._store.last_seen import Witness
+    from checkpoint_manager._store.last_seen import LastSeen
     from checkpoint_manager._store.open_keyring import Keychain
     from checkpoint_manager.backends.base import Backend, Reader, Record, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
@@ -58,9 +58,9 @@ class Vault:
         self._locked = threading.local()
 
     @property
-    def witness(self) -> Witness:
+    def last_seen(self) -> LastSeen:
         """What this user has seen of the store."""
-        return self.keychain.witness
+        return self.keychain.last_seen
 
     @contextlib.contextmanager
     def lock(self, stage: str) -> Iterator[None]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.retention import Plan, Retention, Verdict
+    from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
 
 
 @click.command()
@@ -101,7 +101,7 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
     policy = _policy(rules)
     cm = access.open()
     plan = cm.prune(policy, stage=stage, dry_run=True)
-    say_plan([_line(verdict) for verdict in plan.verdicts])
+    say_plan([_line(decision) for decision in plan.decisions])
     say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
@@ -122,15 +122,16 @@ def _policy(rules: dict[str, Any]) -> Retention:
         raise click.UsageError(f"{error}".replace("_", "-")) from None
 
 
-def _line(verdict: Verdict) -> str:
-    version = verdict.version
-    what = "keep" if verdict.keep else "drop"
+def _line(decision: PruneDecision) -> str:
+    version = decision.version
+    what = "keep" if decision.keep else "drop"
     when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
-    return f"{what} {display(version.stage)}@{version.version} ({when}): {', '.join(verdict.rules)}"
+    return f"{what} {display(version.stage)}@{version.version} ({when}): {', '.join(decision.rules)}"
 
 
-def _write_plan(plan: Plan, *, dry_run: bool) -> None:
+def _write_plan(plan: PrunePlan, *, dry_run: bool) -> None:
     versions = [
-        {**version_fields(verdict.version), "keep": verdict.keep, "rules": list(verdict.rules)} for verdict in plan.verdicts
+        {**version_fields(decision.version), "keep": decision.keep, "rules": list(decision.rules)}
+        for decision in plan.decisions
     ]
     write_json("prune", {"dry_run": dry_run, "versions": versions, "bytes_dropped": plan.bytes_dropped})

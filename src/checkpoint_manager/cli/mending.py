@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import Repair, Report, Version
+    from checkpoint_manager.models import RepairStep, VerificationReport, Version
 
 
 @click.command()
@@ -95,7 +95,7 @@ def verify(access: Access, stage: str | None) -> int:
     return Exit.DONE if report.ok else Exit.INTEGRITY
 
 
-def _show_report(report: Report) -> None:
+def _show_report(report: VerificationReport) -> None:
     if report.problems:
         write_table(
             ("STATE", "STAGE", "VERSION", "WHAT"),
@@ -144,7 +144,9 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 
-def _show_repair(access: Access, cm: CheckpointManager, steps: list[Repair], appended: list[Version], *, dry_run: bool) -> None:
+def _show_repair(
+    access: Access, cm: CheckpointManager, steps: list[RepairStep], appended: list[Version], *, dry_run: bool
+) -> None:
     if access.as_json:
         versions = [version_fields(version) for version in appended]
         write_json("repair", {"dry_run": dry_run, "steps": [asdict(step) for step in steps], "accepted": versions})
@@ -155,6 +157,6 @@ def _show_repair(access: Access, cm: CheckpointManager, steps: list[Repair], app
             write_line(_step(step))
 
 
-def _step(step: Repair) -> str:
+def _step(step: RepairStep) -> str:
     place = "" if step.stage is None else f" {display(step.stage)}" + ("" if step.version is None else f"@{step.version}")
     return f"{step.action}{place}: {display(step.detail)}"

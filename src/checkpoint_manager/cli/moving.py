@@ -22,7 +22,7 @@ from checkpoint_manager.models import KeyFile, Passphrase, display
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checkpoint_manager.models import Bundle
+    from checkpoint_manager.models import BundleSummary
 
 _PATH = click.Path(path_type=Path)
 _STREAM = "-"
@@ -87,7 +87,7 @@ def _output(file: str) -> str | BinaryIO:
     return sys.stdout.buffer if file == _STREAM else file
 
 
-def _piped(act: Callable[[], Bundle]) -> Bundle:
+def _piped(act: Callable[[], BundleSummary]) -> BundleSummary:
     try:
         return act()
     except StorageError as error:
@@ -168,11 +168,11 @@ def _key_file(path: Path, *, new: bool) -> KeyFile:
     return KeyFile(str(path))
 
 
-def _fields(bundle: Bundle, *names: str) -> dict[str, object]:
+def _fields(bundle: BundleSummary, *names: str) -> dict[str, object]:
     stages = [{name: value for name, value in asdict(stage).items() if name in names} for stage in bundle.stages]
     return {"bytes": bundle.size, "versions": bundle.versions, "stages": stages}
 
 
-def _summary(bundle: Bundle, versions: str) -> str:
+def _summary(bundle: BundleSummary, versions: str) -> str:
     tags = sum(len(stage.tags) for stage in bundle.stages)
     return f"{len(bundle.stages)} stages, {versions}{f' and {tags} tags' if tags else ''}, {show_size(bundle.size)}"

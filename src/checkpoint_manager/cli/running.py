@@ -63,11 +63,11 @@ def run(access: Access, stage: str, command: tuple[str, ...], *, capture: bool, 
     try:
         result = execute(list(command), capture=capture, shown=shown)
     except CommandFailedError as failed:
-        _tell(access, cm.report().outcomes[-1], failed.code, {})
+        _tell(access, cm.run_report().outcomes[-1], failed.code, {})
         return failed.code
     if capture and not shown and not access.as_json:
         write_bytes(_output_of(result))
-    _tell(access, cm.report().outcomes[-1], 0, result)
+    _tell(access, cm.run_report().outcomes[-1], 0, result)
     return 0
 
 

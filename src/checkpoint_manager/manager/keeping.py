@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checkpoint_manager._operations.services import Store
-    from checkpoint_manager.retention import Plan, Retention
+    from checkpoint_manager.retention import PrunePlan, Retention
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -73,7 +73,7 @@ class Keeping:
         tags, _ = self._store.tagger.read(validate(stage_name))
         return {name: tagged.version for name, tagged in tags.named.items()}
 
-    def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> Plan:
+    def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> PrunePlan:
         """Delete for good what a policy does not keep, and return the plan: each version, and which rule keeps it, or none.
 
         Never deleted, whatever the policy says: the newest version of a stage, the newest completed and cleared

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from checkpoint_manager._operations.services import Store
-    from checkpoint_manager.models import Bundle, KeyFile, Passphrase
+    from checkpoint_manager.models import BundleSummary, KeyFile, Passphrase
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -32,7 +32,7 @@ class Moving:
         key: Passphrase | KeyFile | os.PathLike[str] | bytes,
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Bundle:
+    ) -> BundleSummary:
         """Write the histories and tags of stages into a bundle: one file, encrypted as a whole, that another store can import.
 
         Writers need not stop. The file appears whole or not at all. A bundle has a key of its own, which says nothing about the
@@ -71,7 +71,7 @@ class Moving:
         into: Mapping[str, str] | None = None,
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Bundle:
+    ) -> BundleSummary:
         """Take over the histories of a bundle: all that is not in this store yet.
 
         The whole bundle is verified before anything is written. Numbers, times, metadata and origins stay as they were. A stage

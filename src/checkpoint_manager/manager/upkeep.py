@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checkpoint_manager._operations.services import Store
-    from checkpoint_manager.models import Repair, Report, Version
+    from checkpoint_manager.models import RepairStep, VerificationReport, Version
 
 
 class Upkeep:
@@ -18,7 +18,7 @@ class Upkeep:
 
     _store: Store
 
-    def verify(self, stage: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> Report:
+    def verify(self, stage: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
         """Read and check everything, and return what was found. Never raises for what it finds.
 
         Args:
@@ -27,7 +27,7 @@ class Upkeep:
         """
         return self._store.verifier.verify(None if stage is None else validate(stage), progress)
 
-    def repair(self, *, dry_run: bool = False) -> list[Repair]:
+    def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
         """Move damaged files aside, set the marks of the newest versions again, remove leftovers; return what was done.
 
         Args:

@@ -27,7 +27,7 @@ import types
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager.errors import ArgumentError
+from checkpoint_manager.errors import FingerprintError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,7 +60,7 @@ def fingerprints(
         ignore: Names of arguments that make no difference.
 
     Raises:
-        ArgumentError: One has no certain digest; it is named.
+        FingerprintError: One has no certain digest; it is named.
     """
     if key is not None:
         return {"key": digest(key(*args, **kwargs), "what key= returned", _FOR_ARGUMENTS)}
@@ -108,7 +108,7 @@ def digest(value: object, what: str, remedy: str) -> str:
         remedy: What to do if it has none, for that message.
 
     Raises:
-        ArgumentError: It has no certain digest.
+        FingerprintError: It has no certain digest.
     """
     hasher = hashlib.sha256()
     try:
@@ -117,7 +117,7 @@ def digest(value: object, what: str, remedy: str) -> str:
             hasher.update(part)
     except _NoDigestError as error:
         message = f"{what} is, or holds, a {error}, of which it can't be told whether it is the same as before: {remedy}"
-        raise ArgumentError(message) from None
+        raise FingerprintError(message) from None
     return hasher.hexdigest()[:32]
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Iterable, Sized
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from checkpoint_manager._format import payload
-from checkpoint_manager.errors import ArgumentError, CheckpointError
+from checkpoint_manager.errors import CheckpointError, FingerprintError
 from checkpoint_manager.models import display
 from checkpoint_manager.stages.display import Display, shown
 from checkpoint_manager.stages.display import items as count
@@ -40,16 +40,18 @@ def note_of(items: object, start: object, *, version: int | str, key: object) ->
     """Return what progress and result will be the progress and result of.
 
     Raises:
-        ArgumentError: It can't be told whether the items, or the key, are the same as before, and in the same order.
+        FingerprintError: It can't be told whether the items, or the key, are the same as before, and in the same order.
     """
     if isinstance(items, set | frozenset):
-        raise ArgumentError("items is a set, which has no order, so it can't be told which ones are done: pass sorted(items)")
+        raise FingerprintError(
+            "items is a set, which has no order, so it can't be told which ones are done: pass sorted(items)"
+        )
     if key is None and type(items) not in _ORDERED:
         message = (
             f"items is a {type(items).__name__}, of which it can't be told whether it is the same as before: pass a list, or "
             "key=, a value that changes when the items do"
         )
-        raise ArgumentError(message)
+        raise FingerprintError(message)
     arguments = {"start": digest(start, "start", "pass JSON")}
     if key is None:
         remedy = "pass key=, a value that changes when the items do"

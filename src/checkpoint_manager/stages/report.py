@@ -32,7 +32,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class StageReport:
+class RunReport:
     """The calls of all stages since the manager was made, in the order in which they ended. As text, a line for each."""
 
     outcomes: tuple[Outcome, ...] = ()

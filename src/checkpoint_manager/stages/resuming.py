@@ -1,4 +1,4 @@
-"""``@cm.stage``, ``cm.partial`` and ``cm.report``: what a manager offers to functions that resume.
+"""``@cm.stage``, ``cm.partial`` and ``cm.run_report``: what a manager offers to functions that resume.
 
 ::
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._operations.services import Store
     from checkpoint_manager.stages.loop import Partial
-    from checkpoint_manager.stages.report import StageReport
+    from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import Runner
 
 P = ParamSpec("P")
@@ -99,7 +99,7 @@ class Resuming:
 
         Raises:
             PayloadError: By its annotation, the function returns what can't be kept, and there is no ``encode``.
-            ArgumentError: On a call: it can't be told whether an argument is the same as before.
+            FingerprintError: On a call: it can't be told whether an argument is the same as before.
             ResultNotSavedError: On a call: the function ran, and its result could not be saved; the error carries it.
             ValueError: Another function of this manager's is the stage of this name.
             TypeError: It is a generator function, or ``ignore`` names what it has no argument for.
@@ -193,7 +193,7 @@ class Resuming:
             bar: Show a bar if stderr is a terminal and ``rich`` is installed; else a line in the log every ten seconds.
 
         Raises:
-            ArgumentError: It can't be told whether the items are the same as before.
+            FingerprintError: It can't be told whether the items are the same as before.
             PayloadError: The state is not JSON; in the loop, as soon as that is seen, mostly after the first item.
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
             LockTimeoutError: On entry: another process runs it, and ``wait`` is False.
@@ -210,8 +210,8 @@ class Resuming:
         pace = Pace(every_seconds, every_items)
         return Partial(self._runner, call, items, encoded, pace, timeout=math.inf if wait else 0, bar=bar)
 
-    def report(self) -> StageReport:
+    def run_report(self) -> RunReport:
         """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
-        from checkpoint_manager.stages.report import StageReport  # noqa: PLC0415  # for those who have stages
+        from checkpoint_manager.stages.report import RunReport  # noqa: PLC0415  # for those who have stages
 
-        return StageReport(tuple(self._runner.outcomes))
+        return RunReport(tuple(self._runner.outcomes))

@@ -120,7 +120,7 @@ class Runner:
         """Return a call with these arguments.
 
         Raises:
-            ArgumentError: It can't be told whether an argument is the same as before.
+            FingerprintError: It can't be told whether an argument is the same as before.
         """
         arguments = fingerprints(definition.function, args, kwargs, key=definition.key, ignore=definition.ignore)
         return Call(definition.stage, {"version": definition.version, "arguments": arguments})
