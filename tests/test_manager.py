@@ -44,8 +44,8 @@ class TestSaving:
         assert repr(cm.load_checkpoint("train")) == repr(data)
 
     def test_versions_count_up_from_one(self, cm: CheckpointManager) -> None:
-        assert [cm.save_checkpoint("train", number).version for number in range(3)] == [1, 2, 3]
-        assert cm.save_checkpoint("other").version == 1
+        assert [cm.save_checkpoint("train", number).number for number in range(3)] == [1, 2, 3]
+        assert cm.save_checkpoint("other").number == 1
 
     def test_a_version_tells_where_it_comes_from(self, cm: CheckpointManager) -> None:
         before = datetime.now(UTC)
@@ -78,10 +78,10 @@ class TestSaving:
         assert caught.value.path == "$.rows[5000]"
         assert caught.value.stage == "train"
         assert caught.value.__context__ is None
-        assert [version.version for version in cm.history("train")] == [2, 1][2 - before :]
+        assert [version.number for version in cm.history("train")] == [2, 1][2 - before :]
         assert cm.verify().problems == ()
         assert cm.stages() == ["train"] * bool(before)
-        assert cm.save_checkpoint("train", {"rows": rows}).version == before + 1
+        assert cm.save_checkpoint("train", {"rows": rows}).number == before + 1
         assert cm.load_checkpoint("train") == {"rows": rows}
 
     @pytest.mark.parametrize("length", [0, 1, 65_000, 65_536, 262_144, 262_145, 3_000_000])
@@ -125,7 +125,7 @@ class TestSaving:
 
 class TestUpdating:
     def test_a_function_sees_the_newest_data(self, cm: CheckpointManager) -> None:
-        assert cm.update_checkpoint("count", lambda n: (n or 0) + 1).version == 1
+        assert cm.update_checkpoint("count", lambda n: (n or 0) + 1).number == 1
         assert cm.update_checkpoint("count", lambda n: n + 1, metadata={"by": "me"}).metadata == {"by": "me"}
         assert cm.load_checkpoint("count") == 2
 
@@ -133,7 +133,7 @@ class TestUpdating:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: cm.update_checkpoint("count", lambda n: (n or 0) + 1), range(40)))
         assert cm.load_checkpoint("count") == 40
-        assert [version.version for version in cm.history("count")] == list(range(40, 0, -1))
+        assert [version.number for version in cm.history("count")] == list(range(40, 0, -1))
 
     def test_a_cleared_stage_starts_from_none(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("count", 5)
@@ -145,12 +145,12 @@ class TestUpdating:
         cm.save_checkpoint("count", 5)
         with pytest.raises(ZeroDivisionError):
             cm.update_checkpoint("count", lambda n: n / 0)
-        assert cm.save_checkpoint("count", 6).version == 2
+        assert cm.save_checkpoint("count", 6).number == 2
 
     def test_writing_to_the_same_stage_from_inside_is_refused_at_once(self, cm: CheckpointManager) -> None:
         with pytest.raises(CheckpointError, match="return the new data"):
             cm.update_checkpoint("count", lambda _: cm.save_checkpoint("count", 1))
-        cm.update_checkpoint("count", lambda _: cm.save_checkpoint("other", 1).version)
+        cm.update_checkpoint("count", lambda _: cm.save_checkpoint("other", 1).number)
         assert cm.load_checkpoint("count") == 1
 
 
@@ -160,7 +160,7 @@ class TestReading:
             cm.save_checkpoint("train", {"epoch": number})
         assert [cm.load_checkpoint("train", number)["epoch"] for number in range(1, 5)] == [1, 2, 3, 4]
         assert cm.load_checkpoint("train", version=None) == {"epoch": 4}
-        assert cm.get_checkpoint("train", 2).version.version == 2
+        assert cm.get_checkpoint("train", 2).version.number == 2
 
     def test_what_is_not_there_says_so(self, cm: CheckpointManager) -> None:
         with pytest.raises(CheckpointNotFoundError, match="no checkpoint of stage train"):
@@ -194,7 +194,7 @@ class TestGoingBack:
         cm.save_checkpoint("train", "good", metadata={"run": 1})
         cm.save_checkpoint("train", "bad", metadata={"run": 2})
         restored = cm.restore_checkpoint("train", 1)
-        assert (restored.version, restored.restored_from, restored.metadata) == (3, 1, {"run": 1})
+        assert (restored.number, restored.restored_from, restored.metadata) == (3, 1, {"run": 1})
         assert cm.load_checkpoint("train") == "good"
         assert cm.load_checkpoint("train", 2) == "bad"
 
@@ -267,7 +267,7 @@ class TestDeleting:
         for number in range(1, 7):
             cm.save_checkpoint("train", number)
         cm.delete_versions("train", [2, 1, 4])
-        assert [version.version for version in cm.history("train")] == [6, 5, 3]
+        assert [version.number for version in cm.history("train")] == [6, 5, 3]
         for number in (1, 2, 4):
             with pytest.raises(CheckpointNotFoundError, match="deleted"):
                 cm.load_checkpoint("train", number)
@@ -278,7 +278,7 @@ class TestDeleting:
         for number in range(1, 4):
             cm.save_checkpoint("train", number)
         cm.delete_versions("train", [1, 2])
-        assert cm.save_checkpoint("train").version == 4
+        assert cm.save_checkpoint("train").number == 4
 
     def test_the_newest_is_not_deleted(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("train")
@@ -305,7 +305,7 @@ class TestDeleting:
             cm.save_checkpoint("train")
         for number in (3, 1, 2, 5, 4, 9):
             cm.delete_versions("train", [number])
-        assert [version.version for version in cm.history("train")] == [10, 8, 7, 6]
+        assert [version.number for version in cm.history("train")] == [10, 8, 7, 6]
         assert cm.verify().problems == ()
 
 
@@ -320,7 +320,7 @@ class TestSharing:
 
     def test_threads_share_a_manager(self, cm: CheckpointManager) -> None:
         with ThreadPoolExecutor(4) as pool:
-            saved = list(pool.map(lambda number: cm.save_checkpoint("train", number).version, range(40)))
+            saved = list(pool.map(lambda number: cm.save_checkpoint("train", number).number, range(40)))
         assert sorted(saved) == list(range(1, 41))
         assert cm.verify().ok
 
@@ -348,13 +348,13 @@ class TestSharing:
     def test_two_managers_see_each_other(self, tmp_path: Path) -> None:
         first, second = CheckpointManager(tmp_path, key=KEY), CheckpointManager(tmp_path, key=KEY)
         for number in range(1, 5):
-            assert (first if number % 2 else second).save_checkpoint("train", number).version == number
+            assert (first if number % 2 else second).save_checkpoint("train", number).number == number
         second.delete_versions("train", [2, 3])
         assert first.load_checkpoint("train") == 4
         for number in range(5, 9):
             first.save_checkpoint("train", number)
         first.delete_versions("train", list(range(4, 8)))
-        assert second.save_checkpoint("train").version == 9, "a number below a deleted range is no start to look from"
+        assert second.save_checkpoint("train").number == 9, "a number below a deleted range is no start to look from"
 
 
 @pytest.mark.parametrize(

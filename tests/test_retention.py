@@ -62,7 +62,7 @@ def kept_by_hand(policy: Retention, history: Sequence[Version], tags: Mapping[st
         "keep_monthly": "%Y%m",
     }
     for version in history:
-        newer = [other for other in history if other.version > version.version]
+        newer = [other for other in history if other.number > version.number]
         rules = set()
         if not newer:
             rules.add("newest")
@@ -74,15 +74,15 @@ def kept_by_hand(policy: Retention, history: Sequence[Version], tags: Mapping[st
         if policy.window is not None and now - version.created_at <= policy.window:
             rules.add("keep_within")
         if policy.keep_tagged:
-            rules |= {f"tag {name}" for name, number in tags.items() if number == version.version}
+            rules |= {f"tag {name}" for name, number in tags.items() if number == version.number}
         done = [other for other in newer if other.status == "completed"]
         for rule, form in formats.items():
             if version.status == "completed":
-                periods = {other.created_at.strftime(form) if form else str(other.version) for other in done}
-                mine = version.created_at.strftime(form) if form else str(version.version)
+                periods = {other.created_at.strftime(form) if form else str(other.number) for other in done}
+                mine = version.created_at.strftime(form) if form else str(version.number)
                 if mine not in periods and len(periods) < getattr(policy, rule):
                     rules.add(rule)
-        kept[version.version] = rules
+        kept[version.number] = rules
     return kept
 
 
@@ -96,12 +96,12 @@ class TestPlan:
         found = plan(policy, history, tags, now)
         assert [decision.version for decision in found.decisions] == history
         for decision in found.decisions:
-            assert decision.keep == bool(expected[decision.version.version])
+            assert decision.keep == bool(expected[decision.version.number])
             if decision.keep:
-                assert set(decision.rules) == expected[decision.version.version]
+                assert set(decision.rules) == expected[decision.version.number]
             else:
                 assert decision.rules == (f"no rule keeps it ({policy})",)
-        assert sorted(v.version for v in (*found.kept, *found.dropped)) == sorted(v.version for v in history)
+        assert sorted(v.number for v in (*found.kept, *found.dropped)) == sorted(v.number for v in history)
 
     @given(policies(), histories(), STEPS)
     def test_what_is_left_needs_no_second_pruning(self, policy: Retention, history: list[Version], later: timedelta) -> None:
@@ -123,7 +123,7 @@ class TestPlan:
         moments = [START + timedelta(hours=hours) for hours in (0, 1, 2, 25, 26)]  # January 30, 31, 31 (UTC), 31, February 1
         history = [Version("s", number, "completed", when, {}, ORIGIN, 7) for number, when in enumerate(moments, 1)][::-1]
         found = plan(Retention(keep_daily=2), history, {}, moments[-1])
-        assert [version.version for version in found.kept] == [5, 4]
+        assert [version.number for version in found.kept] == [5, 4]
         assert found.bytes_dropped == 21
 
 
@@ -169,12 +169,12 @@ class TestStanding:
 
 def _agree(held_versions: HeldVersions, policy: Retention, told: list[Version], now: datetime) -> None:
     decisions = plan(policy, told, {}, now).decisions
-    assert set(held_versions.free) == {decision.version.version for decision in decisions if not decision.keep}
-    assert set(held_versions.held) == {decision.version.version for decision in decisions if decision.keep}
+    assert set(held_versions.free) == {decision.version.number for decision in decisions if not decision.keep}
+    assert set(held_versions.held) == {decision.version.number for decision in decisions if decision.keep}
     for decision in decisions:
         if decision.keep:
-            assert set(held_versions.rules_of(decision.version.version)) == set(decision.rules)
-            assert all((held_versions.holder(rule) or 0) <= decision.version.version for rule in decision.rules)
+            assert set(held_versions.rules_of(decision.version.number)) == set(decision.rules)
+            assert all((held_versions.holder(rule) or 0) <= decision.version.number for rule in decision.rules)
 
 
 class TestPolicy:

@@ -35,7 +35,7 @@ class Ours(Contender):
         return f'durability="{self.durability}", ' + ("extra fast" if _has_fast() else "without the extra fast")
 
     def save(self, stage: str, value: Any) -> int:
-        return self.manager.save_checkpoint(stage, value).version
+        return self.manager.save_checkpoint(stage, value).number
 
     def load(self, stage: str, version: int | None = None) -> Any:
         try:

@@ -92,9 +92,9 @@ __all__ = [
 
 _HOMES = {
     "errors": [
-        "FingerprintError",
         "CheckpointError",
         "CheckpointNotFoundError",
+        "FingerprintError",
         "FormatError",
         "IntegrityError",
         "KeyUnavailableError",
@@ -108,8 +108,12 @@ _HOMES = {
         "VersionConflictError",
         "WrongKeyError",
     ],
-    "keys": ["Keys"],
-    "manager": ["CheckpointManager"],
+    "keys": [
+        "Keys",
+    ],
+    "manager": [
+        "CheckpointManager",
+    ],
     "models": [
         "BundleSummary",
         "BundledStage",
@@ -120,14 +124,26 @@ _HOMES = {
         "Origin",
         "Passphrase",
         "RepairStep",
-        "VerificationReport",
         "RotationProgress",
+        "VerificationReport",
         "Version",
     ],
-    "stages.report": ["Outcome", "RunReport"],
-    "stages.loop": ["Partial"],
-    "_operations.diff": ["Change", "Diff"],
-    "retention": ["PrunePlan", "Retention", "PruneDecision"],
+    "stages.report": [
+        "Outcome",
+        "RunReport",
+    ],
+    "stages.loop": [
+        "Partial",
+    ],
+    "_operations.diff": [
+        "Change",
+        "Diff",
+    ],
+    "retention": [
+        "PruneDecision",
+        "PrunePlan",
+        "Retention",
+    ],
 }
 """Which module defines which names: only that one is loaded for them."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

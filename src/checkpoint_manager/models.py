@@ -38,7 +38,7 @@ class Version:
 
     Attributes:
         stage: The stage's name.
-        version: Its number: 1, 2, 3, … within the stage, never used twice.
+        number: 1, 2, 3, … within the stage, never used twice.
         status: ``completed``, ``progress``, ``failed`` or ``cleared``.
         created_at: When it was written, aware, in UTC. Never earlier than the version before it, whatever the clock did.
         metadata: What the caller gave as ``metadata=``.
@@ -48,7 +48,7 @@ class Version:
     """
 
     stage: str
-    version: int
+    number: int
     status: Status
     created_at: datetime
     metadata: Mapping[str, Any]

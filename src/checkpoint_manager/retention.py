@@ -142,7 +142,7 @@ class VersionFacts(Protocol):
     """What the rules look at. A :class:`Version` is one."""
 
     @property
-    def version(self) -> int:
+    def number(self) -> int:
         """Its number."""
 
     @property
@@ -179,7 +179,7 @@ class _Rule:
             lost = self._held.pop()[1]
         elif len(self._held) == self._limit:
             lost = self._held.popleft()[1]
-        self._held.append((period, version.version))
+        self._held.append((period, version.number))
         return True, lost
 
     def older(self, version: VersionFacts) -> bool:
@@ -189,7 +189,7 @@ class _Rule:
         period = self._period_of(version)
         if self._held and self._held[0][0] == period:
             return False
-        self._held.appendleft((period, version.version))
+        self._held.appendleft((period, version.number))
         return True
 
     def _counts(self, version: VersionFacts) -> bool:
@@ -197,7 +197,7 @@ class _Rule:
 
 
 def _number(version: VersionFacts) -> Hashable:
-    return version.version
+    return version.number
 
 
 def _hour(version: VersionFacts) -> Hashable:
@@ -272,7 +272,7 @@ class HeldVersions:
         except OverflowError:  # longer than the calendar: for ever
             return
         while self._within and self._within[0].created_at < self._edge:
-            self._let_go(self._within.popleft().version, _WITHIN)
+            self._let_go(self._within.popleft().number, _WITHIN)
 
     def rules_of(self, number: int) -> tuple[str, ...]:
         """Return the rules that hold a version."""
@@ -297,9 +297,9 @@ class HeldVersions:
         if self._is_within(version):
             rules.append(_WITHIN)
         if rules:
-            self._held[version.version] = version, rules
+            self._held[version.number] = version, rules
         else:
-            self.free[version.version] = version
+            self.free[version.number] = version
 
     def _is_within(self, version: VersionFacts) -> bool:
         return self._window is not None and version.created_at >= self._edge
@@ -327,7 +327,7 @@ def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int],
         held_versions.older(version)
     decisions: list[PruneDecision] = []
     for version in versions:
-        names = sorted(name for name, number in tags.items() if number == version.version) if policy.keep_tagged else []
-        rules = (*held_versions.rules_of(version.version), *(f"tag {name}" for name in names))
+        names = sorted(name for name, number in tags.items() if number == version.number) if policy.keep_tagged else []
+        rules = (*held_versions.rules_of(version.number), *(f"tag {name}" for name in names))
         decisions.append(PruneDecision(version, bool(rules), rules or (f"{NO_RULE} ({policy})",)))
     return PrunePlan(tuple(decisions))

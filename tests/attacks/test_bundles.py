@@ -299,7 +299,7 @@ def test_a_bundle_changed_between_its_two_readings_adds_nothing_forged(
     with pytest.raises(IntegrityError, match="changed while it was being imported"):
         target.import_bundle(path, key=KEY, progress=change)
     assert target.verify().ok
-    assert [target.load_checkpoint("long", each.version)[0] for each in reversed(target.history("long"))] == ["a", "b"]
+    assert [target.load_checkpoint("long", each.number)[0] for each in reversed(target.history("long"))] == ["a", "b"]
     cm.export_bundle(path, ["long"], key=KEY, overwrite=True)
     assert target.import_bundle(path, key=KEY).added == 1
 

@@ -65,7 +65,7 @@ class TestPlanted:
         plant(kind, store / "train.checkpoint", outside)
         cm = opened(forgetful=True)
         assert cm.load_checkpoint("train")["number"] == 4
-        assert cm.save_checkpoint("train", 5).version == 5
+        assert cm.save_checkpoint("train", 5).number == 5
         assert opened().load_checkpoint("train") == 5
         assert outside.read_bytes() == PRECIOUS
         assert os.listdir(outside.parent) == ["file"]
@@ -78,7 +78,7 @@ class TestPlanted:
         assert not cm.has_checkpoint("train")
         assert [finding.version for finding in cm.verify("train").problems if finding.state == "damaged"] == [4]
         cm.repair()
-        assert cm.save_checkpoint("train", 5).version > 4
+        assert cm.save_checkpoint("train", 5).number > 4
         assert cm.verify().ok
         assert outside.read_bytes() == PRECIOUS
         assert os.listdir(outside.parent) == ["file"]
@@ -87,7 +87,7 @@ class TestPlanted:
         plant(kind, store / "history" / "train" / "000000000005.checkpoint", outside)
         cm = opened()
         assert not cm.has_checkpoint("train")
-        assert cm.save_checkpoint("train", "sixth").version == 6
+        assert cm.save_checkpoint("train", "sixth").number == 6
         assert cm.load_checkpoint("train") == "sixth"
         assert outside.read_bytes() == PRECIOUS
 
@@ -200,7 +200,7 @@ def test_many_junk_files_are_passed_over_and_reported(opened: Opened, store: Pat
     cm = opened()
     assert cm.stages() == ["clean", "train"]
     assert cm.load_checkpoint("train")["number"] == 4
-    assert cm.save_checkpoint("train", 5).version == 5
+    assert cm.save_checkpoint("train", 5).number == 5
     reported = {os.path.basename(finding.path) for finding in cm.verify().problems}
     assert {"0.checkpoint", "000000000000.checkpoint", "5.checkpoint", "notes.txt", "%zz", "junk.txt"} <= reported
     cm.repair()
@@ -274,9 +274,9 @@ def test_a_lock_that_is_unlinked_while_held_lets_no_version_be_lost(opened: Open
     thread.start()
     inside.wait(10)
     (store / ".locks" / "train.lock").unlink()
-    assert second.save_checkpoint("train", "quick").version == 5
+    assert second.save_checkpoint("train", "quick").number == 5
     go_on.set()
     thread.join()
     assert [type(error).__name__ for error in caught] == ["VersionConflictError"]
     assert opened().load_checkpoint("train") == "quick"
-    assert opened().save_checkpoint("train", 6).version == 6
+    assert opened().save_checkpoint("train", 6).number == 6

@@ -111,7 +111,7 @@ def test_an_older_record_of_tags_is_a_rollback(opened: Opened, record: Path) -> 
             with pytest.raises(RollbackError, match="tags of stage train"):
                 call()
         assert states(seen) == {"rolled back"}
-    assert [version.version for version in cm.history("train")] == [4, 3, 2]
+    assert [version.number for version in cm.history("train")] == [4, 3, 2]
 
 
 def test_a_removed_record_of_tags_is_a_rollback(opened: Opened, record: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_removed_record_of_tags_is_a_rollback(opened: Opened, record: Path) ->
     with pytest.raises(RollbackError, match="their record is gone"):
         cm.prune(ONE)
     assert states(cm) == {"rolled back"}
-    assert [version.version for version in cm.history("train")] == [4, 3, 2]
+    assert [version.number for version in cm.history("train")] == [4, 3, 2]
 
 
 def test_another_record_of_the_same_number_is_a_rollback(opened: Opened, store: Path, record: Path) -> None:

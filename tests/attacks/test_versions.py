@@ -144,7 +144,7 @@ def test_a_head_replaced_by_an_older_one_changes_nothing(opened: Opened, store: 
         cm = opened(forgetful=forgetful)
         assert cm.load_checkpoint("train")["number"] == 4
         assert "leftover" in {finding.state for finding in cm.verify("train").problems}
-    assert cm.save_checkpoint("train", 5).version == 5
+    assert cm.save_checkpoint("train", 5).number == 5
     assert os.path.samefile(head, version_file("train", 5))
 
 
@@ -160,7 +160,7 @@ def test_a_head_that_claims_a_version_yet_to_come_changes_nothing(
     put(store / "train.checkpoint", version_file("train", 4).read_bytes().replace(b'"version":4', b'"version":999999999999'))
     cm = opened()
     assert cm.load_checkpoint("train")["number"] == 4
-    assert cm.save_checkpoint("train", 5).version == 5
+    assert cm.save_checkpoint("train", 5).number == 5
 
 
 def test_a_version_copied_from_another_store_under_the_same_key_file_is_refused(
@@ -263,7 +263,7 @@ def test_a_deleted_version_put_back_is_not_served(opened: Opened, tmp_path: Path
     put(path, kept)
     with pytest.raises(LookupError, match="was deleted"):
         cm.load_checkpoint("train", 2)
-    assert [version.version for version in cm.history("train")] == [4, 3]
+    assert [version.number for version in cm.history("train")] == [4, 3]
     assert states(cm) == {2: "leftover"}
     assert [(step.action, step.version) for step in cm.repair()] == [("sweep", 2)]
     assert not path.exists()
@@ -275,7 +275,7 @@ def test_a_planted_number_does_not_use_up_the_numbers(opened: Opened, version_fi
     assert cm.load_checkpoint("train", 4)["number"] == 4
     assert any(finding.version == 999_999_999_999 for finding in cm.verify("train").problems)
     cm.repair()
-    assert cm.save_checkpoint("train", 5).version == 5
+    assert cm.save_checkpoint("train", 5).number == 5
     assert cm.verify("train").ok
 
 

@@ -130,7 +130,7 @@ class TestPrune:
         assert len(CheckpointManager(store).history("train")) == 3
         done = cli("prune", "--keep-last", "1", "--yes")
         assert (done.code, done.out) == (0, "train@2\n")
-        assert [version.version for version in CheckpointManager(store).history("train")] == [3, 1]
+        assert [version.number for version in CheckpointManager(store).history("train")] == [3, 1]
         assert cli("verify").code == 0
 
     def test_what_has_a_tag_can_be_dropped(self, cli: Cli, store: Path) -> None:

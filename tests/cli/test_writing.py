@@ -119,7 +119,7 @@ class TestDelete:
     def test_for_good(self, cli: Cli, store: Path) -> None:
         result = cli("delete", "train", "2", "1", "2", "--yes", "--json")
         assert result.json["versions"] == [1, 2]
-        assert [version.version for version in CheckpointManager(store).history("train")] == [3]
+        assert [version.number for version in CheckpointManager(store).history("train")] == [3]
 
     def test_a_dry_run_and_a_question_change_nothing(self, cli: Cli, program: Cli, store: Path) -> None:
         assert "of 3 versions of stage train: 1" in cli("delete", "train", "1", "--dry-run").err

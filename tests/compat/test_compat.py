@@ -26,7 +26,7 @@ def test_a_store_of_version_1_opens(folder: Path, by: str) -> None:
     key = KeyFile(str(folder / "test.key")) if by == "key file" else Passphrase("a passphrase for tests")
     cm = CheckpointManager(folder / "store", key=key)
     assert cm.stages() == ["Clean/Up", "after rotation", "data_ingestion", "x" * 254 + "é"]
-    assert [(v.version, v.restored_from, dict(v.metadata)) for v in cm.history("data_ingestion")] == [
+    assert [(v.number, v.restored_from, dict(v.metadata)) for v in cm.history("data_ingestion")] == [
         (5, 2, {"run": "r2"}),
         (4, None, {"run": "r4"}),
         (2, None, {"run": "r2"}),
@@ -45,8 +45,8 @@ def test_a_store_of_version_1_opens(folder: Path, by: str) -> None:
 
 def test_a_store_of_version_1_is_written_on(folder: Path) -> None:
     cm = CheckpointManager(folder / "store", key=KeyFile(str(folder / "test.key")))
-    assert cm.save_checkpoint("data_ingestion", {"rows": 1}).version == 6
-    assert cm.restore_checkpoint("Clean/Up", 1).version == 3
+    assert cm.save_checkpoint("data_ingestion", {"rows": 1}).number == 6
+    assert cm.restore_checkpoint("Clean/Up", 1).number == 3
     cm.keys.rotate(also=[Passphrase("a passphrase for tests")])
     assert cm.verify().problems == ()
     assert cm.load_checkpoint("data_ingestion", 2) == {"rows": 200, "text": "é€"}
@@ -64,7 +64,7 @@ def test_bundles_of_version_1_are_imported(folder: Path, tmp_path: Path) -> None
     for stage in there.stages():
         assert here.history(stage) == there.history(stage)
         for version in there.history(stage):
-            assert here.get_checkpoint(stage, version.version) == there.get_checkpoint(stage, version.version)
+            assert here.get_checkpoint(stage, version.number) == there.get_checkpoint(stage, version.number)
     with pytest.raises(CheckpointNotFoundError, match="was deleted"):
         here.load_checkpoint("data_ingestion", 3)
     assert here.tags("data_ingestion") == {"good": 4}

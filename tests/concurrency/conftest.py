@@ -58,7 +58,7 @@ def _record(program: Program, answer: dict, store: Path) -> Record:  # type: ign
         cm.keys.rotate()  # one that was killed is finished by the next
     problems += [f"verify after repair: {finding}" for finding in CheckpointManager(store, key=KEY).verify().problems]
     for stage, versions in held.items():
-        number = cm.save_checkpoint(stage, {"by": [0, 0, 0], "saw": None}).version
+        number = cm.save_checkpoint(stage, {"by": [0, 0, 0], "saw": None}).number
         if number != versions[-1].version + 1:
             problems.append(f"the next save of {stage} became version {number}")
     pids = {int(pid): {writer} for pid, writer in answer["pids"].items()}

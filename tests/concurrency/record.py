@@ -104,10 +104,10 @@ def stored_in(cm: CheckpointManager) -> dict[str, list[Stored]]:
 
 
 def _stored(cm: CheckpointManager, stage: str, version: Any) -> Stored:
-    data = cm.load_checkpoint(stage, version.version)
+    data = cm.load_checkpoint(stage, version.number)
     by, saw = (None, None) if data is None else (tuple(data["by"]), data["saw"] and tuple(data["saw"]))
     moment = version.created_at.timestamp()
-    where = (version.version, version.status, version.origin.pid)
+    where = (version.number, version.status, version.origin.pid)
     return Stored(*where, digest(data), by, saw, version.restored_from, moment)
 
 

@@ -70,25 +70,25 @@ def call(cm: CheckpointManager, op: Op, by: list[int]) -> dict[str, Any]:
     stage = op.stage
     match op.kind:
         case "save":
-            return {"version": cm.save_checkpoint(stage, content(by, op.argument)).version}
+            return {"version": cm.save_checkpoint(stage, content(by, op.argument)).number}
         case "expect":
-            return {"version": cm.save_checkpoint(stage, content(by, 0), expected_version=op.argument).version}
+            return {"version": cm.save_checkpoint(stage, content(by, 0), expected_version=op.argument).number}
         case "update":
-            return {"version": cm.update_checkpoint(stage, lambda present: content(by, op.argument, present)).version}
+            return {"version": cm.update_checkpoint(stage, lambda present: content(by, op.argument, present)).number}
         case "get":
             found = cm.get_checkpoint(stage)
-            return {"version": found.version.version, "digest": digest(found.data)}
+            return {"version": found.version.number, "digest": digest(found.data)}
         case "load":
             return {"digest": digest(cm.load_checkpoint(stage, op.argument))}
         case "has":
             return {"has": cm.has_checkpoint(stage)}
         case "history":
-            return {"versions": [version.version for version in cm.history(stage)]}
+            return {"versions": [version.number for version in cm.history(stage)]}
         case "restore":
-            return {"version": cm.restore_checkpoint(stage, op.argument).version}
+            return {"version": cm.restore_checkpoint(stage, op.argument).number}
         case "clear":
             cleared = cm.clear_checkpoint(stage)
-            return {"version": cleared and cleared.version}
+            return {"version": cleared and cleared.number}
         case "clear all":
             cm.clear_checkpoints()
         case "delete":

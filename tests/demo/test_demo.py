@@ -58,7 +58,7 @@ def test_the_demonstration(folder: Path, tmp_path: Path) -> None:
     for told in ("killed: process", "find     skipped", "parse    skipped", "measure  ran", "restored from 1", "refused: "):
         assert told in done.stdout
     cm = CheckpointManager(here / "demo-checkpoints")
-    assert [(version.version, version.restored_from) for version in cm.history("report")] == [(3, 1), (2, None), (1, None)]
+    assert [(version.number, version.restored_from) for version in cm.history("report")] == [(3, 1), (2, None), (1, None)]
     assert [len(cm.history(stage)) for stage in ("find", "parse", "measure")] == [1, 1, 1]
     assert len({cm.history("parse")[0].origin.pid, cm.history("measure")[0].origin.pid}) == 2
     assert cm.verify().problems == ()

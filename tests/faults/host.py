@@ -208,7 +208,7 @@ class Trial:
             problems += _differences(here, self._before, self._after)
         for stage in {*here, self._operation.stage}:
             newest = max(map(int, here.get(stage, {})), default=0)
-            version = cm.save_checkpoint(stage, "next").version
+            version = cm.save_checkpoint(stage, "next").number
             if version != newest + 1 or cm.load_checkpoint(stage) != "next":
                 problems.append(f"the next save of {stage} became version {version}, not {newest + 1}")
         if not self._operation.tidies:  # what that leaves is for a repair

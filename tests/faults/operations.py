@@ -241,7 +241,7 @@ def snapshot(cm: CheckpointManager) -> dict[str, dict[str, Any]]:
     """Return what a store holds, as far as it opens: what each version says and holds."""
     return {
         stage: {
-            str(version.version): [version.status, version.restored_from, digest(cm.load_checkpoint(stage, version.version))]
+            str(version.number): [version.status, version.restored_from, digest(cm.load_checkpoint(stage, version.number))]
             for version in cm.history(stage)
         }
         for stage in cm.stages()

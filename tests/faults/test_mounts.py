@@ -32,7 +32,7 @@ versions = []
 filler = disk / "filler"
 try:
     while True:
-        versions.append(cm.save_checkpoint("train", ["%06d" % len(versions)] * 2000).version)
+        versions.append(cm.save_checkpoint("train", ["%06d" % len(versions)] * 2000).number)
         if len(versions) == 5:
             with filler.open("wb") as file:
                 file.write(bytes(100_000))
@@ -48,13 +48,13 @@ for _ in range(3):
     else:
         raise AssertionError("there was room")
 cm = opened()
-assert [version.version for version in cm.history("train")] == list(range(len(versions), 0, -1))
+assert [version.number for version in cm.history("train")] == list(range(len(versions), 0, -1))
 for number in versions:
     assert cm.load_checkpoint("train", number) == ["%06d" % (number - 1)] * 2000
 assert cm.has_checkpoint("train")
 assert cm.verify().problems == (), cm.verify().problems
 filler.unlink()
-assert cm.save_checkpoint("train", "room again").version == len(versions) + 1
+assert cm.save_checkpoint("train", "room again").number == len(versions) + 1
 assert opened().load_checkpoint("train") == "room again"
 assert cm.verify().problems == ()
 print(len(versions))
@@ -100,7 +100,7 @@ for write in (
     else:
         raise AssertionError("it was written to")
 subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-assert cm.save_checkpoint("train", 3).version == 3
+assert cm.save_checkpoint("train", 3).number == 3
 print(3)
 """
 

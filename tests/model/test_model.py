@@ -66,12 +66,12 @@ class Machine(RuleBasedStateMachine):
     @rule(stage=STAGES, data=VALUES, metadata=st.dictionaries(st.text(max_size=5), VALUES, max_size=2))
     def save(self, stage: str, data: Any, metadata: dict[str, Any]) -> None:
         version = self.cm.save_checkpoint(stage, data, metadata=metadata)
-        assert version.version == self.model.append(stage, Entry(data, "completed", metadata))
+        assert version.number == self.model.append(stage, Entry(data, "completed", metadata))
 
     @rule(stage=STAGES, expected=st.integers(0, 9))
     def save_if_it_is_the_newest(self, stage: str, expected: int) -> None:
         if expected == self.model.newest(stage):
-            assert self.cm.save_checkpoint(stage, expected, expected_version=expected).version == expected + 1
+            assert self.cm.save_checkpoint(stage, expected, expected_version=expected).number == expected + 1
             self.model.append(stage, Entry(expected))
         else:
             with pytest.raises(VersionConflictError) as caught:
@@ -88,7 +88,7 @@ class Machine(RuleBasedStateMachine):
 
         entry = self.model.entry(stage, self.model.newest(stage))
         expected = None if entry is None or entry.status == "cleared" else entry.data
-        version = self.cm.update_checkpoint(stage, function).version
+        version = self.cm.update_checkpoint(stage, function).number
         assert same(seen, [expected])
         assert version == self.model.append(stage, Entry([expected, value]))
 
@@ -107,12 +107,12 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(CheckpointNotFoundError):
                 self.cm.restore_checkpoint(stage, version)
         else:
-            assert self.cm.restore_checkpoint(stage, version).version == self.model.restore(stage, number)
+            assert self.cm.restore_checkpoint(stage, version).number == self.model.restore(stage, number)
 
     @rule(stage=STAGES)
     def clear(self, stage: str) -> None:
         cleared = self.cm.clear_checkpoint(stage)
-        assert (cleared and cleared.version) == self.model.clear(stage)
+        assert (cleared and cleared.number) == self.model.clear(stage)
 
     @rule()
     def clear_all(self) -> None:
@@ -144,7 +144,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(TagError):
                 self.cm.tag(stage, version, name)
         else:
-            assert self.cm.tag(stage, version, name, force=force).version == number
+            assert self.cm.tag(stage, version, name, force=force).number == number
             self.model.tags.setdefault(stage, {})[name] = number
 
     @rule(stage=STAGES, name=TAGS)
@@ -161,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         policy = Retention(keep_last=last, keep_tagged=keep_tagged)
         planned = self.cm.prune(policy, dry_run=True)
         assert planned == self.cm.prune(policy)
-        assert [(each.stage, each.version) for each in planned.dropped] == self.model.prune(last, keep_tagged=keep_tagged)
+        assert [(each.stage, each.number) for each in planned.dropped] == self.model.prune(last, keep_tagged=keep_tagged)
 
     @rule()
     def remember_the_moment(self) -> None:
@@ -182,7 +182,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(CheckpointNotFoundError):
                 self.cm.restore_checkpoint(stage, at=moment)
         else:
-            assert self.cm.restore_checkpoint(stage, at=moment).version == self.model.restore(stage, version)
+            assert self.cm.restore_checkpoint(stage, at=moment).number == self.model.restore(stage, version)
 
     # Keys and upkeep
 
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
         else:
             entry = self.model.entry(stage, number)
             assert entry is not None
-            assert self.cm.resolve(f"{stage}@{version}").version == number
+            assert self.cm.resolve(f"{stage}@{version}").number == number
             found = self.cm.get_checkpoint(stage, version)
             assert same(found.data, entry.data)
             assert (found.version.status, found.version.restored_from) == (entry.status, entry.restored_from)
@@ -245,7 +245,7 @@ class Machine(RuleBasedStateMachine):
         for stage in ("parse", *self.model.stages):
             assert self.cm.has_checkpoint(stage) == self.model.is_completed(stage)
             history = self.cm.history(stage)
-            assert [version.version for version in reversed(history)] == self.model.present(stage)
+            assert [version.number for version in reversed(history)] == self.model.present(stage)
             assert self.cm.tags(stage) == dict(sorted(self.model.tags.get(stage, {}).items()))
             times = [version.created_at for version in reversed(history)]
             assert times == sorted(times)
@@ -350,7 +350,7 @@ class InADirectory(Machine):
         program = Program((Writer("fork", ((Op("save", stage, length),),)),), (Signal(0, "kill", 1, delay),))
         before = copy.deepcopy(self.model.newest(stage))
         told = self.host.run(program, self._place / "store", Path(os.environ["HOME"]))["events"]
-        newest = max((version.version for version in self.cm.history(stage)), default=0)
+        newest = max((version.number for version in self.cm.history(stage)), default=0)
         assert newest in {before, before + 1}
         if any(event.get("result") for event in told):
             assert newest == before + 1

@@ -670,7 +670,7 @@ MUTANTS = [
     Mutant(
         "a pruning relies on a newest version that nobody has read",
         PRUNING,
-        "                self._vault.load(stage, version.version)\n                break\n",
+        "                self._vault.load(stage, version.number)\n                break\n",
         "                break\n",
     ),
     Mutant(

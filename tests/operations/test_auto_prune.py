@@ -30,7 +30,7 @@ def opened(place: Any, retention: Retention | None = None) -> CheckpointManager:
 
 
 def present(cm: CheckpointManager, stage: str = "train") -> list[int]:
-    return [version.version for version in reversed(cm.history(stage))]
+    return [version.number for version in reversed(cm.history(stage))]
 
 
 class TestOneProcess:
@@ -144,15 +144,15 @@ class TestManyProcesses:
             elif what == "reopen":
                 managers[who] = opened(backend, None if who == 3 else policy)
             elif what == "tag" and before:
-                cm.tag("train", before[len(before) // 2].version, "middle", force=True)
+                cm.tag("train", before[len(before) // 2].number, "middle", force=True)
             elif what == "delete":
-                free = [each.version for each in before[1:] if each.version not in judge.tags("train").values()]
+                free = [each.number for each in before[1:] if each.number not in judge.tags("train").values()]
                 deleted = set(free[:1])
                 cm.delete_versions("train", deleted)
             after = judge.history("train")
-            new = [each for each in after if each.version > (before[0].version if before else 0)]
+            new = [each for each in after if each.number > (before[0].number if before else 0)]
             kept = plan(policy, new + before, judge.tags("train"), datetime.now(UTC)).kept
-            assert {each.version for each in kept} - deleted <= {each.version for each in after}
+            assert {each.number for each in kept} - deleted <= {each.number for each in after}
         assert judge.verify().problems == ()
 
     def test_two_that_take_turns(self, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ class TestFailures:
         record = backend._records["tags", "train"]
         backend._records["tags", "train"] = type(record)(b"damaged", object())
         for number in range(2, 40):
-            assert cm.save_checkpoint("train", number).version == number
+            assert cm.save_checkpoint("train", number).number == number
         assert "could not be pruned: the record of tags of stage train" in caplog.text
         assert len(present(cm)) == 39
         backend._records["tags", "train"] = record
@@ -273,7 +273,7 @@ def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
 
     def calls(number: int) -> tuple[int, int]:
         """Fill the history up to a number, and return the calls of the first save then, and of the 32 that follow."""
-        while fill.save_checkpoint("train", 1).version < number:
+        while fill.save_checkpoint("train", 1).number < number:
             pass
         if number not in {4_000, 9_000}:  # there, nothing was ever pruned above the first thousand
             fill.prune(Retention(keep_last=5, keep_daily=7))

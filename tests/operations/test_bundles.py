@@ -79,14 +79,14 @@ def named(cm: CheckpointManager, stage: str) -> dict[str, Tagged]:
 def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, name: str | None = None) -> None:
     name = name or stage
     mine, other = here.history(stage), there.history(name)
-    assert [(v.version, v.status, v.created_at, v.metadata, v.origin, v.size, v.restored_from) for v in mine] == [
-        (v.version, v.status, v.created_at, v.metadata, v.origin, v.size, v.restored_from) for v in other
+    assert [(v.number, v.status, v.created_at, v.metadata, v.origin, v.size, v.restored_from) for v in mine] == [
+        (v.number, v.status, v.created_at, v.metadata, v.origin, v.size, v.restored_from) for v in other
     ]
     assert ids_of(here, stage) == ids_of(there, name)
     assert gaps_of(here, stage) == gaps_of(there, name)
     assert named(here, stage) == named(there, name)
     for each in mine:
-        data = [cm._store.vault.load(at, each.version)[1] for cm, at in ((here, stage), (there, name))]
+        data = [cm._store.vault.load(at, each.number)[1] for cm, at in ((here, stage), (there, name))]
         assert data[0] == data[1]
 
 
@@ -103,8 +103,8 @@ def test_a_store_arrives_as_it_was(here: CheckpointManager, there: CheckpointMan
     assert CheckpointManager(there._store.backend.location, key=bytes(32)).verify().problems == ()
     with pytest.raises(CheckpointNotFoundError, match="was deleted"):
         there.load_checkpoint("train", 5)
-    assert there.save_checkpoint("train", "next").version == 12
-    assert there.save_checkpoint("clean", "next").version == 3
+    assert there.save_checkpoint("train", "next").number == 12
+    assert there.save_checkpoint("clean", "next").number == 3
     assert there.verify().problems == ()
 
 
@@ -133,7 +133,7 @@ def test_any_history_arrives_equal(data: st.DataObject) -> None:
         try:
             imported = there.import_bundle(stream, key=KEY)
         except VersionConflictError as error:  # only where nobody can tell: the newest here was deleted there, inside of a gap
-            gap = gaps_of(here, str(error.stage)).find(there.history(str(error.stage))[0].version)
+            gap = gaps_of(here, str(error.stage)).find(there.history(str(error.stage))[0].number)
             assert gap is not None
             return
         assert [stage.versions for stage in exported.stages] == [stage.versions for stage in imported.stages]
@@ -146,8 +146,8 @@ def test_any_history_arrives_equal(data: st.DataObject) -> None:
             told = next(each for each in imported.stages if each.stage == stage)
             assert told.tags == tuple(sorted(brought.keys() - before.keys()))
             assert told.tags_kept == tuple(name for name in sorted(brought) if before.get(name, brought[name]) != brought[name])
-            mine = {v.version: v for v in here.history(stage)}
-            other = {v.version: v for v in there.history(stage)}
+            mine = {v.number: v for v in here.history(stage)}
+            other = {v.number: v for v in there.history(stage)}
             assert mine.items() <= other.items()
             for number in mine:
                 assert same(here.get_checkpoint(stage, number).data, there.get_checkpoint(stage, number).data)
@@ -156,7 +156,7 @@ def test_any_history_arrives_equal(data: st.DataObject) -> None:
 
 def _change(cm: CheckpointManager, data: st.DataObject) -> None:
     stage = data.draw(st.sampled_from(["a", "../b", "C"]))
-    versions = [each.version for each in cm.history(stage)]
+    versions = [each.number for each in cm.history(stage)]
     what = data.draw(st.sampled_from(["save", "save", "save", "clear", "restore", "delete", "tag", "tag", "untag"]))
     tags = cm.tags(stage)
     free = [version for version in versions[1:] if version not in tags.values()]
@@ -186,7 +186,7 @@ def test_exported_and_imported_again_it_adds_what_is_new(here: CheckpointManager
     here.save_checkpoint("new", 1)
     here.export_bundle(path, key=KEY, overwrite=True)
     assert [(s.stage, s.added) for s in there.import_bundle(path, key=KEY).stages] == [("clean", 0), ("new", 1), ("train", 1)]
-    assert [each.version for each in there.history("train")] == [13, 11, 9, 8, 7, 4, 3]
+    assert [each.number for each in there.history("train")] == [13, 11, 9, 8, 7, 4, 3]
     assert there.load_checkpoint("train", 3) == {"number": 3}  # what was deleted there stays here
     assert there.verify().problems == ()
 
@@ -198,7 +198,7 @@ def test_what_was_deleted_here_is_not_brought_back(here: CheckpointManager, ther
     here.save_checkpoint("train", "newer")
     here.export_bundle(path, key=KEY, overwrite=True)
     assert there.import_bundle(path, key=KEY).added == 1
-    assert [each.version for each in there.history("train")] == [12, 11, 8, 3]
+    assert [each.number for each in there.history("train")] == [12, 11, 8, 3]
     assert there.verify().problems == ()
 
 
@@ -549,7 +549,7 @@ def test_writers_go_on_during_an_export(here: CheckpointManager, there: Checkpoi
     def change(_done: int, _total: int) -> None:
         if (round_ := next(changes, 0)) != 0:
             other.save_checkpoint("train", f"during {round_}")
-            other.delete_versions("train", [each.version for each in other.history("train")[2:4]])
+            other.delete_versions("train", [each.number for each in other.history("train")[2:4]])
 
     exported = here.export_bundle(path, ["train"], key=KEY, progress=change)
     assert exported.stages[0].newest >= 11
@@ -570,7 +570,7 @@ def test_a_deletion_between_listing_and_reading_is_a_gap(here: CheckpointManager
         path, ["train"], key=KEY, progress=lambda done, _: done == 2 and other.delete_versions("train", next(once))
     )
     there.import_bundle(path, key=KEY)
-    assert [each.version for each in there.history("train")] == [13, 12, 7, 4, 3]
+    assert [each.number for each in there.history("train")] == [13, 12, 7, 4, 3]
     assert there.verify().problems == ()
     assert_equal(here, there, "train")
 
@@ -588,7 +588,7 @@ def test_the_newest_deleted_while_it_is_exported_is_followed_by_a_newer_one(
 
     assert here.export_bundle(path, ["train"], key=KEY, progress=change).stages[0].newest == 13
     there.import_bundle(path, key=KEY)
-    assert [each.version for each in there.history("train")] == [13, 3]
+    assert [each.number for each in there.history("train")] == [13, 3]
     assert there.verify().problems == ()
 
 
@@ -621,7 +621,7 @@ def test_a_writer_between_plan_and_import_is_not_overtaken(
     other = CheckpointManager(path.parent / "there", key=bytes(32))
     with pytest.raises(VersionConflictError, match="another writer saved a version while this was importing"):
         there.import_bundle(path, key=KEY, progress=_at_the_second_reading(path, lambda: other.save_checkpoint("train", "own")))
-    assert [v.version for v in there.history("train")] == [1]
+    assert [v.number for v in there.history("train")] == [1]
     assert there.load_checkpoint("train") == "own"
     assert there.verify().problems == ()
     assert there.import_bundle(path, key=KEY, into={"train": "other"}).added == 6
@@ -704,7 +704,7 @@ def test_killed_before_any_of_its_steps_the_next_import_finishes(here: Checkpoin
         assert done.returncode == -signal.SIGKILL
         states = {finding.state for finding in there.verify().problems}
         assert states <= {"missing", "leftover"}
-        numbers = [version.version for version in there.history("train")][::-1]
+        numbers = [version.number for version in there.history("train")][::-1]
         assert numbers == [3, 4, 7, 8, 9, 11][: len(numbers)]
         planned = there.import_bundle(path, key=KEY, dry_run=True).added
         assert planned == 8 - len(numbers) - len(there.history("clean"))
@@ -742,6 +742,6 @@ def test_killed_beyond_a_gap_no_process_takes_an_older_version_for_the_newest(
     assert done.returncode == -signal.SIGKILL
     for cm in (last_seen, CheckpointManager(where, key=bytes(32))):
         assert cm.load_checkpoint("train") == 13
-    assert last_seen.save_checkpoint("train", 14).version == 14
+    assert last_seen.save_checkpoint("train", 14).number == 14
     assert last_seen.import_bundle(path, key=KEY).added == 0
     assert last_seen.verify().problems == ()

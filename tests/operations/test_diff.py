@@ -148,13 +148,13 @@ class TestWhichVersions:
 
     def test_by_default_the_newest_and_the_one_before_it(self, cm: CheckpointManager) -> None:
         found = cm.diff("train")
-        assert (found.old.version, found.new.version) == (3, 5)
+        assert (found.old.number, found.new.number) == (3, 5)
 
     def test_any_two(self, cm: CheckpointManager) -> None:
         found = cm.diff("train", 5, 1)
-        assert (found.old.version, found.new.version, found.as_text()) == (5, 1, "~ $: 5 → 1")
-        assert cm.diff("train", 2).new.version == 5
-        assert cm.diff("train", new=3).old.version == 2
+        assert (found.old.number, found.new.number, found.as_text()) == (5, 1, "~ $: 5 → 1")
+        assert cm.diff("train", 2).new.number == 5
+        assert cm.diff("train", new=3).old.number == 2
 
     def test_nothing_to_compare_with_says_so(self, cm: CheckpointManager) -> None:
         with pytest.raises(CheckpointNotFoundError, match="no version before version 1"):

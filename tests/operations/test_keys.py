@@ -184,7 +184,7 @@ class TestRotation:
         rotating_one.keys.rotate()
         assert other.load_checkpoint("train") == 1
         rotating_one.keys.rotate()
-        assert other.save_checkpoint("train", 2).version == 2
+        assert other.save_checkpoint("train", 2).number == 2
         assert len(key_ids(store)) == 1
 
     def test_writers_go_on_meanwhile(self, store: Path) -> None:
@@ -195,7 +195,7 @@ class TestRotation:
         def write(stage: str) -> None:
             mine = CheckpointManager(store, key=KEY)
             while not stop.wait(0.005):  # a rotation of what grows faster than it rotates would take for ever
-                saved[stage] = mine.save_checkpoint(stage, saved[stage]).version
+                saved[stage] = mine.save_checkpoint(stage, saved[stage]).number
 
         threads = [threading.Thread(target=write, args=(stage,)) for stage in saved]
         for thread in threads:
@@ -304,7 +304,7 @@ class TestRotation:
             make(self, *arguments)
 
         monkeypatch.setattr(LastSeen, "__init__", slowly)
-        assert CheckpointManager(store, key=KEY).save_checkpoint("train").version == 1
+        assert CheckpointManager(store, key=KEY).save_checkpoint("train").number == 1
 
     def test_a_writer_that_slept_through_it_does_not_save_under_the_old_key(self, store: Path) -> None:
         """A writer that holds a new stage's lock with the older keyring is waited for."""
@@ -370,7 +370,7 @@ def test_sixteen_processes_that_open_a_new_directory_make_one_store_and_one_key(
         child.stdin.close()
     assert [child.wait(60) for child in children] == [0] * 16
     cm = CheckpointManager(store)
-    assert sorted(cm.load_checkpoint("train", version.version) for version in cm.history("train")) == sorted(
+    assert sorted(cm.load_checkpoint("train", version.number) for version in cm.history("train")) == sorted(
         str(number) for number in range(16)
     )
     assert cm.verify().problems == ()

@@ -33,11 +33,11 @@ def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
 
 
 def save_as(cm: CheckpointManager, status: Status, stage: str = "train") -> int:
-    return cm._store.writer.save(stage, draft(stage, None, None, status=status)).version
+    return cm._store.writer.save(stage, draft(stage, None, None, status=status)).number
 
 
 def present(cm: CheckpointManager, stage: str = "train") -> list[int]:
-    return [version.version for version in cm.history(stage)]
+    return [version.number for version in cm.history(stage)]
 
 
 def test_a_dry_run_is_what_is_done_then(cm: CheckpointManager) -> None:
@@ -46,7 +46,7 @@ def test_a_dry_run_is_what_is_done_then(cm: CheckpointManager) -> None:
     assert present(cm) == [6, 5, 4, 3, 2, 1]
     done = cm.prune(Retention(keep_last=2))
     assert planned == done
-    assert [(decision.version.stage, decision.version.version, decision.rules) for decision in done.decisions] == [
+    assert [(decision.version.stage, decision.version.number, decision.rules) for decision in done.decisions] == [
         ("clean", 2, ("newest", "newest completed", "keep_last")),
         ("clean", 1, ("keep_last",)),
         ("train", 6, ("newest", "newest completed", "keep_last")),
@@ -97,7 +97,7 @@ def test_what_was_cleared_stays_cleared(cm: CheckpointManager) -> None:
 def test_what_does_not_open_is_left_alone(cm: CheckpointManager) -> None:
     _replace(cm, 3, b"damaged")
     plan = cm.prune(ONE)
-    assert 3 not in {decision.version.version for decision in plan.decisions if decision.version.stage == "train"}
+    assert 3 not in {decision.version.number for decision in plan.decisions if decision.version.stage == "train"}
     assert present(cm) == [6]
     assert [(finding.version, finding.state) for finding in cm.verify().problems] == [(3, "damaged")]
 

@@ -32,8 +32,8 @@ def cm() -> CheckpointManager:
 @pytest.mark.parametrize(("version", "number"), [(2, 2), ("2", 2), ("002", 2), ("latest", 4), ("prev", 2), ("good", 1)])
 def test_a_version_is_named_in_many_ways(cm: CheckpointManager, version: Any, number: int) -> None:
     assert cm.load_checkpoint("train", version) == number
-    assert cm.get_checkpoint("train", version).version.version == number
-    assert cm.resolve(f"train@{version}").version == number
+    assert cm.get_checkpoint("train", version).version.number == number
+    assert cm.resolve(f"train@{version}").number == number
     assert cm.restore_checkpoint("train", version).restored_from == number
 
 
@@ -87,7 +87,7 @@ class TestMoments:
         first, second = cm.resolve("train@1").created_at, cm.resolve("train@2").created_at
         assert cm.load_checkpoint("train", at=first) == 1
         assert cm.load_checkpoint("train", at=second.isoformat()) == 2
-        assert cm.resolve("train", at="0s").version == 4
+        assert cm.resolve("train", at="0s").number == 4
         assert cm.restore_checkpoint("train", at=second).restored_from == 2
         assert cm.restore_pipeline(at="0s") == []
 
@@ -159,4 +159,4 @@ class TestNamesWithAnAt:
     def test_the_longest_name_with_a_tag(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("x" * 255, 1)
         cm.tag("x" * 255, 1, "good")
-        assert cm.resolve("x" * 255 + "@good").version == 1
+        assert cm.resolve("x" * 255 + "@good").number == 1

@@ -64,7 +64,7 @@ class TestTagging:
         assert again(cm).load_checkpoint("train", "good") == 2
         assert cm.load_checkpoint("train", "best") == 4
         assert cm.restore_checkpoint("train", "good").restored_from == 2
-        assert cm.diff("train", "good", "best").new.version == 4
+        assert cm.diff("train", "good", "best").new.number == 4
         assert cm.verify().problems == ()
 
     def test_each_stage_has_its_own(self, cm: CheckpointManager) -> None:
@@ -135,7 +135,7 @@ class TestProtection:
         cm.untag("train", "best")
         cm.untag("train", "good")
         cm.delete_versions("train", [1, 2])
-        assert [version.version for version in cm.history("train")] == [4, 3]
+        assert [version.number for version in cm.history("train")] == [4, 3]
 
     def test_what_can_not_be_read_protects_all(self, cm: CheckpointManager) -> None:
         cm.tag("train", 2, "good")
@@ -149,8 +149,8 @@ class TestProtection:
             with pytest.raises(IntegrityError, match="record of tags of stage train"):
                 call()
         assert cm.load_checkpoint("train", 2) == 2
-        assert [version.version for version in cm.history("train")] == [4, 3, 2, 1]
-        assert cm.save_checkpoint("train", 5).version == 5
+        assert [version.number for version in cm.history("train")] == [4, 3, 2, 1]
+        assert cm.save_checkpoint("train", 5).number == 5
         put_back(cm, record)
         assert cm.tags("train") == {"good": 2}
 

@@ -164,7 +164,7 @@ class TestRepair:
         assert [(step.action, step.version) for step in cm.repair()] == planned == [("append", 5), ("set aside", 4)]
         assert cm.history("train")[0].status == "failed"
         assert not cm.has_checkpoint("train")
-        assert cm.restore_checkpoint("train", 3).version == 6
+        assert cm.restore_checkpoint("train", 3).number == 6
         assert cm.has_checkpoint("train")
         assert cm.verify().ok
 
@@ -204,7 +204,7 @@ class TestRepair:
         assert ("sweep", str(folder)) in [(step.action, step.detail.split()[0]) for step in cm.repair()]
         assert not folder.exists()
         cm.accept_rollback(name)
-        assert cm.save_checkpoint(name).version == 3
+        assert cm.save_checkpoint(name).number == 3
 
     def test_a_folder_of_nobody_stays(self, cm: CheckpointManager, store: Path) -> None:
         cm.save_checkpoint("long " * 50)
@@ -244,7 +244,7 @@ class TestRepair:
         for number in range(1, 5):
             damage(path_of(store, number))
         cm.repair()
-        assert [version.version for version in cm.history("train")] == [5]
+        assert [version.number for version in cm.history("train")] == [5]
         assert cm.verify().ok
 
     def test_a_store_in_memory(self) -> None:
@@ -300,12 +300,12 @@ class TestRollback:
             fresh.load_checkpoint("train")
         assert (caught.value.stage, caught.value.version) == ("train", 4)
         appended = fresh.accept_rollback()
-        assert [(version.version, version.restored_from) for version in appended] == [(5, 2)]
+        assert [(version.number, version.restored_from) for version in appended] == [(5, 2)]
         assert fresh.load_checkpoint("train") == 2
         assert fresh.verify().ok
         with pytest.raises(CheckpointNotFoundError, match="lost"):
             fresh.load_checkpoint("train", 3)
-        assert fresh.save_checkpoint("train", 6).version == 6
+        assert fresh.save_checkpoint("train", 6).number == 6
         assert fresh.accept_rollback() == []
 
     def test_a_stage_that_is_gone_becomes_a_cleared_one(self, cm: CheckpointManager, store: Path) -> None:
@@ -313,7 +313,7 @@ class TestRollback:
         fresh = CheckpointManager(store, key=KEY)
         assert [version.status for version in fresh.accept_rollback("train")] == ["cleared"]
         assert not fresh.has_checkpoint("train")
-        assert fresh.save_checkpoint("train", 6).version == 6
+        assert fresh.save_checkpoint("train", 6).number == 6
         assert fresh.verify().ok
 
     def test_killed_between_its_two_steps_it_continues(self, cm: CheckpointManager, store: Path) -> None:
@@ -324,7 +324,7 @@ class TestRollback:
         entry = fresh._store.vault.entry("train", 3)
         lost = sealed_gaps.Gap(4, 4, entry.id, seen.id, "lost")
         fresh._store.vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
-        assert fresh.accept_rollback("train")[0].version == 5
+        assert fresh.accept_rollback("train")[0].number == 5
         assert fresh.verify().ok
 
     @pytest.mark.parametrize(
@@ -348,8 +348,8 @@ class TestRollback:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another state"))
         other = CheckpointManager(store, key=KEY)
         upkeep(other)
-        assert other.history("train")[0].version == 3
-        assert other.save_checkpoint("train", "other").version == 5
+        assert other.history("train")[0].number == 3
+        assert other.save_checkpoint("train", "other").number == 5
         assert other.load_checkpoint("train") == "other"
         assert CheckpointManager(store, key=KEY).verify().ok
 
@@ -377,12 +377,12 @@ class TestRollback:
             assert other._store.history.look("train").number == max(present, default=0)
             gaps_are_written = bool(other._store.vault.gaps("train")[0].gaps)
             saved = other.save_checkpoint("train", "other")
-            assert saved.version > 4 or not gaps_are_written
+            assert saved.number > 4 or not gaps_are_written
             for user in (tmp_path / f"another state {at}", state):
                 monkeypatch.setenv("XDG_STATE_HOME", str(user))
                 accepted = CheckpointManager(copy, key=KEY)
                 accepted.accept_rollback()
-                assert accepted.load_checkpoint("train", saved.version) == "other"
+                assert accepted.load_checkpoint("train", saved.number) == "other"
                 assert accepted.load_checkpoint("train") == "other"
                 assert accepted.verify().problems == ()
             monkeypatch.setenv("XDG_STATE_HOME", mine)
@@ -403,7 +403,7 @@ class TestRollback:
         lenient = CheckpointManager(store, key=KEY, on_rollback="warn")
         assert lenient.load_checkpoint("train") == 3
         assert "was turned back" in caplog.text
-        assert lenient.save_checkpoint("train", 5).version == 5
+        assert lenient.save_checkpoint("train", 5).number == 5
 
     def test_another_version_of_the_same_number_warned_of(
         self, cm: CheckpointManager, store: Path, home: Path, caplog: pytest.LogCaptureFixture
@@ -482,7 +482,7 @@ class TestRecordOfDeletions:
                 act()
             assert caught.value.stage == "train"
             assert full._store.backend.read_record("gaps", "train", limit=1000) == before
-            assert [version.version for version in full.history("train")] == [8, 7, 6, 5, 4, 3, 1]
+            assert [version.number for version in full.history("train")] == [8, 7, 6, 5, 4, 3, 1]
         assert full.verify().problems == ()
 
     def test_what_adjoins_the_versions_that_are_gone_can_be_deleted(self, full: CheckpointManager) -> None:
@@ -496,7 +496,7 @@ class TestRecordOfDeletions:
     ) -> None:
         monkeypatch.setattr(trimming, "_ENOUGH", 1)
         cm = CheckpointManager(full._store.backend.location, key=KEY, retention=Retention(keep_last=1))
-        assert cm.save_checkpoint("train", 9).version == 9
+        assert cm.save_checkpoint("train", 9).number == 9
         assert cm.load_checkpoint("train") == 9
         assert "could not be pruned: the record of deleted versions" in caplog.text
 
@@ -529,7 +529,7 @@ class TestWriters:
             raise VersionTakenError
 
         monkeypatch.setattr(cm._store.backend, "append", answer_lost)
-        assert cm.save_checkpoint("train", 5).version == 5
+        assert cm.save_checkpoint("train", 5).number == 5
         assert len(cm.history("train")) == 5
 
     def test_an_overtaken_writer_takes_the_next_number(
@@ -545,7 +545,7 @@ class TestWriters:
             real(stage, version, pieces)  # type: ignore[arg-type]
 
         monkeypatch.setattr(cm._store.backend, "append", overtaken)
-        assert cm.save_checkpoint("train", "mine").version == 7
+        assert cm.save_checkpoint("train", "mine").number == 7
         assert cm.load_checkpoint("train") == "mine"
         assert cm.verify().ok
 
@@ -570,19 +570,19 @@ class TestWriters:
         whole = path_of(store, 4).read_bytes()
         path_of(store, 4).write_bytes(whole[:150])
         fresh = CheckpointManager(store, key=KEY)
-        assert fresh.save_checkpoint("train", 5).version == 5
+        assert fresh.save_checkpoint("train", 5).number == 5
         for number in range(1, 6):
             path_of(store, number).write_bytes(b"")
         again = CheckpointManager(store, key=KEY)
-        assert again.save_checkpoint("train", 6).version == 6
-        assert again.history("train")[0].version == 6
+        assert again.save_checkpoint("train", 6).number == 6
+        assert again.history("train")[0].number == 6
 
     def test_clearing_over_damage(self, cm: CheckpointManager, store: Path) -> None:
         path_of(store, 4).write_bytes(b"")
         fresh = CheckpointManager(store, key=KEY)
         cleared = fresh.clear_checkpoint("train")
         assert cleared is not None
-        assert cleared.version == 5
+        assert cleared.number == 5
 
     def test_deleting_damaged_versions(self, cm: CheckpointManager, store: Path) -> None:
         path_of(store, 2).write_bytes(b"")
@@ -688,14 +688,14 @@ def test_looking_back_over_much_damage_ends(cm: CheckpointManager, store: Path, 
     monkeypatch.setattr(history_module, "_LOOK_BACK", 2)
     for number in (3, 4):
         path_of(store, number).write_bytes(b"")
-    assert CheckpointManager(store, key=KEY).save_checkpoint("train", 5).version == 5
+    assert CheckpointManager(store, key=KEY).save_checkpoint("train", 5).number == 5
 
 
 def test_a_version_that_is_written_while_it_is_looked_for_is_not_missing(
     cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = CheckpointManager(store, key=KEY)
-    newest = cm.history("train")[0].version
+    newest = cm.history("train")[0].number
     load = Vault.load
 
     def after_a_save(self: Vault, stage: str, version: int) -> object:

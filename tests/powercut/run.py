@@ -56,7 +56,7 @@ def opened(root: str) -> CheckpointManager:
 
 def save(cm: CheckpointManager, stage: str, data: object) -> None:
     """Save, and tell so."""
-    tell("saved", stage, cm.save_checkpoint(stage, data).version, data)
+    tell("saved", stage, cm.save_checkpoint(stage, data).number, data)
 
 
 def pipeline(root: str) -> None:
@@ -67,10 +67,10 @@ def pipeline(root: str) -> None:
     save(cm, "clean", {"rows": 3})
     cm = opened(root)
     data = [cm.load_checkpoint("train"), 1]
-    tell("saved", "train", cm.update_checkpoint("train", lambda _: data).version, data)
-    tell("saved", "train", cm.restore_checkpoint("train", 1).version, 1)
+    tell("saved", "train", cm.update_checkpoint("train", lambda _: data).number, data)
+    tell("saved", "train", cm.restore_checkpoint("train", 1).number, 1)
     cleared = cm.clear_checkpoint("clean")
-    tell("saved", "clean", cleared.version if cleared else 0, None)
+    tell("saved", "clean", cleared.number if cleared else 0, None)
 
 
 def deletion(root: str) -> None:
@@ -102,7 +102,7 @@ def keeping(root: str) -> None:
     os.environ["HOME"] = f"{root}/home"
     cm = CheckpointManager(f"{root}/project/some/store", lock_timeout=LOCK_TIMEOUT, retention=Retention(keep_last=1))
     for number in range(4, 6):
-        tell("saved", "train", cm.save_checkpoint("train", number).version, number)
+        tell("saved", "train", cm.save_checkpoint("train", number).number, number)
 
 
 def rotation(root: str) -> None:
@@ -151,7 +151,7 @@ def taking_over(root: str) -> None:
     """The next process: it looks what is there, and goes on."""
     cm = opened(root)
     for version in cm.history("train")[:1]:
-        tell("saved", "train", version.version, cm.load_checkpoint("train"))
+        tell("saved", "train", version.number, cm.load_checkpoint("train"))
     save(cm, "train", "taken over")
 
 
@@ -322,13 +322,13 @@ def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
     for (stage, version), data in saved.items():
         if (stage, version) in deleted | damaged:
             continue
-        if version in {each.version for each in cm.history(stage)}:
+        if version in {each.number for each in cm.history(stage)}:
             if digest(cm.load_checkpoint(stage, version)) != data:
                 problems.append(f"version {version} of {stage} is another one")
         elif not _may_be_deleted(cm, stage, version):
             problems.append(f"version {version} of {stage} is lost")
     for stage, version in deleted:
-        if version in {each.version for each in cm.history(stage)}:
+        if version in {each.number for each in cm.history(stage)}:
             problems.append(f"version {version} of {stage} is back")
     for stage, version in told.get("tagged", set()):
         if version not in cm.tags(stage).values():
@@ -337,7 +337,7 @@ def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
         problems.append("what was set aside is lost")
     for stage in {stage for stage, _ in saved} or {"train"}:
         above = max((version for name, version in saved if name == stage), default=0)
-        number = cm.save_checkpoint(stage, "next").version
+        number = cm.save_checkpoint(stage, "next").number
         if number <= above or cm.load_checkpoint(stage) != "next":
             problems.append(f"the next save of {stage} became version {number}, after version {above}")
     return problems

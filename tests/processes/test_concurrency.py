@@ -41,7 +41,7 @@ def test_eight_processes_that_update_lose_no_increment(tmp_path: Path) -> None:
     cm = CheckpointManager(tmp_path / "store", key=KEY)
     assert cm.load_checkpoint("count") == 200
     history = cm.history("count")
-    assert [version.version for version in history] == list(range(200, 0, -1))
+    assert [version.number for version in history] == list(range(200, 0, -1))
     assert [cm.load_checkpoint("count", number) for number in range(1, 201)] == list(range(1, 201))
     assert all(later.created_at >= earlier.created_at for later, earlier in pairwise(history))
     assert cm.verify().problems == ()
@@ -51,7 +51,7 @@ def test_of_writers_that_expect_the_same_version_one_wins(tmp_path: Path) -> Non
     CheckpointManager(tmp_path / "store", key=KEY).save_checkpoint("train", 0)
     program = (
         "from checkpoint_manager import VersionConflictError\n"
-        "try: print(cm.save_checkpoint('train', sys.argv[2], expected_version=1).version)\n"
+        "try: print(cm.save_checkpoint('train', sys.argv[2], expected_version=1).number)\n"
         "except VersionConflictError as error: print('conflict', error.expected)\n"
     )
     said = sorted(text.strip() for text in outputs([start(program, tmp_path / "store", number) for number in range(4)]))
@@ -62,7 +62,7 @@ def test_savers_killed_at_random_lose_nothing_acknowledged(tmp_path: Path) -> No
     program = (
         "import itertools\n"
         "for number in itertools.count():\n"
-        "    print(cm.save_checkpoint('train', [sys.argv[2], number]).version, number, flush=True)\n"
+        "    print(cm.save_checkpoint('train', [sys.argv[2], number]).number, number, flush=True)\n"
     )
     dice = random.Random(7)
     acknowledged: dict[int, list[object]] = {}
@@ -78,12 +78,12 @@ def test_savers_killed_at_random_lose_nothing_acknowledged(tmp_path: Path) -> No
                 version, number = map(int, line.split())
                 acknowledged[version] = [str(name), number]
     cm = CheckpointManager(tmp_path / "store", key=KEY)
-    newest = cm.history("train")[0].version
-    assert [version.version for version in cm.history("train")] == list(range(newest, 0, -1))
+    newest = cm.history("train")[0].number
+    assert [version.number for version in cm.history("train")] == list(range(newest, 0, -1))
     assert len(acknowledged) >= 12
     assert {version: cm.load_checkpoint("train", version) for version in acknowledged} == acknowledged
     assert cm.verify().ok
-    assert cm.save_checkpoint("train").version == newest + 1
+    assert cm.save_checkpoint("train").number == newest + 1
     cm.repair()
     assert cm.verify().problems == ()
 
@@ -99,7 +99,7 @@ def test_a_manager_is_used_on_after_a_fork(tmp_path: Path) -> None:
     children = [forking.start(functools.partial(save, number)) for number in range(4)]
     save("parent")
     assert [forking.end(child) for child in children] == [0] * 4
-    assert [version.version for version in cm.history("train")] == list(range(51, 0, -1))
+    assert [version.number for version in cm.history("train")] == list(range(51, 0, -1))
     assert cm.verify().problems == ()
 
 
@@ -125,8 +125,8 @@ def test_readers_see_whole_versions_that_never_go_back(tmp_path: Path, durabilit
 
 WITH_RETENTION = (
     "from checkpoint_manager import Retention\n"
-    "from checkpoint_manager._operations import trimming\n"
-    "trimming._ENOUGH = 3\n"
+    "from checkpoint_manager._operations import auto_prune\n"
+    "auto_prune._ENOUGH = 3\n"
     "cm = CheckpointManager(sys.argv[1], key=bytes(32), retention=Retention(keep_last=5))\n"
 )
 
@@ -138,14 +138,14 @@ def test_processes_that_prune_after_each_save_lose_nothing_that_is_kept(tmp_path
     tagger = (
         "for number in range(20):\n"
         "    version = cm.resolve('train')\n"
-        "    try: print(cm.tag('train', version.version, f't{number}').version)\n"
+        "    try: print(cm.tag('train', version.number, f't{number}').number)\n"
         "    except LookupError: pass  # it is pruned by now\n"
     )
     reader = "for _ in range(200):\n    cm.load_checkpoint('train')\n    cm.history('train')\n"
     children = [start(program, tmp_path / "store") for program in (saver, saver, saver, saver, tagger, reader)]
     tagged = {int(line) for line in outputs(children)[4].split()}
     cm = CheckpointManager(tmp_path / "store", key=KEY)
-    present = {version.version for version in cm.history("train")}
+    present = {version.number for version in cm.history("train")}
     assert present >= {237, 238, 239, 240, 241} | tagged
     assert len(present) <= 5 + len(tagged) + 4 * 3
     assert set(cm.tags("train").values()) == tagged
@@ -154,7 +154,7 @@ def test_processes_that_prune_after_each_save_lose_nothing_that_is_kept(tmp_path
 
 def test_processes_killed_while_they_prune_leave_what_is_kept_and_nothing_else(tmp_path: Path) -> None:
     program = WITH_RETENTION + (
-        "import itertools\nfor number in itertools.count(): print(cm.save_checkpoint('train', number).version, flush=True)\n"
+        "import itertools\nfor number in itertools.count(): print(cm.save_checkpoint('train', number).number, flush=True)\n"
     )
     dice = random.Random(8)
     newest = 0
@@ -167,7 +167,7 @@ def test_processes_killed_while_they_prune_leave_what_is_kept_and_nothing_else(t
         lines += child.communicate()[0].splitlines(keepends=True)
         newest = max(newest, *(int(line) for line in lines if line.endswith("\n")))
         cm = CheckpointManager(tmp_path / "store", key=KEY)
-        present = [version.version for version in cm.history("train")]
+        present = [version.number for version in cm.history("train")]
         assert present[0] in {newest, newest + 1}
         newest = present[0]
         assert present[:5] == list(range(newest, max(0, newest - 5), -1))

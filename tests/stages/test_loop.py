@@ -76,7 +76,7 @@ class TestGoingOn:
         assert add_up(again, until=0) == {"sum": 45, "seen": list(range(10))}
         assert again.load_checkpoint("sum")["sum"] == 45
         assert again.has_checkpoint("sum")
-        assert [outcome.what for outcome in again.report().outcomes] == ["reused"]
+        assert [outcome.what for outcome in again.run_report().outcomes] == ["reused"]
 
     def test_an_exception_keeps_what_is_done_and_nothing_of_the_item_at_hand(
         self, cm: CheckpointManager, log: pytest.LogCaptureFixture
@@ -201,7 +201,7 @@ class TestGoingOn:
         with pytest.raises(KeyError):
             add_up(cm, until=8)
         cm.prune(Retention(keep_last=1))
-        assert [version.version for version in cm.history("sum")] == [8, 7]
+        assert [version.number for version in cm.history("sum")] == [8, 7]
         flip_last_byte(tmp_path / "store" / "history" / "sum" / "000000000008.checkpoint")
         assert add_up(CheckpointManager(tmp_path / "store", key=KEY))["sum"] == 45
         assert any(message.startswith("sum: goes on after 7 of 10 items") for message in log.messages)
@@ -271,7 +271,7 @@ class TestWhatIsThere:
         add_up(cm, range(5))
         cm.clear_checkpoint("sum")
         cm.stage("sum", version=9)(lambda: "a stage")()
-        before = {version.version: cm.load_checkpoint("sum", version.version) for version in cm.history("sum")}
+        before = {version.number: cm.load_checkpoint("sum", version.number) for version in cm.history("sum")}
         with pytest.raises(KeyError):
             add_up(cm, until=5)
         with pytest.raises(KeyError):

@@ -114,7 +114,7 @@ class TestResuming:
         again = CheckpointManager(tmp_path / "store", key=KEY)
         train = again.stage("train")(train.__wrapped__)  # type: ignore[attr-defined]
         assert (train(1), train(2), train(3), train(4)) == (1, 2, 3, 4)
-        assert [outcome.what for outcome in again.report().outcomes] == ["reused", "ran", "ran", "reused"]
+        assert [outcome.what for outcome in again.run_report().outcomes] == ["reused", "ran", "ran", "reused"]
 
     def test_results_that_are_not_json(self, cm: CheckpointManager) -> None:
         calls: list[int] = []

@@ -43,8 +43,8 @@ def main() -> None:
         path.unlink()
     for name, (stage, value) in VALID.items():
         saved = cm.save_checkpoint(stage, value, metadata={"vector": name})
-        file = backend._versions[stage][saved.version]
-        write(f"valid-{name}", stage, saved.version, file, data=value, metadata={"vector": name})
+        file = backend._versions[stage][saved.number]
+        write(f"valid-{name}", stage, saved.number, file, data=value, metadata={"vector": name})
 
     good = backend._versions["train"][2]
     header = sealed_format.parse_header(good)
@@ -109,7 +109,7 @@ def main() -> None:
     invalid("parts-exchanged", line + good[end:] + good[len(line) : end], metadata)
     invalid("data-of-another-version", good[:end] + other[sealed_format.parse_header(other).data_offset :], cut)
     restored = cm.restore_checkpoint("train", 2)
-    copy = backend._versions["train"][restored.version]
+    copy = backend._versions["train"][restored.number]
     copied = sealed_format.parse_header(copy)
     invalid("data-of-a-copy", good[:end] + copy[copied.data_offset :], "data that does not open")
     for name, position in (("salt", 0), ("commitment", 30), ("chunk", 60), ("tag", -1)):

@@ -90,6 +90,6 @@ class Acceptance:
             display(stage),
             number + 1,
             seen.version,
-            version.version,
+            version.number,
         )
         return version

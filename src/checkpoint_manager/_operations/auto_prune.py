@@ -49,7 +49,7 @@ _MOST_CAUGHT_UP = 256
 class _Facts(NamedTuple):
     """What a rule looks at, and no more: thousands of these may be remembered."""
 
-    version: int
+    number: int
     status: Status
     created_at: datetime
     size: int
@@ -108,14 +108,14 @@ class Trimmer:
 
     def _trim(self, stage: str, saved: _Facts) -> None:
         memory = self._stages.get(stage)
-        if memory is None or not self._catch_up(stage, memory, saved.version):
-            memory = _Memory(HeldVersions(self._policy, saved.created_at), saved.version, saved.version)
+        if memory is None or not self._catch_up(stage, memory, saved.number):
+            memory = _Memory(HeldVersions(self._policy, saved.created_at), saved.number, saved.number)
             self._stages[stage] = memory
-        memory.newest = saved.version
+        memory.newest = saved.number
         memory.held_versions.newer(saved)
         memory.held_versions.pass_time(saved.created_at)
         if saved.status == "completed":
-            memory.proven = saved.version
+            memory.proven = saved.number
         if memory.floor > 1:
             if not self._follow_gaps(stage, memory):
                 return

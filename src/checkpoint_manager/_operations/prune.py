@@ -51,7 +51,7 @@ class Pruner:
     def _prune(self, policy: Retention, stage: str, now: datetime) -> PrunePlan:
         with self._vault.lock(stage):
             plan = self._plan(policy, stage, now)
-            dropped = sorted(version.version for version in plan.dropped)
+            dropped = sorted(version.number for version in plan.dropped)
             if dropped:
                 tags = self._tagger.certain(stage)
                 self._tagger.remove_locked(stage, [name for number in dropped for name in tags.of(number)])
@@ -72,7 +72,7 @@ class Pruner:
         versions = self._history.versions(stage)
         for version in [version for version in versions if version.status == "completed"]:
             try:
-                self._vault.load(stage, version.version)
+                self._vault.load(stage, version.number)
                 break
             except VersionAbsentError:  # deleted meanwhile, or never there in a plan that takes no lock
                 versions.remove(version)

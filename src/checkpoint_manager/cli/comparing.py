@@ -59,7 +59,7 @@ def diff(
         write_data(found.as_patch())
     else:
         count = len(found.changes)
-        say(f"version {found.old.version} → {found.new.version}: {count or 'no'} difference{'s' * (count != 1)}")
+        say(f"version {found.old.number} → {found.new.number}: {count or 'no'} difference{'s' * (count != 1)}")
         if found:
             write_line(found.as_text(redact=redact, colour=colourful(sys.stdout)))
     return Exit.NO if exit_code and found else Exit.DONE

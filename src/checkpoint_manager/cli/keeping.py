@@ -52,7 +52,7 @@ def tag(access: Access, selector: str | None, name: str | None, at: datetime | N
         if access.as_json:
             write_json("tag", {"tag": name, "version": version_fields(version)})
         else:
-            write_line(f"{display(version.stage)}@{version.version} {name}")
+            write_line(f"{display(version.stage)}@{version.number} {name}")
 
 
 def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
@@ -110,7 +110,7 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
         _write_plan(plan, dry_run=dry_run)
     elif not dry_run:
         for version in plan.dropped:
-            write_line(f"{display(version.stage)}@{version.version}")
+            write_line(f"{display(version.stage)}@{version.number}")
 
 
 def _policy(rules: dict[str, Any]) -> Retention:
@@ -126,7 +126,7 @@ def _line(decision: PruneDecision) -> str:
     version = decision.version
     what = "keep" if decision.keep else "drop"
     when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
-    return f"{what} {display(version.stage)}@{version.version} ({when}): {', '.join(decision.rules)}"
+    return f"{what} {display(version.stage)}@{version.number} ({when}): {', '.join(decision.rules)}"
 
 
 def _write_plan(plan: PrunePlan, *, dry_run: bool) -> None:

@@ -37,19 +37,19 @@ def log(access: Access, stage: str) -> None:
         cm.load_checkpoint(stage)  # says what is wrong
     tags = tags_by_version(cm, stage)
     if access.as_json:
-        fields = [{**_fields(version), "tags": tags.get(version.version, [])} for version in versions]
+        fields = [{**_fields(version), "tags": tags.get(version.number, [])} for version in versions]
         write_json("log", {"stage": stage, "versions": fields})
         return
     write_table(
         ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE"),
         [
             (
-                str(version.version),
+                str(version.number),
                 version.status,
                 show_time(version.created_at),
                 show_size(version.size),
                 f"{version.origin.user}@{version.origin.host}",
-                ", ".join([*(f"tag {name}" for name in tags.get(version.version, [])), *_notes(version)]),
+                ", ".join([*(f"tag {name}" for name in tags.get(version.number, [])), *_notes(version)]),
             )
             for version in versions
         ],
@@ -98,7 +98,7 @@ def show(access: Access, selector: str, at: datetime | None, *, meta: bool, poin
     fields = version_fields(checkpoint.version)
     what = fields if meta else checkpoint.data
     if pointer is not None:
-        of = f"{'what is known of ' if meta else ''}{display(checkpoint.version.stage)}@{checkpoint.version.version}"
+        of = f"{'what is known of ' if meta else ''}{display(checkpoint.version.stage)}@{checkpoint.version.number}"
         what = value_at(what, pointer, of)
     if not access.as_json:
         write_data(what)

@@ -51,7 +51,7 @@ def restore(access: Access, selector: str, at: datetime | None, *, redact: bool,
             f"which version? Write {selector}@NUMBER, {selector}@prev or --at TIME; see: checkpoint-manager log {selector}"
         )
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before anything is asked
-    number = checkpoint.version.version
+    number = checkpoint.version.number
     say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
     diff = difference(cm, checkpoint) if dry_run or not yes else None
@@ -68,11 +68,11 @@ def restore(access: Access, selector: str, at: datetime | None, *, redact: bool,
     if access.as_json:
         write_json("restore", {"dry_run": False, "version": version_fields(restored)})
     else:
-        write_line(f"{display(chosen.stage)}@{restored.version}")
+        write_line(f"{display(chosen.stage)}@{restored.number}")
 
 
 def _described(version: Version) -> str:
-    return f"version {version.version} ({version.status}, {show_time(version.created_at)}, {show_size(version.size)})"
+    return f"version {version.number} ({version.status}, {show_time(version.created_at)}, {show_size(version.size)})"
 
 
 @click.command()

@@ -133,7 +133,7 @@ def version_fields(version: Version) -> dict[str, Any]:
     """Return a version as it stands in a JSON document."""
     return {
         "stage": version.stage,
-        "version": version.version,
+        "version": version.number,
         "status": version.status,
         "created_at": version.created_at,
         "metadata": dict(version.metadata),

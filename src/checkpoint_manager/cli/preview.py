@@ -50,7 +50,7 @@ def say_difference(diff: Diff | None, *, redact: bool) -> None:
     if diff is None:
         say("The newest version is damaged: what would change can't be shown.")
         return
-    newest = f"the newest version, {diff.old.version}{'' if diff.old.status == 'completed' else f' ({diff.old.status})'}"
+    newest = f"the newest version, {diff.old.number}{'' if diff.old.status == 'completed' else f' ({diff.old.status})'}"
     if not diff:
         say(f"Its data is the same as that of {newest}.")
         return

@@ -42,7 +42,7 @@ class Selector:
         except TypeError:
             raise click.UsageError("give a version or --at, not both") from None
         said = at is not None or version.stage != text
-        return cls(version.stage, version.version if said else None)
+        return cls(version.stage, version.number if said else None)
 
 
 class _Moment(click.ParamType[datetime]):

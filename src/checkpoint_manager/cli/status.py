@@ -114,7 +114,7 @@ class _Look:
         return {
             "stage": stage,
             "status": version.status,
-            "version": version.version,
+            "version": version.number,
             "created_at": version.created_at,
             "size": version.size,
         }

@@ -84,7 +84,7 @@ def save(access: Access, stage: str, file: IO[bytes], expect: int | None) -> Non
     if access.as_json:
         write_json("save", {"version": version_fields(version)})
     else:
-        write_line(str(version.version))
+        write_line(str(version.number))
 
 
 def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
@@ -137,7 +137,7 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
         write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})
         return
     for version in cleared:
-        write_line(f"{display(version.stage)}@{version.version}")
+        write_line(f"{display(version.stage)}@{version.number}")
 
 
 @click.command()
@@ -155,7 +155,7 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, 
     """
     cm = access.open()
     wanted = sorted(set(versions))
-    there = {version.version for version in cm.history(stage)}
+    there = {version.number for version in cm.history(stage)}
     if not there:
         raise _no_such_stage(access, stage)
     for version in wanted:

@@ -73,11 +73,11 @@ def _save_anew_and_go_back(cm: CheckpointManager) -> None:
     first = cm.load_checkpoint("report")
     anew = cm.save_checkpoint("report", pipeline.report(cm.load_checkpoint("measure"), complex_above=_OTHER_LIMIT))
     now = cm.load_checkpoint("report")
-    _say(f"version {anew.version}: {now['complex_files']} complex files with the limit {now['complex_above']}")
-    restored = cm.restore_checkpoint("report", anew.version - 1)
+    _say(f"version {anew.number}: {now['complex_files']} complex files with the limit {now['complex_above']}")
+    restored = cm.restore_checkpoint("report", anew.number - 1)
     now = cm.load_checkpoint("report")
     _say(
-        f"version {restored.version}, restored from {restored.restored_from}: {now['complex_files']} complex files with the "
+        f"version {restored.number}, restored from {restored.restored_from}: {now['complex_files']} complex files with the "
         f"limit {now['complex_above']}; equal to what was saved first: {now == first}"
     )
 
@@ -108,7 +108,7 @@ def _show_history(cm: CheckpointManager) -> None:
     _title("5. The history of the stage: nothing was overwritten")
     for version in cm.history("report"):
         note = "" if version.restored_from is None else f"   restored from {version.restored_from}"
-        _say(f"report@{version.version}   {version.status}   {version.created_at:%H:%M:%S}   {version.size} bytes{note}")
+        _say(f"report@{version.number}   {version.status}   {version.created_at:%H:%M:%S}   {version.size} bytes{note}")
 
 
 def _free_name(here: Path) -> Path:

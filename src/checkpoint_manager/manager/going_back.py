@@ -44,7 +44,7 @@ class GoingBack:
             restored = self._store.restorer.restore(stage, drafting.chosen(version))
         else:
             restored = self._store.restorer.restore_at(stage, drafting.moment(at))
-        _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.version, restored.restored_from)
+        _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
         return restored
 
     def restore_pipeline(self, *, at: datetime | str) -> list[Version]:

@@ -81,5 +81,5 @@ class Saving:
         return self._saved(self._store.writer.update(stage, make))
 
     def _saved(self, version: Version) -> Version:
-        _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.version)
+        _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
         return version

@@ -217,7 +217,7 @@ class Runner:
         took = duration(call.seconds)
         try:
             draft = drafting.draft(call.stage, value(), {NOTE: call.note})
-            version = self._writer.save(call.stage, draft).version
+            version = self._writer.save(call.stage, draft).number
         except Exception as error:
             self.ended(call, "ran", None)
             message = (
@@ -231,7 +231,7 @@ class Runner:
 
     def save(self, stage: str, draft: Draft) -> int:
         """Append a version and return its number; errors as for ``save_checkpoint``."""
-        return self._writer.save(stage, draft).version
+        return self._writer.save(stage, draft).number
 
     def remove_progress(self, stage: str, versions: list[int]) -> list[int]:
         """Delete versions that say themselves that they are ``progress``, and nothing else; return what is left for later.
@@ -268,7 +268,7 @@ class Runner:
         version = None
         try:
             draft = drafting.draft(call.stage, failure, {NOTE: call.note, FAILURE: shown}, status="failed")
-            version = self._writer.save(call.stage, draft).version
+            version = self._writer.save(call.stage, draft).number
         except CheckpointError as unsaved:
             _LOG.warning("%s: failed, and that could not be saved: %s", display(call.stage), unsaved)
         self.ended(call, "failed", version)

@@ -51,7 +51,7 @@ class TestWithoutHardLinks(BackendContract):
         (tmp_path / "key").write_text("")
         cm = CheckpointManager(tmp_path / "other", key=KEY)
         for number in range(1, 4):
-            assert cm.save_checkpoint("train", number).version == number
+            assert cm.save_checkpoint("train", number).number == number
         cm.delete_versions("train", [1])
         assert CheckpointManager(tmp_path / "other", key=KEY).load_checkpoint("train") == 3
         assert cm.verify().problems == ()
@@ -87,7 +87,7 @@ def test_whatever_fails_a_save_is_an_error_of_ours_or_done(
         with monkeypatch.context() as patch:
             patch.setattr(os, name, Failing(name, code, after))
             try:
-                saved, error = cm.save_checkpoint("train", after).version, None
+                saved, error = cm.save_checkpoint("train", after).number, None
             except CheckpointError as refused:
                 saved, error = None, refused
         if error is not None:
@@ -95,12 +95,12 @@ def test_whatever_fails_a_save_is_an_error_of_ours_or_done(
             assert "train" in str(error) or "store" in str(error)
             assert isinstance(error, TimeoutError) or error.errno == code
         fresh = CheckpointManager(tmp_path / "store", key=KEY)
-        present = fresh.history("train")[0].version
+        present = fresh.history("train")[0].number
         assert present >= (saved or newest)
         newest = present
         assert fresh.verify().ok
         assert [f for f in fresh.verify().problems if f.state == "leftover" and ".tmp" in f.path] == []
-    assert cm.save_checkpoint("train", "after").version == newest + 1
+    assert cm.save_checkpoint("train", "after").number == newest + 1
     assert cm.load_checkpoint("train") == "after"
 
 
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert done.stdout.split() == [str(errno.EFBIG)]
     cm = CheckpointManager(tmp_path / "store", key=KEY)
-    assert [version.version for version in cm.history("train")] == [2, 1]
+    assert [version.number for version in cm.history("train")] == [2, 1]
     assert cm.verify().problems == ()
 
 
@@ -157,7 +157,7 @@ def test_too_many_open_files_is_an_error_of_ours(tmp_path: Path) -> None:
             cm.save_checkpoint("train", 2)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert cm.save_checkpoint("train", 2).version == 2
+    assert cm.save_checkpoint("train", 2).number == 2
 
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def _look_at_clock(cm: CheckpointManager) -> Iterator[Check]:
         yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; nothing is saved yet to compare it with")
         return
     last = max(newest, key=lambda version: version.created_at)
-    what = f"the newest version, {display(last.stage)}@{last.version}"
+    what = f"the newest version, {display(last.stage)}@{last.number}"
     if last.created_at > now + _CLOCKS_DIFFER:
         found = f"{what}, was saved at {last.created_at:%Y-%m-%d %H:%M:%S} UTC, which is in the future"
         step = "set this host's clock (timedatectl): until then, what is saved gets that time, for time never goes back"
