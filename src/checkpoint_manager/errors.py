@@ -18,11 +18,14 @@
     ├── FormatError               (ValueError)    a file is not of a format this version reads
     └── StorageError              (OSError)       the operating system refused; carries ``errno`` and ``filename``
 
-Each message says what, where and what to do next. No message, attribute or cause ever holds data, a passphrase or a key.
-All of them survive pickling, so that they can cross process boundaries.
+Each error has a ``message``, which says what happened and where, and a ``hint``, which says what to do next; ``str(error)`` is
+both. Neither ever holds data, a passphrase or a key, and no attribute or cause does. All of them survive pickling, so that they
+can cross process boundaries.
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 __all__ = [
     "CheckpointError",
@@ -43,18 +46,48 @@ __all__ = [
 ]
 
 
+class Hint(StrEnum):
+    """The next steps that a program takes by a call and a user of the command line by a command.
+
+    The value is the sentence for a program. The command line has a sentence of its own for each member, in
+    :mod:`checkpoint_manager.cli.hints`. A hint that reads the same in both is plain text and not listed here.
+    """
+
+    ACCEPT_ROLLBACK = "If you put an older copy back on purpose, call accept_rollback(). If not, restore it from a backup"
+    SEE_HISTORY = "Choose a version from history()"
+    SEE_STAGES = "See stages() for the names"
+
+
 class CheckpointError(Exception):
     """The root of all errors of this library.
 
+    Args:
+        message: What happened, and where: a clause without a full stop.
+        hint: What to do next: a sentence without a full stop, a :class:`Hint` where a program and a person do it differently.
+        stage: The stage concerned.
+        version: The number of the version concerned.
+
     Attributes:
+        message: What happened, and where.
+        hint: What to do next; empty if there is nothing to do.
         stage: The stage concerned, or None.
         version: The number of the version concerned, or None.
     """
 
-    def __init__(self, message: str, *, stage: str | None = None, version: int | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", stage: str | None = None, version: int | None = None) -> None:
         super().__init__(message)
+        self.hint = hint
         self.stage = stage
         self.version = version
+
+    @property
+    def message(self) -> str:
+        """What happened, and where."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        """Return the message and the hint, as one line."""
+        return f"{self.message}. {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by message and attributes: the default would call ``__init__`` without the keyword arguments."""
@@ -80,8 +113,8 @@ class VersionConflictError(CheckpointError):
         actual: The newest version's number (0: none yet).
     """
 
-    def __init__(self, message: str, *, stage: str | None = None, expected: int = 0, actual: int = 0) -> None:
-        super().__init__(message, stage=stage, version=actual)
+    def __init__(self, message: str, *, hint: str = "", stage: str | None = None, expected: int = 0, actual: int = 0) -> None:
+        super().__init__(message, hint=hint, stage=stage, version=actual)
         self.expected = expected
         self.actual = actual
 
@@ -93,8 +126,8 @@ class PayloadError(CheckpointError, ValueError):
         path: The JSON path of the value at fault, such as ``$.model.weights[3]``.
     """
 
-    def __init__(self, message: str, *, path: str = "$", stage: str | None = None) -> None:
-        super().__init__(message, stage=stage)
+    def __init__(self, message: str, *, hint: str = "", path: str = "$", stage: str | None = None) -> None:
+        super().__init__(message, hint=hint, stage=stage)
         self.path = path
 
 
@@ -117,8 +150,8 @@ class ResultNotSavedError(CheckpointError):
         result: What the function returned, to be saved elsewhere. Never part of the message.
     """
 
-    def __init__(self, message: str, *, stage: str | None = None, result: object = None) -> None:
-        super().__init__(message, stage=stage)
+    def __init__(self, message: str, *, hint: str = "", stage: str | None = None, result: object = None) -> None:
+        super().__init__(message, hint=hint, stage=stage)
         self.result = result
 
 
@@ -129,8 +162,8 @@ class LockTimeoutError(CheckpointError, TimeoutError):
         holder: What is known of the holder (process, host, since when), or None.
     """
 
-    def __init__(self, message: str, *, stage: str | None = None, holder: str | None = None) -> None:
-        super().__init__(message, stage=stage)
+    def __init__(self, message: str, *, hint: str = "", stage: str | None = None, holder: str | None = None) -> None:
+        super().__init__(message, hint=hint, stage=stage)
         self.holder = holder
 
 
@@ -161,12 +194,13 @@ class StorageError(CheckpointError, OSError):
         self,
         message: str,
         *,
+        hint: str = "",
         errno: int | None = None,
         filename: str | None = None,
         stage: str | None = None,
         version: int | None = None,
     ) -> None:
-        super().__init__(message, stage=stage, version=version)
+        super().__init__(message, hint=hint, stage=stage, version=version)
         self.errno = errno
         self.filename = filename
 
@@ -174,10 +208,6 @@ class StorageError(CheckpointError, OSError):
         """Carry ``errno`` and ``filename`` along: OSError keeps them outside ``__dict__``."""
         attributes = {**self.__dict__, "errno": self.errno, "filename": self.filename}
         return (_rebuild_storage_error, (type(self), self.args, attributes))
-
-    def __str__(self) -> str:
-        """Return the message alone: OSError would print ``[Errno …]`` in place of it."""
-        return str(self.args[0]) if self.args else ""
 
 
 def _rebuild_storage_error(kind: type[StorageError], args: tuple[object, ...], attributes: dict[str, object]) -> StorageError:
