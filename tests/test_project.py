@@ -29,9 +29,8 @@ def test_the_top_level_holds_what_was_agreed() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_files_and_functions_stay_short(path: Path) -> None:
+def test_each_file_says_what_it_is_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 350
     tree = ast.parse(text)
     assert path.name == "_version.py" or not text or ast.get_docstring(tree)
     for node in ast.walk(tree):

@@ -1,0 +1,726 @@
+"""The public class: what the author of a pipeline works with, on one page.
+
+A method checks what its caller hands in, passes it to the function that does the work, and logs what was done.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+
+from checkpoint_manager._format import payload
+from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager._operations.services import Store
+from checkpoint_manager._store.key_sources import given_secret
+from checkpoint_manager._store.open_keyring import Keychain
+from checkpoint_manager._store.store import Vault
+from checkpoint_manager.backends.base import Backend
+from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.models import Checkpoint, Version, display
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+    from typing import BinaryIO
+
+    from checkpoint_manager._operations.diff import Diff
+    from checkpoint_manager._operations.save import Draft
+    from checkpoint_manager._store.history import Tip
+    from checkpoint_manager.keys import Keys
+    from checkpoint_manager.models import (
+        BundleSummary,
+        Durability,
+        KeyFile,
+        OnRollback,
+        Passphrase,
+        RepairStep,
+        VerificationReport,
+    )
+    from checkpoint_manager.retention import PrunePlan, Retention
+    from checkpoint_manager.stages.loop import Partial
+    from checkpoint_manager.stages.report import RunReport
+    from checkpoint_manager.stages.runner import Runner
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+S = TypeVar("S")
+
+_LOG = logging.getLogger("checkpoint_manager")
+
+
+class CheckpointManager:
+    """A secure, versioned store of a pipeline's checkpoints.
+
+    Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
+    processes and threads may write at once. A manager may be shared by threads and used after a fork; it can't be pickled.
+
+    ::
+
+        cm = CheckpointManager("checkpoints")
+        if not cm.has_checkpoint("train"):
+            cm.save_checkpoint("train", {"epoch": 3})
+
+    Args:
+        checkpoint_dir: The directory, one for each pipeline; made if it is not there. Or a backend.
+        key: A :class:`Passphrase`, a :class:`KeyFile` (or a path, as ``pathlib.Path``), or 32 bytes. None: what the
+            environment says (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
+            ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
+        lock_timeout: How long a writer waits for another one, in seconds.
+        durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
+            the last ones.
+        on_rollback: What to do when the directory is older than what this user has already seen: ``raise`` or ``warn``.
+        retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
+            not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: all of it.
+
+    Raises:
+        KeyUnavailableError: There is no key, or there are two.
+        WrongKeyError: The key does not open this store.
+        IntegrityError: The keyring is damaged or forged.
+        RollbackError: The keyring is older than one this user has seen.
+        StorageError: The directory can't be made or opened.
+    """
+
+    _made_runner: Runner | None = None
+
+    def __init__(
+        self,
+        checkpoint_dir: str | os.PathLike[str] | Backend = "checkpoints",
+        *,
+        key: Passphrase | KeyFile | os.PathLike[str] | bytes | None = None,
+        lock_timeout: float = 60.0,
+        durability: Durability = "full",
+        on_rollback: OnRollback = "raise",
+        retention: Retention | None = None,
+    ) -> None:
+        if durability not in {"full", "relaxed"}:
+            raise ValueError(f'durability must be "full" or "relaxed", not {durability!r}')
+        if on_rollback not in {"raise", "warn"}:
+            raise ValueError(f'on_rollback must be "raise" or "warn", not {on_rollback!r}')
+        if not lock_timeout >= 0 or math.isinf(lock_timeout):
+            raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
+        if retention is not None:
+            _check_policy(retention)
+        backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
+        if exposure := backend.exposure():
+            _LOG.warning("%s", exposure)
+        vault = Vault(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
+        self._store = Store(vault, retention)
+
+    def save_checkpoint(
+        self,
+        stage_name: str,
+        data: object = None,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        expected_version: int | None = None,
+    ) -> Version:
+        """Save a stage's progress as its newest version. When this returns, the version survives a power cut.
+
+        Args:
+            stage_name: Any non-empty text up to 255 characters.
+            data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
+            metadata: A dict of JSON values that ``history`` shows without reading the data.
+            expected_version: Refuse unless this is the newest version now (0: none yet).
+
+        Raises:
+            PayloadError: The data would not come back equal; the error names the value's path. Nothing was written.
+            VersionConflictError: Another version is the newest. Nothing was written.
+            LockTimeoutError: Another writer held the stage for longer than ``lock_timeout``. Nothing was written.
+            RollbackError: The directory is older than what this user has seen. Nothing was written.
+            StorageError: The operating system refused. All older versions are as they were.
+        """
+        stage = validate(stage_name)
+        draft = drafting.draft(stage, data, metadata)
+        return self._saved(self._store.writer.save(stage, draft, expected_version))
+
+    def update_checkpoint(
+        self,
+        stage_name: str,
+        function: Callable[[Any], object],
+        *,
+        metadata: Mapping[str, object] | None = None,
+    ) -> Version:
+        """Replace a stage's data by what a function makes of it, with no other writer in between.
+
+        Args:
+            stage_name: The stage.
+            function: Is called with the newest version's data (None if there is none, or the stage is cleared) under the
+                stage's lock, and returns the new data. Keep it short, and don't write to the same stage in it.
+            metadata: As for ``save_checkpoint``.
+
+        Raises:
+            IntegrityError: The newest version is damaged; an update of it would lose what it held.
+            Exception: Whatever the function raises. Nothing was written then. And as ``save_checkpoint``.
+        """
+        stage = validate(stage_name)
+
+        def make(_: Tip) -> Draft:
+            loaded = self._store.library.newest_of_any_kind(stage)
+            present = None if loaded is None or loaded.entry.status == "cleared" else payload.decode(loaded.data)
+            return drafting.draft(stage, function(present), metadata)
+
+        return self._saved(self._store.writer.update(stage, make))
+
+    def _saved(self, version: Version) -> Version:
+        _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
+        return version
+
+    def has_checkpoint(self, stage_name: str) -> bool:
+        """Return True only if the stage's newest version is whole, authentic and completed.
+
+        A damaged one gives False and an ERROR log line: the stage is computed again, and the file is kept as evidence.
+
+        Raises:
+            RollbackError: The directory is older than what this user has seen.
+            WrongKeyError: The key was removed from the store meanwhile.
+        """
+        return self._store.library.is_completed(validate(stage_name))
+
+    def load_checkpoint(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
+        """Return a stage's data, equal to what was saved.
+
+        Args:
+            stage_name: The stage.
+            version: The version's number, ``"latest"``, ``"prev"`` (the one before the newest) or a tag; None: the newest.
+            at: In its place, a moment: the version that was the newest then, of those that are there. An aware ``datetime``, or
+                text such as ``2026-11-20T14:00`` (local, unless it names a zone) or ``1d`` (ago).
+
+        Raises:
+            CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared.
+            IntegrityError: It is damaged, forged or missing.
+            RollbackError: The directory is older than what this user has seen.
+        """
+        return self.get_checkpoint(stage_name, version, at=at).data
+
+    def get_checkpoint(
+        self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
+    ) -> Checkpoint:
+        """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
+        stage = validate(stage_name)
+        number = self._number(stage, version, at)
+        loaded = self._store.library.newest(stage) if number is None else self._store.library.version(stage, number)
+        return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
+
+    def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
+        """Return the version that ``STAGE``, ``STAGE@7``, ``STAGE@latest``, ``STAGE@prev`` or ``STAGE@TAG`` names.
+
+        The newest version is returned also where the stage is cleared.
+
+        Args:
+            selector: As on the command line. A stage whose own name ends like that is written ``STAGE@3@latest``.
+            at: As for ``load_checkpoint``, with a selector that names no version.
+
+        Raises:
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``; the data is not read.
+            StageNameError, TagError: It can't be a selector, or could mean two things.
+        """
+        stage, version = self._store.selecting.split(selector)
+        number = self._number(stage, version, at)
+        if number is None:
+            number = self._store.selecting.number(stage, "latest")
+        return self._store.history.entry(stage, number).as_version(stage, number)
+
+    def _number(self, stage: str, version: int | str | None, at: datetime | str | None) -> int | None:
+        """Return the number of the version that is meant; None: the newest, or an error if the stage is cleared."""
+        if at is None:
+            chosen = None if version is None else drafting.chosen(version)
+            return self._store.selecting.number(stage, chosen) if isinstance(chosen, str) else chosen
+        if version is not None:
+            raise TypeError("give a version or at=, and not both")
+        return self._store.selecting.at(stage, drafting.moment(at))
+
+    def history(self, stage_name: str) -> list[Version]:
+        """Return the versions of a stage, newest first, without reading their data; empty if there are none.
+
+        Versions whose metadata does not open are left out with an ERROR log line; ``verify`` lists them.
+        """
+        return self._store.history.versions(validate(stage_name))
+
+    def stages(self) -> list[str]:
+        """Return the names of all stages that have a history, sorted; cleared ones too."""
+        return sorted(self._store.backend.stages())
+
+    def diff(
+        self,
+        stage_name: str,
+        old: int | str | None = None,
+        new: int | str | None = None,
+        *,
+        at: datetime | str | None = None,
+    ) -> Diff:
+        """Return what changed from one version of a stage to another one.
+
+        Args:
+            stage_name: The stage.
+            old: The earlier version, as for ``load_checkpoint``; None: the one before ``new``.
+            new: The later version; None: the newest.
+            at: In the place of ``old``, a moment, as for ``load_checkpoint``.
+
+        Raises:
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
+        """
+        from checkpoint_manager._operations import compare as comparing  # noqa: PLC0415  # for those who compare
+        from checkpoint_manager._operations.diff import Diff  # noqa: PLC0415  # likewise
+
+        stage = validate(stage_name)
+        pair = self._store.library.pair(stage, self._number(stage, old, at), self._number(stage, new, None))
+        before, after = (each.entry.as_version(stage, each.version) for each in pair)
+        return Diff(before, after, comparing.changes(*(payload.decode(each.data) for each in pair)))
+
+    def restore_checkpoint(
+        self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
+    ) -> Version:
+        """Make an earlier version the newest, by appending a copy of it that says ``restored_from``.
+
+        Nothing is removed, and restoring can itself be undone by restoring.
+
+        Args:
+            stage_name: The stage.
+            version: The version's number, ``"prev"`` or a tag; or
+            at: a moment, as for ``load_checkpoint``: the version that was the newest then.
+
+        Raises:
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``. Nothing was written.
+        """
+        stage = validate(stage_name)
+        if (version is None) == (at is None):
+            raise TypeError("restore_checkpoint needs either version= or at=, and not both")
+        if at is None:
+            restored = self._store.restorer.restore(stage, drafting.chosen(version))
+        else:
+            restored = self._store.restorer.restore_at(stage, drafting.moment(at))
+        _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
+        return restored
+
+    def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
+        """Bring every stage back to its state at a moment, and return the versions that this appended.
+
+        Stages that did not exist then, or whose versions of that time are deleted, end up cleared; those that are as they were
+        are left alone. All that is to be restored is read and verified before the first stage is touched; killed in between,
+        run it again.
+
+        Args:
+            at: The moment, as for ``load_checkpoint``.
+        """
+        moment = drafting.moment(at)
+        appended = self._store.restorer.restore_all(moment)
+        _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), moment.isoformat())
+        return appended
+
+    def clear_checkpoint(self, stage_name: str) -> Version | None:
+        """Mark a stage as not done, by appending a ``cleared`` version: a restore undoes it.
+
+        Returns:
+            The version, or None if there was nothing to clear.
+        """
+        stage = validate(stage_name)
+        cleared = self._store.restorer.clear(stage)
+        _LOG.info("Checkpoint cleared: %s", display(stage))
+        return cleared
+
+    def clear_checkpoints(self) -> None:
+        """Mark all stages as not done, by appending a ``cleared`` version to each: a restore undoes it."""
+        self._store.restorer.clear_all()
+        _LOG.info("All checkpoints cleared.")
+
+    def tag(self, stage_name: str, version: int | str, name: str, *, force: bool = False) -> Version:
+        """Give a version a name, which stands for its number from then on and protects it from being deleted.
+
+        Tags are authenticated, like everything else. The same tag on the same version again changes nothing.
+
+        Args:
+            stage_name: The stage.
+            version: A number, ``"latest"``, ``"prev"`` or another tag.
+            name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest`` or ``prev``.
+            force: If the name names another version, move it.
+
+        Returns:
+            The version that has the name now.
+
+        Raises:
+            TagError: The name can't be one, or names another version.
+            CheckpointNotFoundError, IntegrityError: The version can't be had.
+            RollbackError: The tags are older than what this user has seen.
+        """
+        from checkpoint_manager._operations import tag as tagging  # noqa: PLC0415  # for those who have tags
+
+        stage, wanted = validate(stage_name), tagging.validate(name)
+        number = self._store.selecting.number(stage, drafting.chosen(version))
+        entry = self._store.tagger.set(stage, number, wanted, force=force)
+        _LOG.info("Version tagged: %s (version %d is %s)", display(stage), number, wanted)
+        return entry.as_version(stage, number)
+
+    def untag(self, stage_name: str, name: str) -> None:
+        """Take a name away: its version is not protected by it any more.
+
+        Raises:
+            CheckpointNotFoundError: There is no such tag.
+            RollbackError: The tags are older than what this user has seen.
+        """
+        from checkpoint_manager._operations import tag as tagging  # noqa: PLC0415  # for those who have tags
+
+        stage, unwanted = validate(stage_name), tagging.validate(name)
+        self._store.tagger.remove(stage, [unwanted])
+        _LOG.info("Tag removed: %s %s", display(stage), unwanted)
+
+    def tags(self, stage_name: str) -> dict[str, int]:
+        """Return a stage's tags, sorted by name, with the numbers of the versions they name.
+
+        Raises:
+            IntegrityError: Their record is damaged or forged.
+            RollbackError: It is older than what this user has seen.
+        """
+        tags, _ = self._store.tagger.read(validate(stage_name))
+        return {name: tagged.version for name, tagged in tags.named.items()}
+
+    def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> PrunePlan:
+        """Delete for good what a policy does not keep, and return the plan: each version, and which rule keeps it, or none.
+
+        Never deleted, whatever the policy says: the newest version of a stage, the newest completed and cleared
+        one, and versions that do not open. Before anything goes, the newest completed version is read as a whole.
+
+        Args:
+            policy: The rules; see :class:`Retention`.
+            stage: One stage, or None for all of them.
+            dry_run: Delete nothing, and return the plan that would be carried out.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage.
+            IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage was deleted.
+        """
+        from checkpoint_manager.retention import Retention  # noqa: PLC0415  # for those who prune
+
+        if not isinstance(policy, Retention):
+            raise TypeError(f"prune needs a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")
+        plan = self._store.pruner.prune(policy, None if stage is None else validate(stage), dry_run=dry_run)
+        if not dry_run:
+            _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
+        return plan
+
+    def delete_versions(self, stage_name: str, versions: Iterable[int]) -> None:
+        """Delete versions for good. An authenticated record remains, so that ``verify`` can tell it from a theft.
+
+        Args:
+            stage_name: The stage.
+            versions: The numbers, which are never used again. Not the newest one's.
+
+        Raises:
+            CheckpointNotFoundError: One of them does not exist. Nothing was deleted.
+            CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
+        """
+        stage = validate(stage_name)
+        deleted = self._store.deleter.delete(stage, [drafting.number(version) for version in versions])
+        _LOG.info("Versions deleted: %s %s", display(stage), deleted)
+
+    def verify(self, stage: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
+        """Read and check everything, and return what was found. Never raises for what it finds.
+
+        Args:
+            stage: One stage, or None for the whole store.
+            progress: Called after each version with how many are done, and how many there are.
+        """
+        return self._store.verifier.verify(None if stage is None else validate(stage), progress)
+
+    def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
+        """Move damaged files aside, set the marks of the newest versions again, remove leftovers; return what was done.
+
+        Args:
+            dry_run: Change nothing, and return what would be done.
+        """
+        return self._store.repairer.repair(dry_run=dry_run)
+
+    def accept_rollback(self, stage: str | None = None) -> list[Version]:
+        """Accept that the directory is older than what was seen, because an older copy was put back on purpose.
+
+        The versions that are gone are recorded as lost, their numbers stay used, and what is the newest now is appended once
+        more above them. If the keyring is older too, open the store with ``on_rollback="warn"`` to get here.
+
+        Returns:
+            The versions that this appended.
+        """
+        return self._store.acceptance.accept(None if stage is None else validate(stage))
+
+    def export_bundle(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        stages: Iterable[str] | None = None,
+        *,
+        key: Passphrase | KeyFile | os.PathLike[str] | bytes,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> BundleSummary:
+        """Write the histories and tags of stages into a bundle: one file, encrypted as a whole, that another store can import.
+
+        Writers need not stop. The file appears whole or not at all. A bundle has a key of its own, which says nothing about the
+        store's; whoever knows the secret given here reads all that the bundle holds.
+
+        Args:
+            file: Where to; or an open binary stream.
+            stages: Which stages; None: all of them.
+            key: What is to open the bundle where it arrives: a passphrase, a key file, or 32 bytes. There is no default: the
+                store's own secret may not be known there.
+            overwrite: Replace a file that is there.
+            progress: Called with how many versions are done, and how many there are.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage. Nothing was written.
+            IntegrityError: A stage is damaged, or something is missing. Nothing was written.
+            RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was written.
+            StorageError: The file exists already, or the operating system refused.
+        """
+        if isinstance(stages, str):
+            raise TypeError(f'stages= is a list of names: write ["{stages}"]')
+        chosen = None if stages is None else [validate(stage) for stage in stages]
+        from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who export
+
+        bundle = moving.export_stages(
+            self._store.exporter, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
+        )
+        _LOG.info("Bundle exported: %d stages, %d versions, %d bytes", len(bundle.stages), bundle.versions, bundle.size)
+        return bundle
+
+    def import_bundle(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        key: Passphrase | KeyFile | os.PathLike[str] | bytes,
+        into: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> BundleSummary:
+        """Take over the histories of a bundle: all that is not in this store yet.
+
+        The whole bundle is verified before anything is written. Numbers, times, metadata and origins stay as they were. A stage
+        that this store has already gets the newer versions, if both are one history; so doing this again and again keeps a copy
+        up to date. Killed in the middle, run it again: it goes on where it stopped.
+
+        So do the tags of versions that are here then. A name that another version has here already is not moved: ``tags_kept``
+        of its stage in the result says so.
+
+        Args:
+            file: The bundle; or an open binary stream, which is kept, encrypted, in a temporary file.
+            key: What the bundle was exported with.
+            into: Other names for stages, by their names in the bundle.
+            dry_run: Verify the bundle and say what would be added, and change nothing.
+            progress: Called with how many bytes are done, and how many there are: it is read twice.
+
+        Raises:
+            WrongKeyError: The bundle was made for another key. Nothing was imported.
+            IntegrityError: It is damaged, cut short or forged. Nothing was imported.
+            FormatError: It was made by a newer version of the library. Nothing was imported.
+            VersionConflictError: A stage has another history here; they are named. Nothing was imported. Or another writer
+                saved a version meanwhile: import it again.
+            RollbackError: This store is older than what this user has seen of it. Nothing was imported.
+            TagError: A stage would have too many tags. Nothing was imported.
+            StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
+        """
+        names = {validate(old): validate(new) for old, new in (into or {}).items()}
+        from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who import
+
+        bundle = moving.import_stages(self._store.importer, file, given_secret(key), names, dry_run=dry_run, progress=progress)
+        if not dry_run:
+            _LOG.info("Bundle imported: %d stages, %d versions added", len(bundle.stages), bundle.added)
+        return bundle
+
+    @property
+    def _runner(self) -> Runner:
+        """Runs the stages of this manager: one for all threads, made when it is first needed."""
+        if self._made_runner is not None:
+            return self._made_runner
+        from checkpoint_manager.stages.runner import Runner  # noqa: PLC0415  # for those who have stages
+
+        runner: Runner = self.__dict__.setdefault("_made_runner", Runner(self._store))  # of two threads, the first one's
+        return runner
+
+    @overload
+    def stage(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+
+    @overload
+    def stage(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        version: int | str = 1,
+        key: Callable[..., object] | None = None,
+        ignore: Sequence[str] = (),
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+        wait: bool = True,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def stage(
+        self,
+        name: Callable[..., Any] | str | None = None,
+        /,
+        *,
+        version: int | str = 1,
+        key: Callable[..., object] | None = None,
+        ignore: Sequence[str] = (),
+        encode: Callable[[Any], object] | None = None,
+        decode: Callable[[Any], Any] | None = None,
+        wait: bool = True,
+    ) -> Any:
+        """Make a function a stage: it runs once for the same arguments, and its result is kept and given back.
+
+        What the function raises is kept as a ``failed`` version, and it runs again the next time. Several processes on one host
+        that reach a stage run it once: the others wait and take the result; if the one that runs is killed, another takes over.
+        The code itself is not compared, nor are the variables around it: when they change what it returns, change
+        ``version``, or make them arguments. Async functions work, too.
+
+        Args:
+            name: The stage's name; None: the function's.
+            version: Of what the function does: another one makes it run again.
+            key: A function of the same arguments, whose result stands for them when they are compared.
+            ignore: Names of arguments that make no difference.
+            encode: Makes JSON of a result that is none.
+            decode: Makes the result of that JSON again.
+            wait: False: don't wait for another process that runs it, but raise a LockTimeoutError.
+
+        Raises:
+            PayloadError: By its annotation, the function returns what can't be kept, and there is no ``encode``.
+            FingerprintError: On a call: it can't be told whether an argument is the same as before.
+            ResultNotSavedError: On a call: the function ran, and its result could not be saved; the error carries it.
+            ValueError: Another function of this manager's is the stage of this name.
+            TypeError: It is a generator function, or ``ignore`` names what it has no argument for.
+        """
+        if callable(name):
+            return self.stage()(name)
+        if (encode is None) != (decode is None):
+            raise TypeError("encode= and decode= belong together: give both")
+        from checkpoint_manager.stages.decorator import decorated  # noqa: PLC0415  # for those who have stages
+        from checkpoint_manager.stages.runner import Definition  # noqa: PLC0415  # likewise
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            stage = validate(name or function.__name__)
+            definition = Definition(function, stage, version, key, tuple(ignore), encode, decode, wait)
+            return decorated(self._runner, definition)
+
+        return decorate
+
+    @overload
+    def partial(
+        self,
+        stage_name: str,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        start: dict[str, Any],
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[T, dict[str, Any]]: ...
+
+    @overload
+    def partial(
+        self,
+        stage_name: str,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        start: list[Any],
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[T, list[Any]]: ...
+
+    @overload
+    def partial(
+        self,
+        stage_name: str,
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        start: S,
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[T, S]: ...
+
+    def partial(  # noqa: PLR0913  # all but three are choices with a default, by name
+        self,
+        stage_name: str,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        start: Any,
+        every_seconds: float = 30.0,
+        every_items: int | None = None,
+        version: int | str = 1,
+        key: object = None,
+        wait: bool = True,
+        bar: bool = True,
+    ) -> Partial[Any, Any]:
+        """Make a long loop a stage: its state is saved now and then, and after a kill it goes on from there.
+
+        What is saved, what it is compared by and how it works with ``@cm.stage``: see :class:`Partial`.
+
+        Args:
+            stage_name: Any non-empty text up to 255 characters.
+            items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``.
+            start: The state before the first item: any JSON value. It is copied.
+            every_seconds: How long to go on at least without saving; 0: what saving costs alone decides.
+            every_items: Save after so many items in any case.
+            version: Of what the loop does: another one makes it begin anew.
+            key: A value that stands for the items when they are compared.
+            wait: False: don't wait for another process that runs it, but raise a LockTimeoutError. Waiting would block the
+                event loop of a coroutine.
+            bar: Show a bar if stderr is a terminal and ``rich`` is installed; else a line in the log every ten seconds.
+
+        Raises:
+            FingerprintError: It can't be told whether the items are the same as before.
+            PayloadError: The state is not JSON; in the loop, as soon as that is seen, mostly after the first item.
+            ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
+            LockTimeoutError: On entry: another process runs it, and ``wait`` is False.
+        """
+        stage = validate(stage_name)
+        if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
+            raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
+        from checkpoint_manager.stages.loop import Partial, note_of  # noqa: PLC0415  # likewise
+        from checkpoint_manager.stages.pacing import Pace  # noqa: PLC0415  # for those who have long loops
+        from checkpoint_manager.stages.runner import Call  # noqa: PLC0415  # likewise
+
+        encoded = payload.encode(start, stage=stage, what="start")
+        call = Call(stage, note_of(items, start, version=version, key=key), is_function=False)
+        pace = Pace(every_seconds, every_items)
+        return Partial(self._runner, call, items, encoded, pace, timeout=math.inf if wait else 0, bar=bar)
+
+    def run_report(self) -> RunReport:
+        """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
+        from checkpoint_manager.stages.report import RunReport  # noqa: PLC0415  # for those who have stages
+
+        return RunReport(tuple(self._runner.outcomes))
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The slots that open the store, and the change of its key."""
+        from checkpoint_manager.keys import Keys  # noqa: PLC0415  # for those who look at the keys, or change them
+
+        return Keys(self._store.vault)
+
+    def __repr__(self) -> str:
+        return f"CheckpointManager({self._store.backend.location!r})"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: it holds keys."""
+        raise TypeError(
+            "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and "
+            "make a manager there"
+        )
+
+
+def _check_policy(policy: object) -> None:
+    from checkpoint_manager.retention import Retention  # noqa: PLC0415  # for those who give a policy
+
+    if not isinstance(policy, Retention):
+        raise TypeError(f"retention must be a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")
