@@ -9,7 +9,7 @@ import pytest
 
 import checkpoint_manager
 from checkpoint_manager import errors
-from checkpoint_manager.backends.local.os_errors import _NEXT_STEP
+from checkpoint_manager._filesystem.os_errors import _NEXT_STEP
 from checkpoint_manager.models import display
 
 EXAMPLES = [

@@ -25,13 +25,13 @@ from benchmarks.scale import KIB, MB
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
 from benchmarks.workloads.context import Context, opened
+from checkpoint_manager._filesystem import files
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import round_trip as fidelity
 from checkpoint_manager._format import seal
 from checkpoint_manager._store.history import History
 from checkpoint_manager._store.last_seen import LastSeen
 from checkpoint_manager._store.open_keyring import Keychain
-from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local.backend import LocalBackend
 from checkpoint_manager.backends.local.head import Finder
 from checkpoint_manager.backends.local.lock import FileLock

@@ -170,7 +170,7 @@ def test_planted_at_the_temporary_name(
     opened: Opened, store: Path, outside: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even an attacker who guesses the 64 random bits of the name gets nothing written through it."""
-    from checkpoint_manager.backends.local import files
+    from checkpoint_manager._filesystem import files
 
     guessed = ".0123456789abcdef.tmp"
     monkeypatch.setattr(files, "_temporary_name", lambda: guessed)

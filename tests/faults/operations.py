@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import CheckpointManager, Retention, _format, _operations, _store, stages
+from checkpoint_manager._filesystem import files
 from checkpoint_manager._operations import auto_prune as trimming
-from checkpoint_manager.backends.local import files
 from tests.concurrency.writer import digest
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ class Mutant:
     new: str
 
 
-FILES, LOCAL, LOCK = "backends/local/files.py", "backends/local/backend.py", "backends/local/lock.py"
+FILES, LOCAL, LOCK = "_filesystem/files.py", "backends/local/backend.py", "backends/local/lock.py"
 FINDING = "backends/local/head.py"
 UPKEEP, FORMAT, KEYRING = "backends/local/maintenance.py", "_format/checkpoint_file.py", "_format/keyring.py"
 HISTORY, WRITING, DELETING = "_store/history.py", "_operations/save.py", "_operations/delete.py"

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from checkpoint_manager import CheckpointManager, Retention
+from checkpoint_manager._filesystem import files
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
-from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local import maintenance as upkeep
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child

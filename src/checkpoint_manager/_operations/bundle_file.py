@@ -13,9 +13,9 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format.seal import SLICE_BYTES
-from checkpoint_manager.backends.local import files
-from checkpoint_manager.backends.local.os_errors import as_our_errors
 from checkpoint_manager.errors import StorageError
 from checkpoint_manager.models import display
 

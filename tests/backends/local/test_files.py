@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, StorageError
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
-from checkpoint_manager.backends.local import LocalBackend, files
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.local import backend as backend_module
 from checkpoint_manager.backends.local import maintenance as upkeep
-from checkpoint_manager.backends.local.os_errors import as_our_errors
 from checkpoint_manager.testing import BackendContract, read_all
 
 if TYPE_CHECKING:

@@ -14,6 +14,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends.base import (
     Backend,
     Purpose,
@@ -26,12 +28,10 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local import layout as tree
 from checkpoint_manager.backends.local import maintenance as upkeep
 from checkpoint_manager.backends.local.head import Finder, numbers
 from checkpoint_manager.backends.local.lock import FileLock
-from checkpoint_manager.backends.local.os_errors import as_our_errors
 from checkpoint_manager.backends.local.session import Folders
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.models import display

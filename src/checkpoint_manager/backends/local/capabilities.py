@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from checkpoint_manager.backends.local import files
+from checkpoint_manager._filesystem import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

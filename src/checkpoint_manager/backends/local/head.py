@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local import layout as tree
-from checkpoint_manager.backends.local.os_errors import as_our_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

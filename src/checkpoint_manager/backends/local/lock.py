@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 import orjson
 from filelock import lock_descriptor, unlock_descriptor
 
-from checkpoint_manager.backends.local import files
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends.local import lock_descriptors as descriptors
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
-from checkpoint_manager.backends.local.os_errors import as_our_errors
 from checkpoint_manager.errors import LockTimeoutError
 from checkpoint_manager.models import display
 

@@ -7,9 +7,9 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem import files
 from checkpoint_manager.backends import stage_names as names
 from checkpoint_manager.backends.base import RecordChangedError, Stray, VersionAbsentError
-from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local import layout as tree
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends import stage_names as names
-from checkpoint_manager.backends.local import files
 from checkpoint_manager.backends.local import layout as tree
 from checkpoint_manager.backends.local import maintenance as upkeep
-from checkpoint_manager.backends.local.os_errors import as_our_errors
 
 if TYPE_CHECKING:
     from types import TracebackType

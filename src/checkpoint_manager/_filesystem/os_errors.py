@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends.local.files import NotAFileError
+from checkpoint_manager._filesystem.files import NotAFileError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, StorageError
 from checkpoint_manager.models import display
 
