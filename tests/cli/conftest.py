@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, KeyFile
 from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager.cli import main
 
@@ -91,3 +91,26 @@ def program(tmp_path: Path) -> Callable[..., Result]:
 def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the lowest Argon2 cost that is accepted."""
     monkeypatch.setattr(slots.ArgonCost.__new__, "__defaults__", (slots.MIN_MEMORY_KIB, 2, 1))
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> tuple[str, str]:
+    """The options that name the bundle's passphrase."""
+    path = tmp_path / "words.txt"
+    path.write_text("seven words\n")
+    path.chmod(0o600)
+    return "--bundle-passphrase-file", str(path)
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> tuple[str, str, str, str]:
+    """The options that name another store, under another key."""
+    CheckpointManager(tmp_path / "there", key=_key_file(tmp_path / "there.key"))
+    return "--store", str(tmp_path / "there"), "--key-file", str(tmp_path / "there.key")
+
+
+def _key_file(path: Path) -> KeyFile:
+    from checkpoint_manager._store.key_sources import create_key_file
+
+    create_key_file(path)
+    return KeyFile(str(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from importlib import import_module
+from keyword import iskeyword
 from typing import TYPE_CHECKING
 
 import click
@@ -23,30 +24,30 @@ COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 
 _COMMANDS = {
-    "init": ("writing", "Make a store, with a key."),
-    "list": ("writing", "List the names of the stages."),
-    "status": ("status", "Show each stage with its newest version, and whether it is whole."),
-    "log": ("looking", "List the versions of a stage, newest first."),
-    "show": ("looking", "Print the data of a stage as JSON, or a part of it."),
-    "has": ("writing", "Say by the exit code whether a stage is done."),
-    "save": ("writing", "Save JSON from a file or stdin."),
-    "tag": ("keeping", "Name versions, which protects them; list the names."),
-    "diff": ("comparing", "Show what changed between two versions."),
-    "restore": ("mending", "Make an earlier version the newest."),
-    "run": ("running", "Run a command as a stage: only if it is not done yet."),
-    "clear": ("writing", "Mark a stage as not done."),
-    "delete": ("writing", "Delete versions for good."),
-    "prune": ("keeping", "Delete what no rule keeps."),
-    "verify": ("mending", "Read and check everything."),
-    "repair": ("mending", "Put damaged files aside, remove leftovers."),
-    "export": ("moving", "Write histories into one encrypted bundle for another store."),
-    "import": ("moving", "Verify a bundle, and add what this store has not."),
-    "key": ("key", "See and change what opens the store."),
-    "doctor": ("doctor.command", "Look at all that may be set up wrongly, and say what to do."),
-    "completion": ("completing", "Print a script that lets your shell complete."),
-    "demo": ("demonstration", "Watch a real pipeline be killed, resume and go back."),
+    "init": "Make a store, with a key.",
+    "list": "List the names of the stages.",
+    "status": "Show each stage with its newest version, and whether it is whole.",
+    "log": "List the versions of a stage, newest first.",
+    "show": "Print the data of a stage as JSON, or a part of it.",
+    "has": "Say by the exit code whether a stage is done.",
+    "save": "Save JSON from a file or stdin.",
+    "tag": "Name versions, which protects them; list the names.",
+    "diff": "Show what changed between two versions.",
+    "restore": "Make an earlier version the newest.",
+    "run": "Run a command as a stage: only if it is not done yet.",
+    "clear": "Mark a stage as not done.",
+    "delete": "Delete versions for good.",
+    "prune": "Delete what no rule keeps.",
+    "verify": "Read and check everything.",
+    "repair": "Put damaged files aside, remove leftovers.",
+    "export": "Write histories into one encrypted bundle for another store.",
+    "import": "Verify a bundle, and add what this store has not.",
+    "key": "See and change what opens the store.",
+    "doctor": "Look at all that may be set up wrongly, and say what to do.",
+    "completion": "Print a script that lets your shell complete.",
+    "demo": "Watch a real pipeline be killed, resume and go back.",
 }
-"""For each command, the module that has it, and what the list of commands says of it: that list loads none of them."""
+"""For each command, what the list of commands says of it: that list loads none of their modules."""
 
 
 class _Commands(click.Group):
@@ -59,12 +60,12 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         with not_interrupted():
-            module = import_module(f"checkpoint_manager.cli.{_COMMANDS[cmd_name][0]}")
+            module = import_module(f"checkpoint_manager.cli.commands.{cmd_name}{'_' * iskeyword(cmd_name)}")
         return next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in _COMMANDS.items()])
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +13,15 @@ import click
 
 from checkpoint_manager.cli.output import say
 from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
+from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.options import Access
     from checkpoint_manager.manager import CheckpointManager
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +81,22 @@ def tags_by_version(cm: CheckpointManager, stage: str) -> dict[int, list[str]]:
     except CheckpointError as error:
         say(f"warning: {for_the_command_line(str(error))}")
     return found
+
+
+def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of stages that begin with what was typed."""
+    from checkpoint_manager.backends.stage_names import from_filename  # noqa: PLC0415  # --help does not wait for it
+
+    store = context.params.get("store") or os.environ.get("CHECKPOINT_MANAGER_STORE") or "checkpoints"
+    try:
+        names = os.listdir(os.path.join(store, "history"))
+    except OSError:  # no store there: nothing to offer
+        return []
+    stages = (from_filename(name) or "" for name in names)
+    return sorted(stage for stage in stages if stage.startswith(incomplete) and _PLAIN.fullmatch(stage))
+
+
+def no_such_stage(access: Access, stage: str) -> CheckpointNotFoundError:
+    """Return the error for a stage that does not exist."""
+    message = f"there is no stage {display(stage)} in {display(str(access.store))}: see checkpoint-manager list"
+    return CheckpointNotFoundError(message, stage=stage)

@@ -1,0 +1,42 @@
+"""``clear``: mark stages as not done."""
+
+from __future__ import annotations
+
+import click
+
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
+from checkpoint_manager.cli.selector import no_such_stage, stage_names
+from checkpoint_manager.models import display
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names, required=False)
+@click.option("--all", "every", is_flag=True, help="Clear every stage.")
+@yes_option
+@dry_run_option
+@store_options
+def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run: bool) -> None:
+    """Mark a STAGE as not done, so that it is computed again. Nothing is removed, and a restore undoes it.
+
+    \b
+    Examples:
+      checkpoint-manager clear train
+      checkpoint-manager clear --all --yes
+    """
+    if every == (stage is not None):
+        raise click.UsageError("name one stage, or give --all")
+    cm = access.open()
+    there = cm.stages()
+    if stage is not None and stage not in there:
+        raise no_such_stage(access, stage)
+    chosen = there if stage is None else [stage]
+    say(f"To be cleared in {display(str(access.store))}: {', '.join(map(display, chosen)) or 'nothing'}")
+    if not dry_run and chosen:
+        confirm("Clear?", yes=yes)
+    cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, chosen) if version is not None]
+    if access.as_json:
+        write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})
+        return
+    for version in cleared:
+        write_line(f"{display(version.stage)}@{version.number}")

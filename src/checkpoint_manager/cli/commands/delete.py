@@ -1,0 +1,47 @@
+"""``delete``: delete versions for good."""
+
+from __future__ import annotations
+
+import click
+
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.output import say, write_json
+from checkpoint_manager.cli.selector import no_such_stage, stage_names
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
+from checkpoint_manager.models import display
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names)
+@click.argument("versions", type=click.IntRange(1), nargs=-1, required=True, metavar="VERSION...")
+@yes_option
+@dry_run_option
+@store_options
+def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, dry_run: bool) -> None:
+    """Delete VERSIONs of a STAGE for good. Not the newest one; and a number is never used again.
+
+    \b
+    Example:
+      checkpoint-manager delete train 1 2 3
+    """
+    cm = access.open()
+    wanted = sorted(set(versions))
+    there = {version.number for version in cm.history(stage)}
+    if not there:
+        raise no_such_stage(access, stage)
+    for version in wanted:
+        if version not in there:
+            message = f"stage {display(stage)} has no version {version}: see checkpoint-manager log {display(stage)}"
+            raise CheckpointNotFoundError(message, stage=stage, version=version)
+    for name, version in cm.tags(stage).items():
+        if version in wanted:
+            message = (
+                f"version {version} of stage {display(stage)} has the tag {name}, which protects it: checkpoint-manager tag "
+            )
+            raise CheckpointError(f"{message}--delete takes it away. Nothing was deleted", stage=stage, version=version)
+    say(f"To be deleted for good, of {len(there)} versions of stage {display(stage)}: {', '.join(map(str, wanted))}")
+    if not dry_run:
+        confirm("Delete them?", yes=yes)
+        cm.delete_versions(stage, wanted)
+    if access.as_json:
+        write_json("delete", {"dry_run": dry_run, "stage": stage, "versions": wanted})

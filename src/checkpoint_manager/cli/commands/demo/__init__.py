@@ -1,0 +1,25 @@
+"""``demo``: a real pipeline, killed, resumed, rolled back and attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+def demo(folder: Path | None) -> None:
+    """Watch a real pipeline be killed, resume, go back and refuse a forged file: over the Python files of FOLDER.
+
+    Without FOLDER it takes the standard library of the running Python. It leaves its store in the current folder.
+
+    \b
+    Example:
+      checkpoint-manager demo
+    """
+    from checkpoint_manager.cli.commands.demo.story import tell  # noqa: PLC0415  # --help does not wait for it
+
+    if folder is not None and not folder.is_dir():
+        raise click.UsageError(f"{folder} is no folder: name one with Python files in it, or none at all")
+    tell(folder, Path.cwd())

@@ -1,0 +1,148 @@
+"""What the demonstration does and tells, step by step. Everything in it is real: the processes, the kill, the files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.cli.commands.demo import pipeline
+from checkpoint_manager.errors import CheckpointError, IntegrityError
+from checkpoint_manager.manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STORE = "demo-checkpoints"
+_OTHER_LIMIT = 25
+
+
+def tell(folder: Path | None, here: Path) -> None:
+    """Run the demonstration.
+
+    Args:
+        folder: The folder whose Python files are the pipeline's input; None: the standard library of the running Python.
+        here: Where the store is made, under a name that is free.
+
+    Raises:
+        CheckpointError: The folder has no Python files, or the pipeline failed.
+    """
+    started = time.monotonic()
+    corpus = (folder or Path(sysconfig.get_path("stdlib"))).resolve()
+    if not pipeline.find(corpus):
+        raise CheckpointError(f"there are no Python files in {corpus}: name another folder")
+    store = _free_name(here)
+    _say(f"The input: the Python files of {corpus}")
+    _say(f"The store: {store}")
+    _kill_and_resume(corpus, store)
+    cm = CheckpointManager(store)
+    _save_anew_and_go_back(cm)
+    _flip_a_byte(cm, store)
+    _show_history(cm)
+    _title(f"Done in {time.monotonic() - started:.1f} s. The store is yours; try next:")
+    for command in ("status", "log report", "restore report@2"):
+        _say(f"checkpoint-manager {command} --store {shlex.quote(store.name)}")
+
+
+def _kill_and_resume(corpus: Path, store: Path) -> None:
+    _title("1. The pipeline runs, and is killed (SIGKILL) in the middle of its third stage")
+    with _process(corpus, store, pipeline.LINGER) as child:
+        for line in _lines(child):
+            if line.startswith("measure half"):
+                child.send_signal(signal.SIGKILL)
+                _say(f"killed: process {child.pid}")
+    if child.wait() != -signal.SIGKILL:
+        raise CheckpointError(f"the pipeline ended with exit code {child.returncode} before it could be killed")
+    _title("2. It is started again: what was done is skipped")
+    with _process(corpus, store) as child:
+        for _ in _lines(child):
+            pass
+    if child.wait() != 0:
+        raise CheckpointError(f"the pipeline failed with exit code {child.returncode}: see its messages above")
+
+
+def _save_anew_and_go_back(cm: CheckpointManager) -> None:
+    _title("3. A stage is saved anew, with another limit, and rolled back")
+    first = cm.load_checkpoint("report")
+    anew = cm.save_checkpoint("report", pipeline.report(cm.load_checkpoint("measure"), complex_above=_OTHER_LIMIT))
+    now = cm.load_checkpoint("report")
+    _say(f"version {anew.number}: {now['complex_files']} complex files with the limit {now['complex_above']}")
+    restored = cm.restore_checkpoint("report", anew.number - 1)
+    now = cm.load_checkpoint("report")
+    _say(
+        f"version {restored.number}, restored from {restored.restored_from}: {now['complex_files']} complex files with the "
+        f"limit {now['complex_above']}; equal to what was saved first: {now == first}"
+    )
+
+
+def _flip_a_byte(cm: CheckpointManager, store: Path) -> None:
+    _title("4. One bit of a checkpoint is flipped, as a failing disk or an attacker would")
+    path = store / "measure.checkpoint"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    _write_at(path, middle, bytes([whole[middle] ^ 1]))
+    try:
+        cm.load_checkpoint("measure")
+    except IntegrityError as error:
+        _say(f"refused: {error}")
+    else:
+        raise CheckpointError("a forged checkpoint was accepted: this is a bug, please report it")
+    _write_at(path, middle, whole[middle : middle + 1])
+    _say(f"The bit is put back, and verify finds everything whole: {cm.verify().ok}")
+
+
+def _write_at(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _show_history(cm: CheckpointManager) -> None:
+    _title("5. The history of the stage: nothing was overwritten")
+    for version in cm.history("report"):
+        note = "" if version.restored_from is None else f"   restored from {version.restored_from}"
+        _say(f"report@{version.number}   {version.status}   {version.created_at:%H:%M:%S}   {version.size} bytes{note}")
+
+
+def _free_name(here: Path) -> Path:
+    """Return a name for the store: one that nobody has used yet, for a demonstration touches no store but its own."""
+    store, number = here / _STORE, 1
+    while os.path.lexists(store):
+        number += 1
+        store = here / f"{_STORE}-{number}"
+    return store
+
+
+@contextlib.contextmanager
+def _process(corpus: Path, store: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the pipeline; Ctrl-C does not reach it, and whatever stops the story stops it too, without a word."""
+    words = [sys.executable, "-m", pipeline.__name__, str(corpus), str(store), *options]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0) as child:  # noqa: S603  # this very package
+        try:
+            yield child
+        except BaseException:
+            child.kill()
+            raise
+
+
+def _lines(child: subprocess.Popen[str]) -> Iterator[str]:
+    """Yield what the pipeline prints as it comes, and show it."""
+    for line in child.stdout or ():
+        stage, word, detail = line.rstrip("\n").split(" ", 2)
+        _say(f"{stage:<8} {word:<8} {detail}")
+        yield line
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}", flush=True)  # noqa: T201  # the demonstration is its output
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)  # noqa: T201  # likewise

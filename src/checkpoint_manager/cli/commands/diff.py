@@ -1,0 +1,64 @@
+"""``diff``: what changed between two versions."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_line
+from checkpoint_manager.cli.selector import at_option, stage_names
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names)
+@click.argument("old", required=False)
+@click.argument("new", required=False)
+@at_option
+@click.option("--redact", is_flag=True, help="Show where and what kind of value, and no value.")
+@click.option("--patch", is_flag=True, help="Print a JSON patch (RFC 6902) that makes the new data of the old.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
+@store_options
+def diff(
+    access: Access,
+    stage: str,
+    old: str | None,
+    new: str | None,
+    at: datetime | None,
+    *,
+    redact: bool,
+    patch: bool,
+    exit_code: bool,
+) -> int:
+    """Show what changed in a STAGE: from the version before to the newest, from OLD to the newest, or from OLD to NEW.
+
+    A version is a number, `latest`, `prev` or a tag. With --at, OLD is the version that was the newest then.
+
+    \b
+    Examples:
+      checkpoint-manager diff train
+      checkpoint-manager diff train 3 7 --redact
+    """
+    if patch and redact:
+        raise click.UsageError("a patch holds the values: give --patch or --redact, not both")
+    if at is not None and old is not None:
+        raise click.UsageError("give OLD or --at, not both")
+    found = access.open().diff(stage, old, new, at=at)
+    if access.as_json:
+        versions = {"old": version_fields(found.old), "new": version_fields(found.new)}
+        changes = {"patch": found.as_patch()} if patch else {"changes": found.as_dicts(redact=redact)}
+        write_json("diff", {**versions, **changes})
+    elif patch:
+        write_data(found.as_patch())
+    else:
+        count = len(found.changes)
+        say(f"version {found.old.number} → {found.new.number}: {count or 'no'} difference{'s' * (count != 1)}")
+        if found:
+            write_line(found.as_text(redact=redact, colour=colourful(sys.stdout)))
+    return Exit.NO if exit_code and found else Exit.DONE

@@ -1,0 +1,97 @@
+"""The key: where it comes from, whether it opens the store, and what can be seen then. Never the key itself."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
+from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
+from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
+from checkpoint_manager.cli.key_options import option_of
+from checkpoint_manager.cli.output import show_time
+from checkpoint_manager.cli.wording import for_the_command_line
+from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checkpoint_manager.cli.options import Access
+    from checkpoint_manager.manager import CheckpointManager
+
+_CLOCKS_DIFFER = timedelta(minutes=2)
+_NEXT: tuple[tuple[type[CheckpointError], str], ...] = (
+    (WrongKeyError, 'give the key that belongs to this store: "keyring" above says what kinds open it'),
+    (KeyUnavailableError, 'see "key" above'),
+    (RollbackError, "if you put an older copy back on purpose: checkpoint-manager repair --accept-rollback"),
+)
+
+
+def look_at_key(access: Access, *, store_exists: bool) -> Iterator[Check]:
+    """Look at where the key would come from."""
+    sources = [option_of(name) for name in access.key]
+    sources += [f"the environment variable {name}" for name in VARIABLES if os.environ.get(name)]
+    default = default_key_path()
+    if len(sources) > 1:
+        yield problem("key", f"it is given twice, by {' and by '.join(sources)}", "leave only the one that is meant")
+    elif sources:
+        yield ok("key", f"it comes from {sources[0]}")
+    elif is_there(default):
+        yield ok("key", f"it comes from your own key file {default}: keep a copy of it in a safe place")
+    elif store_exists:
+        step = "name the key file or the passphrase by an option or in the environment, or put the key file back from your copy"
+        yield problem("key", f"none is named, and your own key file {default} does not exist", step)
+    else:
+        yield ok("key", f"none is named: with the first store, a key file is made at {default}")
+
+
+def look_at_keyring(directory: str) -> Iterator[Check]:
+    """Look at what the keyring says without a key."""
+    path = os.path.join(directory, "keyring.json")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        step = "put it back from a backup: without it nothing in this store can be read"
+        yield problem("keyring", f"{path} can't be opened: {error.strerror}", step)
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(MAX_KEYRING_BYTES + 1)
+    try:
+        keyring = Keyring.parse(data, where=path)
+    except CheckpointError as error:
+        yield problem("keyring", for_the_command_line(str(error)), "put it back from a backup")
+        return
+    slots = ", ".join(slot.kind + (f" ({display(slot.label)})" if slot.label else "") for slot in keyring.slots)
+    yield ok("keyring", f"{len(keyring.slots)} slots: {slots}" if len(keyring.slots) > 1 else f"one slot: {slots}")
+    if len(keyring.keys) > 1:
+        step = "if no rotation runs now, one was stopped: checkpoint-manager key rotate goes on where it stopped"
+        yield warning("rotation", "the store has two keys: its versions are being sealed under the new one", step)
+
+
+def look_inside(access: Access) -> Iterator[Check]:
+    """Open the store, and look at its newest version's time."""
+    try:
+        cm = access.open()
+        yield ok("opening", "the key opens the store")
+        yield from _look_at_clock(cm)
+    except CheckpointError as error:
+        step = next((step for kind, step in _NEXT if isinstance(error, kind)), "checkpoint-manager verify looks closer")
+        yield problem("opening", for_the_command_line(str(error)), step)
+
+
+def _look_at_clock(cm: CheckpointManager) -> Iterator[Check]:
+    now = datetime.now(UTC)
+    newest = [history[0] for history in map(cm.history, cm.stages()) if history]
+    if not newest:
+        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; nothing is saved yet to compare it with")
+        return
+    last = max(newest, key=lambda version: version.created_at)
+    what = f"the newest version, {display(last.stage)}@{last.number}"
+    if last.created_at > now + _CLOCKS_DIFFER:
+        found = f"{what}, was saved at {last.created_at:%Y-%m-%d %H:%M:%S} UTC, which is in the future"
+        step = "set this host's clock (timedatectl): until then, what is saved gets that time, for time never goes back"
+        yield warning("clock", found, step)
+    else:
+        yield ok("clock", f"{what}, was saved {show_time(last.created_at)}")

@@ -1,0 +1,137 @@
+"""Where the store is: what its file system can do, how much room there is, whose it is, and what lies about in it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.local import capabilities as probing
+from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
+from checkpoint_manager.cli.output import show_size
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "afs", "ceph", "glusterfs", "lustre"}
+_GONE_TOMORROW = {"tmpfs", "ramfs"}
+_LITTLE, _NOTHING = 200 * 1024**2, 1024**2
+_FEW_FILES, _NO_FILES = 1000, 8
+_MOST_LOOKED_AT = 20_000
+_OTHERS_MAY_WRITE = 0o022
+
+
+def look_at_place(directory: str) -> Iterator[Check]:
+    """Look at a directory and its file system; what can be done there is tried out."""
+    kind = probing.file_system(directory)
+    if kind in _NETWORK:
+        step = "let only one host write to it, or use a local disk: locks and syncs are as good as the server's"
+        yield warning("file system", f"{kind}, a network file system", step)
+    elif kind in _GONE_TOMORROW:
+        yield warning("file system", f"{kind}, which is memory", "keep checkpoints on a disk: here, a restart loses them")
+    else:
+        yield ok("file system", kind or "of a type that the system does not tell")
+    yield from _look_at_room(directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        step = "to save, give this user access to it, or name another directory with --store"
+        yield problem("writing", f"this user can't write to {directory}", step)
+        return
+    try:
+        linked = probing.hard_links(directory)
+    except OSError as error:
+        step = "see what the operating system says about it, or name another directory with --store"
+        yield problem("writing", f"a file can't be written in {directory}: {error.strerror}", step)
+        return
+    yield ok("writing", "files can be written and removed")
+    yield from _look_at_abilities(directory, linked=linked)
+
+
+def _look_at_abilities(directory: str, *, linked: bool) -> Iterator[Check]:
+    if linked:
+        yield ok("hard links", "they work")
+    else:
+        step = "prefer a file system with hard links, if you can: then a version can't be overwritten even without locks"
+        yield warning("hard links", "there are none here: saving is slower, and relies on the locks alone", step)
+    if not probing.private_modes(directory):
+        step = "mount it so that only this user can read it, or use another file system"
+        yield warning("permissions", "files can't be closed to other users here", step)
+    if wrong := probing.locks(directory):
+        yield problem("locks", f"{wrong}", "use another file system: two writers would get in each other's way here")
+    else:
+        yield ok("locks", "they keep two processes apart")
+    if wrong := probing.syncs(directory):
+        yield problem("sync", f"it fails: {wrong}", "look at the system's log: what is saved here may not survive a power cut")
+    else:
+        yield ok("sync", "files and their names can be made durable")
+
+
+def _look_at_room(directory: str) -> Iterator[Check]:
+    room = probing.room(directory)
+    found = f"{show_size(room.bytes)} free" + ("" if room.files is None else f", and room for {room.files} more files")
+    step = "free some space, or delete old versions: checkpoint-manager delete"
+    if room.bytes < _NOTHING or (room.files is not None and room.files < _NO_FILES):
+        yield problem("room", found, step)
+    elif room.bytes < _LITTLE or (room.files is not None and room.files < _FEW_FILES):
+        yield warning("room", found, step)
+    else:
+        yield ok("room", found)
+
+
+def look_at_owner(directory: str) -> Iterator[Check]:
+    """Look at whose the store's files are, and who else may write to them."""
+    status = os.stat(directory)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & _OTHERS_MAY_WRITE:
+        found = f"other users may write to the directory (mode {mode:04o}): they can't read or forge, but delete"
+        yield warning("permissions", found, f"take that away: chmod go-w {directory}")
+    me = os.geteuid()
+    for path, owner in itertools.islice(_owners(directory), _MOST_LOOKED_AT):
+        if owner != me:
+            step = f"run the program as that user, or give the store to one: chown -R {_user(me)} {directory}"
+            yield warning("owner", f"{display(path)} belongs to {_user(owner)}, and you are {_user(me)}", step)
+            return
+    yield ok("owner", f"all belongs to {_user(me)}")
+
+
+def _owners(directory: str) -> Iterator[tuple[str, int]]:
+    yield directory, os.stat(directory).st_uid
+    for folder, folders, names in os.walk(directory):
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)
+            try:
+                yield path, os.lstat(path).st_uid
+            except FileNotFoundError:  # removed meanwhile
+                continue
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def look_at_leftovers(directory: str) -> Iterator[Check]:
+    """Look at what lies about in the store."""
+    strays = [stray for stray in LocalBackend(directory).strays() if stray.path != directory]  # that is told by its owner
+    ours = [stray for stray in strays if stray.kind in {"leftover", "stale mark"}]
+    if ours:
+        step = "checkpoint-manager repair --dry-run says what would be done"
+        yield warning("leftovers", f"{len(ours)} of interrupted operations, such as {display(ours[0].path)}", step)
+    for kind, step in (
+        ("unknown", "move it out of the store, unless another program needs it there"),
+        ("displaced", "move it away: it stands where a stage belongs"),
+        ("exposed", f"close it to others: chmod -R go= {directory}"),
+    ):
+        found = [stray for stray in strays if stray.kind == kind]
+        if found:
+            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            what = f"{display(found[0].path)} {found[0].detail.strip()}{more}"
+            topic = "permissions" if kind == "exposed" else "leftovers"
+            yield (problem if kind == "displaced" else warning)(topic, what, step)
+    if not strays:
+        yield ok("leftovers", "none")

@@ -1,0 +1,26 @@
+"""``has``: say by the exit code whether a stage is done."""
+
+from __future__ import annotations
+
+import click
+
+from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.output import write_json
+from checkpoint_manager.cli.selector import stage_names
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names)
+@store_options
+def has(access: Access, stage: str) -> int:
+    """Say by the exit code whether a STAGE is done: 0 if its newest version is whole, authentic and completed, else 1.
+
+    \b
+    Example:
+      checkpoint-manager has train || python train.py
+    """
+    answer = access.open().has_checkpoint(stage)
+    if access.as_json:
+        write_json("has", {"stage": stage, "has": answer})
+    return Exit.DONE if answer else Exit.NO

@@ -1,0 +1,85 @@
+"""``prune``: delete the versions that no rule keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
+from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
+from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
+
+
+_NUMBER = click.IntRange(0)
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names, required=False)
+@click.option("--keep-last", type=_NUMBER, default=0, metavar="N", help="Keep the N newest completed versions.")
+@click.option("--keep-within", metavar="AGE", help="Keep every version younger than this: 12h, 1d, 2w.")
+@click.option(
+    "--keep-hourly",
+    type=_NUMBER,
+    default=0,
+    metavar="N",
+    help="Keep the newest completed version of each of the last N hours (UTC) that have one.",
+)
+@click.option("--keep-daily", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N days.")
+@click.option("--keep-weekly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N weeks.")
+@click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N months.")
+@click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, what has a tag.")
+@yes_option
+@dry_run_option
+@store_options
+def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rules: Any) -> None:  # noqa: ANN401  # as click gives them; checked where they go
+    """Delete for good the versions of a STAGE, or of all, that no rule keeps. Shows first which rule keeps each.
+
+    Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
+
+    \b
+    Examples:
+      checkpoint-manager prune --keep-last 5 --keep-daily 7 --dry-run
+      checkpoint-manager prune train --keep-within 2w --yes
+    """
+    policy = _policy(rules)
+    cm = access.open()
+    plan = cm.prune(policy, stage=stage, dry_run=True)
+    say_plan([_line(decision) for decision in plan.decisions])
+    say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
+    if plan.dropped and not dry_run:
+        confirm("Delete them?", yes=yes)
+        plan = cm.prune(policy, stage=stage)
+    if access.as_json:
+        _write_plan(plan, dry_run=dry_run)
+    elif not dry_run:
+        for version in plan.dropped:
+            write_line(f"{display(version.stage)}@{version.number}")
+
+
+def _policy(rules: dict[str, Any]) -> Retention:
+    from checkpoint_manager.retention import Retention  # noqa: PLC0415  # --help does not wait for it
+
+    try:
+        return Retention(**rules)
+    except ValueError as error:
+        raise click.UsageError(f"{error}".replace("_", "-")) from None
+
+
+def _line(decision: PruneDecision) -> str:
+    version = decision.version
+    what = "keep" if decision.keep else "drop"
+    when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
+    return f"{what} {display(version.stage)}@{version.number} ({when}): {', '.join(decision.rules)}"
+
+
+def _write_plan(plan: PrunePlan, *, dry_run: bool) -> None:
+    versions = [
+        {**version_fields(decision.version), "keep": decision.keep, "rules": list(decision.rules)}
+        for decision in plan.decisions
+    ]
+    write_json("prune", {"dry_run": dry_run, "versions": versions, "bytes_dropped": plan.bytes_dropped})

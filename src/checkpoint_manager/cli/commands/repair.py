@@ -1,0 +1,69 @@
+"""``repair``: set damaged files aside and remove leftovers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
+from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from checkpoint_manager.manager import CheckpointManager
+    from checkpoint_manager.models import RepairStep, Version
+
+
+@click.command()
+@yes_option
+@dry_run_option
+@click.option(
+    "--accept-rollback",
+    is_flag=True,
+    help="An older copy of the directory was put back on purpose: take it for the truth from now on.",
+)
+@store_options
+def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -> int:
+    """Put damaged files aside (nothing is deleted), set heads right, remove leftovers. Exits with 3 if problems are left.
+
+    \b
+    Examples:
+      checkpoint-manager repair --dry-run
+      checkpoint-manager repair --accept-rollback
+    """
+    cm = access.open(on_rollback="warn" if accept_rollback else "raise")
+    appended: list[Version] = []
+    if accept_rollback and not dry_run:
+        confirm("Take the directory as it is now for the truth? Versions seen since are given up as lost.", yes=yes)
+        appended = cm.accept_rollback()
+    plan = cm.repair(dry_run=True)
+    say_plan([_step(step) for step in plan])
+    if plan and not dry_run:
+        confirm("Do this?", yes=yes)
+        plan = cm.repair()
+    left = [finding for finding in cm.verify().problems if finding.state not in {"leftover", "exposed"}]
+    _show_repair(access, cm, plan, appended, dry_run=dry_run)
+    for finding in [] if dry_run else left:
+        say(f"left: {finding.state}: {display(finding.stage or '')} {finding.version or ''} {finding.detail}")
+    return Exit.PARTLY if left and not dry_run else Exit.DONE
+
+
+def _show_repair(
+    access: Access, cm: CheckpointManager, steps: list[RepairStep], appended: list[Version], *, dry_run: bool
+) -> None:
+    if access.as_json:
+        versions = [version_fields(version) for version in appended]
+        write_json("repair", {"dry_run": dry_run, "steps": [asdict(step) for step in steps], "accepted": versions})
+    elif not steps:
+        say(f"nothing to repair in {cm!r}")
+    elif not dry_run:
+        for step in steps:
+            write_line(_step(step))
+
+
+def _step(step: RepairStep) -> str:
+    place = "" if step.stage is None else f" {display(step.stage)}" + ("" if step.version is None else f"@{step.version}")
+    return f"{step.action}{place}: {display(step.detail)}"

@@ -1,0 +1,69 @@
+"""``restore``: make an earlier version the newest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
+from checkpoint_manager.cli.preview import difference, say_difference
+from checkpoint_manager.cli.selector import Selector, at_option, stage_names
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from checkpoint_manager.models import Version
+
+
+@click.command()
+@click.argument("selector", shell_complete=stage_names, metavar="STAGE@VERSION")
+@at_option
+@click.option("--redact", is_flag=True, help="Of what would change, show where and what kind of value, and no value.")
+@yes_option
+@dry_run_option
+@store_options
+def restore(access: Access, selector: str, at: datetime | None, *, redact: bool, yes: bool, dry_run: bool) -> None:
+    """Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
+
+    What that changes is shown before it is asked for; with --json, --dry-run prints it.
+
+    A version is a number, `latest`, `prev` or a tag.
+
+    \b
+    Examples:
+      checkpoint-manager restore train@3
+      checkpoint-manager restore train@prev --yes
+      checkpoint-manager restore train --at 1d
+    """
+    cm = access.open()
+    chosen = Selector.find(cm, selector, at)
+    if chosen.version is None:
+        raise click.UsageError(
+            f"which version? Write {selector}@NUMBER, {selector}@prev or --at TIME; see: checkpoint-manager log {selector}"
+        )
+    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before anything is asked
+    number = checkpoint.version.number
+    say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
+    say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
+    diff = difference(cm, checkpoint) if dry_run or not yes else None
+    if dry_run and access.as_json:
+        changes = None if diff is None else diff.as_dicts(redact=redact)
+        write_json("restore", {"dry_run": True, "stage": chosen.stage, "from": number, "changes": changes})
+        return
+    if dry_run or not yes:
+        say_difference(diff, redact=redact)
+    if dry_run:
+        return
+    confirm("Restore it?", yes=yes)
+    restored = cm.restore_checkpoint(chosen.stage, number)
+    if access.as_json:
+        write_json("restore", {"dry_run": False, "version": version_fields(restored)})
+    else:
+        write_line(f"{display(chosen.stage)}@{restored.number}")
+
+
+def _described(version: Version) -> str:
+    return f"version {version.number} ({version.status}, {show_time(version.created_at)}, {show_size(version.size)})"

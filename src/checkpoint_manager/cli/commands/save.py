@@ -1,0 +1,56 @@
+"""``save``: JSON from a file or stdin as the newest version of a stage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import IO, Any, NoReturn
+
+import click
+
+from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
+from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.models import display
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names)
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="Refuse unless this is the newest one (0: none yet).")
+@store_options
+def save(access: Access, stage: str, file: IO[bytes], expect: int | None) -> None:
+    """Save JSON from a FILE, or from stdin, as the newest version of a STAGE, and print the version's number.
+
+    \b
+    Examples:
+      checkpoint-manager save settings settings.json
+      curl -s https://example.org/rows.json | checkpoint-manager save rows
+    """
+    cm = access.open()  # what is wrong with the store is told before a long input is read
+    version = cm.save_checkpoint(stage, _json_from(file), expected_version=expect)
+    if access.as_json:
+        write_json("save", {"version": version_fields(version)})
+    else:
+        write_line(str(version.number))
+
+
+def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
+    """Read JSON exactly, or not at all: with the standard library's reader, which keeps integers of any size."""
+    if file.name in {"-", "<stdin>"} and sys.stdin.isatty():
+        say("reading JSON from the terminal; end it with Ctrl-D")
+    try:
+        return json.loads(file.read(), parse_constant=_not_json, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"{display(str(file.name))} does not hold JSON: {error}. Nothing was saved") from None
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found

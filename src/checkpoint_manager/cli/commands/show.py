@@ -1,0 +1,49 @@
+"""``show``: the data of a version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.output import version_fields, write_data, write_json
+from checkpoint_manager.cli.pointer import steps_of, value_at
+from checkpoint_manager.cli.selector import Selector, at_option, stage_names
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@click.command()
+@click.argument("selector", shell_complete=stage_names, metavar="STAGE[@VERSION]")
+@at_option
+@click.option("--meta", is_flag=True, help="Show what is known about the version instead of its data.")
+@click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
+@store_options
+def show(access: Access, selector: str, at: datetime | None, *, meta: bool, pointer: str | None) -> None:
+    """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest`, `prev` or a tag.
+
+    \b
+    Examples:
+      checkpoint-manager show train
+      checkpoint-manager show train@3 --meta
+      checkpoint-manager show train --at 2026-11-20T14:00
+      checkpoint-manager show train --path /epoch
+    """
+    steps_of(pointer or "")  # what is wrong with it is told before a passphrase is asked for
+    cm = access.open()
+    chosen = Selector.find(cm, selector, at)
+    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)
+    fields = version_fields(checkpoint.version)
+    what = fields if meta else checkpoint.data
+    if pointer is not None:
+        of = f"{'what is known of ' if meta else ''}{display(checkpoint.version.stage)}@{checkpoint.version.number}"
+        what = value_at(what, pointer, of)
+    if not access.as_json:
+        write_data(what)
+    elif pointer is not None:
+        write_json("show", {"version": fields, "path": pointer, "value": what})
+    else:
+        write_json("show", {"version": fields} if meta else {"version": fields, "data": what})

@@ -1,0 +1,65 @@
+"""``tag``: name versions, which protects them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
+from checkpoint_manager.cli.selector import Selector, at_option, stage_names
+from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from checkpoint_manager.manager import CheckpointManager
+
+
+@click.command()
+@click.argument("selector", shell_complete=stage_names, metavar="[STAGE[@VERSION]]", required=False)
+@click.argument("name", required=False)
+@click.option("--delete", "unwanted", is_flag=True, help="Take the name away: its version is not protected by it any more.")
+@click.option("--force", is_flag=True, help="Move a name that names another version.")
+@at_option
+@store_options
+def tag(access: Access, selector: str | None, name: str | None, at: datetime | None, *, unwanted: bool, force: bool) -> None:
+    """Give a version of a STAGE a NAME, which stands for it and protects it from being deleted. Without a NAME, list them.
+
+    \b
+    Examples:
+      checkpoint-manager tag train@7 good
+      checkpoint-manager tag train
+      checkpoint-manager tag --delete train good
+    """
+    if unwanted and (name is None or force or at is not None):
+        raise click.UsageError("name the tag to be taken away, and nothing else: checkpoint-manager tag --delete STAGE NAME")
+    if name is None and (force or at is not None):
+        raise click.UsageError("give a NAME for the version")
+    cm = access.open()
+    if selector is None or name is None:
+        _list(access, cm, cm.stages() if selector is None else [selector])
+    elif unwanted:
+        cm.untag(selector, name)
+        if access.as_json:
+            write_json("tag", {"stage": selector, "deleted": name})
+    else:
+        chosen = Selector.find(cm, selector, at)
+        version = cm.tag(chosen.stage, "latest" if chosen.version is None else chosen.version, name, force=force)
+        if access.as_json:
+            write_json("tag", {"tag": name, "version": version_fields(version)})
+        else:
+            write_line(f"{display(version.stage)}@{version.number} {name}")
+
+
+def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
+    if len(stages) == 1:
+        cm.resolve(f"{stages[0]}@latest")  # says what is wrong with the name
+    rows = [(stage, name, number) for stage in stages for name, number in cm.tags(stage).items()]
+    if access.as_json:
+        write_json("tag", {"tags": [{"stage": stage, "tag": name, "version": number} for stage, name, number in rows]})
+    elif rows:
+        write_table(("STAGE", "TAG", "VERSION"), [(stage, name, str(number)) for stage, name, number in rows])
+    else:
+        say("no tags yet: give one with checkpoint-manager tag STAGE@VERSION NAME")

@@ -1,0 +1,53 @@
+"""``verify``: read and check every version."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.output import say, write_json, write_line, write_table
+from checkpoint_manager.cli.progress import progress_of
+from checkpoint_manager.cli.selector import stage_names
+
+if TYPE_CHECKING:
+    from checkpoint_manager.models import VerificationReport
+
+
+@click.command()
+@click.argument("stage", shell_complete=stage_names, required=False)
+@store_options
+def verify(access: Access, stage: str | None) -> int:
+    """Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.
+
+    \b
+    Example:
+      checkpoint-manager verify
+    """
+    cm = access.open(on_rollback="warn")
+    with progress_of("verifying") as step:
+        report = cm.verify(stage, progress=step)
+    if access.as_json:
+        write_json("verify", {"ok": report.ok, "findings": [asdict(finding) for finding in report.findings]})
+    else:
+        _show_report(report)
+    return Exit.DONE if report.ok else Exit.INTEGRITY
+
+
+def _show_report(report: VerificationReport) -> None:
+    if report.problems:
+        write_table(
+            ("STATE", "STAGE", "VERSION", "WHAT"),
+            [
+                (finding.state, finding.stage or "", str(finding.version or ""), f"{finding.path} {finding.detail}".strip())
+                for finding in report.problems
+            ],
+        )
+    counts = Counter(finding.state for finding in report.findings)
+    write_line(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "nothing saved yet")
+    if not report.ok:
+        say('error: the store is not as it should be; see what can be done: "checkpoint-manager repair --dry-run"')

@@ -1,0 +1,37 @@
+"""``clear``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_one_stage(cli: Cli, store: Path) -> None:
+    assert cli("clear", "train", "--yes").out == "train@4\n"
+    assert not CheckpointManager(store).has_checkpoint("train")
+    assert cli("clear", "train", "--yes").out == ""
+
+
+def test_all(cli: Cli, store: Path) -> None:
+    assert [version["stage"] for version in cli("clear", "--all", "--yes", "--json").json["versions"]] == ["clean", "train"]
+
+
+def test_a_dry_run_and_a_question_change_nothing(cli: Cli, program: Cli, store: Path) -> None:
+    assert cli("clear", "--all", "--dry-run").code == 0
+    assert program("clear", "train", stdin="y\n").code == 2
+    assert CheckpointManager(store).has_checkpoint("train")
+
+
+def test_what_is_not_there_says_so(cli: Cli, store: Path) -> None:
+    assert cli("clear", "nothing", "--yes").code == 14
+    assert cli("clear", "--yes").code == 2
+    assert cli("clear", "train", "--all", "--yes").code == 2

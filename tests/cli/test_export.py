@@ -1,0 +1,97 @@
+"""``export``"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+from tests.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_through_a_pipe(cli: Cli, store: Path, tmp_path: Path, words: tuple[str, str], there: tuple[str, ...]) -> None:
+    program = [sys.executable, "-m", "checkpoint_manager"]
+    with subprocess.Popen([*program, "export", "-", *words], cwd=tmp_path, stdout=subprocess.PIPE) as exporting:
+        done = subprocess.run([*program, "import", "-", *words, *there], stdin=exporting.stdout, check=False)
+    assert (exporting.returncode, done.returncode) == (0, 0)
+    assert cli("verify", *there).out == "4 whole\n"
+
+
+def test_a_reader_that_goes_away_has_no_bundle_and_is_told(store: Path, tmp_path: Path, words: tuple[str, str]) -> None:
+    CheckpointManager(store).save_checkpoint("long", "x" * 3_000_000)
+    command = [sys.executable, "-m", "checkpoint_manager", "export", "-", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as exporting:
+        assert exporting.stdout is not None
+        assert exporting.stderr is not None
+        exporting.stdout.close()
+        said = exporting.stderr.read().decode()
+    assert exporting.returncode == 2
+    assert said == "error: whoever read the bundle went away before its end: what came there is no bundle, export it again\n"
+
+
+def test_a_full_disk_behind_stdout_is_told(store: Path, tmp_path: Path, words: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "export", "-", *words]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 20
+    assert b"No space left" in done.stderr
+
+
+def test_a_key_file_is_made_for_an_export_and_not_for_an_import(
+    cli: Cli, store: Path, tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    result = cli("export", "x.bundle", "--bundle-key-file", "b.key")
+    assert result.code == 0
+    assert "made the key file b.key" in result.err
+    assert (tmp_path / "b.key").stat().st_mode & 0o777 == 0o600
+    again = cli("export", "x.bundle", "--bundle-key-file", "b.key", "--overwrite")
+    assert "made" not in again.err
+    assert cli("import", "x.bundle", "--bundle-key-file", "c.key", *there).code == 12
+    assert not (tmp_path / "c.key").exists()
+    assert cli("import", "x.bundle", "--bundle-key-file", str(tmp_path / "there.key"), *there).code == 12
+    assert cli("import", "x.bundle", "--bundle-key-file", "b.key", *there).code == 0
+
+
+def test_what_is_not_right_on_the_command_line(
+    cli: Cli, store: Path, tmp_path: Path, words: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments, says in (
+        (("export", "x.bundle"), "no terminal to ask"),
+        (("import", "x.bundle"), "no terminal to ask"),
+        (("export", "x.bundle", *words, "--bundle-key-file", "k"), "not two"),
+        (("export", "train", *words), "train is a stage: name the file behind it"),
+        (("export", "-", *words, "--json"), "--json needs stdout"),
+        (("import", "x.bundle", *words, "--into", "a", "b", "--into", "a", "c"), "names a stage twice"),
+        (("export",), "FILE"),
+    ):
+        result = cli(*arguments)
+        assert result.code == 2, arguments
+        assert says in result.err + result.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "words.txt"]
+
+
+def test_a_bundles_passphrase_is_typed_unseen(store: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "x.bundle")
+    with Terminal("export", path, "--store", str(store)) as terminal:
+        terminal.answer("Passphrase of the bundle", "seven words")
+        terminal.answer("Repeat for confirmation", "seven words")
+        assert terminal.end() == 0, terminal.shown
+        assert "seven words" not in terminal.shown
+    with Terminal("import", path, "--store", str(store)) as terminal:
+        terminal.answer("Passphrase of the bundle", "seven words")
+        assert terminal.end() == 0, terminal.shown
+        assert "0 of 4 versions added" in terminal.shown
+    with Terminal("export", "-", "--store", str(store)) as terminal:
+        assert terminal.end() == 2
+        assert "no text for a terminal" in " ".join(terminal.shown.split())

@@ -1,0 +1,31 @@
+"""``init``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_it_makes_a_store_and_leaves_one_that_is_there(cli: Cli, tmp_path: Path) -> None:
+    assert cli("init").code == 0
+    assert (tmp_path / "checkpoints" / "keyring.json").exists()
+    before = (tmp_path / "checkpoints" / "keyring.json").read_bytes()
+    result = cli("init", "--json")
+    assert result.json["stages"] == []
+    assert (tmp_path / "checkpoints" / "keyring.json").read_bytes() == before
+
+
+def test_with_a_passphrase(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("correct horse battery staple\n")
+    (tmp_path / "secret").chmod(0o600)
+    assert cli("init", "--store", "other", "--passphrase-file", "secret").code == 0
+    assert [
+        slot["kind"] for slot in cli("key", "list", "--store", "other", "--passphrase-file", "secret", "--json").json["slots"]
+    ] == ["passphrase"]

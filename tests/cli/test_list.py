@@ -1,0 +1,21 @@
+"""``list``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_names_one_on_each_line(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("with\nline")
+    assert cli("list").out.splitlines() == ["clean", "train", r"'with\nline'"]
+    assert cli("list", "--json").json["stages"] == ["clean", "train", "with\nline"]

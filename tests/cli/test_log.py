@@ -1,0 +1,81 @@
+"""``log``"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_it_lists_the_versions_newest_first(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).restore_checkpoint("train", 1)
+    result = cli("log", "train")
+    rows = [line.split() for line in result.out.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["4", "3", "2", "1"]
+    assert "restored from 1" in result.out.splitlines()[1]
+    assert "run=a7" in result.out.splitlines()[2]
+
+
+def test_json_holds_all_that_is_known(cli: Cli, store: Path) -> None:
+    document = cli("log", "train", "--json").json
+    assert (document["command"], document["stage"]) == ("log", "train")
+    version = document["versions"][0]
+    known = {"stage", "version", "status", "created_at", "metadata", "origin", "size", "restored_from", "tags"}
+    assert set(version) == known
+    assert version["origin"]["pid"] == os.getpid()
+
+
+def test_a_failure_says_what_was_raised_and_no_more(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+
+    @cm.stage
+    def train(limit: int) -> int:
+        raise (ValueError("no rows\x1b[2J\nin b.csv") if limit else KeyError)
+
+    with pytest.raises(ValueError, match="no rows"):
+        train(1)
+    with pytest.raises(KeyError):
+        train(0)
+    lines = cli("log", "train").out.splitlines()
+    assert lines[1].endswith("  KeyError")
+    assert lines[2].endswith(r"  'ValueError: no rows\x1b[2J'")
+    document = cli("log", "train", "--json")
+    assert document.json["versions"][1]["failure"] == {"type": "ValueError", "message": "no rows\x1b[2J\nin b.csv"}
+    assert document.json["versions"][1]["metadata"] == {}  # the digests of the arguments are nobody's business
+    assert document.json["versions"][2]["metadata"] == {"run": "a7"}
+    assert "Traceback" not in document.out
+    assert "Traceback (most recent call last)" in cli("show", "train@4").out
+
+
+def test_progress_says_how_far_it_is(cli: Cli, store: Path) -> None:
+    with CheckpointManager(store).partial("embed", range(2000), start=0, every_items=400) as progress:
+        for item in progress:
+            if item == 1200:
+                break
+    result = cli("log", "embed")
+    assert result.out.splitlines()[1].split()[:2] == ["3", "progress"]
+    assert result.out.splitlines()[1].endswith("1,200 of 2,000 items")
+    told = cli("log", "embed", "--json").json["versions"][0]["progress"]
+    assert (told["done"], told["total"]) == (1200, 2000)
+
+
+def test_no_such_stage(cli: Cli, store: Path) -> None:
+    result = cli("log", "trian")
+    assert (result.code, result.out) == (14, "")
+    assert "no checkpoint of stage trian" in result.err
+
+
+def test_a_piped_table_is_never_cut(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("train", metadata={"note": "x" * 500})
+    assert f"note={'x' * 500}" in cli("log", "train").out

@@ -1,0 +1,104 @@
+"""``restore``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def damage(store: Path, version: int) -> None:
+    path = store / "history" / "train" / f"{version:012d}.checkpoint"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_yes(cli: Cli, store: Path) -> None:
+    result = cli("restore", "train@1", "--yes")
+    assert (result.code, result.out) == (0, "train@4\n")
+    assert "Nothing is removed" in result.err
+    cm = CheckpointManager(store)
+    assert cm.load_checkpoint("train") == {"epoch": 1}
+    assert cm.history("train")[0].restored_from == 1
+
+
+def test_prev_undoes_it(cli: Cli, store: Path) -> None:
+    cli("restore", "train@1", "--yes")
+    assert cli("restore", "train@prev", "--yes", "--json").json["version"]["restored_from"] == 3
+
+
+def test_dry_run_changes_nothing(cli: Cli, store: Path) -> None:
+    assert cli("restore", "train@1", "--dry-run").out == ""
+    assert cli("restore", "train@1", "--dry-run", "--json").json["from"] == 1
+    assert len(CheckpointManager(store).history("train")) == 3
+
+
+def test_what_would_change_is_shown_and_shortened(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("train", {"epoch": 4, "secret": "hunter2", **{f"k{n}": n for n in range(55)}})
+    result = cli("restore", "train@1", "--dry-run")
+    assert (result.code, result.out) == (0, "")
+    lines = result.err.splitlines()
+    assert lines[2] == "What that changes, compared with the newest version, 4:"
+    assert lines[3] == "  ~ $.epoch: 4 → 1"
+    assert len(lines) == 3 + 20 + 1
+    assert lines[-1] == "  … and 37 more"
+    document = cli("restore", "train@1", "--dry-run", "--json").json
+    assert len(document["changes"]) == 57
+    assert document["changes"][0] == {"kind": "changed", "path": ["epoch"], "old": 4, "new": 1}
+
+
+def test_the_values_can_be_hidden(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("train", {"epoch": "hunter2"})
+    shown = cli("restore", "train@1", "--dry-run", "--redact")
+    assert "~ $.epoch: a text of 7 characters → an integer" in shown.err
+    assert "hunter2" not in cli("restore", "train@1", "--dry-run", "--redact", "--json").out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda cm: cm.clear_checkpoint("train"), "the newest version, 4 (cleared)"),
+        (lambda cm: cm.restore_checkpoint("train", 1), "the same as that of the newest version, 4."),
+        (lambda _: None, "compared with the newest version, 3:"),
+    ],
+)
+def test_what_the_newest_version_is(cli: Cli, store: Path, change: Callable[[CheckpointManager], object], said: str) -> None:
+    change(CheckpointManager(store))
+    assert said in cli("restore", "train@1", "--dry-run").err
+
+
+def test_a_damaged_newest_version_is_no_obstacle(cli: Cli, store: Path) -> None:
+    damage(store, 3)
+    assert "can't be shown" in cli("restore", "train@1", "--dry-run").err
+    assert cli("restore", "train@1", "--dry-run", "--json").json["changes"] is None
+    assert cli("restore", "train@1", "--yes").code == 0
+    assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 1}
+
+
+def test_without_a_terminal_it_never_asks(program: Cli, store: Path) -> None:
+    result = program("restore", "train@1", stdin="y\n")
+    assert result.code == 2
+    assert "--yes" in result.err
+    assert len(CheckpointManager(store).history("train")) == 3
+
+
+def test_a_version_must_be_named(cli: Cli, store: Path) -> None:
+    result = cli("restore", "train", "--yes")
+    assert result.code == 2
+    assert "train@NUMBER" in result.err
+
+
+def test_a_damaged_version_is_refused_before_the_question(cli: Cli, store: Path) -> None:
+    damage(store, 1)
+    assert cli("restore", "train@1", "--yes").code == 13
+    assert len(CheckpointManager(store).history("train")) == 3

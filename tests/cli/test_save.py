@@ -1,0 +1,65 @@
+"""``save``"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_from_a_file(cli: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"epoch": 4, "loss": null}')
+    assert cli("save", "train", "data.json").out == "4\n"
+    assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 4, "loss": None}
+
+
+def test_from_stdin(program: Cli, store: Path) -> None:
+    result = program("save", "new", "--json", stdin="[1, 1.0, true]")
+    assert json.loads(result.out)["version"]["version"] == 1
+    assert CheckpointManager(store).load_checkpoint("new") == [1, 1.0, True]
+    assert program("show", "new").out.split() == ["[", "1,", "1.0,", "true", "]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "line 1 column 2"),
+        ("", "line 1 column 1"),
+        ("[NaN]", "NaN is no JSON value"),
+        ('{"a": 1, "a": 2}', "same key twice"),
+        ("[" * 100_000, "does not hold JSON"),
+        ("\xff\xfe", "does not hold JSON"),
+    ],
+    ids=["open", "empty", "NaN", "duplicate", "deep", "text"],
+)
+def test_what_is_no_json_saves_nothing(cli: Cli, store: Path, tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "data.json").write_text(text, encoding="latin-1")
+    result = cli("save", "train", "data.json")
+    assert result.code == 2
+    assert why in result.err
+    assert len(CheckpointManager(store).history("train")) == 3
+
+
+def test_an_integer_that_would_change_is_refused(cli: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"a": [18446744073709551616]}')
+    result = cli("save", "train", "data.json")
+    assert result.code != 0
+    assert "$.a[0]" in result.err
+
+
+def test_an_expected_version_that_is_not_the_newest_is_a_conflict(cli: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text("1")
+    assert cli("save", "train", "data.json", "--expect", "2").code != 0
+    assert cli("save", "train", "data.json", "--expect", "3").out == "4\n"
+    assert cli("save", "new", "data.json", "--expect", "0").out == "1\n"

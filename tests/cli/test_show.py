@@ -1,0 +1,76 @@
+"""``show``"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize(("selector", "epoch"), [("train", 3), ("train@latest", 3), ("train@prev", 2), ("train@1", 1)])
+def test_it_prints_the_data_of_the_version_named(cli: Cli, store: Path, selector: str, epoch: int) -> None:
+    assert json.loads(cli("show", selector).out) == {"epoch": epoch}
+
+
+def test_meta(cli: Cli, store: Path) -> None:
+    assert json.loads(cli("show", "train@2", "--meta").out)["metadata"] == {"run": "a7"}
+    document = cli("show", "train@2", "--meta", "--json").json
+    assert "data" not in document
+    assert document["version"]["version"] == 2
+
+
+def test_json(cli: Cli, store: Path) -> None:
+    document = cli("show", "train@2", "--json").json
+    assert (document["data"], document["version"]["version"]) == ({"epoch": 2}, 2)
+
+
+@pytest.mark.parametrize("selector", ["train@9", "train@0", "nothing", "clean@prev"])
+def test_what_is_not_there(cli: Cli, store: Path, selector: str) -> None:
+    result = cli("show", selector)
+    assert (result.code, result.out) == (14, "")
+    assert result.err.startswith("error: ")
+
+
+def test_a_stage_whose_name_ends_like_a_version(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("odd@3", "here")
+    assert json.loads(cli("show", "odd@3@latest").out) == "here"
+
+
+def test_a_damaged_one_is_refused_without_output(cli: Cli, store: Path) -> None:
+    flip(store / "train.checkpoint")
+    result = cli("show", "train")
+    assert (result.code, result.out) == (13, "")
+    assert json.loads(cli("show", "train@2").out) == {"epoch": 2}
+
+
+def test_a_part_of_it(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("rows", {"rows": [{"name": "a"}]})
+    assert cli("show", "rows", "--path", "/rows/0/name").out == '"a"\n'
+    assert cli("show", "train@2", "--meta", "--path", "/metadata/run").out == '"a7"\n'
+    document = cli("show", "rows", "--path", "/rows/0", "--json").json
+    assert (document["path"], document["value"], document["version"]["version"]) == ("/rows/0", {"name": "a"}, 1)
+
+
+@pytest.mark.parametrize(("pointer", "code"), [("/rows/7", 14), ("rows", 2)])
+def test_a_part_that_is_not_there(cli: Cli, store: Path, pointer: str, code: int) -> None:
+    result = cli("show", "train", "--path", pointer)
+    assert (result.code, result.out) == (code, "")
+    assert pointer in result.err

@@ -1,0 +1,56 @@
+"""``status``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    with path.open("r+b") as file:
+        file.write(data)
+
+
+def test_it_lists_each_stage_with_its_newest_version(cli: Cli, store: Path) -> None:
+    result = cli("status")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["STAGE", "STATUS", "VERSION", "SAVED", "SIZE"]
+    assert [line.split()[:3] for line in lines[1:]] == [["clean", "completed", "1"], ["train", "completed", "3"]]
+    assert result.err == ""
+
+
+def test_a_cleared_and_a_damaged_stage_say_so(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).clear_checkpoint("clean")
+    flip(store / "train.checkpoint")
+    stages = cli("status", "--json").json["stages"]
+    assert [(stage["stage"], stage["status"], stage["version"]) for stage in stages] == [
+        ("clean", "cleared", 2),
+        ("train", "damaged", 3),
+    ]
+    assert "damaged" in cli("status").out
+
+
+def test_an_empty_store_says_so_beside_its_data(cli: Cli, tmp_path: Path) -> None:
+    CheckpointManager(tmp_path / "checkpoints")
+    result = cli("status")
+    assert (result.code, result.out) == (0, "")
+    assert "no stages yet" in result.err
+
+
+def test_a_stage_name_can_move_no_cursor(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("\x1b[2Jevil\nname")
+    out = cli("status").out
+    assert "\x1b" not in out
+    assert r"\x1b[2Jevil\nname" in out

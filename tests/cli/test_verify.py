@@ -1,0 +1,43 @@
+"""``verify``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def damage(store: Path, version: int) -> None:
+    path = store / "history" / "train" / f"{version:012d}.checkpoint"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def test_a_whole_store(cli: Cli, store: Path) -> None:
+    assert (cli("verify").code, cli("verify").out) == (0, "4 whole\n")
+    assert cli("verify", "train").out == "3 whole\n"
+
+
+def test_an_empty_store(cli: Cli, tmp_path: Path) -> None:
+    CheckpointManager(tmp_path / "checkpoints")
+    assert cli("verify").out == "nothing saved yet\n"
+
+
+def test_damage_is_named_and_makes_the_exit_code(cli: Cli, store: Path) -> None:
+    damage(store, 2)
+    result = cli("verify")
+    assert result.code == 13
+    assert result.out.splitlines()[1].split()[:3] == ["damaged", "train", "2"]
+    assert result.out.splitlines()[-1] == "1 damaged, 3 whole"
+    assert "repair" in result.err
+    document = cli("verify", "--json").json
+    assert not document["ok"]
+    assert [f["state"] for f in document["findings"]] == ["whole", "whole", "damaged", "whole"]
