@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.mutations.mutants import MUTANTS, Mutant
+from tests.mutations.mutants import MUTANTS, Mutant, Quoted
 
 ROOT = Path(__file__).parents[2]
 COPIES = 2
@@ -44,11 +44,11 @@ QUICK_ONES_FIRST = [
 PATIENCE = 600
 
 
-def noticed_by(mutant: Mutant, copy: Path) -> str | None:
+def noticed_by(mutant: Mutant | Quoted, copy: Path) -> str | None:
     """Return the first test that fails with the library broken like this; None: none does."""
     path = copy / "src" / "checkpoint_manager" / mutant.path
     whole = path.read_text()
-    path.write_text(whole.replace(mutant.old, mutant.new))
+    path.write_text(mutant.broken(whole))
     nearest = next(tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix))
     try:
         return _first_to_fail(nearest, copy) or _first_to_fail([each for each in QUICK_ONES_FIRST if each not in nearest], copy)
@@ -82,7 +82,7 @@ def main() -> int:
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv", ".hypothesis"))
             copies.put(copy)
 
-        def judge(mutant: Mutant) -> tuple[str | None, float]:
+        def judge(mutant: Mutant | Quoted) -> tuple[str | None, float]:
             copy, started = copies.get(), time.monotonic()
             try:
                 return noticed_by(mutant, copy), time.monotonic() - started
