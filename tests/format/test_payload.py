@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format import round_trip as fidelity
+from checkpoint_manager._format import round_trip
 from checkpoint_manager.errors import FormatError, PayloadError
 from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses, same
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", params=["with ormsgpack", "in Python"], autouse=True)
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Everything here holds whichever way the value is looked at."""
+    """Everything here holds, whichever way the value is checked."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in Python":
-            patch.setattr(fidelity, "_pack", lambda: None)
+            patch.setattr(round_trip, "_pack", lambda: None)
         else:
             pytest.importorskip("ormsgpack")
         yield
@@ -167,8 +167,8 @@ def test_the_first_of_several_faults_is_named() -> None:
 @pytest.mark.parametrize(
     ("kind", "remedy"),
     [
-        ("tuple", "save list(value)"),
-        ("namedtuple", "save list(value)"),
+        ("tuple", "Save list(value)"),
+        ("namedtuple", "Save list(value)"),
         ("set", "sorted(value)"),
         ("bytes", "base64"),
         ("datetime", "value.isoformat()"),
@@ -183,8 +183,8 @@ def test_the_first_of_several_faults_is_named() -> None:
         ("ordered dict", "dict(value)"),
         ("float subclass", "float(value)"),
         ("huge integer", "str(value)"),
-        ("nan", "save None"),
-        ("object", "save what it holds as dict, list, str"),
+        ("nan", "Save None"),
+        ("object", "Save what it holds as dict, list, str"),
     ],
 )
 def test_the_message_says_what_to_save_instead(kind: str, remedy: str) -> None:
@@ -195,7 +195,7 @@ def test_the_message_says_what_is_wrong_with_what() -> None:
     with pytest.raises(PayloadError) as caught:
         payload.encode({"point": (1, 2)}, what="metadata")
     assert str(caught.value) == (
-        "the metadata can't be saved: $.point is of type tuple; it would come back as a list, so save list(value)"
+        "the metadata can't be saved: $.point is of type tuple. Save list(value): it would come back as a list"
     )
     assert caught.value.stage is None
 

@@ -1,11 +1,8 @@
 """JSON, written only where reading it back gives an equal value of equal types.
 
-The serialiser is orjson, which on its own is not faithful enough; :mod:`checkpoint_manager._format.round_trip` looks at what it
-was given once more. Only if something is wrong, the data is walked value by value, to name the first one at fault by its path.
-
-What an error tells of the data is that path and a type, never a value. Keys belong to the path, shortened.
-
-This module does not look into the bytes that it decodes: they were authenticated before.
+:mod:`checkpoint_manager._format.round_trip` writes it, or refuses. Only then the data is walked value by value, to name the
+first one at fault by its path. An error tells of the data that path and a type, never a value. The path includes keys,
+shortened.
 """
 
 from __future__ import annotations
@@ -16,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
-from checkpoint_manager._format import round_trip as fidelity
-from checkpoint_manager._format.round_trip import MAX_DEPTH
+from checkpoint_manager._format import round_trip
+from checkpoint_manager._format.round_trip import MAX_DEPTH, TYPES
 from checkpoint_manager.errors import FormatError, PayloadError
 
 if TYPE_CHECKING:
@@ -26,10 +23,12 @@ if TYPE_CHECKING:
 Steps: TypeAlias = list[str | int]
 """The way from the data to a value in it: keys of dicts and indices of lists."""
 
+Fault: TypeAlias = tuple[str, str]
+"""What is wrong with a value, as the end of a message, and what to do about it."""
+
 MAX_DATA_BYTES = 4 * 1024**3
 """The longest JSON that a checkpoint may hold."""
 
-_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _CONTAINERS = frozenset({dict, list})
 
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
@@ -37,30 +36,30 @@ _KEY_CHARACTERS = 40
 _PATH_CHARACTERS = 200
 
 _REMEDIES = {
-    "numpy.ndarray": "save value.tolist()",
-    "numpy.generic": "save value.item()",
-    "enum.Enum": "save value.value",
-    "datetime.date": "save value.isoformat()",
-    "datetime.time": "save value.isoformat()",
-    "datetime.timedelta": "save value.total_seconds()",
-    "decimal.Decimal": "save str(value)",
-    "uuid.UUID": "save str(value)",
-    "pathlib.PurePath": "save str(value)",
-    "orjson.Fragment": "save the value that it was made from",
-    "builtins.tuple": "it would come back as a list, so save list(value)",
-    "builtins.set": "save sorted(value)",
-    "builtins.frozenset": "save sorted(value)",
-    "builtins.bytes": "save base64.b64encode(value).decode()",
-    "builtins.bytearray": "save base64.b64encode(value).decode()",
-    "builtins.memoryview": "save base64.b64encode(value).decode()",
-    "builtins.dict": "it would come back as a plain dict, so save dict(value)",
-    "builtins.list": "it would come back as a plain list, so save list(value)",
-    "builtins.str": "it would come back as a plain str, so save str(value)",
-    "builtins.int": "it would come back as a plain int, so save int(value)",
-    "builtins.float": "it would come back as a plain float, so save float(value)",
+    "numpy.ndarray": "Save value.tolist()",
+    "numpy.generic": "Save value.item()",
+    "enum.Enum": "Save value.value",
+    "datetime.date": "Save value.isoformat()",
+    "datetime.time": "Save value.isoformat()",
+    "datetime.timedelta": "Save value.total_seconds()",
+    "decimal.Decimal": "Save str(value)",
+    "uuid.UUID": "Save str(value)",
+    "pathlib.PurePath": "Save str(value)",
+    "orjson.Fragment": "Save the value that it was made from",
+    "builtins.tuple": "Save list(value): it would come back as a list",
+    "builtins.set": "Save sorted(value)",
+    "builtins.frozenset": "Save sorted(value)",
+    "builtins.bytes": "Save base64.b64encode(value).decode()",
+    "builtins.bytearray": "Save base64.b64encode(value).decode()",
+    "builtins.memoryview": "Save base64.b64encode(value).decode()",
+    "builtins.dict": "Save dict(value): it would come back as a plain dict",
+    "builtins.list": "Save list(value): it would come back as a plain list",
+    "builtins.str": "Save str(value): it would come back as a plain str",
+    "builtins.int": "Save int(value): it would come back as a plain int",
+    "builtins.float": "Save float(value): it would come back as a plain float",
 }
-"""What to do instead, by base class: the first line that fits. By name, so that nothing has to be imported for it."""
-_ANY_REMEDY = "save what it holds as dict, list, str, int, float, bool or None"
+"""What to do instead, by the name of a base class, so that nothing has to be imported. The first that fits counts."""
+_ANY_REMEDY = "Save what it holds as dict, list, str, int, float, bool or None"
 
 
 def encode(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
@@ -76,23 +75,17 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
-    sure = fidelity.is_surely_faithful(value)  # first: what it needs of memory is free again before there is any output
-    try:
-        encoded = orjson.dumps(value, option=_OPTIONS)
-    except orjson.JSONEncodeError:
-        encoded = None
-    # Raised out here, our errors have no __context__: nothing of what orjson or the walk had in hand hangs on them.
-    if encoded is None or not (sure or fidelity.is_faithful(value, encoded)):
-        path, fault = _first_fault(value) or ([], "holds a value that can't be written as JSON; " + _ANY_REMEDY)
+    encoded = round_trip.dumps(value)
+    if encoded is None:
+        path, (fault, hint) = _first_fault(value) or ([], ("holds a value that can't be written as JSON", _ANY_REMEDY))
         where = _render(path)
-        message = f"the {what} can't be saved: {where} {fault}"
-        raise PayloadError(message, path=where, stage=stage)
+        raise PayloadError(f"the {what} can't be saved: {where} {fault}", hint=hint, path=where, stage=stage)
     if len(encoded) > MAX_DATA_BYTES:
-        message = (
-            f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON and {MAX_DATA_BYTES} is the most; "
-            "save it in several stages, or save the name of a file that holds it"
+        raise PayloadError(
+            f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON, and the limit is {MAX_DATA_BYTES}",
+            hint="Save it in several stages, or save the name of a file that holds it",
+            stage=stage,
         )
-        raise PayloadError(message, stage=stage)
     return encoded
 
 
@@ -106,18 +99,19 @@ def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         position = error.pos
-    # Not raised inside the handler: orjson's error carries the whole document, and would hang on ours as __context__.
-    message = f"the content is not JSON (at character {position}): this library did not write it; load another version"
-    raise FormatError(message)
+    # Not raised inside the handler: orjson's error carries the whole document, and would be our error's __context__.
+    raise FormatError(
+        f"the content is not JSON (at character {position}), so this library did not write it", hint="Load another version"
+    )
 
 
-def _first_fault(value: object) -> tuple[Steps, str] | None:
-    """Return where the first value is that can't be saved, and what is wrong with it; None if there is none.
+def _first_fault(value: object) -> tuple[Steps, Fault] | None:
+    """Return the path of the first value that can't be saved, with what is wrong and what to do; None if there is none.
 
     First means in the order of the document. Iterative, so that no depth of data meets Python's own recursion limit.
     """
-    path: Steps = []  # one step for each walk; the first one leads to the value itself and is not part of the result
-    opened: list[object] = []  # the lists and dicts that contain where we are
+    path: Steps = []  # one step for each walk; the first leads to the value itself and is left out of the result
+    opened: list[object] = []  # the lists and dicts that contain the current value
     walks: list[Iterator[tuple[str | int, object]]] = [iter([(0, value)])]
     while walks:
         step = next(walks[-1], None)
@@ -128,7 +122,7 @@ def _first_fault(value: object) -> tuple[Steps, str] | None:
         outer = len(walks) - 1
         path[outer:], opened[outer:] = [key], ()
         if type(key) is str and not _is_unicode(key):
-            return path[1:], "is a key with a lone surrogate, which is not valid Unicode; use another key"
+            return path[1:], ("is a key with a lone surrogate, which is not valid Unicode", "Use another key")
         fault = _fault(child, opened)
         if fault is not None:
             return path[1:], fault
@@ -138,27 +132,27 @@ def _first_fault(value: object) -> tuple[Steps, str] | None:
     return None
 
 
-def _fault(value: object, opened: list[object]) -> str | None:
-    """Return what is wrong with this value itself, or with the keys of this dict, but not with what it contains."""
+def _fault(value: object, opened: list[object]) -> Fault | None:
+    """Return what is wrong with this value itself or with its keys, not with what it contains."""
     kind = type(value)
-    if kind not in fidelity.TYPES:
-        return f"is of type {_name(kind)}; {_remedy(kind)}"
+    if kind not in TYPES:
+        return f"is of type {_name(kind)}", _remedy(kind)
     if kind is float and not isfinite(cast("float", value)):
-        return "is NaN or infinite, which JSON can't hold; save None or a str"
+        return "is NaN or infinite, which JSON can't hold", "Save None or a str"
     if kind is int and not _MIN_INTEGER <= cast("int", value) <= _MAX_INTEGER:
-        return "is an integer beyond 64 bits; save str(value)"
+        return "is an integer beyond 64 bits", "Save str(value)"
     if kind is str and not _is_unicode(cast("str", value)):
-        return "is text with a lone surrogate, which is not valid Unicode; save it as base64 of its bytes"
+        return "is text with a lone surrogate, which is not valid Unicode", "Save its bytes as base64"
     return _fault_of_container(value, opened) if type(value) is dict or type(value) is list else None
 
 
-def _fault_of_container(value: dict[object, object] | list[object], opened: list[object]) -> str | None:
+def _fault_of_container(value: dict[object, object] | list[object], opened: list[object]) -> Fault | None:
     if any(value is container for container in opened):
-        return "is one of the lists and dicts that contain it; save its name or id instead"
+        return "is one of the lists and dicts that contain it", "Save its name or id instead"
     if len(opened) >= MAX_DEPTH:
-        return f"is nested deeper than {MAX_DEPTH} levels; save it flatter"
+        return f"is nested deeper than {MAX_DEPTH} levels", "Save it flatter"
     odd = next((type(key) for key in value if type(key) is not str), None) if type(value) is dict else None
-    return None if odd is None else f"has a key of type {_name(odd)}; use str keys"
+    return None if odd is None else (f"has a key of type {_name(odd)}", "Use str keys")
 
 
 def _is_unicode(text: str) -> bool:
@@ -176,8 +170,8 @@ def _name(kind: type) -> str:
 def _remedy(kind: type) -> str:
     """Return what to save in place of a value of this type."""
     if hasattr(kind, "__dataclass_fields__"):
-        return "save dataclasses.asdict(value)"
-    # By top-level module: where a class is really defined below that differs between versions of Python.
+        return "Save dataclasses.asdict(value)"
+    # By top-level module: the module that really defines a class differs between versions of Python.
     bases = {f"{str(base.__module__).partition('.')[0]}.{base.__qualname__}" for base in kind.__mro__}
     return next((remedy for base, remedy in _REMEDIES.items() if base in bases), _ANY_REMEDY)
 
@@ -193,5 +187,5 @@ def _render_step(step: str | int) -> str:
     if isinstance(step, int):
         return f"[{step}]"
     shown, more = (step, "") if len(step) <= _KEY_CHARACTERS else (step[: _KEY_CHARACTERS - 1], "…")
-    # Escaped as in JSON: no key can break the line of a log, or reorder it on the screen.
+    # Escaped as in JSON: no key can break a line of a log or reorder it on the screen.
     return f".{shown}{more}" if shown.isidentifier() else f'["{json.dumps(shown)[1:-1]}{more}"]'
