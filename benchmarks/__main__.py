@@ -1,6 +1,6 @@
-"""The one command. It prints tables to stdout, and what it is doing to stderr.
+"""The command ``python -m benchmarks``: prints tables to stdout and progress to stderr.
 
-With ``.[bench]`` installed it runs at once; else it first makes an environment of its own for the libraries to compare with.
+Without the extra ``bench``, it first makes an environment of its own for the libraries to compare with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
 
-WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation", "shares")
+WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     if not options.no_install and not bootstrap.complete():
         bootstrap.restart_inside(sys.argv[1:])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its folder is removed, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed
     folder = Path(tempfile.mkdtemp(prefix="checkpoint-manager-benchmark-", dir=options.folder))
-    # What a store remembers in the user's home is part of a save: it belongs on the disk under test, and not into that home.
+    # What a save writes into the user's state directory is measured too, so it belongs on the disk under test.
     os.environ.update(HOME=str(folder), **{f"XDG_{name}_HOME": str(folder / name) for name in ("STATE", "DATA", "CACHE")})
     try:
         _run(options, folder)
@@ -62,9 +61,7 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     judged = aims.judge(results, field)
     print(environment.lines(place), table.render(results, field, judged), sep="\n\n")
     if options.json:
-        options.json.write_text(
-            json.dumps(_record(options.scale, place, field, results, judged), indent=1, ensure_ascii=False) + "\n"
-        )
+        options.json.write_text(_lines(_summary(options.scale, place, field, results, judged)))
     if options.svg:
         disk = place["filesystem"].partition(" ")[0]
         caption = f"{place['cpu']}, {place['cores']} cores, {disk}, {place['kernel']}, {place['python']}"
@@ -79,32 +76,49 @@ def _left_out(kind: type[Contender], options: argparse.Namespace) -> str:
 
 
 def _workload(name: str, context: Context) -> list[Result]:
-    from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, shares, skipping, space, starting
+    from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, skipping, space, starting
 
-    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation, shares)
+    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation)
     started = time.perf_counter()
     results: list[Result] = dict(zip(WORKLOADS, modules, strict=True))[name].run(context)
     context.tell(f"{name}: {time.perf_counter() - started:.0f} s")
     return results
 
 
-def _record(
+def _summary(
     scale: str, place: dict[str, Any], field: Field, results: Sequence[Result], judged: Sequence[Aim]
 ) -> dict[str, Any]:
     return {
-        "environment": place,
-        "scale": scale,
-        "contenders": [
-            {"name": kind.name, "kind": kind.kind, "setting": field.settings[kind.name], "does_not": sorted(kind.lacks)}
+        "environment": place | {"scale": scale},
+        "contenders": {
+            kind.name: {"kind": kind.kind, "setting": field.settings[kind.name], "does_not": sorted(kind.lacks)}
             for kind in field
-        ],
+        },
         "absent": field.absent,
-        "results": [
-            asdict(result) | {"rows": [asdict(row) | {"times_ours": result.ratio(row)} for row in result.rows]}
+        "results": {
+            result.key: {
+                "unit": result.unit,
+                "median": {row.contender: _short(row.median) for row in result.rows},
+                "p99": {row.contender: _short(row.p99) for row in result.rows if row.p99 is not None},
+            }
             for result in results
-        ],
-        "aims": [asdict(aim) | {"met": aim.met} for aim in judged],
+        },
+        "aims": {aim.text: {"measured": aim.shown, "limit": aim.limit_shown, "met": aim.met} for aim in judged},
     }
+
+
+def _short(value: float) -> float:
+    """Return a figure to four digits: no run is more exact than that."""
+    return float(f"{value:.4g}")
+
+
+def _lines(summary: dict[str, Any]) -> str:
+    """Return the summary as JSON with one line for each contender, result and aim."""
+    parts = []
+    for name, group in summary.items():
+        lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in group.items()]
+        parts.append(f" {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -114,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", choices=("full", "quick", "tiny"), default="full", help="how much is measured")
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="less than a minute, to look")
     parser.add_argument("--folder", type=Path, default=_disk(), help="the disk to measure on (default: %(default)s)")
-    parser.add_argument("--json", type=_file, metavar="FILE", help="write the results, for programs")
+    parser.add_argument("--json", type=_file, metavar="FILE", help="write a summary of the results, for programs")
     parser.add_argument("--svg", type=_file, metavar="FILE", help="draw a chart of them")
     parser.add_argument("--no-install", action="store_true", help="compare only with what this Python can import")
     options = parser.parse_args(arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.contenders import databases, floors
 from benchmarks.contenders.ours import OURS, PLAIN
 from benchmarks.scale import MB
-from benchmarks.table import figure
+from benchmarks.summary import figure
 from benchmarks.workloads.starting import ADDED
 
 if TYPE_CHECKING:

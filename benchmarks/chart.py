@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from benchmarks.contenders import floors
 from benchmarks.contenders.ours import VARIANTS
-from benchmarks.table import figure
+from benchmarks.summary import figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -63,3 +63,21 @@ def row(contender: str, samples: Sequence[float], note: str = "") -> Row:
 def percentile(samples: Sequence[float], share: float) -> float:
     """Return the smallest sample that at least this share of all does not exceed (nearest rank)."""
     return sorted(samples)[max(0, math.ceil(share * len(samples)) - 1)]
+
+
+def figure(value: float, unit: str) -> str:
+    """Return a figure with its unit, to three digits."""
+    if unit == "s":
+        for factor, name in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
+            if value * factor >= 1 or name == "µs":
+                return f"{_digits(value * factor)} {name}"
+    if unit == "bytes":
+        for factor, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+            if value >= factor:
+                return f"{_digits(value / factor)} {name}"
+        return f"{value:.0f} B"
+    return f"{_digits(value)} {unit.removeprefix('/s')}".strip() + ("/s" if unit == "/s" else "")
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmarks.summary import figure
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -61,24 +63,6 @@ def _row(result: Result, row: Row, field: Field) -> tuple[str, ...]:
 def _aims(aims: Iterable[Aim]) -> str:
     rows = [(aim.text, "not measured" if aim.measured is None else aim.shown, aim.limit_shown, aim.decision) for aim in aims]
     return "Aims\n" + _columns(("aim", "measured", "limit", ""), rows, right={1, 2})
-
-
-def figure(value: float, unit: str) -> str:
-    """Return a figure with its unit, to three digits."""
-    if unit == "s":
-        for factor, name in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
-            if value * factor >= 1 or name == "µs":
-                return f"{_digits(value * factor)} {name}"
-    if unit == "bytes":
-        for factor, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-            if value >= factor:
-                return f"{_digits(value / factor)} {name}"
-        return f"{value:.0f} B"
-    return f"{_digits(value)} {unit.removeprefix('/s')}".strip() + ("/s" if unit == "/s" else "")
-
-
-def _digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:  # type: ignore[assignment]

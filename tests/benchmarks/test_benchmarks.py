@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import aims, bootstrap, chart, summary, table, timing
+from benchmarks import aims, bootstrap, chart, summary, timing
 from benchmarks.__main__ import WORKLOADS
 from benchmarks.contenders import floors, ours, programs, registry
 from benchmarks.contenders.base import Contender
@@ -42,16 +42,16 @@ def test_the_benchmarks_run_and_say_what_they_found(tmp_path: Path) -> None:
 
 def check_that_each_workload_measures_the_library(record: dict[str, Any]) -> None:
     measured = {
-        result["key"].partition("/")[0]
-        for result in record["results"]
-        if any(row["contender"].startswith(ours.OURS) and row["median"] > 0 for row in result["rows"])
+        key.partition("/")[0]
+        for key, result in record["results"].items()
+        if any(name.startswith(ours.OURS) and median > 0 for name, median in result["median"].items())
     }
     assert measured >= set(WORKLOADS) - {"memory"}
     assert "memory" in measured or not Path("/proc/self/clear_refs").exists()
 
 
 def check_that_who_is_absent_is_named(record: dict[str, Any], printed: str) -> None:
-    present = {contender["name"] for contender in record["contenders"]}
+    present = set(record["contenders"])
     assert "SQLite WAL + AES-GCM" in present
     assert record["absent"][programs.GIT] == "left out by --peers"
     assert present | set(record["absent"]) == {kind.name for kind in registry.ALL}
@@ -173,7 +173,7 @@ def test_the_quickest_encrypted_peer_is_the_one_to_beat() -> None:
 
 
 def test_figures_have_three_digits_and_a_unit() -> None:
-    shown = [table.figure(*each) for each in ((0.000_012, "s"), (0.0123, "s"), (2.0, "s"), (1234.0, "/s"), (1500.0, "bytes"))]
+    shown = [summary.figure(*each) for each in ((0.000_012, "s"), (0.0123, "s"), (2.0, "s"), (1234.0, "/s"), (1500.0, "bytes"))]
     assert shown == ["12.0 µs", "12.3 ms", "2.00 s", "1,234/s", "1.50 kB"]
 
 

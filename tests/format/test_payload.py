@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpoint_manager._format import payload
-from checkpoint_manager._format import round_trip
+from checkpoint_manager._format import payload, round_trip
 from checkpoint_manager.errors import FormatError, PayloadError
 from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses, same
 
