@@ -56,6 +56,7 @@ class Hint(StrEnum):
     ACCEPT_ROLLBACK = "If you put an older copy back on purpose, call accept_rollback(). If not, restore it from a backup"
     SEE_HISTORY = "Choose a version from history()"
     SEE_STAGES = "See stages() for the names"
+    VERIFY_AND_REPAIR = "Call verify() to see what is wrong, then repair()"
 
 
 class CheckpointError(Exception):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checkpoint_manager._format.key_slot import Slot
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import KeyFile, OnRotation, Passphrase
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -25,13 +25,13 @@ _LOG = logging.getLogger("checkpoint_manager")
 class Keys:
     """The key slots of one store. Each slot opens it by a key file or a passphrase of its own."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def list(self) -> list[KeySlot]:
         """Return the slots, oldest first. Nothing in them is secret."""
-        self._vault.keychain.refresh()
-        opened = self._vault.keychain.opened
+        self._store.keyring.refresh()
+        opened = self._store.keyring.opened
         return [_shown(slot, current=slot.slot == opened.slot) for slot in opened.keyring.slots]
 
     def add(self, key: Passphrase | KeyFile | os.PathLike[str] | bytes, *, label: str = "") -> KeySlot:
@@ -42,8 +42,8 @@ class Keys:
             label: What to call it in ``list``; visible to whoever can read the directory.
         """
         secret = given_secret(key)
-        opened = self._vault.keychain.change(
-            lambda opened: add_slot(opened, secret, label=label, now=datetime.now(UTC)), self._vault.lock_timeout
+        opened = self._store.keyring.change(
+            lambda opened: add_slot(opened, secret, label=label, now=datetime.now(UTC)), self._store.lock_timeout
         )
         added = _shown(opened.keyring.slots[-1], current=False)
         _LOG.info("Key slot added: %s (%s)", added.slot, added.kind)
@@ -58,7 +58,7 @@ class Keys:
         Raises:
             CheckpointError: There is no such slot, or it is the last one.
         """
-        self._vault.keychain.change(lambda opened: remove_slot(opened, slot), self._vault.lock_timeout)
+        self._store.keyring.change(lambda opened: remove_slot(opened, slot), self._store.lock_timeout)
         _LOG.info("Key slot removed: %s", slot)
 
     def rotate(
@@ -82,8 +82,8 @@ class Keys:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
             IntegrityError: A version is damaged. The old key stays until it is repaired; then rotate again.
         """
-        rotating.rotate(self._vault, also=[given_secret(key) for key in also], drop=drop, progress=progress)
-        _LOG.info("Key rotated: %s", self._vault.backend.location)
+        rotating.rotate(self._store, also=[given_secret(key) for key in also], drop=drop, progress=progress)
+        _LOG.info("Key rotated: %s", self._store.backend.location)
 
 
 def _shown(slot: Slot, *, current: bool) -> KeySlot:

@@ -11,11 +11,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._operations import draft as drafting
-from checkpoint_manager._operations.services import Store
+from checkpoint_manager._operations import restore, select, tag
+from checkpoint_manager._operations.accept_rollback import accept_rollback
+from checkpoint_manager._operations.delete import delete_versions
+from checkpoint_manager._operations.load import is_completed, load_newest, load_version, newest_of_any_kind
+from checkpoint_manager._operations.prune import prune
+from checkpoint_manager._operations.repair import Repairer
+from checkpoint_manager._operations.save import Draft, draft, save, update
+from checkpoint_manager._operations.verify import Verifier
 from checkpoint_manager._store.key_sources import given_secret
 from checkpoint_manager._store.open_keyring import Keychain
-from checkpoint_manager._store.store import Vault
+from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.stage_names import validate
@@ -28,7 +34,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
-    from checkpoint_manager._operations.save import Draft
     from checkpoint_manager._store.history import Tip
     from checkpoint_manager.keys import Keys
     from checkpoint_manager.models import (
@@ -108,8 +113,11 @@ class CheckpointManager:
         backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
         if exposure := backend.exposure():
             _LOG.warning("%s", exposure)
-        vault = Vault(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
-        self._store = Store(vault, retention)
+        self._store = Store(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
+        if retention is not None:
+            from checkpoint_manager._operations.auto_prune import AutoPrune  # noqa: PLC0415  # for those who give a policy
+
+            self._store.after_append = AutoPrune(self._store, retention).after
 
     def save_checkpoint(
         self,
@@ -135,8 +143,7 @@ class CheckpointManager:
             StorageError: The operating system refused. All older versions are as they were.
         """
         stage = validate(stage_name)
-        draft = drafting.draft(stage, data, metadata)
-        return self._saved(self._store.writer.save(stage, draft, expected_version))
+        return self._saved(save(self._store, stage, draft(stage, data, metadata), expected_version))
 
     def update_checkpoint(
         self,
@@ -160,11 +167,11 @@ class CheckpointManager:
         stage = validate(stage_name)
 
         def make(_: Tip) -> Draft:
-            loaded = self._store.library.newest_of_any_kind(stage)
+            loaded = newest_of_any_kind(self._store, stage)
             present = None if loaded is None or loaded.entry.status == "cleared" else payload.decode(loaded.data)
-            return drafting.draft(stage, function(present), metadata)
+            return draft(stage, function(present), metadata)
 
-        return self._saved(self._store.writer.update(stage, make))
+        return self._saved(update(self._store, stage, make))
 
     def _saved(self, version: Version) -> Version:
         _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
@@ -179,7 +186,7 @@ class CheckpointManager:
             RollbackError: The directory is older than what this user has seen.
             WrongKeyError: The key was removed from the store meanwhile.
         """
-        return self._store.library.is_completed(validate(stage_name))
+        return is_completed(self._store, validate(stage_name))
 
     def load_checkpoint(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
         """Return a stage's data, equal to what was saved.
@@ -202,8 +209,8 @@ class CheckpointManager:
     ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
         stage = validate(stage_name)
-        number = self._number(stage, version, at)
-        loaded = self._store.library.newest(stage) if number is None else self._store.library.version(stage, number)
+        number = select.chosen(self._store, stage, version, at)
+        loaded = load_newest(self._store, stage) if number is None else load_version(self._store, stage, number)
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
 
     def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
@@ -219,20 +226,11 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``; the data is not read.
             StageNameError, TagError: It can't be a selector, or could mean two things.
         """
-        stage, version = self._store.selecting.split(selector)
-        number = self._number(stage, version, at)
+        stage, version = select.split(self._store, selector)
+        number = select.chosen(self._store, stage, version, at)
         if number is None:
-            number = self._store.selecting.number(stage, "latest")
+            number = select.number(self._store, stage, "latest")
         return self._store.history.entry(stage, number).as_version(stage, number)
-
-    def _number(self, stage: str, version: int | str | None, at: datetime | str | None) -> int | None:
-        """Return the number of the version that is meant; None: the newest, or an error if the stage is cleared."""
-        if at is None:
-            chosen = None if version is None else drafting.chosen(version)
-            return self._store.selecting.number(stage, chosen) if isinstance(chosen, str) else chosen
-        if version is not None:
-            raise TypeError("give a version or at=, and not both")
-        return self._store.selecting.at(stage, drafting.moment(at))
 
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
@@ -264,13 +262,11 @@ class CheckpointManager:
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
-        from checkpoint_manager._operations import compare as comparing  # noqa: PLC0415  # for those who compare
-        from checkpoint_manager._operations.diff import Diff  # noqa: PLC0415  # likewise
+        from checkpoint_manager._operations.diff import diff  # noqa: PLC0415  # for those who compare
 
         stage = validate(stage_name)
-        pair = self._store.library.pair(stage, self._number(stage, old, at), self._number(stage, new, None))
-        before, after = (each.entry.as_version(stage, each.version) for each in pair)
-        return Diff(before, after, comparing.changes(*(payload.decode(each.data) for each in pair)))
+        before, after = select.chosen(self._store, stage, old, at), select.chosen(self._store, stage, new, None)
+        return diff(self._store, stage, before, after)
 
     def restore_checkpoint(
         self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
@@ -291,9 +287,9 @@ class CheckpointManager:
         if (version is None) == (at is None):
             raise TypeError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
-            restored = self._store.restorer.restore(stage, drafting.chosen(version))
+            restored = restore.restore(self._store, stage, select.checked(version))
         else:
-            restored = self._store.restorer.restore_at(stage, drafting.moment(at))
+            restored = restore.restore_at(self._store, stage, select.moment(at))
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
         return restored
 
@@ -307,8 +303,8 @@ class CheckpointManager:
         Args:
             at: The moment, as for ``load_checkpoint``.
         """
-        moment = drafting.moment(at)
-        appended = self._store.restorer.restore_all(moment)
+        moment = select.moment(at)
+        appended = restore.restore_pipeline(self._store, moment)
         _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), moment.isoformat())
         return appended
 
@@ -319,13 +315,13 @@ class CheckpointManager:
             The version, or None if there was nothing to clear.
         """
         stage = validate(stage_name)
-        cleared = self._store.restorer.clear(stage)
+        cleared = restore.clear(self._store, stage)
         _LOG.info("Checkpoint cleared: %s", display(stage))
         return cleared
 
     def clear_checkpoints(self) -> None:
         """Mark all stages as not done, by appending a ``cleared`` version to each: a restore undoes it."""
-        self._store.restorer.clear_all()
+        restore.clear_all(self._store)
         _LOG.info("All checkpoints cleared.")
 
     def tag(self, stage_name: str, version: int | str, name: str, *, force: bool = False) -> Version:
@@ -347,11 +343,9 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError: The version can't be had.
             RollbackError: The tags are older than what this user has seen.
         """
-        from checkpoint_manager._operations import tag as tagging  # noqa: PLC0415  # for those who have tags
-
-        stage, wanted = validate(stage_name), tagging.validate(name)
-        number = self._store.selecting.number(stage, drafting.chosen(version))
-        entry = self._store.tagger.set(stage, number, wanted, force=force)
+        stage, wanted = validate(stage_name), tag.validate(name)
+        number = select.number(self._store, stage, select.checked(version))
+        entry = tag.tag_version(self._store, stage, number, wanted, force=force)
         _LOG.info("Version tagged: %s (version %d is %s)", display(stage), number, wanted)
         return entry.as_version(stage, number)
 
@@ -362,10 +356,8 @@ class CheckpointManager:
             CheckpointNotFoundError: There is no such tag.
             RollbackError: The tags are older than what this user has seen.
         """
-        from checkpoint_manager._operations import tag as tagging  # noqa: PLC0415  # for those who have tags
-
-        stage, unwanted = validate(stage_name), tagging.validate(name)
-        self._store.tagger.remove(stage, [unwanted])
+        stage, unwanted = validate(stage_name), tag.validate(name)
+        tag.untag(self._store, stage, [unwanted])
         _LOG.info("Tag removed: %s %s", display(stage), unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
@@ -375,7 +367,7 @@ class CheckpointManager:
             IntegrityError: Their record is damaged or forged.
             RollbackError: It is older than what this user has seen.
         """
-        tags, _ = self._store.tagger.read(validate(stage_name))
+        tags, _ = tag.read(self._store, validate(stage_name))
         return {name: tagged.version for name, tagged in tags.named.items()}
 
     def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> PrunePlan:
@@ -397,7 +389,7 @@ class CheckpointManager:
 
         if not isinstance(policy, Retention):
             raise TypeError(f"prune needs a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")
-        plan = self._store.pruner.prune(policy, None if stage is None else validate(stage), dry_run=dry_run)
+        plan = prune(self._store, policy, None if stage is None else validate(stage), dry_run=dry_run)
         if not dry_run:
             _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
         return plan
@@ -414,7 +406,7 @@ class CheckpointManager:
             CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
         """
         stage = validate(stage_name)
-        deleted = self._store.deleter.delete(stage, [drafting.number(version) for version in versions])
+        deleted = delete_versions(self._store, stage, [select.checked_number(version) for version in versions])
         _LOG.info("Versions deleted: %s %s", display(stage), deleted)
 
     def verify(self, stage: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
@@ -424,7 +416,7 @@ class CheckpointManager:
             stage: One stage, or None for the whole store.
             progress: Called after each version with how many are done, and how many there are.
         """
-        return self._store.verifier.verify(None if stage is None else validate(stage), progress)
+        return Verifier(self._store).verify(None if stage is None else validate(stage), progress)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
         """Move damaged files aside, set the marks of the newest versions again, remove leftovers; return what was done.
@@ -432,7 +424,7 @@ class CheckpointManager:
         Args:
             dry_run: Change nothing, and return what would be done.
         """
-        return self._store.repairer.repair(dry_run=dry_run)
+        return Repairer(self._store).repair(dry_run=dry_run)
 
     def accept_rollback(self, stage: str | None = None) -> list[Version]:
         """Accept that the directory is older than what was seen, because an older copy was put back on purpose.
@@ -443,7 +435,7 @@ class CheckpointManager:
         Returns:
             The versions that this appended.
         """
-        return self._store.acceptance.accept(None if stage is None else validate(stage))
+        return accept_rollback(self._store, None if stage is None else validate(stage))
 
     def export_bundle(
         self,
@@ -477,9 +469,10 @@ class CheckpointManager:
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
         chosen = None if stages is None else [validate(stage) for stage in stages]
         from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who export
+        from checkpoint_manager._operations.export_bundle import Exporter  # noqa: PLC0415  # likewise
 
         bundle = moving.export_stages(
-            self._store.exporter, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
+            Exporter(self._store), file, given_secret(key), chosen, overwrite=overwrite, progress=progress
         )
         _LOG.info("Bundle exported: %d stages, %d versions, %d bytes", len(bundle.stages), bundle.versions, bundle.size)
         return bundle
@@ -521,8 +514,9 @@ class CheckpointManager:
         """
         names = {validate(old): validate(new) for old, new in (into or {}).items()}
         from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who import
+        from checkpoint_manager._operations.import_bundle import Importer  # noqa: PLC0415  # likewise
 
-        bundle = moving.import_stages(self._store.importer, file, given_secret(key), names, dry_run=dry_run, progress=progress)
+        bundle = moving.import_stages(Importer(self._store), file, given_secret(key), names, dry_run=dry_run, progress=progress)
         if not dry_run:
             _LOG.info("Bundle imported: %d stages, %d versions added", len(bundle.stages), bundle.added)
         return bundle
@@ -706,7 +700,7 @@ class CheckpointManager:
         """The slots that open the store, and the change of its key."""
         from checkpoint_manager.keys import Keys  # noqa: PLC0415  # for those who look at the keys, or change them
 
-        return Keys(self._store.vault)
+        return Keys(self._store)
 
     def __repr__(self) -> str:
         return f"CheckpointManager({self._store.backend.location!r})"

@@ -150,7 +150,7 @@ def test_another_key_does_not_open_a_bundle(whole: bytes, target: CheckpointMana
 
 def test_the_key_of_the_store_does_not_open_a_bundle(whole: bytes, opened: Callable[..., CheckpointManager]) -> None:
     header = bundle.parse_header(whole)
-    key = opened()._store.vault.keychain.active[1]
+    key = opened()._store.keyring.active[1]
     with pytest.raises(seal.SealBrokenError):
         seal.unseal(key, whole[len(header.line) :], seal.context(bundle.FORMAT, "body", header.line))
     assert header.unlock(slots.Secret("key-file", key)) is None
@@ -237,7 +237,7 @@ def test_no_name_no_plaintext_and_no_key_shows_in_a_bundle(tmp_path: Path, monke
     for _ in range(3):
         cm.save_checkpoint("St4ge of oncology", {"text": "the patient's d1agnosis"}, metadata={"note": "a n0te of the run"})
     cm.delete_versions("St4ge of oncology", [1])
-    markers.append(cm._store.vault.keychain.active[1])
+    markers.append(cm._store.keyring.active[1])
     looked = 0
 
     def look(_done: int, _total: int) -> None:

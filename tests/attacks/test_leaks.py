@@ -49,7 +49,7 @@ def test_no_file_holds_plaintext_passphrase_or_key(tmp_path: Path, home: Path) -
         cm.save_checkpoint("train", {"text": text}, metadata={"note": NOTE})
     cm.restore_checkpoint("train", 1)
     cm.delete_versions("train", [1])
-    store_key = cm._store.vault.keychain.active[1]
+    store_key = cm._store.keyring.active[1]
     for path in [*(tmp_path / "store").rglob("*"), *home.rglob("*")]:
         if path.is_file():
             assert_silent(path.read_bytes(), DATA, NOTE, PASSPHRASE, secret.material, store_key)
@@ -61,7 +61,7 @@ def test_no_log_line_exception_or_repr_holds_plaintext_passphrase_or_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cm = CheckpointManager(tmp_path / "store", key=Passphrase(PASSPHRASE))
-    store_key = cm._store.vault.keychain.active[1]
+    store_key = cm._store.keyring.active[1]
     cm.save_checkpoint("train", {"text": DATA}, metadata={"note": NOTE})
     cm.save_checkpoint("train", {"text": DATA}, metadata={"note": NOTE})
     path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"

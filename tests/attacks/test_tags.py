@@ -86,7 +86,7 @@ def test_the_tags_of_another_store_are_refused(opened: Opened, tmp_path: Path, s
     with pytest.raises(IntegrityError):
         opened().tags("train")
     header = record.read_bytes().index(b"\n")
-    mine = opened()._store.vault.keychain
+    mine = opened()._store.keyring
     line = f'{{"format":"{sealed_tags.FORMAT}","store":"{mine.store}","key":"{mine.active[0]}"}}'.encode()
     put(record, line + foreign[header:])
     with pytest.raises(IntegrityError, match="does not open"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager._operations import auto_prune as trimming
-from checkpoint_manager._operations.draft import draft
+from checkpoint_manager._operations.save import draft, save
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.retention import plan
 
@@ -138,7 +138,7 @@ class TestManyProcesses:
             before, deleted = judge.history("train"), set()
             if what in {"save", "fail"}:
                 status = "completed" if what == "save" else "failed"
-                cm._store.writer.save("train", draft("train", None, None, status=status))  # type: ignore[arg-type]
+                save(cm._store, "train", draft("train", None, None, status=status))  # type: ignore[arg-type]
             elif what == "clear":
                 cm.clear_checkpoint("train")
             elif what == "reopen":
@@ -244,12 +244,12 @@ class TestFailures:
         whole = backend._versions["train"][29]
         backend._versions["train"][29] = whole[:-1] + bytes([whole[-1] ^ 1])
         cm = opened(backend, Retention(keep_last=1))
-        cm._store.writer.save("train", draft("train", None, None, status="failed"))
+        save(cm._store, "train", draft("train", None, None, status="failed"))
         assert "could not be pruned: version 29 of stage train" in caplog.text
         assert len(backend.versions("train")) == 30
         backend._versions["train"][29] = whole
         for _ in range(2):
-            cm._store.writer.save("train", draft("train", None, None, status="failed"))
+            save(cm._store, "train", draft("train", None, None, status="failed"))
         assert {29, 32} <= set(backend.versions("train"))
         assert len(backend.versions("train")) < 20
 

@@ -64,7 +64,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def gaps_of(cm: CheckpointManager, stage: str) -> Any:
-    return cm._store.vault.gaps(stage)[0]
+    return cm._store.gaps(stage)[0]
 
 
 def ids_of(cm: CheckpointManager, stage: str) -> list[tuple[str, str | None]]:
@@ -73,7 +73,7 @@ def ids_of(cm: CheckpointManager, stage: str) -> list[tuple[str, str | None]]:
 
 def named(cm: CheckpointManager, stage: str) -> dict[str, Tagged]:
     """The tags, with the ids of what they name."""
-    return dict(tagging.stored(cm._store.vault, stage)[0].named)
+    return dict(tagging.stored(cm._store, stage)[0].named)
 
 
 def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, name: str | None = None) -> None:
@@ -86,7 +86,7 @@ def assert_equal(here: CheckpointManager, there: CheckpointManager, stage: str, 
     assert gaps_of(here, stage) == gaps_of(there, name)
     assert named(here, stage) == named(there, name)
     for each in mine:
-        data = [cm._store.vault.load(at, each.number)[1] for cm, at in ((here, stage), (there, name))]
+        data = [cm._store.load(at, each.number)[1] for cm, at in ((here, stage), (there, name))]
         assert data[0] == data[1]
 
 
@@ -111,7 +111,7 @@ def test_a_store_arrives_as_it_was(here: CheckpointManager, there: CheckpointMan
 def test_what_was_imported_is_remembered_as_seen(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
     here.export_bundle(path, key=KEY)
     there.import_bundle(path, key=KEY)
-    seen = there._store.vault.last_seen.recall("train")
+    seen = there._store.last_seen.recall("train")
     assert seen is not None
     assert (seen.version, seen.id) == (11, ids_of(here, "train")[0][0])
     (path.parent / "there" / "history" / "train" / "000000000011.checkpoint").unlink()
@@ -335,15 +335,15 @@ def test_the_record_of_tags_after_an_import_is_newer_than_any_that_was_seen(
     here.export_bundle(path, key=KEY)
     there.import_bundle(path, key=KEY)
     record = path.parent / "there" / "history" / "clean" / "tags"
-    older, (serial, _) = record.read_bytes(), there._store.vault.last_seen.recall_tags("clean")
+    older, (serial, _) = record.read_bytes(), there._store.last_seen.recall_tags("clean")
     here.tag("clean", 2, "more")
     here.export_bundle(path, key=KEY, overwrite=True)
     there.import_bundle(path, key=KEY)
-    tags = tagging.stored(there._store.vault, "clean")[0]
-    assert there._store.vault.last_seen.recall_tags("clean") == (tags.serial, tags.id)
+    tags = tagging.stored(there._store, "clean")[0]
+    assert there._store.last_seen.recall_tags("clean") == (tags.serial, tags.id)
     assert tags.serial == serial + 1
     there.import_bundle(path, key=KEY)
-    assert tagging.stored(there._store.vault, "clean")[0] == tags  # nothing to add: not written again
+    assert tagging.stored(there._store, "clean")[0] == tags  # nothing to add: not written again
     record.write_bytes(older)
     with pytest.raises(RollbackError, match="tags of stage clean"):
         there.load_checkpoint("clean", "more")
@@ -437,9 +437,9 @@ def test_a_failed_export_leaves_no_file(here: CheckpointManager, path: Path) -> 
 
 def test_a_spliced_history_is_not_exported(here: CheckpointManager, path: Path) -> None:
     """Two histories from one point, or a version in the place of another one's: what verify would report."""
-    vault = here._store.vault
-    entry, data = vault.load("train", 9)
-    vault.replace("train", 9, entry._replace(previous="0" * 32), bytes(data))
+    store = here._store
+    entry, data = store.load("train", 9)
+    store.replace("train", 9, entry._replace(previous="0" * 32), bytes(data))
     with pytest.raises(IntegrityError, match="version 9 that does not continue the one before it, and is not exported"):
         here.export_bundle(path, key=KEY)
 
@@ -453,8 +453,8 @@ def test_what_does_not_fit_into_a_bundle_is_not_exported(
 
 
 def test_a_newest_version_that_counts_as_deleted_is_not_exported(here: CheckpointManager, path: Path) -> None:
-    known, record = here._store.vault.gaps("clean")
-    here._store.vault.write_gaps("clean", known.add(Gap(2, 2, None, None)), record)
+    known, record = here._store.gaps("clean")
+    here._store.write_gaps("clean", known.add(Gap(2, 2, None, None)), record)
     with pytest.raises(IntegrityError, match="newest version that counts as deleted"):
         here.export_bundle(path, key=KEY)
 
@@ -655,13 +655,13 @@ def test_a_writer_without_a_working_lock_is_not_overwritten(
     here: CheckpointManager, there: CheckpointManager, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.export_bundle(path, key=KEY)
-    append = there._store.vault.backend.append
+    append = there._store.backend.append
 
     def overtaken(stage: str, version: int, pieces: Any) -> None:
         append(stage, version, [b"another writer's"])
         append(stage, version, pieces)
 
-    monkeypatch.setattr(there._store.vault.backend, "append", overtaken)
+    monkeypatch.setattr(there._store.backend, "append", overtaken)
     with pytest.raises(VersionConflictError):
         there.import_bundle(path, key=KEY)
 

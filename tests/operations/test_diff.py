@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
-from checkpoint_manager._operations.compare import changes
+from checkpoint_manager._operations.diff import changes
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests.strategies import json_values, same
 

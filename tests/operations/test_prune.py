@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, LockTimeoutError, Retention
-from checkpoint_manager._operations.draft import draft
+from checkpoint_manager._operations.save import draft, save
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests import forking
 
@@ -33,7 +33,7 @@ def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
 
 
 def save_as(cm: CheckpointManager, status: Status, stage: str = "train") -> int:
-    return cm._store.writer.save(stage, draft(stage, None, None, status=status)).number
+    return save(cm._store, stage, draft(stage, None, None, status=status)).number
 
 
 def present(cm: CheckpointManager, stage: str = "train") -> list[int]:
@@ -106,7 +106,7 @@ def test_older_ones_go_only_because_the_newest_completed_one_is_whole(
     cm: CheckpointManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its metadata opens, so it looks completed; its data does not."""
-    whole = b"".join(map(bytes, cm._store.vault.sealed("train", 6, cm._store.vault.entry("train", 6), b"6")))
+    whole = b"".join(map(bytes, cm._store.sealed("train", 6, cm._store.entry("train", 6), b"6")))
     _replace(cm, 6, whole[:-1] + bytes([whole[-1] ^ 1]))
     save_as(cm, "failed")
     cm.prune(ONE)
@@ -154,7 +154,7 @@ def test_a_damaged_record_of_deletions_stops_it(tmp_path: Path) -> None:
 def test_it_waits_for_a_writer(cm: CheckpointManager) -> None:
     backend: Any = cm._store.backend
     other = CheckpointManager(backend if isinstance(backend, MemoryBackend) else backend.location, key=KEY, lock_timeout=0.1)
-    with cm._store.vault.lock("train"), pytest.raises(LockTimeoutError):
+    with cm._store.lock("train"), pytest.raises(LockTimeoutError):
         other.prune(ONE)
     assert len(present(cm)) == 6
 

@@ -175,7 +175,7 @@ class TestKeys:
         fresh = again(cm)
         record = cm._store.backend.read_record("tags", "train", limit=10_000)
         assert record is not None
-        assert sealed_tags.RECORD.key_of(record.data) == fresh._store.vault.keychain.active[0]
+        assert sealed_tags.RECORD.key_of(record.data) == fresh._store.keyring.active[0]
         assert fresh.tags("train") == {"good": 2}
         assert fresh.verify().problems == ()
 
@@ -265,9 +265,9 @@ class TestRollback:
         assert fresh.accept_rollback() == []
         assert fresh.tags("train") == {"good": 2}
         assert fresh.verify().problems == ()
-        assert fresh._store.tagger.read("train")[0].serial == 3
+        assert tagging.read(fresh._store, "train")[0].serial == 3
         assert fresh.accept_rollback() == []
-        assert fresh._store.tagger.read("train")[0].serial == 3
+        assert tagging.read(fresh._store, "train")[0].serial == 3
 
     def test_a_warning_in_its_place(self, store: Path, caplog: pytest.LogCaptureFixture) -> None:
         cm = filled(CheckpointManager(store, key=KEY))
@@ -296,7 +296,7 @@ class TestRollback:
         (store / "history" / "train" / "tags").rename(copy / "history" / "train" / "tags")
         shutil.rmtree(store)
         copy.rename(store)
-        shutil.rmtree(cm._store.vault.last_seen._directory)
+        shutil.rmtree(cm._store.last_seen._directory)
         other = CheckpointManager(store, key=KEY)
         assert problems(other) == [("missing", None)]
         other.save_checkpoint("train", "another second one")

@@ -24,8 +24,9 @@ from checkpoint_manager import (
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import seal
 from checkpoint_manager._operations import auto_prune as trimming
+from checkpoint_manager._operations import save as writing
 from checkpoint_manager._store import history as history_module
-from checkpoint_manager._store.store import Vault
+from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
@@ -96,7 +97,7 @@ class TestVerify:
         def refuse(*_: object) -> None:
             raise StorageError("can't read it", errno=5, filename="x")
 
-        monkeypatch.setattr(cm._store.vault, "examine", refuse)
+        monkeypatch.setattr(cm._store, "examine", refuse)
         assert found(cm) == [("train", number, "unreadable") for number in (1, 2, 3, 4)]
         assert cm.repair() == []
         assert not cm.verify().ok
@@ -107,7 +108,7 @@ class TestVerify:
         def absent(*_: object) -> None:
             raise VersionAbsentError
 
-        monkeypatch.setattr(cm._store.vault, "examine", absent)
+        monkeypatch.setattr(cm._store, "examine", absent)
         assert cm.verify().ok
 
     def test_a_version_older_than_the_one_before_it_is_foreign(
@@ -115,8 +116,6 @@ class TestVerify:
     ) -> None:
         """Only someone with the key can bring this about: a program with a clock of its own that ignores the last time."""
         import datetime as dt
-
-        from checkpoint_manager._operations import save as writing
 
         class Yesterday(dt.datetime):
             @classmethod
@@ -319,11 +318,11 @@ class TestRollback:
     def test_killed_between_its_two_steps_it_continues(self, cm: CheckpointManager, store: Path) -> None:
         self.roll_back(store, 4)
         fresh = CheckpointManager(store, key=KEY)
-        seen = fresh._store.vault.last_seen.recall("train")
+        seen = fresh._store.last_seen.recall("train")
         assert seen is not None
-        entry = fresh._store.vault.entry("train", 3)
+        entry = fresh._store.entry("train", 3)
         lost = sealed_gaps.Gap(4, 4, entry.id, seen.id, "lost")
-        fresh._store.vault.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
+        fresh._store.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
         assert fresh.accept_rollback("train")[0].number == 5
         assert fresh.verify().ok
 
@@ -375,7 +374,7 @@ class TestRollback:
             other = CheckpointManager(copy, key=KEY)
             present = other._store.backend.versions("train")
             assert other._store.history.look("train").number == max(present, default=0)
-            gaps_are_written = bool(other._store.vault.gaps("train")[0].gaps)
+            gaps_are_written = bool(other._store.gaps("train")[0].gaps)
             saved = other.save_checkpoint("train", "other")
             assert saved.number > 4 or not gaps_are_written
             for user in (tmp_path / f"another state {at}", state):
@@ -541,7 +540,7 @@ class TestWriters:
 
         def overtaken(stage: str, version: int, pieces: object) -> None:
             if next(overtakes):
-                rival._store.writer.append(stage, rival._store.history.tip(stage), history_draft())
+                writing.append(rival._store, stage, rival._store.history.tip(stage), history_draft())
             real(stage, version, pieces)  # type: ignore[arg-type]
 
         monkeypatch.setattr(cm._store.backend, "append", overtaken)
@@ -596,19 +595,19 @@ class TestWriters:
         cm.delete_versions("train", [])
 
     def test_a_newest_version_deleted_while_it_is_read(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
-        vault = cm._store.vault
-        real, failed = vault.load, []
+        store = cm._store
+        real, failed = store.load, []
 
         def load(stage: str, version: int) -> object:
             if not failed:
                 failed.append(version)
-                CheckpointManager(vault.backend, key=KEY).save_checkpoint(stage, 5)
+                CheckpointManager(store.backend, key=KEY).save_checkpoint(stage, 5)
                 raise VersionAbsentError
             return real(stage, version)
 
-        monkeypatch.setattr(vault, "load", load)
+        monkeypatch.setattr(store, "load", load)
         assert cm.load_checkpoint("train") == 5
-        monkeypatch.setattr(vault, "load", lambda *_: (_ for _ in ()).throw(VersionAbsentError))
+        monkeypatch.setattr(store, "load", lambda *_: (_ for _ in ()).throw(VersionAbsentError))
         with pytest.raises(IntegrityError, match="missing"):
             cm.load_checkpoint("train")
 
@@ -696,15 +695,15 @@ def test_a_version_that_is_written_while_it_is_looked_for_is_not_missing(
 ) -> None:
     other = CheckpointManager(store, key=KEY)
     newest = cm.history("train")[0].number
-    load = Vault.load
+    load = Store.load
 
-    def after_a_save(self: Vault, stage: str, version: int) -> object:
+    def after_a_save(self: Store, stage: str, version: int) -> object:
         try:
             return load(self, stage, version)
         except VersionAbsentError:
             other.save_checkpoint("train")
             raise
 
-    monkeypatch.setattr(Vault, "load", after_a_save)
+    monkeypatch.setattr(Store, "load", after_a_save)
     with pytest.raises(CheckpointNotFoundError, match=f"no version {newest + 1}"):
         cm.load_checkpoint("train", newest + 1)

@@ -32,7 +32,7 @@ VALID: dict[str, tuple[str, Any]] = {
 def main() -> None:
     backend = MemoryBackend()
     cm = CheckpointManager(backend, key=KEY)
-    vault = cm._store.vault
+    store = cm._store
     vectors: list[dict[str, Any]] = []
 
     def write(name: str, stage: str, version: int, file: bytes, **expected: Any) -> None:
@@ -119,7 +119,7 @@ def main() -> None:
         ):
             at = start + position if position >= 0 else stop - 1
             invalid(f"flipped-{part}-{name}", good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :], says)
-    key_id, key = vault.keychain.active
+    key_id, key = store.keyring.active
     for name, change in (
         ("unknown-field", lambda fields: fields.update(extra=1)),
         ("missing-field", lambda fields: fields.pop("previous")),

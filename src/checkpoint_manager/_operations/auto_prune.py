@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._operations import delete, tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import FormatError, IntegrityError
 from checkpoint_manager.models import display
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
-    from checkpoint_manager._operations.delete import Deleter
-    from checkpoint_manager._operations.tag import Tagger
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status
     from checkpoint_manager.retention import Retention
 
@@ -80,13 +79,11 @@ class _Memory:
     swept: bool = False
 
 
-class Trimmer:
+class AutoPrune:
     """Prunes the stages of one store, each a little with each save."""
 
-    def __init__(self, vault: Vault, tagger: Tagger, deleter: Deleter, policy: Retention) -> None:
-        self._vault = vault
-        self._tagger = tagger
-        self._deleter = deleter
+    def __init__(self, store: Store, policy: Retention) -> None:
+        self._store = store
         self._policy = policy
         self._stages: dict[str, _Memory] = {}
 
@@ -146,12 +143,12 @@ class Trimmer:
                     memory.held_versions.older(facts)
         if memory.floor == 1 and not memory.swept:  # only now: no more is left than a policy keeps, and listing it is quick
             memory.swept = True
-            self._deleter.sweep(stage)
+            delete.remove_leftovers(self._store, stage)
 
     def _read(self, stage: str, version: int) -> _Facts | None:
         """Return what a version says; None: it is not there, or does not open, which is not for this to judge."""
         try:
-            return _facts(version, self._vault.entry(stage, version))
+            return _facts(version, self._store.entry(stage, version))
         except (VersionAbsentError, IntegrityError, FormatError):
             return None
 
@@ -165,16 +162,16 @@ class Trimmer:
             return
         self._prove(stage, memory)
         if not self._policy.keep_tagged:
-            tags = self._tagger.certain(stage)
-            self._tagger.remove_locked(stage, [name for number in chosen for name in tags.of(number)])
-        memory.gaps = self._deleter.drop(stage, chosen, memory.newest)
+            tags = tag.certain(self._store, stage)
+            tag.untag_locked(self._store, stage, [name for number in chosen for name in tags.of(number)])
+        memory.gaps = delete.drop(self._store, stage, chosen, memory.newest)
         for number in chosen:
             del free[number]
         _LOG.info("Versions pruned: %s %s", display(stage), chosen)
 
     def _follow_gaps(self, stage: str, memory: _Memory) -> bool:
         """Take note of what others have deleted; False if some of it was held, and the next save has to look at all anew."""
-        gaps, _ = self._vault.gaps(stage)
+        gaps, _ = self._store.gaps(stage)
         if gaps != memory.gaps:
             if any(number in gaps for number in memory.held_versions.held):
                 del self._stages[stage]
@@ -188,7 +185,7 @@ class Trimmer:
     def _spare_tagged(self, stage: str, memory: _Memory) -> None:
         if not self._policy.keep_tagged:
             return
-        tags = self._tagger.certain(stage)
+        tags = tag.certain(self._store, stage)
         free = memory.held_versions.free
         if tags.serial != memory.serial:
             memory.serial = tags.serial
@@ -201,7 +198,7 @@ class Trimmer:
         """Read the newest completed version, if this process has not written it: older ones go because that one is there."""
         newest_completed = memory.held_versions.holder("newest completed")
         if newest_completed is not None and newest_completed != memory.proven:
-            self._vault.load(stage, newest_completed)
+            self._store.load(stage, newest_completed)
             memory.proven = newest_completed
 
 

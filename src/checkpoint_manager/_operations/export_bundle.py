@@ -14,6 +14,7 @@ from checkpoint_manager._format.bundle_chain import Chain
 from checkpoint_manager._format.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps, encode
+from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.models import BundledStage, display
@@ -23,18 +24,14 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.bundle_parts import Part
     from checkpoint_manager._format.tags import Tagged
-    from checkpoint_manager._operations.tag import Tagger
-    from checkpoint_manager._store.history import History
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
 
 
 class Exporter:
     """Exports stages of one store."""
 
-    def __init__(self, vault: Vault, history: History, tagger: Tagger) -> None:
-        self._vault = vault
-        self._history = history
-        self._tagger = tagger
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def chosen(self, stages: Iterable[str] | None) -> list[str]:
         """Return the stages to export, each once, in the order of a bundle; None: all there are, or were seen.
@@ -44,11 +41,11 @@ class Exporter:
             RollbackError: One of them is older than what this user has seen, or gone.
         """
         if stages is None:
-            stages = {*self._vault.backend.stages(), *self._vault.last_seen.stages()}
+            stages = {*self._store.backend.stages(), *self._store.last_seen.stages()}
         found = sorted(set(stages))
         for stage in found:
-            if self._history.look(stage).number == 0:
-                raise self._history.absent(stage, 0, 0)
+            if self._store.history.look(stage).number == 0:
+                raise self._store.history.absent(stage, 0, 0)
         return found
 
     def parts(self, stages: list[str], done: list[BundledStage], step: Callable[[int, int], None]) -> Iterator[Part]:
@@ -63,7 +60,7 @@ class Exporter:
             IntegrityError: A stage is not whole.
             RollbackError: A stage's tags are older than what this user has seen.
         """
-        total = sum(len(self._vault.backend.versions(stage)) for stage in stages)
+        total = sum(len(self._store.backend.versions(stage)) for stage in stages)
         versions = 0
         for stage in stages:
             yield StagePart(stage)
@@ -85,22 +82,22 @@ class Exporter:
         """Yield the versions of a stage up to the one that is the newest now, or a later one if that is deleted meanwhile."""
         reached, goal = 0, 0
         while reached == 0 or reached < goal:
-            look = self._history.look(stage)
+            look = self._store.history.look(stage)
             goal = goal or look.number
             before = reached
-            gaps, _ = self._vault.gaps(stage)
-            for number in self._vault.backend.versions(stage):
+            gaps, _ = self._store.gaps(stage)
+            for number in self._store.backend.versions(stage):
                 if not reached < number <= look.number or number in gaps:
                     continue
                 try:
-                    entry, data = self._vault.load(stage, number)
+                    entry, data = self._store.load(stage, number)
                 except VersionAbsentError:  # deleted since it was listed: the record of gaps will say so
                     continue
                 if number == look.number:
-                    self._history.confirm(stage, look, entry)
+                    self._store.history.confirm(stage, look, entry)
                 reached = number
                 yield VersionPart(number, entry, data)
-            if reached == before and self._history.look(stage).number == look.number:
+            if reached == before and self._store.history.look(stage).number == look.number:
                 broken = BrokenError("has a newest version that counts as deleted")
                 raise self._not_whole(stage, broken, look.number)
 
@@ -112,7 +109,7 @@ class Exporter:
 
     def _gaps(self, stage: str, chain: Chain) -> Gaps:
         """Return why there is no version where there is none. Read last: it covers whatever was deleted meanwhile."""
-        gaps = chain.fitted(self._vault.gaps(stage)[0])
+        gaps = chain.fitted(self._store.gaps(stage)[0])
         try:
             chain.close(gaps)
             if len(encode(gaps)) > MAX_GAPS_BYTES:
@@ -122,12 +119,12 @@ class Exporter:
         return gaps
 
     def _tags(self, stage: str, chain: Chain) -> dict[str, Tagged]:
-        tags, _ = self._tagger.read(stage)
+        tags, _ = tag.read(self._store, stage)
         return {name: tagged for name, tagged in tags.named.items() if chain.has(tagged.version, tagged.id)}
 
     def _not_whole(self, stage: str, broken: BrokenError, version: int | None) -> IntegrityError:
         message = (
-            f"stage {display(stage)} in {self._vault.backend.location} {broken}, and is not exported: run "
+            f"stage {display(stage)} in {self._store.backend.location} {broken}, and is not exported: run "
             '"checkpoint-manager verify" to see what is wrong, or export the other stages by name'
         )
         return IntegrityError(message, stage=stage, version=version)

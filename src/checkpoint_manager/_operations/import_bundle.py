@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.bundle_parts import GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._operations import tag
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.stage_names import validate
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.bundle_parts import Part
     from checkpoint_manager._format.gaps import Gap, Gaps
     from checkpoint_manager._format.tags import Tagged
-    from checkpoint_manager._operations.tag import Tagger
-    from checkpoint_manager._store.history import History
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
 
 
 @dataclass(slots=True)
@@ -104,10 +103,8 @@ class Arrival:
 class Importer:
     """Imports stages into one store."""
 
-    def __init__(self, vault: Vault, history: History, tagger: Tagger) -> None:
-        self._vault = vault
-        self._history = history
-        self._tagger = tagger
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def plan(self, parts: Iterator[Part], into: Mapping[str, str]) -> list[Arrival]:
         """Read a whole bundle, compare it with the store, and return what is to be done. Changes nothing.
@@ -141,7 +138,7 @@ class Importer:
         _check_names(arrivals, into)
         self._compare(arrivals)
         for arrival in arrivals:
-            added, arrival.tags_kept = self._tagger.weigh(arrival.stage, arrival.tags, arrival.tip.version)
+            added, arrival.tags_kept = tag.weigh(self._store, arrival.stage, arrival.tags, arrival.tip.version)
             arrival.tags_added = tuple(added)
         return arrivals
 
@@ -163,7 +160,7 @@ class Importer:
                 continue
             arrival = planned[part.name]
             if arrival.brings_something:
-                with self._vault.lock(arrival.stage):
+                with self._store.lock(arrival.stage):
                     self._add_stage(arrival, parts)
 
     def _arrival(self, source: str, into: Mapping[str, str]) -> Arrival:
@@ -175,10 +172,10 @@ class Importer:
         return Arrival(source, stage, self._tip(stage))
 
     def _tip(self, stage: str) -> Tip:
-        tip = self._history.tip(stage)
+        tip = self._store.history.tip(stage)
         if tip.passed > tip.version:  # a rollback that was only warned of
             message = (
-                f"stage {display(stage)} in {self._vault.backend.location} was turned back, and nothing is imported into it: "
+                f"stage {display(stage)} in {self._store.backend.location} was turned back, and nothing is imported into it: "
                 "call accept_rollback() first, or import it under another name"
             )
             raise RollbackError(message, stage=stage, version=tip.passed)
@@ -192,7 +189,7 @@ class Importer:
         first = differing[0]
         named = ", ".join(f"{display(each.stage)} (version {each.tip.version} here, {each.newest} there)" for each in differing)
         message = (
-            f"these stages have another history in {self._vault.backend.location} than in the bundle, or it can't be told that "
+            f"these stages have another history in {self._store.backend.location} than in the bundle, or it can't be told that "
             f"it is the same one: {named}. Nothing was imported. Import them under other names: into="
         )
         raise VersionConflictError(message, stage=first.stage, expected=first.newest, actual=first.tip.version)
@@ -211,11 +208,11 @@ class Importer:
         Raises:
             IntegrityError: It is damaged.
         """
-        gap = self._vault.gaps(stage)[0].find(version)
+        gap = self._store.gaps(stage)[0].find(version)
         if gap is not None and gap.last == version:
             return gap.id
         try:
-            return self._vault.entry(stage, version).id if gap is None else None
+            return self._store.entry(stage, version).id if gap is None else None
         except VersionAbsentError:
             return None
 
@@ -223,14 +220,14 @@ class Importer:
         lacking = self._lacking(arrival.stage, gaps)
         arrival.gaps = len(lacking)
         if lacking:
-            self._vault.check_gaps(arrival.stage, self._vault.gaps(arrival.stage)[0].add(*lacking))
+            self._store.check_gaps(arrival.stage, self._store.gaps(arrival.stage)[0].add(*lacking))
 
     def _lacking(self, stage: str, gaps: Gaps) -> list[Gap]:
         """Return the gaps of which the store has neither a version nor a record."""
         if not gaps.gaps:
             return []
-        present = self._vault.backend.versions(stage)
-        known = self._vault.gaps(stage)[0].gaps
+        present = self._store.backend.versions(stage)
+        known = self._store.gaps(stage)[0].gaps
         firsts = [gap.first for gap in known]
 
         def is_lacking(gap: Gap) -> bool:
@@ -251,7 +248,7 @@ class Importer:
         for part in parts:
             if isinstance(part, GapsPart):
                 self._record(arrival, part.gaps)
-                added, arrival.tags_kept = self._tagger.add_locked(arrival.stage, arrival.tags)
+                added, arrival.tags_kept = tag.add_locked(self._store, arrival.stage, arrival.tags)
                 arrival.tags_added = tuple(added)
                 return
             if isinstance(part, VersionPart) and part.version > tip.version:
@@ -260,13 +257,13 @@ class Importer:
     def _append(self, arrival: Arrival, tip: Tip, part: VersionPart) -> Tip:
         stage, version, entry = arrival.stage, part.version, part.entry
         if tip.version and version != tip.version + 1:
-            self._vault.backend.drop_mark(stage)
+            self._store.backend.drop_mark(stage)
         try:
-            self._vault.append(stage, version, entry, part.data)
+            self._store.append(stage, version, entry, part.data)
         except VersionTakenError:  # by a writer without a working lock
             self._refuse_conflict(arrival, version)
         added = Tip(version, entry.id, entry.created_at)
-        self._history.learn(stage, added)
+        self._store.history.learn(stage, added)
         return added
 
     def _record(self, arrival: Arrival, gaps: Gaps) -> None:
@@ -274,12 +271,12 @@ class Importer:
         lacking = self._lacking(arrival.stage, gaps)
         if not lacking:
             return
-        known, expected = self._vault.gaps(arrival.stage)
-        self._vault.write_gaps(arrival.stage, known.add(*lacking), expected)
+        known, expected = self._store.gaps(arrival.stage)
+        self._store.write_gaps(arrival.stage, known.add(*lacking), expected)
 
     def _refuse_conflict(self, arrival: Arrival, actual: int) -> NoReturn:
         message = (
-            f"stage {display(arrival.stage)} in {self._vault.backend.location}: another writer saved a version while this was "
+            f"stage {display(arrival.stage)} in {self._store.backend.location}: another writer saved a version while this was "
             "importing, and was faster. What was imported before stays; run the import again, and it says what can be done"
         )
         raise VersionConflictError(message, stage=arrival.stage, expected=arrival.tip.version, actual=actual)

@@ -11,72 +11,64 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import retention
+from checkpoint_manager._operations import delete, tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import FormatError, IntegrityError
 from checkpoint_manager.retention import PrunePlan, Retention
 
 if TYPE_CHECKING:
-    from checkpoint_manager._operations.delete import Deleter
-    from checkpoint_manager._operations.tag import Tagger
-    from checkpoint_manager._store.history import History
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
 
 
-class Pruner:
-    """Prunes the stages of one store."""
+def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:
+    """Delete what a policy does not keep, of one stage or of all, and return the plan; ``dry_run``: only that.
 
-    def __init__(self, vault: Vault, history: History, tagger: Tagger, deleter: Deleter) -> None:
-        self._vault = vault
-        self._history = history
-        self._tagger = tagger
-        self._deleter = deleter
+    Raises:
+        CheckpointNotFoundError: There is no such stage.
+        IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage is deleted.
+    """
+    if stage is not None and store.history.look(stage).number == 0:
+        raise store.history.absent(stage, 0, 0)
+    now = datetime.now(UTC)
+    stages = sorted(store.backend.stages()) if stage is None else [stage]
+    plans = [_plan(store, policy, name, now) if dry_run else _prune(store, policy, name, now) for name in stages]
+    return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))
 
-    def prune(self, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:
-        """Delete what a policy does not keep, of one stage or of all, and return the plan; ``dry_run``: only that.
 
-        Raises:
-            CheckpointNotFoundError: There is no such stage.
-            IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage is deleted.
-        """
-        if stage is not None and self._history.look(stage).number == 0:
-            raise self._history.absent(stage, 0, 0)
-        now = datetime.now(UTC)
-        stages = sorted(self._vault.backend.stages()) if stage is None else [stage]
-        plans = [self._plan(policy, name, now) if dry_run else self._prune(policy, name, now) for name in stages]
-        return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))
+def _prune(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
+    with store.lock(stage):
+        plan = _plan(store, policy, stage, now)
+        dropped = sorted(version.number for version in plan.dropped)
+        if dropped:
+            tags = tag.certain(store, stage)
+            tag.untag_locked(store, stage, [name for number in dropped for name in tags.of(number)])
+            delete.drop(store, stage, dropped, store.history.look(stage).number)
+        delete.remove_leftovers(store, stage)
+        return plan
 
-    def _prune(self, policy: Retention, stage: str, now: datetime) -> PrunePlan:
-        with self._vault.lock(stage):
-            plan = self._plan(policy, stage, now)
-            dropped = sorted(version.number for version in plan.dropped)
-            if dropped:
-                tags = self._tagger.certain(stage)
-                self._tagger.remove_locked(stage, [name for number in dropped for name in tags.of(number)])
-                self._deleter.drop(stage, dropped, self._history.look(stage).number)
-            self._deleter.sweep(stage)
-            return plan
 
-    def _plan(self, policy: Retention, stage: str, now: datetime) -> PrunePlan:
-        tags = self._tagger.certain(stage)
-        named = {name: tagged.version for name, tagged in tags.named.items()}
-        return retention.plan(policy, self._sound_history(stage), named, now)
+def _plan(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
+    tags = tag.certain(store, stage)
+    named = {name: tagged.version for name, tagged in tags.named.items()}
+    return retention.plan(policy, _sound_history(store, stage), named, now)
 
-    def _sound_history(self, stage: str) -> list[Version]:
-        """Return the history without what does not open. Of the newest completed version the data is read, too.
 
-        Older ones may go because that one is there: so it must be whole, and not only say so.
-        """
-        versions = self._history.versions(stage)
-        for version in [version for version in versions if version.status == "completed"]:
-            try:
-                self._vault.load(stage, version.number)
-                break
-            except VersionAbsentError:  # deleted meanwhile, or never there in a plan that takes no lock
-                versions.remove(version)
-            except (IntegrityError, FormatError) as error:
-                _LOG.error("%s", error)  # the message says all; a traceback would not help
-                versions.remove(version)
-        return versions
+def _sound_history(store: Store, stage: str) -> list[Version]:
+    """Return the history without what does not open. Of the newest completed version the data is read, too.
+
+    Older ones may go because that one is there: so it must be whole, and not only say so.
+    """
+    versions = store.history.versions(stage)
+    for version in [version for version in versions if version.status == "completed"]:
+        try:
+            store.load(stage, version.number)
+            break
+        except VersionAbsentError:  # deleted meanwhile, or never there in a plan that takes no lock
+            versions.remove(version)
+        except (IntegrityError, FormatError) as error:
+            _LOG.error("%s", error)  # the message says all; a traceback would not help
+            versions.remove(version)
+    return versions

@@ -6,19 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gaps
-from checkpoint_manager._operations import tag as tagging
-from checkpoint_manager._operations.save import Draft
+from checkpoint_manager._operations import delete, tag
+from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._operations.verify import Verifier
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.models import Finding, RepairStep, display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager._operations.delete import Deleter
-    from checkpoint_manager._operations.save import Writer
-    from checkpoint_manager._operations.verify import Verifier
-    from checkpoint_manager._store.history import History
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Stray
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -29,12 +26,8 @@ _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damag
 class Repairer:
     """Repairs one store."""
 
-    def __init__(self, vault: Vault, history: History, verifier: Verifier, deleter: Deleter, writer: Writer) -> None:
-        self._vault = vault
-        self._history = history
-        self._verifier = verifier
-        self._deleter = deleter
-        self._writer = writer
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def repair(self, *, dry_run: bool) -> list[RepairStep]:
         """Repair the store and return what was done, or with ``dry_run`` what would be.
@@ -46,40 +39,40 @@ class Repairer:
         * A damaged record of deletions or tags is moved there, too. What it said is lost: that deleted versions are missing, or
           that the tags are gone, stays as ``verify`` reports it.
         * The mark of each stage's newest version is set again where it is missing or wrong; after a killed acceptance of a
-          rollback, the next save does that (see :meth:`Vault.mark`).
+          rollback, the next save does that (see :meth:`Store.mark`).
         * What interrupted operations left behind is removed.
 
         Missing versions can't be brought back, and a rollback is for its user to judge: both stay as ``verify`` reports them.
         """
         done: list[RepairStep] = []
-        left_over = {stray.stage or "" for stray in self._vault.backend.strays() if stray.kind == "leftover"} - {""}
-        for stage in sorted(left_over.union(self._vault.backend.stages())):
-            with self._vault.lock(stage):
+        left_over = {stray.stage or "" for stray in self._store.backend.strays() if stray.kind == "leftover"} - {""}
+        for stage in sorted(left_over.union(self._store.backend.stages())):
+            with self._store.lock(stage):
                 done += self._stage(stage, dry_run=dry_run)
-        with self._vault.backend.lock(None, self._vault.lock_timeout):
+        with self._store.backend.lock(None, self._store.lock_timeout):
             done += self._strays(None, dry_run=dry_run)
         return done
 
     def _stage(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         yield from self._gaps(stage, dry_run=dry_run)
         yield from self._tags(stage, dry_run=dry_run)
-        findings = [finding for finding in self._verifier.verify(stage).findings if finding.version is not None]
+        findings = [finding for finding in Verifier(self._store).verify(stage).findings if finding.version is not None]
         yield from self._damaged(stage, findings, dry_run=dry_run)
         yield from self._gone_but_there(stage, findings, dry_run=dry_run)
         yield from self._strays(stage, dry_run=dry_run)
 
     def _gaps(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         try:
-            self._vault.gaps(stage)
+            self._store.gaps(stage)
         except IntegrityError as error:
-            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'gaps')}"
+            where = "" if dry_run else f"; now {self._store.backend.set_aside(stage, 'gaps')}"
             yield RepairStep("set aside", stage, None, f"{error}{where}")
 
     def _tags(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         try:
-            tagging.stored(self._vault, stage)
+            tag.stored(self._store, stage)
         except IntegrityError as error:
-            where = "" if dry_run else f"; now {self._vault.backend.set_aside(stage, 'tags')}"
+            where = "" if dry_run else f"; now {self._store.backend.set_aside(stage, 'tags')}"
             yield RepairStep("set aside", stage, None, f"{error}{where}")
 
     def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
@@ -90,18 +83,18 @@ class Repairer:
             yield self._set_aside(stage, version, broken[version].detail, dry_run=dry_run)
         if real and max(real) > max((f.version for f in findings if f.state in _NOT_BROKEN and f.version), default=0):
             if not dry_run:
-                self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)
+                append(self._store, stage, self._store.history.tip(stage), _AFTER_DAMAGE)
             yield RepairStep(
                 "append", stage, max(real) + 1, "a failed version: the newest one was damaged, the stage is to be run again"
             )
         if real and not dry_run:
-            self._deleter.record(stage, real, "set aside")
+            delete.record(self._store, stage, real, "set aside")
         for version in real:
             yield self._set_aside(stage, version, broken[version].detail, dry_run=dry_run)
 
     def _planted(self, stage: str, findings: list[Finding]) -> list[int]:
         """Return the broken versions whose numbers were never given out: beyond a hole, and beyond all that was seen."""
-        seen = self._vault.last_seen.recall(stage)
+        seen = self._store.last_seen.recall(stage)
         hole = next((f.version for f in reversed(findings) if f.state == "missing" and f.version), None)
         if hole is None:
             return []
@@ -112,12 +105,12 @@ class Repairer:
     def _gone_but_there(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
         """Finish what was killed between the record of a gap and the removal of its files."""
         leftovers = [f.version for f in findings if f.state == "leftover" and f.version is not None]
-        gaps = self._vault.gaps(stage)[0] if leftovers else Gaps()
+        gaps = self._store.gaps(stage)[0] if leftovers else Gaps()
         for version in leftovers:
             gap = gaps.find(version)
             if gap is not None and gap.reason == "deleted":
                 if not dry_run:
-                    self._vault.backend.delete(stage, [version])
+                    self._store.backend.delete(stage, [version])
                 yield RepairStep("sweep", stage, version, "the file of a version that was deleted")
             elif gap is not None:
                 yield self._set_aside(stage, version, f"was {gap.reason}, and its file is still there", dry_run=dry_run)
@@ -125,20 +118,20 @@ class Repairer:
     def _set_aside(self, stage: str, version: int, why: str, *, dry_run: bool) -> RepairStep:
         where = ""
         if not dry_run:
-            where = f"; now {self._vault.backend.set_aside(stage, version)}"
+            where = f"; now {self._store.backend.set_aside(stage, version)}"
             _LOG.warning("Put aside: version %d of stage %s%s", version, display(stage), where)
         return RepairStep("set aside", stage, version, f"{why}{where}")
 
     def _strays(self, stage: str | None, *, dry_run: bool) -> Iterator[RepairStep]:
-        for stray in self._vault.backend.strays():
+        for stray in self._store.backend.strays():
             if stray.stage == stage:
                 yield from self._stray(stray, dry_run=dry_run)
 
     def _stray(self, stray: Stray, *, dry_run: bool) -> Iterator[RepairStep]:
         if stray.kind == "leftover":
-            if dry_run or self._vault.backend.sweep(stray):
+            if dry_run or self._store.backend.sweep(stray):
                 yield RepairStep("sweep", stray.stage, None, f"{stray.path} {stray.detail}")
         elif stray.kind == "stale mark" and stray.stage is not None:
-            newest = self._vault.backend.newest(stray.stage)
-            if dry_run or self._vault.mark(stray.stage, newest):
+            newest = self._store.backend.newest(stray.stage)
+            if dry_run or self._store.mark(stray.stage, newest):
                 yield RepairStep("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")

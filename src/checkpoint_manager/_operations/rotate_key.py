@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.keyring_changes import begin_rotation, finish_rotation
-from checkpoint_manager._operations import tag as tagging
+from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.models import RotationProgress
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.keyring import OpenKeyring
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import OnRotation
 
 
-def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> None:
+def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> None:
     """Exchange the store's key; see the module's docstring.
 
     Args:
-        vault: The store.
+        store: The store.
         also: The secrets of further slots that are to open the store afterwards.
         drop: The ids of slots that are not.
         progress: Called after each version.
@@ -42,13 +42,13 @@ def rotate(vault: Vault, *, also: Sequence[Secret], drop: Sequence[str], progres
         CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
         IntegrityError: A version is damaged and can't be sealed anew. The old key stays until that is repaired.
     """
-    while _rotate_once(vault, also, drop, progress):
-        drop = [slot.slot for slot in vault.keychain.opened.keyring.slots if slot.slot in drop]
+    while _rotate_once(store, also, drop, progress):
+        drop = [slot.slot for slot in store.keyring.opened.keyring.slots if slot.slot in drop]
         if not drop:  # the one that was under way has dropped them already
             return
 
 
-def _rotate_once(vault: Vault, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> bool:
+def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> bool:
     """Rotate, and return whether that only brought to its end what was begun before."""
     was_begun = False
 
@@ -57,50 +57,50 @@ def _rotate_once(vault: Vault, also: Sequence[Secret], drop: Sequence[str], prog
         was_begun = opened.rotating
         return opened if was_begun else begin_rotation(opened, also=also, drop=drop)
 
-    ours = vault.keychain.change(begin, vault.lock_timeout).keyring.active
-    vault.backend.wait_for_writers(vault.lock_timeout)
-    _seal_all_anew(vault, progress)
+    ours = store.keyring.change(begin, store.lock_timeout).keyring.active
+    store.backend.wait_for_writers(store.lock_timeout)
+    _seal_all_anew(store, progress)
 
     def finish(opened: OpenKeyring) -> OpenKeyring:
         # Another process may have finished it meanwhile, and the next may be under way: that one is not done yet.
         return finish_rotation(opened) if opened.rotating and opened.keyring.active == ours else opened
 
-    vault.keychain.change(finish, vault.lock_timeout)
+    store.keyring.change(finish, store.lock_timeout)
     return was_begun
 
 
-def _seal_all_anew(vault: Vault, progress: OnRotation | None) -> None:
-    stages = vault.backend.stages()
-    total = sum(len(vault.backend.versions(stage)) for stage in stages)
+def _seal_all_anew(store: Store, progress: OnRotation | None) -> None:
+    stages = store.backend.stages()
+    total = sum(len(store.backend.versions(stage)) for stage in stages)
     done = 0
     for stage in stages:
-        with vault.lock(stage):
-            versions = vault.backend.versions(stage)
+        with store.lock(stage):
+            versions = store.backend.versions(stage)
             for version in versions:
-                _seal_anew(vault, stage, version, is_newest=version == versions[-1])
+                _seal_anew(store, stage, version, is_newest=version == versions[-1])
                 done += 1
                 if progress is not None:
                     progress(RotationProgress(stage, done, max(total, done)))
-            _seal_records_anew(vault, stage)
+            _seal_records_anew(store, stage)
 
 
-def _seal_anew(vault: Vault, stage: str, version: int, *, is_newest: bool) -> None:
+def _seal_anew(store: Store, stage: str, version: int, *, is_newest: bool) -> None:
     try:
-        if vault.key_of(stage, version) == vault.keychain.active[0]:
+        if store.key_of(stage, version) == store.keyring.active[0]:
             return
-        entry, data = vault.load(stage, version)
-        vault.replace(stage, version, entry, bytes(data))
+        entry, data = store.load(stage, version)
+        store.replace(stage, version, entry, bytes(data))
         if is_newest:
-            vault.mark(stage, version)
+            store.mark(stage, version)
     except VersionAbsentError:  # deleted meanwhile
         return
 
 
-def _seal_records_anew(vault: Vault, stage: str) -> None:
-    active = vault.keychain.active[0]
-    gaps, record = vault.gaps(stage)
+def _seal_records_anew(store: Store, stage: str) -> None:
+    active = store.keyring.active[0]
+    gaps, record = store.gaps(stage)
     if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
-        vault.write_gaps(stage, gaps, record)
-    tags, record = tagging.stored(vault, stage)
+        store.write_gaps(stage, gaps, record)
+    tags, record = tag.stored(store, stage)
     if record is not None and sealed_tags.RECORD.key_of(record.data) != active:
-        tagging.write(vault, stage, tags, record)
+        tag.write(store, stage, tags, record)

@@ -1,38 +1,38 @@
-"""Adding a version to a stage: the only way that anything ever changes."""
+"""Saving: the one way in which a stage changes is that a version is added to it."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager._format.checkpoint_file import MAX_VERSION, Entry, new_id
-from checkpoint_manager._store.history import History, Tip
-from checkpoint_manager._store.store import Vault, origin
+from checkpoint_manager._format import payload
+from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
+from checkpoint_manager._store.history import Tip
+from checkpoint_manager._store.store import origin
 from checkpoint_manager.backends.base import VersionTakenError
-from checkpoint_manager.errors import StorageError, VersionConflictError
+from checkpoint_manager.errors import Hint, PayloadError, StorageError, VersionConflictError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status, Version
 
-_LOG = logging.getLogger("checkpoint_manager")
 _ATTEMPTS = 100
 """How often a writer that is overtaken without a lock tries the next number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is to become a version: everything but its place in the history.
+    """A version to be written: everything but its place in the history.
 
     Attributes:
         data: The data as JSON.
-        metadata: The caller's.
-        status: What the version says of its stage.
-        restored_from: The version this is a copy of, or None.
+        metadata: The caller's metadata.
+        status: The status of the stage.
+        restored_from: The number of the version this is a copy of, or None.
     """
 
     data: bytes = field(repr=False)
@@ -41,92 +41,73 @@ class Draft:
     restored_from: int | None = None
 
 
-class Writer:
-    """Appends versions to the stages of one store."""
+def draft(stage: str, data: object, metadata: Mapping[str, object] | None, *, status: Status = "completed") -> Draft:
+    """Return a draft of what a caller wants to save, checked before anything is locked, read or written.
 
-    def __init__(self, vault: Vault, history: History) -> None:
-        self._vault = vault
-        self._history = history
-        self.afterwards: Callable[[str, int, Entry], None] = lambda _stage, _number, _entry: None
-        """Is told of each version that was appended, while the stage's lock is held; must not raise."""
+    Raises:
+        PayloadError: The data or the metadata would not come back equal.
+    """
+    encoded = payload.encode(data, stage=stage)
+    return Draft(encoded, {} if metadata is None else _checked(stage, metadata), status)
 
-    def save(self, stage: str, draft: Draft, expected: int | None = None) -> Version:
-        """Append a version to a stage.
 
-        Args:
-            stage: The stage.
-            draft: The version's content.
-            expected: Refuse unless this is the newest version now (0: none yet); None: whatever is newest.
+def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
+    """Append a version to a stage, and return it.
 
-        Raises:
-            VersionConflictError: Another version is the newest. Nothing was written.
-            LockTimeoutError, RollbackError, StorageError: Nothing was acknowledged.
-        """
-        with self._vault.lock(stage):
-            return self.append(stage, self._expect(stage, expected), draft)
+    Args:
+        store: The store.
+        stage: The stage.
+        draft: The version's content.
+        expected: The number that the newest version must have (0: none yet), or None for any.
 
-    def update(self, stage: str, make: Callable[[Tip], Draft]) -> Version:
-        """Append what ``make`` makes of the newest version, with no other writer in between."""
-        with self._vault.lock(stage):
-            tip = self._history.tip(stage)
-            return self.append(stage, tip, make(tip), exactly=True)
-
-    def append(self, stage: str, tip: Tip, draft: Draft, *, exactly: bool = False) -> Version:
-        """Append a version after ``tip``; the caller holds the stage's lock.
-
-        The number is owned by whoever writes it first. If someone did without the lock, the next one is tried, unless the draft
-        was made ``exactly`` from this tip.
-        """
-        for _ in range(_ATTEMPTS):
-            number = tip.next_number
-            self._check_number(stage, number)
-            entry = _entry_after(tip, draft)
-            try:
-                self._vault.append(stage, number, entry, draft.data)
-            except VersionTakenError:
-                if not self._is_mine(stage, number, entry):
-                    if exactly:
-                        raise self._conflict(stage, tip.version, number) from None
-                    tip = self._history.tip(stage)
-                    continue
-            self._history.learn(stage, Tip(number, entry.id, entry.created_at))
-            self.afterwards(stage, number, entry)
-            return entry.as_version(stage, number)
-        message = (
-            f"stage {display(stage)}: other writers took each of {_ATTEMPTS} version numbers first, which a working lock would "
-            f"prevent: check that the file system of {self._vault.backend.location} supports locks"
-        )
-        raise StorageError(message, stage=stage)
-
-    def _expect(self, stage: str, expected: int | None) -> Tip:
-        tip = self._history.tip(stage)
+    Raises:
+        VersionConflictError: Another version is the newest. Nothing was written.
+        LockTimeoutError: Another writer holds the stage. Nothing was written.
+        RollbackError: The stage is older than what this user has seen. Nothing was written.
+        StorageError: The version could not be written. Nothing was acknowledged.
+    """
+    with store.lock(stage):
+        tip = store.history.tip(stage)
         if expected is not None and tip.version != expected:
-            raise self._conflict(stage, expected, tip.version)
-        return tip
+            raise _conflict(store, stage, expected, tip.version)
+        return append(store, stage, tip, draft)
 
-    def _conflict(self, stage: str, expected: int, actual: int) -> VersionConflictError:
-        message = (
-            f"stage {display(stage)} in {self._vault.backend.location}: expected version {expected} to be the newest, "
-            "but it is "
-            f"{actual}: another writer was faster, and nothing was written. Load the newest version and decide again"
-        )
-        return VersionConflictError(message, stage=stage, expected=expected, actual=actual)
 
-    def _is_mine(self, stage: str, number: int, entry: Entry) -> bool:
-        """Whether the version that took the number is this very one: the answer to an earlier attempt was lost."""
-        try:
-            return self._vault.entry(stage, number).id == entry.id
-        except Exception:  # noqa: BLE001  # whatever is wrong with it, it is not what was written here
-            return False
+def update(store: Store, stage: str, make: Callable[[Tip], Draft]) -> Version:
+    """Append what ``make`` makes of the newest version, with no other writer in between."""
+    with store.lock(stage):
+        tip = store.history.tip(stage)
+        return append(store, stage, tip, make(tip), exactly=True)
 
-    def _check_number(self, stage: str, number: int) -> None:
+
+def append(store: Store, stage: str, tip: Tip, draft: Draft, *, exactly: bool = False) -> Version:
+    """Append a version after ``tip``; the caller holds the stage's lock.
+
+    The writer that links a number first owns it. If another writer took it without the lock, the next number is tried, unless
+    the draft was made ``exactly`` from this tip.
+    """
+    for _ in range(_ATTEMPTS):
+        number = tip.next_number
         if number > MAX_VERSION:
-            message = (
-                f"stage {display(stage)} in {self._vault.backend.location} has no version numbers left, which only a "
-                "planted file "
-                'can bring about: run "checkpoint-manager verify", then "checkpoint-manager repair"'
-            )
-            raise StorageError(message, stage=stage)
+            raise _no_numbers_left(store, stage)
+        entry = _entry_after(tip, draft)
+        try:
+            store.append(stage, number, entry, draft.data)
+        except VersionTakenError:
+            if not _is_mine(store, stage, number, entry):
+                if exactly:
+                    raise _conflict(store, stage, tip.version, number) from None
+                tip = store.history.tip(stage)
+                continue
+        store.history.learn(stage, Tip(number, entry.id, entry.created_at))
+        if store.after_append is not None:
+            store.after_append(stage, number, entry)
+        return entry.as_version(stage, number)
+    message = (
+        f"stage {display(stage)} in {store.backend.location}: other writers took each of {_ATTEMPTS} version numbers first, "
+        "which a working lock prevents"
+    )
+    raise StorageError(message, hint="Check that the file system supports locks", stage=stage)
 
 
 def _entry_after(tip: Tip, draft: Draft) -> Entry:
@@ -141,3 +122,36 @@ def _entry_after(tip: Tip, draft: Draft) -> Entry:
         size=len(draft.data),
         restored_from=draft.restored_from,
     )
+
+
+def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:
+    """Return whether the version that took the number is this very one: the answer to an earlier attempt was lost."""
+    try:
+        return store.entry(stage, number).id == entry.id
+    except Exception:  # noqa: BLE001  # whatever is wrong with it, it is not what was written here
+        return False
+
+
+def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
+    encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
+    if len(encoded) > MAX_CALLER_METADATA_BYTES:
+        message = f"the metadata is {len(encoded)} bytes of JSON, and the limit is {MAX_CALLER_METADATA_BYTES}"
+        raise PayloadError(message, hint="Keep what history() is to show, and put the rest into the data", stage=stage)
+    decoded: dict[str, Any] = payload.decode(encoded)  # a copy: what the caller changes later is not in the version
+    return decoded
+
+
+def _conflict(store: Store, stage: str, expected: int, actual: int) -> VersionConflictError:
+    message = (
+        f"stage {display(stage)} in {store.backend.location}: version {expected} was expected to be the newest, and it is "
+        f"{actual}; nothing was written"
+    )
+    hint = "Another writer was faster. Load the newest version and decide again"
+    return VersionConflictError(message, hint=hint, stage=stage, expected=expected, actual=actual)
+
+
+def _no_numbers_left(store: Store, stage: str) -> StorageError:
+    message = (
+        f"stage {display(stage)} in {store.backend.location} has no version numbers left, which only a planted file causes"
+    )
+    return StorageError(message, hint=Hint.VERIFY_AND_REPAIR, stage=stage)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from checkpoint_manager._format.checkpoint_file import Entry
-    from checkpoint_manager._store.history import History
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Record
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -46,201 +45,207 @@ def validate(name: object) -> str:
     raise TagError(message)
 
 
-def stored(vault: Vault, stage: str) -> tuple[Tags, Record | None]:
-    """Return a stage's tags, however old they are, and their record; errors as in :meth:`Vault.record`."""
+def stored(store: Store, stage: str) -> tuple[Tags, Record | None]:
+    """Return a stage's tags, however old they are, and their record; errors as in :meth:`Store.record`."""
     remedy = (
         'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, and '
         'then "checkpoint-manager repair --accept-rollback" to go on without tags'
     )
-    return vault.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, remedy) or (Tags(), None)
+    return store.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, remedy) or (Tags(), None)
 
 
-def write(vault: Vault, stage: str, tags: Tags, expected: Record | None) -> None:
+def write(store: Store, stage: str, tags: Tags, expected: Record | None) -> None:
     """Write a stage's tags; the caller holds its lock."""
-    data = vault.sealed_record(stage, sealed_tags.RECORD, sealed_tags.encode(tags))
-    vault.backend.write_record("tags", stage, data=data, expected=expected)
+    data = store.sealed_record(stage, sealed_tags.RECORD, sealed_tags.encode(tags))
+    store.backend.write_record("tags", stage, data=data, expected=expected)
 
 
-class Tagger:
-    """The tags of one store."""
+def read(store: Store, stage: str) -> tuple[Tags, Record | None]:
+    """Return a stage's tags, and the record to compare with when they are written again.
 
-    def __init__(self, vault: Vault, history: History) -> None:
-        self._vault = vault
-        self._history = history
+    Raises:
+        IntegrityError: The record is damaged or forged.
+        RollbackError: This user has seen a newer one.
+    """
+    tags, record, turned_back = look(store, stage)
+    if turned_back and store.on_rollback == "raise":
+        raise RollbackError(turned_back, stage=stage)
+    if turned_back:
+        _LOG.warning(turned_back)
+    return tags, record
 
-    def read(self, stage: str) -> tuple[Tags, Record | None]:
-        """Return a stage's tags, and the record to compare with when they are written again.
 
-        Raises:
-            IntegrityError: The record is damaged or forged.
-            RollbackError: This user has seen a newer one.
-        """
-        tags, record, turned_back = self.look(stage)
-        if turned_back and self._vault.on_rollback == "raise":
-            raise RollbackError(turned_back, stage=stage)
-        if turned_back:
-            _LOG.warning(turned_back)
-        return tags, record
+def certain(store: Store, stage: str) -> Tags:
+    """As :func:`read`, for those who delete what has no tag, or add tags: an older record raises in any case."""
+    tags, _, turned_back = look(store, stage)
+    if turned_back:
+        raise RollbackError(turned_back, stage=stage)
+    return tags
 
-    def certain(self, stage: str) -> Tags:
-        """As :meth:`read`, for those who delete what has no tag, or add tags: an older record raises in any case."""
-        tags, _, turned_back = self.look(stage)
-        if turned_back:
-            raise RollbackError(turned_back, stage=stage)
-        return tags
 
-    def look(self, stage: str) -> tuple[Tags, Record | None, str]:
-        """As :meth:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
-        seen = self._vault.last_seen.recall_tags(stage)  # before the record is read: it must never be ahead of it
-        tags, record = stored(self._vault, stage)
-        if tags.serial > seen[0]:
-            self._vault.last_seen.remember_tags(stage, tags.serial, tags.id)
-        if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
-            return tags, record, ""
-        found = "gone" if record is None else f"number {tags.serial}" if tags.serial < seen[0] else "another one"
-        turned_back = (
-            f"the tags of stage {display(stage)} in {self._vault.backend.location} were turned back: their record is {found}, "
-            f"and this user has already seen number {seen[0]}. If you put an older copy back on purpose, call "
-            "accept_rollback(); if not, someone else did: put it back from a backup"
+def look(store: Store, stage: str) -> tuple[Tags, Record | None, str]:
+    """As :func:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
+    seen = store.last_seen.recall_tags(stage)  # before the record is read: it must never be ahead of it
+    tags, record = stored(store, stage)
+    if tags.serial > seen[0]:
+        store.last_seen.remember_tags(stage, tags.serial, tags.id)
+    if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
+        return tags, record, ""
+    found = "gone" if record is None else f"number {tags.serial}" if tags.serial < seen[0] else "another one"
+    turned_back = (
+        f"the tags of stage {display(stage)} in {store.backend.location} were turned back: their record is {found}, "
+        f"and this user has already seen number {seen[0]}. If you put an older copy back on purpose, call "
+        "accept_rollback(); if not, someone else did: put it back from a backup"
+    )
+    return tags, record, turned_back
+
+
+def find(store: Store, stage: str, name: str) -> int:
+    """Return the version that a tag names.
+
+    Raises:
+        CheckpointNotFoundError: There is no such tag, or its version is gone.
+        IntegrityError: Another version stands in its place, or it is damaged.
+        RollbackError: As for :func:`read`.
+    """
+    tagged = read(store, stage)[0].named.get(name)
+    if tagged is None:
+        if store.history.look(stage).number == 0:
+            raise store.history.absent(stage, 0, 0)
+        message = (
+            f"stage {display(stage)} in {store.backend.location} has no tag {name}: see tags() for those it has, and "
+            "history() for its versions"
         )
-        return tags, record, turned_back
+        raise CheckpointNotFoundError(message, stage=stage)
+    entry = store.history.entry(stage, tagged.version)
+    if entry.id != tagged.id:
+        message = (
+            f"the tag {name} of stage {display(stage)} in {store.backend.location} was given to another version "
+            f"{tagged.version} than the one that is there: if you accepted a rollback, tag it anew; if not, run "
+            '"checkpoint-manager verify"'
+        )
+        raise IntegrityError(message, stage=stage, version=tagged.version)
+    return tagged.version
 
-    def find(self, stage: str, name: str) -> int:
-        """Return the version that a tag names.
 
-        Raises:
-            CheckpointNotFoundError: There is no such tag, or its version is gone.
-            IntegrityError: Another version stands in its place, or it is damaged.
-            RollbackError: As for :meth:`read`.
-        """
-        tagged = self.read(stage)[0].named.get(name)
-        if tagged is None:
-            if self._history.look(stage).number == 0:
-                raise self._history.absent(stage, 0, 0)
-            message = (
-                f"stage {display(stage)} in {self._vault.backend.location} has no tag {name}: see tags() for those it has, and "
-                "history() for its versions"
-            )
-            raise CheckpointNotFoundError(message, stage=stage)
-        entry = self._history.entry(stage, tagged.version)
-        if entry.id != tagged.id:
-            message = (
-                f"the tag {name} of stage {display(stage)} in {self._vault.backend.location} was given to another version "
-                f"{tagged.version} than the one that is there: if you accepted a rollback, tag it anew; if not, run "
-                '"checkpoint-manager verify"'
-            )
-            raise IntegrityError(message, stage=stage, version=tagged.version)
-        return tagged.version
+def tag_version(store: Store, stage: str, version: int, name: str, *, force: bool) -> Entry:
+    """Give a version a name, and return its entry.
 
-    def set(self, stage: str, version: int, name: str, *, force: bool) -> Entry:
-        """Give a version a name, and return its entry.
-
-        Raises:
-            TagError: The name names another version, and this is not ``force``; or the stage has too many.
-            CheckpointNotFoundError, IntegrityError: The version can't be had.
-        """
-        with self._vault.lock(stage):
-            tags, record = self.read(stage)
-            entry = self._history.entry(stage, version)
-            wanted, present = Tagged(version, entry.id), tags.named.get(name)
-            if present == wanted:
-                return entry
-            where = f"stage {display(stage)} in {self._vault.backend.location}"
-            if present is not None and not force:
-                message = (
-                    f"the tag {name} of {where} names version {present.version} already, which keeps it: choose another name, "
-                    f"or move it to version {version} with force=True"
-                )
-                raise TagError(message, stage=stage, version=present.version)
-            if present is None and len(tags.named) >= MAX_TAGS:
-                message = f"{where} has {MAX_TAGS} tags, and that is the most: remove one first with untag()"
-                raise TagError(message, stage=stage)
-            self._write(stage, tags, {**tags.named, name: wanted}, record)
+    Raises:
+        TagError: The name names another version, and this is not ``force``; or the stage has too many.
+        CheckpointNotFoundError, IntegrityError: The version can't be had.
+    """
+    with store.lock(stage):
+        tags, record = read(store, stage)
+        entry = store.history.entry(stage, version)
+        wanted, present = Tagged(version, entry.id), tags.named.get(name)
+        if present == wanted:
             return entry
-
-    def remove(self, stage: str, names: Iterable[str]) -> None:
-        """Take names away.
-
-        Raises:
-            CheckpointNotFoundError: There is no such tag. Nothing was changed.
-        """
-        with self._vault.lock(stage):
-            self.remove_locked(stage, names)
-
-    def remove_locked(self, stage: str, names: Iterable[str]) -> None:
-        """As :meth:`remove`; the caller holds the lock."""
-        tags, record = self.read(stage)
-        unwanted = set(names)
-        unknown = sorted(unwanted - tags.named.keys())
-        if unknown:
-            message = f"stage {display(stage)} in {self._vault.backend.location} has no tag {unknown[0]}: see tags()"
-            raise CheckpointNotFoundError(message, stage=stage)
-        if unwanted:
-            self._write(stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
-
-    def weigh(self, stage: str, brought: Mapping[str, Tagged], tip: int) -> tuple[dict[str, Tagged], tuple[str, ...]]:
-        """Return which tags an import would add, and which names stay with another version that has them here.
-
-        A tag of a version that is not here, or is another one, is neither.
-
-        Args:
-            stage: The stage.
-            brought: The tags.
-            tip: What is above this version is yet to be imported, and counts as here.
-
-        Raises:
-            TagError: The stage would have too many.
-            IntegrityError: The record of tags is damaged.
-            RollbackError: This user has seen a newer one.
-        """
-        return self._weigh(stage, self.certain(stage), brought, tip) if brought else ({}, ())
-
-    def add_locked(self, stage: str, brought: Mapping[str, Tagged]) -> tuple[dict[str, Tagged], tuple[str, ...]]:
-        """Add tags, of versions that are here by now, and return and raise as :meth:`weigh`; the caller holds the lock."""
-        if not brought:
-            return {}, ()
-        tags, record, turned_back = self.look(stage)
-        if turned_back:
-            raise RollbackError(turned_back, stage=stage)
-        added, kept = self._weigh(stage, tags, brought, MAX_VERSION)
-        if added:
-            self._write(stage, tags, {**tags.named, **added}, record)
-        return added, kept
-
-    def _weigh(
-        self, stage: str, tags: Tags, brought: Mapping[str, Tagged], tip: int
-    ) -> tuple[dict[str, Tagged], tuple[str, ...]]:
-        new = {name: tagged for name, tagged in brought.items() if name not in tags.named}
-        added = {name: tagged for name, tagged in new.items() if tagged.version > tip or self._is_here(stage, tagged)}
-        if added and len(tags.named) + len(added) > MAX_TAGS:
+        where = f"stage {display(stage)} in {store.backend.location}"
+        if present is not None and not force:
             message = (
-                f"stage {display(stage)} in {self._vault.backend.location} would have more than {MAX_TAGS} tags, and that is "
-                "the most: remove some here with untag(), or import the stage under another name"
+                f"the tag {name} of {where} names version {present.version} already, which keeps it: choose another name, "
+                f"or move it to version {version} with force=True"
             )
+            raise TagError(message, stage=stage, version=present.version)
+        if present is None and len(tags.named) >= MAX_TAGS:
+            message = f"{where} has {MAX_TAGS} tags, and that is the most: remove one first with untag()"
             raise TagError(message, stage=stage)
-        return added, tuple(name for name, tagged in brought.items() if tags.named.get(name, tagged) != tagged)
+        _write(store, stage, tags, {**tags.named, name: wanted}, record)
+        return entry
 
-    def _is_here(self, stage: str, tagged: Tagged) -> bool:
-        try:
-            return tagged.version not in self._vault.gaps(stage)[0] and self._vault.entry(stage, tagged.version).id == tagged.id
-        except (IntegrityError, FormatError, VersionAbsentError):
+
+def untag(store: Store, stage: str, names: Iterable[str]) -> None:
+    """Take names away.
+
+    Raises:
+        CheckpointNotFoundError: There is no such tag. Nothing was changed.
+    """
+    with store.lock(stage):
+        untag_locked(store, stage, names)
+
+
+def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
+    """As :func:`untag`; the caller holds the lock."""
+    tags, record = read(store, stage)
+    unwanted = set(names)
+    unknown = sorted(unwanted - tags.named.keys())
+    if unknown:
+        message = f"stage {display(stage)} in {store.backend.location} has no tag {unknown[0]}: see tags()"
+        raise CheckpointNotFoundError(message, stage=stage)
+    if unwanted:
+        _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
+
+
+def weigh(store: Store, stage: str, brought: Mapping[str, Tagged], tip: int) -> tuple[dict[str, Tagged], tuple[str, ...]]:
+    """Return which tags an import would add, and which names stay with another version that has them here.
+
+    A tag of a version that is not here, or is another one, is neither.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        brought: The tags.
+        tip: What is above this version is yet to be imported, and counts as here.
+
+    Raises:
+        TagError: The stage would have too many.
+        IntegrityError: The record of tags is damaged.
+        RollbackError: This user has seen a newer one.
+    """
+    return _weigh(store, stage, certain(store, stage), brought, tip) if brought else ({}, ())
+
+
+def add_locked(store: Store, stage: str, brought: Mapping[str, Tagged]) -> tuple[dict[str, Tagged], tuple[str, ...]]:
+    """Add tags, of versions that are here by now, and return and raise as :func:`weigh`; the caller holds the lock."""
+    if not brought:
+        return {}, ()
+    tags, record, turned_back = look(store, stage)
+    if turned_back:
+        raise RollbackError(turned_back, stage=stage)
+    added, kept = _weigh(store, stage, tags, brought, MAX_VERSION)
+    if added:
+        _write(store, stage, tags, {**tags.named, **added}, record)
+    return added, kept
+
+
+def _weigh(
+    store: Store, stage: str, tags: Tags, brought: Mapping[str, Tagged], tip: int
+) -> tuple[dict[str, Tagged], tuple[str, ...]]:
+    new = {name: tagged for name, tagged in brought.items() if name not in tags.named}
+    added = {name: tagged for name, tagged in new.items() if tagged.version > tip or _is_here(store, stage, tagged)}
+    if added and len(tags.named) + len(added) > MAX_TAGS:
+        message = (
+            f"stage {display(stage)} in {store.backend.location} would have more than {MAX_TAGS} tags, and that is "
+            "the most: remove some here with untag(), or import the stage under another name"
+        )
+        raise TagError(message, stage=stage)
+    return added, tuple(name for name, tagged in brought.items() if tags.named.get(name, tagged) != tagged)
+
+
+def _is_here(store: Store, stage: str, tagged: Tagged) -> bool:
+    try:
+        return tagged.version not in store.gaps(stage)[0] and store.entry(stage, tagged.version).id == tagged.id
+    except (IntegrityError, FormatError, VersionAbsentError):
+        return False
+
+
+def accept_rollback(store: Store, stage: str) -> bool:
+    """Take the record as it is for the newest, if this user has seen another one; return whether that changed anything.
+
+    It is written anew, with a number above all that was seen: nobody who saw the newer one takes it for a second rollback.
+    """
+    with store.lock(stage):
+        seen = store.last_seen.recall_tags(stage)
+        tags, record = stored(store, stage)
+        if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
             return False
+        _write(store, stage, tags, tags.named, record)
+        _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", display(stage))
+        return True
 
-    def accept(self, stage: str) -> bool:
-        """Take the record as it is for the newest, if this user has seen another one; return whether that changed anything.
 
-        It is written anew, with a number above all that was seen: nobody who saw the newer one takes it for a second rollback.
-        """
-        with self._vault.lock(stage):
-            seen = self._vault.last_seen.recall_tags(stage)
-            tags, record = stored(self._vault, stage)
-            if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
-                return False
-            self._write(stage, tags, tags.named, record)
-            _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", display(stage))
-            return True
-
-    def _write(self, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
-        changed = tags.changed(named, above=self._vault.last_seen.recall_tags(stage)[0])
-        write(self._vault, stage, changed, record)
-        self._vault.last_seen.remember_tags(stage, changed.serial, changed.id)
+def _write(store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
+    changed = tags.changed(named, above=store.last_seen.recall_tags(stage)[0])
+    write(store, stage, changed, record)
+    store.last_seen.remember_tags(stage, changed.serial, changed.id)

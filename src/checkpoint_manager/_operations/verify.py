@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
 from checkpoint_manager.models import Finding, State, VerificationReport
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.tags import Tagged
-    from checkpoint_manager._operations.tag import Tagger
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Stray
 
 _OTHER_STAGES = 1000
@@ -35,9 +35,8 @@ _STATE_OF: dict[str, State] = {
 class Verifier:
     """Verifies one store."""
 
-    def __init__(self, vault: Vault, tagger: Tagger) -> None:
-        self._vault = vault
-        self._tagger = tagger
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def verify(self, stage: str | None, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
         """Return what is wrong with the store, or with one stage of it.
@@ -48,10 +47,10 @@ class Verifier:
         """
         if stage is not None:
             counter = _Counter(progress, self._count([stage]))
-            return VerificationReport((*self._stage(stage, counter), *_findings_of(self._vault.backend.strays(), stage)))
-        strays = self._vault.backend.strays()
+            return VerificationReport((*self._stage(stage, counter), *_findings_of(self._store.backend.strays(), stage)))
+        strays = self._store.backend.strays()
         stages = sorted(
-            {*self._vault.backend.stages(), *self._vault.last_seen.stages(), *(stray.stage for stray in strays if stray.stage)}
+            {*self._store.backend.stages(), *self._store.last_seen.stages(), *(stray.stage for stray in strays if stray.stage)}
         )
         counter = _Counter(progress, self._count(stages))
         findings = [*self._keyring(), *_findings_of(strays, None)]
@@ -64,29 +63,29 @@ class Verifier:
         total = 0
         for stage in stages:
             with contextlib.suppress(IntegrityError):  # told where the stage is looked at
-                total += len(self._vault.backend.versions(stage))
+                total += len(self._store.backend.versions(stage))
         return total
 
     def _keyring(self) -> Iterable[Finding]:
         try:
-            self._vault.keychain.refresh()
+            self._store.keyring.refresh()
         except RollbackError as error:
             yield Finding(None, None, "rolled back", str(error))
         except (IntegrityError, FormatError, WrongKeyError) as error:
             yield Finding(None, None, "damaged", str(error))
-        if self._vault.keychain.opened.rotating:
+        if self._store.keyring.opened.rotating:
             yield Finding(
                 None, None, "leftover", "a key rotation is not finished: rotate again, and it goes on where it stopped"
             )
 
     def _stage(self, stage: str, counter: _Counter) -> Iterable[Finding]:
         try:
-            present = self._vault.backend.versions(stage)
+            present = self._store.backend.versions(stage)
         except IntegrityError as error:
             return [Finding(stage, None, "damaged", str(error))]
         findings: list[Finding] = []
         try:
-            gaps = self._vault.gaps(stage)[0]
+            gaps = self._store.gaps(stage)[0]
         except IntegrityError as error:
             findings.append(Finding(stage, None, "damaged", str(error)))
             gaps = Gaps()
@@ -104,7 +103,7 @@ class Verifier:
         if version in gaps:
             return Finding(stage, version, "leftover", "was deleted, and its file is still there")
         try:
-            entries[version], _ = self._vault.examine(stage, version)
+            entries[version], _ = self._store.examine(stage, version)
         except BrokenError as broken:
             return self._broken(stage, version, broken)
         except (FormatError, IntegrityError) as error:
@@ -118,9 +117,9 @@ class Verifier:
     def _broken(self, stage: str, version: int, broken: BrokenError) -> Finding:
         if broken.foreign:
             return Finding(stage, version, "foreign", str(broken))
-        others = [name for name in self._vault.backend.stages()[:_OTHER_STAGES] if name != stage]
+        others = [name for name in self._store.backend.stages()[:_OTHER_STAGES] if name != stage]
         for other in others:
-            if self._vault.belongs_to(stage, version, other):
+            if self._store.belongs_to(stage, version, other):
                 return Finding(stage, version, "foreign", f"belongs to stage {other!r}")
         return Finding(stage, version, "damaged", str(broken))
 
@@ -148,7 +147,7 @@ class Verifier:
 
     def _rolled_back(self, stage: str, newest: int, entries: dict[int, Entry]) -> Iterable[Finding]:
         try:
-            seen = self._vault.last_seen.recall(stage)
+            seen = self._store.last_seen.recall(stage)
         except StorageError as error:
             yield Finding(stage, None, "unreadable", str(error))
             return
@@ -163,7 +162,7 @@ class Verifier:
     def _tags(self, stage: str, entries: dict[int, Entry]) -> Iterable[Finding]:
         """Compare the tags with the versions they name. No finding names a version: each of those is judged by itself."""
         try:
-            tags, _, turned_back = self._tagger.look(stage)
+            tags, _, turned_back = tag.look(self._store, stage)
         except IntegrityError as error:
             yield Finding(stage, None, "damaged", str(error))
             return
@@ -172,24 +171,26 @@ class Verifier:
             return
         if turned_back:
             yield Finding(stage, None, "rolled back", turned_back)
-        for name, tag in tags.named.items():
-            if tag.version not in entries:
-                yield from self._without_a_version(stage, name, tag)
-            elif entries[tag.version].id != tag.id:
-                yield Finding(stage, None, "foreign", f"version {tag.version} is not the one that was tagged {name}")
+        for name, tagged in tags.named.items():
+            if tagged.version not in entries:
+                yield from self._without_a_version(stage, name, tagged)
+            elif entries[tagged.version].id != tagged.id:
+                yield Finding(stage, None, "foreign", f"version {tagged.version} is not the one that was tagged {name}")
 
-    def _without_a_version(self, stage: str, name: str, tag: Tagged) -> Iterable[Finding]:
+    def _without_a_version(self, stage: str, name: str, tagged: Tagged) -> Iterable[Finding]:
         with contextlib.suppress(IntegrityError, FormatError, StorageError):  # told where the version or the gaps are looked at
-            gap = self._vault.gaps(stage)[0].find(tag.version)
+            gap = self._store.gaps(stage)[0].find(tagged.version)
             if gap is None:
                 with contextlib.suppress(VersionAbsentError):
-                    self._vault.entry(stage, tag.version)
+                    self._store.entry(stage, tagged.version)
                     return  # saved and tagged while this was looking
                 detail = "is gone without a record of its deletion, and the tag {} names it"
-                yield Finding(stage, None, "missing", f"version {tag.version} {detail.format(name)}")
-            elif gap.reason == "deleted" and self._tagger.look(stage)[0].named.get(name) == tag:  # not taken away meanwhile
+                yield Finding(stage, None, "missing", f"version {tagged.version} {detail.format(name)}")
+            elif (
+                gap.reason == "deleted" and tag.look(self._store, stage)[0].named.get(name) == tagged
+            ):  # not taken away meanwhile
                 detail = f"was deleted, and the tag {name} names it: the record of tags is older than that"
-                yield Finding(stage, None, "rolled back", f"version {tag.version} {detail}")
+                yield Finding(stage, None, "rolled back", f"version {tagged.version} {detail}")
 
 
 class _Counter:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -75,8 +75,8 @@ NOTHING = Tip(0, None, None)
 class History:
     """The histories of all stages of a store, with what this process remembers of their tips."""
 
-    def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._tips: dict[str, Tip] = {}
 
     def look(self, stage: str) -> Look:
@@ -85,8 +85,8 @@ class History:
         Raises:
             RollbackError: This user has seen a newer version, or another history.
         """
-        seen = self._vault.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
-        with self._vault.backend.visit(stage):
+        seen = self._store.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
+        with self._store.backend.visit(stage):
             number, durable, has_mark = self._find(stage, seen.version if seen else 0)
         if seen is not None:
             if number < seen.version:
@@ -113,7 +113,7 @@ class History:
         known = self._tips.get(stage, NOTHING)
         if known.version < look.number:
             if not look.marked:
-                self._vault.backend.settle(stage)
+                self._store.backend.settle(stage)
             self.learn(stage, Tip(look.number, entry.id, entry.created_at), look.seen)
 
     def tip(self, stage: str) -> Tip:
@@ -126,7 +126,7 @@ class History:
         tip = self._tip(stage, look, look.seen.version if look.seen else 0)
         if look.has_mark:
             return tip
-        gap = self._vault.gaps(stage)[0].last
+        gap = self._store.gaps(stage)[0].last
         return tip if gap is None or gap.last < tip.next_number else tip._replace(id=gap.id, passed=gap.last)
 
     def _tip(self, stage: str, look: Look, passed: int) -> Tip:
@@ -135,7 +135,7 @@ class History:
             return Tip(known.version, known.id, known.created_at, passed)
         for version in range(look.number, max(0, look.number - _LOOK_BACK), -1):
             try:
-                entry = self._vault.entry(stage, version)
+                entry = self._store.entry(stage, version)
             except (IntegrityError, FormatError, VersionAbsentError):
                 continue
             if version == look.number:
@@ -153,12 +153,12 @@ class History:
         """
         self._tips[stage] = tip
         if tip.id is not None and (seen is None or seen.version < tip.version):
-            self._vault.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
+            self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
 
     def forget(self, stage: str) -> None:
         """Drop what is remembered of a stage: its user has accepted a rollback."""
         self._tips.pop(stage, None)
-        self._vault.last_seen.forget(stage)
+        self._store.last_seen.forget(stage)
 
     def entries(self, stage: str) -> list[tuple[int, Entry]]:
         """Return the readable versions of a stage, newest first, without reading their data.
@@ -166,13 +166,13 @@ class History:
         Versions that do not open are passed over with an ERROR line: a damaged one must not hide the others.
         """
         look = self.look(stage)
-        gaps, _ = self._vault.gaps(stage)
+        gaps, _ = self._store.gaps(stage)
         found: list[tuple[int, Entry]] = []
-        for version in reversed(self._vault.backend.versions(stage)):
+        for version in reversed(self._store.backend.versions(stage)):
             if version in gaps:
                 continue
             try:
-                found.append((version, self._vault.entry(stage, version)))
+                found.append((version, self._store.entry(stage, version)))
             except VersionAbsentError:  # deleted since it was listed
                 continue
             except (IntegrityError, FormatError) as error:
@@ -198,9 +198,9 @@ class History:
         """
         look = self.look(stage)
         try:
-            if version < 1 or version in self._vault.gaps(stage)[0]:
+            if version < 1 or version in self._store.gaps(stage)[0]:
                 raise VersionAbsentError
-            entry = self._vault.entry(stage, version)
+            entry = self._store.entry(stage, version)
         except VersionAbsentError:
             raise self.absent(stage, version, look.number) from None
         if version == look.number:
@@ -209,19 +209,19 @@ class History:
 
     def before(self, stage: str, version: int) -> int | None:
         """Return the number of the version before one, whole or not; None if there is none."""
-        gaps, _ = self._vault.gaps(stage)
-        present = (number for number in reversed(self._vault.backend.versions(stage)) if number < version)
+        gaps, _ = self._store.gaps(stage)
+        present = (number for number in reversed(self._store.backend.versions(stage)) if number < version)
         return next((number for number in present if number not in gaps), None)
 
     def absent(self, stage: str, version: int, newest: int) -> Exception:
         """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
-        where = f"in {self._vault.backend.location}"
+        where = f"in {self._store.backend.location}"
         if newest == 0:
             message = (
                 f"there is no checkpoint of stage {display(stage)} {where}: save one first, or look for the name in stages()"
             )
             return CheckpointNotFoundError(message, stage=stage)
-        gap = self._vault.gaps(stage)[0].find(version)
+        gap = self._store.gaps(stage)[0].find(version)
         if gap is not None:
             message = f"version {version} of stage {display(stage)} {where} was {gap.reason}: choose another one from history()"
             return CheckpointNotFoundError(message, stage=stage, version=version)
@@ -237,35 +237,35 @@ class History:
     def _find(self, stage: str, seen: int) -> tuple[int, int, bool]:
         """Return the newest version, the newest one that is known to be durable, and whether there is a mark."""
         known = self._tips.get(stage, NOTHING).version
-        marked = known if known and self._vault.backend.is_marked(stage, known) else self._marked(stage)
+        marked = known if known and self._store.backend.is_marked(stage, known) else self._marked(stage)
         durable = max(known, marked)
         # Without a mark, what this process remembers is no place to look forward from: beyond it there may be a gap.
         hint = durable if marked else 0
-        number = self._vault.backend.newest(stage, hint=hint)
+        number = self._store.backend.newest(stage, hint=hint)
         if number < seen and hint:
-            number = self._vault.backend.newest(stage)
+            number = self._store.backend.newest(stage)
         return number, durable, marked > 0
 
     def _marked(self, stage: str) -> int:
         try:
-            return parse_header(self._vault.backend.mark(stage)).version
+            return parse_header(self._store.backend.mark(stage)).version
         except (BrokenError, FormatError):  # no mark, or nothing that helps
             return 0
 
     def _still_has(self, stage: str, seen: SeenVersion) -> bool:
         try:
-            return self._vault.entry(stage, seen.version).id == seen.id
+            return self._store.entry(stage, seen.version).id == seen.id
         except (IntegrityError, FormatError, VersionAbsentError):
             # Damaged or deleted: that is told where it is read. It is no evidence of another history.
             return True
 
     def _rolled_back(self, stage: str, found: str, seen: SeenVersion) -> None:
         message = (
-            f"stage {display(stage)} in {self._vault.backend.location} was turned back: {found}, and this user has "
+            f"stage {display(stage)} in {self._store.backend.location} was turned back: {found}, and this user has "
             "already seen "
             f"version {seen.version}. If you put an older copy back on purpose, call accept_rollback(); if not, someone else "
             "did: restore the directory from a backup"
         )
-        if self._vault.on_rollback == "raise":
+        if self._store.on_rollback == "raise":
             raise RollbackError(message, stage=stage, version=seen.version)
         _LOG.warning(message)

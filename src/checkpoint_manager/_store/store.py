@@ -1,6 +1,6 @@
 """Versions in and out: where the backend's bytes meet the envelope's keys.
 
-A vault knows how to write *this* entry as *that* version and how to read it back, verified. It does not know which
+A store knows how to write *this* entry as *that* version and how to read it back, verified. It does not know which
 version is the newest, what a history is, or when to write: that is told by the modules beside it.
 """
 
@@ -19,6 +19,7 @@ from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Header, Place
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.seal import SLICE_BYTES
+from checkpoint_manager._store.history import History
 from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError, StorageError
@@ -40,27 +41,30 @@ _ENTRY_READ = 4 * 1024
 """Enough for header and metadata in most cases."""
 
 
-class Vault:
+class Store:
     """One opened store.
 
     Args:
         backend: Where it is kept.
-        keychain: Its keys.
+        keyring: Its keys.
         lock_timeout: How long a writer waits for another one, in seconds.
         on_rollback: What to do when the store is older than what was seen.
     """
 
-    def __init__(self, backend: Backend, keychain: Keychain, lock_timeout: float, on_rollback: OnRollback) -> None:
+    def __init__(self, backend: Backend, keyring: Keychain, lock_timeout: float, on_rollback: OnRollback) -> None:
         self.backend = backend
-        self.keychain = keychain
+        self.keyring = keyring
         self.lock_timeout = lock_timeout
         self.on_rollback = on_rollback
+        self.history = History(self)
+        self.after_append: Callable[[str, int, Entry], None] | None = None
+        """Called with each version that was saved, while the stage's lock is held; must not raise."""
         self._locked = threading.local()
 
     @property
     def last_seen(self) -> LastSeen:
         """What this user has seen of the store."""
-        return self.keychain.last_seen
+        return self.keyring.last_seen
 
     @contextlib.contextmanager
     def lock(self, stage: str) -> Iterator[None]:
@@ -82,7 +86,7 @@ class Vault:
         with self.backend.lock(stage, self.lock_timeout), self.backend.visit(stage):
             held.add(mine)
             try:
-                self.keychain.refresh()
+                self.keyring.refresh()
                 yield
             finally:
                 held.discard(mine)
@@ -99,7 +103,7 @@ class Vault:
 
     def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterator[Buffer]:
         """Return a version's file under the active key."""
-        key_id, key = self.keychain.active
+        key_id, key = self.keyring.active
         return sealed_format.seal_version(key_id, key, self._place(stage, version), entry, data)
 
     def key_of(self, stage: str, version: int) -> str:
@@ -156,15 +160,15 @@ class Vault:
         return entry, header, opening[header.data_offset :]
 
     def _key(self, header: Header) -> bytes:
-        if header.store != self.keychain.store:
+        if header.store != self.keyring.store:
             raise BrokenError("belongs to another store", foreign=True)
-        key = self.keychain.key(header.key)
+        key = self.keyring.key(header.key)
         if key is None:
             raise BrokenError("is sealed under a key that the keyring does not have")
         return key
 
     def _place(self, stage: str, version: int) -> Place:
-        return Place(self.keychain.store, stage, version)
+        return Place(self.keyring.store, stage, version)
 
     def _explained(self, stage: str, version: int) -> _Explained:
         return _Explained(self.backend.location, stage, version)
@@ -230,18 +234,18 @@ class Vault:
         if record is None:
             return None
         try:
-            key = self.keychain.key(form.key_of(record.data))
+            key = self.keyring.key(form.key_of(record.data))
             if key is None:
                 raise BrokenError("is sealed under a key that the keyring does not have")
-            return decode(form.open(key, self.keychain.store, stage, record.data)), record
+            return decode(form.open(key, self.keyring.store, stage, record.data)), record
         except BrokenError as broken:
             message = f"the record of {form.of} of stage {display(stage)} in {self.backend.location} {broken}. {remedy}"
             raise IntegrityError(message, stage=stage) from None
 
     def sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
         """Return a record of a stage under the active key."""
-        key_id, key = self.keychain.active
-        return form.seal(key_id, key, self.keychain.store, stage, content)
+        key_id, key = self.keyring.active
+        return form.seal(key_id, key, self.keyring.store, stage, content)
 
 
 class _Explained:

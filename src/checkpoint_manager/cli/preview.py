@@ -34,8 +34,7 @@ def newest_of(cm: CheckpointManager, stage: str) -> Checkpoint:
 
 def difference(cm: CheckpointManager, to: Checkpoint) -> Diff | None:
     """Return what changes from the newest version to this one; None if the newest is damaged and can't be compared."""
-    from checkpoint_manager._operations.compare import changes  # noqa: PLC0415  # --help does not wait for it
-    from checkpoint_manager._operations.diff import Diff  # noqa: PLC0415  # likewise
+    from checkpoint_manager._operations.diff import Diff, changes  # noqa: PLC0415  # --help does not wait for it
 
     with progress_of("comparing"):
         try:

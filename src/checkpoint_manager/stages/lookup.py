@@ -23,6 +23,7 @@ import orjson
 
 from checkpoint_manager._format.checkpoint_file import Entry
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager._operations.load import Loaded, load_version, newest_of_any_kind
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
 from checkpoint_manager.models import display
@@ -30,8 +31,7 @@ from checkpoint_manager.models import display
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from checkpoint_manager._operations.load import Library, Loaded
-    from checkpoint_manager._store.store import Vault
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -82,9 +82,8 @@ class _Index:
 class Finder:
     """Searches the stages of one store."""
 
-    def __init__(self, vault: Vault, library: Library) -> None:
-        self._vault = vault
-        self._library = library
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._renew()
 
     def _renew(self) -> None:
@@ -98,7 +97,7 @@ class Finder:
         A newest version that is damaged ends the search as well if its metadata does not open: it might be a cleared one.
         """
         try:
-            newest = self._library.newest_of_any_kind(stage)
+            newest = newest_of_any_kind(self._store, stage)
         except IntegrityError as error:
             _LOG.error("%s", error)  # the damaged file stays as evidence
             number, why = error.version or 0, "the newest version is damaged"
@@ -159,7 +158,7 @@ class Finder:
 
     def _gaps(self, stage: str) -> Gaps:
         try:
-            return self._vault.gaps(stage)[0]
+            return self._store.gaps(stage)[0]
         except IntegrityError as error:
             _LOG.error("%s", error)
             return Gaps()
@@ -169,7 +168,7 @@ class Finder:
         gap = gaps.find(number)
         if gap is None:
             try:
-                return self._vault.entry(stage, number)
+                return self._store.entry(stage, number)
             except VersionAbsentError:
                 gap = self._gaps(stage).find(number)  # deleted since the gaps were read
                 reason = f"version {number} of stage {display(stage)} is missing"
@@ -181,7 +180,7 @@ class Finder:
 
     def _load(self, stage: str, number: int) -> Loaded | None:
         try:
-            return self._library.version(stage, number)
+            return load_version(self._store, stage, number)
         except (*_UNREADABLE, CheckpointNotFoundError):  # deleted since, or before, or damaged
             return None
 

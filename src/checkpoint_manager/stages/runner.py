@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._operations import draft as drafting
+from checkpoint_manager._operations import tag
+from checkpoint_manager._operations.delete import delete_versions
+from checkpoint_manager._operations.save import Draft, draft, save
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
 from checkpoint_manager.models import display
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from checkpoint_manager._operations.load import Loaded
-    from checkpoint_manager._operations.save import Draft
-    from checkpoint_manager._operations.services import Store
+    from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status
     from checkpoint_manager.stages.report import What
 
@@ -108,11 +109,8 @@ class Runner:
     """
 
     def __init__(self, store: Store) -> None:
-        self._vault = store.vault
-        self._writer = store.writer
-        self._deleter = store.deleter
-        self._tagger = store.tagger
-        self._finder = Finder(store.vault, store.library)
+        self._store = store
+        self._finder = Finder(store)
         self.outcomes: list[Outcome] = []
         self.functions: dict[str, str] = {}
 
@@ -129,7 +127,7 @@ class Runner:
 
     def current(self, stage: str) -> Call | None:
         """Return the run of a stage that this code is a part of."""
-        return _running.get({}).get((self._vault.keychain.store, stage))
+        return _running.get({}).get((self._store.keyring.store, stage))
 
     @contextlib.contextmanager
     def alone(self, stage: str, timeout: float) -> Iterator[None]:
@@ -142,12 +140,12 @@ class Runner:
             raise CheckpointError(message, stage=stage)
         with contextlib.ExitStack() as resources:
             try:
-                resources.enter_context(self._vault.backend.lock(stage, min(timeout, SILENT_WAIT), purpose="run"))
+                resources.enter_context(self._store.backend.lock(stage, min(timeout, SILENT_WAIT), purpose="run"))
             except LockTimeoutError as error:
                 if timeout <= SILENT_WAIT:
                     raise
                 self.say_who_runs(error)
-                resources.enter_context(self._vault.backend.lock(stage, timeout, purpose="run"))
+                resources.enter_context(self._store.backend.lock(stage, timeout, purpose="run"))
             yield
 
     def say_who_runs(self, error: LockTimeoutError) -> None:
@@ -158,7 +156,7 @@ class Runner:
     def inside(self, call: Call) -> Iterator[None]:
         """Let the code in the block know what it is a part of."""
         call.started = time.monotonic()
-        token = _running.set({**_running.get({}), (self._vault.keychain.store, call.stage): call})
+        token = _running.set({**_running.get({}), (self._store.keyring.store, call.stage): call})
         try:
             yield
         finally:
@@ -216,8 +214,8 @@ class Runner:
         """
         took = duration(call.seconds)
         try:
-            draft = drafting.draft(call.stage, value(), {NOTE: call.note})
-            version = self._writer.save(call.stage, draft).number
+            result = draft(call.stage, value(), {NOTE: call.note})
+            version = save(self._store, call.stage, result).number
         except Exception as error:
             self.ended(call, "ran", None)
             message = (
@@ -231,7 +229,7 @@ class Runner:
 
     def save(self, stage: str, draft: Draft) -> int:
         """Append a version and return its number; errors as for ``save_checkpoint``."""
-        return self._writer.save(stage, draft).number
+        return save(self._store, stage, draft).number
 
     def remove_progress(self, stage: str, versions: list[int]) -> list[int]:
         """Delete versions that say themselves that they are ``progress``, and nothing else; return what is left for later.
@@ -240,15 +238,15 @@ class Runner:
         """
         there: list[int] = []
         try:
-            gaps, _ = self._vault.gaps(stage)
-            tags = self._tagger.certain(stage)
+            gaps, _ = self._store.gaps(stage)
+            tags = tag.certain(self._store, stage)
             there = [
                 version
                 for version in versions
                 if version not in gaps and not tags.of(version) and self._is_progress(stage, version)
             ]
             if there:
-                self._deleter.delete(stage, there)
+                delete_versions(self._store, stage, there)
         except CheckpointError as error:
             _LOG.debug("%s: superseded progress is left: %s", display(stage), error)
             return there
@@ -256,7 +254,7 @@ class Runner:
 
     def _is_progress(self, stage: str, version: int) -> bool:
         try:
-            return self._vault.entry(stage, version).status == "progress"
+            return self._store.entry(stage, version).status == "progress"
         except (VersionAbsentError, IntegrityError):  # gone already, or damaged: that stays as evidence
             return False
 
@@ -267,8 +265,8 @@ class Runner:
         shown = {"type": kind, "message": said[:_MESSAGE_CHARACTERS]}  # for a listing of the history, which reads no data
         version = None
         try:
-            draft = drafting.draft(call.stage, failure, {NOTE: call.note, FAILURE: shown}, status="failed")
-            version = self._writer.save(call.stage, draft).number
+            result = draft(call.stage, failure, {NOTE: call.note, FAILURE: shown}, status="failed")
+            version = save(self._store, call.stage, result).number
         except CheckpointError as unsaved:
             _LOG.warning("%s: failed, and that could not be saved: %s", display(call.stage), unsaved)
         self.ended(call, "failed", version)
