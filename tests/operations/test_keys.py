@@ -255,8 +255,8 @@ class TestRotation:
         cm.save_checkpoint("train", 1)
 
         def overtake(_: object) -> None:
-            quicker.keys._vault.keyring.change(finish_rotation, 1)
-            quicker.keys._vault.keyring.change(begin_rotation, 1)
+            quicker.keys._store.keyring.change(finish_rotation, 1)
+            quicker.keys._store.keyring.change(begin_rotation, 1)
 
         cm.keys.rotate(progress=overtake)
         assert CheckpointManager(store, key=KEY).load_checkpoint("train") == 1
@@ -268,7 +268,7 @@ class TestRotation:
         cm = CheckpointManager(store, key=KEY)
         cm.save_checkpoint("train", 1)
         added = cm.keys.add(OTHER_KEY)
-        cm.keys._vault.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
+        cm.keys._store.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
         cm.keys.rotate(drop=[added.slot])
         assert [slot.slot for slot in cm.keys.list()] == [slot.slot for slot in cm.keys.list() if slot.current]
         assert cm.verify().problems == ()
@@ -277,13 +277,13 @@ class TestRotation:
         """It has read the keyring when a rotation begins, and looks at what it read when another thread knows the newer one."""
         cm, other = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
         other.keys.add(OTHER_KEY)
-        keyring = cm.keys._vault.keyring
+        keyring = cm.keys._store.keyring
         recall = keyring.last_seen.recall_keyring
 
         def slowly() -> tuple[int, str] | None:
             keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
             held = keyring._held
-            other.keys._vault.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
+            other.keys._store.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
             keyring.refresh()  # the other thread
             assert keyring._held is not held
             return recall()
