@@ -55,7 +55,7 @@ def chosen(store: Store, stage: str, version: int | str | None, at: datetime | s
         named = None if version is None else checked(version)
         return number(store, stage, named) if isinstance(named, str) else named
     if version is not None:
-        raise TypeError("give a version or at=, and not both")
+        raise TypeError("give either a version or a moment, not both")
     return number_at(store, stage, moment(at))
 
 
