@@ -83,7 +83,8 @@ def test_what_type_checkers_see_is_what_is_loaded() -> None:
     assert sorted([*checkpoint_manager._HOME_OF, "__version__"]) == checkpoint_manager.__all__
     for home, names in seen.items():
         for name in names:
-            assert getattr(checkpoint_manager, name).__module__.startswith(f"checkpoint_manager.{home}"), name
+            value = getattr(checkpoint_manager, name)
+            assert name == "Key" or value.__module__.startswith(f"checkpoint_manager.{home}"), name
 
 
 def test_what_a_save_and_a_load_need_is_loaded_when_the_manager_is_made(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_what_is_not_public_is_not_there() -> None:
 @pytest.mark.parametrize("name", checkpoint_manager.__all__)
 def test_everything_public_is_documented(name: str) -> None:
     value = getattr(checkpoint_manager, name)
-    if isinstance(value, str):
+    if name in {"Key", "__version__"}:  # an alias and a text, which have no docstring of their own
         return
     assert inspect.getdoc(value)
     for method, function in inspect.getmembers(value, inspect.isfunction):

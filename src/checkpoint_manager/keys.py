@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.key_slot import Slot
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.models import KeyFile, OnRotation, Passphrase
+    from checkpoint_manager.models import KeyFile, OnProgress, Passphrase
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -66,7 +66,7 @@ class Keys:
         *,
         also: Sequence[Passphrase | KeyFile | os.PathLike[str] | bytes] = (),
         drop: Sequence[str] = (),
-        progress: OnRotation | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Exchange the store's key and seal every version anew, while writers go on. Killed, it continues when run again.
 

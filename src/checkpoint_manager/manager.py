@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import (
         BundleSummary,
         Durability,
-        KeyFile,
+        Key,
+        OnProgress,
         OnRollback,
-        Passphrase,
         RepairStep,
         VerificationReport,
     )
@@ -96,7 +96,7 @@ class CheckpointManager:
         self,
         checkpoint_dir: str | os.PathLike[str] | Backend = "checkpoints",
         *,
-        key: Passphrase | KeyFile | os.PathLike[str] | bytes | None = None,
+        key: Key | None = None,
         lock_timeout: float = 60.0,
         durability: Durability = "full",
         on_rollback: OnRollback = "raise",
@@ -409,12 +409,12 @@ class CheckpointManager:
         deleted = delete_versions(self._store, stage, [select.checked_number(version) for version in versions])
         _LOG.info("Versions deleted: %s %s", display(stage), deleted)
 
-    def verify(self, stage: str | None = None, *, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
+    def verify(self, stage: str | None = None, *, progress: OnProgress | None = None) -> VerificationReport:
         """Read and check everything, and return what was found. Never raises for what it finds.
 
         Args:
             stage: One stage, or None for the whole store.
-            progress: Called after each version with how many are done, and how many there are.
+            progress: Called after each version.
         """
         return Verifier(self._store).verify(None if stage is None else validate(stage), progress)
 
@@ -442,9 +442,9 @@ class CheckpointManager:
         file: str | os.PathLike[str] | BinaryIO,
         stages: Iterable[str] | None = None,
         *,
-        key: Passphrase | KeyFile | os.PathLike[str] | bytes,
+        key: Key,
         overwrite: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: OnProgress | None = None,
     ) -> BundleSummary:
         """Write the histories and tags of stages into a bundle: one file, encrypted as a whole, that another store can import.
 
@@ -457,7 +457,7 @@ class CheckpointManager:
             key: What is to open the bundle where it arrives: a passphrase, a key file, or 32 bytes. There is no default: the
                 store's own secret may not be known there.
             overwrite: Replace a file that is there.
-            progress: Called with how many versions are done, and how many there are.
+            progress: Called after each version.
 
         Raises:
             CheckpointNotFoundError: There is no such stage. Nothing was written.
@@ -481,10 +481,10 @@ class CheckpointManager:
         self,
         file: str | os.PathLike[str] | BinaryIO,
         *,
-        key: Passphrase | KeyFile | os.PathLike[str] | bytes,
-        into: Mapping[str, str] | None = None,
+        key: Key,
+        rename: Mapping[str, str] | None = None,
         dry_run: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: OnProgress | None = None,
     ) -> BundleSummary:
         """Take over the histories of a bundle: all that is not in this store yet.
 
@@ -498,9 +498,9 @@ class CheckpointManager:
         Args:
             file: The bundle; or an open binary stream, which is kept, encrypted, in a temporary file.
             key: What the bundle was exported with.
-            into: Other names for stages, by their names in the bundle.
+            rename: Other names for stages, by their names in the bundle.
             dry_run: Verify the bundle and say what would be added, and change nothing.
-            progress: Called with how many bytes are done, and how many there are: it is read twice.
+            progress: Called after each piece, in bytes; the bundle is read twice.
 
         Raises:
             WrongKeyError: The bundle was made for another key. Nothing was imported.
@@ -512,7 +512,7 @@ class CheckpointManager:
             TagError: A stage would have too many tags. Nothing was imported.
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
-        names = {validate(old): validate(new) for old, new in (into or {}).items()}
+        names = {validate(old): validate(new) for old, new in (rename or {}).items()}
         from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who import
         from checkpoint_manager._operations.import_bundle import Importer  # noqa: PLC0415  # likewise
 

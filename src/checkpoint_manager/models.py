@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -114,7 +115,7 @@ class BundleSummary:
         return sum(stage.added for stage in self.stages)
 
 
-State: TypeAlias = Literal["whole", "damaged", "missing", "foreign", "rolled back", "unreadable", "leftover", "exposed"]
+State: TypeAlias = Literal["whole", "damaged", "missing", "foreign", "rolled-back", "unreadable", "leftover", "exposed"]
 """What ``verify`` found: see :class:`Finding`."""
 
 
@@ -126,7 +127,7 @@ class Finding:
         stage: The stage, or None for something that belongs to no stage (the keyring, a stray file).
         version: The version's number, or None.
         state: ``whole``; ``damaged``: does not open or contradicts itself; ``missing``: was there and no record says
-            that it was deleted; ``foreign``: genuine, but of another stage, store or position; ``rolled back``: older than
+            that it was deleted; ``foreign``: genuine, but of another stage, store or position; ``rolled-back``: older than
             what was already seen; ``unreadable``: the operating system refused to read it, perhaps only this time;
             ``leftover``: harmless remains of an interrupted operation; ``exposed``: others on this host may read or write it.
         detail: What exactly, in a sentence. Never data.
@@ -162,14 +163,14 @@ class RepairStep:
     """What one step of ``repair`` did, or with ``dry_run`` would do.
 
     Attributes:
-        action: ``set aside`` (moved to the folder ``damaged``, nothing is deleted), ``rebuild head``, ``sweep`` (a
-            leftover removed) or ``append`` (a version that says that the newest one was set aside).
+        action: ``set-aside`` (moved to the folder ``damaged``, nothing is deleted), ``rebuild-head``, ``remove`` (a
+            leftover) or ``append`` (a version that says that the newest one was set aside).
         stage: The stage, or None.
         version: The version's number, or None.
         detail: What, where and why, in a sentence.
     """
 
-    action: Literal["set aside", "rebuild head", "sweep", "append"]
+    action: Literal["set-aside", "rebuild-head", "remove", "append"]
     stage: str | None
     version: int | None
     detail: str
@@ -195,21 +196,24 @@ class KeySlot:
 
 
 @dataclass(frozen=True, slots=True)
-class RotationProgress:
-    """Where a key rotation stands; given to its callback after each version.
+class Progress:
+    """How far a long operation has come, as its ``progress`` callback is told.
 
     Attributes:
-        stage: The stage just worked on.
-        done: Versions looked at so far.
-        total: Versions there are to look at, as counted at the start of the run.
+        done: How many units are done.
+        total: How many there are; it may grow while writers go on.
+        unit: What is counted: ``versions``, ``stages``, or the ``bytes`` of a bundle.
+        stage: The stage just worked on, or None where the operation does not go by stages.
     """
 
-    stage: str
     done: int
     total: int
+    unit: Literal["versions", "stages", "bytes"] = "versions"
+    stage: str | None = None
 
 
-OnRotation: TypeAlias = "Callable[[RotationProgress], None]"
+OnProgress: TypeAlias = "Callable[[Progress], object]"
+"""A callback for progress; what it returns is ignored, what it raises ends the operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +228,7 @@ class KeyFile:
     """A key file to open a store with: ``CheckpointManager(key=KeyFile("/path/to/key"))``."""
 
     path: str
+
+
+Key: TypeAlias = Passphrase | KeyFile | os.PathLike[str] | bytes
+"""What opens a store or a bundle: a passphrase, a key file (also as a path, such as ``pathlib.Path``), or 32 bytes."""

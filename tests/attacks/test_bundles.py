@@ -20,6 +20,7 @@ from checkpoint_manager import (
     IntegrityError,
     KeyFile,
     Passphrase,
+    Progress,
     RollbackError,
     StorageError,
     TagError,
@@ -240,7 +241,7 @@ def test_no_name_no_plaintext_and_no_key_shows_in_a_bundle(tmp_path: Path, monke
     markers.append(cm._store.keyring.active[1])
     looked = 0
 
-    def look(_done: int, _total: int) -> None:
+    def look(_: object) -> None:
         nonlocal looked
         for path in [*tmp_path.rglob("*"), *Path("/proc/self/fd").iterdir()]:
             if path.is_file() and str(tmp_path) in os.path.realpath(path):
@@ -254,7 +255,7 @@ def test_no_name_no_plaintext_and_no_key_shows_in_a_bundle(tmp_path: Path, monke
     cm.export_bundle(tmp_path / "bundle", key=secret, progress=look)
     with (tmp_path / "bundle").open("rb") as stream:
         there.import_bundle(stream, key=secret, progress=look)
-    look(0, 0)
+    look(None)
     assert looked > 5
     assert list(spool.iterdir()) == []
     assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o600
@@ -290,8 +291,8 @@ def test_a_bundle_changed_between_its_two_readings_adds_nothing_forged(
         cm.save_checkpoint("long", letter * 400_000)
     whole = cm.export_bundle(path, ["long"], key=KEY)
 
-    def change(done: int, total: int) -> None:
-        if done == total // 2:
+    def change(progress: Progress) -> None:
+        if progress.done == progress.total // 2:
             with path.open("r+b") as file:
                 file.seek(whole.size - 20_000)
                 file.write(bytes(20_000))
@@ -326,7 +327,7 @@ def test_a_stage_that_was_turned_back_is_not_imported_into(whole: bytes, target:
     warned = CheckpointManager(tmp_path / "target", key=bytes(32), on_rollback="warn")
     with pytest.raises(RollbackError, match="accept_rollback"):
         warned.import_bundle(tmp_path / "whole", key=KEY)
-    assert warned.import_bundle(tmp_path / "whole", key=KEY, into={"train": "train again"}).added == 3
+    assert warned.import_bundle(tmp_path / "whole", key=KEY, rename={"train": "train again"}).added == 3
 
 
 # With the key: a bundle that a hostile sender made
@@ -605,7 +606,7 @@ def test_a_bundle_can_not_fill_up_the_tags_of_a_stage(target: CheckpointManager,
     with pytest.raises(TagError, match="more than 1000 tags"):
         target.import_bundle(path, key=KEY)
     assert contents(tmp_path / "target") == before
-    assert target.import_bundle(path, key=KEY, into={"train": "other"}).added == 2
+    assert target.import_bundle(path, key=KEY, rename={"train": "other"}).added == 2
     assert len(target.tags("other")) == 1000
     assert target.verify().problems == ()
 
@@ -632,8 +633,8 @@ def test_tags_turned_back_between_its_two_readings_are_not_imported_into(target:
     target.tag("train", 1, "mine")
     path.write_bytes(sealed(stage, frame("t", orjson.dumps([["more", 1, id_of(1)]])), end(1, 1)))
 
-    def turn_back(done: int, _: int) -> None:
-        if done > size:
+    def turn_back(progress: Progress) -> None:
+        if progress.done > size:
             record.write_bytes(older)
 
     with pytest.raises(RollbackError, match="tags of stage train"):

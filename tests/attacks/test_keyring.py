@@ -96,7 +96,7 @@ def test_an_older_keyring_is_a_rollback(opened: Opened, store: Path) -> None:
         opened()
     with pytest.raises(RollbackError):
         cm.save_checkpoint("train", 5)
-    assert "rolled back" in {finding.state for finding in cm.verify().problems}
+    assert "rolled-back" in {finding.state for finding in cm.verify().problems}
 
 
 def test_an_older_keyring_can_be_accepted(store: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,7 @@ def test_an_older_record_of_tags_is_a_rollback(opened: Opened, record: Path) -> 
         ):
             with pytest.raises(RollbackError, match="tags of stage train"):
                 call()
-        assert states(seen) == {"rolled back"}
+        assert states(seen) == {"rolled-back"}
     assert [version.number for version in cm.history("train")] == [4, 3, 2]
 
 
@@ -119,7 +119,7 @@ def test_a_removed_record_of_tags_is_a_rollback(opened: Opened, record: Path) ->
     cm = opened()
     with pytest.raises(RollbackError, match="their record is gone"):
         cm.prune(ONE)
-    assert states(cm) == {"rolled back"}
+    assert states(cm) == {"rolled-back"}
     assert [version.number for version in cm.history("train")] == [4, 3, 2]
 
 
@@ -133,7 +133,7 @@ def test_another_record_of_the_same_number_is_a_rollback(opened: Opened, store: 
     cm = opened()
     with pytest.raises(RollbackError, match="their record is another one"):
         cm.tags("train")
-    assert states(cm) == {"rolled back"}
+    assert states(cm) == {"rolled-back"}
 
 
 def test_an_older_record_of_tags_shows_by_a_deletion(opened: Opened, record: Path) -> None:
@@ -146,7 +146,7 @@ def test_an_older_record_of_tags_shows_by_a_deletion(opened: Opened, record: Pat
     fresh = opened(forgetful=True)
     with pytest.raises(CheckpointNotFoundError, match="was deleted"):
         fresh.load_checkpoint("train", "good")
-    assert states(fresh) == {"rolled back"}
+    assert states(fresh) == {"rolled-back"}
     assert "the record of tags is older than that" in fresh.verify().problems[0].detail
 
 

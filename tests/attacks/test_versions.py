@@ -197,7 +197,7 @@ def test_a_removed_newest_version_is_a_rollback(opened: Opened, version_file: Ve
     ):
         with pytest.raises(RollbackError, match="already seen version 4"):
             attempt()
-    assert states(cm)[4] == "rolled back"
+    assert states(cm)[4] == "rolled-back"
     assert cm.load_checkpoint("clean")["number"] == 4
 
 
@@ -207,7 +207,7 @@ def test_a_removed_stage_is_a_rollback(opened: Opened, store: Path) -> None:
     cm = opened()
     with pytest.raises(RollbackError, match="is gone"):
         cm.has_checkpoint("train")
-    assert states(cm)[4] == "rolled back"
+    assert states(cm)[4] == "rolled-back"
 
 
 def test_an_older_copy_of_the_whole_directory_is_a_rollback(opened: Opened, store: Path, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_another_history_from_an_older_copy_is_a_rollback(opened: Opened, store:
     cm = opened()
     with pytest.raises(RollbackError, match="version 5 is not the one that was seen"):
         cm.load_checkpoint("train")
-    assert states(cm)[5] == "rolled back"
+    assert states(cm)[5] == "rolled-back"
     cm.accept_rollback("train")
     assert cm.load_checkpoint("train") == "of the fork"
     assert cm.verify("train").ok
@@ -265,7 +265,7 @@ def test_a_deleted_version_put_back_is_not_served(opened: Opened, tmp_path: Path
         cm.load_checkpoint("train", 2)
     assert [version.number for version in cm.history("train")] == [4, 3]
     assert states(cm) == {2: "leftover"}
-    assert [(step.action, step.version) for step in cm.repair()] == [("sweep", 2)]
+    assert [(step.action, step.version) for step in cm.repair()] == [("remove", 2)]
     assert not path.exists()
 
 

@@ -34,7 +34,7 @@ def test_the_plan_is_what_is_done(cli: Cli, store: Path) -> None:
     damage(store, 2)
     before = sorted(store.rglob("*.checkpoint"))
     plan = cli("repair", "--dry-run", "--json").json
-    assert [step["action"] for step in plan["steps"]] == ["set aside"]
+    assert [step["action"] for step in plan["steps"]] == ["set-aside"]
     assert sorted(store.rglob("*.checkpoint")) == before
     assert cli("repair", "--dry-run").out == ""
     result = cli("repair", "--yes")

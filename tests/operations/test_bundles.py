@@ -21,6 +21,7 @@ from checkpoint_manager import (
     IntegrityError,
     LockTimeoutError,
     Passphrase,
+    Progress,
     RollbackError,
     StageNameError,
     StorageError,
@@ -255,7 +256,7 @@ def test_histories_that_parted_are_refused_all_at_once_and_nothing_is_written(
         there.import_bundle(path, key=KEY)
     assert (e.value.stage, e.value.expected, e.value.actual) == ("clean", 2, 1)
     assert [len(there.history(stage)) for stage in there.stages()] == [1, 2]
-    imported = there.import_bundle(path, key=KEY, into={"clean": "clean of alice", "train": "../train"})
+    imported = there.import_bundle(path, key=KEY, rename={"clean": "clean of alice", "train": "../train"})
     assert [(s.stage, s.added) for s in imported.stages] == [("clean of alice", 2), ("../train", 6)]
     assert_equal(here, there, "train", "../train")
     assert there.verify().problems == ()
@@ -266,12 +267,12 @@ def test_other_names_must_be_of_stages_that_are_there_and_differ(
 ) -> None:
     here.export_bundle(path, key=KEY)
     with pytest.raises(CheckpointNotFoundError, match="no stage trian; it has: clean, train"):
-        there.import_bundle(path, key=KEY, into={"trian": "x"})
+        there.import_bundle(path, key=KEY, rename={"trian": "x"})
     with pytest.raises(StageNameError, match="would become clean"):
-        there.import_bundle(path, key=KEY, into={"train": "clean"})
+        there.import_bundle(path, key=KEY, rename={"train": "clean"})
     with pytest.raises(StageNameError):
-        there.import_bundle(path, key=KEY, into={"train": ""})
-    assert there.import_bundle(path, key=KEY, into={"train": "clean", "clean": "train"}).added == 8
+        there.import_bundle(path, key=KEY, rename={"train": ""})
+    assert there.import_bundle(path, key=KEY, rename={"train": "clean", "clean": "train"}).added == 8
 
 
 # Tags
@@ -358,8 +359,8 @@ def test_only_tags_of_versions_in_the_bundle_are_exported(here: CheckpointManage
     here.repair()
     other = CheckpointManager(path.parent / "here", key=KEY)
 
-    def change(done: int, total: int) -> None:
-        if done == total - 1:
+    def change(progress: Progress) -> None:
+        if progress.done == progress.total - 1:
             other.save_checkpoint("train", "late")
             other.tag("train", "latest", "late")
 
@@ -381,19 +382,19 @@ def test_a_tag_set_between_plan_and_import_is_not_moved(here: CheckpointManager,
 
 def test_a_dry_run_says_what_would_be_added(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
     here.export_bundle(path, key=KEY)
-    seen: list[tuple[int, int]] = []
-    planned = there.import_bundle(path, key=KEY, dry_run=True, progress=lambda *each: seen.append(each))
-    assert seen[-1] == (planned.size, planned.size)
+    seen: list[Progress] = []
+    planned = there.import_bundle(path, key=KEY, dry_run=True, progress=seen.append)
+    assert seen[-1] == Progress(planned.size, planned.size, "bytes")
     assert there.stages() == []
-    assert there.import_bundle(path, key=KEY, progress=lambda *each: seen.append(each)) == planned
-    assert seen[-1] == (2 * planned.size, 2 * planned.size)
+    assert there.import_bundle(path, key=KEY, progress=seen.append) == planned
+    assert seen[-1] == Progress(2 * planned.size, 2 * planned.size, "bytes")
     assert there.import_bundle(path, key=KEY, dry_run=True).added == 0
 
 
 def test_only_the_stages_named_are_exported(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    here.export_bundle(path, ["train", "train"], key=Passphrase("words"), progress=lambda *each: seen.append(each))
-    assert seen == [(number, 6) for number in range(1, 7)]
+    seen: list[Progress] = []
+    here.export_bundle(path, ["train", "train"], key=Passphrase("words"), progress=seen.append)
+    assert seen == [Progress(number, 6, "versions", "train") for number in range(1, 7)]
     assert [s.stage for s in there.import_bundle(path, key=Passphrase("words")).stages] == ["train"]
     with pytest.raises(CheckpointNotFoundError):
         here.export_bundle(path, ["train", "trian"], key=KEY, overwrite=True)
@@ -546,7 +547,7 @@ def test_writers_go_on_during_an_export(here: CheckpointManager, there: Checkpoi
     other = CheckpointManager(path.parent / "here", key=KEY)
     changes = iter(range(1, 5))
 
-    def change(_done: int, _total: int) -> None:
+    def change(_: object) -> None:
         if (round_ := next(changes, 0)) != 0:
             other.save_checkpoint("train", f"during {round_}")
             other.delete_versions("train", [each.number for each in other.history("train")[2:4]])
@@ -567,7 +568,7 @@ def test_a_deletion_between_listing_and_reading_is_a_gap(here: CheckpointManager
         other.save_checkpoint("train", "more")
     once = iter([[8, 9, 11]])
     here.export_bundle(
-        path, ["train"], key=KEY, progress=lambda done, _: done == 2 and other.delete_versions("train", next(once))
+        path, ["train"], key=KEY, progress=lambda progress: progress.done == 2 and other.delete_versions("train", next(once))
     )
     there.import_bundle(path, key=KEY)
     assert [each.number for each in there.history("train")] == [13, 12, 7, 4, 3]
@@ -580,8 +581,8 @@ def test_the_newest_deleted_while_it_is_exported_is_followed_by_a_newer_one(
 ) -> None:
     other = CheckpointManager(path.parent / "here", key=KEY)
 
-    def change(done: int, _: int) -> None:
-        if done == 1:
+    def change(progress: Progress) -> None:
+        if progress.done == 1:
             other.save_checkpoint("train", 12)
             other.save_checkpoint("train", 13)
             other.delete_versions("train", [4, 7, 8, 9, 11, 12])
@@ -593,9 +594,9 @@ def test_the_newest_deleted_while_it_is_exported_is_followed_by_a_newer_one(
 
 
 def test_the_key_may_be_rotated_during_export_and_import(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:
-    def rotate(cm: CheckpointManager) -> Callable[[int, int], None]:
+    def rotate(cm: CheckpointManager) -> Callable[[Progress], None]:
         once = iter([cm])
-        return lambda _done, _total: next(once, None) is not None and cm.keys.rotate()  # type: ignore[return-value]
+        return lambda _: next(once, None) is not None and cm.keys.rotate()  # type: ignore[return-value]
 
     here.export_bundle(path, key=KEY, progress=rotate(here))
     there.import_bundle(path, key=KEY, progress=rotate(there))
@@ -603,15 +604,15 @@ def test_the_key_may_be_rotated_during_export_and_import(here: CheckpointManager
     assert there.verify().problems == ()
 
 
-def _at_the_second_reading(path: Path, act: Callable[[], object]) -> Callable[[int, int], None]:
+def _at_the_second_reading(path: Path, act: Callable[[], object]) -> Callable[[Progress], None]:
     """Return a progress that does something once everything was compared, and before anything is written."""
     size, once = path.stat().st_size, iter([act])
 
-    def progress(done: int, _: int) -> None:
-        if done > size and (chosen := next(once, None)) is not None:
+    def act_once(progress: Progress) -> None:
+        if progress.done > size and (chosen := next(once, None)) is not None:
             chosen()
 
-    return progress
+    return act_once
 
 
 def test_a_writer_between_plan_and_import_is_not_overtaken(
@@ -624,7 +625,7 @@ def test_a_writer_between_plan_and_import_is_not_overtaken(
     assert [v.number for v in there.history("train")] == [1]
     assert there.load_checkpoint("train") == "own"
     assert there.verify().problems == ()
-    assert there.import_bundle(path, key=KEY, into={"train": "other"}).added == 6
+    assert there.import_bundle(path, key=KEY, rename={"train": "other"}).added == 6
 
 
 def test_two_imports_of_one_bundle_at_once_are_one(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:

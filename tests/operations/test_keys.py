@@ -19,7 +19,7 @@ from checkpoint_manager import (
     KeyFile,
     KeyUnavailableError,
     Passphrase,
-    RotationProgress,
+    Progress,
     WrongKeyError,
 )
 from checkpoint_manager._format import key_slot as slots
@@ -147,7 +147,7 @@ class TestRotation:
         before = {stage: cm.history(stage) for stage in cm.stages()}
         old_ids = key_ids(store)
         old_keyring = (store / "keyring.json").read_bytes()
-        progress: list[RotationProgress] = []
+        progress: list[Progress] = []
         cm.keys.rotate(progress=progress.append)
         assert len(old_ids) == len(key_ids(store)) == 1
         assert not old_ids & key_ids(store)

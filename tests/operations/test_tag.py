@@ -197,11 +197,11 @@ class TestVerifyAndRepair:
         assert problems(cm) == [("damaged", None)]
         with pytest.raises(IntegrityError):
             cm.accept_rollback()
-        assert [step.action for step in cm.repair(dry_run=True)] == ["set aside"]
+        assert [step.action for step in cm.repair(dry_run=True)] == ["set-aside"]
         assert problems(cm) == [("damaged", None)]
-        assert [(step.action, step.stage, step.version) for step in cm.repair()] == [("set aside", "train", None)]
+        assert [(step.action, step.stage, step.version) for step in cm.repair()] == [("set-aside", "train", None)]
         assert cm.repair() == []
-        assert problems(cm) == [("rolled back", None)]
+        assert problems(cm) == [("rolled-back", None)]
         for call in (lambda: cm.delete_versions("train", [1]), lambda: cm.prune(Retention(keep_last=1))):
             with pytest.raises(RollbackError, match="their record is gone"):
                 call()
@@ -260,7 +260,7 @@ class TestRollback:
         fresh = CheckpointManager(store, key=KEY)
         with pytest.raises(RollbackError, match="tags of stage train"):
             fresh.tags("train")
-        assert ("rolled back", None) in problems(fresh)
+        assert ("rolled-back", None) in problems(fresh)
         assert fresh.load_checkpoint("train") == 4
         assert fresh.accept_rollback() == []
         assert fresh.tags("train") == {"good": 2}
@@ -276,7 +276,7 @@ class TestRollback:
         fresh = CheckpointManager(store, key=KEY, on_rollback="warn")
         assert fresh.tags("train") == {}
         assert "their record is gone" in caplog.text
-        assert problems(fresh) == [("rolled back", None)]
+        assert problems(fresh) == [("rolled-back", None)]
         for call in (lambda: fresh.delete_versions("train", [2]), lambda: fresh.prune(Retention(keep_last=1))):
             with pytest.raises(RollbackError):  # here, a warning would come too late
                 call()

@@ -74,7 +74,7 @@ class TestVerify:
 
     def test_progress_counts_every_version(self, cm: CheckpointManager) -> None:
         steps: list[tuple[int, int]] = []
-        cm.verify(progress=lambda done, total: steps.append((done, total)))
+        cm.verify(progress=lambda progress: steps.append((progress.done, progress.total)))
         assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
     def test_holes_are_told_once_however_wide(self, cm: CheckpointManager, store: Path) -> None:
@@ -145,10 +145,10 @@ class TestRepair:
         damage(path_of(store, 2))
         evidence = path_of(store, 2).read_bytes()
         planned = cm.repair(dry_run=True)
-        assert [(step.action, step.version) for step in planned] == [("set aside", 2)]
+        assert [(step.action, step.version) for step in planned] == [("set-aside", 2)]
         assert path_of(store, 2).exists()
         done = cm.repair()
-        assert [(step.action, step.version) for step in done] == [("set aside", 2)]
+        assert [(step.action, step.version) for step in done] == [("set-aside", 2)]
         aside = list((store / "damaged").iterdir())
         assert [path.read_bytes() for path in aside] == [evidence]
         assert str(aside[0]) in done[0].detail
@@ -160,7 +160,7 @@ class TestRepair:
     def test_a_damaged_newest_version_does_not_bring_back_the_one_before(self, cm: CheckpointManager, store: Path) -> None:
         damage(path_of(store, 4))
         planned = [(step.action, step.version) for step in cm.repair(dry_run=True)]
-        assert [(step.action, step.version) for step in cm.repair()] == planned == [("append", 5), ("set aside", 4)]
+        assert [(step.action, step.version) for step in cm.repair()] == planned == [("append", 5), ("set-aside", 4)]
         assert cm.history("train")[0].status == "failed"
         assert not cm.has_checkpoint("train")
         assert cm.restore_checkpoint("train", 3).number == 6
@@ -169,9 +169,9 @@ class TestRepair:
 
     def test_a_missing_head_is_made_again(self, cm: CheckpointManager, store: Path) -> None:
         (store / "train.checkpoint").unlink()
-        assert [(step.action, step.version) for step in cm.repair(dry_run=True)] == [("rebuild head", 4)]
+        assert [(step.action, step.version) for step in cm.repair(dry_run=True)] == [("rebuild-head", 4)]
         assert not (store / "train.checkpoint").exists()
-        assert [(step.action, step.version) for step in cm.repair()] == [("rebuild head", 4)]
+        assert [(step.action, step.version) for step in cm.repair()] == [("rebuild-head", 4)]
         assert os.path.samefile(store / "train.checkpoint", path_of(store, 4))
 
     def test_leftovers_are_swept(self, cm: CheckpointManager, store: Path) -> None:
@@ -180,7 +180,7 @@ class TestRepair:
             path.write_bytes(b"half")
         assert len(cm.repair(dry_run=True)) == 2
         assert all(path.exists() for path in leftovers)
-        assert {step.action for step in cm.repair()} == {"sweep"}
+        assert {step.action for step in cm.repair()} == {"remove"}
         assert not any(path.exists() for path in leftovers)
 
     def test_leftovers_of_a_stage_without_versions_are_swept(self, cm: CheckpointManager, store: Path) -> None:
@@ -189,7 +189,7 @@ class TestRepair:
         leftover.parent.mkdir(mode=0o700)
         leftover.write_bytes(b"")
         leftover.chmod(0o600)
-        assert [(step.action, step.stage) for step in cm.repair()] == [("sweep", "new")]
+        assert [(step.action, step.stage) for step in cm.repair()] == [("remove", "new")]
         assert not leftover.exists()
         assert cm.verify().problems == ()
 
@@ -200,7 +200,7 @@ class TestRepair:
         for path in folder.iterdir():
             path.rename(folder / f".{'0' * 15}{len(path.name) % 10}.tmp")
         (store / f"{folder.name}.checkpoint").unlink()
-        assert ("sweep", str(folder)) in [(step.action, step.detail.split()[0]) for step in cm.repair()]
+        assert ("remove", str(folder)) in [(step.action, step.detail.split()[0]) for step in cm.repair()]
         assert not folder.exists()
         cm.accept_rollback(name)
         assert cm.save_checkpoint(name).number == 3
@@ -215,7 +215,7 @@ class TestRepair:
     def test_a_damaged_record_of_deletions_is_moved_aside(self, cm: CheckpointManager, store: Path) -> None:
         cm.delete_versions("train", [1])
         damage(store / "history" / "train" / "gaps")
-        assert [step.action for step in cm.repair(dry_run=True)] == ["set aside"]
+        assert [step.action for step in cm.repair(dry_run=True)] == ["set-aside"]
         steps = cm.repair()
         assert "gaps" in steps[0].detail
         assert found(cm) == [("train", 1, "missing")]
@@ -226,15 +226,15 @@ class TestRepair:
         evidence = path_of(store, 2).read_bytes()
         cm.repair()
         path_of(store, 2).write_bytes(evidence)
-        assert [(step.action, step.version) for step in cm.repair(dry_run=True)] == [("set aside", 2)]
-        assert [(step.action, step.version) for step in cm.repair()] == [("set aside", 2)]
+        assert [(step.action, step.version) for step in cm.repair(dry_run=True)] == [("set-aside", 2)]
+        assert [(step.action, step.version) for step in cm.repair()] == [("set-aside", 2)]
         assert len(list((store / "damaged").iterdir())) == 2
 
     def test_a_deleted_version_put_back_is_swept(self, cm: CheckpointManager, store: Path) -> None:
         kept = path_of(store, 2).read_bytes()
         cm.delete_versions("train", [2])
         path_of(store, 2).write_bytes(kept)
-        assert [step.action for step in cm.repair(dry_run=True)] == ["sweep"]
+        assert [step.action for step in cm.repair(dry_run=True)] == ["remove"]
         assert path_of(store, 2).exists()
         cm.repair()
         assert not path_of(store, 2).exists()
@@ -257,7 +257,7 @@ class TestRepair:
         backend._versions["train"][2] = b"damaged"
         record = backend._records["gaps", "train"]
         backend._records["gaps", "train"] = type(record)(b"damaged", object())
-        assert {step.action for step in cm.repair()} == {"set aside"}
+        assert {step.action for step in cm.repair()} == {"set-aside"}
         assert cm.load_checkpoint("train") == 3
         assert "damaged" in backend.set_aside("train", "gaps")
         with pytest.raises(VersionAbsentError):
@@ -413,7 +413,7 @@ class TestRollback:
             CheckpointManager(store, key=KEY).load_checkpoint("train")
         assert CheckpointManager(store, key=KEY, on_rollback="warn").load_checkpoint("train") == 4
         assert "is not the one that was seen" in caplog.text
-        assert [f.state for f in CheckpointManager(store, key=KEY).verify().problems] == ["rolled back"]
+        assert [f.state for f in CheckpointManager(store, key=KEY).verify().problems] == ["rolled-back"]
 
 
 class TestWitness:

@@ -9,7 +9,7 @@ from checkpoint_manager._format import bundle as sealed_bundle
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._operations import bundle_file as bundle_files
 from checkpoint_manager.errors import IntegrityError, WrongKeyError
-from checkpoint_manager.models import BundledStage, BundleSummary
+from checkpoint_manager.models import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.bundle_file import BundleFile, BundlePath
     from checkpoint_manager._operations.export_bundle import Exporter
     from checkpoint_manager._operations.import_bundle import Importer
-
-    Progress = Callable[[int, int], None]
+    from checkpoint_manager.models import OnProgress
 
 
 def export_stages(
@@ -30,7 +29,7 @@ def export_stages(
     stages: Iterable[str] | None,
     *,
     overwrite: bool,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> BundleSummary:
     """Write a bundle that this secret opens; the rest as in :meth:`Exporter.chosen` and :func:`bundle_files.write`."""
     if not overwrite:
@@ -50,7 +49,7 @@ def import_stages(
     into: Mapping[str, str],
     *,
     dry_run: bool,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> BundleSummary:
     """Read a bundle that this secret opens, and take over what it brings; the rest as in :class:`Importer`.
 
@@ -69,7 +68,7 @@ def import_stages(
 class _Import:
     """One import: the bundle is read once to verify it, and a second time to write what it brings."""
 
-    def __init__(self, importer: Importer, file: BundleFile, secret: Secret, progress: Progress) -> None:
+    def __init__(self, importer: Importer, file: BundleFile, secret: Secret, progress: OnProgress) -> None:
         self._importer = importer
         self._file = file
         self._progress = progress
@@ -79,18 +78,21 @@ class _Import:
     def run(self, into: Mapping[str, str], *, dry_run: bool) -> BundleSummary:
         size = self._file.size
         total = size if dry_run else 2 * size
-        arrivals = self._importer.plan(self._parts(lambda done: self._progress(min(done, size), total)), into)
+        arrivals = self._importer.plan(self._parts(lambda done: self._tell(min(done, size), total)), into)
         if not dry_run and any(arrival.brings_something for arrival in arrivals):
             try:
-                self._importer.add(self._parts(lambda done: self._progress(size + min(done, size), total)), arrivals)
+                self._importer.add(self._parts(lambda done: self._tell(size + min(done, size), total)), arrivals)
             except BrokenError:
                 message = (
                     f"the bundle {self._file.name} was changed while it was being imported. What was added before is whole: "
                     "get the file again and import it, and it goes on from there"
                 )
                 raise IntegrityError(message) from None
-        self._progress(total, total)
+        self._tell(total, total)
         return BundleSummary(tuple(arrival.as_result() for arrival in arrivals), size)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._progress(Progress(done, total, "bytes"))
 
     def _parts(self, step: Callable[[int], None]) -> Parts:
         body = self._file.pieces(len(self._header.line), step)
@@ -106,5 +108,5 @@ def _unlocked(header: sealed_bundle.Header, secret: Secret, name: str) -> bytes:
     return key
 
 
-def _nobody(_done: int, _total: int) -> None:
+def _nobody(_: Progress) -> None:
     pass

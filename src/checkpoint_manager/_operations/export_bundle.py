@@ -17,14 +17,15 @@ from checkpoint_manager._format.gaps import Gaps, encode
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import BundledStage, display
+from checkpoint_manager.models import BundledStage, Progress, display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._format.bundle_parts import Part
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.models import OnProgress
 
 
 class Exporter:
@@ -48,13 +49,13 @@ class Exporter:
                 raise self._store.history.absent(stage, 0, 0)
         return found
 
-    def parts(self, stages: list[str], done: list[BundledStage], step: Callable[[int, int], None]) -> Iterator[Part]:
+    def parts(self, stages: list[str], done: list[BundledStage], step: OnProgress) -> Iterator[Part]:
         """Yield the parts of a bundle of these stages.
 
         Args:
             stages: As :meth:`chosen` returned them.
             done: Gets a line for each stage that is finished.
-            step: Is told how many versions are done, and how many there are.
+            step: Is told of each version.
 
         Raises:
             IntegrityError: A stage is not whole.
@@ -69,7 +70,7 @@ class Exporter:
                 self._add(stage, chain, part)
                 of_stage += 1
                 yield part
-                step(versions + of_stage, max(total, versions + of_stage))
+                step(Progress(versions + of_stage, max(total, versions + of_stage), "versions", stage))
             yield GapsPart(self._gaps(stage, chain))
             tags = self._tags(stage, chain)
             if tags:

@@ -190,7 +190,7 @@ class Importer:
         named = ", ".join(f"{display(each.stage)} (version {each.tip.version} here, {each.newest} there)" for each in differing)
         message = (
             f"these stages have another history in {self._store.backend.location} than in the bundle, or it can't be told that "
-            f"it is the same one: {named}. Nothing was imported. Import them under other names: into="
+            f"it is the same one: {named}. Nothing was imported. Import them under other names: rename="
         )
         raise VersionConflictError(message, stage=first.stage, expected=first.newest, actual=first.tip.version)
 

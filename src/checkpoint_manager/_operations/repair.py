@@ -66,14 +66,14 @@ class Repairer:
             self._store.gaps(stage)
         except IntegrityError as error:
             where = "" if dry_run else f"; now {self._store.backend.set_aside(stage, 'gaps')}"
-            yield RepairStep("set aside", stage, None, f"{error}{where}")
+            yield RepairStep("set-aside", stage, None, f"{error}{where}")
 
     def _tags(self, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
         try:
             tag.stored(self._store, stage)
         except IntegrityError as error:
             where = "" if dry_run else f"; now {self._store.backend.set_aside(stage, 'tags')}"
-            yield RepairStep("set aside", stage, None, f"{error}{where}")
+            yield RepairStep("set-aside", stage, None, f"{error}{where}")
 
     def _damaged(self, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
         broken = {f.version: f for f in findings if f.state in {"damaged", "foreign"} and f.version is not None}
@@ -111,7 +111,7 @@ class Repairer:
             if gap is not None and gap.reason == "deleted":
                 if not dry_run:
                     self._store.backend.delete(stage, [version])
-                yield RepairStep("sweep", stage, version, "the file of a version that was deleted")
+                yield RepairStep("remove", stage, version, "the file of a version that was deleted")
             elif gap is not None:
                 yield self._set_aside(stage, version, f"was {gap.reason}, and its file is still there", dry_run=dry_run)
 
@@ -120,7 +120,7 @@ class Repairer:
         if not dry_run:
             where = f"; now {self._store.backend.set_aside(stage, version)}"
             _LOG.warning("Put aside: version %d of stage %s%s", version, display(stage), where)
-        return RepairStep("set aside", stage, version, f"{why}{where}")
+        return RepairStep("set-aside", stage, version, f"{why}{where}")
 
     def _strays(self, stage: str | None, *, dry_run: bool) -> Iterator[RepairStep]:
         for stray in self._store.backend.strays():
@@ -130,8 +130,8 @@ class Repairer:
     def _stray(self, stray: Stray, *, dry_run: bool) -> Iterator[RepairStep]:
         if stray.kind == "leftover":
             if dry_run or self._store.backend.sweep(stray):
-                yield RepairStep("sweep", stray.stage, None, f"{stray.path} {stray.detail}")
+                yield RepairStep("remove", stray.stage, None, f"{stray.path} {stray.detail}")
         elif stray.kind == "stale mark" and stray.stage is not None:
             newest = self._store.backend.newest(stray.stage)
             if dry_run or self._store.mark(stray.stage, newest):
-                yield RepairStep("rebuild head", stray.stage, newest, f"{stray.path} {stray.detail}")
+                yield RepairStep("rebuild-head", stray.stage, newest, f"{stray.path} {stray.detail}")

@@ -18,7 +18,7 @@ from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.keyring_changes import begin_rotation, finish_rotation
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.models import RotationProgress
+from checkpoint_manager.models import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.keyring import OpenKeyring
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.models import OnRotation
+    from checkpoint_manager.models import OnProgress
 
 
-def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> None:
+def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> None:
     """Exchange the store's key; see the module's docstring.
 
     Args:
@@ -48,7 +48,7 @@ def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progres
             return
 
 
-def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnRotation | None) -> bool:
+def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> bool:
     """Rotate, and return whether that only brought to its end what was begun before."""
     was_begun = False
 
@@ -69,7 +69,7 @@ def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], prog
     return was_begun
 
 
-def _seal_all_anew(store: Store, progress: OnRotation | None) -> None:
+def _seal_all_anew(store: Store, progress: OnProgress | None) -> None:
     stages = store.backend.stages()
     total = sum(len(store.backend.versions(stage)) for stage in stages)
     done = 0
@@ -80,7 +80,7 @@ def _seal_all_anew(store: Store, progress: OnRotation | None) -> None:
                 _seal_anew(store, stage, version, is_newest=version == versions[-1])
                 done += 1
                 if progress is not None:
-                    progress(RotationProgress(stage, done, max(total, done)))
+                    progress(Progress(done, max(total, done), "versions", stage))
             _seal_records_anew(store, stage)
 
 

@@ -11,15 +11,16 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
-from checkpoint_manager.models import Finding, State, VerificationReport
+from checkpoint_manager.models import Finding, Progress, State, VerificationReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Stray
+    from checkpoint_manager.models import OnProgress
 
 _OTHER_STAGES = 1000
 """How many other stages are tried for a file that does not open where it is."""
@@ -38,12 +39,12 @@ class Verifier:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def verify(self, stage: str | None, progress: Callable[[int, int], None] | None = None) -> VerificationReport:
+    def verify(self, stage: str | None, progress: OnProgress | None = None) -> VerificationReport:
         """Return what is wrong with the store, or with one stage of it.
 
         Args:
             stage: The stage, or None for all of them and what belongs to none.
-            progress: Called after each version with how many are done, and how many there are.
+            progress: Called after each version.
         """
         if stage is not None:
             counter = _Counter(progress, self._count([stage]))
@@ -70,7 +71,7 @@ class Verifier:
         try:
             self._store.keyring.refresh()
         except RollbackError as error:
-            yield Finding(None, None, "rolled back", str(error))
+            yield Finding(None, None, "rolled-back", str(error))
         except (IntegrityError, FormatError, WrongKeyError) as error:
             yield Finding(None, None, "damaged", str(error))
         if self._store.keyring.opened.rotating:
@@ -92,7 +93,7 @@ class Verifier:
         entries: dict[int, Entry] = {}
         for version in present:
             findings.append(self._version(stage, version, gaps, entries))
-            counter.step()
+            counter.step(stage)
         findings += self._missing(stage, present, gaps)
         findings += self._breaks_in_the_chain(stage, entries, gaps)
         findings += self._rolled_back(stage, max(present, default=0), entries)
@@ -155,9 +156,9 @@ class Verifier:
             return
         if newest < seen.version:
             detail = f"its newest version is {newest or 'gone'}, and version {seen.version} was already seen"
-            yield Finding(stage, seen.version, "rolled back", detail)
+            yield Finding(stage, seen.version, "rolled-back", detail)
         elif seen.version in entries and entries[seen.version].id != seen.id:
-            yield Finding(stage, seen.version, "rolled back", "is not the one that was already seen")
+            yield Finding(stage, seen.version, "rolled-back", "is not the one that was already seen")
 
     def _tags(self, stage: str, entries: dict[int, Entry]) -> Iterable[Finding]:
         """Compare the tags with the versions they name. No finding names a version: each of those is judged by itself."""
@@ -170,7 +171,7 @@ class Verifier:
             yield Finding(stage, None, "unreadable", str(error))
             return
         if turned_back:
-            yield Finding(stage, None, "rolled back", turned_back)
+            yield Finding(stage, None, "rolled-back", turned_back)
         for name, tagged in tags.named.items():
             if tagged.version not in entries:
                 yield from self._without_a_version(stage, name, tagged)
@@ -190,19 +191,19 @@ class Verifier:
                 gap.reason == "deleted" and tag.look(self._store, stage)[0].named.get(name) == tagged
             ):  # not taken away meanwhile
                 detail = f"was deleted, and the tag {name} names it: the record of tags is older than that"
-                yield Finding(stage, None, "rolled back", f"version {tagged.version} {detail}")
+                yield Finding(stage, None, "rolled-back", f"version {tagged.version} {detail}")
 
 
 class _Counter:
-    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+    def __init__(self, progress: OnProgress | None, total: int) -> None:
         self._progress = progress
         self._total = total
         self._done = 0
 
-    def step(self) -> None:
+    def step(self, stage: str) -> None:
         self._done += 1
         if self._progress is not None:
-            self._progress(self._done, max(self._total, self._done))
+            self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
 
 
 def _findings_of(strays: Iterable[Stray], stage: str | None) -> list[Finding]:

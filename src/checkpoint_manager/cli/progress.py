@@ -8,24 +8,26 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from checkpoint_manager.models import OnProgress
 
 _SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_of(what: str) -> Iterator[OnProgress]:
     """Show a bar while the block runs, from its second second on.
 
-    Yields what to call with how much is done, and of how much; until then, the bar only says that something is done.
+    Yields the callback; until it is called, the bar only says that something is done.
     """
     if not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield lambda _: None
         return
     from rich.console import Console  # noqa: PLC0415  # takes as long as the rest of the program
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
 
-    bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
+    bar = Bar(console=Console(stderr=True), transient=True, redirect_stdout=False)
     task = bar.add_task(what, total=None)
     ended = threading.Event()
 
@@ -36,7 +38,7 @@ def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
     starter = threading.Thread(target=start_later, daemon=True)
     starter.start()
     try:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda progress: bar.update(task, completed=progress.done, total=progress.total)
     finally:
         ended.set()
         starter.join()

@@ -15,7 +15,7 @@ _COMMANDS = {
     "see tags()": 'see "checkpoint-manager tag"',
     "with untag()": 'with "checkpoint-manager tag --delete"',
     "with force=True": "with --force",
-    "under other names: into=": "under other names: --into",
+    "under other names: rename=": "under other names: --into",
     "a longer lock_timeout": "a longer --lock-timeout",
     "Pass key=": "Pass --key-file or --passphrase-file",
     "with key=": "with --key-file",

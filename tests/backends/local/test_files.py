@@ -57,7 +57,7 @@ class TestWithoutHardLinks(BackendContract):
         assert CheckpointManager(tmp_path / "other", key=KEY).load_checkpoint("train") == 3
         assert cm.verify().problems == ()
         (tmp_path / "other" / "train.checkpoint").unlink()
-        assert [step.action for step in cm.repair()] == ["rebuild head"]
+        assert [step.action for step in cm.repair()] == ["rebuild-head"]
         assert cm.verify().problems == ()
 
 

@@ -56,7 +56,7 @@ def import_(
     key = bundle_key(bundle_key_file, bundle_passphrase_file, new=False)
     with progress_of("importing") as step:
         source: str | BinaryIO = sys.stdin.buffer if file == STREAM else file
-        bundle = cm.import_bundle(source, key=key, into=dict(into), dry_run=dry_run, progress=step)
+        bundle = cm.import_bundle(source, key=key, rename=dict(into), dry_run=dry_run, progress=step)
     if access.as_json:
         fields = bundle_fields(bundle, "stage", "versions", "newest", "added", "tags", "tags_kept")
         write_json("import", {"dry_run": dry_run, "file": file, **fields, "added": bundle.added})

@@ -17,7 +17,7 @@ from checkpoint_manager.models import KeyFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from checkpoint_manager.models import Passphrase, RotationProgress
+    from checkpoint_manager.models import Passphrase, Progress
 
 _PATH = click.Path(path_type=Path)
 
@@ -135,10 +135,10 @@ def rotate(access: Access, *, drop: tuple[str, ...], yes: bool, **also: Any) -> 
 
     with progress_of("encrypting anew") as step:
 
-        def count(progress: RotationProgress) -> None:
+        def count(progress: Progress) -> None:
             nonlocal versions
             versions = progress.done
-            step(progress.done, progress.total)
+            step(progress)
 
         cm.keys.rotate(also=secrets, drop=drop, progress=count)
     if access.as_json:

@@ -13,12 +13,11 @@ from checkpoint_manager.cli.output import say, show_size, show_time, table_text,
 from checkpoint_manager.cli.preview import newest_of
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import display
+from checkpoint_manager.models import Progress, display
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from checkpoint_manager.manager import CheckpointManager
+    from checkpoint_manager.models import OnProgress
 
 _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
 
@@ -74,13 +73,13 @@ class _Look:
         self._cm = cm
         self._seen: dict[str, tuple[object, dict[str, Any]]] = {}
 
-    def rows(self, step: Callable[[int, int], None] = lambda _done, _total: None) -> list[dict[str, Any]]:
+    def rows(self, step: OnProgress = lambda _: None) -> list[dict[str, Any]]:
         """Return what there is to say of each stage."""
         stages = self._cm.stages()
         rows: list[dict[str, Any]] = []
         for stage in stages:
             rows.append(self._row(stage))
-            step(len(rows), len(stages))
+            step(Progress(len(rows), len(stages), "stages", stage))
         return rows
 
     def _row(self, stage: str) -> dict[str, Any]:
