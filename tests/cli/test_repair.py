@@ -39,7 +39,7 @@ def test_the_plan_is_what_is_done(cli: Cli, store: Path) -> None:
     assert cli("repair", "--dry-run").out == ""
     result = cli("repair", "--yes")
     assert result.code == 0
-    assert result.out.startswith("set aside train@2: ")
+    assert result.out.startswith("set-aside train@2: ")
     assert cli("verify").code == 0
     assert len(list((store / "damaged").iterdir())) == 1
 
@@ -48,7 +48,7 @@ def test_it_asks_first(program: Cli, store: Path) -> None:
     damage(store, 2)
     result = program("repair")
     assert (result.code, result.out) == (2, "")
-    assert "set aside train@2" in result.err
+    assert "set-aside train@2" in result.err
 
 
 def test_what_can_not_be_repaired_is_named(cli: Cli, store: Path) -> None:
