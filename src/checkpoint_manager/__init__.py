@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         Version,
     )
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
-    from checkpoint_manager.stages.loop import Partial
+    from checkpoint_manager.stages.loop import Loop
     from checkpoint_manager.stages.report import Outcome, RunReport
 
 __all__ = [
@@ -69,9 +69,9 @@ __all__ = [
     "KeyUnavailableError",
     "Keys",
     "LockTimeoutError",
+    "Loop",
     "Origin",
     "Outcome",
-    "Partial",
     "Passphrase",
     "PayloadError",
     "Progress",
@@ -136,7 +136,7 @@ _HOMES = {
         "RunReport",
     ],
     "stages.loop": [
-        "Partial",
+        "Loop",
     ],
     "_operations.diff": [
         "Change",

@@ -10,6 +10,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
+from checkpoint_manager import stages
 from checkpoint_manager._format import payload
 from checkpoint_manager._operations import restore, select, tag
 from checkpoint_manager._operations.accept_rollback import accept_rollback
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         VerificationReport,
     )
     from checkpoint_manager.retention import PrunePlan, Retention
-    from checkpoint_manager.stages.loop import Partial
+    from checkpoint_manager.stages.loop import Loop
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import Runner
 
@@ -524,11 +525,9 @@ class CheckpointManager:
     @property
     def _runner(self) -> Runner:
         """Runs the stages of this manager: one for all threads, made when it is first needed."""
-        if self._made_runner is not None:
-            return self._made_runner
-        from checkpoint_manager.stages.runner import Runner  # noqa: PLC0415  # for those who have stages
-
-        runner: Runner = self.__dict__.setdefault("_made_runner", Runner(self._store))  # of two threads, the first one's
+        if self._made_runner is None:
+            self.__dict__.setdefault("_made_runner", stages.Runner(self._store))  # of two threads, the first one's
+        runner: Runner = self.__dict__["_made_runner"]
         return runner
 
     @overload
@@ -540,7 +539,7 @@ class CheckpointManager:
         name: str | None = None,
         /,
         *,
-        version: int | str = 1,
+        revision: int | str = 1,
         key: Callable[..., object] | None = None,
         ignore: Sequence[str] = (),
         encode: Callable[[Any], object] | None = None,
@@ -553,7 +552,7 @@ class CheckpointManager:
         name: Callable[..., Any] | str | None = None,
         /,
         *,
-        version: int | str = 1,
+        revision: int | str = 1,
         key: Callable[..., object] | None = None,
         ignore: Sequence[str] = (),
         encode: Callable[[Any], object] | None = None,
@@ -565,11 +564,11 @@ class CheckpointManager:
         What the function raises is kept as a ``failed`` version, and it runs again the next time. Several processes on one host
         that reach a stage run it once: the others wait and take the result; if the one that runs is killed, another takes over.
         The code itself is not compared, nor are the variables around it: when they change what it returns, change
-        ``version``, or make them arguments. Async functions work, too.
+        ``revision``, or make them arguments. Async functions work, too.
 
         Args:
             name: The stage's name; None: the function's.
-            version: Of what the function does: another one makes it run again.
+            revision: Of what the function does: another one makes it run again.
             key: A function of the same arguments, whose result stands for them when they are compared.
             ignore: Names of arguments that make no difference.
             encode: Makes JSON of a result that is none.
@@ -585,87 +584,79 @@ class CheckpointManager:
         """
         if callable(name):
             return self.stage()(name)
-        if (encode is None) != (decode is None):
-            raise TypeError("encode= and decode= belong together: give both")
-        from checkpoint_manager.stages.decorator import decorated  # noqa: PLC0415  # for those who have stages
-        from checkpoint_manager.stages.runner import Definition  # noqa: PLC0415  # likewise
-
-        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-            stage = validate(name or function.__name__)
-            definition = Definition(function, stage, version, key, tuple(ignore), encode, decode, wait)
-            return decorated(self._runner, definition)
-
-        return decorate
+        return stages.make_stage(
+            self._runner, name, revision=revision, key=key, ignore=ignore, encode=encode, decode=decode, wait=wait
+        )
 
     @overload
-    def partial(
+    def loop(
         self,
         stage_name: str,
         items: Iterable[T] | AsyncIterable[T],
         *,
-        start: dict[str, Any],
+        initial: dict[str, Any],
         every_seconds: float = 30.0,
         every_items: int | None = None,
-        version: int | str = 1,
+        revision: int | str = 1,
         key: object = None,
         wait: bool = True,
         bar: bool = True,
-    ) -> Partial[T, dict[str, Any]]: ...
+    ) -> Loop[T, dict[str, Any]]: ...
 
     @overload
-    def partial(
+    def loop(
         self,
         stage_name: str,
         items: Iterable[T] | AsyncIterable[T],
         *,
-        start: list[Any],
+        initial: list[Any],
         every_seconds: float = 30.0,
         every_items: int | None = None,
-        version: int | str = 1,
+        revision: int | str = 1,
         key: object = None,
         wait: bool = True,
         bar: bool = True,
-    ) -> Partial[T, list[Any]]: ...
+    ) -> Loop[T, list[Any]]: ...
 
     @overload
-    def partial(
+    def loop(
         self,
         stage_name: str,
         items: Iterable[T] | AsyncIterable[T],
         *,
-        start: S,
+        initial: S,
         every_seconds: float = 30.0,
         every_items: int | None = None,
-        version: int | str = 1,
+        revision: int | str = 1,
         key: object = None,
         wait: bool = True,
         bar: bool = True,
-    ) -> Partial[T, S]: ...
+    ) -> Loop[T, S]: ...
 
-    def partial(  # noqa: PLR0913  # all but three are choices with a default, by name
+    def loop(  # noqa: PLR0913  # all but three are choices with a default, by name
         self,
         stage_name: str,
         items: Iterable[Any] | AsyncIterable[Any],
         *,
-        start: Any,
+        initial: Any,
         every_seconds: float = 30.0,
         every_items: int | None = None,
-        version: int | str = 1,
+        revision: int | str = 1,
         key: object = None,
         wait: bool = True,
         bar: bool = True,
-    ) -> Partial[Any, Any]:
+    ) -> Loop[Any, Any]:
         """Make a long loop a stage: its state is saved now and then, and after a kill it goes on from there.
 
-        What is saved, what it is compared by and how it works with ``@cm.stage``: see :class:`Partial`.
+        What is saved, what it is compared by and how it works with ``@cm.stage``: see :class:`Loop`.
 
         Args:
             stage_name: Any non-empty text up to 255 characters.
             items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``.
-            start: The state before the first item: any JSON value. It is copied.
+            initial: The state before the first item: any JSON value. It is copied.
             every_seconds: How long to go on at least without saving; 0: what saving costs alone decides.
             every_items: Save after so many items in any case.
-            version: Of what the loop does: another one makes it begin anew.
+            revision: Of what the loop does: another one makes it begin anew.
             key: A value that stands for the items when they are compared.
             wait: False: don't wait for another process that runs it, but raise a LockTimeoutError. Waiting would block the
                 event loop of a coroutine.
@@ -677,23 +668,22 @@ class CheckpointManager:
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
             LockTimeoutError: On entry: another process runs it, and ``wait`` is False.
         """
-        stage = validate(stage_name)
-        if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
-            raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
-        from checkpoint_manager.stages.loop import Partial, note_of  # noqa: PLC0415  # likewise
-        from checkpoint_manager.stages.pacing import Pace  # noqa: PLC0415  # for those who have long loops
-        from checkpoint_manager.stages.runner import Call  # noqa: PLC0415  # likewise
-
-        encoded = payload.encode(start, stage=stage, what="start")
-        call = Call(stage, note_of(items, start, version=version, key=key), is_function=False)
-        pace = Pace(every_seconds, every_items)
-        return Partial(self._runner, call, items, encoded, pace, timeout=math.inf if wait else 0, bar=bar)
+        return stages.make_loop(
+            self._runner,
+            stage_name,
+            items,
+            initial=initial,
+            every_seconds=every_seconds,
+            every_items=every_items,
+            revision=revision,
+            key=key,
+            wait=wait,
+            bar=bar,
+        )
 
     def run_report(self) -> RunReport:
         """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
-        from checkpoint_manager.stages.report import RunReport  # noqa: PLC0415  # for those who have stages
-
-        return RunReport(tuple(self._runner.outcomes))
+        return stages.RunReport(tuple(self._runner.outcomes))
 
     @cached_property
     def keys(self) -> Keys:

@@ -59,7 +59,7 @@ def test_a_failure_says_what_was_raised_and_no_more(cli: Cli, store: Path) -> No
 
 
 def test_progress_says_how_far_it_is(cli: Cli, store: Path) -> None:
-    with CheckpointManager(store).partial("embed", range(2000), start=0, every_items=400) as progress:
+    with CheckpointManager(store).loop("embed", range(2000), initial=0, every_items=400) as progress:
         for item in progress:
             if item == 1200:
                 break

@@ -123,7 +123,7 @@ def _begun_loop(cm: CheckpointManager, store: Path) -> None:
 
 def _loop(cm: CheckpointManager, *, every_items: int | None = None, until: int = -1) -> None:
     """Loop with a state so large that useless progress is deleted at once."""
-    with cm.partial("train", range(5), start="x" * 2**20, every_items=every_items) as progress:
+    with cm.loop("train", range(5), initial="x" * 2**20, every_items=every_items) as progress:
         for item in progress:
             if item == until:
                 raise KeyError(item)

@@ -62,7 +62,7 @@ class TestOneProcess:
         cm.clear_checkpoint("train")
         assert len(present(cm)) <= ENOUGH + 2
 
-        @cm.stage("train", ignore=["number"], version=1)
+        @cm.stage("train", ignore=["number"], revision=1)
         def train(number: int) -> int:
             return number
 

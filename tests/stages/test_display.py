@@ -1,4 +1,4 @@
-"""How far a partial is: lines in the log, few of them, or a bar at a real terminal."""
+"""How far a loop is: lines in the log, few of them, or a bar at a real terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager.stages.display import SECONDS_BETWEEN_LINES, Lines, items
+from checkpoint_manager.stages.display import SECONDS_BETWEEN_LINES, LogLines, items
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,11 @@ import logging, sys, time
 from checkpoint_manager import CheckpointManager
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 cm = CheckpointManager(sys.argv[1], key=bytes(32))
-with cm.partial(sys.argv[2], list(range(30)), start=0, bar="nobar" not in sys.argv) as progress:
+with cm.loop(sys.argv[2], list(range(30)), initial=0, bar="nobar" not in sys.argv) as progress:
     for item in progress:
         progress.state += item
         time.sleep(0.01)
-    with cm.partial("other", [1], start=0, bar="nobar" not in sys.argv) as other:  # no second bar
+    with cm.loop("other", [1], initial=0, bar="nobar" not in sys.argv) as other:  # no second bar
         for item in other:
             pass
 if "rich" in sys.argv:
@@ -62,7 +62,7 @@ class TestLines:
     def test_there_are_few_of_them(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, logger="checkpoint_manager")
         now = [0.0]
-        lines = Lines("embed", 400, 1000, clock=lambda: now[0])
+        lines = LogLines("embed", 400, 1000, clock=lambda: now[0])
         for done in range(401, 1001):
             now[0] += 0.05
             lines.at(done)
@@ -76,7 +76,7 @@ class TestLines:
     def test_slow_items_of_an_unknown_number(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, logger="checkpoint_manager")
         now = [0.0]
-        lines = Lines("em\nbed", 0, None, clock=lambda: now[0])
+        lines = LogLines("em\nbed", 0, None, clock=lambda: now[0])
         now[0] = SECONDS_BETWEEN_LINES * 9
         lines.at(1)
         assert caplog.messages == [r"'em\nbed': 1 items done (one in 1.5 min)"]

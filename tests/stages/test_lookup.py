@@ -122,7 +122,7 @@ def test_a_number_is_not_taken_for_another_kind_of_number(tmp_path: Path) -> Non
     cm = CheckpointManager(tmp_path / "store", key=KEY)
     results = iter(range(10))
     versions: list[Any] = [1, "1", True, 1]
-    assert [cm.stage("count", version=version)(lambda: next(results))() for version in versions] == [0, 1, 2, 0]
+    assert [cm.stage("count", revision=version)(lambda: next(results))() for version in versions] == [0, 1, 2, 0]
 
 
 def test_it_finds_after_a_fork_and_in_threads(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_it_finds_after_a_fork_and_in_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert what(cm) == ["ran"] * 5 + ["reused"] * 8
-    with cm._runner._finder._walking:  # as if another thread was searching during the fork
+    with cm._runner._lookup._walking:  # as if another thread was searching during the fork
         child = forking.start(lambda: not (square(cm)(1) == 1 and what(cm)[-1] == "reused"))
     assert forking.end(child) == 0
 

@@ -1,4 +1,4 @@
-"""``cm.partial``: a loop that goes on where it was killed, and whose state is the result in the end."""
+"""``cm.loop``: a loop that goes on where it was killed, and whose state is the result in the end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def statuses(cm: CheckpointManager, stage: str = "sum") -> list[str]:
 
 def add_up(cm: CheckpointManager, items: Any = range(10), *, until: int | None = None, **options: Any) -> Any:
     """Add numbers up as the stage ``sum``; raise KeyError in the middle of an item."""
-    with cm.partial("sum", items, start={"sum": 0, "seen": []}, **{"every_items": 1, **options}) as progress:
+    with cm.loop("sum", items, initial={"sum": 0, "seen": []}, **{"every_items": 1, **options}) as progress:
         for item in progress:
             progress.state["sum"] += item
             if item == until:
@@ -100,7 +100,7 @@ class TestGoingOn:
 
     def test_an_exception_saves_what_was_not_due_yet(self, cm: CheckpointManager) -> None:
         def work() -> None:
-            with cm.partial("slow", ITEMS, start=0) as progress:
+            with cm.loop("slow", ITEMS, initial=0) as progress:
                 for _ in progress:
                     if progress.done == 3:
                         raise KeyError
@@ -118,7 +118,7 @@ class TestGoingOn:
         assert cm.run_report().failed[0].version is None
 
     def test_a_loop_that_is_left_is_not_complete(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
-        with cm.partial("sum", range(10), start=0, every_items=1) as progress:
+        with cm.loop("sum", range(10), initial=0, every_items=1) as progress:
             for item in progress:
                 progress.state += item
                 if item == 5:
@@ -134,7 +134,7 @@ class TestGoingOn:
 
     def test_one_that_is_finished_early_is_complete(self, cm: CheckpointManager) -> None:
         for turn in range(2):
-            with cm.partial("sum", range(10), start=0) as progress:
+            with cm.loop("sum", range(10), initial=0) as progress:
                 for item in progress:
                     assert turn == 0
                     progress.state += item
@@ -147,7 +147,7 @@ class TestGoingOn:
     def test_the_block_may_do_more_than_its_loop(self, cm: CheckpointManager) -> None:
         results = []
         for _ in range(2):
-            with cm.partial("mean", [1, 2, 3], start={"sum": 0.0}) as progress:
+            with cm.loop("mean", [1, 2, 3], initial={"sum": 0.0}) as progress:
                 for item in progress:
                     progress.state["sum"] += item
                 progress.state["sum"] /= 3
@@ -160,7 +160,7 @@ class TestGoingOn:
         looped = []
         for fails in (True, False):
             try:
-                with cm.partial("mean", [1, 2, 3], start=0) as progress:
+                with cm.loop("mean", [1, 2, 3], initial=0) as progress:
                     for item in progress:
                         looped.append(item)
                         progress.state += item
@@ -179,10 +179,10 @@ class TestGoingOn:
         with pytest.raises(KeyError):
             add_up(cm, until=4)
         cm.clear_checkpoint("sum")
-        with cm.partial("sum", range(10), start={"sum": 0, "seen": []}) as progress:
+        with cm.loop("sum", range(10), initial={"sum": 0, "seen": []}) as progress:
             assert progress.done == 0
         cm.restore_checkpoint("sum", 4)
-        with cm.partial("sum", range(10), start={"sum": 0, "seen": []}) as progress:
+        with cm.loop("sum", range(10), initial={"sum": 0, "seen": []}) as progress:
             assert (progress.done, progress.state["sum"]) == (4, 6)
 
     def test_if_the_newest_progress_is_damaged_it_goes_on_from_the_one_before(
@@ -213,7 +213,7 @@ class TestGoingOn:
                 yield number
 
         async def run(last: int, until: int) -> int:
-            with cm.partial("sum", count(last), start=0, key="count", every_items=1) as progress:
+            with cm.loop("sum", count(last), initial=0, key="count", every_items=1) as progress:
                 async for item in progress:
                     if item == until:
                         raise KeyError
@@ -232,7 +232,7 @@ class TestGoingOn:
 class TestWhatIsThere:
     def test_progress_does_not_pile_up(self, cm: CheckpointManager) -> None:
         seen: list[list[str]] = []
-        with cm.partial("sum", range(60), start=0, every_items=1) as progress:
+        with cm.loop("sum", range(60), initial=0, every_items=1) as progress:
             for item in progress:
                 progress.state += item
                 seen.append(statuses(cm))
@@ -242,7 +242,7 @@ class TestWhatIsThere:
         assert cm.verify().ok
 
     def test_what_has_a_tag_stays(self, cm: CheckpointManager) -> None:
-        with cm.partial("sum", range(40), start=0, every_items=1) as progress:
+        with cm.loop("sum", range(40), initial=0, every_items=1) as progress:
             for item in progress:
                 if item == 4:
                     cm.tag("sum", "latest", "four")
@@ -252,7 +252,7 @@ class TestWhatIsThere:
 
     def test_of_large_states_there_are_two(self, cm: CheckpointManager) -> None:
         seen: list[list[str]] = []
-        with cm.partial("sum", range(6), start="x" * 2**20, every_items=1) as progress:
+        with cm.loop("sum", range(6), initial="x" * 2**20, every_items=1) as progress:
             for item in progress:
                 progress.state += str(item)
                 seen.append(statuses(cm))
@@ -270,7 +270,7 @@ class TestWhatIsThere:
         cm.save_checkpoint("sum", "by hand")
         add_up(cm, range(5))
         cm.clear_checkpoint("sum")
-        cm.stage("sum", version=9)(lambda: "a stage")()
+        cm.stage("sum", revision=9)(lambda: "a stage")()
         before = {version.number: cm.load_checkpoint("sum", version.number) for version in cm.history("sum")}
         with pytest.raises(KeyError):
             add_up(cm, until=5)
@@ -318,7 +318,7 @@ class TestIdentity:
         [
             ([*range(9), 10], {}, "arguments changed: items"),
             (list(range(10)), {}, "arguments changed: items"),  # a list is no range: in doubt, it differs
-            (range(10), {"version": 2}, "version changed: 1 to 2"),
+            (range(10), {"revision": 2}, "revision changed: 1 to 2"),
             (range(10), {"key": "other"}, "arguments changed: items, key, number of items"),
         ],
     )
@@ -348,7 +348,7 @@ class TestIdentity:
 
     def test_another_start_is_something_else(self, cm: CheckpointManager) -> None:
         for start in (0, 1, 1.0):
-            with cm.partial("sum", range(3), start=start) as progress:
+            with cm.loop("sum", range(3), initial=start) as progress:
                 for item in progress:
                     progress.state += item
             assert progress.result == 3 + start
@@ -356,7 +356,7 @@ class TestIdentity:
 
     def test_the_start_is_copied(self, cm: CheckpointManager) -> None:
         start: list[int] = []
-        with cm.partial("list", range(3), start=start) as progress:
+        with cm.loop("list", range(3), initial=start) as progress:
             progress.state.extend(progress)
         assert (progress.result, start) == ([0, 1, 2], [])
 
@@ -367,10 +367,10 @@ class TestIdentity:
     )
     def test_items_that_may_be_others_the_next_time_are_refused(self, cm: CheckpointManager, items: Any, said: str) -> None:
         with pytest.raises(FingerprintError, match=said):
-            cm.partial("sum", items, start=0)
+            cm.loop("sum", items, initial=0)
         if isinstance(items, set):
             with pytest.raises(FingerprintError, match=said):
-                cm.partial("sum", items, start=0, key="a")
+                cm.loop("sum", items, initial=0, key="a")
 
     def test_a_key_stands_for_items_that_can_not_be_compared(self, cm: CheckpointManager) -> None:
         with pytest.raises(KeyError):
@@ -389,7 +389,7 @@ class TestIdentity:
 
 class TestMisuse:
     def test_it_is_used_once_in_its_block(self, cm: CheckpointManager) -> None:
-        progress = cm.partial("sum", range(10), start=0)
+        progress = cm.loop("sum", range(10), initial=0)
         with pytest.raises(CheckpointError, match="in its with block"):
             list(progress)
         with progress:
@@ -405,13 +405,13 @@ class TestMisuse:
             pass
 
     def test_one_inside_itself_is_told_so(self, cm: CheckpointManager) -> None:
-        with pytest.raises(CheckpointError, match="called by itself"), cm.partial("sum", range(3), start=0):
+        with pytest.raises(CheckpointError, match="called by itself"), cm.loop("sum", range(3), initial=0):
             add_up(cm)
-        with pytest.raises(CheckpointError, match="called by itself"), cm.partial("sum", range(3), start=0):
+        with pytest.raises(CheckpointError, match="called by itself"), cm.loop("sum", range(3), initial=0):
             cm.stage("sum")(lambda: 1)()
 
     def test_a_child_that_is_forked_in_the_block_saves_nothing(self, cm: CheckpointManager) -> None:
-        with cm.partial("sum", range(3), start=0, every_items=1) as progress:
+        with cm.loop("sum", range(3), initial=0, every_items=1) as progress:
             for item in progress:
                 progress.state += item
                 if item == 1 and os.fork() == 0:
@@ -430,19 +430,19 @@ class TestMisuse:
     @pytest.mark.parametrize("options", [{"every_seconds": -1}, {"every_seconds": float("nan")}, {"every_items": 0}])
     def test_intervals_that_are_none(self, cm: CheckpointManager, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="every_"):
-            cm.partial("sum", [], start=0, **options)
+            cm.loop("sum", [], initial=0, **options)
 
     def test_a_state_that_is_not_json_is_refused_at_once(self, cm: CheckpointManager) -> None:
         seen = []
 
         def work() -> None:
-            with cm.partial("sum", ITEMS, start=0) as progress:
+            with cm.loop("sum", ITEMS, initial=0) as progress:
                 for item in progress:
                     seen.append(item)
                     progress.state = (1,)  # type: ignore[assignment]
 
-        with pytest.raises(PayloadError, match=r"start can't be saved: \$ is of type set"):
-            cm.partial("sum", [], start={1})
+        with pytest.raises(PayloadError, match=r"initial state can't be saved: \$ is of type set"):
+            cm.loop("sum", [], initial={1})
         with pytest.raises(PayloadError, match=r"state can't be saved: \$ is of type tuple"):
             work()
         assert seen == [0]
@@ -461,7 +461,7 @@ class TestWhenSavingFails:
     def test_the_loop_goes_on_and_it_is_tried_again(
         self, cm: CheckpointManager, full: Callable[[bool], None], log: pytest.LogCaptureFixture
     ) -> None:
-        with cm.partial("sum", range(100), start=0, every_items=10) as progress:
+        with cm.loop("sum", range(100), initial=0, every_items=10) as progress:
             full(True)
             for item in progress:
                 full(item < 50)
@@ -480,7 +480,7 @@ class TestWhenSavingFails:
 
     def test_a_result_that_is_not_json_loses_no_progress(self, cm: CheckpointManager) -> None:
         def work() -> None:
-            with cm.partial("sum", range(10), start=0) as progress:
+            with cm.loop("sum", range(10), initial=0) as progress:
                 for item in progress:
                     progress.state += item
                 progress.state = {45}  # type: ignore[assignment]
@@ -497,7 +497,7 @@ class TestInAStage:
 
         @cm.stage("embed")
         def embed(items: list[int], until: int | None, scale: int = 1) -> int:
-            with cm.partial("embed", items, start=0, every_items=1) as progress:
+            with cm.loop("embed", items, initial=0, every_items=1) as progress:
                 for item in progress:
                     if item == until:
                         raise KeyError
@@ -524,7 +524,7 @@ class TestInAStage:
     ) -> None:
         @cm.stage
         def embed(scale: int, version: int = 1) -> int:
-            with cm.partial("embed", range(10), start=0, every_items=1) as progress:
+            with cm.loop("embed", range(10), initial=0, every_items=1) as progress:
                 for item in progress:
                     if scale == 1 and item == 5:
                         raise KeyError
@@ -542,7 +542,7 @@ class TestInAStage:
 
         @cm.stage
         def embed() -> int:
-            with cm.partial("embed", range(10), start=0) as progress:
+            with cm.loop("embed", range(10), initial=0) as progress:
                 for item in progress:
                     looped.append(item)
                     progress.state += item
@@ -562,7 +562,7 @@ class TestInAStage:
         def embed(*keys: str | None) -> list[int]:
             results = []
             for number, key in enumerate(keys, 1):
-                with cm.partial("embed", [1, 2], start=0, key=key) as progress:
+                with cm.loop("embed", [1, 2], initial=0, key=key) as progress:
                     for item in progress:
                         progress.state += item * number
                 results.append(progress.result)
@@ -578,7 +578,7 @@ class TestInAStage:
 
         @cm.stage
         async def embed() -> int:
-            with cm.partial("embed", range(10), start=0) as progress:
+            with cm.loop("embed", range(10), initial=0) as progress:
                 for item in progress:
                     looped.append(item)
                     progress.state = item
@@ -612,7 +612,7 @@ cm = CheckpointManager(store, key=bytes(32))
 seen = os.open(seen, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def work(items):
-    with cm.partial("sum", items, start={"sum": 0, "seen": []}, every_items=every or None) as progress:
+    with cm.loop("sum", items, initial={"sum": 0, "seen": []}, every_items=every or None) as progress:
         for item in progress:
             os.write(seen, b"%d\\n" % item)
             progress.state["sum"] += item

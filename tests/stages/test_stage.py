@@ -74,10 +74,10 @@ class TestResuming:
         assert cm.load_checkpoint("clean") == ["a"] * 10
 
     def test_another_version_runs_again(self, cm: CheckpointManager) -> None:
-        assert cm.stage("train", version=1)(lambda: 1)() == 1
-        assert cm.stage("train", version=1)(lambda: 2)() == 1
-        assert cm.stage("train", version=2)(lambda: 3)() == 3
-        assert cm.stage("train", version=1)(lambda: 4)() == 1
+        assert cm.stage("train", revision=1)(lambda: 1)() == 1
+        assert cm.stage("train", revision=1)(lambda: 2)() == 1
+        assert cm.stage("train", revision=2)(lambda: 3)() == 3
+        assert cm.stage("train", revision=1)(lambda: 4)() == 1
 
     def test_a_cleared_stage_runs_again_and_a_restored_one_does_not(self, cm: CheckpointManager) -> None:
         results = iter(range(1, 10))
@@ -286,15 +286,15 @@ class TestWhatItSays:
     def test_the_log_says_why(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
         for limit in (1, 2, 2):
             cm.stage("clean")(lambda limit: limit)(limit)
-        cm.stage("clean", version=2)(lambda limit: limit)(2)
+        cm.stage("clean", revision=2)(lambda limit: limit)(2)
         cm.clear_checkpoint("clean")
-        cm.stage("clean", version=2)(lambda limit: limit)(2)
+        cm.stage("clean", revision=2)(lambda limit: limit)(2)
         lines = [record.getMessage() for record in log.records if record.getMessage().startswith("clean:")]
         assert [line.partition(", saved ")[2] or line for line in lines] == [
             "version 1 (no version yet)",
             "version 2 (arguments changed: limit)",
             "clean: reused version 2 (saved 0 s ago)",
-            "version 3 (version changed: 1 to 2)",
+            "version 3 (revision changed: 1 to 2)",
             "version 5 (the stage is cleared)",
         ]
         assert all(line.startswith(("clean: ran in ", "clean: reused")) for line in lines)

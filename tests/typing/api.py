@@ -33,7 +33,7 @@ def clean(path: str, limit: int = 10) -> list[str]:
     return [path] * limit
 
 
-@cm.stage("train", version=2, ignore=["verbose"])
+@cm.stage("train", revision=2, ignore=["verbose"])
 def fit(rows: list[str], *, verbose: bool = False) -> dict[str, float]:
     return {"loss": len(rows) + verbose}
 
@@ -54,19 +54,19 @@ class Rows(TypedDict):
 
 
 rows: Rows = {"rows": []}
-with cm.partial("embed", ["a", "b"], start=rows, every_items=10) as progress:
+with cm.loop("embed", ["a", "b"], initial=rows, every_items=10) as progress:
     for text in progress:
         assert_type(text, str)
         progress.state["rows"].append(text)
         progress.state["row"]  # type: ignore[typeddict-item]
 assert_type(progress.result, Rows)
 
-with cm.partial("sum", range(10), start=0) as adding:
+with cm.loop("sum", range(10), initial=0) as adding:
     for number in adding:
         adding.state += number
 assert_type(adding.result, int)
 
-with cm.partial("lists", range(10), start={"rows": []}) as free, cm.partial("list", range(10), start=[]) as freer:
+with cm.loop("lists", range(10), initial={"rows": []}) as free, cm.loop("list", range(10), initial=[]) as freer:
     pass
 assert_type(free.result, dict[str, Any])
 assert_type(freer.result, list[Any])
@@ -78,7 +78,7 @@ async def numbers() -> AsyncIterator[int]:
 
 async def main() -> None:
     assert_type(await fetch("a"), set[str])
-    with cm.partial("sum", numbers(), start=0.5, key="numbers") as adding:
+    with cm.loop("sum", numbers(), initial=0.5, key="numbers") as adding:
         async for number in adding:
             assert_type(number, int)
     assert_type(adding.result, float)

@@ -1,1 +1,36 @@
-"""Functions that resume: what they were called with, whether they need to run, and what came of it."""
+"""Functions and loops that resume: what they were called with, whether they need to run, and what came of it.
+
+A name is loaded when it is first asked for (PEP 562): programs without stages do not pay for them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from checkpoint_manager.stages.bar import Bar
+    from checkpoint_manager.stages.coroutines import run_coroutine
+    from checkpoint_manager.stages.decorator import make_stage
+    from checkpoint_manager.stages.loop import Loop, make_loop
+    from checkpoint_manager.stages.report import RunReport
+    from checkpoint_manager.stages.runner import Runner
+
+__all__ = ["Bar", "Loop", "RunReport", "Runner", "make_loop", "make_stage", "run_coroutine"]
+
+_MODULES = {
+    "Bar": "bar",  # needs rich, an extra
+    "Loop": "loop",
+    "RunReport": "report",
+    "Runner": "runner",
+    "make_loop": "loop",
+    "make_stage": "decorator",
+    "run_coroutine": "coroutines",  # needs asyncio, which takes longer to import than all of these
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name from its module when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager.errors import LockTimeoutError
+from checkpoint_manager import stages
+from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.models import display
 from checkpoint_manager.stages.annotations import check_annotation
 from checkpoint_manager.stages.fingerprint import check_names
-from checkpoint_manager.stages.runner import SILENT_WAIT
+from checkpoint_manager.stages.runner import Definition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable, Sequence
 
-    from checkpoint_manager.stages.runner import Definition, Runner
-
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+    from checkpoint_manager.stages.runner import Runner
 
 
-def decorated(runner: Runner, definition: Definition) -> Callable[..., Any]:
-    """Return what is called in the place of a function.
+def make_stage(
+    runner: Runner,
+    name: Callable[..., Any] | str | None,
+    *,
+    revision: int | str,
+    key: Callable[..., object] | None,
+    ignore: Sequence[str],
+    encode: Callable[[Any], object] | None,
+    decode: Callable[[Any], Any] | None,
+    wait: bool,
+) -> Callable[..., Any]:
+    """Return the decorator that makes a function a stage, or the decorated function where one is given instead of a name."""
+    if (encode is None) != (decode is None):
+        raise TypeError("encode= and decode= belong together: give both")
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        stage = validate(name if isinstance(name, str) and name else function.__name__)
+        return _decorate(runner, Definition(function, stage, revision, key, tuple(ignore), encode, decode, wait))
+
+    return decorate(name) if callable(name) else decorate
+
+
+def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
+    """Return the function that is called in place of the decorated one.
 
     Raises:
         PayloadError: By its annotation, the function returns what can't be kept, and there is no ``encode``.
@@ -34,7 +54,9 @@ def decorated(runner: Runner, definition: Definition) -> Callable[..., Any]:
     _check_function(runner, definition)
     if definition.encode is None:
         check_annotation(function, definition.stage)
-    return _async(runner, definition) if inspect.iscoroutinefunction(function) else _sync(runner, definition)
+    if inspect.iscoroutinefunction(function):
+        return stages.run_coroutine(runner, definition)
+    return _run_function(runner, definition)
 
 
 def _check_function(runner: Runner, definition: Definition) -> None:
@@ -47,55 +69,17 @@ def _check_function(runner: Runner, definition: Definition) -> None:
         raise ValueError(f'the stage {display(stage)} is {other} already: give {name} another name, @cm.stage("…")')
 
 
-def _sync(runner: Runner, definition: Definition) -> Callable[..., Any]:
+def _run_function(runner: Runner, definition: Definition) -> Callable[..., Any]:
     @functools.wraps(definition.function)
     def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
         call = runner.call(definition, args, kwargs)
-        if runner.find(definition, call):
+        if runner.reuse(definition, call):
             return call.result
-        with runner.alone(definition.stage, definition.timeout):
-            if not runner.find(definition, call):
+        with runner.exclusively(definition.stage, definition.timeout):
+            if not runner.reuse(definition, call):
                 with runner.running(call):
                     call.result = definition.function(*args, **kwargs)
-                runner.keep(definition, call)
+                runner.save_result(definition, call)
         return call.result
 
     return run
-
-
-def _async(runner: Runner, definition: Definition) -> Callable[..., Any]:
-    @functools.wraps(definition.function)
-    async def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
-        call = runner.call(definition, args, kwargs)
-        if runner.find(definition, call):
-            return call.result
-        async with _alone(runner, definition):
-            if not runner.find(definition, call):
-                with runner.running(call):
-                    call.result = await definition.function(*args, **kwargs)
-                runner.keep(definition, call)
-        return call.result
-
-    return run
-
-
-@contextlib.asynccontextmanager
-async def _alone(runner: Runner, definition: Definition) -> AsyncIterator[None]:
-    """Hold the lock of a run without keeping the event loop from its other work while waiting for it."""
-    import asyncio  # noqa: PLC0415  # whoever calls this has it; importing it takes as long as all else here
-
-    pause, waited = _SHORTEST_PAUSE, 0.0
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(runner.alone(definition.stage, 0))
-                break
-            except LockTimeoutError as error:
-                if not definition.wait:
-                    raise
-                if waited <= SILENT_WAIT < waited + pause:
-                    runner.say_who_runs(error)
-            await asyncio.sleep(pause)
-            waited += pause
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-        yield

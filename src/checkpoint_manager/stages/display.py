@@ -1,4 +1,4 @@
-"""How far a partial is: a bar where someone watches, else a line in the log now and then."""
+"""How far a loop is: a bar where someone watches, else a line in the log now and then."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from checkpoint_manager import stages
 from checkpoint_manager.models import display
 from checkpoint_manager.stages.report import duration
 
@@ -22,29 +23,27 @@ _one_bar = threading.Lock()
 
 
 class Display(Protocol):
-    """What shows how far a partial is."""
+    """What shows how far a loop is."""
 
     def at(self, done: int) -> None:
         """So many items are done now; called after each, so it must cost next to nothing."""
 
     def end(self) -> None:
-        """The partial has ended, however it did; what is shown goes away. May be called twice."""
+        """The loop has ended, however it did; what is shown goes away. May be called twice."""
 
 
-def shown(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
-    """Return the display for a partial that begins with so many items done."""
+def open_display(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
+    """Return the display for a loop that begins with so many items done."""
     stderr = sys.stderr  # None where a program has no console at all
     if bar and stderr is not None and stderr.isatty() and os.environ.get("TERM") != "dumb" and _one_bar.acquire(blocking=False):
         try:
-            from checkpoint_manager.stages.bar import Bar  # noqa: PLC0415  # rich is an extra, and slow to import
-        except ImportError:
+            return stages.Bar(display(stage), done, total, _one_bar.release)
+        except ImportError:  # rich is an extra
             _one_bar.release()
-        else:
-            return Bar(display(stage), done, total, _one_bar.release)
-    return Lines(stage, done, total)
+    return LogLines(stage, done, total)
 
 
-class Lines:
+class LogLines:
     """Writes INFO lines, the first one after ten seconds and then at most one in ten seconds."""
 
     def __init__(self, stage: str, done: int, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:

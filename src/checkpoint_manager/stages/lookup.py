@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 NOTE = "@stage"
 """The key of a version's metadata under which it is kept what it is the result of: ``version``, ``arguments`` (digests by
-name), and ``within``, the note of the call of a stage that a partial runs in."""
+name), and ``within``, the note of the call of a stage that a loop runs in."""
 PROGRESS = "@progress"
 """The key under which it is kept how far a ``progress`` version is; see :mod:`checkpoint_manager.stages.progress`."""
 FAILURE = "@failure"
@@ -46,7 +46,7 @@ _UNREADABLE = (IntegrityError, FormatError, VersionAbsentError)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Match:
     """What a search gave.
 
     Attributes:
@@ -79,7 +79,7 @@ class _Index:
     progress: tuple[int, Entry] | None = None
 
 
-class Finder:
+class Lookup:
     """Searches the stages of one store."""
 
     def __init__(self, store: Store) -> None:
@@ -91,7 +91,7 @@ class Finder:
         self._walking = threading.Lock()
         self._indexes: dict[str, _Index] = {}
 
-    def find(self, stage: str, note: Mapping[str, Any], kinds: Collection[Status]) -> Found:
+    def find(self, stage: str, note: Mapping[str, Any], kinds: Collection[Status]) -> Match:
         """Return the newest version of these kinds that has this note, unless a cleared one is newer.
 
         A newest version that is damaged ends the search as well if its metadata does not open: it might be a cleared one.
@@ -105,20 +105,20 @@ class Finder:
             entry = read if isinstance(read, Entry) else None
         else:
             if newest is None:
-                return Found(None, "no version yet")
-            if fits(newest.entry, note, kinds):
-                return Found(newest)
-            number, entry, why = newest.version, newest.entry, why_not(newest.entry, note)
+                return Match(None, "no version yet")
+            if is_match(newest.entry, note, kinds):
+                return Match(newest)
+            number, entry, why = newest.version, newest.entry, mismatch(newest.entry, note)
         if entry is None or entry.status == "cleared":
-            return Found(None, why)
+            return Match(None, why)
         if self._process != os.getpid():  # a child after a fork: the lock may be held by a thread that it does not have
             self._renew()
         with self._walking:
             index = self._index(stage, number)
             candidates = (self._load(stage, older) for older in self._candidates(stage, index, _name(note)))
-            loaded = next((each for each in candidates if each is not None and fits(each.entry, note, kinds)), None)
+            loaded = next((each for each in candidates if each is not None and is_match(each.entry, note, kinds)), None)
             there = index.progress is not None and self._gaps(stage).find(index.progress[0]) is None
-        return Found(loaded) if loaded else Found(None, why, index.progress if there else None)
+        return Match(loaded) if loaded else Match(None, why, index.progress if there else None)
 
     def _index(self, stage: str, newest: int) -> _Index:
         """Return what is remembered of a stage, after a look at what is new."""
@@ -185,12 +185,12 @@ class Finder:
             return None
 
 
-def fits(entry: Entry, note: Mapping[str, Any], kinds: Collection[Status]) -> bool:
+def is_match(entry: Entry, note: Mapping[str, Any], kinds: Collection[Status]) -> bool:
     """Whether a version is of these kinds and has this note."""
     return entry.status in kinds and _name(entry.metadata.get(NOTE)) == _name(note)  # typed: version 1 is not True
 
 
-def why_not(entry: Entry, note: Mapping[str, Any]) -> str:
+def mismatch(entry: Entry, note: Mapping[str, Any]) -> str:
     """Return why a version does not fit, in a clause."""
     if entry.status == "cleared":
         return "the stage is cleared"
@@ -202,7 +202,7 @@ def why_not(entry: Entry, note: Mapping[str, Any]) -> str:
     if entry.status == "progress" and note in (old, old.get("within")):
         return "the last run was not finished"
     if old.get("version") != note["version"]:
-        return f"version changed: {old.get('version')} to {note['version']}"
+        return f"revision changed: {old.get('version')} to {note['version']}"
     before, now = _arguments(old), _arguments(note)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return f"arguments changed: {', '.join(changed)}"
@@ -211,7 +211,7 @@ def why_not(entry: Entry, note: Mapping[str, Any]) -> str:
 def _arguments(note: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a note, and of the stage that it is within."""
     around = note.get("within") or {}
-    changed = {"the stage's version": around.get("version")} if around else {}
+    changed = {"the stage's revision": around.get("version")} if around else {}
     return {**changed, **around.get("arguments", {}), **note.get("arguments", {})}
 
 

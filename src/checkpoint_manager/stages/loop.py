@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 from collections.abc import AsyncIterable, Iterable, Sized
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from checkpoint_manager._format import payload
+from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
 from checkpoint_manager.models import display
-from checkpoint_manager.stages.display import Display, shown
+from checkpoint_manager.stages.display import Display, open_display
 from checkpoint_manager.stages.display import items as count
 from checkpoint_manager.stages.fingerprint import digest
-from checkpoint_manager.stages.lookup import PROGRESS, Found, why_not
-from checkpoint_manager.stages.progress import Keeper
+from checkpoint_manager.stages.lookup import PROGRESS, Match, mismatch
+from checkpoint_manager.stages.pacing import Pace
+from checkpoint_manager.stages.progress import ProgressLog
 from checkpoint_manager.stages.report import ago, duration
+from checkpoint_manager.stages.runner import Call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -25,8 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from checkpoint_manager.models import Status
-    from checkpoint_manager.stages.pacing import Pace
-    from checkpoint_manager.stages.runner import Call, Runner
+    from checkpoint_manager.stages.runner import Runner
 
 _LOG = logging.getLogger("checkpoint_manager")
 _KINDS: tuple[Status, ...] = ("completed", "progress")
@@ -36,7 +39,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-def note_of(items: object, start: object, *, version: int | str, key: object) -> dict[str, Any]:
+def note_of(items: object, initial: object, *, revision: int | str, key: object) -> dict[str, Any]:
     """Return what progress and result will be the progress and result of.
 
     Raises:
@@ -52,22 +55,22 @@ def note_of(items: object, start: object, *, version: int | str, key: object) ->
             "key=, a value that changes when the items do"
         )
         raise FingerprintError(message)
-    arguments = {"start": digest(start, "start", "pass JSON")}
+    arguments = {"start": digest(initial, "initial", "pass JSON")}
     if key is None:
         remedy = "pass key=, a value that changes when the items do"
-        return {"version": version, "arguments": {**arguments, "items": digest(items, "items", remedy)}}
+        return {"version": revision, "arguments": {**arguments, "items": digest(items, "items", remedy)}}
     arguments["key"] = digest(key, "key", "pass text or a number, say")
     if isinstance(items, Sized):
         arguments["number of items"] = str(len(items))
-    return {"version": version, "arguments": arguments}
+    return {"version": revision, "arguments": arguments}
 
 
-class Partial(Generic[T, S]):
-    """What ``cm.partial`` gives: a ``with`` block around one loop over the items that are not done yet.
+class Loop(Generic[T, S]):
+    """What ``cm.loop`` gives: a ``with`` block around one loop over the items that are not done yet.
 
     ::
 
-        with cm.partial("embed", texts, start=[]) as progress:
+        with cm.loop("embed", texts, initial=[]) as progress:
             for text in progress:  # or ``async for``, over an async iterable
                 progress.state.append(embed(text))
         vectors = progress.result
@@ -83,7 +86,7 @@ class Partial(Generic[T, S]):
     In the end the state becomes the completed version, and the progress is deleted. If saving progress fails, a WARNING says
     so and the loop goes on; the items are done one after the other, so to work on several at once, loop over batches of them.
 
-    **What it is compared by**: the items in their order (or ``key`` and how many there are), ``start`` and ``version``.
+    **What it is compared by**: the items in their order (or ``key`` and how many there are), ``initial`` and ``revision``.
     Progress of something else is never used, and a WARNING says so. The code itself is not compared.
 
     **Several processes** that reach the stage run it once: the others wait and take the result; if the one that runs is killed,
@@ -104,16 +107,16 @@ class Partial(Generic[T, S]):
         runner: Runner,
         call: Call,
         items: Iterable[T] | AsyncIterable[T],
-        start: bytes,
+        initial: bytes,
         pace: Pace,
         *,
         timeout: float,
         bar: bool,
     ) -> None:
-        self._runner, self._call, self._items, self._start = runner, call, items, start
+        self._runner, self._call, self._items, self._initial = runner, call, items, initial
         self._total = len(items) if isinstance(items, Sized) else None
         self._timeout, self._bar = timeout, bar
-        self._keeper = Keeper(runner, call, self._total, pace)
+        self._progress = ProgressLog(runner, call, self._total, pace)
         self._around: Call | None = None
         self._display: Display | None = None
         self._resources = contextlib.ExitStack()
@@ -161,19 +164,19 @@ class Partial(Generic[T, S]):
 
         Raises:
             LockTimeoutError: Another process runs this stage, and ``wait`` is False.
-            CheckpointError: The partial has been used before, or runs inside itself.
+            CheckpointError: The loop has been used before, or runs inside itself.
         """
         if self._phase != "new":
-            self._refuse("was used before: call cm.partial again")
+            self._refuse("was used before: call cm.loop again")
         around = self._runner.current(self._call.stage)
         with contextlib.ExitStack() as resources:
             if around is not None and around.is_function:
                 self._join(around)
             found = self._runner.search(self._call, _KINDS)
             if self._around is None and not _is_complete(found):
-                resources.enter_context(self._runner.alone(self._call.stage, self._timeout))
+                resources.enter_context(self._runner.exclusively(self._call.stage, self._timeout))
                 found = self._runner.search(self._call, _KINDS)  # who held the lock may have completed it
-                resources.enter_context(self._runner.inside(self._call))
+                resources.enter_context(self._runner.marked(self._call))
             self._begin(found)
             self._resources = resources.pop_all()
         self._phase = "begun"
@@ -183,22 +186,22 @@ class Partial(Generic[T, S]):
         """Be a part of the call of a stage of the same name: its arguments count, and its version completes it."""
         self._around = around
         self._call.note["within"] = around.note
-        if self._call.note in around.partials:
-            self._refuse("stands twice in its function, for the same items and start: tell the two apart with key=")
-        around.partials.append(self._call.note)
+        if self._call.note in around.loops:
+            self._refuse("stands twice in its function, for the same items and initial state: tell the two apart with key=")
+        around.loops.append(self._call.note)
 
-    def _begin(self, found: Found) -> None:
+    def _begin(self, found: Match) -> None:
         loaded = found.loaded
         self._reused = self._over = _is_complete(found)
-        self._keeper.begin(self._start, None if self._reused else loaded)
+        self._progress.begin(self._initial, None if self._reused else loaded)
         if loaded is not None and self._reused:
             self._runner.reused(self._call, loaded)
             self._kept = loaded.data
             self._done = self._total or 0
             self.state = payload.decode(self._kept)
         else:
-            self._done, self._over = self._keeper.reached.position
-            self.state = payload.decode(self._keeper.reached.data)
+            self._done, self._over = self._progress.reached.position
+            self.state = payload.decode(self._progress.reached.data)
         if loaded is not None and not self._reused:
             reached = count(self._done, self._total)
             self._call.why = f"went on after {reached}"
@@ -207,10 +210,10 @@ class Partial(Generic[T, S]):
         elif found.passed is not None:
             version, entry = found.passed
             reached = count(entry.metadata[PROGRESS]["done"], entry.metadata[PROGRESS]["total"])
-            why = why_not(entry, self._call.note)
+            why = mismatch(entry, self._call.note)
             message = "%s: begins anew: version %d, which got to %s, is of no use (%s)"
             _LOG.warning(message, display(self._call.stage), version, reached, why)
-        self._display = None if self._over else shown(self._call.stage, self._done, self._total, bar=self._bar)
+        self._display = None if self._over else open_display(self._call.stage, self._done, self._total, bar=self._bar)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Save the result, or how far it got.
@@ -229,10 +232,10 @@ class Partial(Generic[T, S]):
             elif error is not None or not self._over:
                 self._leave(error)
             elif self._around is not None:
-                if not self._keeper.reached.complete:  # by finish()
-                    self._keeper.copy(self.state, self._done, complete=True)
-                self._keeper.save()
-                self._around.superseded += self._keeper.kept
+                if not self._progress.reached.complete:  # by finish()
+                    self._progress.copy(self.state, self._done, complete=True)
+                self._progress.save()
+                self._around.superseded += self._progress.kept
             else:
                 self._complete()
             if error is None and self._over:
@@ -241,17 +244,17 @@ class Partial(Generic[T, S]):
             self._resources.close()
 
     def _complete(self) -> None:
-        self._call.result, self._call.superseded = self.state, self._keeper.kept
+        self._call.result, self._call.superseded = self.state, self._progress.kept
         try:
             self._runner.complete(self._call, lambda: self.state)
         except BaseException:  # Ctrl-C, too
-            self._keeper.save()  # at least how far the loop got
+            self._progress.save()  # at least how far the loop got
             raise
 
     def _leave(self, error: BaseException | None) -> None:
-        self._keeper.save()
-        reached = count(self._keeper.reached.done, self._total)
-        version = self._keeper.kept[-1] if self._keeper.kept else None
+        self._progress.save()
+        reached = count(self._progress.reached.done, self._total)
+        version = self._progress.kept[-1] if self._progress.kept else None
         kept = f"version {version} goes on after {reached}" if version else "nothing to go on from"
         took, stage = duration(self._call.seconds), display(self._call.stage)
         if error is None:
@@ -300,20 +303,42 @@ class Partial(Generic[T, S]):
         if self._phase != "looping" or os.getpid() != self._process:
             self._refuse("was left: its loop can't go on outside of its with block, nor in a child process")
         self._done += 1
-        self._keeper.after_item(self.state, self._done)
+        self._progress.after_item(self.state, self._done)
         if self._display is not None:
             self._display.at(self._done)
 
     def _end_loop(self) -> None:
         self._over = True
-        self._keeper.copy(self.state, self._done, complete=True)
+        self._progress.copy(self.state, self._done, complete=True)
 
     def _refuse_fewer(self, there: int) -> NoReturn:
         self._refuse(f"has only {there} items now, and {self._done} are done already: give it the same items, or another key=")
 
     def _refuse(self, why: str) -> NoReturn:
-        raise CheckpointError(f"the partial {display(self._call.stage)} {why}", stage=self._call.stage)
+        raise CheckpointError(f"the loop {display(self._call.stage)} {why}", stage=self._call.stage)
 
 
-def _is_complete(found: Found) -> bool:
+def make_loop(  # noqa: PLR0913  # all but three are choices, by name
+    runner: Runner,
+    stage_name: str,
+    items: Iterable[Any] | AsyncIterable[Any],
+    *,
+    initial: object,
+    every_seconds: float,
+    every_items: int | None,
+    revision: int | str,
+    key: object,
+    wait: bool,
+    bar: bool,
+) -> Loop[Any, Any]:
+    """Return a loop that has not begun; the arguments are those of :meth:`CheckpointManager.loop`."""
+    stage = validate(stage_name)
+    if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
+        raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
+    encoded = payload.encode(initial, stage=stage, what="initial state")
+    call = Call(stage, note_of(items, initial, revision=revision, key=key), is_function=False)
+    return Loop(runner, call, items, encoded, Pace(every_seconds, every_items), timeout=math.inf if wait else 0, bar=bar)
+
+
+def _is_complete(found: Match) -> bool:
     return found.loaded is not None and found.loaded.entry.status == "completed"

@@ -1,4 +1,4 @@
-"""Keeping how far a partial is: copies of its state between two items, saved as ``progress`` versions.
+"""Keeping how far a loop is: copies of its state between two items, saved as ``progress`` versions.
 
 A ``progress`` version's data is the state after a whole number of items. Its metadata has, beside the note of what it is the
 progress of, under ``@progress`` an object of these fields:
@@ -42,7 +42,7 @@ MOST_USELESS, _MOST_USELESS_BYTES = 16, 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Snapshot:
     """A state between two items.
 
     Attributes:
@@ -61,7 +61,7 @@ class Reached:
         return self.done, self.complete
 
 
-class Keeper:
+class ProgressLog:
     """Keeps the progress of one run.
 
     Attributes:
@@ -75,13 +75,13 @@ class Keeper:
         self._total = total
         self._pace = pace
 
-    def begin(self, start: bytes, loaded: Loaded | None) -> None:
+    def begin(self, initial: bytes, loaded: Loaded | None) -> None:
         """Start from a ``progress`` version, or from the beginning."""
-        self.reached = Reached(start)
+        self.reached = Snapshot(initial)
         self.kept: list[int] = []
         if loaded is not None:
             progress = loaded.entry.metadata[PROGRESS]
-            self.reached = Reached(loaded.data, progress["done"], progress["complete"])
+            self.reached = Snapshot(loaded.data, progress["done"], progress["complete"])
             self.kept = [*progress["before"], loaded.version]
         self._saved = self.reached.position
         self._pace.begin(self.reached.done, time.monotonic())
@@ -106,7 +106,7 @@ class Keeper:
             PayloadError: It can't be kept as JSON.
         """
         started = time.thread_time()  # of computing: that others took the processor makes a copy no dearer
-        self.reached = Reached(payload.encode(state, stage=self._call.stage, what="state"), done, complete)
+        self.reached = Snapshot(payload.encode(state, stage=self._call.stage, what="state"), done, complete)
         self._pace.copied(time.thread_time() - started, time.monotonic())
 
     def save(self) -> None:

@@ -18,7 +18,7 @@ class Outcome:
 
     Attributes:
         stage: The stage.
-        what: ``reused``, ``ran``, ``failed``: an exception was raised, or ``stopped``: a partial was left before its last item.
+        what: ``reused``, ``ran``, ``failed``: an exception was raised, or ``stopped``: a loop was left before its last item.
         version: The version that was reused or saved; None: none was saved.
         seconds: How long the function ran, or how long it took to get the result back.
         why: Why it ran: the reason no version could be reused. Empty if one was.

@@ -19,7 +19,7 @@ from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
 from checkpoint_manager.models import display
 from checkpoint_manager.stages.fingerprint import fingerprints
-from checkpoint_manager.stages.lookup import FAILURE, NOTE, Finder, Found
+from checkpoint_manager.stages.lookup import FAILURE, NOTE, Lookup, Match
 from checkpoint_manager.stages.report import Outcome, ago, duration
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Definition:
     Attributes:
         function: What runs.
         stage: The stage's name.
-        version: The author's number for what the function does: another one makes it run again.
+        revision: The author's number for what the function does: another one makes it run again.
         key: See :func:`checkpoint_manager.stages.fingerprint.fingerprints`.
         ignore: Likewise.
         encode: Makes JSON of a result; None: it is JSON.
@@ -54,7 +54,7 @@ class Definition:
 
     function: Callable[..., Any]
     stage: str
-    version: int | str
+    revision: int | str
     key: Callable[..., Any] | None
     ignore: Sequence[str]
     encode: Callable[[Any], Any] | None
@@ -69,7 +69,7 @@ class Definition:
 
 @dataclass
 class Call:
-    """One run of a stage, from its arguments to its outcome: a call of a function, or a partial.
+    """One run of a stage, from its arguments to its outcome: a call of a function, or a loop.
 
     Attributes:
         stage: The stage.
@@ -77,9 +77,9 @@ class Call:
         started: When it began, by the monotonic clock.
         why: Why it runs.
         result: What came of it.
-        partials: The notes of the partials that it has run.
+        loops: The notes of the loops that it has run.
         superseded: The ``progress`` versions that its result makes useless.
-        is_function: It is a call of a function, in which partials of the same stage may run.
+        is_function: It is a call of a function, in which loops of the same stage may run.
     """
 
     stage: str
@@ -87,7 +87,7 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     why: str = ""
     result: Any = field(default=None, repr=False)
-    partials: list[dict[str, Any]] = field(default_factory=list)
+    loops: list[dict[str, Any]] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
     is_function: bool = True
 
@@ -110,7 +110,7 @@ class Runner:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._finder = Finder(store)
+        self._lookup = Lookup(store)
         self.outcomes: list[Outcome] = []
         self.functions: dict[str, str] = {}
 
@@ -121,7 +121,7 @@ class Runner:
             FingerprintError: It can't be told whether an argument is the same as before.
         """
         arguments = fingerprints(definition.function, args, kwargs, key=definition.key, ignore=definition.ignore)
-        return Call(definition.stage, {"version": definition.version, "arguments": arguments})
+        return Call(definition.stage, {"version": definition.revision, "arguments": arguments})
 
     # Alone
 
@@ -130,7 +130,7 @@ class Runner:
         return _running.get({}).get((self._store.keyring.store, stage))
 
     @contextlib.contextmanager
-    def alone(self, stage: str, timeout: float) -> Iterator[None]:
+    def exclusively(self, stage: str, timeout: float) -> Iterator[None]:
         """Hold the lock that only one runner of a stage holds, on this host, for as long as it runs."""
         if self.current(stage) is not None:
             message = (
@@ -144,16 +144,16 @@ class Runner:
             except LockTimeoutError as error:
                 if timeout <= SILENT_WAIT:
                     raise
-                self.say_who_runs(error)
+                self.log_waiting(error)
                 resources.enter_context(self._store.backend.lock(stage, timeout, purpose="run"))
             yield
 
-    def say_who_runs(self, error: LockTimeoutError) -> None:
+    def log_waiting(self, error: LockTimeoutError) -> None:
         """Say whom this one waits for: it may take hours."""
         _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), error.holder or "another one")
 
     @contextlib.contextmanager
-    def inside(self, call: Call) -> Iterator[None]:
+    def marked(self, call: Call) -> Iterator[None]:
         """Let the code in the block know what it is a part of."""
         call.started = time.monotonic()
         token = _running.set({**_running.get({}), (self._store.keyring.store, call.stage): call})
@@ -166,16 +166,16 @@ class Runner:
     @contextlib.contextmanager
     def running(self, call: Call) -> Iterator[None]:
         """Surround a function's run: what it raises is kept as a ``failed`` version."""
-        with self.inside(call):
+        with self.marked(call):
             try:
                 yield
             except Exception as error:
-                self._keep_failure(call, error)
+                self._save_failure(call, error)
                 raise
 
     # Reusing
 
-    def find(self, definition: Definition, call: Call) -> bool:
+    def reuse(self, definition: Definition, call: Call) -> bool:
         """Look for a version to reuse, and put its result into the call."""
         found = self.search(call, _COMPLETED)
         if found.loaded is None:
@@ -185,9 +185,9 @@ class Runner:
         self.reused(call, found.loaded)
         return True
 
-    def search(self, call: Call, kinds: Collection[Status]) -> Found:
+    def search(self, call: Call, kinds: Collection[Status]) -> Match:
         """Look for the newest version that fits, and tell the call why there is none, or not the newest one."""
-        found = self._finder.find(call.stage, call.note, kinds)
+        found = self._lookup.find(call.stage, call.note, kinds)
         call.why = found.why
         return found
 
@@ -198,7 +198,7 @@ class Runner:
 
     # Keeping
 
-    def keep(self, definition: Definition, call: Call) -> None:
+    def save_result(self, definition: Definition, call: Call) -> None:
         """Save a call's result.
 
         Raises:
@@ -258,7 +258,7 @@ class Runner:
         except (VersionAbsentError, IntegrityError):  # gone already, or damaged: that stays as evidence
             return False
 
-    def _keep_failure(self, call: Call, error: Exception) -> None:
+    def _save_failure(self, call: Call, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
         kind, said = type(error).__qualname__, _clean(str(error))
         failure = {"type": kind, "message": said, "traceback": _clean(trace)}
