@@ -379,7 +379,7 @@ class TestIdentity:
             add_up(cm, iter(range(3)), key="first")
         assert add_up(cm, iter(range(10)), key="first")["sum"] == 45
         assert add_up(cm, iter(range(3)), key="second")["sum"] == 3
-        with pytest.raises(FingerprintError, match="key is, or holds, a object"):
+        with pytest.raises(FingerprintError, match="key is or contains a object"):
             add_up(cm, iter([]), key=object())
 
     def test_a_key_with_another_number_of_items_is_something_else(self, cm: CheckpointManager) -> None:
@@ -397,7 +397,7 @@ class TestMisuse:
                 _ = progress.result
             loop = iter(progress)
             assert next(loop) == 0
-            with pytest.raises(CheckpointError, match="looped over once"):
+            with pytest.raises(CheckpointError, match="looped over before"):
                 list(progress)
         with pytest.raises(CheckpointError, match="outside of its with block"):
             next(loop)

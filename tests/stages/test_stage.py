@@ -167,9 +167,9 @@ class TestRefusals:
             calls.append(1)
             return len(calls)
 
-        with pytest.raises(FingerprintError, match=r"argument model is, or holds, a object.*ignore=.*key="):
+        with pytest.raises(FingerprintError, match=r"argument model is or contains a object.*ignore=.*key="):
             cm.stage(train)([1], object())
-        with pytest.raises(FingerprintError, match="argument rows is, or holds, a function"):
+        with pytest.raises(FingerprintError, match="argument rows is or contains a function"):
             cm.stage(train)([{"f": [start]}])
         assert calls == []
         ignoring = cm.stage("a", ignore=["model"])(train)
@@ -207,7 +207,7 @@ class TestRefusals:
         def other() -> int:
             return 1
 
-        with pytest.raises(ValueError, match=r"the stage refuse is .*\.refuse already: give .*\.other another name"):
+        with pytest.raises(ValueError, match=r"the stage refuse is .*\.refuse already. Give .*\.other another name"):
             cm.stage("refuse")(other)
 
     def test_callables_of_all_kinds(self, cm: CheckpointManager) -> None:
@@ -224,7 +224,7 @@ class TestRefusals:
             yield 1
 
         for function in (rows, later):
-            with pytest.raises(TypeError, match="yields"):
+            with pytest.raises(TypeError, match="generator"):
                 cm.stage(function)
 
     def test_a_stage_that_calls_itself_is_told_so(self, cm: CheckpointManager) -> None:

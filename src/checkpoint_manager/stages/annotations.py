@@ -1,4 +1,4 @@
-"""Whether what a function returns can be kept, told from its annotation: before the work, not after it."""
+"""Checks a function's return annotation, so that a result that can't be saved is refused before the work."""
 
 from __future__ import annotations
 
@@ -16,26 +16,24 @@ _KEPT = {dict, list, str, int, float, bool, type(None), object}
 
 
 def check_annotation(function: Callable[..., Any], stage: str) -> None:
-    """Refuse a function that says that it returns what can't be kept.
+    """Refuse a function whose return annotation is a type that can't be saved.
 
     Raises:
-        PayloadError: It names the type, and what to do.
+        PayloadError: The annotation is such a type; the error names it.
     """
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001  # names that exist only for type checkers: then nothing is known before the work
+    except Exception:  # noqa: BLE001  # names that exist only for type checkers: nothing is known then
         return
     fault = _fault(hints.get("return", Any))
     if fault is not None:
-        message = (
-            f"{function.__name__} returns a {fault}, which JSON can't hold as it is: give @cm.stage encode=, a function that "
-            "makes JSON of it, and decode=, one that makes it again"
-        )
-        raise PayloadError(message, stage=stage)
+        message = f"{function.__name__} returns a {fault}, which JSON can't hold"
+        hint = "Give @cm.stage encode=, a function that turns it into JSON, and decode=, one that turns that back"
+        raise PayloadError(message, hint=hint, stage=stage)
 
 
 def _fault(annotation: Any) -> str | None:  # noqa: ANN401  # whatever stands in an annotation
-    """Return what surely can't be kept in values of this type; None: they can, or it is not known."""
+    """Return the name of the type in an annotation that surely can't be saved; None if all can, or if that is not known."""
     origin = typing.get_origin(annotation) or annotation
     arguments = typing.get_args(annotation)
     if origin in {typing.Union, types.UnionType}:

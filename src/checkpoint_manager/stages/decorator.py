@@ -32,7 +32,7 @@ def make_stage(
 ) -> Callable[..., Any]:
     """Return the decorator that makes a function a stage, or the decorated function where one is given instead of a name."""
     if (encode is None) != (decode is None):
-        raise TypeError("encode= and decode= belong together: give both")
+        raise TypeError("encode= and decode= belong together. Give both")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         stage = validate(name if isinstance(name, str) and name else function.__name__)
@@ -62,11 +62,11 @@ def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
 def _check_function(runner: Runner, definition: Definition) -> None:
     function, stage = definition.function, definition.stage
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function.__name__} yields, and nothing of that would be kept: let it return a list")
+        raise TypeError(f"{function.__name__} is a generator function, whose items can't be saved. Let it return a list")
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     other = runner.functions.setdefault(stage, name)
     if other != name:  # the results of the one would be taken for those of the other
-        raise ValueError(f'the stage {display(stage)} is {other} already: give {name} another name, @cm.stage("…")')
+        raise ValueError(f'the stage {display(stage)} is {other} already. Give {name} another name: @cm.stage("…")')
 
 
 def _run_function(runner: Runner, definition: Definition) -> Callable[..., Any]:

@@ -74,7 +74,7 @@ def fingerprints(
     return {name: digest(value, f"argument {name}", _FOR_ARGUMENTS) for name, value in named}
 
 
-_FOR_ARGUMENTS = "pass ignore=[…] if it makes no difference, or key=, a function of the arguments that returns what does"
+_FOR_ARGUMENTS = "Pass ignore=[…] if it makes no difference, or key=, a function of the arguments that returns what does"
 
 
 def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
@@ -87,7 +87,7 @@ def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
         function = function.func
     known = {*inspect.signature(function).parameters, *(["self"] if _owner_of(function) is not None else [])}
     if unknown := set(ignore) - known:
-        raise TypeError(f"ignore= names what the function has no arguments for: {', '.join(sorted(unknown))}")
+        raise TypeError(f"ignore= names arguments that the function does not have: {', '.join(sorted(unknown))}")
 
 
 def _owner_of(function: Callable[..., Any]) -> object | None:
@@ -99,13 +99,13 @@ def _owner_of(function: Callable[..., Any]) -> object | None:
     return None if is_function else function
 
 
-def digest(value: object, what: str, remedy: str) -> str:
+def digest(value: object, what: str, hint: str) -> str:
     """Return a digest of a value: 32 hex digits, the same only for values that nothing tells apart.
 
     Args:
         value: The value.
         what: What it is to the caller, for the message of an error.
-        remedy: What to do if it has none, for that message.
+        hint: What to do if it has none, for that error.
 
     Raises:
         FingerprintError: It has no certain digest.
@@ -116,8 +116,9 @@ def digest(value: object, what: str, remedy: str) -> str:
             hasher.update(len(part).to_bytes(8, "big"))
             hasher.update(part)
     except _NoDigestError as error:
-        message = f"{what} is, or holds, a {error}, of which it can't be told whether it is the same as before: {remedy}"
-        raise FingerprintError(message) from None
+        raise FingerprintError(
+            f"{what} is or contains a {error}, which can't be compared with later calls", hint=hint
+        ) from None
     return hasher.hexdigest()[:32]
 
 

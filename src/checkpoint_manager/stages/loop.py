@@ -46,20 +46,15 @@ def note_of(items: object, initial: object, *, revision: int | str, key: object)
         FingerprintError: It can't be told whether the items, or the key, are the same as before, and in the same order.
     """
     if isinstance(items, set | frozenset):
-        raise FingerprintError(
-            "items is a set, which has no order, so it can't be told which ones are done: pass sorted(items)"
-        )
+        raise FingerprintError("items is a set, which has no order", hint="Pass sorted(items)")
     if key is None and type(items) not in _ORDERED:
-        message = (
-            f"items is a {type(items).__name__}, of which it can't be told whether it is the same as before: pass a list, or "
-            "key=, a value that changes when the items do"
-        )
-        raise FingerprintError(message)
-    arguments = {"start": digest(initial, "initial", "pass JSON")}
+        message = f"items is a {type(items).__name__}, which can't be compared with later runs"
+        raise FingerprintError(message, hint="Pass a list, or key=, a value that changes when the items do")
+    arguments = {"start": digest(initial, "initial", "Pass JSON")}
     if key is None:
-        remedy = "pass key=, a value that changes when the items do"
-        return {"version": revision, "arguments": {**arguments, "items": digest(items, "items", remedy)}}
-    arguments["key"] = digest(key, "key", "pass text or a number, say")
+        hint = "Pass key=, a value that changes when the items do"
+        return {"version": revision, "arguments": {**arguments, "items": digest(items, "items", hint)}}
+    arguments["key"] = digest(key, "key", "Pass text or a number")
     if isinstance(items, Sized):
         arguments["number of items"] = str(len(items))
     return {"version": revision, "arguments": arguments}
@@ -150,7 +145,7 @@ class Loop(Generic[T, S]):
         """
         if self._phase != "ended with a result":
             why = "it was left before its last item" if self._phase == "ended" else "its with block has not ended yet"
-            self._refuse(f"has no result: {why}. Run it to its end, or call finish() if the rest is not needed")
+            self._refuse(f"has no result: {why}", hint="Run it to its end, or call finish() if the rest is not needed")
         return self.state
 
     def finish(self) -> None:
@@ -167,7 +162,7 @@ class Loop(Generic[T, S]):
             CheckpointError: The loop has been used before, or runs inside itself.
         """
         if self._phase != "new":
-            self._refuse("was used before: call cm.loop again")
+            self._refuse("was used before", hint="Call cm.loop again")
         around = self._runner.current(self._call.stage)
         with contextlib.ExitStack() as resources:
             if around is not None and around.is_function:
@@ -187,7 +182,7 @@ class Loop(Generic[T, S]):
         self._around = around
         self._call.note["within"] = around.note
         if self._call.note in around.loops:
-            self._refuse("stands twice in its function, for the same items and initial state: tell the two apart with key=")
+            self._refuse("stands twice in its function, for the same items and initial state", hint="Pass each another key=")
         around.loops.append(self._call.note)
 
     def _begin(self, found: Match) -> None:
@@ -296,12 +291,12 @@ class Loop(Generic[T, S]):
 
     def _begin_loop(self) -> None:
         if self._phase != "begun":
-            self._refuse("is looped over once, in its with block")
+            self._refuse("was looped over before, or outside of its with block", hint="Loop over it once, in its with block")
         self._phase = "looping"
 
     def _item_done(self) -> None:
         if self._phase != "looping" or os.getpid() != self._process:
-            self._refuse("was left: its loop can't go on outside of its with block, nor in a child process")
+            self._refuse("goes on outside of its with block, or in a child process", hint="Loop over it in its with block")
         self._done += 1
         self._progress.after_item(self.state, self._done)
         if self._display is not None:
@@ -312,10 +307,10 @@ class Loop(Generic[T, S]):
         self._progress.copy(self.state, self._done, complete=True)
 
     def _refuse_fewer(self, there: int) -> NoReturn:
-        self._refuse(f"has only {there} items now, and {self._done} are done already: give it the same items, or another key=")
+        self._refuse(f"has only {there} items now, and {self._done} are done", hint="Pass the same items, or another key=")
 
-    def _refuse(self, why: str) -> NoReturn:
-        raise CheckpointError(f"the loop {display(self._call.stage)} {why}", stage=self._call.stage)
+    def _refuse(self, why: str, *, hint: str) -> NoReturn:
+        raise CheckpointError(f"the loop {display(self._call.stage)} {why}", hint=hint, stage=self._call.stage)
 
 
 def make_loop(  # noqa: PLR0913  # all but three are choices, by name

@@ -133,11 +133,9 @@ class Runner:
     def exclusively(self, stage: str, timeout: float) -> Iterator[None]:
         """Hold the lock that only one runner of a stage holds, on this host, for as long as it runs."""
         if self.current(stage) is not None:
-            message = (
-                f"stage {display(stage)} is called by itself, and would wait for itself for ever: call the plain "
-                "function inside of it, or give the inner stage another name"
-            )
-            raise CheckpointError(message, stage=stage)
+            message = f"stage {display(stage)} is called by itself and would wait for itself"
+            hint = "Call the plain function inside of it, or give the inner stage another name"
+            raise CheckpointError(message, hint=hint, stage=stage)
         with contextlib.ExitStack() as resources:
             try:
                 resources.enter_context(self._store.backend.lock(stage, min(timeout, SILENT_WAIT), purpose="run"))
@@ -218,11 +216,9 @@ class Runner:
             version = save(self._store, call.stage, result).number
         except Exception as error:
             self.ended(call, "ran", None)
-            message = (
-                f"stage {display(call.stage)} ran for {took}, and its result could not be saved: {error} What it "
-                "computed is the attribute result of this error: save it elsewhere"
-            )
-            raise ResultNotSavedError(message, stage=call.stage, result=call.result) from error
+            message = f"stage {display(call.stage)} ran for {took}, and its result could not be saved: {error}"
+            hint = "The result is this error's attribute result: save it elsewhere"
+            raise ResultNotSavedError(message, hint=hint, stage=call.stage, result=call.result) from error
         self.ended(call, "ran", version)
         _LOG.info("%s: ran in %s, saved version %d (%s)", display(call.stage), took, version, call.why)
         self.remove_progress(call.stage, call.superseded)
