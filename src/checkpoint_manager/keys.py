@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.keyring_changes import add_slot, remove_slot
+from checkpoint_manager._format.keyring import add_slot, remove_slot
 from checkpoint_manager._operations import rotate_key as rotating
 from checkpoint_manager._store.key_sources import given_secret
 from checkpoint_manager.models import KeySlot

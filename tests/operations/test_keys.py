@@ -24,7 +24,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager._format.key_slot import Secret
-from checkpoint_manager._format.keyring_changes import begin_rotation, finish_rotation
+from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._store.key_sources import create_key_file
 from checkpoint_manager._store.last_seen import LastSeen
 

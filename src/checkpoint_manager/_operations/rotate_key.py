@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import tags as sealed_tags
-from checkpoint_manager._format.keyring_changes import begin_rotation, finish_rotation
+from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.models import Progress
