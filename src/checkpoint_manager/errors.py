@@ -54,6 +54,13 @@ class Hint(StrEnum):
     """
 
     ACCEPT_ROLLBACK = "If you put an older copy back on purpose, call accept_rollback(). If not, restore it from a backup"
+    ACCEPT_KEYRING = (
+        'If you put an older copy back on purpose, open the store with on_rollback="warn" and call accept_rollback(). '
+        "If not, restore it from a backup"
+    )
+    GIVE_A_KEY = (
+        "Pass key=, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back from your copy"
+    )
     SEE_HISTORY = "Choose a version from history()"
     SEE_STAGES = "See stages() for the names"
     VERIFY_AND_REPAIR = "Call verify() to see what is wrong, then repair()"

@@ -21,7 +21,7 @@ from checkpoint_manager._operations.repair import Repairer
 from checkpoint_manager._operations.save import Draft, draft, save, update
 from checkpoint_manager._operations.verify import Verifier
 from checkpoint_manager._store.key_sources import given_secret
-from checkpoint_manager._store.open_keyring import Keychain
+from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
@@ -114,7 +114,7 @@ class CheckpointManager:
         backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
         if exposure := backend.exposure():
             _LOG.warning("%s", exposure)
-        self._store = Store(backend, Keychain(backend, key, on_rollback), lock_timeout, on_rollback)
+        self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
         if retention is not None:
             from checkpoint_manager._operations.auto_prune import AutoPrune  # noqa: PLC0415  # for those who give a policy
 

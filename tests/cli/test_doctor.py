@@ -13,13 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager
-<<<<<<< HEAD:tests/cli/test_doctor.py
-from checkpoint_manager._format.keyring_changes import begin_rotation
-from checkpoint_manager.cli.commands.doctor import opening, storage, surroundings
-=======
 from checkpoint_manager._format.keyring import begin_rotation
-from checkpoint_manager.cli.doctor import opening, storage, surroundings
->>>>>>> 2513367 (Put the changes of a keyring beside the keyring: one module for one document):tests/cli/doctor/test_doctor.py
+from checkpoint_manager.cli.commands.doctor import opening, storage, surroundings
 from tests.cli.terminal import Terminal
 from tests.faults.strace import require
 

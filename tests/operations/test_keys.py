@@ -97,7 +97,7 @@ class TestSlots:
             CheckpointManager(store.with_name("other"), key=KEY).keys.add(OTHER_KEY, label="x\n")
 
     def test_a_key_is_needed(self, store: Path) -> None:
-        with pytest.raises(TypeError, match="a key is needed"):
+        with pytest.raises(TypeError, match="key= must be"):
             CheckpointManager(store, key=KEY).keys.add(None)  # type: ignore[arg-type]
 
 
@@ -125,7 +125,7 @@ class TestWrongKeys:
     def test_a_keyring_that_is_gone_is_not_made_anew(self, store: Path) -> None:
         CheckpointManager(store, key=KEY).save_checkpoint("train")
         (store / "keyring.json").unlink()
-        with pytest.raises(IntegrityError, match="No new one was made"):
+        with pytest.raises(IntegrityError, match="no new keyring was made"):
             CheckpointManager(store, key=KEY)
         assert not (store / "keyring.json").exists()
 
@@ -282,15 +282,15 @@ class TestRotation:
 
         def slowly() -> tuple[int, str] | None:
             keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
-            held = keyring._held
+            held = keyring._current
             other.keys._store.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
             keyring.refresh()  # the other thread
-            assert keyring._held is not held
+            assert keyring._current is not held
             return recall()
 
         keyring.last_seen.recall_keyring = slowly  # type: ignore[method-assign]
         keyring.refresh()
-        assert keyring.opened.rotating
+        assert keyring.unlocked.rotating
 
     def test_one_that_opens_the_store_while_the_keyring_changes_sees_no_rollback(
         self, store: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,8 +13,14 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile, KeyUnavailableError, Passphrase, WrongKeyError
 from checkpoint_manager._format import key_slot as slots
-from checkpoint_manager._store import key_sources as secrets
-from checkpoint_manager._store.key_sources import create_key_file, find_secret, read_key_file, read_passphrase_file
+from checkpoint_manager._store import key_sources
+from checkpoint_manager._store.key_sources import (
+    create_key_file,
+    find_secret,
+    read_key_file,
+    read_passphrase_command,
+    read_passphrase_file,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,37 +60,40 @@ def test_each_variable_opens_the_store(
 
 
 @pytest.mark.parametrize("first", ["KEY_FILE", "PASSPHRASE", "PASSPHRASE_FILE", "PASSPHRASE_COMMAND"])
-def test_two_sources_at_once_are_refused(sources: dict[str, str], first: str) -> None:
+def test_two_sources_at_once_are_refused(sources: dict[str, str], first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE + first, sources[VARIABLE + first])
     for second, value in sources.items():
         if second != VARIABLE + first:
-            both = {VARIABLE + first: sources[VARIABLE + first], second: value}
+            monkeypatch.setenv(second, value)
             with pytest.raises(KeyUnavailableError, match=r"given twice, by the environment variable .* and by") as caught:
-                find_secret(None, environ=both)
+                find_secret(None)
             assert WORDS not in str(caught.value)
+            monkeypatch.delenv(second)
     with pytest.raises(KeyUnavailableError, match="by the argument key= and by the environment variable"):
-        find_secret(bytes(32), environ={VARIABLE + first: sources[VARIABLE + first]})
+        find_secret(bytes(32))
 
 
-def test_an_empty_variable_is_none() -> None:
-    assert find_secret(None, environ={f"{VARIABLE}KEY_FILE": ""}) is None
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{VARIABLE}KEY_FILE", "")
+    assert find_secret(None) is None
 
 
 @pytest.mark.parametrize("key", [b"short", bytes(33), "text", 7, object(), ["x"]])
 def test_a_key_of_another_type_is_refused_without_showing_it(key: object) -> None:
     with pytest.raises(TypeError, match="key=") as caught:
-        find_secret(key, environ={})
+        find_secret(key)
     assert "short" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "match"), [("", "is empty"), ("\ud800", "not valid Unicode")])
 def test_a_passphrase_that_cannot_be_one(text: str, match: str) -> None:
     with pytest.raises(KeyUnavailableError, match=match):
-        find_secret(Passphrase(text), environ={})
+        find_secret(Passphrase(text))
 
 
 def test_a_passphrase_is_the_same_however_it_was_typed() -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
-    assert find_secret(Passphrase(composed), environ={}) == find_secret(Passphrase(decomposed), environ={})
+    assert find_secret(Passphrase(composed)) == find_secret(Passphrase(decomposed))
 
 
 @pytest.mark.parametrize("line_end", ["", "\n", "\r\n"])
@@ -118,21 +127,21 @@ def test_a_passphrase_file_that_holds_none(tmp_path: Path, content: bytes, match
         ("true", "is empty"),
     ],
 )
-def test_a_command_that_gives_no_passphrase(command: str, match: str) -> None:
+def test_a_command_that_gives_no_passphrase(command: str, match: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{VARIABLE}PASSPHRASE_COMMAND", command)
     with pytest.raises(KeyUnavailableError, match=match):
-        find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": command})
+        find_secret(None)
 
 
 def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "_COMMAND_SECONDS", 0.1)
+    monkeypatch.setattr(key_sources, "_COMMAND_SECONDS", 0.1)
     with pytest.raises(KeyUnavailableError, match="did not end within") as caught:
-        find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": "sleep 30"})
+        read_passphrase_command("sleep 30", "PASSPHRASE_COMMAND")
     assert caught.value.__cause__ is None
 
 
 def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
-    found = find_secret(None, environ={f"{VARIABLE}PASSPHRASE_COMMAND": f"echo $HOME; touch {tmp_path / 'made'}"})
-    assert found is not None
+    found = read_passphrase_command(f"echo $HOME; touch {tmp_path / 'made'}", "PASSPHRASE_COMMAND")
     assert found.material == f"$HOME; touch {tmp_path / 'made'}".encode()
     assert not (tmp_path / "made").exists()
 
@@ -151,10 +160,10 @@ class TestKeyFiles:
     @pytest.mark.parametrize(
         ("content", "match"),
         [
-            ("", "is no key file"),
-            ("# only a comment\n", "is no key file"),
-            ("ssh-ed25519 AAAA", "is no key file"),
-            ("checkpoint-manager-key-1:\n" * 2, "is no key file"),
+            ("", "is not a key file"),
+            ("# only a comment\n", "is not a key file"),
+            ("ssh-ed25519 AAAA", "is not a key file"),
+            ("checkpoint-manager-key-1:\n" * 2, "is not a key file"),
             ("checkpoint-manager-key-1:????", "is damaged"),
             ("checkpoint-manager-key-1:" + base64.urlsafe_b64encode(bytes(31)).decode(), "is damaged"),
             ("checkpoint-manager-key-1:abc", "is damaged"),
@@ -173,7 +182,7 @@ class TestKeyFiles:
 
     def test_a_fifo_does_not_hang(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "key")
-        with pytest.raises(KeyUnavailableError, match="no regular file"):
+        with pytest.raises(KeyUnavailableError, match="not a regular file"):
             read_key_file(tmp_path / "key")
 
     def test_one_that_others_may_read_is_warned_of(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager._store.last_seen import LastSeen, SeenVersion
+from checkpoint_manager._store.last_seen import LastSeen, SeenRecord, SeenVersion
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from checkpoint_manager._store.last_seen import SeenRecordName
 
 
 @pytest.fixture
@@ -24,10 +26,12 @@ def test_a_version_is_not_forgotten_for_an_older_one(last_seen: LastSeen) -> Non
     assert last_seen.recall("train") == newer
 
 
-def test_a_record_of_tags_is_not_forgotten_for_an_older_one(last_seen: LastSeen) -> None:
-    last_seen.remember_tags("train", 3, "a" * 32)
-    last_seen.remember_tags("train", 2, "b" * 32)
-    assert last_seen.recall_tags("train") == (3, "a" * 32)
+@pytest.mark.parametrize("name", ["tags", "gaps"])
+def test_a_record_is_not_forgotten_for_an_older_one(last_seen: LastSeen, name: SeenRecordName) -> None:
+    newer, older = SeenRecord(3, "a" * 32), SeenRecord(2, "b" * 32)
+    last_seen.remember_record("train", name, newer)
+    last_seen.remember_record("train", name, older)
+    assert last_seen.recall_record("train", name) == newer
 
 
 def test_a_keyring_is_not_forgotten_for_an_older_one_unless_that_is_meant(last_seen: LastSeen) -> None:

@@ -1,13 +1,14 @@
 """A slot of the keyring: one secret that opens the store, and the store's keys wrapped under it.
 
-From the secret and the slot's salt a 256-bit key is derived, which wraps each of the store's keys as a sealed message:
+A 256-bit wrapping key is derived from the secret and the slot's salt. It wraps each of the store's keys as a sealed message:
 
-* a key file's 32 random bytes by HKDF-SHA-512 (RFC 5869) with the slot's salt and the info ``checkpoint-manager-keyring/1``;
-* a passphrase (Unicode form NFC, UTF-8) by Argon2id (RFC 9106) with the slot's salt and costs; new slots get the second
+* The 32 random bytes of a key file by HKDF-SHA-512 (RFC 5869) with the slot's salt and the info
+  ``checkpoint-manager-keyring/1``.
+* A passphrase (Unicode form NFC, UTF-8) by Argon2id (RFC 9106) with the slot's salt and costs. New slots get the second
   recommended option of section 4: 64 MiB, 3 passes, 4 lanes.
 
-What is read from a directory is not trusted: costs that would exhaust the host, or that are so low that they were set to make
-guessing cheap, are refused before anything is derived.
+Nothing read from a directory is trusted: costs that would exhaust the host, and costs so low that guessing is cheap, are
+refused before a key is derived.
 """
 
 from __future__ import annotations
@@ -55,12 +56,12 @@ class Secret:
 
     @classmethod
     def from_passphrase(cls, text: str) -> Secret:
-        """Return the secret of a passphrase, which is the same however it was typed: its Unicode form is normalised."""
+        """Return the secret of a passphrase. Its Unicode form is normalised, so that it is the same however it was typed."""
         return cls("passphrase", unicodedata.normalize("NFC", text).encode())
 
 
 class ArgonCost(NamedTuple):
-    """What deriving a key from a passphrase costs."""
+    """The cost of deriving a key from a passphrase."""
 
     memory_kib: int = 64 * 1024
     passes: int = 3
@@ -69,7 +70,7 @@ class ArgonCost(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot, as it stands in the keyring."""
+    """One slot of a keyring."""
 
     slot: str
     kind: Kind
@@ -80,7 +81,7 @@ class Slot:
     wrapped: Mapping[str, bytes]
 
     def derive(self, secret: Secret) -> bytes:
-        """Return the key that this slot wraps the store's keys under. For a passphrase this takes its time, on purpose."""
+        """Return the slot's wrapping key. For a passphrase this is slow on purpose."""
         if self.cost is None:
             return HKDF(SHA512(), seal.KEY_BYTES, self.salt, KEYRING_FORMAT.encode()).derive(secret.material)
         return Argon2id(
@@ -95,7 +96,7 @@ class Slot:
         """Return the store's keys by id.
 
         Raises:
-            SealBrokenError: The secret was another one, or the slot was changed.
+            SealBrokenError: The secret was a different one, or the slot was changed.
         """
         return {
             key_id: seal.unseal(wrapping_key, wrapped, self._context(store, key_id)) for key_id, wrapped in self.wrapped.items()
@@ -120,7 +121,7 @@ class Slot:
         )
 
     def as_fields(self) -> dict[str, Any]:
-        """Return it as it stands in the keyring's JSON."""
+        """Return the slot as in the keyring's JSON."""
         fields: dict[str, Any] = {
             "slot": self.slot,
             "kind": self.kind,
@@ -134,10 +135,10 @@ class Slot:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any], keys: tuple[str, ...]) -> Slot:
-        """Read a slot; the caller compares the whole document with its canonical form, which finds what is not checked here.
+        """Read a slot. The caller compares the whole document with its canonical form, which finds what is not checked here.
 
         Raises:
-            BrokenError: A field is not as it must be, or a cost is out of bounds.
+            BrokenError: A field is invalid, or a cost is out of bounds.
         """
         kind = cast("Kind", fields["kind"])
         _check(kind in {"key-file", "passphrase"}, "kind")
@@ -156,10 +157,10 @@ class Slot:
 
 
 def check_cost(cost: ArgonCost) -> None:
-    """Refuse costs that would exhaust the host or that make guessing cheap.
+    """Raise if costs would exhaust the host or make guessing cheap.
 
     Raises:
-        BrokenError: A cost is out of bounds, or no integer.
+        BrokenError: A cost is out of bounds, or not an integer.
     """
     bounds = (
         ("memory_kib", cost.memory_kib, MIN_MEMORY_KIB, MAX_MEMORY_KIB),
@@ -173,7 +174,7 @@ def check_cost(cost: ArgonCost) -> None:
 
 def _check(condition: bool, name: str) -> None:  # noqa: FBT001  # an assertion that is always on
     if not condition:
-        raise BrokenError(f'has a slot whose field "{name}" is not as it must be')
+        raise BrokenError(f'has a slot with an invalid field "{name}"')
 
 
 def encode_bytes(data: bytes) -> str:
@@ -185,9 +186,9 @@ def decode_bytes(text: str) -> bytes:
     """Return what ``encode_bytes`` wrote.
 
     Raises:
-        BrokenError: It is no Base64.
+        BrokenError: It is not Base64.
     """
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise BrokenError("has a field that is no Base64") from None
+        raise BrokenError("has a field that is not Base64") from None

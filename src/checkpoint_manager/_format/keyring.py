@@ -8,7 +8,7 @@ One line of JSON and a line feed, at most 262144 bytes::
 store      the store's id: 32 lower-case hex digits, random
 serial     1, 2, 3, …: one more with each change
 active     the id of the key that new versions are sealed under: the last of ``keys``
-keys       the ids of the store's keys, 16 lower-case hex digits each: one, or two while a rotation is under way
+keys       the ids of the store's keys, 16 lower-case hex digits each: one, or two during a rotation
 slots      1 to 32 objects, see below
 seal       Base64 of a sealed empty message, under the active key, with the context ``[format, "keyring", document]``, where
            ``document`` is the whole object without ``seal`` and ``checksum``, as JSON without white space
@@ -19,14 +19,13 @@ A slot is ``{"slot":I,"kind":"key-file","label":L,"created_at":T,"salt":B,"wrapp
 digits, T as ``2026-11-23T10:00:00.000000Z``, a salt of 32 bytes, and for each key in ``keys`` that key (32 bytes) as a
 sealed message in Base64; one of kind ``passphrase`` has ``"memory_kib":…,"passes":…,"lanes":…`` before ``wrapped``. The
 key a slot wraps under is derived as in :mod:`checkpoint_manager._format.key_slot`; the context of a wrapped key is
-``[format, "slot", store, key id, slot, kind, label, created_at, salt]`` and for a passphrase the three costs in
-addition.
+``[format, "slot", store, key id, slot, kind, label, created_at, salt]``, followed by the three costs for a passphrase.
 
-A reader MUST refuse whatever is not, byte for byte, what writing its content anew gives. That leaves no room for duplicate or
-unknown fields, white space or other spellings of a number.
+A reader MUST refuse a file that differs in any byte from what encoding its content again gives. This rules out duplicate and
+unknown fields, white space and other spellings of a number.
 
-The **seal** is the security: slots can't be added, removed or exchanged without a key of the store. The **checksum** is
-none: it only tells damage from a wrong passphrase, and anyone can make it anew.
+The **seal** is the protection: slots can't be added, removed or exchanged without a key of the store. The **checksum**
+protects against nothing: it tells damage from a wrong passphrase, and anyone can compute it.
 """
 
 from __future__ import annotations
@@ -65,6 +64,7 @@ MAX_SERIAL = 2**53
 _STORE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager-keyring/[1-9][0-9]{0,5})"')
+_PUT_IT_BACK = "Put it back from a backup of the directory; the checkpoints themselves may be whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Keyring:
 
     @classmethod
     def parse(cls, data: bytes, *, where: str) -> Keyring:
-        """Read a keyring. Nothing in it is believed beyond its form, and nothing costly is done.
+        """Read a keyring. This checks its form, trusts none of its content and does nothing costly.
 
         Args:
             data: The whole file.
@@ -101,8 +101,8 @@ class Keyring:
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
             other = _OTHER_FORMAT.match(data)
             if other is not None and other[1].decode() != KEYRING_FORMAT:
-                message = f"{where} is of the format {other[1].decode()}: use the version of checkpoint_manager that wrote it"
-                raise FormatError(message) from None
+                message = f"{where} is of the format {other[1].decode()}"
+                raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it") from None
             _refuse(where, "is not of its format")
 
     @classmethod
@@ -117,15 +117,15 @@ class Keyring:
             raise BrokenError("is damaged: its checksum does not match")
         keys = tuple(fields["keys"])
         if not (1 <= len(keys) <= 2 and all(_KEY_ID.fullmatch(key) for key in keys) and len({*keys}) == len(keys)):
-            raise BrokenError('has a field "keys" that is not as it must be')
+            raise BrokenError('has an invalid field "keys"')
         if not (_STORE_ID.fullmatch(fields["store"]) and type(fields["serial"]) is int and 1 <= fields["serial"] <= MAX_SERIAL):
-            raise BrokenError('has a field "store" or "serial" that is not as it must be')
+            raise BrokenError('has an invalid field "store" or "serial"')
         if not 1 <= len(fields["slots"]) <= MAX_SLOTS:
             raise BrokenError(f"must have 1 to {MAX_SLOTS} slots")
         slots = tuple(Slot.from_fields(slot, keys) for slot in fields["slots"])
         keyring = cls(fields["store"], fields["serial"], keys, slots, decode_bytes(fields["seal"]))
         if keyring.encode() != data or len({slot.slot for slot in slots}) != len(slots):
-            raise BrokenError("is not written as it must be")
+            raise BrokenError("is not in its canonical form")
         return keyring
 
     def encode(self) -> bytes:
@@ -134,7 +134,7 @@ class Keyring:
         return orjson.dumps(content | {"checksum": _checksum(content)}) + b"\n"
 
     def context(self) -> bytes:
-        """Return the context of the seal: all that it speaks for."""
+        """Return the context of the seal: all that it vouches for."""
         return seal.context(KEYRING_FORMAT, "keyring", orjson.dumps(self._document()))
 
     def _document(self) -> dict[str, Any]:
@@ -149,14 +149,14 @@ class Keyring:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenKeyring:
+class UnlockedKeyring:
     """A keyring that one of its slots has opened, authenticated as a whole.
 
     Attributes:
         keyring: The document.
         keys: The store's keys by id.
         slot: The id of the slot that opened it.
-        wrapping_keys: What is known to wrap under, by slot id: what lets a newer keyring be opened without the secret.
+        wrapping_keys: The known wrapping keys by slot id: they open a newer keyring without the secret.
     """
 
     keyring: Keyring
@@ -174,39 +174,38 @@ class OpenKeyring:
         """Whether a rotation is under way: versions may be sealed under either of two keys."""
         return len(self.keyring.keys) > 1
 
-    def reopen(self, newer: Keyring, *, where: str) -> OpenKeyring:
+    def reopen(self, newer: Keyring, *, where: str) -> UnlockedKeyring:
         """Open a keyring that was read later, without asking for the secret again.
 
         Raises:
-            WrongKeyError: The slot is not in it any more.
-            IntegrityError: It was not sealed by anyone who has the store's key.
+            WrongKeyError: It no longer has the slot.
+            IntegrityError: It was not sealed under a key of the store.
         """
         slot = next((slot for slot in newer.slots if slot.slot == self.slot), None)
         if slot is None:
-            message = f"the key slot {self.slot} that this process opened {where} with was removed: open it with another key"
-            raise WrongKeyError(message)
+            message = f"the key slot {self.slot}, with which this process opened {where}, was removed"
+            raise WrongKeyError(message, hint="Open the store with another key")
         try:
             keys = slot.unwrap(self.wrapping_keys[self.slot], newer.store)
         except seal.SealBrokenError:
             _refuse(where, f"was changed without its key: slot {self.slot} does not open as it did before")
-        return _authenticated(OpenKeyring(newer, keys, self.slot, self.wrapping_keys), where)
+        return _authenticated(UnlockedKeyring(newer, keys, self.slot, self.wrapping_keys), where)
 
 
-def create(secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None) -> OpenKeyring:
+def create(secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None) -> UnlockedKeyring:
     """Return the keyring of a new store, with one slot."""
     key_id, key = new_key_id(), seal.generate_key()
     empty = Keyring(secrets.token_hex(16), 0, (key_id,), ())
     slot, wrapping_key = new_slot(empty.store, {key_id: key}, secret, label=label, now=now, cost=cost)
-    opened = OpenKeyring(replace(empty, slots=(slot,)), {key_id: key}, slot.slot, {slot.slot: wrapping_key})
-    return resealed(opened)
+    return _resealed(UnlockedKeyring(replace(empty, slots=(slot,)), {key_id: key}, slot.slot, {slot.slot: wrapping_key}))
 
 
-def unlock(keyring: Keyring, secret: Secret, *, where: str) -> OpenKeyring:
+def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
     """Open a keyring with a secret.
 
     Raises:
         WrongKeyError: It opens none of the slots of its kind.
-        IntegrityError: A slot opens, but the keyring as a whole was changed by someone without its key.
+        IntegrityError: A slot opens, but the keyring as a whole was changed without its key.
     """
     candidates = [slot for slot in keyring.slots if slot.kind == secret.kind]
     for slot in candidates:
@@ -215,33 +214,20 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> OpenKeyring:
             keys = slot.unwrap(wrapping_key, keyring.store)
         except seal.SealBrokenError:
             continue
-        return _authenticated(OpenKeyring(keyring, keys, slot.slot, {slot.slot: wrapping_key}), where)
+        return _authenticated(UnlockedKeyring(keyring, keys, slot.slot, {slot.slot: wrapping_key}), where)
     what = "passphrase" if secret.kind == "passphrase" else "key file"
-    slots = ", ".join(f"{slot.slot} ({slot.kind}{', ' + slot.label if slot.label else ''})" for slot in keyring.slots)
-    message = f"the {what} given does not open {where}. It has these key slots: {slots}. Give the key of one of them"
-    raise WrongKeyError(message)
-
-
-def resealed(opened: OpenKeyring) -> OpenKeyring:
-    """Return a changed keyring with its next serial number, sealed under its active key."""
-    next_one = replace(opened.keyring, serial=opened.keyring.serial + 1, seal=b"")
-    sealed = replace(next_one, seal=seal.seal(opened.active_key, b"", next_one.context()))
-    return replace(opened, keyring=sealed)
+    message = f"the {what} given does not open {where}, which has these key slots: {_listed(keyring.slots)}"
+    raise WrongKeyError(message, hint="Give the key of one of these slots")
 
 
 def new_slot(
     store: str, keys: Mapping[str, bytes], secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None
 ) -> tuple[Slot, bytes]:
-    """Return a slot that wraps these keys under a secret, and the key it wraps under."""
+    """Return a slot that wraps these keys under a secret, and its wrapping key."""
     argon = (cost or ArgonCost()) if secret.kind == "passphrase" else None
     slot = Slot(secrets.token_hex(4), secret.kind, label, now, secrets.token_bytes(SALT_BYTES), argon, {})
     wrapping_key = slot.derive(secret)
-    return rewrapped(slot, wrapping_key, store, keys), wrapping_key
-
-
-def rewrapped(slot: Slot, wrapping_key: bytes, store: str, keys: Mapping[str, bytes]) -> Slot:
-    """Return the slot with exactly these keys."""
-    return replace(slot, wrapped={key_id: slot.wrap(wrapping_key, store, key_id, key) for key_id, key in keys.items()})
+    return _rewrapped(slot, wrapping_key, store, keys), wrapping_key
 
 
 def new_key_id() -> str:
@@ -249,85 +235,123 @@ def new_key_id() -> str:
     return secrets.token_hex(8)
 
 
-# Changes: each returns a new keyring, sealed anew
+# Changes: each returns a new keyring with the next serial, sealed
 
 
-def add_slot(opened: OpenKeyring, secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None) -> OpenKeyring:
+def add_slot(
+    unlocked: UnlockedKeyring, secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None
+) -> UnlockedKeyring:
     """Return the keyring with one more slot, as its last.
 
     Raises:
         CheckpointError: It is full, or the label is too long.
     """
-    if len(opened.keyring.slots) >= MAX_SLOTS:
-        message = f"the store has {MAX_SLOTS} key slots already, which is the most: remove one first"
-        raise CheckpointError(message)
+    if len(unlocked.keyring.slots) >= MAX_SLOTS:
+        raise CheckpointError(f"the store has {MAX_SLOTS} key slots already, which is the maximum", hint="Remove one first")
     if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
-        message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters: shorten it"
-        raise CheckpointError(message)
-    slot, _ = new_slot(opened.keyring.store, opened.keys, secret, label=label, now=now, cost=cost)
-    return resealed(replace(opened, keyring=replace(opened.keyring, slots=(*opened.keyring.slots, slot))))
+        message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
+        raise CheckpointError(message, hint="Choose a shorter label without control characters")
+    slot, _ = new_slot(unlocked.keyring.store, unlocked.keys, secret, label=label, now=now, cost=cost)
+    return _resealed(replace(unlocked, keyring=replace(unlocked.keyring, slots=(*unlocked.keyring.slots, slot))))
 
 
-def remove_slot(opened: OpenKeyring, slot_id: str) -> OpenKeyring:
+def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
     """Return the keyring without a slot.
 
     Raises:
         CheckpointNotFoundError: It has no such slot.
         CheckpointError: It is the last one.
     """
-    _check_known(opened, [slot_id])
-    left = tuple(slot for slot in opened.keyring.slots if slot.slot != slot_id)
+    _check_known(unlocked, [slot_id])
+    left = tuple(slot for slot in unlocked.keyring.slots if slot.slot != slot_id)
     if not left:
-        message = f"slot {slot_id} is the last one: without it, nothing would open the store any more. Add another one first"
-        raise CheckpointError(message)
-    return resealed(replace(opened, keyring=replace(opened.keyring, slots=left)))
+        message = f"key slot {slot_id} is the last one: without it, nothing would open the store"
+        raise CheckpointError(message, hint="Add another slot first")
+    return _resealed(replace(unlocked, keyring=replace(unlocked.keyring, slots=left)))
 
 
-def begin_rotation(opened: OpenKeyring, *, also: Sequence[Secret] = (), drop: Sequence[str] = ()) -> OpenKeyring:
-    """Return the keyring with a new active key beside the old one, for the slots that can get it.
+def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), drop: Sequence[str] = ()) -> UnlockedKeyring:
+    """Return the keyring with a new active key beside the old one, for the slots that can receive it.
 
-    The new key is wrapped under what is derived from a slot's secret, so that secret is needed: the one that opened the
-    keyring, or one of ``also``. Nothing of it is kept where the old key could reach it, for the old key may be what leaked.
+    Wrapping the new key for a slot takes the slot's secret: the one that opened the keyring, or one of ``also``. The old key
+    leads to none of it, because the old key may be what leaked.
 
     Raises:
         CheckpointNotFoundError: A slot to drop does not exist.
-        CheckpointError: A slot's secret is not known and it is not dropped, or none would be left.
+        CheckpointError: A slot is not dropped and its secret is not known, or no slot would be left.
     """
-    _check_known(opened, drop)
-    kept = [slot for slot in opened.keyring.slots if slot.slot not in drop]
-    known = {slot.slot: key for slot in kept if (key := _wrapping_key(opened, slot, also)) is not None}
+    _check_known(unlocked, drop)
+    kept = [slot for slot in unlocked.keyring.slots if slot.slot not in drop]
+    known = {slot.slot: key for slot in kept if (key := _wrapping_key(unlocked, slot, also)) is not None}
     unknown = [slot for slot in kept if slot.slot not in known]
     if unknown:
-        message = (
-            f"the new key can't be given to these key slots without their secrets: {_listed(unknown)}. Give their "
-            "secrets along, "
-            "or drop these slots and add them again afterwards"
-        )
-        raise CheckpointError(message)
-    if opened.slot not in known:
-        message = f"slot {opened.slot} is the one this was opened with and can't be dropped: open the store with another one"
-        raise CheckpointError(message)
+        message = f"the new key can't be given to these key slots without their secrets: {_listed(unknown, labels=True)}"
+        raise CheckpointError(message, hint="Give their secrets as well, or drop these slots and add them again afterwards")
+    if unlocked.slot not in known:
+        message = f"key slot {unlocked.slot} is the one this was opened with and can't be dropped"
+        raise CheckpointError(message, hint="Open the store with another key first")
     key_id = new_key_id()
-    keys = {**opened.keys, key_id: seal.generate_key()}
-    slots = tuple(rewrapped(slot, known[slot.slot], opened.keyring.store, keys) for slot in kept)
-    keyring = replace(opened.keyring, keys=tuple(keys), slots=slots)
-    return resealed(replace(opened, keyring=keyring, keys=keys))
+    keys = {**unlocked.keys, key_id: seal.generate_key()}
+    slots = tuple(_rewrapped(slot, known[slot.slot], unlocked.keyring.store, keys) for slot in kept)
+    keyring = replace(unlocked.keyring, keys=tuple(keys), slots=slots)
+    return _resealed(replace(unlocked, keyring=keyring, keys=keys))
 
 
-def finish_rotation(opened: OpenKeyring) -> OpenKeyring:
+def finish_rotation(unlocked: UnlockedKeyring) -> UnlockedKeyring:
     """Return the keyring with the active key alone."""
-    active = opened.keyring.active
-    slots = tuple(replace(slot, wrapped={active: slot.wrapped[active]}) for slot in opened.keyring.slots)
-    keyring = replace(opened.keyring, keys=(active,), slots=slots)
-    return resealed(replace(opened, keyring=keyring, keys={active: opened.keys[active]}))
+    active = unlocked.keyring.active
+    slots = tuple(replace(slot, wrapped={active: slot.wrapped[active]}) for slot in unlocked.keyring.slots)
+    keyring = replace(unlocked.keyring, keys=(active,), slots=slots)
+    return _resealed(replace(unlocked, keyring=keyring, keys={active: unlocked.keys[active]}))
 
 
-def _authenticated(opened: OpenKeyring, where: str) -> OpenKeyring:
+def _resealed(unlocked: UnlockedKeyring) -> UnlockedKeyring:
+    """Return a changed keyring with its next serial number, sealed under its active key."""
+    next_one = replace(unlocked.keyring, serial=unlocked.keyring.serial + 1, seal=b"")
+    sealed = replace(next_one, seal=seal.seal(unlocked.active_key, b"", next_one.context()))
+    return replace(unlocked, keyring=sealed)
+
+
+def _rewrapped(slot: Slot, wrapping_key: bytes, store: str, keys: Mapping[str, bytes]) -> Slot:
+    """Return the slot with exactly these keys."""
+    return replace(slot, wrapped={key_id: slot.wrap(wrapping_key, store, key_id, key) for key_id, key in keys.items()})
+
+
+def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret]) -> bytes | None:
+    """Return a slot's wrapping key, if its secret is among those given."""
+    known = unlocked.wrapping_keys.get(slot.slot)
+    if known is not None:
+        return known
+    for secret in also:
+        if secret.kind == slot.kind:
+            derived = slot.derive(secret)
+            try:
+                slot.unwrap(derived, unlocked.keyring.store)
+            except seal.SealBrokenError:
+                continue
+            return derived
+    return None
+
+
+def _check_known(unlocked: UnlockedKeyring, slot_ids: Iterable[str]) -> None:
+    known = {slot.slot for slot in unlocked.keyring.slots}
+    for slot_id in slot_ids:
+        if slot_id not in known:
+            message = f"there is no key slot {display(slot_id)}"
+            raise CheckpointNotFoundError(message, hint=f"The slots are {_listed(unlocked.keyring.slots, labels=True)}")
+
+
+def _listed(slots: Iterable[Slot], *, labels: bool = False) -> str:
+    """Return slots for a message. Their labels may be shown only once the keyring is authenticated."""
+    return ", ".join(f"{slot.slot} ({slot.kind}{', ' + slot.label if labels and slot.label else ''})" for slot in slots)
+
+
+def _authenticated(unlocked: UnlockedKeyring, where: str) -> UnlockedKeyring:
     try:
-        seal.unseal(opened.active_key, opened.keyring.seal, opened.keyring.context())
+        seal.unseal(unlocked.active_key, unlocked.keyring.seal, unlocked.keyring.context())
     except seal.SealBrokenError:
-        _refuse(where, "was changed by someone without its key: slots were added, removed or exchanged")
-    return opened
+        _refuse(where, "was changed without its key: slots were added, removed or exchanged")
+    return unlocked
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
@@ -335,33 +359,4 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def _refuse(where: str, what: str) -> NoReturn:
-    message = f"{where} {what}. Put it back from a backup of the directory; the checkpoints themselves may well be whole"
-    raise IntegrityError(message)
-
-
-def _wrapping_key(opened: OpenKeyring, slot: Slot, also: Iterable[Secret]) -> bytes | None:
-    """Return what a slot wraps under, if its secret is among those given."""
-    known = opened.wrapping_keys.get(slot.slot)
-    if known is not None:
-        return known
-    for secret in also:
-        if secret.kind == slot.kind:
-            derived = slot.derive(secret)
-            try:
-                slot.unwrap(derived, opened.keyring.store)
-            except seal.SealBrokenError:
-                continue
-            return derived
-    return None
-
-
-def _check_known(opened: OpenKeyring, slot_ids: Iterable[str]) -> None:
-    known = {slot.slot for slot in opened.keyring.slots}
-    for slot_id in slot_ids:
-        if slot_id not in known:
-            message = f"there is no key slot {display(slot_id)}: there are {_listed(opened.keyring.slots)}"
-            raise CheckpointNotFoundError(message)
-
-
-def _listed(slots: Iterable[Slot]) -> str:
-    return ", ".join(f"{slot.slot} ({slot.kind}{', ' + slot.label if slot.label else ''})" for slot in slots)
+    raise IntegrityError(f"{where} {what}", hint=_PUT_IT_BACK)

@@ -30,7 +30,7 @@ _LOG = logging.getLogger("checkpoint_manager")
 def accept_rollback(store: Store, stage: str | None) -> list[Version]:
     """Accept what is there, of one stage or of all and the keyring, and return the versions that this appended."""
     if stage is None:
-        store.keyring.accept_age()
+        store.keyring.accept_rollback()
     stages = sorted({*store.backend.stages(), *store.last_seen.stages()}) if stage is None else [stage]
     appended = [_accept(store, name) for name in stages]
     for name in stages:

@@ -1,12 +1,12 @@
-"""Changing the store's key: every version is sealed anew, while writers go on.
+"""Rotating the store's key: every version is encrypted again, while writers go on.
 
 1. A new key is published in the keyring as the active one, beside the old one.
 2. Every writer that may still hold the older keyring is waited for. From here on, all saves use the new key.
-3. Stage by stage, under its lock, each version that is sealed under another key is written anew and put in its place.
+3. Stage by stage, under its lock, each version and record that is sealed under another key is sealed under the new one.
 4. The old key is dropped from the keyring.
 
-Killed at any point, the store opens, and the next ``rotate`` continues where this one stopped: what is sealed under the new key
-already is left alone. Several at once help one another, and each drops only the key that its own new one took the place of.
+Interrupted at any point, the store opens, and the next ``rotate`` resumes: what is sealed under the new key already is left
+alone. Several rotations at once share the work, and each drops only the key that its own new one replaced.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from checkpoint_manager._format.key_slot import Secret
-    from checkpoint_manager._format.keyring import OpenKeyring
+    from checkpoint_manager._format.keyring import UnlockedKeyring
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import OnProgress
 
 
 def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> None:
-    """Exchange the store's key; see the module's docstring.
+    """Replace the store's key; see the module's docstring.
 
     Args:
         store: The store.
@@ -40,36 +40,36 @@ def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progres
 
     Raises:
         CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
-        IntegrityError: A version is damaged and can't be sealed anew. The old key stays until that is repaired.
+        IntegrityError: A version is damaged and can't be encrypted again. The old key stays until it is repaired.
     """
     while _rotate_once(store, also, drop, progress):
-        drop = [slot.slot for slot in store.keyring.opened.keyring.slots if slot.slot in drop]
-        if not drop:  # the one that was under way has dropped them already
+        drop = [slot.slot for slot in store.keyring.unlocked.keyring.slots if slot.slot in drop]
+        if not drop:  # the rotation that was under way has dropped them already
             return
 
 
 def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> bool:
-    """Rotate, and return whether that only brought to its end what was begun before."""
+    """Rotate, and return whether this only finished a rotation that was begun before."""
     was_begun = False
 
-    def begin(opened: OpenKeyring) -> OpenKeyring:
+    def begin(unlocked: UnlockedKeyring) -> UnlockedKeyring:
         nonlocal was_begun
-        was_begun = opened.rotating
-        return opened if was_begun else begin_rotation(opened, also=also, drop=drop)
+        was_begun = unlocked.rotating
+        return unlocked if was_begun else begin_rotation(unlocked, also=also, drop=drop)
 
     ours = store.keyring.change(begin, store.lock_timeout).keyring.active
     store.backend.wait_for_writers(store.lock_timeout)
-    _seal_all_anew(store, progress)
+    _reseal_all(store, progress)
 
-    def finish(opened: OpenKeyring) -> OpenKeyring:
-        # Another process may have finished it meanwhile, and the next may be under way: that one is not done yet.
-        return finish_rotation(opened) if opened.rotating and opened.keyring.active == ours else opened
+    def finish(unlocked: UnlockedKeyring) -> UnlockedKeyring:
+        # Another process may have finished this rotation and begun the next, which is not done yet.
+        return finish_rotation(unlocked) if unlocked.rotating and unlocked.keyring.active == ours else unlocked
 
     store.keyring.change(finish, store.lock_timeout)
     return was_begun
 
 
-def _seal_all_anew(store: Store, progress: OnProgress | None) -> None:
+def _reseal_all(store: Store, progress: OnProgress | None) -> None:
     stages = store.backend.stages()
     total = sum(len(store.backend.versions(stage)) for stage in stages)
     done = 0
@@ -77,14 +77,14 @@ def _seal_all_anew(store: Store, progress: OnProgress | None) -> None:
         with store.lock(stage):
             versions = store.backend.versions(stage)
             for version in versions:
-                _seal_anew(store, stage, version, is_newest=version == versions[-1])
+                _reseal(store, stage, version, is_newest=version == versions[-1])
                 done += 1
                 if progress is not None:
                     progress(Progress(done, max(total, done), "versions", stage))
-            _seal_records_anew(store, stage)
+            _reseal_records(store, stage)
 
 
-def _seal_anew(store: Store, stage: str, version: int, *, is_newest: bool) -> None:
+def _reseal(store: Store, stage: str, version: int, *, is_newest: bool) -> None:
     try:
         if store.key_of(stage, version) == store.keyring.active[0]:
             return
@@ -96,7 +96,7 @@ def _seal_anew(store: Store, stage: str, version: int, *, is_newest: bool) -> No
         return
 
 
-def _seal_records_anew(store: Store, stage: str) -> None:
+def _reseal_records(store: Store, stage: str) -> None:
     active = store.keyring.active[0]
     gaps, record = store.gaps(stage)
     if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
+from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError, TagError
 from checkpoint_manager.models import display
@@ -85,10 +86,10 @@ def certain(store: Store, stage: str) -> Tags:
 
 def look(store: Store, stage: str) -> tuple[Tags, Record | None, str]:
     """As :func:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
-    seen = store.last_seen.recall_tags(stage)  # before the record is read: it must never be ahead of it
+    seen = store.last_seen.recall_record(stage, "tags")  # before the record is read: it must never be ahead of it
     tags, record = stored(store, stage)
     if tags.serial > seen[0]:
-        store.last_seen.remember_tags(stage, tags.serial, tags.id)
+        store.last_seen.remember_record(stage, "tags", SeenRecord(tags.serial, tags.id))
     if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
         return tags, record, ""
     found = "gone" if record is None else f"number {tags.serial}" if tags.serial < seen[0] else "another one"
@@ -236,7 +237,7 @@ def accept_rollback(store: Store, stage: str) -> bool:
     It is written anew, with a number above all that was seen: nobody who saw the newer one takes it for a second rollback.
     """
     with store.lock(stage):
-        seen = store.last_seen.recall_tags(stage)
+        seen = store.last_seen.recall_record(stage, "tags")
         tags, record = stored(store, stage)
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
             return False
@@ -246,6 +247,6 @@ def accept_rollback(store: Store, stage: str) -> bool:
 
 
 def _write(store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
-    changed = tags.changed(named, above=store.last_seen.recall_tags(stage)[0])
+    changed = tags.changed(named, above=store.last_seen.recall_record(stage, "tags")[0])
     write(store, stage, changed, record)
-    store.last_seen.remember_tags(stage, changed.serial, changed.id)
+    store.last_seen.remember_record(stage, "tags", SeenRecord(changed.serial, changed.id))

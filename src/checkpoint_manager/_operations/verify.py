@@ -74,7 +74,7 @@ class Verifier:
             yield Finding(None, None, "rolled-back", str(error))
         except (IntegrityError, FormatError, WrongKeyError) as error:
             yield Finding(None, None, "damaged", str(error))
-        if self._store.keyring.opened.rotating:
+        if self._store.keyring.unlocked.rotating:
             yield Finding(
                 None, None, "leftover", "a key rotation is not finished: rotate again, and it goes on where it stopped"
             )

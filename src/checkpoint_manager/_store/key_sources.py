@@ -1,7 +1,7 @@
 """Where the key comes from: the argument, the environment, or the user's own key file.
 
-Exactly one source may be set. Two at once are refused rather than ranked: which of them opened the store would be a guess, and
-one of them is a mistake. A key file is one line, after comments that start with ``#``::
+Exactly one source may be set. Two at once are refused, not ranked: one of them is a mistake, and guessing which could open
+the store with the wrong key. A key file is one line, after comments that start with ``#``::
 
     checkpoint-manager-key-1:<32 random bytes as URL-safe Base64 (RFC 4648, section 5) with padding>
 """
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from checkpoint_manager._filesystem import files
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
-from checkpoint_manager.errors import KeyUnavailableError
+from checkpoint_manager.errors import Hint, KeyUnavailableError
+from checkpoint_manager.models import KeyFile, Passphrase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 KEY_FILE = "CHECKPOINT_MANAGER_KEY_FILE"
 PASSPHRASE = "CHECKPOINT_MANAGER_PASSPHRASE"  # noqa: S105  # the variable's name
@@ -38,26 +40,33 @@ _MAX_FILE_BYTES = 64 * 1024
 _COMMAND_SECONDS = 60.0
 _OTHERS = 0o077
 _EXPLANATION = (
-    "# A key of checkpoint_manager. Whoever has it can read and write the checkpoints it opens; without it, nobody can.\n"
+    "# A key of checkpoint_manager. Anyone who has it can read and write the checkpoints it opens; without it, nobody can.\n"
     "# Keep a copy in a safe place, apart from the checkpoints.\n"
 )
+_GIVE_ONE = "Give a passphrase; a sentence of several words is best"
 
 
-def find_secret(key: object, *, environ: Mapping[str, str]) -> Secret | None:
+def find_secret(key: object) -> Secret | None:
     """Return the secret of the one source that is set, or None if none is.
 
     Args:
         key: What the caller gave: a Passphrase, a KeyFile, a path, 32 bytes, or None.
-        environ: The environment.
 
     Raises:
         TypeError: ``key`` is something else.
-        KeyUnavailableError: Two sources are set, or the one that is can't be read.
+        KeyUnavailableError: Two sources are set, or the one that is set can't be read.
     """
-    sources = _sources(key, environ)
+    sources: dict[str, Callable[[], Secret]] = {} if key is None else {"the argument key=": _argument(key)}
+    readers: dict[str, Callable[[], Secret]] = {
+        KEY_FILE: lambda: read_key_file(Path(os.environ[KEY_FILE])),
+        PASSPHRASE: lambda: _passphrase(os.environ[PASSPHRASE], PASSPHRASE),
+        PASSPHRASE_FILE: lambda: read_passphrase_file(Path(os.environ[PASSPHRASE_FILE])),
+        PASSPHRASE_COMMAND: lambda: read_passphrase_command(os.environ[PASSPHRASE_COMMAND], PASSPHRASE_COMMAND),
+    }
+    sources |= {f"the environment variable {name}": read for name, read in readers.items() if os.environ.get(name)}
     if len(sources) > 1:
-        message = f"the key is given twice, by {' and by '.join(sources)}: leave only the one that is meant"
-        raise KeyUnavailableError(message)
+        message = f"the key is given twice, by {' and by '.join(sources)}"
+        raise KeyUnavailableError(message, hint="Leave only the one that is meant")
     return next((read() for read in sources.values()), None)
 
 
@@ -65,34 +74,13 @@ def given_secret(key: object) -> Secret:
     """Return the secret that a caller gave, whatever the environment says.
 
     Raises:
-        TypeError: It is nothing that can be one.
+        TypeError: It can't be a secret.
         KeyUnavailableError: It can't be read.
     """
-    found = find_secret(key, environ={})
-    if found is None:
-        raise TypeError("a key is needed: a Passphrase, a KeyFile, a path, or 32 bytes")
-    return found
-
-
-def _sources(key: object, environ: Mapping[str, str]) -> dict[str, Callable[[], Secret]]:
-    sources: dict[str, Callable[[], Secret]] = {}
-    if key is not None:
-        sources["the argument key="] = _argument(key)
-    readers: dict[str, Callable[[str], Secret]] = {
-        KEY_FILE: lambda value: read_key_file(Path(value)),
-        PASSPHRASE: lambda value: _passphrase(value, PASSPHRASE),
-        PASSPHRASE_FILE: lambda value: read_passphrase_file(Path(value)),
-        PASSPHRASE_COMMAND: lambda value: read_passphrase_command(value, PASSPHRASE_COMMAND),
-    }
-    for name, read in readers.items():
-        if environ.get(name):
-            sources[f"the environment variable {name}"] = lambda name=name, read=read: read(environ[name])  # type: ignore[misc]
-    return sources
+    return _argument(key)()
 
 
 def _argument(key: object) -> Callable[[], Secret]:
-    from checkpoint_manager.models import KeyFile, Passphrase  # noqa: PLC0415  # for those who give a key
-
     match key:
         case Passphrase():
             return lambda: _passphrase(key.text, "Passphrase")
@@ -105,19 +93,18 @@ def _argument(key: object) -> Callable[[], Secret]:
         case os.PathLike():
             return lambda: read_key_file(Path(key))
         case str():
-            raise TypeError('key= as str could be a path or a passphrase: say KeyFile("…") or Passphrase("…")')
+            raise TypeError('key= as str could be a path or a passphrase: write KeyFile("…") or Passphrase("…")')
         case _:
             raise TypeError(f"key= must be a Passphrase, a KeyFile, a path or 32 bytes, not {type(key).__name__}")
 
 
 def _passphrase(text: str, source: str) -> Secret:
     if not text:
-        message = f"the passphrase of {source} is empty: give one, a sentence of several words is best"
-        raise KeyUnavailableError(message)
+        raise KeyUnavailableError(f"the passphrase of {source} is empty", hint=_GIVE_ONE)
     try:
         return Secret.from_passphrase(text)
     except UnicodeEncodeError:
-        raise KeyUnavailableError(f"the passphrase of {source} is not valid Unicode text") from None
+        raise KeyUnavailableError(f"the passphrase of {source} is not valid Unicode text", hint=_GIVE_ONE) from None
 
 
 def read_passphrase_file(path: Path) -> Secret:
@@ -133,7 +120,7 @@ def _first_line(data: bytes, source: str) -> Secret:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise KeyUnavailableError(f"the passphrase of {source} is not UTF-8 text") from None
+        raise KeyUnavailableError(f"the passphrase of {source} is not UTF-8 text", hint="Save it as UTF-8") from None
     return _passphrase(text.removesuffix("\n").removesuffix("\r"), source)
 
 
@@ -141,15 +128,16 @@ def read_passphrase_command(command: str, source: str) -> Secret:
     """Return the passphrase that a command prints in its first line. It runs without a shell.
 
     Args:
-        command: The command, quoted as a shell would have it.
+        command: The command, quoted as for a shell.
         source: What named it, for messages.
 
     Raises:
-        KeyUnavailableError: It can't be run, fails, or prints none.
+        KeyUnavailableError: It can't be run, fails, or prints nothing.
     """
-    import shlex  # noqa: PLC0415  # for those who have such a command
+    import shlex  # noqa: PLC0415  # takes time to load, and few have such a command
     import subprocess  # noqa: PLC0415  # likewise
 
+    hint = "Try it in a shell: it must print the passphrase and exit with 0"
     try:
         words = shlex.split(command)
         done = subprocess.run(  # noqa: S603  # the user's own command, without a shell
@@ -157,34 +145,33 @@ def read_passphrase_command(command: str, source: str) -> Secret:
         )
     except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
         why = f"did not end within {_COMMAND_SECONDS:.0f} s" if isinstance(error, subprocess.TimeoutExpired) else "can't be run"
-        message = f"the command of {source} {why}: try it in a shell; it must print the passphrase and exit with 0"
-        raise KeyUnavailableError(message) from None  # a cause could show what the command had printed
+        # A cause could show what the command had printed.
+        raise KeyUnavailableError(f"the command of {source} {why}", hint=hint) from None
     if done.returncode != 0:
-        message = f"the command of {source} failed with exit code {done.returncode}: try it in a shell"
-        raise KeyUnavailableError(message)
+        raise KeyUnavailableError(f"the command of {source} failed with exit code {done.returncode}", hint=hint)
     return _first_line(done.stdout.split(b"\n", 1)[0], f"the command of {source}")
 
 
 def read_passphrase_descriptor(number: int) -> Secret:
-    """Return the passphrase that stands in the next line of an open descriptor, and read no byte beyond that line.
+    """Return the passphrase in the next line of an open descriptor, and read no byte beyond that line.
 
     Raises:
-        KeyUnavailableError: It is not open, is a terminal (which would show what is typed), or holds none.
+        KeyUnavailableError: It is not open, is a terminal (which would show what is typed), or holds nothing.
     """
     line = bytearray()
     try:
         if os.isatty(number):
-            message = f"descriptor {number} is a terminal, which would show the passphrase: let it be asked for instead"
-            raise KeyUnavailableError(message)
+            message = f"descriptor {number} is a terminal, which would show the passphrase"
+            raise KeyUnavailableError(message, hint="Let the passphrase be asked for instead")
         while (byte := os.read(number, 1)) not in {b"", b"\n"}:  # one at a time: what follows is for someone else
             line += byte
             if len(line) > _MAX_FILE_BYTES:
-                message = f"the first line of descriptor {number} is longer than {_MAX_FILE_BYTES} bytes: this can't be one"
-                raise KeyUnavailableError(message)
+                message = f"the first line of descriptor {number} is longer than {_MAX_FILE_BYTES} bytes"
+                raise KeyUnavailableError(message, hint="Give a descriptor whose next line is the passphrase")
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else "there is none of this number"
-        message = f"descriptor {number} can't be read: {why}. Open it for the program, as in {number}<passphrase.txt"
-        raise KeyUnavailableError(message) from None
+        why = error.strerror if isinstance(error, OSError) else "there is no descriptor of this number"
+        hint = f"Open it for the program, as in {number}<passphrase.txt"
+        raise KeyUnavailableError(f"descriptor {number} can't be read: {why}", hint=hint) from None
     return _first_line(bytes(line), f"descriptor {number}")
 
 
@@ -202,28 +189,27 @@ def is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        message = f"the key file {path} can't be looked for: {error.strerror}. Give this user access to its folder"
-        raise KeyUnavailableError(message) from error
+        message = f"can't look for the key file {path}: {error.strerror}"
+        raise KeyUnavailableError(message, hint="Give this user access to its folder") from error
 
 
 def read_key_file(path: Path) -> Secret:
     """Return the key that a file holds.
 
     Raises:
-        KeyUnavailableError: It can't be read, or is no key file.
+        KeyUnavailableError: It can't be read, or is not a key file.
     """
     data = _read(path, "key file")
     lines = [line.strip() for line in data.splitlines() if line.strip() and not line.startswith(b"#")]
     if len(lines) != 1 or not lines[0].startswith(_PREFIX.encode()):
-        message = f"{path} is no key file of checkpoint_manager: it must hold one line that starts with {_PREFIX}"
-        raise KeyUnavailableError(message)
+        message = f"{path} is not a key file of checkpoint_manager"
+        raise KeyUnavailableError(message, hint=f"Give a file that holds one line that starts with {_PREFIX}")
     try:
         material = base64.b64decode(lines[0].removeprefix(_PREFIX.encode()), altchars=b"-_", validate=True)
     except binascii.Error:
         material = b""
     if len(material) != KEY_BYTES:
-        message = f"the key file {path} is damaged: put it back from your copy"
-        raise KeyUnavailableError(message)
+        raise KeyUnavailableError(f"the key file {path} is damaged", hint="Put it back from your copy")
     return Secret("key-file", material)
 
 
@@ -234,24 +220,23 @@ def _read(path: Path, what: str) -> bytes:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                message = f"the {what} {path} is no regular file: give the path of a file"
-                raise KeyUnavailableError(message)
+                raise KeyUnavailableError(f"the {what} {path} is not a regular file", hint="Give the path of a file")
             data = os.read(descriptor, _MAX_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
-        message = f"the {what} {path} can't be read: {error.strerror}. Check the path, or put the file back from your copy"
-        raise KeyUnavailableError(message) from None
+        message = f"the {what} {path} can't be read: {error.strerror}"
+        raise KeyUnavailableError(message, hint="Check the path, or put the file back from your copy") from None
     if len(data) > _MAX_FILE_BYTES:
-        message = f"the {what} {path} is larger than {_MAX_FILE_BYTES} bytes: this can't be one"
-        raise KeyUnavailableError(message)
+        message = f"the {what} {path} is larger than {_MAX_FILE_BYTES} bytes"
+        raise KeyUnavailableError(message, hint=f"Give the path of a {what}")
     if stat.S_IMODE(status.st_mode) & _OTHERS:
         _LOG.warning("The %s %s can be read by other users of this host: chmod 600 it", what, path)
     return data
 
 
 def create_key_file(path: Path) -> Secret:
-    """Make a new key file, private and durable, and return its key; if another process was quicker, return that one's.
+    """Make a new key file, private and durable, and return its key; if another process was faster, return that one's.
 
     Raises:
         KeyUnavailableError: It can't be written.
@@ -274,11 +259,8 @@ def create_key_file(path: Path) -> Secret:
         finally:
             os.unlink(temporary)
     except OSError as error:
-        message = (
-            f"a key file can't be made at {path}: {error.strerror}. Give a key with key=, or set {KEY_FILE} or {PASSPHRASE}"
-        )
-        raise KeyUnavailableError(message) from None
-    settle(path)
+        raise KeyUnavailableError(f"a key file can't be made at {path}: {error.strerror}", hint=Hint.GIVE_A_KEY) from None
+    make_durable(path)
     return read_key_file(path)
 
 
@@ -288,27 +270,24 @@ def _make_private_directories(path: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
-def settle(path: Path) -> None:
-    """Make a key file durable, with the names that lead to it: whoever made them may have been killed before that.
+def make_durable(path: Path) -> None:
+    """Make a key file durable with the names that lead to it: the process that made them may have been killed before that.
 
     Raises:
-        KeyUnavailableError: It can't be made durable: nothing may be sealed under it.
+        KeyUnavailableError: It can't be made durable, so nothing may be sealed under it.
     """
     try:
         for place in (path, *path.parents):
             if os.access(place, os.R_OK):  # a directory that can't be read was not made by this user
                 _sync(place)
     except OSError as error:
-        message = (
-            f"the key file {path} can't be made durable: {error.strerror}. Nothing was sealed under it: see what the "
-            f"operating system says about it, or give another key with key= or {KEY_FILE}"
-        )
-        raise KeyUnavailableError(message) from None
+        message = f"the key file {path} can't be made durable: {error.strerror}; nothing was sealed under it"
+        raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY) from None
 
 
 def _sync(place: Path) -> None:
     descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        files.sync(descriptor)
     finally:
         os.close(descriptor)

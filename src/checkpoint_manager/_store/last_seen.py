@@ -1,15 +1,16 @@
-r"""What this user has already seen of a store, kept outside of it: the only defence against an older copy put back.
+r"""What this user has seen of a store, kept outside of it: the only defence against an older copy put back.
 
-A directory can't tell from its own files that all of them are of yesterday. So for each store and stage the newest version's
-number and id are remembered in the user's state directory, and so are the serial numbers of the keyring and of tags::
+A directory whose files are all from yesterday looks whole. So this user's state directory holds, for each store and stage,
+the newest version's number and id, and the serial numbers of the keyring and of each stage's records::
 
     <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
     <state>/<store id>/<the same>.tags                               "000000000002 <id of the record of tags>\n"
+    <state>/<store id>/<the same>.gaps                               "000000000002 <id of the record of gaps>\n"
     <state>/<store id>/keyring                                       "000000000003 <sha256 of its bytes>\n"
 
-A memory is written after what it speaks of is durable, and read before the store is looked at, so that it is never ahead of
-the store. It is not synced: after a power cut it may be older than the truth, which never raises a false alarm. One that
-is damaged, or not ours to read, counts as none; but a medium that fails, or too many open files, is no reason to go on without.
+A line is written after what it describes is durable, and read before the store is, so it is never ahead of the store. It is not
+synced: after a power cut it may be older than the store, which raises no false alarm. A damaged or unreadable line counts as
+none; a failing medium, or too many open files, is an error.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import hashlib
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 import platformdirs
@@ -29,17 +30,18 @@ import platformdirs
 from checkpoint_manager.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 _LOG = logging.getLogger("checkpoint_manager")
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_STAGE = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
-_TAGS = re.compile(rb"([0-9]{12}) ([0-9a-f]{32})\n")
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CHANGE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
+_RECORD = re.compile(rb"([0-9]{12}) ([0-9a-f]{32})\n")
 _KEYRING = re.compile(rb"([0-9]{12}) ([0-9a-f]{64})\n")
 _MAX_BYTES = 8192
-_OF_TAGS = ".tags"
 _NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
+
+SeenRecordName: TypeAlias = Literal["tags", "gaps"]
 
 
 class SeenVersion(NamedTuple):
@@ -49,45 +51,52 @@ class SeenVersion(NamedTuple):
     id: str
 
 
+class SeenRecord(NamedTuple):
+    """The newest record of a stage, of tags or of gaps, that this user has seen. Serial 0: none."""
+
+    serial: int
+    id: str
+
+
 class LastSeen:
-    """The memory of one store.
+    """What this user has seen of one store.
 
     Args:
-        store: The store's id.
+        store_id: The store's id.
         state: The user's state directory for this library; found by ``platformdirs`` if None.
     """
 
-    def __init__(self, store: str, state: Path | None = None) -> None:
-        self._directory = str((state or state_directory()) / store)
-        self._mute = False
+    def __init__(self, store_id: str, state: Path | None = None) -> None:
+        self._directory = str((state or state_directory()) / store_id)
+        self._warned = False
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
         except OSError as error:
-            self._give_up(error)
+            self._warn(error)
 
     def recall(self, stage: str) -> SeenVersion | None:
-        """Return what was seen of a stage, or None."""
-        match = _STAGE.match(self._read(_file_of(stage)))
+        """Return the newest version of a stage that was seen, or None."""
+        path = f"{self._directory}/{_file_of(stage)}"
+        try:  # not shared with `_read`: each save asks this
+            descriptor = os.open(path, _READ)
+            try:
+                line = os.read(descriptor, _MAX_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            line = _nothing_to_read(path, error)
+        match = _VERSION.match(line)
         return SeenVersion(int(match[1]), match[2].decode()) if match else None
 
     def remember(self, stage: str, seen: SeenVersion) -> None:
-        """Keep what was seen of a stage; never an older version in the place of a newer one."""
+        """Write down the newest version of a stage; it never replaces a newer one."""
         line = f"{seen.version:012d} {seen.id} ".encode()
-
-        def write(descriptor: int) -> None:
-            present = _STAGE.match(os.pread(descriptor, _MAX_BYTES, 0))
-            if present is None:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, line + orjson.dumps(stage) + b"\n", 0)
-            elif int(present[1]) < seen.version:
-                os.pwrite(descriptor, line, 0)  # within one sector, at any time either the old or the new one
-
-        self._change(_file_of(stage), write)
+        self._write(_file_of(stage), _VERSION, seen.version, line, orjson.dumps(stage) + b"\n")
 
     def forget(self, stage: str) -> None:
-        """Drop what was seen of a stage: its user has accepted a rollback."""
+        """Drop what was seen of a stage, after its user has accepted a rollback."""
         with contextlib.suppress(OSError):
-            os.unlink(os.path.join(self._directory, _file_of(stage)))
+            os.unlink(f"{self._directory}/{_file_of(stage)}")
 
     def stages(self) -> list[str]:
         """Return the names of all stages that were ever seen."""
@@ -95,23 +104,17 @@ class LastSeen:
             files = sorted(os.listdir(self._directory))
         except OSError:
             return []
-        matches = (_STAGE.match(self._read(name)) for name in files)
+        matches = (_VERSION.match(self._read(name)) for name in files)
         return sorted(orjson.loads(match[3]) for match in matches if match)
 
-    def recall_tags(self, stage: str) -> tuple[int, str]:
-        """Return the serial number and the id of the newest record of a stage's tags that was seen; (0, ""): none."""
-        match = _TAGS.match(self._read(_file_of(stage) + _OF_TAGS))
-        return (int(match[1]), match[2].decode()) if match else (0, "")
+    def recall_record(self, stage: str, name: SeenRecordName) -> SeenRecord:
+        """Return the newest record of this name that was seen of a stage."""
+        match = _RECORD.match(self._read(f"{_file_of(stage)}.{name}"))
+        return SeenRecord(int(match[1]), match[2].decode()) if match else SeenRecord(0, "")
 
-    def remember_tags(self, stage: str, serial: int, record_id: str) -> None:
-        """Keep which record of a stage's tags was seen last; never an older one in the place of a newer one."""
-
-        def write(descriptor: int) -> None:
-            present = _TAGS.match(os.pread(descriptor, _MAX_BYTES, 0))
-            if present is None or int(present[1]) < serial:
-                os.pwrite(descriptor, f"{serial:012d} {record_id}\n".encode(), 0)
-
-        self._change(_file_of(stage) + _OF_TAGS, write)
+    def remember_record(self, stage: str, name: SeenRecordName, seen: SeenRecord) -> None:
+        """Write down the newest record of this name of a stage; it never replaces a newer one."""
+        self._write(f"{_file_of(stage)}.{name}", _RECORD, seen.serial, f"{seen.serial:012d} {seen.id}\n".encode())
 
     def recall_keyring(self) -> tuple[int, str] | None:
         """Return the serial number and the digest of the newest keyring that was seen, or None."""
@@ -119,61 +122,79 @@ class LastSeen:
         return (int(match[1]), match[2].decode()) if match else None
 
     def remember_keyring(self, serial: int, data: bytes, *, even_if_older: bool = False) -> None:
-        """Keep which keyring was seen last."""
-
-        def write(descriptor: int) -> None:
-            present = _KEYRING.match(os.pread(descriptor, _MAX_BYTES, 0))
-            if present is None or int(present[1]) < serial or even_if_older:
-                os.pwrite(descriptor, f"{serial:012d} {digest(data)}\n".encode(), 0)
-
-        self._change("keyring", write)
+        """Write down which keyring was seen last."""
+        self._write("keyring", _KEYRING, serial, f"{serial:012d} {digest(data)}\n".encode(), even_if_older=even_if_older)
 
     def _read(self, name: str) -> bytes:
-        path = f"{self._directory}{os.sep}{name}"
+        path = f"{self._directory}/{name}"
         try:
-            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+            descriptor = os.open(path, _READ)
             try:
                 return os.read(descriptor, _MAX_BYTES)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            if error.errno in _NOTHING_TO_READ:
-                return b""
-            message = f"can't read what was seen of this store: {path}: {error.strerror}. Nothing was changed; try again"
-            raise StorageError(message, errno=error.errno, filename=path) from error
+            return _nothing_to_read(path, error)
 
-    def _change(self, name: str, write: Callable[[int], None]) -> None:
-        """Open a memory and write to it; what fails here is told once, and never fails the operation that called."""
+    def _write(
+        self,
+        name: str,
+        pattern: re.Pattern[bytes],
+        number: int,
+        line: bytes,
+        rest: bytes = b"",
+        *,
+        even_if_older: bool = False,
+    ) -> None:
+        """Write a line unless a newer one is there. What fails is warned of once, and never fails the operation.
+
+        ``line`` replaces bytes of the same length within one sector, so the file holds the old line or the new one at any
+        time. ``rest`` never changes and is written with the first line.
+        """
         try:
-            descriptor = os.open(f"{self._directory}{os.sep}{name}", os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+            descriptor = os.open(f"{self._directory}/{name}", _CHANGE, 0o600)
             try:
-                write(descriptor)
+                present = pattern.match(os.pread(descriptor, _MAX_BYTES, 0))
+                if present is None:
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, line + rest, 0)
+                elif even_if_older or int(present[1]) < number:
+                    os.pwrite(descriptor, line, 0)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            self._give_up(error)
+            self._warn(error)
 
-    def _give_up(self, error: OSError) -> None:
-        if not self._mute:
-            self._mute = True
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
             _LOG.warning(
-                "What was seen of this store can't be remembered in %s (%s): an older copy of the directory put in its place "
-                "would not be noticed. Give this user a writable home, or set XDG_STATE_HOME",
+                "What was seen of this store can't be remembered in %s (%s): "
+                "an older copy of the directory put in its place would not be noticed. "
+                "Give this user a writable home, or set XDG_STATE_HOME",
                 self._directory,
                 error.strerror,
             )
 
 
 def state_directory() -> Path:
-    """Return where this user's memories are kept."""
+    """Return the user's state directory for this library."""
     return platformdirs.user_state_path("checkpoint_manager")
 
 
 def digest(keyring: bytes) -> str:
-    """Return what is remembered of a keyring's bytes."""
+    """Return what is written down of a keyring's bytes."""
     return hashlib.sha256(keyring).hexdigest()
 
 
 @functools.lru_cache(maxsize=16_384)
 def _file_of(stage: str) -> str:
     return hashlib.sha256(stage.encode()).hexdigest()[:40]
+
+
+def _nothing_to_read(path: str, error: OSError) -> bytes:
+    """Return nothing for a file that is missing or not this user's to read; raise for any other error."""
+    if error.errno in _NOTHING_TO_READ:
+        return b""
+    message = f"can't read what was seen of this store: {path}: {error.strerror}; nothing was changed"
+    raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error

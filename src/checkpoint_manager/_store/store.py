@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.last_seen import LastSeen
-    from checkpoint_manager._store.open_keyring import Keychain
+    from checkpoint_manager._store.open_keyring import OpenKeyring
     from checkpoint_manager.backends.base import Backend, Reader, Record, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
 
@@ -51,7 +51,7 @@ class Store:
         on_rollback: What to do when the store is older than what was seen.
     """
 
-    def __init__(self, backend: Backend, keyring: Keychain, lock_timeout: float, on_rollback: OnRollback) -> None:
+    def __init__(self, backend: Backend, keyring: OpenKeyring, lock_timeout: float, on_rollback: OnRollback) -> None:
         self.backend = backend
         self.keyring = keyring
         self.lock_timeout = lock_timeout
@@ -160,7 +160,7 @@ class Store:
         return entry, header, opening[header.data_offset :]
 
     def _key(self, header: Header) -> bytes:
-        if header.store != self.keyring.store:
+        if header.store != self.keyring.store_id:
             raise BrokenError("belongs to another store", foreign=True)
         key = self.keyring.key(header.key)
         if key is None:
@@ -168,7 +168,7 @@ class Store:
         return key
 
     def _place(self, stage: str, version: int) -> Place:
-        return Place(self.keyring.store, stage, version)
+        return Place(self.keyring.store_id, stage, version)
 
     def _explained(self, stage: str, version: int) -> _Explained:
         return _Explained(self.backend.location, stage, version)
@@ -237,7 +237,7 @@ class Store:
             key = self.keyring.key(form.key_of(record.data))
             if key is None:
                 raise BrokenError("is sealed under a key that the keyring does not have")
-            return decode(form.open(key, self.keyring.store, stage, record.data)), record
+            return decode(form.open(key, self.keyring.store_id, stage, record.data)), record
         except BrokenError as broken:
             message = f"the record of {form.of} of stage {display(stage)} in {self.backend.location} {broken}. {remedy}"
             raise IntegrityError(message, stage=stage) from None
@@ -245,7 +245,7 @@ class Store:
     def sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
         """Return a record of a stage under the active key."""
         key_id, key = self.keyring.active
-        return form.seal(key_id, key, self.keyring.store, stage, content)
+        return form.seal(key_id, key, self.keyring.store_id, stage, content)
 
 
 class _Explained:

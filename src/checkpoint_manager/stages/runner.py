@@ -127,7 +127,7 @@ class Runner:
 
     def current(self, stage: str) -> Call | None:
         """Return the run of a stage that this code is a part of."""
-        return _running.get({}).get((self._store.keyring.store, stage))
+        return _running.get({}).get((self._store.keyring.store_id, stage))
 
     @contextlib.contextmanager
     def exclusively(self, stage: str, timeout: float) -> Iterator[None]:
@@ -154,7 +154,7 @@ class Runner:
     def marked(self, call: Call) -> Iterator[None]:
         """Let the code in the block know what it is a part of."""
         call.started = time.monotonic()
-        token = _running.set({**_running.get({}), (self._store.keyring.store, call.stage): call})
+        token = _running.set({**_running.get({}), (self._store.keyring.store_id, call.stage): call})
         try:
             yield
         finally:
