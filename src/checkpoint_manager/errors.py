@@ -63,6 +63,8 @@ class Hint(StrEnum):
     )
     SEE_HISTORY = "Choose a version from history()"
     SEE_STAGES = "See stages() for the names"
+    OVERWRITE = "Choose another name, or pass overwrite=True"
+    IMPORT_RENAMED = "Import it under another name with rename="
     VERIFY_AND_REPAIR = "Call verify() to see what is wrong, then repair()"
 
 

@@ -469,12 +469,9 @@ class CheckpointManager:
         if isinstance(stages, str):
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
         chosen = None if stages is None else [validate(stage) for stage in stages]
-        from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who export
-        from checkpoint_manager._operations.export_bundle import Exporter  # noqa: PLC0415  # likewise
+        from checkpoint_manager._operations.export_bundle import export_bundle  # noqa: PLC0415  # heavy and rare
 
-        bundle = moving.export_stages(
-            Exporter(self._store), file, given_secret(key), chosen, overwrite=overwrite, progress=progress
-        )
+        bundle = export_bundle(self._store, file, given_secret(key), chosen, overwrite=overwrite, progress=progress)
         _LOG.info("Bundle exported: %d stages, %d versions, %d bytes", len(bundle.stages), bundle.versions, bundle.size)
         return bundle
 
@@ -514,10 +511,9 @@ class CheckpointManager:
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
         names = {validate(old): validate(new) for old, new in (rename or {}).items()}
-        from checkpoint_manager._operations import bundles as moving  # noqa: PLC0415  # for those who import
-        from checkpoint_manager._operations.import_bundle import Importer  # noqa: PLC0415  # likewise
+        from checkpoint_manager._operations.import_bundle import import_bundle  # noqa: PLC0415  # heavy and rare
 
-        bundle = moving.import_stages(Importer(self._store), file, given_secret(key), names, dry_run=dry_run, progress=progress)
+        bundle = import_bundle(self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress)
         if not dry_run:
             _LOG.info("Bundle imported: %d stages, %d versions added", len(bundle.stages), bundle.added)
         return bundle

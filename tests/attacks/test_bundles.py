@@ -279,7 +279,7 @@ def test_something_else_in_the_place_of_a_bundle_is_refused(target: CheckpointMa
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
-    with pytest.raises(StorageError, match="no regular file"):
+    with pytest.raises(StorageError, match="is not a regular file"):
         target.import_bundle(path, key=KEY)
 
 

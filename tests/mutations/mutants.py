@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.mutations.edits import Body, Decide, Drop, Edit, PlaceError, Replace, edited
+from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, PlaceError, Replace, edited
 
 
 @dataclass(frozen=True)
@@ -401,17 +401,9 @@ MUTANTS: list[Mutant | Quoted] = [
         "Chain.add",
         Decide("entry.previous != self.id", False),
     ),
-    Quoted(
-        "another history is continued",
-        "_operations/import_bundle.py",
-        "        return here is not None and here == there\n",
-        "        return here is not None\n",
-    ),
-    Quoted(
-        "a version beyond a gap is hidden by the mark below it",
-        "_operations/import_bundle.py",
-        "            self._vault.backend.drop_mark(stage)\n",
-        "            pass\n",
+    Mutant("another history is continued", "_operations/import_bundle.py", "_is_one_history", Drop("here == there")),
+    Mutant(
+        "a version beyond a gap is hidden by the mark below it", "_operations/import_bundle.py", "_append", Delete("drop_mark")
     ),
     Mutant(
         "a bundle has tags of versions that it does not hold", "_format/bundle_parts.py", "_tags", Decide("chain.has", False)
@@ -422,29 +414,24 @@ MUTANTS: list[Mutant | Quoted] = [
         "_tags",
         Drop("orjson.dumps(sealed_tags.rows_of(named)) != plain"),
     ),
-    Quoted(
+    Mutant(
         "an import moves a tag",
-        TAGGING,
-        "            self._write(stage, tags, {**tags.named, **added}, record)\n",
-        "            self._write(stage, tags, {**tags.named, **brought}, record)\n",
+        "_operations/tag.py",
+        "add_locked",
+        Replace("{**tags.named, **added}", "{**tags.named, **brought}"),
     ),
-    Quoted(
+    Mutant(
         "an import tags whatever has the number",
-        TAGGING,
-        " and self._vault.entry(stage, tagged.version).id == tagged.id\n",
-        " and bool(self._vault.entry(stage, tagged.version).id)\n",
+        "_operations/tag.py",
+        "_is_here",
+        Drop("store.entry(stage, tagged.version).id == tagged.id"),
     ),
-    Quoted(
-        "an import believes older tags",
-        TAGGING,
-        "        if turned_back:\n            raise RollbackError(turned_back, stage=stage)\n        added, kept",
-        "        added, kept",
-    ),
-    Quoted(
+    Mutant("an import believes older tags", "_operations/tag.py", "add_locked", Decide("turned_back", False)),
+    Mutant(
         "an import that was killed before its tags never adds them",
         "_operations/import_bundle.py",
-        "        return bool(self.added or self.gaps or self.tags_added)\n",
-        "        return bool(self.added or self.gaps)\n",
+        "Arrival.brings_something",
+        Drop("self.tags_added"),
     ),
     Quoted(
         "a number that counts as lost is given out again",
@@ -476,17 +463,14 @@ MUTANTS: list[Mutant | Quoted] = [
         "        hint = durable if marked else 0\n",
         "        hint = durable\n",
     ),
-    Quoted(
-        "a stage that was turned back is imported into",
-        "_operations/import_bundle.py",
-        "        if tip.passed > tip.version:",
-        "        if tip.passed < 0:",
+    Mutant(
+        "a stage that was turned back is imported into", "_operations/import_bundle.py", "_tip", Decide("tip.passed", False)
     ),
-    Quoted(
+    Mutant(
         "a bundle takes the place of a file that was made meanwhile",
         "_operations/bundle_file.py",
-        "            if overwrite:\n",
-        "            if overwrite or name:\n",
+        "write",
+        Decide("overwrite", True),
     ),
     # Upkeep
     Quoted(

@@ -449,7 +449,7 @@ def test_what_does_not_fit_into_a_bundle_is_not_exported(
     here: CheckpointManager, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("checkpoint_manager._operations.export_bundle.MAX_GAPS_BYTES", 100)
-    with pytest.raises(IntegrityError, match="more gaps than the 100 bytes"):
+    with pytest.raises(IntegrityError, match="more gaps than fit into the 100 bytes"):
         here.export_bundle(path, key=KEY)
 
 
@@ -620,7 +620,7 @@ def test_a_writer_between_plan_and_import_is_not_overtaken(
 ) -> None:
     here.export_bundle(path, key=KEY)
     other = CheckpointManager(path.parent / "there", key=bytes(32))
-    with pytest.raises(VersionConflictError, match="another writer saved a version while this was importing"):
+    with pytest.raises(VersionConflictError, match="another writer saved a version during the import"):
         there.import_bundle(path, key=KEY, progress=_at_the_second_reading(path, lambda: other.save_checkpoint("train", "own")))
     assert [v.number for v in there.history("train")] == [1]
     assert there.load_checkpoint("train") == "own"

@@ -1,7 +1,8 @@
-"""The file of a bundle: written whole or not at all, and read twice though it may come through a pipe.
+"""The file of a bundle: written whole or not at all, and readable twice even if it comes through a pipe.
 
-It lies wherever its user wants it, outside of any store; a link on the way to it is followed. What is spooled here is still
-encrypted: no plaintext ever touches a disk. An export that is killed may leave a hidden file beside the bundle, ``.….tmp``.
+The file is outside of any store, wherever its user wants it; links in its path are followed. A stream is kept in a temporary
+file as it is, encrypted: no plaintext reaches the disk. An export that is killed may leave a hidden file ``.….tmp`` beside the
+bundle.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format.seal import SLICE_BYTES
-from checkpoint_manager.errors import StorageError
+from checkpoint_manager.errors import Hint, StorageError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 BundlePath: TypeAlias = "str | os.PathLike[str] | BinaryIO"
-"""Where a bundle is, or an open binary file to write it to or read it from: a pipe, say."""
+"""The path of a bundle, or an open binary file, such as a pipe."""
 
 
 def name_of(place: BundlePath) -> str:
-    """Return what to call a bundle in messages."""
+    """Return the name of a bundle for messages."""
     if isinstance(place, str | os.PathLike):
         return display(os.fspath(place))
     return display(str(getattr(place, "name", "") or "stream"))
 
 
 def refuse_if_there(place: BundlePath) -> None:
-    """Refuse to write to a name that is taken, before any work is done.
+    """Refuse a name that is taken, before any work is done.
 
     Raises:
-        StorageError: It is taken.
+        StorageError: The name is taken.
     """
     if isinstance(place, str | os.PathLike) and os.path.lexists(place):
         raise _taken(os.fspath(place))
@@ -48,8 +49,8 @@ def refuse_if_there(place: BundlePath) -> None:
 def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> int:
     """Write a bundle, and return its length.
 
-    A file appears under its name whole and durable, with mode 0600, or not at all. To a stream it is written as it comes:
-    what is left of it after an error ends before its end, and no import takes it.
+    A file appears under its name whole and durable, with mode 0600, or not at all. A stream is written piece by piece: after an
+    error it ends too early, and no import accepts it.
 
     Raises:
         StorageError: The name is taken, or the operating system refused.
@@ -60,7 +61,7 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
             for piece in counter:
                 view = memoryview(piece)
                 while view:
-                    view = view[place.write(view) :]  # a raw stream may take a part of it only
+                    view = view[place.write(view) :]  # a raw stream may take only a part
             place.flush()
         return counter.total
     path = os.path.abspath(os.fspath(place))
@@ -81,8 +82,8 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
 
 
 def _taken(path: str) -> StorageError:
-    message = f"{display(path)} exists already, and nothing was written: choose another name, or say that it may be overwritten"
-    return StorageError(message, errno=errno.EEXIST, filename=path)
+    message = f"{display(path)} exists already, and nothing was written"
+    return StorageError(message, hint=Hint.OVERWRITE, errno=errno.EEXIST, filename=path)
 
 
 class _Counter:
@@ -97,12 +98,12 @@ class _Counter:
 
 
 class BundleFile:
-    """A bundle, opened for reading; always the same file, whatever becomes of its name.
+    """A bundle opened for reading; it stays the same file, whatever happens to its name.
 
     Args:
-        descriptor: A regular file's.
-        name: What to call it in messages.
-        size: How long it is, in bytes.
+        descriptor: The descriptor of a regular file.
+        name: The name for messages.
+        size: The length in bytes.
     """
 
     def __init__(self, descriptor: int, name: str, size: int) -> None:
@@ -111,12 +112,12 @@ class BundleFile:
         self.size = size
 
     def opening(self, length: int) -> bytes:
-        """Return its first bytes."""
+        """Return the first ``length`` bytes."""
         with as_our_errors("read the bundle", self.name):
             return os.pread(self._descriptor, length, 0)
 
     def pieces(self, start: int, step: Callable[[int], None]) -> Iterator[bytes]:
-        """Yield what it holds from a position on; ``step`` is told how far that is, each time."""
+        """Yield the content from a position on; ``step`` is called with the position that was reached."""
         while True:
             with as_our_errors("read the bundle", self.name):
                 piece = os.pread(self._descriptor, SLICE_BYTES, start)
@@ -129,10 +130,10 @@ class BundleFile:
 
 @contextlib.contextmanager
 def opened(place: BundlePath) -> Iterator[BundleFile]:
-    """Open a bundle for reading. One that comes as a stream is kept in a nameless temporary file, as it is: encrypted.
+    """Open a bundle for reading. A stream is kept in a nameless temporary file, still encrypted.
 
     Raises:
-        StorageError: It can't be read.
+        StorageError: The bundle can't be read.
     """
     name = name_of(place)
     if isinstance(place, str | os.PathLike):
@@ -142,8 +143,9 @@ def opened(place: BundlePath) -> Iterator[BundleFile]:
             with as_our_errors("read the bundle", name):
                 status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                message = f"{name} is no regular file: give the path of one, or the bundle itself as a stream"
-                raise StorageError(message, errno=errno.EINVAL, filename=os.fspath(place))
+                message = f"{name} is not a regular file"
+                hint = "Give the path of one, or the bundle as a stream"
+                raise StorageError(message, hint=hint, errno=errno.EINVAL, filename=os.fspath(place))
             yield BundleFile(descriptor, name, status.st_size)
         finally:
             files.close(descriptor)

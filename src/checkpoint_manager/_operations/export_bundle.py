@@ -1,131 +1,153 @@
-"""Writing histories into a bundle, while writers go on.
+"""Exporting: the histories of stages are written into a bundle while writers go on.
 
-No lock is taken. Each stage is exported as it was at some moment: from its first version to the one that was the newest when it
-was begun, or a later one. What is deleted meanwhile is a gap in the bundle too. A stage that does not hold together (something
-is damaged, or missing without a record) is not exported at all: a bundle is a whole history, or it is none. The tags of its
-versions go with it, as they are once the last version was read; one of a version that the bundle does not hold stays behind.
+No lock is taken. A stage is exported as it was at some moment: from its first version to the one that was its newest when its
+turn came, or a later one. A version that is deleted meanwhile is a gap in the bundle too. A stage that is damaged, or that
+misses a version without a record, is not exported: a bundle holds whole histories. The tags of the exported versions go with
+them, as they are after the last version was read.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._format import bundle
 from checkpoint_manager._format.bundle_chain import Chain
 from checkpoint_manager._format.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps, encode
-from checkpoint_manager._operations import tag
+from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import BundledStage, Progress, display
+from checkpoint_manager.errors import Hint, IntegrityError
+from checkpoint_manager.models import BundledStage, BundleSummary, Progress, display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._format.bundle_parts import Part
+    from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.tags import Tagged
+    from checkpoint_manager._operations.bundle_file import BundlePath
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import OnProgress
 
 
-class Exporter:
-    """Exports stages of one store."""
+def export_bundle(
+    store: Store,
+    place: BundlePath,
+    secret: Secret,
+    stages: Iterable[str] | None,
+    *,
+    overwrite: bool,
+    progress: OnProgress | None,
+) -> BundleSummary:
+    """Write stages into a bundle, and return what it holds.
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    Args:
+        store: The store.
+        place: Where the bundle is written to.
+        secret: What opens it.
+        stages: Which stages; None: all that are there or were seen.
+        overwrite: Replace a file that is there.
+        progress: Called after each version.
 
-    def chosen(self, stages: Iterable[str] | None) -> list[str]:
-        """Return the stages to export, each once, in the order of a bundle; None: all there are, or were seen.
+    Raises:
+        CheckpointNotFoundError: There is no such stage.
+        IntegrityError: A stage is not whole.
+        RollbackError: A stage, or its tags, are older than what this user has seen.
+        StorageError: The file is there already, or the operating system refused.
+    """
+    if not overwrite:
+        bundle_file.refuse_if_there(place)
+    chosen = _chosen(store, stages)
+    header, key = bundle.create(secret, now=datetime.now(UTC))
+    done: list[BundledStage] = []
+    parts = _parts(store, chosen, done, progress)
+    size = bundle_file.write(place, bundle.seal_bundle(header, key, parts), overwrite=overwrite)
+    return BundleSummary(tuple(done), size)
 
-        Raises:
-            CheckpointNotFoundError: One of them does not exist.
-            RollbackError: One of them is older than what this user has seen, or gone.
-        """
-        if stages is None:
-            stages = {*self._store.backend.stages(), *self._store.last_seen.stages()}
-        found = sorted(set(stages))
-        for stage in found:
-            if self._store.history.look(stage).number == 0:
-                raise self._store.history.absent(stage, 0, 0)
-        return found
 
-    def parts(self, stages: list[str], done: list[BundledStage], step: OnProgress) -> Iterator[Part]:
-        """Yield the parts of a bundle of these stages.
+def _chosen(store: Store, stages: Iterable[str] | None) -> list[str]:
+    """Return the stages to export, each once, in the order of a bundle."""
+    if stages is None:
+        stages = {*store.backend.stages(), *store.last_seen.stages()}
+    chosen = sorted(set(stages))
+    for stage in chosen:
+        if store.history.look(stage).number == 0:
+            raise store.history.absent(stage, 0, 0)
+    return chosen
 
-        Args:
-            stages: As :meth:`chosen` returned them.
-            done: Gets a line for each stage that is finished.
-            step: Is told of each version.
 
-        Raises:
-            IntegrityError: A stage is not whole.
-            RollbackError: A stage's tags are older than what this user has seen.
-        """
-        total = sum(len(self._store.backend.versions(stage)) for stage in stages)
-        versions = 0
-        for stage in stages:
-            yield StagePart(stage)
-            chain, of_stage = Chain(), 0
-            for part in self._versions(stage):
-                self._add(stage, chain, part)
-                of_stage += 1
-                yield part
-                step(Progress(versions + of_stage, max(total, versions + of_stage), "versions", stage))
-            yield GapsPart(self._gaps(stage, chain))
-            tags = self._tags(stage, chain)
-            if tags:
-                yield TagsPart(tags)
-            versions += of_stage
-            done.append(BundledStage(stage, of_stage, chain.newest, tags=tuple(tags)))
-        yield EndPart(len(stages), versions)
+def _parts(store: Store, stages: list[str], done: list[BundledStage], progress: OnProgress | None) -> Iterator[Part]:
+    """Yield the parts of a bundle of these stages, and append to ``done`` each stage that is finished."""
+    total = sum(len(store.backend.versions(stage)) for stage in stages)
+    before = 0
+    for stage in stages:
+        yield StagePart(stage)
+        chain, versions = Chain(), 0
+        for part in _versions(store, stage):
+            try:
+                chain.add(part.version, part.entry)
+            except BrokenError as broken:
+                raise _not_whole(store, stage, broken, part.version) from None
+            versions += 1
+            yield part
+            if progress is not None:
+                progress(Progress(before + versions, max(total, before + versions), "versions", stage))
+        yield GapsPart(_gaps(store, stage, chain))
+        tags = _tags(store, stage, chain)
+        if tags:
+            yield TagsPart(tags)
+        before += versions
+        done.append(BundledStage(stage, versions, chain.newest, tags=tuple(tags)))
+    yield EndPart(len(stages), before)
 
-    def _versions(self, stage: str) -> Iterator[VersionPart]:
-        """Yield the versions of a stage up to the one that is the newest now, or a later one if that is deleted meanwhile."""
-        reached, goal = 0, 0
-        while reached == 0 or reached < goal:
-            look = self._store.history.look(stage)
-            goal = goal or look.number
-            before = reached
-            gaps, _ = self._store.gaps(stage)
-            for number in self._store.backend.versions(stage):
-                if not reached < number <= look.number or number in gaps:
-                    continue
-                try:
-                    entry, data = self._store.load(stage, number)
-                except VersionAbsentError:  # deleted since it was listed: the record of gaps will say so
-                    continue
-                if number == look.number:
-                    self._store.history.confirm(stage, look, entry)
-                reached = number
-                yield VersionPart(number, entry, data)
-            if reached == before and self._store.history.look(stage).number == look.number:
-                broken = BrokenError("has a newest version that counts as deleted")
-                raise self._not_whole(stage, broken, look.number)
 
-    def _add(self, stage: str, chain: Chain, part: VersionPart) -> None:
-        try:
-            chain.add(part.version, part.entry)
-        except BrokenError as broken:
-            raise self._not_whole(stage, broken, part.version) from None
+def _versions(store: Store, stage: str) -> Iterator[VersionPart]:
+    """Yield the versions of a stage up to its newest one now, or a later one if that is deleted meanwhile."""
+    reached, goal = 0, 0
+    while reached == 0 or reached < goal:
+        look = store.history.look(stage)
+        goal = goal or look.number
+        before = reached
+        gaps, _ = store.gaps(stage)
+        for number in store.backend.versions(stage):
+            if not reached < number <= look.number or number in gaps:
+                continue
+            try:
+                entry, data = store.load(stage, number)
+            except VersionAbsentError:  # deleted since it was listed: the record of gaps will say so
+                continue
+            if number == look.number:
+                store.history.confirm(stage, look, entry)
+            reached = number
+            yield VersionPart(number, entry, data)
+        if reached == before and store.history.look(stage).number == look.number:
+            broken = BrokenError("has a newest version that counts as deleted")
+            raise _not_whole(store, stage, broken, look.number)
 
-    def _gaps(self, stage: str, chain: Chain) -> Gaps:
-        """Return why there is no version where there is none. Read last: it covers whatever was deleted meanwhile."""
-        gaps = chain.fitted(self._store.gaps(stage)[0])
-        try:
-            chain.close(gaps)
-            if len(encode(gaps)) > MAX_GAPS_BYTES:
-                raise BrokenError(f"holds more gaps than the {MAX_GAPS_BYTES} bytes that a bundle has for them")
-        except BrokenError as broken:
-            raise self._not_whole(stage, broken, None) from None
-        return gaps
 
-    def _tags(self, stage: str, chain: Chain) -> dict[str, Tagged]:
-        tags, _ = tag.read(self._store, stage)
-        return {name: tagged for name, tagged in tags.named.items() if chain.has(tagged.version, tagged.id)}
+def _gaps(store: Store, stage: str, chain: Chain) -> Gaps:
+    """Return the gaps of a stage. They are read after its versions, so that they cover what was deleted meanwhile."""
+    gaps = chain.fitted(store.gaps(stage)[0])
+    try:
+        chain.close(gaps)
+        if len(encode(gaps)) > MAX_GAPS_BYTES:
+            raise BrokenError(f"holds more gaps than fit into the {MAX_GAPS_BYTES} bytes that a bundle has for them")
+    except BrokenError as broken:
+        raise _not_whole(store, stage, broken, None) from None
+    return gaps
 
-    def _not_whole(self, stage: str, broken: BrokenError, version: int | None) -> IntegrityError:
-        message = (
-            f"stage {display(stage)} in {self._store.backend.location} {broken}, and is not exported: run "
-            '"checkpoint-manager verify" to see what is wrong, or export the other stages by name'
-        )
-        return IntegrityError(message, stage=stage, version=version)
+
+def _tags(store: Store, stage: str, chain: Chain) -> dict[str, Tagged]:
+    tags, _ = tag.read(store, stage)
+    return {name: tagged for name, tagged in tags.named.items() if chain.has(tagged.version, tagged.id)}
+
+
+def _not_whole(store: Store, stage: str, broken: BrokenError, version: int | None) -> IntegrityError:
+    return IntegrityError(
+        f"stage {display(stage)} in {store.backend.location} {broken}, and is not exported",
+        hint=Hint.VERIFY_AND_REPAIR,
+        stage=stage,
+        version=version,
+    )
