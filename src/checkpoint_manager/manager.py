@@ -17,9 +17,9 @@ from checkpoint_manager._operations.accept_rollback import accept_rollback
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.load import is_completed, load_newest, load_version, newest_of_any_kind
 from checkpoint_manager._operations.prune import prune
-from checkpoint_manager._operations.repair import Repairer
+from checkpoint_manager._operations.repair import repair
 from checkpoint_manager._operations.save import Draft, draft, save, update
-from checkpoint_manager._operations.verify import Verifier
+from checkpoint_manager._operations.verify import verify
 from checkpoint_manager._store.key_sources import given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
@@ -417,7 +417,7 @@ class CheckpointManager:
             stage: One stage, or None for the whole store.
             progress: Called after each version.
         """
-        return Verifier(self._store).verify(None if stage is None else validate(stage), progress)
+        return verify(self._store, None if stage is None else validate(stage), progress)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
         """Move damaged files aside, set the marks of the newest versions again, remove leftovers; return what was done.
@@ -425,7 +425,7 @@ class CheckpointManager:
         Args:
             dry_run: Change nothing, and return what would be done.
         """
-        return Repairer(self._store).repair(dry_run=dry_run)
+        return repair(self._store, dry_run=dry_run)
 
     def accept_rollback(self, stage: str | None = None) -> list[Version]:
         """Accept that the directory is older than what was seen, because an older copy was put back on purpose.
