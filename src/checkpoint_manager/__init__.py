@@ -5,9 +5,9 @@ Start at :class:`CheckpointManager`. Everything public is importable from here; 
 waiting for the cryptography.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._loading import load as _load
 from checkpoint_manager._version import __version__
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-    module = import_module(f"{__name__}.{_HOME_OF[name]}")
+    module = _load(f"{__name__}.{_HOME_OF[name]}")
     globals()[name] = vars(module)[name]  # from now on, it is found without this function
     return globals()[name]
 

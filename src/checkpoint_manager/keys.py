@@ -6,8 +6,8 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from checkpoint_manager import _operations
 from checkpoint_manager._format.keyring import add_slot, remove_slot
-from checkpoint_manager._operations import rotate_key
 from checkpoint_manager._store.key_sources import given_secret
 from checkpoint_manager.models import KeySlot
 
@@ -84,7 +84,7 @@ class Keys:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
             IntegrityError: A version is damaged. The old key stays until the version is repaired; then rotate again.
         """
-        rotate_key.rotate(self._store, also=[given_secret(key) for key in also], drop=drop, progress=progress)
+        _operations.rotate_key.rotate(self._store, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._store.backend.location)
 
 

@@ -1,31 +1,26 @@
 """The public class: what the author of a pipeline works with, on one page.
 
-A method checks what its caller hands in, passes it to the function that does the work, and logs what was done.
+A method checks what its caller hands in, passes it to the function that does the work, and logs what was done. Operations that
+few programs need are loaded by :mod:`checkpoint_manager._operations` and :mod:`checkpoint_manager.stages` when they are first
+called, before anything is locked.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
-from checkpoint_manager import stages
+from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
-from checkpoint_manager._operations import restore, select, tag
-from checkpoint_manager._operations.accept_rollback import accept_rollback
-from checkpoint_manager._operations.delete import delete_versions
-from checkpoint_manager._operations.load import is_completed, load_newest, load_version, newest_of_any_kind
-from checkpoint_manager._operations.prune import prune
-from checkpoint_manager._operations.repair import repair
-from checkpoint_manager._operations.save import Draft, draft, save, update
-from checkpoint_manager._operations.verify import verify
+from checkpoint_manager._operations import load, save, select
 from checkpoint_manager._store.key_sources import given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.keys import Keys
 from checkpoint_manager.models import Checkpoint, Version, display
 
 if TYPE_CHECKING:
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager._store.history import Tip
-    from checkpoint_manager.keys import Keys
     from checkpoint_manager.models import (
         BundleSummary,
         Durability,
@@ -71,24 +65,31 @@ class CheckpointManager:
         if not cm.has_checkpoint("train"):
             cm.save_checkpoint("train", {"epoch": 3})
 
+    Three kinds of argument have the same meaning in every method:
+
+    * ``stage_name`` is any non-empty text of up to 255 characters.
+    * ``version`` is a version's number, ``"latest"``, ``"prev"`` (the one before the newest) or a tag.
+    * ``at`` is a moment: a ``datetime``, or text such as ``2026-11-20T14:00`` or ``1d`` (one day ago). **Without a time zone,
+      it is local time**, in both forms and on the command line.
+
     Args:
-        checkpoint_dir: The directory, one for each pipeline; made if it is not there. Or a backend.
-        key: A :class:`Passphrase`, a :class:`KeyFile` (or a path, as ``pathlib.Path``), or 32 bytes. None: what the
+        checkpoint_dir: The directory, one for each pipeline, created if needed; or a :class:`Backend`.
+        key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. None: what the
             environment says (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
             ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
         lock_timeout: How long a writer waits for another one, in seconds.
         durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
             the last ones.
-        on_rollback: What to do when the directory is older than what this user has already seen: ``raise`` or ``warn``.
+        on_rollback: What to do when the store is older than what this user has already seen: ``raise`` or ``warn``.
         retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
-            not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: all of it.
+            not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: everything.
 
     Raises:
         KeyUnavailableError: There is no key, or there are two.
         WrongKeyError: The key does not open this store.
         IntegrityError: The keyring is damaged or forged.
-        RollbackError: The keyring is older than one this user has seen.
-        StorageError: The directory can't be made or opened.
+        RollbackError: The keyring is older than one this user has seen, or another store is in this one's place.
+        StorageError: The directory can't be created or opened.
     """
 
     _made_runner: Runner | None = None
@@ -110,15 +111,15 @@ class CheckpointManager:
         if not lock_timeout >= 0 or math.isinf(lock_timeout):
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
         if retention is not None:
-            _check_policy(retention)
+            _operations.prune.check_policy(retention)
         backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
         if exposure := backend.exposure():
             _LOG.warning("%s", exposure)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
         if retention is not None:
-            from checkpoint_manager._operations.auto_prune import AutoPrune  # noqa: PLC0415  # for those who give a policy
+            self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
 
-            self._store.after_append = AutoPrune(self._store, retention).after
+    # Saving
 
     def save_checkpoint(
         self,
@@ -131,7 +132,7 @@ class CheckpointManager:
         """Save a stage's progress as its newest version. When this returns, the version survives a power cut.
 
         Args:
-            stage_name: Any non-empty text up to 255 characters.
+            stage_name: The stage.
             data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Refuse unless this is the newest version now (0: none yet).
@@ -140,11 +141,11 @@ class CheckpointManager:
             PayloadError: The data would not come back equal; the error names the value's path. Nothing was written.
             VersionConflictError: Another version is the newest. Nothing was written.
             LockTimeoutError: Another writer held the stage for longer than ``lock_timeout``. Nothing was written.
-            RollbackError: The directory is older than what this user has seen. Nothing was written.
+            RollbackError: The store is older than what this user has seen. Nothing was written.
             StorageError: The operating system refused. All older versions are as they were.
         """
         stage = validate(stage_name)
-        return self._saved(save(self._store, stage, draft(stage, data, metadata), expected_version))
+        return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
 
     def update_checkpoint(
         self,
@@ -167,16 +168,18 @@ class CheckpointManager:
         """
         stage = validate(stage_name)
 
-        def make(_: Tip) -> Draft:
-            loaded = newest_of_any_kind(self._store, stage)
+        def make(_: Tip) -> save.Draft:
+            loaded = load.newest_of_any_kind(self._store, stage)
             present = None if loaded is None or loaded.entry.status == "cleared" else payload.decode(loaded.data)
-            return draft(stage, function(present), metadata)
+            return save.draft(stage, function(present), metadata)
 
-        return self._saved(update(self._store, stage, make))
+        return self._saved(save.update(self._store, stage, make))
 
     def _saved(self, version: Version) -> Version:
         _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
         return version
+
+    # Reading
 
     def has_checkpoint(self, stage_name: str) -> bool:
         """Return True only if the stage's newest version is whole, authentic and completed.
@@ -184,24 +187,23 @@ class CheckpointManager:
         A damaged one gives False and an ERROR log line: the stage is computed again, and the file is kept as evidence.
 
         Raises:
-            RollbackError: The directory is older than what this user has seen.
+            RollbackError: The store is older than what this user has seen.
             WrongKeyError: The key was removed from the store meanwhile.
         """
-        return is_completed(self._store, validate(stage_name))
+        return load.is_completed(self._store, validate(stage_name))
 
     def load_checkpoint(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
         """Return a stage's data, equal to what was saved.
 
         Args:
             stage_name: The stage.
-            version: The version's number, ``"latest"``, ``"prev"`` (the one before the newest) or a tag; None: the newest.
-            at: In its place, a moment: the version that was the newest then, of those that are there. An aware ``datetime``, or
-                text such as ``2026-11-20T14:00`` (local, unless it names a zone) or ``1d`` (ago).
+            version: A number, ``"latest"``, ``"prev"`` or a tag; None: the newest.
+            at: Instead of ``version``, a moment: the version that was the newest then, of those that still exist.
 
         Raises:
             CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared.
-            IntegrityError: It is damaged, forged or missing.
-            RollbackError: The directory is older than what this user has seen.
+            IntegrityError: The version is damaged, forged or missing.
+            RollbackError: The store is older than what this user has seen.
         """
         return self.get_checkpoint(stage_name, version, at=at).data
 
@@ -211,27 +213,40 @@ class CheckpointManager:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
         stage = validate(stage_name)
         number = select.chosen(self._store, stage, version, at)
-        loaded = load_newest(self._store, stage) if number is None else load_version(self._store, stage, number)
+        loaded = load.load_newest(self._store, stage) if number is None else load.load_version(self._store, stage, number)
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
+
+    def get_version(self, stage_name: str, version: int | str = "latest", *, at: datetime | str | None = None) -> Version:
+        """Return a version without its data, whatever its status: that of a cleared stage, too.
+
+        Args:
+            stage_name: The stage.
+            version: A number, ``"latest"``, ``"prev"`` or a tag.
+            at: Instead of ``version``, a moment, as for ``load_checkpoint``.
+
+        Raises:
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
+        """
+        stage = validate(stage_name)
+        named = None if at is not None and version == "latest" else version
+        number = select.chosen(self._store, stage, named, at)
+        return self._store.history.entry(stage, number or 0).as_version(stage, number or 0)
 
     def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
         """Return the version that ``STAGE``, ``STAGE@7``, ``STAGE@latest``, ``STAGE@prev`` or ``STAGE@TAG`` names.
 
-        The newest version is returned also where the stage is cleared.
+        This is how the command line takes a stage and a version in one word; see also ``get_version``.
 
         Args:
-            selector: As on the command line. A stage whose own name ends like that is written ``STAGE@3@latest``.
+            selector: The stage and the version. A stage whose own name ends like that is written ``STAGE@3@latest``.
             at: As for ``load_checkpoint``, with a selector that names no version.
 
         Raises:
-            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``; the data is not read.
+            CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
             StageNameError, TagError: It can't be a selector, or could mean two things.
         """
         stage, version = select.split(self._store, selector)
-        number = select.chosen(self._store, stage, version, at)
-        if number is None:
-            number = select.number(self._store, stage, "latest")
-        return self._store.history.entry(stage, number).as_version(stage, number)
+        return self.get_version(stage, version or "latest", at=at)
 
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
@@ -240,9 +255,13 @@ class CheckpointManager:
         """
         return self._store.history.versions(validate(stage_name))
 
-    def stages(self) -> list[str]:
-        """Return the names of all stages that have a history, sorted; cleared ones too."""
-        return sorted(self._store.backend.stages())
+    def stages(self, prefix: str = "") -> list[str]:
+        """Return the names of the stages that have a history, sorted; cleared ones too.
+
+        Args:
+            prefix: Return only names that begin with this.
+        """
+        return sorted(stage for stage in self._store.backend.stages() if stage.startswith(prefix))
 
     def diff(
         self,
@@ -258,23 +277,23 @@ class CheckpointManager:
             stage_name: The stage.
             old: The earlier version, as for ``load_checkpoint``; None: the one before ``new``.
             new: The later version; None: the newest.
-            at: In the place of ``old``, a moment, as for ``load_checkpoint``.
+            at: Instead of ``old``, a moment, as for ``load_checkpoint``.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
-        from checkpoint_manager._operations.diff import diff  # noqa: PLC0415  # for those who compare
-
         stage = validate(stage_name)
         before, after = select.chosen(self._store, stage, old, at), select.chosen(self._store, stage, new, None)
-        return diff(self._store, stage, before, after)
+        return _operations.diff.diff(self._store, stage, before, after)
+
+    # Going back: each of these appends a version, and can be undone by another one
 
     def restore_checkpoint(
         self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
     ) -> Version:
         """Make an earlier version the newest, by appending a copy of it that says ``restored_from``.
 
-        Nothing is removed, and restoring can itself be undone by restoring.
+        Nothing is removed, and a restore can itself be undone by a restore.
 
         Args:
             stage_name: The stage.
@@ -288,9 +307,9 @@ class CheckpointManager:
         if (version is None) == (at is None):
             raise TypeError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
-            restored = restore.restore(self._store, stage, select.checked(version))
+            restored = _operations.restore.restore(self._store, stage, select.checked(version))
         else:
-            restored = restore.restore_at(self._store, stage, select.moment(at))
+            restored = _operations.restore.restore_at(self._store, stage, select.moment(at))
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
         return restored
 
@@ -298,145 +317,165 @@ class CheckpointManager:
         """Bring every stage back to its state at a moment, and return the versions that this appended.
 
         Stages that did not exist then, or whose versions of that time are deleted, end up cleared; those that are as they were
-        are left alone. All that is to be restored is read and verified before the first stage is touched; killed in between,
-        run it again.
+        are left alone. Everything that is to be restored is read and verified before the first stage is touched; if it is
+        killed in between, run it again.
 
         Args:
             at: The moment, as for ``load_checkpoint``.
         """
         moment = select.moment(at)
-        appended = restore.restore_pipeline(self._store, moment)
+        appended = _operations.restore.restore_pipeline(self._store, moment)
         _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), moment.isoformat())
         return appended
 
     def clear_checkpoint(self, stage_name: str) -> Version | None:
-        """Mark a stage as not done, by appending a ``cleared`` version: a restore undoes it.
+        """Mark a stage as not done, by appending a ``cleared`` version, which a restore undoes.
 
         Returns:
-            The version, or None if there was nothing to clear.
+            The version that was appended, or None if there was nothing to clear.
         """
         stage = validate(stage_name)
-        cleared = restore.clear(self._store, stage)
+        cleared = _operations.restore.clear(self._store, stage)
         _LOG.info("Checkpoint cleared: %s", display(stage))
         return cleared
 
-    def clear_checkpoints(self) -> None:
-        """Mark all stages as not done, by appending a ``cleared`` version to each: a restore undoes it."""
-        restore.clear_all(self._store)
+    def clear_checkpoints(self) -> list[Version]:
+        """Mark all stages as not done, by appending a ``cleared`` version to each, which a restore undoes.
+
+        Returns:
+            The versions that were appended; a stage that was cleared already has none.
+        """
+        cleared = _operations.restore.clear_all(self._store)
         _LOG.info("All checkpoints cleared.")
+        return cleared
+
+    # Tags and deletion
 
     def tag(self, stage_name: str, version: int | str, name: str, *, force: bool = False) -> Version:
-        """Give a version a name, which stands for its number from then on and protects it from being deleted.
+        """Give a version a name, which stands for its number from then on and protects it from deletion.
 
-        Tags are authenticated, like everything else. The same tag on the same version again changes nothing.
+        Tags are authenticated, like everything else. To give a version a tag that it has already changes nothing.
 
         Args:
             stage_name: The stage.
             version: A number, ``"latest"``, ``"prev"`` or another tag.
             name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest`` or ``prev``.
-            force: If the name names another version, move it.
+            force: Move the name if another version has it.
 
         Returns:
             The version that has the name now.
 
         Raises:
             TagError: The name can't be one, or names another version.
-            CheckpointNotFoundError, IntegrityError: The version can't be had.
+            CheckpointNotFoundError, IntegrityError: The version is not there, or is damaged.
             RollbackError: The tags are older than what this user has seen.
         """
-        stage, wanted = validate(stage_name), tag.validate(name)
+        stage, wanted = validate(stage_name), _operations.tag.validate(name)
         number = select.number(self._store, stage, select.checked(version))
-        entry = tag.tag_version(self._store, stage, number, wanted, force=force)
+        entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
         _LOG.info("Version tagged: %s (version %d is %s)", display(stage), number, wanted)
         return entry.as_version(stage, number)
 
     def untag(self, stage_name: str, name: str) -> None:
-        """Take a name away: its version is not protected by it any more.
+        """Take a name away: it no longer protects its version.
 
         Raises:
             CheckpointNotFoundError: There is no such tag.
             RollbackError: The tags are older than what this user has seen.
         """
-        stage, unwanted = validate(stage_name), tag.validate(name)
-        tag.untag(self._store, stage, [unwanted])
+        stage, unwanted = validate(stage_name), _operations.tag.validate(name)
+        _operations.tag.untag(self._store, stage, [unwanted])
         _LOG.info("Tag removed: %s %s", display(stage), unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
         """Return a stage's tags, sorted by name, with the numbers of the versions they name.
 
         Raises:
-            IntegrityError: Their record is damaged or forged.
+            IntegrityError: The record of tags is damaged or forged.
             RollbackError: It is older than what this user has seen.
         """
-        tags, _ = tag.read(self._store, validate(stage_name))
+        tags, _ = _operations.tag.read(self._store, validate(stage_name))
         return {name: tagged.version for name, tagged in tags.named.items()}
 
-    def prune(self, policy: Retention, *, stage: str | None = None, dry_run: bool = False) -> PrunePlan:
+    def prune(self, policy: Retention, stage_name: str | None = None, *, dry_run: bool = False) -> PrunePlan:
         """Delete for good what a policy does not keep, and return the plan: each version, and which rule keeps it, or none.
 
-        Never deleted, whatever the policy says: the newest version of a stage, the newest completed and cleared
-        one, and versions that do not open. Before anything goes, the newest completed version is read as a whole.
+        Whatever the policy says, the newest version of a stage is never deleted, nor the newest completed and the newest
+        cleared one, nor versions that do not open. Before anything is deleted, the newest completed version is read as a whole.
 
         Args:
             policy: The rules; see :class:`Retention`.
-            stage: One stage, or None for all of them.
+            stage_name: One stage, or None for all of them.
             dry_run: Delete nothing, and return the plan that would be carried out.
 
         Raises:
             CheckpointNotFoundError: There is no such stage.
-            IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage was deleted.
+            IntegrityError, RollbackError: The record of tags or of deleted versions can't be trusted. Nothing of that stage was
+                deleted.
         """
-        from checkpoint_manager.retention import Retention  # noqa: PLC0415  # for those who prune
-
-        if not isinstance(policy, Retention):
-            raise TypeError(f"prune needs a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")
-        plan = prune(self._store, policy, None if stage is None else validate(stage), dry_run=dry_run)
+        _operations.prune.check_policy(policy)
+        stage = None if stage_name is None else validate(stage_name)
+        plan = _operations.prune.prune(self._store, policy, stage, dry_run=dry_run)
         if not dry_run:
             _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
         return plan
 
-    def delete_versions(self, stage_name: str, versions: Iterable[int]) -> None:
-        """Delete versions for good. An authenticated record remains, so that ``verify`` can tell it from a theft.
+    def delete_versions(self, stage_name: str, versions: Iterable[int]) -> list[int]:
+        """Delete versions for good. An authenticated record remains, so that ``verify`` can tell a deletion from a theft.
 
         Args:
             stage_name: The stage.
-            versions: The numbers, which are never used again. Not the newest one's.
+            versions: Their numbers, which are never used again. The newest version can't be deleted.
+
+        Returns:
+            The numbers of the versions that were deleted, in order.
 
         Raises:
             CheckpointNotFoundError: One of them does not exist. Nothing was deleted.
             CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
         """
         stage = validate(stage_name)
-        deleted = delete_versions(self._store, stage, [select.checked_number(version) for version in versions])
+        chosen = [select.checked_number(version) for version in versions]
+        deleted = _operations.delete.delete_versions(self._store, stage, chosen)
         _LOG.info("Versions deleted: %s %s", display(stage), deleted)
+        return deleted
 
-    def verify(self, stage: str | None = None, *, progress: OnProgress | None = None) -> VerificationReport:
-        """Read and check everything, and return what was found. Never raises for what it finds.
+    # Upkeep
+
+    def verify(self, stage_name: str | None = None, *, progress: OnProgress | None = None) -> VerificationReport:
+        """Read and check everything, and return what was found. Findings are never raised.
 
         Args:
-            stage: One stage, or None for the whole store.
+            stage_name: One stage, or None for the whole store.
             progress: Called after each version.
         """
-        return verify(self._store, None if stage is None else validate(stage), progress)
+        stage = None if stage_name is None else validate(stage_name)
+        return _operations.verify.verify(self._store, stage, progress)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
-        """Move damaged files aside, set the marks of the newest versions again, remove leftovers; return what was done.
+        """Move damaged files aside, remove leftovers, set the heads right, and return what was done.
 
         Args:
             dry_run: Change nothing, and return what would be done.
         """
-        return repair(self._store, dry_run=dry_run)
+        return _operations.repair.repair(self._store, dry_run=dry_run)
 
-    def accept_rollback(self, stage: str | None = None) -> list[Version]:
-        """Accept that the directory is older than what was seen, because an older copy was put back on purpose.
+    def accept_rollback(self, stage_name: str | None = None) -> list[Version]:
+        """Accept that the store is older than what was seen, because an older copy was put back on purpose.
 
         The versions that are gone are recorded as lost, their numbers stay used, and what is the newest now is appended once
         more above them. If the keyring is older too, open the store with ``on_rollback="warn"`` to get here.
 
+        Args:
+            stage_name: One stage, or None for the whole store.
+
         Returns:
             The versions that this appended.
         """
-        return accept_rollback(self._store, None if stage is None else validate(stage))
+        stage = None if stage_name is None else validate(stage_name)
+        return _operations.accept_rollback.accept_rollback(self._store, stage)
+
+    # Bundles
 
     def export_bundle(
         self,
@@ -469,9 +508,9 @@ class CheckpointManager:
         if isinstance(stages, str):
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
         chosen = None if stages is None else [validate(stage) for stage in stages]
-        from checkpoint_manager._operations.export_bundle import export_bundle  # noqa: PLC0415  # heavy and rare
-
-        bundle = export_bundle(self._store, file, given_secret(key), chosen, overwrite=overwrite, progress=progress)
+        bundle = _operations.export_bundle.export_bundle(
+            self._store, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
+        )
         _LOG.info("Bundle exported: %d stages, %d versions, %d bytes", len(bundle.stages), bundle.versions, bundle.size)
         return bundle
 
@@ -511,12 +550,14 @@ class CheckpointManager:
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
         names = {validate(old): validate(new) for old, new in (rename or {}).items()}
-        from checkpoint_manager._operations.import_bundle import import_bundle  # noqa: PLC0415  # heavy and rare
-
-        bundle = import_bundle(self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress)
+        bundle = _operations.import_bundle.import_bundle(
+            self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress
+        )
         if not dry_run:
             _LOG.info("Bundle imported: %d stages, %d versions added", len(bundle.stages), bundle.added)
         return bundle
+
+    # Functions and loops that resume
 
     @property
     def _runner(self) -> Runner:
@@ -681,11 +722,11 @@ class CheckpointManager:
         """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
         return stages.RunReport(tuple(self._runner.outcomes))
 
-    @cached_property
+    # Keys
+
+    @property
     def keys(self) -> Keys:
         """The slots that open the store, and the change of its key."""
-        from checkpoint_manager.keys import Keys  # noqa: PLC0415  # for those who look at the keys, or change them
-
         return Keys(self._store)
 
     def __repr__(self) -> str:
@@ -697,10 +738,3 @@ class CheckpointManager:
             "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and "
             "make a manager there"
         )
-
-
-def _check_policy(policy: object) -> None:
-    from checkpoint_manager.retention import Retention  # noqa: PLC0415  # for those who give a policy
-
-    if not isinstance(policy, Retention):
-        raise TypeError(f"retention must be a Retention, such as Retention(keep_last=5), not {type(policy).__name__}")

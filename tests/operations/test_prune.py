@@ -62,10 +62,10 @@ def test_a_dry_run_is_what_is_done_then(cm: CheckpointManager) -> None:
 
 
 def test_one_stage(cm: CheckpointManager) -> None:
-    assert {version.stage for version in cm.prune(ONE, stage="clean").dropped} == {"clean"}
+    assert {version.stage for version in cm.prune(ONE, stage_name="clean").dropped} == {"clean"}
     assert len(present(cm)) == 6
     with pytest.raises(CheckpointNotFoundError, match="no checkpoint of stage nothing"):
-        cm.prune(ONE, stage="nothing")
+        cm.prune(ONE, stage_name="nothing")
 
 
 def test_a_tag_can_go_with_its_version(cm: CheckpointManager) -> None:
@@ -160,7 +160,7 @@ def test_it_waits_for_a_writer(cm: CheckpointManager) -> None:
 
 
 def test_a_policy_is_asked_for(cm: CheckpointManager) -> None:
-    with pytest.raises(TypeError, match="needs a Retention"):
+    with pytest.raises(TypeError, match="must be a Retention"):
         cm.prune(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be a Retention"):
         CheckpointManager(MemoryBackend(), key=KEY, retention=5)  # type: ignore[arg-type]

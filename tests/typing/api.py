@@ -5,21 +5,53 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
-from checkpoint_manager import BundleSummary, CheckpointManager, Diff, Passphrase, PrunePlan, Retention, RunReport, Version
+from checkpoint_manager import (
+    BundleSummary,
+    Checkpoint,
+    CheckpointManager,
+    Diff,
+    Key,
+    Passphrase,
+    Progress,
+    PrunePlan,
+    RepairStep,
+    Retention,
+    RunReport,
+    VerificationReport,
+    Version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-cm = CheckpointManager("checkpoints")
+key: Key = Passphrase("words")
+cm = CheckpointManager("checkpoints", key=key)
+
+
+def show(progress: Progress) -> None:
+    assert_type(progress.done, int)
+
+
+cm.verify(progress=show)
+cm.keys.rotate(progress=show)
+assert_type(cm.get_checkpoint("train"), Checkpoint)
 
 assert_type(cm.save_checkpoint("train", 1), Version)
 assert_type(cm.clear_checkpoint("train"), Version | None)
+assert_type(cm.clear_checkpoints(), list[Version])
+assert_type(cm.delete_versions("train", [1, 2]), list[int])
+assert_type(cm.stages(prefix="train"), list[str])
+assert_type(cm.verify(stage_name="train"), VerificationReport)
+assert_type(cm.repair(dry_run=True), list[RepairStep])
+assert_type(cm.accept_rollback(stage_name="train"), list[Version])
 assert_type(cm.history("train"), list[Version])
 assert_type(cm.diff("train"), Diff)
 assert_type(cm.tag("train", "prev", "good"), Version)
 assert_type(cm.tags("train"), dict[str, int])
+assert_type(cm.get_version("train", "good"), Version)
+assert_type(cm.get_version("train", at="1d"), Version)
 assert_type(cm.resolve("train@good", at=None), Version)
-assert_type(cm.prune(Retention(keep_last=5, keep_within="2w"), dry_run=True), PrunePlan)
+assert_type(cm.prune(Retention(keep_last=5, keep_within="2w"), stage_name="train", dry_run=True), PrunePlan)
 cm.load_checkpoint("train", 1.5)  # type: ignore[arg-type]
 Retention(5)  # type: ignore[call-arg]
 assert_type(cm.run_report(), RunReport)

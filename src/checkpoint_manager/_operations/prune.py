@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 
 
+def check_policy(policy: object) -> None:
+    """Refuse what is not a policy: a number, say, in place of ``Retention(keep_last=5)``."""
+    if not isinstance(policy, Retention):
+        raise TypeError(f"a retention policy must be a Retention, not {type(policy).__name__}")
+
+
 def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:
     """Delete what a policy does not keep, of one stage or of all, and return the plan; ``dry_run``: only that.
 

@@ -3,8 +3,9 @@
 A name is loaded when it is first asked for (PEP 562): programs without stages do not pay for them.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from checkpoint_manager._loading import load as _load
 
 if TYPE_CHECKING:
     from checkpoint_manager.stages.bar import Bar
@@ -31,6 +32,6 @@ def __getattr__(name: str) -> object:
     """Load a name from its module when it is first asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(_load(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value

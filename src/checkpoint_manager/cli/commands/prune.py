@@ -48,12 +48,12 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
     """
     policy = _policy(rules)
     cm = access.open()
-    plan = cm.prune(policy, stage=stage, dry_run=True)
+    plan = cm.prune(policy, stage, dry_run=True)
     say_plan([_line(decision) for decision in plan.decisions])
     say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
-        plan = cm.prune(policy, stage=stage)
+        plan = cm.prune(policy, stage)
     if access.as_json:
         _write_plan(plan, dry_run=dry_run)
     elif not dry_run:
