@@ -144,13 +144,13 @@ def test_the_longest_metadata_that_a_checkpoint_file_can_hold_is_the_longest_her
     base = len(version(1, metadata={"x": ""})) - 9 - 2 - 13
     start, stop = frame("S", b"train"), gaps() + end(1, 1)
     assert parts_of(sealed(start, version(1, metadata={"x": "x" * (longest - base)}), stop))
-    with pytest.raises(BrokenError, match="metadata that is not written as it must be"):
+    with pytest.raises(BrokenError, match="metadata that is not in canonical form"):
         parts_of(sealed(start, version(1, metadata={"x": "x" * (longest - base + 1)}), stop))
 
 
-def test_a_chain_may_have_holes_that_are_told() -> None:
+def test_a_chain_knows_its_missing_ranges() -> None:
     chain = chained(3, 4, 7)
-    assert [(hole.first, hole.last, hole.before, hole.after) for hole in chain.holes] == [
+    assert [(each.first, each.last, each.before, each.after) for each in chain.missing] == [
         (1, 2, None, id_of(2)),
         (5, 6, id_of(4), id_of(6)),
     ]
@@ -173,12 +173,12 @@ def test_a_chain_may_have_holes_that_are_told() -> None:
         (Gap(1, 6, None, None),),
     ],
 )
-def test_a_chain_is_not_closed_by_gaps_that_are_not_its_holes(gaps: tuple[Gap, ...]) -> None:
+def test_a_chain_is_not_closed_by_gaps_that_are_not_its_missing_ranges(gaps: tuple[Gap, ...]) -> None:
     with pytest.raises(BrokenError, match="record"):
         chained(3, 4, 7).close(Gaps(gaps))
 
 
-def test_gaps_are_cut_to_the_holes() -> None:
+def test_gaps_are_cut_to_the_missing_ranges() -> None:
     """A version that is in the bundle may have been deleted since, and what comes after the newest is of no concern."""
     there = Gaps((Gap(1, 3, None, id_of(3)), Gap(4, 5, id_of(3), id_of(5), "lost"), Gap(6, 9, None, id_of(9))))
     fitted = chained(3, 4, 7).fitted(there)
@@ -210,6 +210,6 @@ def test_a_chain_refuses_what_does_not_continue_it(monkeypatch: pytest.MonkeyPat
         Chain().close(Gaps())
     with pytest.raises(BrokenError, match="continue"):
         Chain().add(1, entry(1, id_of(0)))
-    monkeypatch.setattr(bundle_chain, "MAX_HOLES", 2)
+    monkeypatch.setattr(bundle_chain, "MAX_MISSING_RANGES", 2)
     with pytest.raises(BrokenError, match="more than 2 gaps"):
         chained(2, 4, 6)

@@ -1,4 +1,4 @@
-r"""A bundle, format 1: histories of stages in one file, under a key of its own, to be moved to another store.
+r"""A bundle, format 1: histories of stages in one file under a key of its own, for another store.
 
 ::
 
@@ -7,14 +7,14 @@ r"""A bundle, format 1: histories of stages in one file, under a key of its own,
 
 **Header.** One line of JSON without white space and a line feed, at most 4096 bytes. The slot is one of
 :mod:`checkpoint_manager._format.keyring`, with an empty label. It wraps the bundle's key, 32 random bytes made for this bundle
-alone, as the key ``bundle`` of the store ``checkpoint-manager-bundle/1``: no slot of a store opens as one of a bundle, or the
-other way round. Its costs are bounded as there. A reader MUST refuse whatever is not, byte for byte, what writing its content
-anew gives.
+alone, as the key ``bundle`` of the store ``checkpoint-manager-bundle/1``: a slot of a store does not open as one of a bundle,
+or the other way round. Its costs are bounded as there. A reader MUST refuse a header that is not, byte for byte, what writing
+its content gives.
 
 **Body.** Cobblestone-256 (see :mod:`checkpoint_manager._format.seal`) under the bundle's key, with the context
 ``["checkpoint-manager-bundle/1", "body", header]``, where ``header`` is the header's bytes with the line feed. It is a single
-message on purpose: that nothing in it is changed, moved, doubled, left out or appended, and that it ends where it ended, is
-what the cipher promises, and nobody without the key sees more than how long it is.
+message on purpose: the cipher ensures that nothing in it is changed, moved, doubled, left out or appended, and that it is
+complete. Without the key, only its length is visible.
 
 **Parts.** A part is its kind (one byte, an ASCII letter), the length of its content (8 bytes, big-endian), and the content:
 
@@ -27,16 +27,15 @@ G     the gaps that end this stage's versions: the JSON of :mod:`checkpoint_mana
 E     the end: ``[stages,versions]``, how many of each there were
 t     the tags of this stage: the JSON list ``tags`` of :mod:`checkpoint_manager._format.tags`, under its rules, with one
       tag at least; at most 1 MiB. Each names a version of this stage in this bundle, by number and id
-a-z   about the stage just before; at most 64 MiB. A reader passes over a kind it does not know: what an older one need not
+a-z   about the stage just before; at most 64 MiB. A reader skips a kind it does not know: what an older reader need not
       understand belongs here
 ====  ==================================================================================================================
 
-In the order ``(S (V D)+ G [a-z]*)* E``, with one ``t`` at most for each stage; without one, no version of it has a tag, or an
-older library wrote it. Stages ascend by the bytes of their names, so none comes twice; the versions of a stage are what
-:mod:`checkpoint_manager._format.bundle_chain` accepts. Metadata, gaps, tags and the end are JSON without white space, in the
-order of their specification: here too, a reader MUST refuse what writing anew would write differently. A capital kind that it
-does not know is of a newer format. Whoever has the key may still be hostile: no length is believed before its bytes have
-come.
+The order is ``(S (V D)+ G [a-z]*)* E``, with at most one ``t`` for each stage; without it, no version has a tag, or an older
+library wrote the bundle. Stages ascend by the bytes of their names, so that none comes twice. The versions of a stage follow
+the rules of :mod:`checkpoint_manager._format.bundle_chain`. Metadata, gaps, tags and the end are JSON without white space, in
+the order of their specification; here too, a reader MUST refuse what writing their content would write differently. An unknown
+capital kind is of a newer format. The maker of a bundle may be hostile: no length is trusted before its bytes have come.
 """
 
 from __future__ import annotations
@@ -69,13 +68,13 @@ _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager-bundle/[1-9][0-9]{
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line of a bundle, checked for form but not yet authenticated."""
+    """The first line of a bundle: its form is checked, and it is not yet authenticated."""
 
     line: bytes
     slot: Slot
 
     def unlock(self, secret: Secret) -> bytes | None:
-        """Return the bundle's key, or None if the secret is not the one it was made for."""
+        """Return the bundle's key, or None if the bundle was made for another secret."""
         if secret.kind != self.slot.kind:
             return None
         try:
@@ -92,19 +91,18 @@ def create(secret: Secret, *, now: datetime, cost: ArgonCost | None = None) -> t
 
 
 def parse_header(opening: bytes) -> Header:
-    """Read the header from a file's opening bytes; ``MAX_HEADER_BYTES`` of them are enough. Nothing costly is done.
+    """Return the header from the first ``MAX_HEADER_BYTES`` of a file. Nothing costly is done.
 
     Raises:
-        BrokenError: It is none, or asks for a cost that is out of bounds.
-        FormatError: It is one of another format version.
+        BrokenError: There is no valid header, or it asks for a cost that is out of bounds.
+        FormatError: The header is of another format version.
     """
     other = _OTHER_FORMAT.match(opening)
     if other is not None and other[1].decode() != FORMAT:
-        message = (
-            f"the bundle is of the format {other[1].decode()}, and this version of the library reads {FORMAT}: "
-            "use the version of checkpoint_manager that wrote it, or a newer one"
+        raise FormatError(
+            f"the bundle is of the format {other[1].decode()}, and this version of the library reads {FORMAT}",
+            hint="Use the version of checkpoint_manager that wrote it, or a newer one",
         )
-        raise FormatError(message)
     line = opening[: opening.find(b"\n", 0, MAX_HEADER_BYTES) + 1]
     try:
         fields = orjson.loads(line)
@@ -112,7 +110,7 @@ def parse_header(opening: bytes) -> Header:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BrokenError("has no valid header") from None
     if slot.label or _line(slot) != line:
-        raise BrokenError("has a header that is not written as it must be")
+        raise BrokenError("has a header that is not in canonical form")
     return Header(line, slot)
 
 
@@ -128,10 +126,10 @@ def seal_bundle(header: Header, key: bytes, parts: Iterable[Part]) -> Iterator[B
 
 
 def open_bundle(header: Header, key: bytes, body: Iterable[Buffer]) -> Parts:
-    """Yield the parts of a bundle, each checked in its place. Only when this has ended it is known that nothing is missing.
+    """Yield the parts of a bundle, each checked in its place. Only the end of the iteration proves that nothing is missing.
 
     Raises:
-        BrokenError: The bundle does not open, or its parts are not as they must be.
+        BrokenError: The bundle does not open, or one of its parts breaks a rule.
         FormatError: It has a part of a newer format.
     """
     try:

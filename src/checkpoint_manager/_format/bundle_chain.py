@@ -1,10 +1,10 @@
-"""What the versions of one stage in a bundle must say together: a whole history, from its first version to its newest.
+"""The rules for the versions of one stage in a bundle: a whole history, from its first version to its newest.
 
-Whoever exports applies this, so that no bundle is made that nobody can import; and whoever imports, so that ``verify`` finds
-nothing wrong in what was taken over, whoever made the bundle.
+An export applies them, so that each bundle can be imported. An import applies them, so that ``verify`` finds nothing wrong in
+what was imported, whoever made the bundle.
 
 * Numbers ascend. Each number from 1 to the newest is either a version or lies in a gap, and no number is both.
-* Each version names the id of the one before it. Across a gap, the gap's own ids must fit. Null says that it is not known.
+* Each version names the id of the one before it. Across a gap, the gap's own ids must fit. Null means that it is not known.
 * Times do not go back, and a copy is of an earlier version.
 """
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
 
-MAX_HOLES = 1_000_000
-"""More than fit into a part of gaps, at the least length each takes there: what is kept in memory stays bounded."""
+MAX_MISSING_RANGES = 1_000_000
+"""More than the gaps that fit into a part of a bundle, so that memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
-    """Numbers that no version has, between two versions or before the first one.
+class MissingRange:
+    """Numbers without a version, between two versions or before the first one.
 
     Attributes:
         first: The first one.
@@ -46,31 +46,31 @@ class Hole:
 
 
 class Chain:
-    """Follows the versions of one stage, in ascending order."""
+    """The versions of one stage so far, in ascending order."""
 
     def __init__(self) -> None:
         self.newest = 0
         self.id: str | None = None
-        self.holes: list[Hole] = []
+        self.missing: list[MissingRange] = []
         self._numbers = array("Q")
-        self._ids = bytearray()  # 16 bytes each: 24 for a version, where a bundle takes hundreds
+        self._ids = bytearray()  # 16 bytes each: with its number, a version takes 24 bytes here and hundreds in the bundle
         self._created_at: datetime | None = None
 
     def add(self, version: int, entry: Entry) -> None:
-        """Take the next version.
+        """Add the next version.
 
         Raises:
-            BrokenError: It does not continue those before it.
+            BrokenError: It does not continue the versions before it.
         """
         if not self.newest < version <= MAX_VERSION:
             raise BrokenError(f"holds version {version} after version {self.newest}")
         if version == self.newest + 1:
             if entry.previous is not None and entry.previous != self.id:
                 raise BrokenError(f"holds a version {version} that does not continue the one before it")
-        elif len(self.holes) < MAX_HOLES:
-            self.holes.append(Hole(self.newest + 1, version - 1, self.id, entry.previous))
+        elif len(self.missing) < MAX_MISSING_RANGES:
+            self.missing.append(MissingRange(self.newest + 1, version - 1, self.id, entry.previous))
         else:
-            raise BrokenError(f"holds a history with more than {MAX_HOLES} gaps")
+            raise BrokenError(f"holds a history with more than {MAX_MISSING_RANGES} gaps")
         if self._created_at is not None and entry.created_at < self._created_at:
             raise BrokenError(f"holds a version {version} that claims to be older than the one before it")
         if entry.restored_from is not None and not 1 <= entry.restored_from < version:
@@ -85,21 +85,21 @@ class Chain:
         return version in self._numbers[at : at + 1] and self._ids[16 * at : 16 * at + 16].hex() == version_id
 
     def fitted(self, gaps: Gaps) -> Gaps:
-        """Return of these gaps what lies in the holes, cut to measure: a version may have been deleted after it was added."""
+        """Return the part of these gaps that lies in missing ranges: a version may have been deleted after it was added."""
         found: list[Gap] = []
         ascending = iter(gaps.gaps)
         gap = next(ascending, None)
-        for hole in self.holes:
-            while gap is not None and gap.first <= hole.last:
-                if gap.last >= hole.first:
-                    found.append(_cut(gap, hole))
-                if gap.last > hole.last:
+        for missing in self.missing:
+            while gap is not None and gap.first <= missing.last:
+                if gap.last >= missing.first:
+                    found.append(_cut(gap, missing))
+                if gap.last > missing.last:
                     break
                 gap = next(ascending, None)
         return Gaps(tuple(found))
 
     def close(self, gaps: Gaps) -> None:
-        """Check that the gaps are the holes.
+        """Check that the gaps are the missing ranges.
 
         Raises:
             BrokenError: They are not, or do not fit between their neighbours.
@@ -107,30 +107,30 @@ class Chain:
         if not self.newest:
             raise BrokenError("holds a stage without a version")
         ascending = iter(gaps.gaps)
-        for hole in self.holes:
+        for missing in self.missing:
             within: list[Gap] = []
-            while not within or within[-1].last < hole.last:
+            while not within or within[-1].last < missing.last:
                 gap = next(ascending, None)
-                wanted = within[-1].last + 1 if within else hole.first
+                wanted = within[-1].last + 1 if within else missing.first
                 if gap is None or gap.first != wanted or gap.last < wanted:
                     raise BrokenError(f"holds no record of what became of version {wanted}")
                 within.append(gap)
-            _check_within(hole, within)
+            _check_within(missing, within)
         if next(ascending, None) is not None:
-            raise BrokenError("holds a record of deletions that is of no number without a version")
+            raise BrokenError("holds a record of deletions for numbers that have a version")
 
 
-def _cut(gap: Gap, hole: Hole) -> Gap:
-    if gap.first < hole.first:
-        gap = gap._replace(first=hole.first, before=hole.before)
-    if gap.last > hole.last:
-        gap = gap._replace(last=hole.last, id=hole.after)
+def _cut(gap: Gap, missing: MissingRange) -> Gap:
+    if gap.first < missing.first:
+        gap = gap._replace(first=missing.first, before=missing.before)
+    if gap.last > missing.last:
+        gap = gap._replace(last=missing.last, id=missing.after)
     return gap
 
 
-def _check_within(hole: Hole, gaps: list[Gap]) -> None:
-    neighbours = [(hole.before, gaps[0].before), (gaps[-1].id, hole.after)]
+def _check_within(missing: MissingRange, gaps: list[Gap]) -> None:
+    neighbours = [(missing.before, gaps[0].before), (gaps[-1].id, missing.after)]
     neighbours += [(earlier.id, later.before) for earlier, later in pairwise(gaps)]
-    fits = gaps[-1].last == hole.last and not (hole.first == 1 and gaps[0].before is not None)
+    fits = gaps[-1].last == missing.last and not (missing.first == 1 and gaps[0].before is not None)
     if not fits or any(None not in pair and pair[0] != pair[1] for pair in neighbours):
-        raise BrokenError(f"holds a record of deletions from version {hole.first} on that is of another history")
+        raise BrokenError(f"holds a record of deletions from version {missing.first} on that is of another history")

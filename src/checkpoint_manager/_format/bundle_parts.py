@@ -1,6 +1,6 @@
-"""The parts inside of a bundle, as specified in :mod:`checkpoint_manager._format.bundle`: to bytes, and back, in their order.
+"""The parts inside a bundle, as specified in :mod:`checkpoint_manager._format.bundle`: to bytes and back, in their order.
 
-Knows nothing of keys. What is read here is authentic, but whoever had the key may have been hostile.
+This module knows nothing of keys. What it reads is authentic, but its maker may be hostile.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import orjson
 
-from checkpoint_manager._format import gaps as sealed_gaps
-from checkpoint_manager._format import seal
-from checkpoint_manager._format import tags as sealed_tags
+from checkpoint_manager._format import gaps, seal, tags
 from checkpoint_manager._format.bundle_chain import Chain
 from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
@@ -44,7 +42,7 @@ class StagePart:
 
 @dataclass(frozen=True, slots=True)
 class VersionPart:
-    """A version with its data as JSON."""
+    """A version, with its data as JSON."""
 
     version: int
     entry: Entry
@@ -86,9 +84,9 @@ def encode(part: Part) -> Iterator[Buffer]:
             yield from _framed(b"V", f"{part.version}\n".encode() + encode_entry(part.entry))
             yield from _framed(b"D", part.data)
         case GapsPart():
-            yield from _framed(b"G", sealed_gaps.encode(part.gaps))
+            yield from _framed(b"G", gaps.encode(part.gaps))
         case TagsPart():
-            yield from _framed(b"t", orjson.dumps(sealed_tags.rows_of(part.named)))
+            yield from _framed(b"t", orjson.dumps(tags.rows_of(part.named)))
         case EndPart():
             yield from _framed(b"E", orjson.dumps([part.stages, part.versions]))
 
@@ -99,7 +97,7 @@ def _framed(kind: bytes, content: Buffer) -> Iterator[Buffer]:
 
 
 class _Cursor:
-    """Reads parts from a stream of pieces, without ever taking more memory than has come."""
+    """A position in a stream of pieces. It takes no more memory than has come."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -120,12 +118,12 @@ class _Cursor:
         return taken
 
     def skip(self, length: int) -> None:
-        """Pass over the next ``length`` bytes."""
+        """Skip the next ``length`` bytes."""
         while length:
             length -= len(self._some(length))
 
     def at_end(self) -> bool:
-        """Return whether nothing is left; the last tag was verified then."""
+        """Return whether nothing is left; the whole message is verified then."""
         return not self._rest and not self._fill()
 
     def _some(self, most: int) -> memoryview:
@@ -140,16 +138,16 @@ class _Cursor:
 
 
 def decode(pieces: Iterator[bytes]) -> Parts:
-    """Yield the parts that opened pieces hold, and refuse any that can't stand where it does.
+    """Yield the parts of an opened message.
 
     Raises:
-        BrokenError: One is not as it must be.
-        FormatError: One is of a newer format.
+        BrokenError: One of them breaks a rule.
+        FormatError: One of them is of a newer format.
     """
     cursor = _Cursor(pieces)
     name, stages, versions = "", 0, 0
     chain: Chain | None = None
-    untagged: Chain | None = None  # of the stage just before, as long as it may still get tags
+    untagged: Chain | None = None  # the stage just before, as long as its tags may follow
     while True:
         kind, length = cursor.next_part()
         if kind == "S" and chain is None:
@@ -164,11 +162,11 @@ def decode(pieces: Iterator[bytes]) -> Parts:
             versions += 1
             yield part
         elif kind == "G" and chain is not None:
-            gaps = _gaps(cursor, length)
-            chain.close(gaps.gaps)
+            end_of_stage = _gaps(cursor, length)
+            chain.close(end_of_stage.gaps)
             chain, untagged = None, chain
             stages += 1
-            yield gaps
+            yield end_of_stage
         elif kind == "E" and chain is None:
             yield _end(cursor, length, EndPart(stages, versions))
             return
@@ -178,9 +176,11 @@ def decode(pieces: Iterator[bytes]) -> Parts:
         elif kind != "t" and "a" <= kind <= "z" and chain is None and stages:
             cursor.skip(_at_most(length, MAX_OPTIONAL_BYTES))
         elif kind in "SVDGE" or not "A" <= kind <= "Z":
-            raise BrokenError("holds a part that can't stand where it does")
+            raise BrokenError("holds a part in the wrong place")
         else:
-            raise FormatError(f"the bundle holds a part {kind} of a newer format: use a newer version of checkpoint_manager")
+            raise FormatError(
+                f"the bundle holds a part {kind} of a newer format", hint="Use a newer version of checkpoint_manager"
+            )
 
 
 def _at_most(length: int, most: int) -> int:
@@ -193,7 +193,7 @@ def _stage(cursor: _Cursor, length: int) -> StagePart:
     try:
         return StagePart(cursor.take(_at_most(length, _MAX_NAME_BYTES)).decode())
     except UnicodeDecodeError:
-        raise BrokenError("holds a stage name that is no text") from None
+        raise BrokenError("holds a stage name that is not text") from None
 
 
 def _version(cursor: _Cursor, length: int) -> VersionPart:
@@ -212,35 +212,35 @@ def _entry(plain: bytes) -> Entry:
     entry = decode_entry(plain)
     ids = [entry.id] if entry.previous is None else [entry.id, entry.previous]
     if not all(map(_is_id, ids)) or not (entry.restored_from is None or type(entry.restored_from) is int):
-        raise BrokenError("holds metadata with a field that is not as it must be")
+        raise BrokenError("holds metadata with a field of another type")
     try:
         written = encode_entry(entry)
     except (TypeError, ValueError, OverflowError):
         written = b""
     if written != plain or seal.sealed_length(len(plain)) > MAX_METADATA_BYTES:
-        raise BrokenError("holds metadata that is not written as it must be")
+        raise BrokenError("holds metadata that is not in canonical form")
     return entry
 
 
 def _gaps(cursor: _Cursor, length: int) -> GapsPart:
     plain = bytes(cursor.take(_at_most(length, MAX_GAPS_BYTES)))
     try:
-        gaps = sealed_gaps.decode(plain)
+        found = gaps.decode(plain)
     except (ValueError, TypeError):
         raise BrokenError("holds a record of deletions that is not of its format") from None
-    if not all(map(_is_gap, gaps.gaps)) or sealed_gaps.encode(gaps) != plain:
-        raise BrokenError("holds a record of deletions that is not written as it must be")
-    return GapsPart(gaps)
+    if not all(map(_is_gap, found.gaps)) or gaps.encode(found) != plain:
+        raise BrokenError("holds a record of deletions that is not in canonical form")
+    return GapsPart(found)
 
 
 def _tags(cursor: _Cursor, length: int, chain: Chain) -> TagsPart:
-    plain = bytes(cursor.take(_at_most(length, sealed_tags.MAX_TAGS_BYTES)))
+    plain = bytes(cursor.take(_at_most(length, tags.MAX_TAGS_BYTES)))
     try:
-        named = sealed_tags.named_by(orjson.loads(plain))
+        named = tags.named_by(orjson.loads(plain))
     except ValueError:
-        raise BrokenError("holds tags that are no JSON") from None
-    if not named or orjson.dumps(sealed_tags.rows_of(named)) != plain:
-        raise BrokenError("holds tags that are not written as they must be")
+        raise BrokenError("holds tags that are not JSON") from None
+    if not named or orjson.dumps(tags.rows_of(named)) != plain:
+        raise BrokenError("holds tags that are not in canonical form")
     for name, tagged in named.items():
         if not chain.has(tagged.version, tagged.id):
             raise BrokenError(f"holds the tag {name} of a version {tagged.version} that it does not hold")
@@ -250,7 +250,7 @@ def _tags(cursor: _Cursor, length: int, chain: Chain) -> TagsPart:
 def _end(cursor: _Cursor, length: int, expected: EndPart) -> EndPart:
     said = cursor.take(_at_most(length, _MAX_END_BYTES))
     if said != orjson.dumps([expected.stages, expected.versions]):
-        raise BrokenError("holds another number of stages or versions than it says")
+        raise BrokenError("holds another number of stages or versions than its end says")
     if not cursor.at_end():
         raise BrokenError("goes on after its end")
     return expected

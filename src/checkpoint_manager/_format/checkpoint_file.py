@@ -9,8 +9,8 @@ r"""The checkpoint file, format 1: one line of JSON in the clear, then two seale
 **Header.** ASCII, exactly as shown: these five fields in this order, no white space, one line feed at the end. S is the
 store's id (32 lower-case hex digits), K the id of the store key that both messages are sealed under (16 lower-case hex digits),
 N the version's number (1 to 999999999999, no leading zero), M the length of the sealed metadata in bytes (at most 1048576,
-no leading zero). A reader MUST refuse anything else. N is there so that a file can be placed without a key; like all of the
-header it is authenticated.
+no leading zero). A reader MUST refuse anything else. N tells where a file belongs without a key; like all of the
+header, it is authenticated.
 
 **Sealing.** Cobblestone-256 (see :mod:`checkpoint_manager._format.seal`) under the 32-byte store key K. The contexts are::
 
@@ -63,7 +63,7 @@ MAX_VERSION = 999_999_999_999
 
 _METADATA = seal.context(FORMAT, "metadata")
 _DATA = seal.context(FORMAT, "data")
-"""What the contexts of the two parts begin with; the context of more fields is longer by the context of these."""
+"""The beginnings of the contexts of the two parts: the context of more fields is longer by the context of those fields."""
 _HEADER = re.compile(
     rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})",'
     rb'"version":([1-9][0-9]{0,11}),"metadata":([1-9][0-9]{0,6})\}\n'
@@ -74,10 +74,10 @@ _ENTRY_FIELDS = ("id", "previous", "status", "created_at", "metadata", "origin",
 
 
 class BrokenError(Exception):
-    """The bytes are not what they should be; the text says what is wrong, as a clause without its subject.
+    """Stored bytes that break a rule; the text says what is wrong, as a clause without its subject.
 
     Attributes:
-        foreign: True if they claim another place than the one where they were found.
+        foreign: True if the bytes are of another store or position.
     """
 
     def __init__(self, what: str, *, foreign: bool = False) -> None:
@@ -86,7 +86,7 @@ class BrokenError(Exception):
 
 
 class Place(NamedTuple):
-    """Where a version belongs. All three are authenticated."""
+    """The place of a version. All three are authenticated."""
 
     store: str
     stage: str
@@ -94,7 +94,7 @@ class Place(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The first line of a file, checked for form but not yet authenticated."""
+    """The first line of a file: its form is checked, and it is not yet authenticated."""
 
     line: bytes
     store: str
@@ -118,31 +118,30 @@ class Entry(NamedTuple):
     restored_from: int | None
 
     def as_version(self, stage: str, version: int) -> Version:
-        """Return what a caller sees of it."""
+        """Return the value for callers."""
         return Version(stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from)
 
 
 def new_id() -> str:
-    """Return a random id for a version."""
+    """Return a new random id of a version."""
     return secrets.token_hex(16)
 
 
 def parse_header(opening: bytes) -> Header:
-    """Read the header from a file's opening bytes; ``MAX_HEADER_BYTES`` of them are enough.
+    """Return the header from the first ``MAX_HEADER_BYTES`` of a file.
 
     Raises:
-        BrokenError: It is not a header.
-        FormatError: It is one of another format version.
+        BrokenError: There is no valid header.
+        FormatError: The header is of another format version.
     """
     match = _HEADER.match(opening)
     if match is None:
         other = _OTHER_FORMAT.match(opening)
         if other is not None and other[1].decode() != FORMAT:
-            message = (
-                f"the file is of the format {other[1].decode()}, and this version of the library reads {FORMAT}: "
-                "use the version of checkpoint_manager that wrote it, or a newer one"
+            raise FormatError(
+                f"the file claims the format {other[1].decode()}, and this version of the library reads {FORMAT}",
+                hint="Use the version of checkpoint_manager that wrote it, or a newer one",
             )
-            raise FormatError(message)
         raise BrokenError("has no valid header")
     length = int(match[4])
     if length > MAX_METADATA_BYTES:
@@ -153,7 +152,7 @@ def parse_header(opening: bytes) -> Header:
 def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
     """Yield the bytes of a version's file, to be written in this order.
 
-    A piece may share its buffer with the next one: use it before asking for more.
+    A piece may share its buffer with the next one: use it before taking the next.
     """
     plain = encode_entry(entry)
     line = (
@@ -173,7 +172,7 @@ def open_entry(key: bytes, header: Header, place: Place, sealed: bytes) -> Entry
     """Open the metadata of the version at ``place``.
 
     Raises:
-        BrokenError: It is of another position, or does not open. The caller has compared the store's id to choose the key.
+        BrokenError: It is of another position, or does not open. The caller chose the key by the store's id.
     """
     if header.version != place.version:
         raise BrokenError(f"was written as version {header.version}", foreign=True)
@@ -185,7 +184,7 @@ def open_entry(key: bytes, header: Header, place: Place, sealed: bytes) -> Entry
 
 
 def open_data(key: bytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:
-    """Open the data of the version at ``place``; the sealed data's length must have been compared with its entry's.
+    """Open the data of the version at ``place``. The caller has compared its sealed length with the entry's ``size``.
 
     Raises:
         BrokenError: It does not open.
@@ -197,7 +196,7 @@ def open_data(key: bytes, header: Header, place: Place, entry: Entry, sealed: It
 
 
 def file_length(header: Header, entry: Entry) -> int:
-    """Return how long the file must be, to the byte."""
+    """Return the exact length of the file."""
     return header.data_offset + seal.sealed_length(entry.size)
 
 
@@ -210,7 +209,7 @@ def _data_context(line: bytes, place: Place, entry: Entry) -> bytes:
 
 
 def encode_time(moment: datetime) -> str:
-    """Return an aware time as the format writes it."""
+    """Return an aware time in the form of the format."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 

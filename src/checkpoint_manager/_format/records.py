@@ -1,4 +1,4 @@
-r"""What the records of a stage have in common: a header in the clear, and a sealed message that is bound to it and the stage.
+r"""The form of a stage's records: a header in the clear, and a sealed message bound to the header and the stage.
 
 ::
 
@@ -6,7 +6,7 @@ r"""What the records of a stage have in common: a header in the clear, and a sea
     content  to the end of the file: a sealed message
 
 S and K are as in :mod:`checkpoint_manager._format.checkpoint_file`; the message is sealed under K with the context
-``[FORMAT, header, stage]``. What the content says is specified by the module that owns the format.
+``[FORMAT, header, stage]``. The module that owns the format specifies the content.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class RecordFormat:
     """One kind of record.
 
     Args:
-        name: The name of its format.
-        of: What it is a record of, for messages.
-        max_bytes: How long it may be.
+        name: The name of the format.
+        of: What the record lists, for messages.
+        max_bytes: The maximum length.
     """
 
     def __init__(self, name: str, *, of: str, max_bytes: int) -> None:
@@ -37,7 +37,7 @@ class RecordFormat:
         """Return the id of the key that a record is sealed under.
 
         Raises:
-            BrokenError: It is not such a record.
+            BrokenError: It is not a record of this kind.
         """
         return self._match(file)[2].decode()
 

@@ -1,20 +1,20 @@
-r"""The record of a stage's tags: names that people gave to versions after the fact.
+r"""The record of a stage's tags: names given to versions after the fact.
 
-One file for each stage that ever had any::
+One file for each stage that ever had a tag::
 
     header  {"format":"checkpoint-manager-tags/1","store":"S","key":"K"}\n
     tags    to the end of the file: a sealed message, the JSON list [serial, id, tags]
 
 S, K and the sealing are as in :mod:`checkpoint_manager._format.records`.
 
-The serial is 1 for the first record and higher with each change; the id is
-32 random hex digits, new with each change and the same when only the key is exchanged: serial and id together say
-whether a record is the one that was seen before, or an older one put back. ``tags`` is a list of ``[name, version, id]``, in
-ascending order of the names, no name twice: the id is that of the version, so that a tag can't come to mean another one.
+The serial is 1 for the first record and rises with each change. The id is 32 random hex digits, new with each change and kept
+when only the key is exchanged: serial and id tell the record that was seen before from an older one that was put back. ``tags``
+is a list of ``[name, version, id]`` in ascending order of the names, without duplicates. The id is that of the version, so that
+a tag can't move to another version with the same number.
 
-**Names** are 1 to 64 of the characters ``A-Z a-z 0-9 _ . + -``, the first one a letter or ``_``, so that none can be taken
-for a number, an age or an option. ``latest`` and ``prev``, in whatever case, are none. A record holds at most 1000 tags and
-is at most 1 MiB long. A reader MUST refuse whatever breaks these rules.
+**Names** are 1 to 64 of the characters ``A-Z a-z 0-9 _ . + -`` and begin with a letter or ``_``, so that none looks like a
+number, an age or an option. ``latest`` and ``prev``, in any case, are not names. A record holds at most 1000 tags and is at
+most 1 MiB long. A reader MUST refuse whatever breaks these rules.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What a tag names: a version, and its id."""
+    """The version that a tag names, with its id."""
 
     version: int
     id: str
@@ -59,7 +59,7 @@ class Tags:
     named: Mapping[str, Tagged] = field(default_factory=dict)
 
     def changed(self, named: Mapping[str, Tagged], *, above: int = 0) -> Tags:
-        """Return the record that follows this one, and one of serial ``above``, with other tags in it."""
+        """Return the record with other tags that follows this one and the serial ``above``."""
         return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())))
 
     def of(self, version: int) -> list[str]:
@@ -78,7 +78,7 @@ def encode(tags: Tags) -> bytes:
 
 
 def decode(plain: bytes) -> Tags:
-    """Read the content. It is authenticated: what does not fit was written by a faulty program, not by an attacker.
+    """Return the tags from the content, which is authenticated.
 
     Raises:
         BrokenError: It breaks a rule of the format.
