@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from checkpoint_manager._loading import load
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -68,7 +70,7 @@ def _scan(value: object) -> bool | None:
 @functools.cache
 def _pack() -> Callable[[object], bytes] | None:
     try:
-        import ormsgpack  # noqa: PLC0415  # an extra, and only needed by programs that save
+        ormsgpack = load("ormsgpack")  # an extra, and only needed by programs that save
 
         options = (
             ormsgpack.OPT_PASSTHROUGH_TUPLE

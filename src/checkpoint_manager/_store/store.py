@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import os
+import pwd
 import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
@@ -292,9 +293,9 @@ def _origin(pid: int) -> Origin:
 
 
 def _user() -> str:
+    """Return the user's name, found as :func:`getpass.getuser` does: that module would be imported under a lock."""
+    named = next(filter(None, map(os.environ.get, ("LOGNAME", "USER", "LNAME", "USERNAME"))), None)
     try:
-        import getpass  # noqa: PLC0415  # brings the terminal's settings along, which only its other half needs
-
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # no name for this uid, as in many containers
+        return named or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no name for this uid, as in many containers
         return str(os.getuid())

@@ -1,0 +1,101 @@
+"""Modules that are loaded on demand: never under a lock, and not across a fork."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(program: str, folder: Path) -> list[str]:
+    command = [sys.executable, "-c", inspect.cleandoc(program), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_nothing_is_imported_while_a_lock_is_held(tmp_path: Path) -> None:
+    """The file of a module may be slow or unreadable just then, and a fork would leave the module half loaded in its child."""
+    program = """
+        import contextlib, sys
+        from checkpoint_manager import CheckpointManager, Retention
+        from checkpoint_manager.backends.local import LocalBackend
+
+        held = 0
+
+        class Watched(LocalBackend):
+            @contextlib.contextmanager
+            def lock(self, *args, **kwargs):
+                global held
+                with super().lock(*args, **kwargs):
+                    held += 1
+                    try:
+                        yield
+                    finally:
+                        held -= 1
+
+        def hook(event, args):
+            if event == "import" and held and args[0] not in sys.modules:
+                print(args[0])
+
+        folder, key, other = sys.argv[1], bytes(32), bytes([1] * 32)
+        cm = CheckpointManager(Watched(folder + "/store"), key=key, retention=Retention(keep_last=5))
+        sys.addaudithook(hook)
+        for epoch in range(30):
+            cm.save_checkpoint("train", {"epoch": epoch, "loss": 0.5, "note": "ü"}, metadata={"run": "a"})
+        cm.has_checkpoint("train"), cm.load_checkpoint("train"), cm.history("train"), cm.load_checkpoint("train", at="0s")
+        cm.update_checkpoint("train", lambda data: [data])
+        cm.tag("train", "prev", "good"), cm.tags("train"), cm.diff("train"), cm.untag("train", "good")
+        cm.clear_checkpoint("train"), cm.restore_checkpoint("train", "prev"), cm.restore_pipeline(at="0s")
+        cm.delete_versions("train", [cm.get_version("train", "prev").number])
+        cm.prune(Retention(keep_last=1)), cm.verify(), cm.repair(), cm.accept_rollback()
+        cm.export_bundle(folder + "/bundle", key=other)
+        CheckpointManager(Watched(folder + "/there"), key=key).import_bundle(folder + "/bundle", key=other)
+        slot = cm.keys.add(other)
+        cm.keys.list(), cm.keys.rotate(drop=[slot.slot])
+
+        @cm.stage
+        def double(number):
+            return 2 * number
+
+        double(2), double(2)
+        with cm.loop("sum", range(3), initial=0, every_items=1) as loop:
+            for number in loop:
+                loop.state += number
+        cm.run_report()
+    """
+    assert run(program, tmp_path) == []
+
+
+def test_a_fork_waits_for_what_another_thread_is_loading(tmp_path: Path) -> None:
+    """Else a child that needs the same module would wait for it for ever."""
+    program = """
+        import importlib.abc, os, signal, sys, threading, time
+        from checkpoint_manager import CheckpointManager
+
+        cm = CheckpointManager(sys.argv[1] + "/store", key=bytes(32))
+        cm.save_checkpoint("train", 1)
+        loading = threading.Event()
+
+        class SlowDisk(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, *_):
+                if name == "checkpoint_manager._operations.verify":
+                    loading.set()
+                    time.sleep(0.5)
+
+        sys.meta_path.insert(0, SlowDisk())
+        verifying = threading.Thread(target=cm.verify)
+        verifying.start()
+        assert loading.wait(30)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            os._exit(0 if cm.verify().ok else 1)
+        verifying.join()
+        print(os.waitpid(child, 0)[1])
+    """
+    assert run(program, tmp_path) == ["0"]
