@@ -10,7 +10,7 @@ import pytest
 import checkpoint_manager
 from checkpoint_manager import errors
 from checkpoint_manager._filesystem.os_errors import _NEXT_STEP
-from checkpoint_manager.models import display
+from checkpoint_manager.models import MAX_PRINTED_CHARACTERS, printable
 
 EXAMPLES = [
     errors.CheckpointError("m", stage="s", version=3),
@@ -70,6 +70,30 @@ def test_each_next_step_is_a_sentence_for_a_person() -> None:
     assert all(len(step.split()) > 4 for step in _NEXT_STEP.values())
 
 
-@pytest.mark.parametrize(("name", "shown"), [("train", "train"), ("a\nb", "'a\\nb'"), ("\u202eab", "'\\u202eab'")])
-def test_a_name_is_shown_on_one_line(name: str, shown: str) -> None:
-    assert display(name) == shown
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("train", "train"),
+        ("Größe 日本 עברית", "Größe 日本 עברית"),
+        ("a\\b'c", "a\\b'c"),
+        ("a\nb", "'a\\nb'"),
+        ("ä\x1b[2J", "'ä\\x1b[2J'"),
+        ("\u202eab", "'\\u202eab'"),
+        ("a\u2028b", "'a\\u2028b'"),
+        ("a\u2066b", "'a\\u2066b'"),
+        ("caf\udce9", "'caf\\udce9'"),
+        ("a\x85b\x9b", "'a\\x85b\\x9b'"),
+    ],
+)
+def test_text_from_outside_is_shown_on_one_line_without_anything_that_moves_the_cursor(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).encode().decode().isprintable()
+
+
+def test_long_text_is_cut_in_its_middle() -> None:
+    assert printable("a" * MAX_PRINTED_CHARACTERS) == "a" * MAX_PRINTED_CHARACTERS
+    shown = printable("begin" + "\x1b" * 10**6 + "end")
+    assert len(shown) < 5 * MAX_PRINTED_CHARACTERS
+    assert shown.startswith("'begin")
+    assert shown.endswith("end'")
+    assert printable("abcdefgh", 5) == "ab…gh"

@@ -211,10 +211,9 @@ class TestGoingBack:
         with pytest.raises(CheckpointNotFoundError, match="no version at"):
             cm.restore_checkpoint("train", at=saved[0].created_at - timedelta(seconds=1))
 
-    def test_a_time_needs_a_zone_and_a_restore_one_target(self, cm: CheckpointManager) -> None:
+    def test_a_time_without_a_zone_is_local_and_a_restore_has_one_target(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("train")
-        with pytest.raises(ValueError, match="time zone"):
-            cm.restore_checkpoint("train", at=datetime.now())  # noqa: DTZ005
+        assert cm.restore_checkpoint("train", at=datetime.now()).restored_from == 1  # noqa: DTZ005
         with pytest.raises(TypeError):
             cm.restore_checkpoint("train")
         with pytest.raises(TypeError):

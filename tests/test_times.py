@@ -56,5 +56,9 @@ def test_a_datetime_keeps_its_moment(naive: datetime, hours: int) -> None:
     assert moment(aware, NOW) == aware
     assert moment(aware.isoformat(), NOW) == aware
     assert moment(aware, NOW).tzinfo is UTC
-    with pytest.raises(ValueError, match="time zone"):
-        moment(naive, NOW)
+    assert moment(naive, NOW) == moment(naive.isoformat(), NOW) == naive.astimezone()
+
+
+def test_a_datetime_beyond_the_calendar_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no moment"):
+        moment(datetime.min.replace(tzinfo=timezone(timedelta(hours=23))), NOW)

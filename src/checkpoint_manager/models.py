@@ -66,9 +66,24 @@ class Checkpoint:
     data: Any
 
 
-def display(name: str) -> str:
-    """Return a name as a message or log line can show it: on one line, without anything that moves the cursor."""
-    return name if name.isprintable() else ascii(name)
+MAX_PRINTED_CHARACTERS = 300
+"""Longer than any stage name; of longer text, its beginning and its end are shown."""
+
+
+def printable(text: str, limit: int = MAX_PRINTED_CHARACTERS) -> str:
+    """Return text from outside as a message, a log line or a terminal can show it.
+
+    Stage names, paths, labels, host names and stored text pass through here. What is not printable (control characters, line
+    separators, marks that change the direction of writing, lone surrogates of names that are not UTF-8) is escaped as in a
+    Python literal, in quotes; long text is cut in its middle. Other text stays as it is.
+    """
+    if len(text) > limit:
+        half = (limit - 1) // 2
+        text = f"{text[:half]}…{text[-half:]}"
+    return text if text.isprintable() else repr(str(text))
+
+
+display = printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,28 +31,24 @@ def length(text: str) -> timedelta:
 
 
 def moment(when: datetime | str, now: datetime) -> datetime:
-    """Return a moment in UTC.
+    """Return a moment in UTC. Without a time zone, it is local time, whether it is a ``datetime`` or text.
 
     Args:
-        when: An aware time; or text: a date and time as in ISO 8601, local where it names no zone, or an age such as ``1d``.
+        when: A ``datetime``; or text: a date and time as in ISO 8601, or an age such as ``1d``.
         now: What the ages count from.
 
     Raises:
-        ValueError: It is neither; or a ``datetime`` without a time zone: a program should say which.
+        ValueError: It is neither.
     """
-    if isinstance(when, datetime):
-        if when.tzinfo is None:
-            raise ValueError(
-                f"at= needs a time with a time zone, and {when.isoformat()} has none: use datetime.now(timezone.utc), or "
-                ".astimezone()"
-            )
-        return when.astimezone(UTC)
     try:
+        if isinstance(when, datetime):
+            return when.astimezone(UTC)
         if _LENGTH.fullmatch(when.strip()):
             return now - length(when)
         return datetime.fromisoformat(when.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
+        shown = when.isoformat() if isinstance(when, datetime) else when[:40]
         raise ValueError(
-            f"{when[:40]!r} is no moment: give a time such as 2026-11-20T14:00 (local, unless it names a zone), or an age "
+            f"{shown!r} is no moment: give a time such as 2026-11-20T14:00 (local, unless it names a zone), or an age "
             "such as 90s, 30min, 12h, 1d or 2w"
         ) from None
