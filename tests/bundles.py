@@ -8,11 +8,12 @@ from typing import Any
 import orjson
 
 from checkpoint_manager._format import bundle, seal
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.key_slot import Secret
 
 KEY = bytes(range(64, 96))
 """The bundles' key; a manager takes it as ``key=``."""
-SECRET = Secret("key-file", KEY)
+SECRET = Secret("key-file", Hidden(KEY))
 _ORIGIN = {"user": "mallory", "host": "h", "pid": 1, "python": "3", "library": "1"}
 
 

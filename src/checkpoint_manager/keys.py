@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager import _operations
 from checkpoint_manager._format.keyring import add_slot, remove_slot
-from checkpoint_manager._store.key_sources import given_secret
+from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager.models import KeySlot
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Keys:
         Raises:
             CheckpointError: The store has the maximum number of slots, or the label can't be used.
         """
+        key = conceal(key)
         secret = given_secret(key)
         unlocked = self._store.keyring.change(
             lambda unlocked: add_slot(unlocked, secret, label=label, now=datetime.now(UTC)), self._store.lock_timeout
@@ -84,6 +85,7 @@ class Keys:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
             IntegrityError: A version is damaged. The old key stays until the version is repaired; then rotate again.
         """
+        also = [conceal(key) for key in also]
         _operations.rotate_key.rotate(self._store, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._store.backend.location)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
 from checkpoint_manager._operations import load, save, select
-from checkpoint_manager._store.key_sources import given_secret
+from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import Backend
@@ -104,6 +104,7 @@ class CheckpointManager:
         on_rollback: OnRollback = "raise",
         retention: Retention | None = None,
     ) -> None:
+        key = conceal(key)
         if durability not in {"full", "relaxed"}:
             raise ValueError(f'durability must be "full" or "relaxed", not {durability!r}')
         if on_rollback not in {"raise", "warn"}:
@@ -505,6 +506,7 @@ class CheckpointManager:
             RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was written.
             StorageError: The file exists already, or the operating system refused.
         """
+        key = conceal(key)
         if isinstance(stages, str):
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
         chosen = None if stages is None else [validate(stage) for stage in stages]
@@ -549,6 +551,7 @@ class CheckpointManager:
             TagError: A stage would have too many tags. Nothing was imported.
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
+        key = conceal(key)
         names = {validate(old): validate(new) for old, new in (rename or {}).items()}
         bundle = _operations.import_bundle.import_bundle(
             self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress
@@ -730,7 +733,8 @@ class CheckpointManager:
         return Keys(self._store)
 
     def __repr__(self) -> str:
-        return f"CheckpointManager({self._store.backend.location!r})"
+        store = getattr(self, "_store", None)  # an error while it was opened leaves it without one
+        return f"CheckpointManager({store.backend.location!r})" if store is not None else "CheckpointManager(not open)"
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: it holds keys."""

@@ -29,6 +29,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager._format import bundle, seal
 from checkpoint_manager._format import key_slot as slots
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.keyring import Keyring
 from checkpoint_manager._store.key_sources import create_key_file
 from tests.bundles import KEY, end, frame, frames_of, gaps, id_of, sealed, version
@@ -164,7 +165,7 @@ def test_a_slot_of_a_store_is_none_of_a_bundle_and_the_other_way_round(
     fields = orjson.loads((store / "keyring.json").read_bytes())
     slot = fields["slots"][0] | {"label": "", "wrapped": {"bundle": fields["slots"][0]["wrapped"][fields["active"]]}}
     header = orjson.dumps({"format": bundle.FORMAT, "slot": slot}) + b"\n"
-    assert bundle.parse_header(header).unlock(slots.Secret("key-file", bytes(range(32)))) is None
+    assert bundle.parse_header(header).unlock(slots.Secret("key-file", Hidden(bytes(range(32))))) is None
     foreign = orjson.loads(whole[: whole.index(b"\n")])["slot"]
 
     def plant(keyring: Any) -> None:
@@ -238,7 +239,7 @@ def test_no_name_no_plaintext_and_no_key_shows_in_a_bundle(tmp_path: Path, monke
     for _ in range(3):
         cm.save_checkpoint("St4ge of oncology", {"text": "the patient's d1agnosis"}, metadata={"note": "a n0te of the run"})
     cm.delete_versions("St4ge of oncology", [1])
-    markers.append(cm._store.keyring.active[1])
+    markers.append(cm._store.keyring.active[1].raw)
     looked = 0
 
     def look(_: object) -> None:

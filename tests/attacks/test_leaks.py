@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, KeyFile, Passphrase
-from checkpoint_manager._store.key_sources import create_key_file
+from checkpoint_manager._store.key_sources import create_key_file, read_passphrase_descriptor
+from checkpoint_manager.backends.memory import MemoryBackend
 from tests import forking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
+KEY = bytes(range(32))
 DATA, NOTE, PASSPHRASE = "the patient's d1agnosis", "a n0te of the run", "c0rrect horse battery"
 
 
@@ -49,10 +52,10 @@ def test_no_file_holds_plaintext_passphrase_or_key(tmp_path: Path, home: Path) -
         cm.save_checkpoint("train", {"text": text}, metadata={"note": NOTE})
     cm.restore_checkpoint("train", 1)
     cm.delete_versions("train", [1])
-    store_key = cm._store.keyring.active[1]
+    store_key = cm._store.keyring.active[1].raw
     for path in [*(tmp_path / "store").rglob("*"), *home.rglob("*")]:
         if path.is_file():
-            assert_silent(path.read_bytes(), DATA, NOTE, PASSPHRASE, secret.material, store_key)
+            assert_silent(path.read_bytes(), DATA, NOTE, PASSPHRASE, secret.material.raw, store_key)
             assert_silent(str(path), DATA, NOTE, PASSPHRASE)
 
 
@@ -61,7 +64,7 @@ def test_no_log_line_exception_or_repr_holds_plaintext_passphrase_or_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     cm = CheckpointManager(tmp_path / "store", key=Passphrase(PASSPHRASE))
-    store_key = cm._store.keyring.active[1]
+    store_key = cm._store.keyring.active[1].raw
     cm.save_checkpoint("train", {"text": DATA}, metadata={"note": NOTE})
     cm.save_checkpoint("train", {"text": DATA}, metadata={"note": NOTE})
     path = tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"
@@ -86,6 +89,143 @@ def test_no_log_line_exception_or_repr_holds_plaintext_passphrase_or_key(
     cm.repair()
     for shown in (repr(cm), repr(cm.keys), repr(cm.keys.list()), repr(Passphrase(PASSPHRASE)), repr(cm.verify()), caplog.text):
         assert_silent(shown, DATA, NOTE, PASSPHRASE, store_key)
+
+
+def frames_that_show(error: BaseException, *secrets: bytes) -> set[str]:
+    """Return which local variables of the library's frames show a secret, as an error reporter would print them."""
+    found: set[str] = set()
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        if (current := waiting.pop()) is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        waiting += [current.__cause__, current.__context__]  # a suppressed one, too: not every reporter passes it over
+        for frame, _ in traceback.walk_tb(current.__traceback__):
+            if "checkpoint_manager" in frame.f_code.co_filename:
+                for name, value in frame.f_locals.items():
+                    if any(form in repr(value) for secret in secrets for form in forms_of(secret)):
+                        found.add(f"{frame.f_code.co_qualname}:{name}")
+    return found
+
+
+def forms_of(secret: bytes) -> tuple[str, ...]:
+    base64s = (base64.b64encode(secret), base64.urlsafe_b64encode(secret))
+    return (repr(secret)[2:-1], secret.hex(), *(encoded.decode().rstrip("=")[:-1] for encoded in base64s))
+
+
+def test_no_frame_of_an_error_shows_a_passphrase_or_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., CheckpointManager], store: Path
+) -> None:
+    """Error reporters print the local variables of each frame: with secrets in them, a crash report would be a leak."""
+    directory = tmp_path / "other"
+    cm = CheckpointManager(directory, key=Passphrase(PASSPHRASE))
+    cm.save_checkpoint("train", 1)
+    unlocked = cm._store.keyring.unlocked
+    secrets = [PASSPHRASE.encode(), KEY, unlocked.active_key.raw, *(key.raw for key in unlocked.wrapping_keys.values())]
+    secrets += [opened()._store.keyring.active[1].raw]
+    file = store / "history" / "train" / "000000000004.checkpoint"
+    whole = file.read_bytes()
+    line = b"checkpoint-manager-key-1:" + base64.urlsafe_b64encode(KEY) + b"\n"
+    read_end, write_end = os.pipe()
+    os.write(write_end, PASSPHRASE.encode() + b"\xff\n")
+
+    def written(name: str, content: bytes) -> Path:
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o600)
+        return tmp_path / name
+
+    def load_damaged(position: int) -> None:
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        opened().load_checkpoint("train")
+
+    def with_variables(**variables: str) -> None:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(f"CHECKPOINT_MANAGER_{name}", value)
+            CheckpointManager(directory)
+
+    def on_a_full_disk() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda _: os.open("/dev/null/nothing", os.O_RDONLY))
+            create_key_file(tmp_path / "new key")
+
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: load_damaged(300),
+        lambda: load_damaged(len(whole) - 1),
+        lambda: CheckpointManager(directory, key=KEY),
+        lambda: CheckpointManager(store, key=Passphrase(PASSPHRASE)),
+        lambda: CheckpointManager(directory, key=Passphrase(PASSPHRASE + "\ud800")),
+        lambda: CheckpointManager(directory, key=PASSPHRASE),  # type: ignore[arg-type]
+        lambda: CheckpointManager(directory, key=KEY + b"?"),
+        lambda: CheckpointManager(directory, key=KEY, on_rollback="never"),  # type: ignore[arg-type]
+        lambda: CheckpointManager(directory, key=written("not UTF-8", line + PASSPHRASE.encode() + b"\xff")),
+        lambda: CheckpointManager(directory, key=written("two keys", line + line)),
+        lambda: CheckpointManager(directory, key=written("short", line[:-4] + b"\n")),
+        lambda: CheckpointManager(directory, key=written("long", line * 2000)),
+        lambda: with_variables(PASSPHRASE=PASSPHRASE + "?"),
+        lambda: with_variables(PASSPHRASE=PASSPHRASE, PASSPHRASE_COMMAND=f"echo {PASSPHRASE}"),
+        lambda: with_variables(PASSPHRASE_COMMAND=f"sh -c 'echo {PASSPHRASE}; exit 3'"),
+        lambda: with_variables(PASSPHRASE_COMMAND=f"/nothing/here {PASSPHRASE}"),
+        lambda: with_variables(PASSPHRASE_FILE=str(written("words", PASSPHRASE.encode() + b"\xff"))),
+        lambda: read_passphrase_descriptor(read_end),
+        on_a_full_disk,
+        lambda: (cm.keys.add(KEY), cm.keys.rotate()),
+        lambda: cm.keys.rotate(also=[KEY + b"?"]),
+        lambda: cm.keys.add(KEY, label="x" * 101),
+        lambda: cm.export_bundle(tmp_path / "nowhere" / "bundle", key=KEY),
+        lambda: cm.import_bundle(written("bundle", b"something else"), key=KEY),
+    )
+    shown: dict[int, set[str]] = {}
+    for number, attempt in enumerate(attempts):
+        with pytest.raises((CheckpointError, TypeError, ValueError)) as caught:
+            attempt()
+        shown[number] = frames_that_show(caught.value, *secrets)
+    assert not {number: frames for number, frames in shown.items() if frames}
+
+
+def test_only_short_lived_functions_hold_a_secret_in_a_variable() -> None:
+    """Interrupt opening, saving and loading at each of their calls in turn: only these few may be caught with a secret."""
+    short_lived = {
+        "Hidden.__init__:raw",  # each leaves at once, and calls nothing that can fail but for want of memory
+        "Secret.from_passphrase:text",
+    }
+    backend = MemoryBackend()
+    cm = CheckpointManager(backend, key=Passphrase(PASSPHRASE))
+    cm.save_checkpoint("train", 1)
+    unlocked = cm._store.keyring.unlocked
+    secrets = [PASSPHRASE.encode(), unlocked.active_key.raw, *(key.raw for key in unlocked.wrapping_keys.values())]
+
+    def work() -> None:
+        cm = CheckpointManager(backend, key=Passphrase(PASSPHRASE))
+        cm.save_checkpoint("train", 1)
+        cm.load_checkpoint("train")
+
+    shown: set[str] = set()
+    calls = 0
+    while calls < 2000:
+        left = calls = calls + 3
+
+        def interrupt(frame: FrameType, event: str, _: object) -> None:
+            nonlocal left
+            if event == "call" and "checkpoint_manager" in frame.f_code.co_filename:
+                left -= 1
+                if left == 0:
+                    sys.setprofile(None)
+                    raise KeyboardInterrupt
+
+        before = sys.getprofile()
+        sys.setprofile(interrupt)
+        try:
+            work()
+        except KeyboardInterrupt as error:
+            shown |= frames_that_show(error, *secrets)
+        else:
+            break
+        finally:
+            sys.setprofile(before)
+    assert calls > 100
+    assert shown <= short_lived
 
 
 def test_copying_a_manager_is_refused(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_tags_of_another_store_are_refused(opened: Opened, tmp_path: Path, s
         opened().tags("train")
     header = record.read_bytes().index(b"\n")
     mine = opened()._store.keyring
-    line = f'{{"format":"{sealed_tags.FORMAT}","store":"{mine.store}","key":"{mine.active[0]}"}}'.encode()
+    line = f'{{"format":"{sealed_tags.FORMAT}","store":"{mine.store_id}","key":"{mine.active[0]}"}}'.encode()
     put(record, line + foreign[header:])
     with pytest.raises(IntegrityError, match="does not open"):
         opened().tags("train")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.tags import (
     FORMAT,
     MAX_TAGS,
@@ -23,7 +24,7 @@ from checkpoint_manager._format.tags import (
     is_name,
 )
 
-KEY, KEY_ID, STORE = bytes(range(32)), "0123456789abcdef", "ab" * 16
+KEY, KEY_ID, STORE = Hidden(bytes(range(32))), "0123456789abcdef", "ab" * 16
 ID = "cd" * 16
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", fullmatch=True).filter(is_name)
 TAGGED = st.builds(Tagged, st.integers(1, 999_999_999_999), st.from_regex(r"[0-9a-f]{32}", fullmatch=True))

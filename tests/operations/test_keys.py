@@ -23,6 +23,7 @@ from checkpoint_manager import (
     WrongKeyError,
 )
 from checkpoint_manager._format import key_slot as slots
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._store.key_sources import create_key_file
@@ -268,7 +269,7 @@ class TestRotation:
         cm = CheckpointManager(store, key=KEY)
         cm.save_checkpoint("train", 1)
         added = cm.keys.add(OTHER_KEY)
-        cm.keys._store.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
+        cm.keys._store.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", Hidden(OTHER_KEY))]), 1)
         cm.keys.rotate(drop=[added.slot])
         assert [slot.slot for slot in cm.keys.list()] == [slot.slot for slot in cm.keys.list() if slot.current]
         assert cm.verify().problems == ()
@@ -283,7 +284,9 @@ class TestRotation:
         def slowly() -> tuple[int, str] | None:
             keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
             held = keyring._current
-            other.keys._store.keyring.change(lambda opened: begin_rotation(opened, also=[Secret("key-file", OTHER_KEY)]), 1)
+            other.keys._store.keyring.change(
+                lambda opened: begin_rotation(opened, also=[Secret("key-file", Hidden(OTHER_KEY))]), 1
+            )
             keyring.refresh()  # the other thread
             assert keyring._current is not held
             return recall()

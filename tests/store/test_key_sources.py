@@ -13,6 +13,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile, KeyUnavailableError, Passphrase, WrongKeyError
 from checkpoint_manager._format import key_slot as slots
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.key_sources import (
     create_key_file,
@@ -99,7 +100,7 @@ def test_a_passphrase_is_the_same_however_it_was_typed() -> None:
 @pytest.mark.parametrize("line_end", ["", "\n", "\r\n"])
 def test_the_line_end_of_a_passphrase_file_is_not_part_of_it(tmp_path: Path, line_end: str) -> None:
     (tmp_path / "words").write_bytes((" spaces count " + line_end).encode())
-    assert read_passphrase_file(tmp_path / "words").material == b" spaces count "
+    assert read_passphrase_file(tmp_path / "words").text == " spaces count "
 
 
 @pytest.mark.parametrize(
@@ -136,13 +137,13 @@ def test_a_command_that_gives_no_passphrase(command: str, match: str, monkeypatc
 def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_sources, "_COMMAND_SECONDS", 0.1)
     with pytest.raises(KeyUnavailableError, match="did not end within") as caught:
-        read_passphrase_command("sleep 30", "PASSPHRASE_COMMAND")
+        read_passphrase_command(Hidden("sleep 30"), "PASSPHRASE_COMMAND")
     assert caught.value.__cause__ is None
 
 
 def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
-    found = read_passphrase_command(f"echo $HOME; touch {tmp_path / 'made'}", "PASSPHRASE_COMMAND")
-    assert found.material == f"$HOME; touch {tmp_path / 'made'}".encode()
+    found = read_passphrase_command(Hidden(f"echo $HOME; touch {tmp_path / 'made'}"), "PASSPHRASE_COMMAND")
+    assert found.text == f"$HOME; touch {tmp_path / 'made'}"
     assert not (tmp_path / "made").exists()
 
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager._format.bundle_parts import Part, Parts
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import ArgonCost, Secret
     from checkpoint_manager.models import Buffer
 
@@ -73,7 +74,7 @@ class Header:
     line: bytes
     slot: Slot
 
-    def unlock(self, secret: Secret) -> bytes | None:
+    def unlock(self, secret: Secret) -> SecretBytes | None:
         """Return the bundle's key, or None if the bundle was made for another secret."""
         if secret.kind != self.slot.kind:
             return None
@@ -83,7 +84,7 @@ class Header:
             return None
 
 
-def create(secret: Secret, *, now: datetime, cost: ArgonCost | None = None) -> tuple[Header, bytes]:
+def create(secret: Secret, *, now: datetime, cost: ArgonCost | None = None) -> tuple[Header, SecretBytes]:
     """Return the header of a new bundle that this secret opens, and the bundle's key."""
     key = seal.generate_key()
     slot, _ = new_slot(FORMAT, {_KEY_ID: key}, secret, label="", now=now, cost=cost)
@@ -118,14 +119,14 @@ def _line(slot: Slot) -> bytes:
     return orjson.dumps({"format": FORMAT, "slot": slot.as_fields()}) + b"\n"
 
 
-def seal_bundle(header: Header, key: bytes, parts: Iterable[Part]) -> Iterator[Buffer]:
+def seal_bundle(header: Header, key: SecretBytes, parts: Iterable[Part]) -> Iterator[Buffer]:
     """Yield the bytes of a bundle, to be written in this order."""
     yield header.line
     plain = (piece for part in parts for piece in bundle_parts.encode(part))
     yield from seal.seal_stream(key, plain, _context(header))
 
 
-def open_bundle(header: Header, key: bytes, body: Iterable[Buffer]) -> Parts:
+def open_bundle(header: Header, key: SecretBytes, body: Iterable[Buffer]) -> Parts:
     """Yield the parts of a bundle, each checked in its place. Only the end of the iteration proves that nothing is missing.
 
     Raises:

@@ -52,6 +52,7 @@ from checkpoint_manager.models import Origin, Status, Version
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer
 
 
@@ -149,7 +150,7 @@ def parse_header(opening: bytes) -> Header:
     return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), length, match.end() + length)
 
 
-def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
+def seal_version(key_id: str, key: SecretBytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
     """Yield the bytes of a version's file, to be written in this order.
 
     A piece may share its buffer with the next one: use it before taking the next.
@@ -168,7 +169,7 @@ def seal_version(key_id: str, key: bytes, place: Place, entry: Entry, data: Buff
         yield from pieces
 
 
-def open_entry(key: bytes, header: Header, place: Place, sealed: bytes) -> Entry:
+def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) -> Entry:
     """Open the metadata of the version at ``place``.
 
     Raises:
@@ -183,7 +184,7 @@ def open_entry(key: bytes, header: Header, place: Place, sealed: bytes) -> Entry
     return decode_entry(plain)
 
 
-def open_data(key: bytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:
+def open_data(key: SecretBytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:
     """Open the data of the version at ``place``. The caller has compared its sealed length with the entry's ``size``.
 
     Raises:

@@ -17,7 +17,7 @@ import base64
 import binascii
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.checkpoint_file import BrokenError, decode_time, encode_time
+from checkpoint_manager._format.hidden import Hidden, SecretBytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,12 +53,12 @@ class Secret:
     """What opens a slot: the 32 bytes of a key file, or a passphrase."""
 
     kind: Kind
-    material: bytes = field(repr=False)
+    material: SecretBytes
 
     @classmethod
     def from_passphrase(cls, text: str) -> Secret:
         """Return the secret of a passphrase. Its Unicode form is normalised, so that it is the same however it was typed."""
-        return cls("passphrase", unicodedata.normalize("NFC", text).encode())
+        return cls("passphrase", Hidden(unicodedata.normalize("NFC", text).encode()))
 
 
 class ArgonCost(NamedTuple):
@@ -80,31 +81,33 @@ class Slot:
     cost: ArgonCost | None
     wrapped: Mapping[str, bytes]
 
-    def derive(self, secret: Secret) -> bytes:
+    def derive(self, secret: Secret) -> SecretBytes:
         """Return the slot's wrapping key. For a passphrase this is slow on purpose."""
         if self.cost is None:
-            return HKDF(SHA512(), seal.KEY_BYTES, self.salt, KEYRING_FORMAT.encode()).derive(secret.material)
-        return Argon2id(
+            return Hidden(HKDF(SHA512(), seal.KEY_BYTES, self.salt, KEYRING_FORMAT.encode()).derive(secret.material.raw))
+        argon = Argon2id(
             salt=self.salt,
             length=seal.KEY_BYTES,
             iterations=self.cost.passes,
             lanes=self.cost.lanes,
             memory_cost=self.cost.memory_kib,
-        ).derive(secret.material)
+        )
+        return Hidden(argon.derive(secret.material.raw))
 
-    def unwrap(self, wrapping_key: bytes, store: str) -> dict[str, bytes]:
+    def unwrap(self, wrapping_key: SecretBytes, store: str) -> dict[str, SecretBytes]:
         """Return the store's keys by id.
 
         Raises:
             SealBrokenError: The secret was a different one, or the slot was changed.
         """
         return {
-            key_id: seal.unseal(wrapping_key, wrapped, self._context(store, key_id)) for key_id, wrapped in self.wrapped.items()
+            key_id: seal.unseal_key(wrapping_key, wrapped, self._context(store, key_id))
+            for key_id, wrapped in self.wrapped.items()
         }
 
-    def wrap(self, wrapping_key: bytes, store: str, key_id: str, key: bytes) -> bytes:
+    def wrap(self, wrapping_key: SecretBytes, store: str, key_id: str, key: SecretBytes) -> bytes:
         """Return one of the store's keys wrapped for this slot."""
-        return seal.seal(wrapping_key, key, self._context(store, key_id))
+        return seal.seal_key(wrapping_key, key, self._context(store, key_id))
 
     def _context(self, store: str, key_id: str) -> bytes:
         return seal.context(

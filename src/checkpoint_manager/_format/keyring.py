@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from checkpoint_manager._format.hidden import SecretBytes
+
 MAX_KEYRING_BYTES = 256 * 1024
 MAX_SLOTS = 32
 MAX_SERIAL = 2**53
@@ -160,12 +162,12 @@ class UnlockedKeyring:
     """
 
     keyring: Keyring
-    keys: Mapping[str, bytes] = field(repr=False)
+    keys: Mapping[str, SecretBytes] = field(repr=False)
     slot: str
-    wrapping_keys: Mapping[str, bytes] = field(repr=False)
+    wrapping_keys: Mapping[str, SecretBytes] = field(repr=False)
 
     @property
-    def active_key(self) -> bytes:
+    def active_key(self) -> SecretBytes:
         """The key that new versions are sealed under."""
         return self.keys[self.keyring.active]
 
@@ -221,8 +223,8 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
 
 
 def new_slot(
-    store: str, keys: Mapping[str, bytes], secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None
-) -> tuple[Slot, bytes]:
+    store: str, keys: Mapping[str, SecretBytes], secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None
+) -> tuple[Slot, SecretBytes]:
     """Return a slot that wraps these keys under a secret, and its wrapping key."""
     argon = (cost or ArgonCost()) if secret.kind == "passphrase" else None
     slot = Slot(secrets.token_hex(4), secret.kind, label, now, secrets.token_bytes(SALT_BYTES), argon, {})
@@ -312,12 +314,12 @@ def _resealed(unlocked: UnlockedKeyring) -> UnlockedKeyring:
     return replace(unlocked, keyring=sealed)
 
 
-def _rewrapped(slot: Slot, wrapping_key: bytes, store: str, keys: Mapping[str, bytes]) -> Slot:
+def _rewrapped(slot: Slot, wrapping_key: SecretBytes, store: str, keys: Mapping[str, SecretBytes]) -> Slot:
     """Return the slot with exactly these keys."""
     return replace(slot, wrapped={key_id: slot.wrap(wrapping_key, store, key_id, key) for key_id, key in keys.items()})
 
 
-def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret]) -> bytes | None:
+def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret]) -> SecretBytes | None:
     """Return a slot's wrapping key, if its secret is among those given."""
     known = unlocked.wrapping_keys.get(slot.slot)
     if known is not None:

@@ -12,9 +12,13 @@ S and K are as in :mod:`checkpoint_manager._format.checkpoint_file`; the message
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.checkpoint_file import BrokenError
+
+if TYPE_CHECKING:
+    from checkpoint_manager._format.hidden import SecretBytes
 
 
 class RecordFormat:
@@ -41,12 +45,12 @@ class RecordFormat:
         """
         return self._match(file)[2].decode()
 
-    def seal(self, key_id: str, key: bytes, store: str, stage: str, content: bytes) -> bytes:
+    def seal(self, key_id: str, key: SecretBytes, store: str, stage: str, content: bytes) -> bytes:
         """Return a record as it is stored."""
         line = f'{{"format":"{self.name}","store":"{store}","key":"{key_id}"}}\n'.encode()
         return line + seal.seal(key, content, seal.context(self.name, line, stage))
 
-    def open(self, key: bytes, store: str, stage: str, file: bytes) -> bytes:
+    def open(self, key: SecretBytes, store: str, stage: str, file: bytes) -> bytes:
         """Return the content of a stage's record.
 
         Raises:

@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.exceptions import InvalidTag
 
+from checkpoint_manager._format.hidden import Hidden
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer
 
 
@@ -43,9 +46,9 @@ class SealBrokenError(Exception):
     """
 
 
-def generate_key() -> bytes:
+def generate_key() -> SecretBytes:
     """Return a new random 256-bit key."""
-    return Cobblestone256Encryptor.generate_key()
+    return Hidden(Cobblestone256Encryptor.generate_key())
 
 
 def context(*fields: str | int | bytes) -> bytes:
@@ -62,19 +65,34 @@ def sealed_length(length: int) -> int:
     return HEADER_BYTES + length + TAG_BYTES * (length // CHUNK_BYTES + 1)
 
 
-def seal(key: bytes, message: bytes, bound_to: bytes) -> bytes:
+def seal(key: SecretBytes, message: bytes, bound_to: bytes) -> bytes:
     """Return a small message sealed under ``key``, bound to the context ``bound_to``."""
-    encryptor = Cobblestone256Encryptor(key, bound_to)
+    encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     return encryptor.update(message) + encryptor.finalize()
 
 
-def seal_slices(key: bytes, message: Buffer, bound_to: bytes) -> Iterator[Buffer]:
+def seal_key(key: SecretBytes, inner: SecretBytes, bound_to: bytes) -> bytes:
+    """Return a key sealed under another one, which no frame shows on the way."""
+    encryptor = Cobblestone256Encryptor(key.raw, bound_to)
+    return encryptor.update(inner.raw) + encryptor.finalize()
+
+
+def unseal_key(key: SecretBytes, sealed: bytes, bound_to: bytes) -> SecretBytes:
+    """Return the key that :func:`seal_key` sealed.
+
+    Raises:
+        SealBrokenError: It does not open under this key and context.
+    """
+    return Hidden(unseal(key, sealed, bound_to))
+
+
+def seal_slices(key: SecretBytes, message: Buffer, bound_to: bytes) -> Iterator[Buffer]:
     """Seal a message of any size piece by piece.
 
     Yields:
         Pieces to write in this order. A piece shares one buffer with the next one: use it before asking for more.
     """
-    encryptor = Cobblestone256Encryptor(key, bound_to)
+    encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     if len(message) <= SLICE_BYTES:
         yield encryptor.update(message) + encryptor.finalize()
         return
@@ -84,20 +102,20 @@ def seal_slices(key: bytes, message: Buffer, bound_to: bytes) -> Iterator[Buffer
     yield encryptor.finalize()
 
 
-def unseal(key: bytes, sealed: bytes, bound_to: bytes) -> bytes:
+def unseal(key: SecretBytes, sealed: bytes, bound_to: bytes) -> bytes:
     """Return a small message.
 
     Raises:
         SealBrokenError: It does not open under this key and context.
     """
     try:
-        decryptor = Cobblestone256Decryptor(key, bound_to)
+        decryptor = Cobblestone256Decryptor(key.raw, bound_to)
         return decryptor.update(sealed) + decryptor.finalize()
     except InvalidTag:
         raise SealBrokenError from None
 
 
-def unseal_slices(key: bytes, slices: Iterable[Buffer], length: int, bound_to: bytes) -> bytearray:
+def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound_to: bytes) -> bytearray:
     """Return a message of ``length`` bytes, fed in slices, verified as a whole.
 
     Nothing is given out before the last chunk's tag is checked. The caller has compared the sealed length with
@@ -109,7 +127,7 @@ def unseal_slices(key: bytes, slices: Iterable[Buffer], length: int, bound_to: b
     message = bytearray(length)
     output, filled = memoryview(message), 0
     try:
-        decryptor = Cobblestone256Decryptor(key, bound_to)
+        decryptor = Cobblestone256Decryptor(key.raw, bound_to)
         for piece in slices:
             filled += decryptor.update_into(piece, output[filled:])
         rest = decryptor.finalize()
@@ -121,13 +139,13 @@ def unseal_slices(key: bytes, slices: Iterable[Buffer], length: int, bound_to: b
     return message
 
 
-def seal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
+def seal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
     """Seal a message whose length nobody knows yet, in constant memory.
 
     Yields:
         The sealed message, to be written in this order.
     """
-    encryptor = Cobblestone256Encryptor(key, bound_to)
+    encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     for piece in pieces:
         view = memoryview(piece)
         for start in range(0, len(view), SLICE_BYTES):
@@ -136,7 +154,7 @@ def seal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterat
     yield encryptor.finalize()
 
 
-def unseal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
+def unseal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
     """Open a message of any length in constant memory.
 
     What this yields is authentic and in its order, but only when the generator has ended it is known that nothing is missing:
@@ -145,7 +163,7 @@ def unseal_stream(key: bytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iter
     Raises:
         SealBrokenError: It does not open under this key and context, or not to its end.
     """
-    decryptor = Cobblestone256Decryptor(key, bound_to)
+    decryptor = Cobblestone256Decryptor(key.raw, bound_to)
     try:
         for piece in pieces:
             if plain := decryptor.update(piece):

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.bundle_parts import Part
     from checkpoint_manager._format.gaps import Gap, Gaps
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._operations.bundle_file import BundlePath
@@ -176,7 +177,7 @@ def import_bundle(
         return BundleSummary(tuple(arrival.as_result() for arrival in arrivals), file.size)
 
 
-def _unlocked(header: bundle.Header, secret: Secret, name: str) -> bytes:
+def _unlocked(header: bundle.Header, secret: Secret, name: str) -> SecretBytes:
     key = header.unlock(secret)
     if key is None:
         given, made = (kind.replace("-", " ") for kind in (secret.kind, header.slot.kind))

@@ -15,11 +15,12 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
 from checkpoint_manager.errors import Hint, KeyUnavailableError
@@ -46,6 +47,14 @@ _EXPLANATION = (
 _GIVE_ONE = "Give a passphrase; a sentence of several words is best"
 
 
+def conceal(key: object) -> Any:  # noqa: ANN401  # takes the place of a caller's argument, whose type is narrower
+    """Return a key as a caller gave it, hidden if it would show in a frame. Never raises.
+
+    A function that takes a key from a caller begins with ``key = conceal(key)``.
+    """
+    return Hidden(key) if isinstance(key, bytes | str) else key
+
+
 def find_secret(key: object) -> Secret | None:
     """Return the secret of the one source that is set, or None if none is.
 
@@ -56,12 +65,15 @@ def find_secret(key: object) -> Secret | None:
         TypeError: ``key`` is something else.
         KeyUnavailableError: Two sources are set, or the one that is set can't be read.
     """
+    key = conceal(key)
     sources: dict[str, Callable[[], Secret]] = {} if key is None else {"the argument key=": _argument(key)}
     readers: dict[str, Callable[[], Secret]] = {
         KEY_FILE: lambda: read_key_file(Path(os.environ[KEY_FILE])),
-        PASSPHRASE: lambda: _passphrase(os.environ[PASSPHRASE], PASSPHRASE),
-        PASSPHRASE_FILE: lambda: read_passphrase_file(Path(os.environ[PASSPHRASE_FILE])),
-        PASSPHRASE_COMMAND: lambda: read_passphrase_command(os.environ[PASSPHRASE_COMMAND], PASSPHRASE_COMMAND),
+        PASSPHRASE: lambda: _secret_of(Passphrase(os.environ[PASSPHRASE]), PASSPHRASE),
+        PASSPHRASE_FILE: lambda: _secret_of(read_passphrase_file(Path(os.environ[PASSPHRASE_FILE])), PASSPHRASE_FILE),
+        PASSPHRASE_COMMAND: lambda: _secret_of(
+            read_passphrase_command(Hidden(os.environ[PASSPHRASE_COMMAND]), PASSPHRASE_COMMAND), PASSPHRASE_COMMAND
+        ),
     }
     sources |= {f"the environment variable {name}": read for name, read in readers.items() if os.environ.get(name)}
     if len(sources) > 1:
@@ -77,37 +89,51 @@ def given_secret(key: object) -> Secret:
         TypeError: It can't be a secret.
         KeyUnavailableError: It can't be read.
     """
+    key = conceal(key)
     return _argument(key)()
 
 
 def _argument(key: object) -> Callable[[], Secret]:
     match key:
         case Passphrase():
-            return lambda: _passphrase(key.text, "Passphrase")
+            return lambda: _secret_of(key, "Passphrase")
         case KeyFile():
             return lambda: read_key_file(Path(key.path))
-        case bytes() if len(key) == KEY_BYTES:
-            return lambda: Secret("key-file", key)
-        case bytes():
-            raise TypeError(f"key= as bytes must be exactly {KEY_BYTES} random bytes, not {len(key)}")
         case os.PathLike():
             return lambda: read_key_file(Path(key))
-        case str():
+        case Hidden() if isinstance(key.raw, str):
             raise TypeError('key= as str could be a path or a passphrase: write KeyFile("…") or Passphrase("…")')
+        case Hidden() if len(key.raw) == KEY_BYTES:
+            return lambda: Secret("key-file", key)
+        case Hidden():
+            raise TypeError(f"key= as bytes must be exactly {KEY_BYTES} random bytes, not {len(key.raw)}")
         case _:
             raise TypeError(f"key= must be a Passphrase, a KeyFile, a path or 32 bytes, not {type(key).__name__}")
 
 
-def _passphrase(text: str, source: str) -> Secret:
-    if not text:
-        raise KeyUnavailableError(f"the passphrase of {source} is empty", hint=_GIVE_ONE)
+def _secret_of(passphrase: Passphrase, source: str) -> Secret:
+    """Return the secret of a passphrase.
+
+    Raises:
+        KeyUnavailableError: It is empty, or not valid Unicode.
+    """
+    _refuse_if_empty(passphrase, source)
     try:
-        return Secret.from_passphrase(text)
-    except UnicodeEncodeError:
-        raise KeyUnavailableError(f"the passphrase of {source} is not valid Unicode text", hint=_GIVE_ONE) from None
+        return Secret.from_passphrase(passphrase.text)
+    except UnicodeEncodeError:  # it carries the passphrase: what is raised below must not have it as its context
+        pass
+    raise KeyUnavailableError(f"the passphrase of {source} is not valid Unicode text", hint=_GIVE_ONE)
 
 
-def read_passphrase_file(path: Path) -> Secret:
+def _refuse_if_empty(passphrase: Passphrase, source: str) -> None:
+    if not passphrase.text:
+        raise KeyUnavailableError(f"the passphrase of {source} is empty", hint=_GIVE_ONE)
+
+
+# Passphrases from outside
+
+
+def read_passphrase_file(path: Path) -> Passphrase:
     """Return the passphrase that a file holds, without the line end at its end.
 
     Raises:
@@ -116,63 +142,86 @@ def read_passphrase_file(path: Path) -> Secret:
     return _first_line(_read(path, "passphrase file"), f"the passphrase file {path}")
 
 
-def _first_line(data: bytes, source: str) -> Secret:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise KeyUnavailableError(f"the passphrase of {source} is not UTF-8 text", hint="Save it as UTF-8") from None
-    return _passphrase(text.removesuffix("\n").removesuffix("\r"), source)
-
-
-def read_passphrase_command(command: str, source: str) -> Secret:
+def read_passphrase_command(command: Hidden[str], source: str) -> Passphrase:
     """Return the passphrase that a command prints in its first line. It runs without a shell.
 
     Args:
-        command: The command, quoted as for a shell.
+        command: The command, quoted as for a shell. It may itself hold the passphrase.
         source: What named it, for messages.
 
     Raises:
         KeyUnavailableError: It can't be run, fails, or prints nothing.
     """
+    output, problem = _run(command)
+    if problem:
+        hint = "Try it in a shell: it must print the passphrase and exit with 0"
+        raise KeyUnavailableError(f"the command of {source} {problem}", hint=hint)
+    return _first_line(output, f"the command of {source}")
+
+
+def _run(command: Hidden[str]) -> tuple[SecretBytes, str]:
+    """Return what a command printed, and what went wrong or the empty string. Never raises: it holds the output."""
     import shlex  # noqa: PLC0415  # takes time to load, and few have such a command
     import subprocess  # noqa: PLC0415  # likewise
 
-    hint = "Try it in a shell: it must print the passphrase and exit with 0"
     try:
-        words = shlex.split(command)
         done = subprocess.run(  # noqa: S603  # the user's own command, without a shell
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
+            shlex.split(command.raw), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
         )
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-        why = f"did not end within {_COMMAND_SECONDS:.0f} s" if isinstance(error, subprocess.TimeoutExpired) else "can't be run"
-        # A cause could show what the command had printed.
-        raise KeyUnavailableError(f"the command of {source} {why}", hint=hint) from None
-    if done.returncode != 0:
-        raise KeyUnavailableError(f"the command of {source} failed with exit code {done.returncode}", hint=hint)
-    return _first_line(done.stdout.split(b"\n", 1)[0], f"the command of {source}")
+    except subprocess.TimeoutExpired:
+        return Hidden(b""), f"did not end within {_COMMAND_SECONDS:.0f} s"
+    except (OSError, ValueError, IndexError):
+        return Hidden(b""), "can't be run"
+    return Hidden(done.stdout), f"failed with exit code {done.returncode}" if done.returncode else ""
 
 
-def read_passphrase_descriptor(number: int) -> Secret:
+def read_passphrase_descriptor(number: int) -> Passphrase:
     """Return the passphrase in the next line of an open descriptor, and read no byte beyond that line.
 
     Raises:
         KeyUnavailableError: It is not open, is a terminal (which would show what is typed), or holds nothing.
     """
+    try:
+        shows = os.isatty(number)
+    except OverflowError:
+        shows = False
+    if shows:
+        message = f"descriptor {number} is a terminal, which would show the passphrase"
+        raise KeyUnavailableError(message, hint="Let the passphrase be asked for instead")
+    line, problem = _read_line(number)
+    if problem:
+        hint = f"Open it for the program, as in {number}<passphrase.txt"
+        raise KeyUnavailableError(f"descriptor {number} can't be read: {problem}", hint=hint)
+    return _first_line(line, f"descriptor {number}")
+
+
+def _read_line(number: int) -> tuple[SecretBytes, str]:
+    """Return the next line of a descriptor, and what went wrong or the empty string. Never raises: it holds the line."""
     line = bytearray()
     try:
-        if os.isatty(number):
-            message = f"descriptor {number} is a terminal, which would show the passphrase"
-            raise KeyUnavailableError(message, hint="Let the passphrase be asked for instead")
         while (byte := os.read(number, 1)) not in {b"", b"\n"}:  # one at a time: what follows is for someone else
             line += byte
             if len(line) > _MAX_FILE_BYTES:
-                message = f"the first line of descriptor {number} is longer than {_MAX_FILE_BYTES} bytes"
-                raise KeyUnavailableError(message, hint="Give a descriptor whose next line is the passphrase")
-    except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else "there is no descriptor of this number"
-        hint = f"Open it for the program, as in {number}<passphrase.txt"
-        raise KeyUnavailableError(f"descriptor {number} can't be read: {why}", hint=hint) from None
-    return _first_line(bytes(line), f"descriptor {number}")
+                return Hidden(b""), f"its first line is longer than {_MAX_FILE_BYTES} bytes"
+    except OverflowError:
+        return Hidden(b""), "there is no descriptor of this number"
+    except OSError as error:
+        return Hidden(b""), str(error.strerror)
+    return Hidden(bytes(line)), ""
+
+
+def _first_line(data: SecretBytes, source: str) -> Passphrase:
+    try:
+        passphrase = Passphrase(data.raw.decode().removesuffix("\n").removesuffix("\r"))
+    except UnicodeDecodeError:  # it carries what was read: what is raised below must not have it as its context
+        passphrase = None
+    if passphrase is None:
+        raise KeyUnavailableError(f"the passphrase of {source} is not UTF-8 text", hint="Save it as UTF-8")
+    _refuse_if_empty(passphrase, source)
+    return passphrase
+
+
+# Key files
 
 
 def default_key_path() -> Path:
@@ -199,21 +248,27 @@ def read_key_file(path: Path) -> Secret:
     Raises:
         KeyUnavailableError: It can't be read, or is not a key file.
     """
-    data = _read(path, "key file")
-    lines = [line.strip() for line in data.splitlines() if line.strip() and not line.startswith(b"#")]
-    if len(lines) != 1 or not lines[0].startswith(_PREFIX.encode()):
+    material = _key_in(_read(path, "key file"))
+    if material is None:
         message = f"{path} is not a key file of checkpoint_manager"
         raise KeyUnavailableError(message, hint=f"Give a file that holds one line that starts with {_PREFIX}")
-    try:
-        material = base64.b64decode(lines[0].removeprefix(_PREFIX.encode()), altchars=b"-_", validate=True)
-    except binascii.Error:
-        material = b""
-    if len(material) != KEY_BYTES:
+    if len(material.raw) != KEY_BYTES:
         raise KeyUnavailableError(f"the key file {path} is damaged", hint="Put it back from your copy")
     return Secret("key-file", material)
 
 
-def _read(path: Path, what: str) -> bytes:
+def _key_in(content: SecretBytes) -> SecretBytes | None:
+    """Return the key in a key file's content: empty if it is damaged, None if there is none. Never raises: it holds the key."""
+    lines = [line.strip() for line in content.raw.splitlines() if line.strip() and not line.startswith(b"#")]
+    if len(lines) != 1 or not lines[0].startswith(_PREFIX.encode()):
+        return None
+    try:
+        return Hidden(base64.b64decode(lines[0].removeprefix(_PREFIX.encode()), altchars=b"-_", validate=True))
+    except binascii.Error:
+        return Hidden(b"")
+
+
+def _read(path: Path, what: str) -> SecretBytes:
     """Read a file of the user's own: a link is followed (that is how secrets are mounted), a FIFO does not hang."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -221,13 +276,13 @@ def _read(path: Path, what: str) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise KeyUnavailableError(f"the {what} {path} is not a regular file", hint="Give the path of a file")
-            data = os.read(descriptor, _MAX_FILE_BYTES + 1)
+            data = Hidden(os.read(descriptor, _MAX_FILE_BYTES + 1))
         finally:
             os.close(descriptor)
     except OSError as error:
         message = f"the {what} {path} can't be read: {error.strerror}"
         raise KeyUnavailableError(message, hint="Check the path, or put the file back from your copy") from None
-    if len(data) > _MAX_FILE_BYTES:
+    if len(data.raw) > _MAX_FILE_BYTES:
         message = f"the {what} {path} is larger than {_MAX_FILE_BYTES} bytes"
         raise KeyUnavailableError(message, hint=f"Give the path of a {what}")
     if stat.S_IMODE(status.st_mode) & _OTHERS:
@@ -241,14 +296,14 @@ def create_key_file(path: Path) -> Secret:
     Raises:
         KeyUnavailableError: It can't be written.
     """
-    line = _PREFIX.encode() + base64.urlsafe_b64encode(generate_key()) + b"\n"
+    line = Hidden(_PREFIX.encode() + base64.urlsafe_b64encode(generate_key().raw) + b"\n")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         _make_private_directories(path.parent)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
-            os.write(descriptor, _EXPLANATION.encode() + line)
+            os.write(descriptor, _EXPLANATION.encode() + line.raw)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

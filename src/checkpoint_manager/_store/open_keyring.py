@@ -23,6 +23,7 @@ from checkpoint_manager.errors import Hint, IntegrityError, KeyUnavailableError,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager.backends.base import Backend, Record
     from checkpoint_manager.models import OnRollback
@@ -77,13 +78,13 @@ class OpenKeyring:
         return self._current.unlocked
 
     @property
-    def active(self) -> tuple[str, bytes]:
-        """The id and the bytes of the key that new versions are sealed under."""
+    def active(self) -> tuple[str, SecretBytes]:
+        """The id and the key that new versions are sealed under."""
         unlocked = self._current.unlocked
         key_id = unlocked.keyring.keys[-1]
         return key_id, unlocked.keys[key_id]
 
-    def key(self, key_id: str) -> bytes | None:
+    def key(self, key_id: str) -> SecretBytes | None:
         """Return the key of this id, reading the keyring again if it is not known; None if there is none."""
         known = self._current.unlocked.keys.get(key_id)
         if known is None:

@@ -29,6 +29,7 @@ from checkpoint_manager.models import Origin, display
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.last_seen import LastSeen
     from checkpoint_manager._store.open_keyring import OpenKeyring
@@ -160,7 +161,7 @@ class Store:
         entry = sealed_format.open_entry(self._key(header), header, place, sealed)
         return entry, header, opening[header.data_offset :]
 
-    def _key(self, header: Header) -> bytes:
+    def _key(self, header: Header) -> SecretBytes:
         if header.store != self.keyring.store_id:
             raise BrokenError("belongs to another store", foreign=True)
         key = self.keyring.key(header.key)

@@ -101,21 +101,22 @@ def from_file(path: Path) -> Passphrase:
     """Return the passphrase that a file holds."""
     from checkpoint_manager._store.key_sources import read_passphrase_file  # noqa: PLC0415  # --help does not wait for it
 
-    return Passphrase(read_passphrase_file(path).material.decode())
+    return read_passphrase_file(path)
 
 
 def from_command(command: str, option: str = "--passphrase-command") -> Passphrase:
     """Return the passphrase that the command of an option prints; it runs without a shell."""
+    from checkpoint_manager._format.hidden import Hidden  # noqa: PLC0415  # likewise
     from checkpoint_manager._store.key_sources import read_passphrase_command  # noqa: PLC0415  # --help does not wait for it
 
-    return Passphrase(read_passphrase_command(command, option).material.decode())
+    return read_passphrase_command(Hidden(command), option)
 
 
 def from_descriptor(number: int) -> Passphrase:
     """Return the passphrase that stands in the next line of an open descriptor."""
     from checkpoint_manager._store.key_sources import read_passphrase_descriptor  # noqa: PLC0415  # --help does not wait for it
 
-    return Passphrase(read_passphrase_descriptor(number).material.decode())
+    return read_passphrase_descriptor(number)
 
 
 _READERS: dict[str, Callable[[Any], KeyFile | Passphrase]] = {
