@@ -100,10 +100,19 @@ class Backend(ABC):
     # Locks
 
     @abstractmethod
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> AbstractContextManager[object]:
+    def lock(
+        self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = ""
+    ) -> AbstractContextManager[object]:
         """Return a lock of a stage, or the one of the store's records (None), to be entered with ``with``.
 
-        Locks of different purposes have nothing to do with one another. With an infinite timeout, it waits for ever.
+        Locks of different purposes or names have nothing to do with one another. With an infinite timeout, it waits for ever.
+
+        Args:
+            stage: The stage, or None.
+            timeout: How long to wait, in seconds.
+            purpose: What the lock is held for.
+            name: Which run of the stage, as up to 32 hexadecimal digits; only for ``run``. There may be millions of them, so a
+                backend keeps nothing of a lock that nobody holds.
 
         Raises:
             LockTimeoutError: On entry, when ``timeout`` seconds have passed; names the holder where that is known.

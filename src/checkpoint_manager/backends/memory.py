@@ -60,15 +60,23 @@ class MemoryBackend(Backend):
     def __init__(self) -> None:
         self.location = "memory"
         self._versions: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
-        self._locks: defaultdict[tuple[str | None, Purpose], _Lock] = defaultdict(_Lock)
+        self._locks: defaultdict[tuple[str | None, Purpose, str], _Lock] = defaultdict(_Lock)
         self._records: dict[tuple[str, str | None], Record] = {}
         self._aside: dict[str, bytes] = {}
         self._changing = threading.Lock()
 
     @contextlib.contextmanager
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> Iterator[None]:
-        entry = self._locks[stage, purpose]
-        if not entry.lock.acquire(timeout=-1 if math.isinf(timeout) else timeout):
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> Iterator[None]:
+        key, deadline = (stage, purpose, name), time.monotonic() + timeout
+        entry, taken = self._locks[key], False
+        while not taken:
+            taken = entry.lock.acquire(timeout=-1 if math.isinf(timeout) else max(0, deadline - time.monotonic()))
+            if not taken:
+                break
+            if self._locks.setdefault(key, entry) is not entry:  # removed while this waited, and there is another one now
+                entry.lock.release()
+                entry, taken = self._locks[key], False
+        if not taken:
             whose = "the store" if stage is None else f"stage {display(stage)}"
             holder = f"a thread of this process for {time.monotonic() - entry.held_since:.1f} s"
             message = f"{whose} is locked by {holder}. Wait until it is done, or pass a longer lock_timeout"
@@ -77,6 +85,8 @@ class MemoryBackend(Backend):
         try:
             yield
         finally:
+            if name:
+                self._locks.pop(key, None)
             entry.lock.release()
 
     def stages(self) -> list[str]:
@@ -160,7 +170,7 @@ class MemoryBackend(Backend):
             return place
 
     def wait_for_writers(self, timeout: float) -> None:
-        for stage, purpose in list(self._locks):
+        for stage, purpose, _ in list(self._locks):
             if stage is not None and purpose == "write":
                 with self.lock(stage, timeout):
                     pass

@@ -258,6 +258,36 @@ class BackendContract:
         with backend.lock(STAGE, 0), backend.lock("Data_ingestion", 0), backend.lock(None, 0):
             pass
 
+    def test_locks_of_different_purposes_and_names_do_not_meet(self, backend: Backend) -> None:
+        with (
+            backend.lock(STAGE, 0),
+            backend.lock(STAGE, 0, purpose="run"),
+            backend.lock(STAGE, 0, purpose="run", name="0" * 32),
+            backend.lock(STAGE, 0, purpose="run", name="1" * 32),
+        ):
+            pass
+
+    def test_a_named_lock_excludes_and_may_be_taken_again(self, backend: Backend) -> None:
+        for _ in range(2):
+            lock, same = (backend.lock(STAGE, timeout, purpose="run", name="1" * 32) for timeout in (0, 0.05))
+            with lock, pytest.raises(LockTimeoutError), same:
+                pass
+
+    def test_threads_exclude_one_another_by_a_named_lock(self, backend: Backend) -> None:
+        inside = 0
+        most = 0
+
+        def work(_: int) -> None:
+            nonlocal inside, most
+            with backend.lock(STAGE, 30, purpose="run", name="1" * 32):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(100)))
+        assert most == 1
+
     def test_threads_exclude_one_another(self, backend: Backend) -> None:
         inside = 0
         most = 0

@@ -68,9 +68,10 @@ class LocalBackend(Backend):
 
     # Locks
 
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write") -> FileLock:
-        name = tree.STORE_LOCK if stage is None else tree.lock_name(stage, purpose)
-        return FileLock(self._locks, name, stage, timeout, self._sweep_after_a_kill if purpose == "write" else None)
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
+        file = tree.STORE_LOCK if stage is None else tree.lock_name(stage, purpose, name)
+        clear_up = self._sweep_after_a_kill if purpose == "write" else None
+        return FileLock(self._locks, file, stage, timeout, clear_up, is_removed=bool(name))
 
     def _sweep_after_a_kill(self, stage: str | None) -> None:
         """Remove what the last holder of a lock left, for it was killed. What fails here is left to ``repair``."""

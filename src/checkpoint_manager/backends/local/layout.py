@@ -11,7 +11,7 @@
       history/%%9f86…/stage                          the stage's name, where it is too long for a file's name
       damaged/                                       what a repair has moved away
       .locks/data_ingestion.lock                     locks: never removed
-      .locks/data_ingestion.run                      held while the stage's function runs
+      .locks/data_ingestion~5c0f….run                held while the stage's function runs; removed with the lock
       .locks/store.record
 """
 
@@ -58,6 +58,7 @@ def mark_name(stage: str) -> str:
     return names.to_filename(stage) + SUFFIX
 
 
-def lock_name(stage: str, purpose: Purpose = "write") -> str:
-    """Return the name of a stage's lock."""
-    return names.to_filename(stage) + (LOCK_SUFFIX if purpose == "write" else RUN_SUFFIX)
+def lock_name(stage: str, purpose: Purpose = "write", name: str = "") -> str:
+    """Return the file name of a stage's lock; that of a run has a ``~``, which no stage's file name has."""
+    run = f"~{name}" if name else ""
+    return names.to_filename(stage) + run + (LOCK_SUFFIX if purpose == "write" else RUN_SUFFIX)

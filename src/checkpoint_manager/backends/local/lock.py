@@ -54,19 +54,28 @@ class FileLock:
 
     Args:
         folder: Where the lock file is; itself no link.
-        name: The lock file's name; made if it is not there, never removed.
+        name: The lock file's name; made if it is not there.
         stage: Whose lock it is, for messages; None: the store's records.
         timeout: How long to wait, in seconds.
         clear_up: Called with the stage, once the lock is taken, if its last holder was killed.
+        is_removed: Whether the holder removes the file when it lets go, as there may be very many of them. Those that wait for
+            the lock of a removed file begin again with a new one.
     """
 
     __slots__ = (
-        *("_clear_up", "_folder", "_name", "_stage", "_timeout"),
+        *("_clear_up", "_folder", "_is_removed", "_name", "_stage", "_timeout"),
         *("_descriptor", "_noted", "_process", "_status", "_was_abandoned"),
     )
 
     def __init__(
-        self, folder: str, name: str, stage: str | None, timeout: float, clear_up: Callable[[str | None], None] | None = None
+        self,
+        folder: str,
+        name: str,
+        stage: str | None,
+        timeout: float,
+        clear_up: Callable[[str | None], None] | None = None,
+        *,
+        is_removed: bool = False,
     ) -> None:
         self._folder = folder
         self._name = name
@@ -77,6 +86,7 @@ class FileLock:
         self._noted = False
         self._was_abandoned = False
         self._clear_up = clear_up
+        self._is_removed = is_removed
 
     def __enter__(self) -> Self:
         """Wait for the lock.
@@ -130,12 +140,25 @@ class FileLock:
     def __exit__(self, _: object, error: object, __: object) -> None:
         if os.getpid() != self._process:  # a child that was forked inside the block: nothing here is its own
             return
+        if self._is_removed:
+            self._remove()
         if self._noted and not isinstance(error, OSError):  # one that the system refused something may leave something, too
             with contextlib.suppress(OSError):
                 os.pwrite(self._descriptor, _STRUCK_OUT, 0)
         with contextlib.suppress(OSError):  # what was done under the lock is done; closing frees it in any case
             unlock_descriptor(self._descriptor)  # at once, even if a child forked a moment ago still has it open
         self._close()
+
+    def _remove(self) -> None:
+        """Remove the file that is locked, if it still has its name: then nobody else can hold a lock of that name."""
+        with contextlib.suppress(OSError):
+            if self._named() is None:
+                return
+            folder = self._open_folder()
+            try:
+                os.unlink(self._name, dir_fd=folder)
+            finally:
+                os.close(folder)
 
     def _close(self) -> None:
         descriptors.close(self._descriptor)

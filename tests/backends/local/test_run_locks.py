@@ -1,0 +1,62 @@
+"""Locks of runs on disk: there may be very many of them, so a file is there only while one is held."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.backends.local import LocalBackend
+from tests import forking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "5" * 32
+
+
+def test_the_file_goes_with_the_lock(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path)
+    with backend.lock("a", 1, purpose="run", name=NAME):
+        assert os.listdir(tmp_path / ".locks") == [f"a~{NAME}.run"]
+    assert os.listdir(tmp_path / ".locks") == []
+
+
+def test_what_waits_for_a_removed_file_excludes_those_that_make_it_again(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path)
+    inside, most, rounds = 0, 0, 40
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(rounds):
+            with backend.lock("a", 30, purpose="run", name=NAME):
+                inside += 1
+                most = max(most, inside)
+                os.stat(tmp_path)  # lets the others run
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert os.listdir(tmp_path / ".locks") == []
+
+
+def test_a_forked_child_does_not_remove_its_parents_file(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path)
+    lock = backend.lock("a", 1, purpose="run", name=NAME)
+    with lock:
+        child = forking.start(lambda: bool(lock.__exit__(None, None, None)))
+        assert forking.end(child) == 0
+        assert os.listdir(tmp_path / ".locks") == [f"a~{NAME}.run"]
+
+
+def test_a_file_that_is_not_the_one_that_was_locked_stays(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path)
+    path = tmp_path / ".locks" / f"a~{NAME}.run"
+    with backend.lock("a", 1, purpose="run", name=NAME):
+        path.unlink()
+        path.write_bytes(b"someone else's")
+    assert path.read_bytes() == b"someone else's"
