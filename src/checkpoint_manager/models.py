@@ -130,8 +130,12 @@ class BundleSummary:
         return sum(stage.added for stage in self.stages)
 
 
-State: TypeAlias = Literal["whole", "damaged", "missing", "foreign", "rolled-back", "unreadable", "leftover", "exposed"]
+State: TypeAlias = Literal[
+    "whole", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "clock", "leftover", "exposed"
+]
 """What ``verify`` found: see :class:`Finding`."""
+
+_HARMLESS = frozenset({"whole", "clock", "leftover", "exposed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,9 @@ class Finding:
         state: ``whole``; ``damaged``: does not open or contradicts itself; ``missing``: was there and no record says
             that it was deleted; ``foreign``: genuine, but of another stage, store or position; ``rolled-back``: older than
             what was already seen; ``unreadable``: the operating system refused to read it, perhaps only this time;
-            ``leftover``: harmless remains of an interrupted operation; ``exposed``: others on this host may read or write it.
+            ``unfinished``: a key rotation that was interrupted, so that the old key still counts; ``clock``: dated in the
+            future, or before an earlier version; ``leftover``: harmless remains of an interrupted operation; ``exposed``:
+            others on this host may read or write it.
         detail: What exactly, in a sentence. Never data.
         path: Where, or the empty string.
     """
@@ -164,8 +170,8 @@ class VerificationReport:
 
     @property
     def ok(self) -> bool:
-        """True if nothing is damaged, missing, foreign or rolled back. Leftovers and wide permissions do not count."""
-        return all(finding.state in {"whole", "leftover", "exposed"} for finding in self.findings)
+        """True if no finding is worse than a wrong clock, a leftover or wide permissions."""
+        return all(finding.state in _HARMLESS for finding in self.findings)
 
     @property
     def problems(self) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -25,9 +26,10 @@ from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import seal
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._operations import save as writing
+from checkpoint_manager._operations import verify
 from checkpoint_manager._store import history as history_module
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.base import Stray, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 
@@ -111,23 +113,73 @@ class TestVerify:
         monkeypatch.setattr(cm._store, "examine", absent)
         assert cm.verify().ok
 
-    def test_a_version_older_than_the_one_before_it_is_foreign(
+    def append(self, cm: CheckpointManager, number: int, **changes: object) -> None:
+        """Append a version as a program would that does as it likes."""
+        store = cm._store
+        entry = store.entry("train", number - 1) if number > 1 else store.entry("train", 4)
+        fields = {"id": f"{number:032x}", "previous": entry.id} | changes
+        store.append("train", number, entry._replace(**fields), store.load("train", 4)[1])  # type: ignore[arg-type]
+
+    def test_a_clock_that_was_set_back_is_a_finding_of_its_own(self, cm: CheckpointManager) -> None:
+        earlier = cm._store.entry("train", 4).created_at - timedelta(days=1)
+        self.append(cm, 5, created_at=earlier)
+        self.append(cm, 6, created_at=earlier + timedelta(seconds=1))
+        assert found(cm) == [("train", 5, "clock")]
+        assert cm.verify().ok
+        assert cm.repair(dry_run=True) == []
+
+    @pytest.mark.parametrize("moment", [datetime(2100, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+    def test_a_clock_that_was_ahead_is_a_finding_of_its_own(self, cm: CheckpointManager, moment: datetime) -> None:
+        self.append(cm, 5, created_at=moment)
+        self.append(cm, 6, created_at=datetime.now(UTC))
+        assert found(cm) == [("train", 5, "clock"), ("train", 6, "clock")]
+        assert cm.verify().ok
+        assert cm.repair(dry_run=True) == []
+
+    def test_a_version_may_name_an_earlier_one_if_those_between_could_not_be_read(self, cm: CheckpointManager) -> None:
+        self.append(cm, 5, previous=cm._store.entry("train", 3).id)
+        assert cm.verify().problems == ()
+
+    def test_a_version_that_names_one_of_another_history_is_foreign(self, cm: CheckpointManager) -> None:
+        self.append(cm, 5, previous="0" * 32)
+        self.append(cm, 6)
+        assert found(cm) == [("train", 5, "foreign")]
+
+    def test_an_interrupted_rotation_is_not_ok(self, cm: CheckpointManager) -> None:
+        def stop(_: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            cm.keys.rotate(progress=stop)
+        assert found(cm) == [(None, None, "unfinished")]
+        assert not cm.verify().ok
+        cm.keys.rotate()
+        assert cm.verify().problems == ()
+
+    def test_a_header_of_a_newer_format_is_a_finding(self, cm: CheckpointManager, store: Path) -> None:
+        path_of(store, 3).write_bytes(b'{"format":"checkpoint-manager/9","x":1}\n')
+        (finding,) = cm.verify().problems
+        assert (finding.version, finding.state) == (3, "damaged")
+        assert "checkpoint-manager/9" in finding.detail
+
+    def test_many_files_of_many_stages_are_compared_within_a_limit(
         self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Only someone with the key can bring this about: a program with a clock of its own that ignores the last time."""
-        import datetime as dt
+        tried = 0
 
-        class Yesterday(dt.datetime):
-            @classmethod
-            def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
-                return dt.datetime.now(tz) - dt.timedelta(days=1)
+        def belongs_to(*_: object) -> bool:
+            nonlocal tried
+            tried += 1
+            return False
 
-        monkeypatch.setattr(writing, "datetime", Yesterday)
-        cm.save_checkpoint("train", 5)
-        assert cm.history("train")[0].created_at == cm.history("train")[1].created_at
-        monkeypatch.setattr(writing, "max", min, raising=False)
-        cm.save_checkpoint("train", 6)
-        assert found(cm) == [("train", 6, "foreign")]
+        monkeypatch.setattr(cm._store, "belongs_to", belongs_to)
+        monkeypatch.setattr(verify, "_MAX_COMPARISONS", 50)
+        for number in range(30):
+            cm.save_checkpoint(f"stage {number}", 1)
+        for number in range(1, 5):
+            damage(path_of(store, number))
+        assert found(cm) == [("train", number, "damaged") for number in range(1, 5)]
+        assert tried == 50
 
     def test_one_stage_alone(self, cm: CheckpointManager, store: Path) -> None:
         cm.save_checkpoint("clean", 1)
@@ -238,6 +290,52 @@ class TestRepair:
         assert path_of(store, 2).exists()
         cm.repair()
         assert not path_of(store, 2).exists()
+
+    def plant_another_history(self, cm: CheckpointManager) -> None:
+        """Append what opens, but does not continue the version before it: it is whole and foreign at once."""
+        entry, data = cm._store.load("train", 4)
+        cm._store.append("train", 5, entry._replace(id="5" * 32, previous="0" * 32), data)
+
+    def test_a_newest_version_of_another_history_does_not_bring_back_the_one_before(
+        self, cm: CheckpointManager, store: Path
+    ) -> None:
+        self.plant_another_history(cm)
+        shutil.rmtree(platformdirs.user_state_path("checkpoint_manager"))
+        newcomer = CheckpointManager(store, key=KEY)
+        assert [(step.action, step.version) for step in newcomer.repair()] == [("append", 6), ("set-aside", 5)]
+        assert not newcomer.has_checkpoint("train")
+        assert newcomer.history("train")[0].status == "failed"
+        assert newcomer.verify().problems == ()
+
+    def test_a_stage_that_was_turned_back_is_left_alone_and_the_others_are_repaired(
+        self, cm: CheckpointManager, store: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for stage in ("a", "z"):
+            cm.save_checkpoint(stage, 1)
+            cm.save_checkpoint(stage, 2)
+            damage(path_of(store, 1, stage))
+        self.plant_another_history(cm)
+        assert [(step.stage, step.action) for step in cm.repair()] == [("a", "set-aside"), ("z", "set-aside")]
+        assert "stage train" in caplog.text
+        assert "was turned back" in caplog.text
+        assert path_of(store, 5).exists()
+
+    def test_the_store_is_listed_once_however_many_stages_it_has(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = 0
+        strays = cm._store.backend.strays
+
+        def counted() -> list[Stray]:
+            nonlocal calls
+            calls += 1
+            return strays()
+
+        monkeypatch.setattr(cm._store.backend, "strays", counted)
+        for number in range(20):
+            cm.save_checkpoint(f"stage {number}", 1)
+        assert cm.repair() == []
+        assert calls == 1
 
     def test_every_version_damaged(self, cm: CheckpointManager, store: Path) -> None:
         for number in range(1, 5):

@@ -5,7 +5,7 @@ what was imported, whoever made the bundle.
 
 * Numbers ascend. Each number from 1 to the newest is either a version or lies in a gap, and no number is both.
 * Each version names the id of the one before it. Across a gap, the gap's own ids must fit. Null means that it is not known.
-* Times do not go back, and a copy is of an earlier version.
+* A copy is of an earlier version. Times may go back, as clocks do.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
 from checkpoint_manager._format.gaps import Gap, Gaps
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from checkpoint_manager._format.checkpoint_file import Entry
 
 MAX_MISSING_RANGES = 1_000_000
@@ -54,7 +52,6 @@ class Chain:
         self.missing: list[MissingRange] = []
         self._numbers = array("Q")
         self._ids = bytearray()  # 16 bytes each: with its number, a version takes 24 bytes here and hundreds in the bundle
-        self._created_at: datetime | None = None
 
     def add(self, version: int, entry: Entry) -> None:
         """Add the next version.
@@ -71,11 +68,9 @@ class Chain:
             self.missing.append(MissingRange(self.newest + 1, version - 1, self.id, entry.previous))
         else:
             raise BrokenError(f"holds a history with more than {MAX_MISSING_RANGES} gaps")
-        if self._created_at is not None and entry.created_at < self._created_at:
-            raise BrokenError(f"holds a version {version} that claims to be older than the one before it")
         if entry.restored_from is not None and not 1 <= entry.restored_from < version:
             raise BrokenError(f"holds a version {version} that claims to be a copy of version {entry.restored_from}")
-        self.newest, self.id, self._created_at = version, entry.id, entry.created_at
+        self.newest, self.id = version, entry.id
         self._numbers.append(version)
         self._ids += bytes.fromhex(entry.id)
 

@@ -1,71 +1,75 @@
-"""Putting a store in order without destroying evidence: damaged files are moved aside, never deleted."""
+"""Repairing: damaged files are moved aside and never deleted, so that no evidence is destroyed."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._operations.save import Draft, append
-from checkpoint_manager._operations.verify import verify
-from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager._operations.verify import Check
+from checkpoint_manager.errors import IntegrityError, RollbackError
 from checkpoint_manager.models import Finding, RepairStep, display
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Stray
 
 _LOG = logging.getLogger("checkpoint_manager")
+_BROKEN = {"damaged", "foreign"}
 _NOT_BROKEN = {"whole", "unreadable"}
 _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and put aside"}, "failed")
 
 
 def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
-    """Repair the store and return what was done, or with ``dry_run`` what would be.
+    """Repair the store, and return what was done, or with ``dry_run`` what would be done.
 
-    * What can't be read at this moment is left alone, whatever is wrong with it.
-    * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the
-      newest, a ``failed`` version is appended first: its number is not used again, and no older version becomes the newest
-      without a word. Its tags stay, and lead to an error that says so.
-    * A damaged record of deletions or tags is moved there, too. What it said is lost: that deleted versions are missing, or
-      that the tags are gone, stays as ``verify`` reports it.
-    * The mark of each stage's newest version is set again where it is missing or wrong; after a killed acceptance of a
-      rollback, the next save does that (see :meth:`Store.mark`).
-    * What interrupted operations left behind is removed.
+    * What can't be read at this moment is left alone.
+    * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the newest, a
+      ``failed`` version is appended first: its number is not used again, and no older version becomes the newest in silence.
+      Its tags stay, and lead to an error that says so.
+    * A damaged record of deletions or tags is moved there, too. Its content is lost: that deleted versions are missing, or that
+      the tags are gone, stays as ``verify`` reports it.
+    * The head of each stage is set again where it is missing or wrong. After a killed acceptance of a rollback, the next save
+      does that (see :meth:`Store.mark`).
+    * Leftovers of interrupted operations are removed.
 
-    Missing versions can't be brought back, and a rollback is for its user to judge: both stay as ``verify`` reports them.
+    Missing versions can't be brought back, and only the user can judge a rollback: both stay as ``verify`` reports them. Of a
+    stage that was turned back, the versions are left alone, with a warning in the log.
     """
+    strays: dict[str | None, list[Stray]] = {}
+    for stray in store.backend.strays():
+        strays.setdefault(stray.stage, []).append(stray)
+    check = Check(store)
     done: list[RepairStep] = []
-    left_over = {stray.stage or "" for stray in store.backend.strays() if stray.kind == "leftover"} - {""}
-    for stage in sorted(left_over.union(store.backend.stages())):
+    for stage in sorted({*store.backend.stages(), *(name for name in strays if name is not None)}):
         with store.lock(stage):
-            done += _stage(store, stage, dry_run=dry_run)
+            try:
+                done += _stage(check, stage, strays.get(stage, ()), dry_run=dry_run)
+            except RollbackError as error:
+                _LOG.warning("Not repaired: %s", error)
     with store.backend.lock(None, store.lock_timeout):
-        done += _strays(store, None, dry_run=dry_run)
+        done += _strays(store, strays.get(None, ()), dry_run=dry_run)
     return done
 
 
-def _stage(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
-    yield from _gaps(store, stage, dry_run=dry_run)
-    yield from _tags(store, stage, dry_run=dry_run)
-    findings = [finding for finding in verify(store, stage).findings if finding.version is not None]
+def _stage(check: Check, stage: str, strays: Iterable[Stray], *, dry_run: bool) -> Iterator[RepairStep]:
+    store = check.store
+    yield from _records(store, stage, dry_run=dry_run)
+    findings = [finding for finding in check.stage(stage) if finding.version is not None]
     yield from _damaged(store, stage, findings, dry_run=dry_run)
     yield from _gone_but_there(store, stage, findings, dry_run=dry_run)
-    yield from _strays(store, stage, dry_run=dry_run)
+    yield from _strays(store, strays, dry_run=dry_run)
 
 
-def _gaps(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
+def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
     try:
         store.gaps(stage)
     except IntegrityError as error:
         where = "" if dry_run else f"; now {store.backend.set_aside(stage, 'gaps')}"
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
-
-
-def _tags(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
     try:
         tag.stored(store, stage)
     except IntegrityError as error:
@@ -74,39 +78,42 @@ def _tags(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
 
 
 def _damaged(store: Store, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
-    broken = {f.version: f for f in findings if f.state in {"damaged", "foreign"} and f.version is not None}
-    planted = _planted(store, stage, findings)
+    broken = {f.version: f for f in findings if f.state in _BROKEN and f.version is not None}
+    sound = [f.version for f in findings if f.state in _NOT_BROKEN and f.version is not None and f.version not in broken]
+    planted = set(_planted(store, stage, findings, sound))
     real = [version for version in broken if version not in planted]
-    for version in planted:
+    for version in sorted(planted):
         yield _set_aside(store, stage, version, broken[version].detail, dry_run=dry_run)
-    if real and max(real) > max((f.version for f in findings if f.state in _NOT_BROKEN and f.version), default=0):
+    if real and max(real) > max(sound, default=0):
         if not dry_run:
             append(store, stage, store.history.tip(stage), _AFTER_DAMAGE)
-        yield RepairStep(
-            "append", stage, max(real) + 1, "a failed version: the newest one was damaged, the stage is to be run again"
-        )
+        detail = "a failed version: the newest one was damaged, the stage is to be run again"
+        yield RepairStep("append", stage, max(real) + 1, detail)
     if real and not dry_run:
         delete.record(store, stage, real, "set aside")
     for version in real:
         yield _set_aside(store, stage, version, broken[version].detail, dry_run=dry_run)
 
 
-def _planted(store: Store, stage: str, findings: list[Finding]) -> list[int]:
-    """Return the broken versions whose numbers were never given out: beyond a hole, and beyond all that was seen."""
+def _planted(store: Store, stage: str, findings: list[Finding], sound: list[int]) -> list[int]:
+    """Return the broken versions with numbers that were never given out: above a missing range and all that was seen."""
     seen = store.last_seen.recall(stage)
-    hole = next((f.version for f in reversed(findings) if f.state == "missing" and f.version), None)
-    if hole is None:
+    missing = next((f.version for f in reversed(findings) if f.state == "missing" and f.version), None)
+    if missing is None:
         return []
-    above = max(hole, seen.version if seen else 0)
-    beyond = [f for f in findings if f.version is not None and f.version > above]
-    return [] if any(f.state in _NOT_BROKEN for f in beyond) else [f.version for f in beyond if f.version]
+    above = max(missing, seen.version if seen else 0)
+    if max(sound, default=0) > above:
+        return []
+    return [f.version for f in findings if f.version is not None and f.version > above and f.state in _BROKEN]
 
 
 def _gone_but_there(store: Store, stage: str, findings: list[Finding], *, dry_run: bool) -> Iterator[RepairStep]:
-    """Finish what was killed between the record of a gap and the removal of its files."""
-    leftovers = [f.version for f in findings if f.state == "leftover" and f.version is not None]
-    gaps = store.gaps(stage)[0] if leftovers else Gaps()
-    for version in leftovers:
+    """Finish a deletion that was killed between the record of the gap and the removal of the files."""
+    left = [f.version for f in findings if f.state == "leftover" and f.version is not None]
+    if not left:
+        return
+    gaps = store.gaps(stage)[0]
+    for version in left:
         gap = gaps.find(version)
         if gap is not None and gap.reason == "deleted":
             if not dry_run:
@@ -124,17 +131,12 @@ def _set_aside(store: Store, stage: str, version: int, why: str, *, dry_run: boo
     return RepairStep("set-aside", stage, version, f"{why}{where}")
 
 
-def _strays(store: Store, stage: str | None, *, dry_run: bool) -> Iterator[RepairStep]:
-    for stray in store.backend.strays():
-        if stray.stage == stage:
-            yield from _stray(store, stray, dry_run=dry_run)
-
-
-def _stray(store: Store, stray: Stray, *, dry_run: bool) -> Iterator[RepairStep]:
-    if stray.kind == "leftover":
-        if dry_run or store.backend.sweep(stray):
-            yield RepairStep("remove", stray.stage, None, f"{stray.path} {stray.detail}")
-    elif stray.kind == "stale mark" and stray.stage is not None:
-        newest = store.backend.newest(stray.stage)
-        if dry_run or store.mark(stray.stage, newest):
-            yield RepairStep("rebuild-head", stray.stage, newest, f"{stray.path} {stray.detail}")
+def _strays(store: Store, strays: Iterable[Stray], *, dry_run: bool) -> Iterator[RepairStep]:
+    for stray in strays:
+        if stray.kind == "leftover":
+            if dry_run or store.backend.sweep(stray):
+                yield RepairStep("remove", stray.stage, None, f"{stray.path} {stray.detail}")
+        elif stray.kind == "stale mark" and stray.stage is not None:
+            newest = store.backend.newest(stray.stage)
+            if dry_run or store.mark(stray.stage, newest):
+                yield RepairStep("rebuild-head", stray.stage, newest, f"{stray.path} {stray.detail}")

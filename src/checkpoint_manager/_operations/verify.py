@@ -1,9 +1,15 @@
-"""Looking at everything there is and saying what is wrong with it. Changes nothing, and never raises for what it finds."""
+"""Verifying: everything in the store is read and checked, and each fault is a finding. Changes nothing.
+
+The work is linear in what the store holds, whatever names are planted in it: each version is read once, and files that do not
+open are compared with other stages only up to a limit for the whole check. Of a version, only its id and its finding are kept.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from itertools import pairwise
+import functools
+from collections import deque
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import BrokenError
@@ -14,7 +20,7 @@ from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError
 from checkpoint_manager.models import Finding, Progress, State, VerificationReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.tags import Tagged
@@ -22,8 +28,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Stray
     from checkpoint_manager.models import OnProgress
 
-_OTHER_STAGES = 1000
-"""How many other stages are tried for a file that does not open where it is."""
 _STATE_OF: dict[str, State] = {
     "leftover": "leftover",
     "unknown": "leftover",
@@ -31,98 +35,191 @@ _STATE_OF: dict[str, State] = {
     "exposed": "exposed",
     "displaced": "damaged",
 }
+_MAX_COMPARISONS = 20_000
+"""How often, in one run, a file that does not open is tried as the file of another stage: each try costs an opening."""
+_PREDECESSORS = 16
+"""How many versions before the last one a version may name as its predecessor, if those between could not be read then."""
+_CLOCK_TOLERANCE = timedelta(minutes=10)
+"""How far the clocks of two hosts may differ before a version counts as dated in the future."""
 
 
 def verify(store: Store, stage: str | None, progress: OnProgress | None = None) -> VerificationReport:
-    """Return what is wrong with the store, or with one stage of it.
+    """Return what is wrong with the store, or with one stage of it. Never raises for what it finds.
 
     Args:
         store: The store.
-        stage: The stage, or None for all of them and what belongs to none.
+        stage: The stage, or None for all stages and what belongs to none.
         progress: Called after each version.
     """
+    try:
+        strays = _by_stage(store.backend.strays())
+    except StorageError as error:
+        strays = {None: [Finding(None, None, "unreadable", str(error))]}
     if stage is not None:
-        counter = _Counter(progress, _count(store, [stage]))
-        return VerificationReport((*_stage(store, stage, counter), *_findings_of(store.backend.strays(), stage)))
-    strays = store.backend.strays()
-    stages = sorted({*store.backend.stages(), *store.last_seen.stages(), *(stray.stage for stray in strays if stray.stage)})
-    counter = _Counter(progress, _count(store, stages))
-    findings = [*_keyring(store), *_findings_of(strays, None)]
+        check = Check(store)
+        check.count([stage], progress)
+        return VerificationReport((*check.stage(stage), *strays.get(stage, ())))
+    stages = sorted({*store.backend.stages(), *store.last_seen.stages(), *(name for name in strays if name is not None)})
+    check = Check(store)
+    check.count(stages, progress)
+    findings = [*_keyring(store), *strays.get(None, ())]
     for name in stages:
-        findings += _stage(store, name, counter)
-        findings += _findings_of(strays, name)
+        findings += check.stage(name)
+        findings += strays.get(name, ())
     return VerificationReport(tuple(findings))
 
 
-def _count(store: Store, stages: Iterable[str]) -> int:
-    total = 0
-    for stage in stages:
-        with contextlib.suppress(IntegrityError):  # told where the stage is looked at
-            total += len(store.backend.versions(stage))
-    return total
+class Check:
+    """One run over some or all stages of a store: what it has left to compare, and its progress."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now = datetime.now(UTC)
+        self.comparisons = _MAX_COMPARISONS
+        self._progress: OnProgress | None = None
+        self._done = 0
+        self._total = 0
+
+    @functools.cached_property
+    def others(self) -> list[str]:
+        """The stages that a file may belong to which does not open where it is."""
+        return self.store.backend.stages()
+
+    def count(self, stages: Iterable[str], progress: OnProgress | None) -> None:
+        """Report progress of these stages from now on."""
+        self._progress = progress
+        if progress is not None:
+            for stage in stages:
+                with contextlib.suppress(IntegrityError, StorageError):  # reported where the stage is checked
+                    self._total += len(self.store.backend.versions(stage))
+
+    def stage(self, stage: str) -> list[Finding]:
+        """Return the findings about one stage, by version."""
+        return sorted(_stage(self, stage), key=lambda finding: finding.version or 0)
+
+    def step(self, stage: str) -> None:
+        """Report one more version."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
 
 
-def _keyring(store: Store) -> Iterable[Finding]:
+def _by_stage(strays: Iterable[Stray]) -> dict[str | None, list[Finding]]:
+    found: dict[str | None, list[Finding]] = {}
+    for stray in strays:
+        finding = Finding(stray.stage, None, _STATE_OF[stray.kind], stray.detail, stray.path)
+        found.setdefault(stray.stage, []).append(finding)
+    return found
+
+
+def _keyring(store: Store) -> Iterator[Finding]:
     try:
         store.keyring.refresh()
     except RollbackError as error:
         yield Finding(None, None, "rolled-back", str(error))
     except (IntegrityError, FormatError, WrongKeyError) as error:
         yield Finding(None, None, "damaged", str(error))
+    except StorageError as error:
+        yield Finding(None, None, "unreadable", str(error))
     if store.keyring.unlocked.rotating:
-        yield Finding(None, None, "leftover", "a key rotation is not finished: rotate again, and it goes on where it stopped")
+        detail = "a key rotation is not finished: until it is rotated again, the key that was to be given up opens and signs"
+        yield Finding(None, None, "unfinished", detail)
 
 
-def _stage(store: Store, stage: str, counter: _Counter) -> Iterable[Finding]:
+def _stage(check: Check, stage: str) -> Iterator[Finding]:
+    store = check.store
     try:
         present = store.backend.versions(stage)
-    except IntegrityError as error:
-        return [Finding(stage, None, "damaged", str(error))]
-    findings: list[Finding] = []
+    except (IntegrityError, StorageError) as error:
+        yield Finding(stage, None, _state_of_error(error), str(error))
+        return
     try:
         gaps = store.gaps(stage)[0]
-    except IntegrityError as error:
-        findings.append(Finding(stage, None, "damaged", str(error)))
+    except (IntegrityError, FormatError, StorageError) as error:
+        yield Finding(stage, None, _state_of_error(error), str(error))
         gaps = Gaps()
-    entries: dict[int, Entry] = {}
+    chain = _Chain(check.now, stage, gaps)
     for version in present:
-        findings.append(_version(store, stage, version, gaps, entries))
-        counter.step(stage)
-    findings += _missing(stage, present, gaps)
-    findings += _breaks_in_the_chain(stage, entries, gaps)
-    findings += _rolled_back(store, stage, max(present, default=0), entries)
-    findings += _tags(store, stage, entries)
-    return sorted(findings, key=lambda finding: finding.version or 0)
+        finding, entry = _version(check, stage, version, gaps)
+        yield finding
+        if entry is not None:
+            yield from chain.add(version, entry)
+        check.step(stage)
+    yield from _missing(stage, present, gaps)
+    yield from _rolled_back(store, stage, max(present, default=0), chain.ids)
+    yield from _tags(store, stage, chain.ids)
 
 
-def _version(store: Store, stage: str, version: int, gaps: Gaps, entries: dict[int, Entry]) -> Finding:
+def _state_of_error(error: Exception) -> State:
+    return "unreadable" if isinstance(error, StorageError) else "damaged"
+
+
+def _version(check: Check, stage: str, version: int, gaps: Gaps) -> tuple[Finding, Entry | None]:
+    """Return what a version is like, and its entry if it is whole."""
     if version in gaps:
-        return Finding(stage, version, "leftover", "was deleted, and its file is still there")
+        return Finding(stage, version, "leftover", "was deleted, and its file is still there"), None
     try:
-        entries[version], _ = store.examine(stage, version)
+        entry, _ = check.store.examine(stage, version)
     except BrokenError as broken:
-        return _broken(store, stage, version, broken)
-    except (FormatError, IntegrityError) as error:
-        return Finding(stage, version, "damaged", str(error))
-    except StorageError as error:
-        return Finding(stage, version, "unreadable", str(error))
+        return _broken(check, stage, version, broken), None
+    except (FormatError, IntegrityError, StorageError) as error:
+        return Finding(stage, version, _state_of_error(error), str(error)), None
     except VersionAbsentError:
-        return Finding(stage, version, "leftover", "was deleted while this was looking")
-    return Finding(stage, version, "whole")
+        return Finding(stage, version, "leftover", "was deleted during the check"), None
+    return Finding(stage, version, "whole"), entry
 
 
-def _broken(store: Store, stage: str, version: int, broken: BrokenError) -> Finding:
+def _broken(check: Check, stage: str, version: int, broken: BrokenError) -> Finding:
     if broken.foreign:
         return Finding(stage, version, "foreign", str(broken))
-    others = [name for name in store.backend.stages()[:_OTHER_STAGES] if name != stage]
-    for other in others:
-        if store.belongs_to(stage, version, other):
-            return Finding(stage, version, "foreign", f"belongs to stage {other!r}")
+    for other in check.others:
+        if check.comparisons == 0:
+            break
+        if other != stage:
+            check.comparisons -= 1
+            if check.store.belongs_to(stage, version, other):
+                return Finding(stage, version, "foreign", f"belongs to stage {other!r}")
     return Finding(stage, version, "damaged", str(broken))
 
 
-def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterable[Finding]:
-    """Report each hole once, however wide: a planted number can make it as wide as it likes."""
+class _Chain:
+    """The versions of one stage so far, in ascending order.
+
+    Attributes:
+        ids: The id of each version.
+    """
+
+    def __init__(self, now: datetime, stage: str, gaps: Gaps) -> None:
+        self.ids: dict[int, str] = {}
+        self._now = now
+        self._stage = stage
+        self._gaps = gaps
+        self._earlier: deque[str | None] = deque(maxlen=_PREDECESSORS)
+        self._before: tuple[int, datetime] | None = None
+
+    def add(self, version: int, entry: Entry) -> Iterator[Finding]:
+        """Add a version, and yield what is wrong with its place in the history."""
+        if not self._continues(version, entry.previous):
+            detail = f"does not continue version {version - 1}: it is of another history"
+            yield Finding(self._stage, version, "foreign", detail)
+        if entry.created_at > self._now + _CLOCK_TOLERANCE:
+            yield Finding(self._stage, version, "clock", "is dated in the future: a clock was wrong")
+        elif self._before is not None and entry.created_at < self._before[1]:
+            detail = f"is dated before version {self._before[0]}: a clock was wrong at one of them"
+            yield Finding(self._stage, version, "clock", detail)
+        self.ids[version] = entry.id
+        self._earlier.append(entry.id)
+        self._before = (version, entry.created_at)
+
+    def _continues(self, version: int, previous: str | None) -> bool:
+        """Return whether a version names the one before it, or one further back; True if that can't be told."""
+        gap = self._gaps.find(version - 1)
+        before = self.ids.get(version - 1) if gap is None else gap.id
+        return before is None or previous is None or previous == before or previous in self._earlier
+
+
+def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterator[Finding]:
+    """Report each missing range once: a planted number can make it as wide as it likes."""
     known = sorted([(version, version) for version in present] + [(gap.first, gap.last) for gap in gaps.gaps])
     reached = 0
     for first, last in known:
@@ -132,20 +229,7 @@ def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterable[Finding]:
         reached = max(reached, last)
 
 
-def _breaks_in_the_chain(stage: str, entries: dict[int, Entry], gaps: Gaps) -> Iterable[Finding]:
-    """Each version names the id of the one before it; across a gap, the gap's own record does."""
-    ids: dict[int, str | None] = {version: entry.id for version, entry in entries.items()}
-    ids.update({gap.last: gap.id for gap in gaps.gaps})
-    for version, entry in entries.items():
-        before = ids.get(version - 1)
-        if before is not None and entry.previous is not None and before != entry.previous:
-            yield Finding(stage, version, "foreign", f"does not continue version {version - 1}: it is of another history")
-    for earlier, later in pairwise(sorted(entries)):
-        if entries[later].created_at < entries[earlier].created_at:
-            yield Finding(stage, later, "foreign", f"claims to be older than version {earlier} before it")
-
-
-def _rolled_back(store: Store, stage: str, newest: int, entries: dict[int, Entry]) -> Iterable[Finding]:
+def _rolled_back(store: Store, stage: str, newest: int, ids: dict[int, str]) -> Iterator[Finding]:
     try:
         seen = store.last_seen.recall(stage)
     except StorageError as error:
@@ -156,54 +240,35 @@ def _rolled_back(store: Store, stage: str, newest: int, entries: dict[int, Entry
     if newest < seen.version:
         detail = f"its newest version is {newest or 'gone'}, and version {seen.version} was already seen"
         yield Finding(stage, seen.version, "rolled-back", detail)
-    elif seen.version in entries and entries[seen.version].id != seen.id:
+    elif seen.version in ids and ids[seen.version] != seen.id:
         yield Finding(stage, seen.version, "rolled-back", "is not the one that was already seen")
 
 
-def _tags(store: Store, stage: str, entries: dict[int, Entry]) -> Iterable[Finding]:
-    """Compare the tags with the versions they name. No finding names a version: each of those is judged by itself."""
+def _tags(store: Store, stage: str, ids: dict[int, str]) -> Iterator[Finding]:
+    """Compare the tags with the versions they name. These findings name no version: each version has a finding of its own."""
     try:
         tags, _, turned_back = tag.look(store, stage)
-    except IntegrityError as error:
-        yield Finding(stage, None, "damaged", str(error))
-        return
-    except StorageError as error:
-        yield Finding(stage, None, "unreadable", str(error))
+    except (IntegrityError, FormatError, StorageError) as error:
+        yield Finding(stage, None, _state_of_error(error), str(error))
         return
     if turned_back:
         yield Finding(stage, None, "rolled-back", turned_back)
     for name, tagged in tags.named.items():
-        if tagged.version not in entries:
+        if tagged.version not in ids:
             yield from _without_a_version(store, stage, name, tagged)
-        elif entries[tagged.version].id != tagged.id:
+        elif ids[tagged.version] != tagged.id:
             yield Finding(stage, None, "foreign", f"version {tagged.version} is not the one that was tagged {name}")
 
 
-def _without_a_version(store: Store, stage: str, name: str, tagged: Tagged) -> Iterable[Finding]:
-    with contextlib.suppress(IntegrityError, FormatError, StorageError):  # told where the version or the gaps are looked at
+def _without_a_version(store: Store, stage: str, name: str, tagged: Tagged) -> Iterator[Finding]:
+    with contextlib.suppress(IntegrityError, FormatError, StorageError):  # reported with the version or the gaps
         gap = store.gaps(stage)[0].find(tagged.version)
         if gap is None:
             with contextlib.suppress(VersionAbsentError):
                 store.entry(stage, tagged.version)
-                return  # saved and tagged while this was looking
-            detail = "is gone without a record of its deletion, and the tag {} names it"
-            yield Finding(stage, None, "missing", f"version {tagged.version} {detail.format(name)}")
-        elif gap.reason == "deleted" and tag.look(store, stage)[0].named.get(name) == tagged:  # not taken away meanwhile
+                return  # saved and tagged during the check
+            detail = f"is gone without a record of its deletion, and the tag {name} names it"
+            yield Finding(stage, None, "missing", f"version {tagged.version} {detail}")
+        elif gap.reason == "deleted" and tag.look(store, stage)[0].named.get(name) == tagged:  # not removed meanwhile
             detail = f"was deleted, and the tag {name} names it: the record of tags is older than that"
             yield Finding(stage, None, "rolled-back", f"version {tagged.version} {detail}")
-
-
-class _Counter:
-    def __init__(self, progress: OnProgress | None, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-
-    def step(self, stage: str) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
-
-
-def _findings_of(strays: Iterable[Stray], stage: str | None) -> list[Finding]:
-    return [Finding(stage, None, _STATE_OF[stray.kind], stray.detail, stray.path) for stray in strays if stray.stage == stage]

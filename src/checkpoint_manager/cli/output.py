@@ -25,8 +25,8 @@ _WIDE = 10_000
 _JUDGED = {"STATUS", "STATE"}
 _STYLES = {
     **dict.fromkeys(("completed", "whole", "ok"), "green"),
-    **dict.fromkeys(("progress", "leftover", "exposed", "warning"), "yellow"),
-    **dict.fromkeys(("failed", "damaged", "missing", "foreign", "rolled-back", "unreadable", "problem"), "red"),
+    **dict.fromkeys(("progress", "leftover", "exposed", "clock", "warning"), "yellow"),
+    **dict.fromkeys(("failed", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "problem"), "red"),
     "cleared": "dim",
 }
 """What is in order, what wants to be looked at, and what is wrong."""

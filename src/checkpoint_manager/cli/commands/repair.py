@@ -44,7 +44,7 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     if plan and not dry_run:
         confirm("Do this?", yes=yes)
         plan = cm.repair()
-    left = [finding for finding in cm.verify().problems if finding.state not in {"leftover", "exposed"}]
+    left = [finding for finding in cm.verify().problems if finding.state not in {"leftover", "exposed", "clock"}]
     _show_repair(access, cm, plan, appended, dry_run=dry_run)
     for finding in [] if dry_run else left:
         say(f"left: {finding.state}: {display(finding.stage or '')} {finding.version or ''} {finding.detail}")
