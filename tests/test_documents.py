@@ -77,7 +77,7 @@ def test_the_exit_codes_are_documented() -> None:
 def test_the_options_that_every_command_has_are_documented() -> None:
     for name, command in NAMED:
         options = {option for parameter in command.params for option in parameter.opts}
-        assert name in {"demo", "completion"} or {"--store", "--key-file", "--json"} <= options
+        assert name in {"demo", "completion"} or {"--store", "--key", "--json"} <= options
     context = click.Context(dict(NAMED)["status"])
     everywhere = {option for parameter in context.command.params for option in parameter.opts} - {"--watch", "--interval"}
     for option in (*everywhere, "--yes"):

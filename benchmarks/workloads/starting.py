@@ -128,7 +128,7 @@ def _command_line(context: Context, place: Path, key: KeyFile) -> Result:
     ours = [sys.executable, "-m", "checkpoint_manager"]
     commands = {
         f"{OURS} --version": [*ours, "--version"],
-        f"{OURS} has STAGE": [*ours, "has", "train", "--store", str(place / "store"), "--key-file", key.path],
+        f"{OURS} has STAGE": [*ours, "has", "train", "--store", str(place / "store"), "--key", f"file:{key.path}"],
         EMPTY: [sys.executable, "-c", "pass"],
     }
     for name in ("git", "restic"):

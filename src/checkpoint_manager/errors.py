@@ -61,11 +61,16 @@ class Hint(StrEnum):
     GIVE_A_KEY = (
         "Pass key=, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back from your copy"
     )
+    IMPORT_RENAMED = "Import it under another name with rename="
+    MOVE_TAG = "Choose another name, or move the tag with force=True"
+    REMOVE_TAG = "Remove a tag first with untag()"
+    RESTORE_EARLIER = "Compute it again, or restore an earlier version from history()"
     SEE_HISTORY = "Choose a version from history()"
     SEE_STAGES = "See stages() for the names"
     OVERWRITE = "Choose another name, or pass overwrite=True"
-    IMPORT_RENAMED = "Import it under another name with rename="
+    SEE_TAGS = "See tags() for its tags and history() for its versions"
     VERIFY_AND_REPAIR = "Call verify() to see what is wrong, then repair()"
+    WAIT_FOR_LOCK = "Wait until it is done, or pass a longer lock_timeout"
 
 
 class CheckpointError(Exception):

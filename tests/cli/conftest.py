@@ -32,6 +32,11 @@ class Result:
         assert document["schema"] == 1
         return document
 
+    @property
+    def error(self) -> Any:
+        """What went wrong, as told to a program in the last line of stderr."""
+        return json.loads(self.err.splitlines()[-1])["error"]
+
 
 @pytest.fixture
 def store(tmp_path: Path, home: Path) -> Path:
@@ -99,14 +104,14 @@ def words(tmp_path: Path) -> tuple[str, str]:
     path = tmp_path / "words.txt"
     path.write_text("seven words\n")
     path.chmod(0o600)
-    return "--bundle-passphrase-file", str(path)
+    return "--bundle-key", f"passphrase-file:{path}"
 
 
 @pytest.fixture
 def there(tmp_path: Path) -> tuple[str, str, str, str]:
     """The options that name another store, under another key."""
     CheckpointManager(tmp_path / "there", key=_key_file(tmp_path / "there.key"))
-    return "--store", str(tmp_path / "there"), "--key-file", str(tmp_path / "there.key")
+    return "--store", str(tmp_path / "there"), "--key", f"file:{tmp_path / 'there.key'}"
 
 
 def _key_file(path: Path) -> KeyFile:

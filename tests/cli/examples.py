@@ -63,7 +63,7 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     (programs / "python").symlink_to(sys.executable)
     (programs / "curl").write_text("#!/bin/sh\nexec cat rows.json\n")
     (programs / "curl").chmod(0o700)
-    if "--also-passphrase-file" in line:
+    if "--also" in line:
         cm.keys.add(Passphrase("correct horse"), label="alice")
     line = re.sub(r"--at \S+", "--at 0s", line)
     if "tag --delete" in line:

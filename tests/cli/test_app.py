@@ -57,7 +57,7 @@ def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, 
         "import": ["f"],
         "remove": ["x"],
         "prune": ["--keep-last", "1"],
-        "add": ["--new-key-file", "k"],
+        "add": ["file:k"],
     }
     result = cli(*path, *needed.get(path[-1], []), "--json")
     assert (result.code, result.out) == (10, "")
@@ -78,8 +78,8 @@ def test_version(cli: Cli) -> None:
 def test_a_mistyped_command_gets_the_nearest_name(cli: Cli) -> None:
     result = cli("verfy")
     assert result.code == 2
-    assert 'did you mean "verify"?' in result.err
-    assert "there are init, list, status" in cli("xyzzy").err
+    assert 'Did you mean "verify"?' in result.err
+    assert "Choose one of init, list, status" in cli("xyzzy").err
 
 
 def test_what_is_wrong_with_the_command_line_leads_to_what_is_right(cli: Cli) -> None:
@@ -107,7 +107,7 @@ def test_a_bug_is_not_taken_for_an_answer(cli: Cli, store: Path, monkeypatch: py
     result = cli("status")
     assert (result.code, result.out) == (70, "")
     assert "ZeroDivisionError" in result.err
-    assert "please report" in result.err
+    assert "Please report" in result.err
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(5, "Input/output error", "x"), 20)])

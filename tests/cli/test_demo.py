@@ -99,7 +99,7 @@ def test_no_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "checkpoint_manager", "demo", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is no folder" in done.stderr
+    assert "is not a folder" in done.stderr
 
 
 def test_the_stages_measure_what_they_say(folder: Path) -> None:

@@ -99,9 +99,9 @@ class TestKeys:
 
     def test_two_keys(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHECKPOINT_MANAGER_KEY_FILE", "/x")
-        found = doctor("--passphrase-command", "echo hunter2")
+        found = doctor("--key", "cmd:echo hunter2")
         assert found["key"]["state"] == "problem"
-        assert "--passphrase-command and by the environment variable CHECKPOINT_MANAGER_KEY_FILE" in found["key"]["found"]
+        assert "--key cmd and by the environment variable CHECKPOINT_MANAGER_KEY_FILE" in found["key"]["found"]
 
     def test_a_keyring_that_is_gone_is_not_made_anew(self, doctor: Doctor, store: Path) -> None:
         (store / "keyring.json").unlink()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 EXAMPLES = [example for example in examples() if example[0] != ("demo",)]  # tests/demo runs that
-AT_A_TERMINAL = [example for example in EXAMPLES if "--watch" in example[1] or example[1].endswith("--new-passphrase")]
+AT_A_TERMINAL = [example for example in EXAMPLES if "--watch" in example[1] or example[1].endswith("prompt")]
 ELSEWHERE = [example for example in EXAMPLES if example not in AT_A_TERMINAL]
 NO_DATA = {("demo",), ("completion",)}
 """What they print is no data of a store."""
@@ -67,14 +67,14 @@ def test_for_programs_what_is_wrong_is_a_document_too(cli: Cli, path: tuple[str,
     assert (result.code, result.out) == (2, "")
     document = json.loads(result.err)
     assert document["schema"] == 1
-    assert set(document["error"]) == {"kind", "message", "exit_code"}
+    assert set(document["error"]) == {"kind", "message", "hint", "exit_code"}
     assert "--no-such-option" in document["error"]["message"]
 
 
 def test_examples_that_need_a_terminal_run_there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line for _, line in AT_A_TERMINAL] == [
         "checkpoint-manager status --watch",
-        "checkpoint-manager key add --new-passphrase",
+        "checkpoint-manager key add prompt",
     ]
     prepare(tmp_path, home, "")
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def test_examples_that_need_a_terminal_run_there(tmp_path: Path, home: Path, mon
         terminal.until("q quits")
         terminal.type("q")
         assert terminal.end() == 0
-    with Terminal("key", "add", "--new-passphrase") as terminal:
+    with Terminal("key", "add", "prompt") as terminal:
         terminal.answer("New passphrase", "x")
         terminal.answer("Repeat for confirmation", "x")
         assert terminal.end() == 0

@@ -37,7 +37,7 @@ def test_a_reader_that_goes_away_has_no_bundle_and_is_told(store: Path, tmp_path
         exporting.stdout.close()
         said = exporting.stderr.read().decode()
     assert exporting.returncode == 2
-    assert said == "error: whoever read the bundle went away before its end: what came there is no bundle, export it again\n"
+    assert said == "error: the reader of the bundle went away before its end. Export it again: what arrived is incomplete\n"
 
 
 def test_a_full_disk_behind_stdout_is_told(store: Path, tmp_path: Path, words: tuple[str, str]) -> None:
@@ -51,16 +51,16 @@ def test_a_full_disk_behind_stdout_is_told(store: Path, tmp_path: Path, words: t
 def test_a_key_file_is_made_for_an_export_and_not_for_an_import(
     cli: Cli, store: Path, tmp_path: Path, there: tuple[str, ...]
 ) -> None:
-    result = cli("export", "x.bundle", "--bundle-key-file", "b.key")
+    result = cli("export", "x.bundle", "--bundle-key", "file:b.key")
     assert result.code == 0
     assert "made the key file b.key" in result.err
     assert (tmp_path / "b.key").stat().st_mode & 0o777 == 0o600
-    again = cli("export", "x.bundle", "--bundle-key-file", "b.key", "--overwrite")
+    again = cli("export", "x.bundle", "--bundle-key", "file:b.key", "--overwrite")
     assert "made" not in again.err
-    assert cli("import", "x.bundle", "--bundle-key-file", "c.key", *there).code == 12
+    assert cli("import", "x.bundle", "--bundle-key", "file:c.key", *there).code == 12
     assert not (tmp_path / "c.key").exists()
-    assert cli("import", "x.bundle", "--bundle-key-file", str(tmp_path / "there.key"), *there).code == 12
-    assert cli("import", "x.bundle", "--bundle-key-file", "b.key", *there).code == 0
+    assert cli("import", "x.bundle", "--bundle-key", f"file:{tmp_path / 'there.key'}", *there).code == 12
+    assert cli("import", "x.bundle", "--bundle-key", "file:b.key", *there).code == 0
 
 
 def test_what_is_not_right_on_the_command_line(
@@ -69,10 +69,10 @@ def test_what_is_not_right_on_the_command_line(
     for arguments, says in (
         (("export", "x.bundle"), "no terminal to ask"),
         (("import", "x.bundle"), "no terminal to ask"),
-        (("export", "x.bundle", *words, "--bundle-key-file", "k"), "not two"),
-        (("export", "train", *words), "train is a stage: name the file behind it"),
+        (("export", "x.bundle", *words, "--bundle-key", "file:k"), "--bundle-key is given twice"),
+        (("export", "train", *words), "train is a stage, and FILE is missing"),
         (("export", "-", *words, "--json"), "--json needs stdout"),
-        (("import", "x.bundle", *words, "--into", "a", "b", "--into", "a", "c"), "names a stage twice"),
+        (("import", "x.bundle", *words, "--rename", "a", "b", "--rename", "a", "c"), "names a stage twice"),
         (("export",), "FILE"),
     ):
         result = cli(*arguments)
@@ -94,4 +94,4 @@ def test_a_bundles_passphrase_is_typed_unseen(store: Path, tmp_path: Path) -> No
         assert "0 of 4 versions added" in terminal.shown
     with Terminal("export", "-", "--store", str(store)) as terminal:
         assert terminal.end() == 2
-        assert "no text for a terminal" in " ".join(terminal.shown.split())
+        assert "not text for a terminal" in " ".join(terminal.shown.split())

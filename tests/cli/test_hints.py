@@ -1,4 +1,4 @@
-"""What the library says to programmers, said to those who sit at a shell."""
+"""The next step after an error: a call for a program, a command at the command line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import checkpoint_manager
-from checkpoint_manager import CheckpointManager
-from checkpoint_manager.cli.wording import for_the_command_line
+from checkpoint_manager import CheckpointError, CheckpointManager
+from checkpoint_manager.cli.hints import HINTS, explain, hint_of
+from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,74 +23,86 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 _SOURCE = Path(checkpoint_manager.__file__).parent
-_SHOWN = ("backends", "_operations", "_store")
-"""Whose errors come up to the command line as they are; what stands above and beside them is told to programmers only."""
-_NOT_A_MESSAGE = {"backends/local/capabilities.py"}
-_FOR_PROGRAMMERS = {
-    "chmod go=",
-    "datetime.now(",
-    ".astimezone()",
-    "at= needs a time",
-    "key= as str",
-    "key= as bytes",
-    "key= must be",
-}
-_PYTHON = re.compile(r"\b[a-z_]+\(\)|\b[a-z_]+=|\block_timeout\b|\bon_rollback\b")
+_PYTHON = re.compile(r"\b[a-z_]+\(\)|\b[a-z_]+=\s|\b[a-z_]+=(True|False)|\block_timeout\b|\bon_rollback\b")
+"""A call or an argument, which a user of the command line can do nothing with."""
+_UP_TO_THE_COMMAND_LINE = ("backends", "_format", "_operations", "_store", "_filesystem")
+"""The layers whose errors reach the command line; those above are told to programs only."""
 
 
-def _texts() -> list[str]:
-    """Return the texts in the source that are sentences: whole, with a mark for each value in them."""
+def test_each_hint_has_a_sentence_for_the_command_line() -> None:
+    assert set(HINTS) == set(Hint)
+    for hint, sentence in HINTS.items():
+        assert not _PYTHON.search(sentence), hint
+        assert sentence[0].isupper(), hint
+        assert not sentence.endswith("."), hint
+
+
+def _errors() -> list[tuple[str, str]]:
+    """Return the texts of the errors that reach the command line, each with where it stands; values in them are left out."""
     found = []
     for path in sorted(_SOURCE.rglob("*.py")):
         name = path.relative_to(_SOURCE).as_posix()
-        if not name.startswith(_SHOWN) or name in _NOT_A_MESSAGE:
+        if not name.startswith(_UP_TO_THE_COMMAND_LINE):
             continue
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                node.value.value = ""  # a docstring
-        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.JoinedStr):
-                found.append("".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
-                found.append(node.value)
-    return [text for text in found if " " in text and not any(each in text for each in _FOR_PROGRAMMERS)]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
+                if getattr(node.func, "id", "") in {"TypeError", "ValueError"}:
+                    continue  # a program's own fault
+                texts = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "hint")]
+                found += [(f"{name}:{node.lineno}", _text(each)) for each in texts]
+    return found
 
 
-def test_no_sentence_of_the_store_sends_a_user_of_the_command_line_to_python() -> None:
-    texts = _texts()
-    assert sum(bool(_PYTHON.search(text)) for text in texts) > 10  # else this looks in the wrong place
-    assert [left for text in texts if _PYTHON.search(left := for_the_command_line(text))] == []
+def _text(node: ast.expr) -> str:
+    match node:
+        case ast.Constant():
+            return str(node.value)
+        case ast.JoinedStr():
+            return "".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values)
+        case _:
+            return ""
+
+
+def test_no_error_sends_a_user_of_the_command_line_to_python() -> None:
+    errors = _errors()
+    assert len(errors) > 50  # else this looks in the wrong place
+    assert [(where, text) for where, text in errors if _PYTHON.search(text)] == []
+
+
+def test_a_hint_that_reads_the_same_in_both_is_shown_as_it_is() -> None:
+    error = CheckpointError("it is full", hint="Free some space")
+    assert hint_of(error) == "Free some space"
+    assert explain(error) == "it is full. Free some space"
+    assert explain(CheckpointError("it is full")) == "it is full"
 
 
 @pytest.mark.parametrize(
     ("arguments", "step"),
     [
-        (("show", "nothing"), '"checkpoint-manager list"'),
-        (("show", "train@99"), "the versions are 1 to 3"),
-        (("restore", "train", "--at", "2001-01-01T00:00", "--yes"), 'see "checkpoint-manager log" for its times'),
-        (
-            ("show", "train@none"),
-            'see "checkpoint-manager tag" for those it has, and "checkpoint-manager log" for its versions',
-        ),
-        (("tag", "--delete", "train", "none"), 'see "checkpoint-manager tag"'),
+        (("show", "nothing"), HINTS[Hint.SEE_STAGES]),
+        (("clear", "nothing", "--yes"), HINTS[Hint.SEE_STAGES]),
+        (("show", "train@none"), HINTS[Hint.SEE_TAGS]),
+        (("tag", "--delete", "train", "none"), HINTS[Hint.SEE_TAGS]),
+        (("restore", "train", "--at", "2001-01-01T00:00", "--yes"), HINTS[Hint.SEE_HISTORY]),
+        (("delete", "train", "99", "--yes"), HINTS[Hint.SEE_HISTORY]),
     ],
 )
 def test_the_next_step_is_a_command(arguments: tuple[str, ...], step: str, cli: Cli, store: Path) -> None:
     result = cli(*arguments)
     assert result.code == 14
-    assert step in result.err
-    assert step.replace('"', '\\"') in cli(*arguments, "--json").err
+    assert result.err.endswith(f". {step}\n")
+    error = cli(*arguments, "--json").error
+    assert error["hint"] == step
+    assert step not in error["message"]
 
 
-def test_who_put_an_older_copy_back_is_told_the_command(cli: Cli, store: Path, tmp_path: Path) -> None:
+def test_the_user_who_put_an_older_copy_back_is_told_the_command(cli: Cli, store: Path, tmp_path: Path) -> None:
     shutil.copytree(store, tmp_path / "older")
     CheckpointManager(store).save_checkpoint("train", {"epoch": 4})
     shutil.rmtree(store)
     (tmp_path / "older").rename(store)
     result = cli("show", "train")
     assert result.code == 13
-    assert 'run "checkpoint-manager repair --accept-rollback"' in result.err
+    assert "run: checkpoint-manager repair --accept-rollback" in result.err
     assert cli("repair", "--accept-rollback", "--yes").code == 0
     assert cli("show", "train").code == 0

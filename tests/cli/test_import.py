@@ -54,7 +54,7 @@ def test_tags_come_along_and_are_never_moved_silently(
     assert cli("tag", "train", "first", "--delete", *there).code == 0
     before = cli("tag", "train", *there).out
     said = cli("import", "x.bundle", *words, *there, "--dry-run")
-    assert "stage train: another version has the tag here and keeps it: good; tag --force moves one" in said.err
+    assert "stage train: these tags name other versions here and were not moved: good" in said.err
     assert "0 of 3 versions would be added and 1 tags" in said.err
     assert cli("tag", "train", *there).out == before
     stage = cli("import", "x.bundle", *words, *there, "--json").json["stages"][0]
@@ -68,7 +68,7 @@ def test_json(cli: Cli, store: Path, tmp_path: Path, words: tuple[str, str], the
     stage = {"stage": "train", "versions": 3, "newest": 3, "tags": []}
     rest = {"file": "x.bundle", "bytes": size, "versions": 3, "stages": [stage]}
     assert exported == {"schema": 1, "command": "export"} | rest
-    imported = cli("import", "x.bundle", *words, *there, "--into", "train", "fit", "--json").json
+    imported = cli("import", "x.bundle", *words, *there, "--rename", "train", "fit", "--json").json
     assert imported["stages"] == [stage | {"stage": "fit", "added": 3, "tags_kept": []}]
     assert (imported["bytes"], imported["added"], imported["dry_run"]) == (size, 3, False)
 
@@ -79,15 +79,15 @@ def test_exit_codes_of_bundles_that_are_refused(
     assert cli("export", "trian", "x.bundle", *words).code == 14
     assert cli("import", "x.bundle", *words, *there).code == 20
     cli("export", "x.bundle", *words)
-    assert cli("import", "x.bundle", *words, *there, "--into", "trian", "x").code == 14
+    assert cli("import", "x.bundle", *words, *there, "--rename", "trian", "x").code == 14
     assert cli("import", "x.bundle", *words, "--store", str(tmp_path / "nowhere")).code == 10
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "there.key").rename(tmp_path / "moved.key")
-    there = (*there[:3], str(tmp_path / "moved.key"))
-    CheckpointManager(tmp_path / "there", key=KeyFile(there[3])).save_checkpoint("train", "own")
+    there = (*there[:3], f"file:{tmp_path / 'moved.key'}")
+    CheckpointManager(tmp_path / "there", key=KeyFile(there[3].removeprefix("file:"))).save_checkpoint("train", "own")
     parted = cli("import", "x.bundle", *words, *there)
     assert parted.code == 2
-    assert "--into" in parted.err
+    assert "--rename" in parted.err
     whole = (tmp_path / "x.bundle").read_bytes()
     (tmp_path / "x.bundle").write_bytes(whole[:-1])
     assert cli("import", "x.bundle", *words, *there).code == 13

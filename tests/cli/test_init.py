@@ -25,7 +25,8 @@ def test_it_makes_a_store_and_leaves_one_that_is_there(cli: Cli, tmp_path: Path)
 def test_with_a_passphrase(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("correct horse battery staple\n")
     (tmp_path / "secret").chmod(0o600)
-    assert cli("init", "--store", "other", "--passphrase-file", "secret").code == 0
+    assert cli("init", "--store", "other", "--key", "passphrase-file:secret").code == 0
     assert [
-        slot["kind"] for slot in cli("key", "list", "--store", "other", "--passphrase-file", "secret", "--json").json["slots"]
+        slot["kind"]
+        for slot in cli("key", "list", "--store", "other", "--key", "passphrase-file:secret", "--json").json["slots"]
     ] == ["passphrase"]

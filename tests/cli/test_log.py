@@ -49,7 +49,7 @@ def test_a_failure_says_what_was_raised_and_no_more(cli: Cli, store: Path) -> No
         train(0)
     lines = cli("log", "train").out.splitlines()
     assert lines[1].endswith("  KeyError")
-    assert lines[2].endswith(r"  'ValueError: no rows\x1b[2J'")
+    assert lines[2].endswith(r"  ValueError: no rows\x1b[2J")
     document = cli("log", "train", "--json")
     assert document.json["versions"][1]["failure"] == {"type": "ValueError", "message": "no rows\x1b[2J\nin b.csv"}
     assert document.json["versions"][1]["metadata"] == {}  # the digests of the arguments are nobody's business

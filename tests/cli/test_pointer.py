@@ -39,14 +39,14 @@ def test_the_examples_of_the_rfc(pointer: str, value: object) -> None:
 
 @pytest.mark.parametrize("pointer", ["foo", "/foo/~", "/~2", "foo/0", "$.foo"])
 def test_what_is_no_pointer(pointer: str) -> None:
-    with pytest.raises(click.UsageError, match="is no JSON pointer"):
+    with pytest.raises(click.UsageError, match="is not a JSON pointer"):
         value_at(RFC, pointer, "it")
 
 
 @pytest.mark.parametrize(
     ("pointer", "message"),
     [
-        ("/bar", "at its top is an object of 11 keys, and none is bar"),
+        ("/bar", "at its top is an object of 11 keys, and none of them is bar"),
         ("/foo/2", "at /foo is a list of 2 elements, counted from 0, the last of them 1"),
         ("/foo/-", "at /foo is a list"),
         ("/foo/-1", "at /foo is a list"),

@@ -36,7 +36,7 @@ def test_from_stdin(program: Cli, store: Path) -> None:
     [
         ("{", "line 1 column 2"),
         ("", "line 1 column 1"),
-        ("[NaN]", "NaN is no JSON value"),
+        ("[NaN]", "NaN is not a JSON value"),
         ('{"a": 1, "a": 2}', "same key twice"),
         ("[" * 100_000, "does not hold JSON"),
         ("\xff\xfe", "does not hold JSON"),

@@ -74,24 +74,24 @@ def test_a_question_is_asked_again_if_the_answer_is_unclear(store: Path) -> None
 
 
 def test_a_passphrase_is_typed_unseen(store: Path) -> None:
-    with Terminal("key", "add", "--new-passphrase", "--store", str(store)) as terminal:
+    with Terminal("key", "add", "prompt", "--store", str(store)) as terminal:
         terminal.answer("New passphrase", "correct horse")
         terminal.answer("Repeat for confirmation", "correct horse")
         assert terminal.end() == 0, terminal.shown
         assert "correct horse" not in terminal.shown
     assert CheckpointManager(store, key=Passphrase("correct horse")).has_checkpoint("train")
-    with Terminal("show", "train", "--ask-passphrase", "--store", str(store)) as terminal:
+    with Terminal("show", "train", "--key", "prompt", "--store", str(store)) as terminal:
         terminal.answer("Passphrase of the store", "correct horse")
         assert terminal.end() == 0, terminal.shown
         assert '"epoch": 3' in terminal.shown
         assert "correct horse" not in terminal.shown
-    with Terminal("key", "rotate", "--also-passphrase", "--store", str(store)) as terminal:
+    with Terminal("key", "rotate", "--also", "prompt", "--store", str(store)) as terminal:
         terminal.answer("Further passphrase", "correct horse")
         assert terminal.end() == 0, terminal.shown
 
 
 def test_for_a_new_store_a_passphrase_is_typed_twice(tmp_path: Path) -> None:
-    words = ["init", "--ask-passphrase", "--store", str(tmp_path / "new")]
+    words = ["init", "--key", "prompt", "--store", str(tmp_path / "new")]
     with Terminal(*words) as terminal:
         terminal.answer("Passphrase for the new store", "correct horse")
         terminal.answer("Repeat for confirmation", "correct hores")
@@ -106,7 +106,7 @@ def test_for_a_new_store_a_passphrase_is_typed_twice(tmp_path: Path) -> None:
 
 
 def test_a_passphrase_is_not_read_where_it_could_be_seen(store: Path) -> None:
-    with Terminal("show", "train", "--passphrase-fd", "0", "--store", str(store)) as terminal:
+    with Terminal("show", "train", "--key", "fd:0", "--store", str(store)) as terminal:
         assert terminal.end() == 12
         assert "descriptor 0 is a terminal" in terminal.shown
 
@@ -124,7 +124,7 @@ def test_what_takes_longer_than_a_second_shows_how_far_it_is(store: Path) -> Non
     holder.start()
     held.wait()
     with Terminal("key", "rotate", "--store", str(store)) as terminal:
-        terminal.until("encrypting anew")
+        terminal.until("encrypting again")
         let_go.set()
         assert terminal.end() == 0, terminal.shown
     holder.join()

@@ -17,7 +17,7 @@ import orjson
 
 from checkpoint_manager._format import payload
 from checkpoint_manager._operations.load import Loaded, load_version
-from checkpoint_manager.errors import CheckpointNotFoundError
+from checkpoint_manager.errors import CheckpointNotFoundError, Hint
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _load_pair(store: Store, stage: str, old: int | None, new: int | None) -> tu
         old = store.history.before(stage, later)
         if old is None:
             message = f"stage {display(stage)} in {store.backend.location} has no version before version {later}"
-            raise CheckpointNotFoundError(message, hint="Name two versions from history()", stage=stage, version=later)
+            raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=later)
     return load_version(store, stage, old), second
 
 

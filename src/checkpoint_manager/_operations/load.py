@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError
+from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def load_newest(store: Store, stage: str) -> Loaded:
         raise store.history.absent(stage, 0, 0)
     if loaded.entry.status == "cleared":
         message = f"stage {display(stage)} in {store.backend.location} is cleared (version {loaded.version})"
-        hint = "Compute it again, or restore an earlier version from history()"
-        raise CheckpointNotFoundError(message, hint=hint, stage=stage, version=loaded.version)
+        raise CheckpointNotFoundError(message, hint=Hint.RESTORE_EARLIER, stage=stage, version=loaded.version)
     return loaded
 
 

@@ -136,7 +136,7 @@ def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
     encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
     if len(encoded) > MAX_CALLER_METADATA_BYTES:
         message = f"the metadata is {len(encoded)} bytes of JSON, and the limit is {MAX_CALLER_METADATA_BYTES}"
-        raise PayloadError(message, hint="Keep what history() is to show, and put the rest into the data", stage=stage)
+        raise PayloadError(message, hint="Put what is not needed in a listing into the data", stage=stage)
     decoded: dict[str, Any] = payload.decode(encoded)  # a copy: what the caller changes later is not in the version
     return decoded
 

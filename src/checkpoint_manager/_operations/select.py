@@ -23,7 +23,7 @@ from checkpoint_manager import times
 from checkpoint_manager._format.tags import RESERVED, is_name
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.errors import CheckpointNotFoundError, StageNameError, TagError
+from checkpoint_manager.errors import CheckpointNotFoundError, Hint, StageNameError, TagError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def number(store: Store, stage: str, version: int | str) -> int:
     before = store.history.before(stage, newest)
     if before is None:
         where = f"{display(stage)} in {store.backend.location}"
-        message = f"stage {where} has no version before its newest one: see history()"
-        raise CheckpointNotFoundError(message, stage=stage)
+        message = f"stage {where} has no version before its newest one"
+        raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
     return before
 
 
@@ -120,11 +120,8 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
     if then is None:
         if store.history.look(stage).number == 0:
             raise store.history.absent(stage, 0, 0)
-        message = (
-            f"stage {display(stage)} in {store.backend.location} had no version at {moment.isoformat()}: "
-            "see history() for its times"
-        )
-        raise CheckpointNotFoundError(message, stage=stage)
+        message = f"stage {display(stage)} in {store.backend.location} had no version at {moment.isoformat()}"
+        raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
     return then[0]
 
 

@@ -17,7 +17,7 @@ from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError, TagError
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint, IntegrityError, RollbackError, TagError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -113,11 +113,8 @@ def find(store: Store, stage: str, name: str) -> int:
     if tagged is None:
         if store.history.look(stage).number == 0:
             raise store.history.absent(stage, 0, 0)
-        message = (
-            f"stage {display(stage)} in {store.backend.location} has no tag {name}: see tags() for those it has, and "
-            "history() for its versions"
-        )
-        raise CheckpointNotFoundError(message, stage=stage)
+        message = f"stage {display(stage)} in {store.backend.location} has no tag {name}"
+        raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
     entry = store.history.entry(stage, tagged.version)
     if entry.id != tagged.id:
         message = (
@@ -144,14 +141,11 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
             return entry
         where = f"stage {display(stage)} in {store.backend.location}"
         if present is not None and not force:
-            message = (
-                f"the tag {name} of {where} names version {present.version} already, which keeps it: choose another name, "
-                f"or move it to version {version} with force=True"
-            )
-            raise TagError(message, stage=stage, version=present.version)
+            message = f"the tag {name} of {where} names version {present.version} already, and protects it"
+            raise TagError(message, hint=Hint.MOVE_TAG, stage=stage, version=present.version)
         if present is None and len(tags.named) >= MAX_TAGS:
-            message = f"{where} has {MAX_TAGS} tags, and that is the most: remove one first with untag()"
-            raise TagError(message, stage=stage)
+            message = f"{where} has {MAX_TAGS} tags, and that is the most"
+            raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
         _write(store, stage, tags, {**tags.named, name: wanted}, record)
         return entry
 
@@ -172,8 +166,8 @@ def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
     unwanted = set(names)
     unknown = sorted(unwanted - tags.named.keys())
     if unknown:
-        message = f"stage {display(stage)} in {store.backend.location} has no tag {unknown[0]}: see tags()"
-        raise CheckpointNotFoundError(message, stage=stage)
+        message = f"stage {display(stage)} in {store.backend.location} has no tag {unknown[0]}"
+        raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
     if unwanted:
         _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
 

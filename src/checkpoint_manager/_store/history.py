@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from checkpoint_manager._format.checkpoint_file import BrokenError, parse_header
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError, RollbackError
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -217,17 +217,15 @@ class History:
         """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
         where = f"in {self._store.backend.location}"
         if newest == 0:
-            message = (
-                f"there is no checkpoint of stage {display(stage)} {where}: save one first, or look for the name in stages()"
-            )
-            return CheckpointNotFoundError(message, stage=stage)
+            message = f"there is no checkpoint of stage {display(stage)} {where}"
+            return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)
         gap = self._store.gaps(stage)[0].find(version)
         if gap is not None:
-            message = f"version {version} of stage {display(stage)} {where} was {gap.reason}: choose another one from history()"
-            return CheckpointNotFoundError(message, stage=stage, version=version)
+            message = f"version {version} of stage {display(stage)} {where} was {gap.reason}"
+            return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         if not 1 <= version <= newest:
-            message = f"there is no version {version} of stage {display(stage)} {where}: the versions are 1 to {newest}"
-            return CheckpointNotFoundError(message, stage=stage, version=version)
+            message = f"there is no version {version} of stage {display(stage)} {where}: the newest is {newest}"
+            return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         message = (
             f"version {version} of stage {display(stage)} {where} is missing, and there is no record that it was deleted: "
             "put it back from a backup, or load another version"
@@ -262,10 +260,9 @@ class History:
     def _rolled_back(self, stage: str, found: str, seen: SeenVersion) -> None:
         message = (
             f"stage {display(stage)} in {self._store.backend.location} was turned back: {found}, and this user has "
-            "already seen "
-            f"version {seen.version}. If you put an older copy back on purpose, call accept_rollback(); if not, someone else "
-            "did: restore the directory from a backup"
+            f"already seen version {seen.version}"
         )
+        error = RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen.version)
         if self._store.on_rollback == "raise":
-            raise RollbackError(message, stage=stage, version=seen.version)
-        _LOG.warning(message)
+            raise error
+        _LOG.warning("%s", error)

@@ -1,8 +1,7 @@
-"""The program: its commands, and the one place where an error becomes a message and an exit code."""
+"""The program: its commands, each in a module of its own that is loaded when the command is called."""
 
 from __future__ import annotations
 
-import itertools
 import os
 from importlib import import_module
 from keyword import iskeyword
@@ -12,9 +11,7 @@ import click
 
 from checkpoint_manager import _version
 from checkpoint_manager.cli import not_interrupted
-from checkpoint_manager.cli.exit_codes import DeclinedError, Exit, exit_of
-from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.cli.exit_codes import UnknownCommandError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +44,11 @@ _COMMANDS = {
     "completion": "Print a script that lets your shell complete.",
     "demo": "Watch a real pipeline be killed, resume and go back.",
 }
-"""For each command, what the list of commands says of it: that list loads none of their modules."""
+"""What the list of commands says of each; the list loads none of their modules."""
 
 
 class _Commands(click.Group):
-    """Commands that are loaded when they are called, and of which the nearest is offered for a mistyped one."""
+    """The commands; the module of each is loaded when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's own signature
         return list(_COMMANDS)
@@ -69,11 +66,7 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS:
-            import difflib  # noqa: PLC0415  # only for a mistyped name
-
-            nearest = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f'did you mean "{nearest[0]}"?' if nearest else f"there are {', '.join(_COMMANDS)}"
-            raise click.UsageError(f'there is no command "{args[0]}": {hint}', ctx)
+            raise UnknownCommandError(args[0], tuple(_COMMANDS))
         return super().resolve_command(ctx, args)
 
 
@@ -86,8 +79,9 @@ def commands() -> None:
     Example:
       checkpoint-manager status --store checkpoints
 
-    The key comes from --key-file, --passphrase-file, --passphrase-command, --passphrase-fd or --ask-passphrase, or else from
-    CHECKPOINT_MANAGER_KEY_FILE, _PASSPHRASE, _PASSPHRASE_FILE or _PASSPHRASE_COMMAND, or else from your own key file.
+    The key comes from --key SOURCE, or else from CHECKPOINT_MANAGER_KEY_FILE, _PASSPHRASE, _PASSPHRASE_FILE or
+    _PASSPHRASE_COMMAND, or else from your own key file. A SOURCE is file:PATH (a key file), passphrase-file:PATH,
+    cmd:COMMAND (one that prints the passphrase), fd:N (an open descriptor) or prompt.
 
     \b
     Exit codes:
@@ -95,7 +89,7 @@ def commands() -> None:
       13 integrity, 14 not found, 15 declined, 20 I/O, 70 internal, 130 interrupted
     """
     with not_interrupted():
-        from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not wait for it
+        from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not need it
 
     show_warnings()
 
@@ -109,59 +103,10 @@ def run(arguments: Sequence[str]) -> int:
             return shell_complete(commands, {}, NAME, COMPLETION, instruction)
         with commands.make_context(NAME, list(arguments)) as context:
             return int(commands.invoke(context) or 0)
-    except click.exceptions.Exit as ended:  # after --help, say
+    except click.exceptions.Exit as ended:  # after --help, for example
         return ended.exit_code
-    except BrokenPipeError:  # whoever read stdout has read enough: no fault, and nothing more to do
-        from checkpoint_manager.cli.output import discard_the_rest  # noqa: PLC0415  # --help does not wait for it
-
-        discard_the_rest()
-        return Exit.DONE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the one place: a bug must not look like an answer either
-        code, message = _explained(error, arguments)
-        _tell_error(error, code, message, as_json="--json" in itertools.takewhile(lambda word: word != "--", arguments))
-        return code
+        with not_interrupted():
+            from checkpoint_manager.cli import failure  # noqa: PLC0415  # what only a failure needs, --help does not wait for
 
-
-def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[Exit, str]:
-    match error:
-        case CheckpointError():
-            explained = exit_of(error), for_the_command_line(str(error))
-        case click.ClickException():
-            explained = Exit.USAGE, _usage(error)
-        case DeclinedError():
-            explained = Exit.DECLINED, "declined: nothing was changed"
-        case click.Abort() | KeyboardInterrupt():
-            import shlex  # noqa: PLC0415  # only here
-
-            again = shlex.join([NAME, *arguments])
-            explained = Exit.INTERRUPTED, f"interrupted: the store is whole. To go on, run it again: {again}"
-        case OSError():
-            explained = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}"
-        case _:
-            import traceback  # noqa: PLC0415  # only here
-
-            traceback.print_exception(error)
-            explained = Exit.INTERNAL, "this is a bug of checkpoint-manager: please report the lines above"
-    return explained
-
-
-def _usage(error: click.ClickException) -> str:
-    """Return what is wrong with the command line; where click says it, with a pointer to what is right."""
-    message = error.format_message()
-    if type(error) in {click.UsageError, click.exceptions.NoArgsIsHelpError}:
-        return message
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    where = NAME if context is None else context.command_path
-    sentence = " ".join(message.split())
-    return f"{sentence}{'' if sentence.endswith(('.', '?', ')')) else '.'} See: {where} --help"
-
-
-def _tell_error(error: BaseException, code: Exit, message: str, *, as_json: bool) -> None:
-    from checkpoint_manager.cli.output import say, say_json  # noqa: PLC0415  # --help does not wait for it
-
-    if as_json:
-        say_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": int(code)}})
-    elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # asked for nothing, it is told what there is
-        say(message)
-    else:
-        say(f"error: {message}")
+        return failure.tell(error, NAME, arguments)

@@ -1,52 +1,33 @@
-"""What ``export`` and ``import`` share: the key of a bundle, and what is told of one."""
+"""What ``export`` and ``import`` share: the key of a bundle, and the description of one."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from checkpoint_manager.cli import key_options as keysource
-from checkpoint_manager.cli.output import say, show_size
-from checkpoint_manager.models import KeyFile, Passphrase, display
+from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.key_options import Source, ask_passphrase, source_option
+from checkpoint_manager.cli.output import show_size
 
 if TYPE_CHECKING:
-    from checkpoint_manager.models import BundleSummary
+    from checkpoint_manager.models import BundleSummary, KeyFile, Passphrase
 
-
-_PATH = click.Path(path_type=Path)
 STREAM = "-"
-key_file_option = click.option("--bundle-key-file", type=_PATH, help="The bundle's key is this key file.")
-passphrase_file_option = click.option(
-    "--bundle-passphrase-file", type=_PATH, help="Its passphrase is in this file. Without either, it is asked for."
-)
+bundle_key_option = source_option("--bundle-key", "The bundle's own key, as for --key. Without it, a passphrase is asked for.")
 
 
-def bundle_key(key_file: Path | None, passphrase_file: Path | None, *, new: bool) -> KeyFile | Passphrase:
-    """Return the key of a bundle; a new one's key file is made."""
-    if key_file is not None and passphrase_file is not None:
-        raise click.UsageError("give one of --bundle-key-file and --bundle-passphrase-file, not two")
-    if key_file is not None:
-        return _key_file(key_file, new=new)
-    if passphrase_file is not None:
-        return keysource.from_file(passphrase_file)
+def key_of_bundle(source: Source | None, *, new: bool) -> KeyFile | Passphrase:
+    """Return the key of a bundle; with ``new``, a key file that does not exist is made."""
+    if source is not None:
+        made = "the bundle opens with nothing else; send it another way than the bundle"
+        return source.read("Passphrase of the bundle", new=new, created=made)
     if not sys.stdin.isatty():
-        raise click.UsageError(
-            "there is no terminal to ask for the bundle's passphrase at: give --bundle-passphrase-file or --bundle-key-file"
+        raise UsageError(
+            "there is no terminal to ask for the bundle's passphrase at",
+            hint="Give --bundle-key, for example --bundle-key passphrase-file:PATH",
         )
-    return keysource.from_prompt("Passphrase of the bundle", twice=new)
-
-
-def _key_file(path: Path, *, new: bool) -> KeyFile:
-    from checkpoint_manager._store.key_sources import create_key_file  # noqa: PLC0415  # --help does not wait for it
-
-    if new and not path.exists():
-        create_key_file(path)
-        say(f"made the key file {display(str(path))}: the bundle opens with nothing else; send it another way than the bundle")
-    return KeyFile(str(path))
+    return ask_passphrase("Passphrase of the bundle", twice=new)
 
 
 def bundle_fields(bundle: BundleSummary, *names: str) -> dict[str, object]:

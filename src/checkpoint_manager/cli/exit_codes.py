@@ -1,4 +1,4 @@
-"""Exit codes: what a script may rely on.
+"""The exit codes, which scripts may rely on, and the errors of the command line itself.
 
 ====  ==================================================================================================================
 0     done; for a question: yes
@@ -20,6 +20,8 @@
 from __future__ import annotations
 
 from enum import IntEnum
+
+import click
 
 from checkpoint_manager.errors import (
     CheckpointError,
@@ -53,7 +55,29 @@ class Exit(IntEnum):
 
 
 class NoStoreError(CheckpointError):
-    """There is no store where one was to be read."""
+    """There is no store where one is to be read."""
+
+
+class UsageError(click.UsageError):
+    """The command line is not right; ``hint`` says what is."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UnknownCommandError(click.UsageError):
+    """There is no command of this name.
+
+    Attributes:
+        name: What was typed.
+        known: The commands there are.
+    """
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f'there is no command "{name}"')
+        self.name = name
+        self.known = known
 
 
 class DeclinedError(Exception):
@@ -74,5 +98,5 @@ _EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
 
 
 def exit_of(error: CheckpointError) -> Exit:
-    """Return the exit code of an error; what has no code of its own is something the user asked for and can't have."""
+    """Return the exit code of an error. An error without a code of its own is a request that can't be met: a usage error."""
     return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.USAGE)

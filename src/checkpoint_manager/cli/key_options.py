@@ -1,128 +1,172 @@
-"""With what to open the store: a key file, or a passphrase from a prompt, a file, a command or an open descriptor.
+"""Where a key comes from: one ``SOURCE`` syntax for every option that takes a key.
 
-Never from an argument: those can be read by every user of the host, and stand in the shell's history. Two at once are refused,
-and so is one beside a variable of the environment that names another.
+=========================  ==================================================================
+``file:PATH``              a key file
+``passphrase-file:PATH``   the passphrase in a file, without the line end at its end
+``cmd:COMMAND``            the passphrase that a command prints; it runs without a shell
+``fd:N``                   the passphrase in the next line of an open descriptor
+``prompt``                 a passphrase typed at the terminal
+=========================  ==================================================================
+
+A passphrase never stands on the command line: every user of the host can read that, and the shell keeps it in its history.
+A source given together with an environment variable that names a key is refused, because one of the two is a mistake.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import click
 
+from checkpoint_manager._format.hidden import Hidden
+from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.output import say
 from checkpoint_manager.errors import KeyUnavailableError
-from checkpoint_manager.models import KeyFile, Passphrase
+from checkpoint_manager.models import KeyFile, Passphrase, display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 F = TypeVar("F", bound="Callable[..., Any]")
+Kind: TypeAlias = Literal["file", "passphrase-file", "cmd", "fd", "prompt"]
 
-_PATH = click.Path(path_type=Path)
+FORMS = "file:PATH, passphrase-file:PATH, cmd:COMMAND, fd:N or prompt"
 
-_OPEN_WITH = (
-    click.option("--key-file", type=_PATH, help="Open the store with this key file."),
-    click.option("--passphrase-file", type=_PATH, help="Open it with the passphrase in this file."),
-    click.option("--passphrase-command", metavar="COMMAND", help="Open it with the passphrase that this command prints."),
-    click.option("--passphrase-fd", type=int, metavar="N", help="Open it with the first line read from descriptor N."),
-    click.option("--ask-passphrase", is_flag=True, help="Open it with a passphrase typed at a prompt."),
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source of a key, as it was named on the command line.
+
+    Attributes:
+        kind: Which of the forms.
+        value: What follows the colon; empty for ``prompt``.
+        option: The option that names it, for messages.
+    """
+
+    kind: Kind
+    value: str = field(repr=False)
+    option: str
+
+    def __str__(self) -> str:
+        """Return how messages name the source: without what follows the colon, which is nobody's business."""
+        return f"{self.option} {self.kind}"
+
+    def read(self, what: str, *, new: bool = False, created: str = "") -> KeyFile | Passphrase:
+        """Read the key.
+
+        Args:
+            what: What the prompt asks for, such as "Passphrase of the store".
+            new: The key will protect something new: a prompt asks twice, and a key file that does not exist is made.
+            created: What to say of a key file that was made.
+
+        Raises:
+            UsageError: A prompt is needed and there is no terminal.
+            KeyUnavailableError: It can't be read.
+        """
+        from checkpoint_manager._store import key_sources  # noqa: PLC0415  # loads the cryptography; --help does not wait for it
+
+        path = Path(self.value).expanduser()
+        match self.kind:
+            case "file":
+                if new and not path.exists():
+                    key_sources.create_key_file(path)
+                    say(f"made the key file {display(str(path))}: {created}")
+                return KeyFile(str(path))
+            case "passphrase-file":
+                return key_sources.read_passphrase_file(path)
+            case "cmd":
+                return key_sources.read_passphrase_command(Hidden(self.value), str(self))
+            case "fd":
+                return key_sources.read_passphrase_descriptor(int(self.value))
+            case "prompt":
+                return ask_passphrase(what, twice=new)
+
+
+class SourceType(click.ParamType[Source]):
+    """The type of an option or an argument that names a source."""
+
+    name = "source"
+
+    def convert(self, value: str | Source, param: click.Parameter | None, ctx: click.Context | None) -> Source:
+        """Return the source that a text names, or fail with the forms it may have."""
+        if isinstance(value, Source):
+            return value
+        kind, colon, rest = value.partition(":")
+        option = "SOURCE" if param is None or isinstance(param, click.Argument) else param.opts[0]
+        if kind not in get_args(Kind):
+            self.fail(f"{display(value)} does not name a source. Write {FORMS}; for a key file: file:PATH", param, ctx)
+        if (kind == "prompt") == bool(colon and rest) or (kind == "prompt" and colon):
+            self.fail(f"{display(value)} is incomplete or has too much. Write {FORMS}", param, ctx)
+        if kind == "fd" and not (rest.isascii() and rest.isdigit() and len(rest) <= 9):
+            self.fail(f"{display(rest)} is not the number of a descriptor. Write fd:3, and open it with 3<FILE", param, ctx)
+        return Source(cast("Kind", kind), rest, option)
+
+
+SOURCE = SourceType()
+
+
+def _only_one(_: click.Context, param: click.Parameter, sources: tuple[Source, ...]) -> Source | None:
+    if len(sources) > 1:
+        raise UsageError(f"{param.opts[0]} is given twice", hint="Leave only the one that is meant")
+    return next(iter(sources), None)
+
+
+def source_option(name: str, description: str) -> Callable[[F], F]:
+    """Return an option that takes one source; a second one is refused, as one of the two is a mistake."""
+    return click.option(name, type=SOURCE, multiple=True, callback=_only_one, metavar="SOURCE", help=description)
+
+
+key_option = source_option(
+    "--key",
+    (
+        "The key that opens the store: file:PATH (a key file), passphrase-file:PATH, cmd:COMMAND (one that prints the "
+        "passphrase), fd:N (a descriptor) or prompt."
+    ),
 )
-_NAMES = ("key_file", "passphrase_file", "passphrase_command", "passphrase_fd", "ask_passphrase")
 
 
-def key_options(command: F) -> F:
-    """Add the options that say with what to open the store."""
-    for option in reversed(_OPEN_WITH):
-        command = option(command)
-    return command
-
-
-def taken_from(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Take what was given by these options out of a command's arguments."""
-    return only_given({name: arguments.pop(name) for name in _NAMES})
-
-
-def only_given(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return those that stood on the command line."""
-    return {name: value for name, value in arguments.items() if value is not None and value is not False}
-
-
-def option_of(name: str) -> str:
-    """Return the option that an argument of this name comes from."""
-    return f"--{name.replace('_', '-')}"
-
-
-def key_given(given: dict[str, Any], *, new: bool = False) -> KeyFile | Passphrase | None:
-    """Return the key that the options name, or None if they name none.
+def key_given(source: Source | None, *, new: bool = False) -> KeyFile | Passphrase | None:
+    """Return the key that ``--key`` names, or None if it is not given.
 
     Args:
-        given: What was given by the options.
-        new: The store is to be made with it: a passphrase is asked for twice.
+        source: What was given.
+        new: A new store is to be made with it.
 
     Raises:
-        UsageError: They name two, or a prompt is needed and there is no terminal.
-        KeyUnavailableError: It can't be read, or the environment names one, too.
+        UsageError: A prompt is needed and there is no terminal.
+        KeyUnavailableError: It can't be read, or the environment names another one.
     """
-    options = [option_of(name) for name in given]
-    if len(options) > 1:
-        raise click.UsageError(f"give only one of {' and '.join(options)}")
-    for name, value in given.items():
-        _refuse_another_in_the_environment(option_of(name))
-        return from_prompt("Passphrase for the new store", twice=True) if new and value is True else _READERS[name](value)
-    return None
+    if source is None:
+        return None
+    for name in variables():
+        if os.environ.get(name):
+            raise KeyUnavailableError(
+                f"the key is given twice, by {source} and by the environment variable {name}",
+                hint="Leave only the one that is meant",
+            )
+    return source.read(f"Passphrase {'for the new' if new else 'of the'} store", new=new and source.kind == "prompt")
 
 
-def _refuse_another_in_the_environment(option: str) -> None:
+def variables() -> tuple[str, ...]:
+    """Return the environment variables that name a key."""
     from checkpoint_manager._store.key_sources import VARIABLES  # noqa: PLC0415  # --help does not wait for it
 
-    for name in VARIABLES:
-        if os.environ.get(name):
-            message = f"the key is given twice, by {option} and by the environment variable {name}: leave only the one that is"
-            raise KeyUnavailableError(f"{message} meant")
+    return VARIABLES
 
 
-def from_prompt(prompt: str, *, twice: bool = False) -> Passphrase:
-    """Ask for a passphrase at the terminal, unseen.
+def ask_passphrase(what: str, *, twice: bool = False) -> Passphrase:
+    """Ask for a passphrase at the terminal, which does not show it.
 
     Raises:
         UsageError: There is no terminal to ask at.
     """
     if not sys.stdin.isatty():
-        raise click.UsageError(
-            "there is no terminal to ask for a passphrase at: use --passphrase-file, --passphrase-command or --passphrase-fd"
+        raise UsageError(
+            "there is no terminal to ask for a passphrase at",
+            hint="Name another source: passphrase-file:PATH, cmd:COMMAND or fd:N",
         )
-    return Passphrase(click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
-
-
-def from_file(path: Path) -> Passphrase:
-    """Return the passphrase that a file holds."""
-    from checkpoint_manager._store.key_sources import read_passphrase_file  # noqa: PLC0415  # --help does not wait for it
-
-    return read_passphrase_file(path)
-
-
-def from_command(command: str, option: str = "--passphrase-command") -> Passphrase:
-    """Return the passphrase that the command of an option prints; it runs without a shell."""
-    from checkpoint_manager._format.hidden import Hidden  # noqa: PLC0415  # likewise
-    from checkpoint_manager._store.key_sources import read_passphrase_command  # noqa: PLC0415  # --help does not wait for it
-
-    return read_passphrase_command(Hidden(command), option)
-
-
-def from_descriptor(number: int) -> Passphrase:
-    """Return the passphrase that stands in the next line of an open descriptor."""
-    from checkpoint_manager._store.key_sources import read_passphrase_descriptor  # noqa: PLC0415  # --help does not wait for it
-
-    return read_passphrase_descriptor(number)
-
-
-_READERS: dict[str, Callable[[Any], KeyFile | Passphrase]] = {
-    "key_file": lambda path: KeyFile(str(path)),
-    "passphrase_file": from_file,
-    "passphrase_command": from_command,
-    "passphrase_fd": from_descriptor,
-    "ask_passphrase": lambda _: from_prompt("Passphrase of the store"),
-}
+    return Passphrase(click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))

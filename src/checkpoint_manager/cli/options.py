@@ -1,4 +1,4 @@
-"""Options that most commands share: which store, with which key, for whom to print; and how a store is opened with them."""
+"""Options that most commands share: the store, its key, the output format. And how they open a store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+import checkpoint_manager
 from checkpoint_manager.cli import not_interrupted
-from checkpoint_manager.cli.exit_codes import DeclinedError, NoStoreError
-from checkpoint_manager.cli.key_options import key_given, key_options, taken_from
+from checkpoint_manager.cli.exit_codes import DeclinedError, NoStoreError, UsageError
+from checkpoint_manager.cli.key_options import Source, key_given, key_option
 from checkpoint_manager.cli.output import say
 from checkpoint_manager.models import display
 
@@ -27,18 +28,25 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _LISTEN = 0.2
-"""Seconds between two looks for Ctrl-C while a question waits."""
+"""Seconds between two checks for Ctrl-C while a question waits."""
 _LONGEST_LINE = 4096
-"""Bytes: of what a terminal hands over at once."""
+"""Bytes that a terminal hands over at once."""
 _PATH = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What was said about the store and its key."""
+    """What the shared options say.
+
+    Attributes:
+        store: The store's directory.
+        key: Where its key comes from, or None.
+        lock_timeout: Seconds to wait for another writer.
+        as_json: Print one JSON document.
+    """
 
     store: Path
-    key: dict[str, Any]
+    key: Source | None
     lock_timeout: float
     as_json: bool
 
@@ -53,27 +61,24 @@ class Access:
             NoStoreError: There is none.
             CheckpointError: It can't be opened.
         """
-        with not_interrupted():
-            from checkpoint_manager.manager import CheckpointManager  # noqa: PLC0415  # --help does not wait for it
-
         exists = self.is_there()
         if not make and not exists:
-            message = (
-                f"there is no checkpoint store at {display(os.path.abspath(self.store))}: name its directory with --store, or "
-                'make one: "checkpoint-manager init"'
+            raise NoStoreError(
+                f"there is no checkpoint store at {display(os.path.abspath(self.store))}",
+                hint="Name its directory with --store, or make one: checkpoint-manager init",
             )
-            raise NoStoreError(message)
         key = key_given(self.key, new=not exists)
-        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+        with not_interrupted():
+            manager = checkpoint_manager.CheckpointManager  # loaded here, for the first time
+        return manager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
 
 
 def store_options(command: F) -> F:
-    """Add the options that say which store, and hand them to the command as one :class:`Access`."""
+    """Add the options for the store, and pass them to the command as one :class:`Access`."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
-        plain = {name: kwargs.pop(name) for name in ("store", "lock_timeout", "as_json")}
-        access = Access(key=taken_from(kwargs), **plain)
+        access = Access(**{name: kwargs.pop(name) for name in ("store", "key", "lock_timeout", "as_json")})
         return command(access, *args, **kwargs)
 
     for option in reversed(
@@ -86,7 +91,7 @@ def store_options(command: F) -> F:
                 envvar="CHECKPOINT_MANAGER_STORE",
                 help="The store's directory.",
             ),
-            key_options,
+            key_option,
             click.option(
                 "--lock-timeout",
                 type=click.FloatRange(0, max=86_400),
@@ -116,7 +121,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} There is no terminal to ask at: say --yes, or look first with --dry-run")
+        raise UsageError(f"{question} There is no terminal to ask at", hint="Give --yes, or look first with --dry-run")
     while (answer := _answer(f"{question} [y/N]: ")) not in {"y", "yes"}:
         if answer in {"", "n", "no"}:
             raise DeclinedError
@@ -124,7 +129,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def _answer(question: str) -> str:
-    """Ask at the terminal. Not by input(): it is deaf to Ctrl-C that comes between the question's last letter and its read."""
+    """Ask at the terminal. Not with input(), which misses a Ctrl-C between the end of the question and its read."""
     line = b""
     try:
         sys.stderr.write(question)
@@ -134,13 +139,7 @@ def _answer(question: str) -> str:
         line = os.read(sys.stdin.fileno(), _LONGEST_LINE)
     finally:
         if not line:
-            sys.stderr.write("\n")  # what is told next stands on a line of its own
+            sys.stderr.write("\n")  # the next message starts on a line of its own
     if not line:
         raise click.Abort
     return line.decode(errors="replace").strip().lower()
-
-
-def say_plan(lines: list[str]) -> None:
-    """Tell what is going to happen, before it is asked for."""
-    for line in lines:
-        say(line)

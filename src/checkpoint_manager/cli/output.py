@@ -10,8 +10,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
-from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.models import display
+from checkpoint_manager.cli.hints import explain
+from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,32 +21,31 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Of the JSON documents. A field may be added under the same number; one that is removed or changed makes a new one."""
 
-_WIDE = 10_000
-_JUDGED = {"STATUS", "STATE"}
-_STYLES = {
+STYLES = {
     **dict.fromkeys(("completed", "whole", "ok"), "green"),
     **dict.fromkeys(("progress", "leftover", "exposed", "clock", "warning"), "yellow"),
     **dict.fromkeys(("failed", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "problem"), "red"),
     "cleared": "dim",
 }
-"""What is in order, what wants to be looked at, and what is wrong."""
+"""The colour of each state: in order, worth a look, wrong."""
 _KIB = 1024
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def write_json(command: str, content: Mapping[str, Any]) -> None:
     """Print one JSON document on one line."""
-    import orjson  # noqa: PLC0415  # --help does not wait for it
-
-    document = {"schema": SCHEMA, "command": command, **content}
-    _write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+    write_bytes(_encode({"schema": SCHEMA, "command": command, **content}))
 
 
 def write_data(data: object) -> None:
     """Print a checkpoint's data as JSON to read: indented."""
-    import orjson  # noqa: PLC0415  # --help does not wait for it
+    write_bytes(_encode(data, indented=True))
 
-    _write(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+def _encode(value: object, *, indented: bool = False) -> bytes:
+    from checkpoint_manager.cli.json_text import encode  # noqa: PLC0415  # loads orjson, and --help does not wait for it
+
+    return encode(value, indented=indented)
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -55,60 +54,70 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as it looks on stdout; what a version's status says is coloured."""
-    from rich.console import Console  # noqa: PLC0415  # takes as long as the rest of the program
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    """Return a table as it looks on stdout, with the states coloured."""
+    from checkpoint_manager.cli.table import drawn  # noqa: PLC0415  # loads rich, which takes as long as the rest
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = zip(columns, map(display, row), strict=True)
-        table.add_row(*(Text(cell, _STYLES.get(cell, "") if column in _JUDGED else "") for column, cell in cells))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE, no_color=not colourful(sys.stdout))
-    with console.capture() as captured:
-        console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    return drawn(columns, rows)
 
 
 def in_colour(judgement: str, text: str) -> str:
     """Return a text in the colour of what it says, where colours are wanted."""
-    code = {"green": 32, "yellow": 33, "red": 31, "dim": 2}.get(_STYLES.get(judgement, ""))
+    code = {"green": 32, "yellow": 33, "red": 31, "dim": 2}.get(STYLES.get(judgement, ""))
     return text if code is None or not colourful(sys.stdout) else f"\x1b[{code}m{text}\x1b[0m"
 
 
 def write_text(text: str) -> None:
     """Print lines of data."""
-    _write(text.encode())
-
-
-def write_bytes(data: bytes) -> None:
-    """Print bytes as they are."""
-    _write(data)
+    write_bytes(text.encode(errors="backslashreplace"))
 
 
 def write_line(text: str) -> None:
     """Print a line of data."""
-    _write(f"{text}\n".encode())
+    write_text(f"{printable(text)}\n")
+
+
+def write_bytes(data: bytes) -> None:
+    """Print bytes as they are."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError:
+        discard_the_rest()
+        raise
 
 
 def say(text: str) -> None:
-    """Tell the user something that is no data. That nobody listens is no reason to stop half-way."""
+    """Tell the user something that is not data, on one line. That nobody listens is not a reason to stop half-way."""
+    say_coloured(printable(text))
+
+
+def say_coloured(text: str) -> None:
+    """Tell the user a line whose colours are the program's own; the caller has made the rest of it safe."""
     with contextlib.suppress(BrokenPipeError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
-def say_json(content: Mapping[str, Any]) -> None:
-    """Tell a program something that is no data, as one JSON document on one line."""
-    import orjson  # noqa: PLC0415  # --help does not wait for it
+def say_lines(text: str) -> None:
+    """Tell the user something that is not data, on several lines."""
+    for line in text.splitlines():
+        say(line)
 
-    say(orjson.dumps({"schema": SCHEMA, **content}).decode())
+
+def say_json(content: Mapping[str, Any]) -> None:
+    """Tell a program something that is not data, as one JSON document on one line."""
+    say(_encode({"schema": SCHEMA, **content}).decode().removesuffix("\n"))
+
+
+def printable(text: str) -> str:
+    """Return a text with everything that could move a cursor, colour or reorder what is shown written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)
 
 
 def show_warnings() -> None:
-    """Show the library's warnings and errors as lines of this program; what is merely told, the commands print themselves."""
+    """Show the library's warnings and errors as lines of this program."""
     logger = logging.getLogger("checkpoint_manager")
     logger.handlers[:] = [logging.StreamHandler(sys.stderr)]  # an earlier run in the same process may have left one
     logger.handlers[0].setFormatter(_Line())
@@ -118,7 +127,9 @@ def show_warnings() -> None:
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {for_the_command_line(record.getMessage())}"
+        if isinstance(record.args, tuple):
+            record.args = tuple(explain(each) if isinstance(each, CheckpointError) else each for each in record.args)
+        return printable(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def colourful(stream: IO[str]) -> bool:
@@ -163,12 +174,3 @@ def discard_the_rest() -> None:
     """Throw away what is still to be written to stdout: the interpreter would try once more at its end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _write(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError:
-        discard_the_rest()
-        raise

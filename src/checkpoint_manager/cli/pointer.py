@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import click
-
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.errors import CheckpointNotFoundError
 from checkpoint_manager.models import display
 
@@ -18,12 +17,12 @@ def steps_of(pointer: str) -> list[str]:
     """Return the keys and indexes that a pointer names, one after the other.
 
     Raises:
-        UsageError: It is no pointer.
+        UsageError: It is not a pointer.
     """
     if not _POINTER.fullmatch(pointer):
-        raise click.UsageError(
-            f"{display(pointer)} is no JSON pointer: it starts with a slash, as in /rows/0/name; in a key, ~ is written "
-            "~0, and / is written ~1"
+        raise UsageError(
+            f"{display(pointer)} is not a JSON pointer",
+            hint="Start it with a slash, as in /rows/0/name; in a key, write ~0 for ~, and ~1 for /",
         )
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
@@ -37,7 +36,7 @@ def value_at(data: Any, pointer: str, of: str) -> Any:  # noqa: ANN401  # JSON i
         of: What the whole is called, for messages.
 
     Raises:
-        UsageError: It is no pointer.
+        UsageError: It is not a pointer.
         CheckpointNotFoundError: It leads nowhere; the message says how far it led, and what is there.
     """
     led = ""
@@ -57,7 +56,7 @@ def _whereabouts(data: Any, led: str, step: str) -> str:  # noqa: ANN401
     here = f"at {display(led)}" if led else "at its top"
     match data:
         case dict():
-            return f"{here} is an object of {len(data)} keys, and none is {display(step)}"
+            return f"{here} is an object of {len(data)} keys, and none of them is {display(step)}"
         case list():
             last = f", the last of them {len(data) - 1}" if data else ""
             return f"{here} is a list of {len(data)} elements, counted from 0{last}"

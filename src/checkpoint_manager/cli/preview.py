@@ -1,47 +1,27 @@
-"""What a restore would change: shown before it is asked for, and not longer than a screen."""
+"""What a restore would change: shown before the question, and not longer than a screen."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.cli.output import colourful, say
+from checkpoint_manager.cli.output import colourful, say, say_coloured
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError
+from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from checkpoint_manager._operations.diff import Diff
-    from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import Checkpoint
+    from checkpoint_manager import CheckpointManager, Diff, Version
 
-_MOST_LINES = 20
+_MAX_LINES = 20
 
 
-def newest_of(cm: CheckpointManager, stage: str) -> Checkpoint:
-    """Return a stage's newest version, read and verified as a whole; a cleared one, too.
-
-    Raises:
-        CheckpointNotFoundError: It has none.
-        IntegrityError: It is damaged.
-    """
-    try:
-        return cm.get_checkpoint(stage)
-    except CheckpointNotFoundError as error:
-        if error.version is None:
-            raise
-        return cm.get_checkpoint(stage, error.version)
-
-
-def difference(cm: CheckpointManager, to: Checkpoint) -> Diff | None:
+def difference(cm: CheckpointManager, to: Version) -> Diff | None:
     """Return what changes from the newest version to this one; None if the newest is damaged and can't be compared."""
-    from checkpoint_manager._operations.diff import Diff, changes  # noqa: PLC0415  # --help does not wait for it
-
     with progress_of("comparing"):
         try:
-            newest = newest_of(cm, to.version.stage)
+            return cm.diff(to.stage, "latest", to.number)
         except IntegrityError:
             return None
-        return Diff(newest.version, to.version, changes(newest.data, to.data))
 
 
 def say_difference(diff: Diff | None, *, redact: bool) -> None:
@@ -54,8 +34,8 @@ def say_difference(diff: Diff | None, *, redact: bool) -> None:
         say(f"Its data is the same as that of {newest}.")
         return
     say(f"What that changes, compared with {newest}:")
-    shown = type(diff)(diff.old, diff.new, diff.changes[:_MOST_LINES])
-    for line in shown.as_text(redact=redact, colour=colourful(sys.stderr)).splitlines():
-        say(f"  {line}")
+    shown = type(diff)(diff.old, diff.new, diff.changes[:_MAX_LINES])
+    for line in shown.as_text(redact=redact, colour=colourful(sys.stderr)).split("\n"):
+        say_coloured(f"  {line}")
     if more := len(diff.changes) - len(shown.changes):
         say(f"  … and {more} more")

@@ -1,18 +1,15 @@
-"""How far something is that takes more than a second: on stderr, and only where someone watches."""
+"""A progress bar on stderr for what takes longer than a second, where someone watches."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checkpoint_manager.models import OnProgress
-
-_SECONDS = 1.0
 
 
 @contextlib.contextmanager
@@ -24,22 +21,7 @@ def progress_of(what: str) -> Iterator[OnProgress]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415  # takes as long as the rest of the program
-    from rich.progress import Progress as Bar  # noqa: PLC0415
+    from checkpoint_manager.cli.bar import bar  # noqa: PLC0415  # loads rich, which takes as long as the rest
 
-    bar = Bar(console=Console(stderr=True), transient=True, redirect_stdout=False)
-    task = bar.add_task(what, total=None)
-    ended = threading.Event()
-
-    def start_later() -> None:
-        if not ended.wait(_SECONDS):
-            bar.start()
-
-    starter = threading.Thread(target=start_later, daemon=True)
-    starter.start()
-    try:
-        yield lambda progress: bar.update(task, completed=progress.done, total=progress.total)
-    finally:
-        ended.set()
-        starter.join()
-        bar.stop()
+    with bar(what) as step:
+        yield step

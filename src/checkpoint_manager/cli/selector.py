@@ -1,4 +1,4 @@
-"""Which version a command means: ``STAGE@VERSION`` and ``--at``. What they mean is decided in the library, for programs too."""
+"""Which version a command means: ``STAGE@VERSION`` and ``--at``. The library gives them their meaning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager import times
+from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.output import say
-from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
@@ -26,11 +28,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What was asked for.
+    """The version that a command is asked for.
 
     Attributes:
         stage: The stage.
-        version: The version's number; None: nothing was said, which means the newest.
+        version: The version's number; None if none was named, which means the newest.
     """
 
     stage: str
@@ -47,7 +49,7 @@ class Selector:
         try:
             version = cm.resolve(text, at=at)
         except TypeError:
-            raise click.UsageError("give a version or --at, not both") from None
+            raise UsageError("a version and --at are given", hint="Give one of them") from None
         said = at is not None or version.stage != text
         return cls(version.stage, version.number if said else None)
 
@@ -56,12 +58,10 @@ class _Moment(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        from checkpoint_manager.times import moment  # noqa: PLC0415  # --help does not wait for it
-
         try:
-            return moment(value, datetime.now(UTC))
+            return times.moment(value, datetime.now(UTC))
         except ValueError as error:
-            self.fail(for_the_command_line(str(error)), param, ctx)
+            self.fail(str(error), param, ctx)
 
 
 at_option = click.option(
@@ -73,13 +73,13 @@ at_option = click.option(
 
 
 def tags_by_version(cm: CheckpointManager, stage: str) -> dict[int, list[str]]:
-    """Return the tags of each version that has any. That they can't be read is told, and keeps nobody from looking."""
+    """Return the tags of each version that has any; if they can't be read, warn and go on without."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     try:
         for name, number in cm.tags(stage).items():
             found[number].append(name)
     except CheckpointError as error:
-        say(f"warning: {for_the_command_line(str(error))}")
+        say(f"warning: {explain(error)}")
     return found
 
 
@@ -98,5 +98,5 @@ def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> 
 
 def no_such_stage(access: Access, stage: str) -> CheckpointNotFoundError:
     """Return the error for a stage that does not exist."""
-    message = f"there is no stage {display(stage)} in {display(str(access.store))}: see checkpoint-manager list"
-    return CheckpointNotFoundError(message, stage=stage)
+    message = f"there is no stage {display(stage)} in {display(str(access.store))}"
+    return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)

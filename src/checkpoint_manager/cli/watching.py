@@ -11,9 +11,7 @@ import termios
 import tty
 from typing import TYPE_CHECKING
 
-import click
-
-from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.exit_codes import Exit, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +22,13 @@ _HOME, _TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 def need_a_terminal(what: str) -> None:
-    """Refuse to go on without one.
+    """Refuse to go on without a terminal.
 
     Raises:
-        UsageError: Stdin or stdout is none.
+        UsageError: Stdin or stdout is not one.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError(f"{what} needs a terminal to draw at and to be quit from; for a program, call status --json")
+        raise UsageError(f"{what} needs a terminal", hint="For a program, run: checkpoint-manager status --json")
 
 
 def watch(draw: Callable[[], str], title: str, interval: float) -> Exit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
@@ -25,7 +26,7 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
       checkpoint-manager clear --all --yes
     """
     if every == (stage is not None):
-        raise click.UsageError("name one stage, or give --all")
+        raise UsageError("it is not clear which stages are meant", hint="Name one stage, or give --all")
     cm = access.open()
     there = cm.stages()
     if stage is not None and stage not in there:

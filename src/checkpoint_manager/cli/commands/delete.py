@@ -7,7 +7,7 @@ import click
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, write_json
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
 from checkpoint_manager.models import display
 
 
@@ -18,7 +18,7 @@ from checkpoint_manager.models import display
 @dry_run_option
 @store_options
 def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, dry_run: bool) -> None:
-    """Delete VERSIONs of a STAGE for good. Not the newest one; and a number is never used again.
+    """Delete VERSIONs of a STAGE for good, except the newest one. Their numbers are never used again.
 
     \b
     Example:
@@ -31,14 +31,12 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, 
         raise no_such_stage(access, stage)
     for version in wanted:
         if version not in there:
-            message = f"stage {display(stage)} has no version {version}: see checkpoint-manager log {display(stage)}"
-            raise CheckpointNotFoundError(message, stage=stage, version=version)
+            message = f"stage {display(stage)} has no version {version}"
+            raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
     for name, version in cm.tags(stage).items():
         if version in wanted:
-            message = (
-                f"version {version} of stage {display(stage)} has the tag {name}, which protects it: checkpoint-manager tag "
-            )
-            raise CheckpointError(f"{message}--delete takes it away. Nothing was deleted", stage=stage, version=version)
+            message = f"version {version} of stage {display(stage)} has the tag {name}, which protects it. Nothing was deleted"
+            raise CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
     say(f"To be deleted for good, of {len(there)} versions of stage {display(stage)}: {', '.join(map(str, wanted))}")
     if not dry_run:
         confirm("Delete them?", yes=yes)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_line
+from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_text
 from checkpoint_manager.cli.selector import at_option, stage_names
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.argument("old", required=False)
 @click.argument("new", required=False)
 @at_option
-@click.option("--redact", is_flag=True, help="Show where and what kind of value, and no value.")
-@click.option("--patch", is_flag=True, help="Print a JSON patch (RFC 6902) that makes the new data of the old.")
+@click.option("--redact", is_flag=True, help="Show the paths and the kinds of values, not the values.")
+@click.option("--patch", is_flag=True, help="Print a JSON patch (RFC 6902) from the old data to the new.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @store_options
 def diff(
@@ -46,9 +46,9 @@ def diff(
       checkpoint-manager diff train 3 7 --redact
     """
     if patch and redact:
-        raise click.UsageError("a patch holds the values: give --patch or --redact, not both")
+        raise UsageError("a patch holds the values, and --redact hides them", hint="Give one of --patch and --redact")
     if at is not None and old is not None:
-        raise click.UsageError("give OLD or --at, not both")
+        raise UsageError("OLD and --at are given", hint="Give one of them")
     found = access.open().diff(stage, old, new, at=at)
     if access.as_json:
         versions = {"old": version_fields(found.old), "new": version_fields(found.new)}
@@ -60,5 +60,5 @@ def diff(
         count = len(found.changes)
         say(f"version {found.old.number} → {found.new.number}: {count or 'no'} difference{'s' * (count != 1)}")
         if found:
-            write_line(found.as_text(redact=redact, colour=colourful(sys.stdout)))
+            write_text(f"{found.as_text(redact=redact, colour=colourful(sys.stdout))}\n")
     return Exit.NO if exit_code and found else Exit.DONE

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from checkpoint_manager.cli.bundle import (
-    STREAM,
-    bundle_fields,
-    bundle_key,
-    bundle_summary,
-    key_file_option,
-    passphrase_file_option,
-)
+from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import say, write_json, write_table
+from checkpoint_manager.cli.output import discard_the_rest, say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError, StorageError
@@ -26,45 +20,37 @@ from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from checkpoint_manager.cli.key_options import Source
     from checkpoint_manager.models import BundleSummary
 
 
 @click.command("export")
 @click.argument("stages", nargs=-1, metavar="[STAGE]...", shell_complete=stage_names)
 @click.argument("file")
-@key_file_option
-@passphrase_file_option
-@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+@bundle_key_option
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @store_options
-def export(
-    access: Access,
-    stages: tuple[str, ...],
-    file: str,
-    bundle_key_file: Path | None,
-    bundle_passphrase_file: Path | None,
-    *,
-    overwrite: bool,
-) -> None:
+def export(access: Access, stages: tuple[str, ...], file: str, bundle_key: Source | None, *, overwrite: bool) -> None:
     """Write the histories of STAGEs, or of all, into FILE: one encrypted bundle for another store. "-" is stdout.
 
-    The bundle has a key of its own, not the store's: a passphrase, asked for, or a key file, made if it does not exist.
+    The bundle has a key of its own, not the store's: a passphrase, or a key file, which is made if it does not exist.
 
     \b
     Examples:
-      checkpoint-manager export history.bundle --bundle-key-file bundle.key
-      checkpoint-manager export train train.bundle --bundle-passphrase-file secret.txt
+      checkpoint-manager export history.bundle --bundle-key file:bundle.key
+      checkpoint-manager export train train.bundle --bundle-key passphrase-file:secret.txt
     """
     _check_output(access, file)
     cm = access.open()
     if not stages and file in cm.stages():
-        raise click.UsageError(
-            f"{display(file)} is a stage: name the file behind it, or write ./{display(file)} if that is the file"
+        raise UsageError(
+            f"{display(file)} is a stage, and FILE is missing",
+            hint=f"Name the file after it, or write ./{display(file)} if that is the file",
         )
     if not overwrite and file != STREAM and os.path.lexists(file):
-        raise click.UsageError(f"{display(file)} exists already: choose another name, or give --overwrite")
-    key = bundle_key(bundle_key_file, bundle_passphrase_file, new=True)
+        raise UsageError(f"{display(file)} exists already", hint="Choose another name, or give --overwrite")
+    key = key_of_bundle(bundle_key, new=True)
     with progress_of("exporting") as step:
         bundle = _piped(lambda: cm.export_bundle(_output(file), stages or None, key=key, overwrite=overwrite, progress=step))
     if access.as_json:
@@ -77,9 +63,9 @@ def export(
 
 def _check_output(access: Access, file: str) -> None:
     if file == STREAM and access.as_json:
-        raise click.UsageError("--json needs stdout for itself: write the bundle to a file")
+        raise UsageError("--json needs stdout for itself", hint="Write the bundle to a file")
     if file == STREAM and sys.stdout.isatty():
-        raise click.UsageError("a bundle is no text for a terminal: name a file, or send stdout somewhere else")
+        raise UsageError("a bundle is not text for a terminal", hint="Name a file, or send stdout to one")
 
 
 def _output(file: str) -> str | BinaryIO:
@@ -87,11 +73,13 @@ def _output(file: str) -> str | BinaryIO:
 
 
 def _piped(act: Callable[[], BundleSummary]) -> BundleSummary:
+    """Export, and refuse a reader that went away: for it, unlike for one that has read enough, the bundle is not complete."""
     try:
         return act()
     except StorageError as error:
         if error.errno != errno.EPIPE:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
-    # Not as an OSError: click would take that for a reader who has read enough.
-    raise CheckpointError("whoever read the bundle went away before its end: what came there is no bundle, export it again")
+    discard_the_rest()
+    raise CheckpointError(
+        "the reader of the bundle went away before its end", hint="Export it again: what arrived is incomplete"
+    )

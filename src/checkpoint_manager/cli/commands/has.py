@@ -14,7 +14,7 @@ from checkpoint_manager.cli.selector import stage_names
 @click.argument("stage", shell_complete=stage_names)
 @store_options
 def has(access: Access, stage: str) -> int:
-    """Say by the exit code whether a STAGE is done: 0 if its newest version is whole, authentic and completed, else 1.
+    """Tell by the exit code whether a STAGE is done: 0 if its newest version is whole, authentic and completed, 1 if not.
 
     \b
     Example:

@@ -12,12 +12,12 @@ from checkpoint_manager.models import display
 @click.command()
 @store_options
 def init(access: Access) -> None:
-    """Make a store, with a key: your own key file, or the one or the passphrase given. One that is there is left as it is.
+    """Make a store, with your own key file or with the key given. A store that exists is left as it is.
 
     \b
     Examples:
       checkpoint-manager init
-      checkpoint-manager init --store checkpoints --passphrase-file secret.txt
+      checkpoint-manager init --store checkpoints --key passphrase-file:secret.txt
     """
     cm = access.open(make=True)
     if access.as_json:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
+import checkpoint_manager
+from checkpoint_manager import times
+from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.models import display
@@ -18,10 +22,22 @@ if TYPE_CHECKING:
 _NUMBER = click.IntRange(0)
 
 
+class _Age(click.ParamType[timedelta]):
+    name = "age"
+
+    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return times.length(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command()
 @click.argument("stage", shell_complete=stage_names, required=False)
 @click.option("--keep-last", type=_NUMBER, default=0, metavar="N", help="Keep the N newest completed versions.")
-@click.option("--keep-within", metavar="AGE", help="Keep every version younger than this: 12h, 1d, 2w.")
+@click.option("--keep-within", type=_Age(), metavar="AGE", help="Keep every version younger than this: 12h, 1d, 2w.")
 @click.option(
     "--keep-hourly",
     type=_NUMBER,
@@ -37,7 +53,7 @@ _NUMBER = click.IntRange(0)
 @dry_run_option
 @store_options
 def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rules: Any) -> None:  # noqa: ANN401  # as click gives them; checked where they go
-    """Delete for good the versions of a STAGE, or of all, that no rule keeps. Shows first which rule keeps each.
+    """Delete the versions of a STAGE, or of all, that no rule keeps, for good. It first shows the rule that keeps each version.
 
     Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
 
@@ -49,7 +65,8 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
     policy = _policy(rules)
     cm = access.open()
     plan = cm.prune(policy, stage, dry_run=True)
-    say_plan([_line(decision) for decision in plan.decisions])
+    for decision in plan.decisions:
+        say(_line(decision))
     say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
@@ -62,12 +79,9 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
 
 
 def _policy(rules: dict[str, Any]) -> Retention:
-    from checkpoint_manager.retention import Retention  # noqa: PLC0415  # --help does not wait for it
-
-    try:
-        return Retention(**rules)
-    except ValueError as error:
-        raise click.UsageError(f"{error}".replace("_", "-")) from None
+    if not any(value for name, value in rules.items() if name != "keep_tagged"):
+        raise UsageError("no rule is given, and nothing would be kept", hint="Give at least one, such as --keep-last 5")
+    return checkpoint_manager.Retention(**rules)
 
 
 def _line(decision: PruneDecision) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.options import Access, confirm, dry_run_option, say_plan, store_options, yes_option
+from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.models import display
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 @click.option(
     "--accept-rollback",
     is_flag=True,
-    help="An older copy of the directory was put back on purpose: take it for the truth from now on.",
+    help="Accept the directory as it is now, after an older copy was put back on purpose.",
 )
 @store_options
 def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -> int:
-    """Put damaged files aside (nothing is deleted), set heads right, remove leftovers. Exits with 3 if problems are left.
+    """Set damaged files aside, correct heads, and remove leftovers. No version is deleted. Exits with 3 if problems are left.
 
     \b
     Examples:
@@ -37,10 +37,11 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     cm = access.open(on_rollback="warn" if accept_rollback else "raise")
     appended: list[Version] = []
     if accept_rollback and not dry_run:
-        confirm("Take the directory as it is now for the truth? Versions seen since are given up as lost.", yes=yes)
+        confirm("Accept the directory as it is now? Newer versions that you have seen are given up as lost.", yes=yes)
         appended = cm.accept_rollback()
     plan = cm.repair(dry_run=True)
-    say_plan([_step(step) for step in plan])
+    for step in plan:
+        say(_step(step))
     if plan and not dry_run:
         confirm("Do this?", yes=yes)
         plan = cm.repair()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("selector", shell_complete=stage_names, metavar="STAGE@VERSION")
 @at_option
-@click.option("--redact", is_flag=True, help="Of what would change, show where and what kind of value, and no value.")
+@click.option("--redact", is_flag=True, help="Show the paths and the kinds of values that would change, not the values.")
 @yes_option
 @dry_run_option
 @store_options
 def restore(access: Access, selector: str, at: datetime | None, *, redact: bool, yes: bool, dry_run: bool) -> None:
     """Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
 
-    What that changes is shown before it is asked for; with --json, --dry-run prints it.
+    It shows what that changes before it asks; with --json, --dry-run prints the changes.
 
     A version is a number, `latest`, `prev` or a tag.
 
@@ -41,14 +42,15 @@ def restore(access: Access, selector: str, at: datetime | None, *, redact: bool,
     cm = access.open()
     chosen = Selector.find(cm, selector, at)
     if chosen.version is None:
-        raise click.UsageError(
-            f"which version? Write {selector}@NUMBER, {selector}@prev or --at TIME; see: checkpoint-manager log {selector}"
+        raise UsageError(
+            f"it is not clear which version of {display(selector)} is meant",
+            hint=f"Write {display(selector)}@NUMBER, {display(selector)}@prev or --at TIME; see: checkpoint-manager log",
         )
-    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before anything is asked
+    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before the question
     number = checkpoint.version.number
     say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
-    diff = difference(cm, checkpoint) if dry_run or not yes else None
+    diff = difference(cm, checkpoint.version) if dry_run or not yes else None
     if dry_run and access.as_json:
         changes = None if diff is None else diff.as_dicts(redact=redact)
         write_json("restore", {"dry_run": True, "stage": chosen.stage, "from": number, "changes": changes})

@@ -34,15 +34,15 @@ class CommandFailedError(Exception):
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
-@click.option("--capture", is_flag=True, help="Keep what the command writes to stdout, and write it again when it is reused.")
+@click.option("--capture", is_flag=True, help="Save the command's stdout, and print it again when the result is reused.")
 @click.option("--again", is_flag=True, help="Run it even if it is done.")
-@click.option("--no-wait", is_flag=True, help="If another process runs it, don't wait for that one: exit with 11.")
+@click.option("--no-wait", is_flag=True, help="If another process is running it, exit with 11 instead of waiting.")
 @store_options
 def run(access: Access, stage: str, command: tuple[str, ...], *, capture: bool, again: bool, no_wait: bool) -> int:
-    """Run a COMMAND as a STAGE: only if it is not done yet, and once, however many processes get here.
+    """Run a COMMAND as a STAGE: only if it is not done yet, and only once, however many processes ask for it.
 
-    It is done if the same command has ended with 0 before. One that fails is kept as a failed version, and runs again. Its exit
-    code is passed on. With --json, what it writes to stdout goes to stderr.
+    It is done if the same command has ended with exit code 0 before. A command that fails is recorded as a failed version, and
+    runs again next time; its exit code is passed on. With --json, the command's stdout goes to stderr.
 
     \b
     Examples:

@@ -8,6 +8,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
@@ -27,7 +28,7 @@ def save(access: Access, stage: str, file: IO[bytes], expect: int | None) -> Non
       checkpoint-manager save settings settings.json
       curl -s https://example.org/rows.json | checkpoint-manager save rows
     """
-    cm = access.open()  # what is wrong with the store is told before a long input is read
+    cm = access.open()  # fails before a long input is read
     version = cm.save_checkpoint(stage, _json_from(file), expected_version=expect)
     if access.as_json:
         write_json("save", {"version": version_fields(version)})
@@ -36,17 +37,17 @@ def save(access: Access, stage: str, file: IO[bytes], expect: int | None) -> Non
 
 
 def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
-    """Read JSON exactly, or not at all: with the standard library's reader, which keeps integers of any size."""
+    """Read JSON exactly, or not at all. The standard library's reader keeps integers of any size."""
     if file.name in {"-", "<stdin>"} and sys.stdin.isatty():
         say("reading JSON from the terminal; end it with Ctrl-D")
     try:
         return json.loads(file.read(), parse_constant=_not_json, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"{display(str(file.name))} does not hold JSON: {error}. Nothing was saved") from None
+        raise UsageError(f"{display(str(file.name))} does not hold JSON: {error}", hint="Nothing was saved") from None
 
 
 def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

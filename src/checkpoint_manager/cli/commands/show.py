@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("selector", shell_complete=stage_names, metavar="STAGE[@VERSION]")
 @at_option
-@click.option("--meta", is_flag=True, help="Show what is known about the version instead of its data.")
-@click.option("--path", "pointer", metavar="POINTER", help="Only what is there in it: a JSON pointer, such as /rows/0/name.")
+@click.option("--meta", is_flag=True, help="Print the version's metadata instead of its data.")
+@click.option("--path", "pointer", metavar="POINTER", help="Only the value at this JSON pointer, such as /rows/0/name.")
 @store_options
 def show(access: Access, selector: str, at: datetime | None, *, meta: bool, pointer: str | None) -> None:
     """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest`, `prev` or a tag.
@@ -32,7 +32,7 @@ def show(access: Access, selector: str, at: datetime | None, *, meta: bool, poin
       checkpoint-manager show train --at 2026-11-20T14:00
       checkpoint-manager show train --path /epoch
     """
-    steps_of(pointer or "")  # what is wrong with it is told before a passphrase is asked for
+    steps_of(pointer or "")  # fails before a passphrase is asked for
     cm = access.open()
     chosen = Selector.find(cm, selector, at)
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)

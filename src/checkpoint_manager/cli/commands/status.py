@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, table_text, write_json, write_text
-from checkpoint_manager.cli.preview import newest_of
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, IntegrityError
 from checkpoint_manager.models import Progress, display
 
 if TYPE_CHECKING:
-    from checkpoint_manager.manager import CheckpointManager
+    from checkpoint_manager import CheckpointManager, Version
     from checkpoint_manager.models import OnProgress
 
 _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
@@ -45,7 +43,7 @@ def status(access: Access, *, watch: bool, interval: float) -> int:
         return _watch(access, interval)
     cm = access.open()
     with progress_of("reading") as step:
-        rows = _Look(access, cm).rows(step)
+        rows = _Look(cm).rows(step)
     if access.as_json:
         write_json("status", {"store": str(access.store), "stages": rows})
     elif not rows:
@@ -60,21 +58,20 @@ def _watch(access: Access, interval: float) -> int:
 
     need_a_terminal("status --watch")
     if access.as_json:
-        raise click.UsageError("--watch is for people, and --json for programs: give one of them")
-    look = _Look(access, access.open())
+        raise UsageError("--watch is for people, and --json for programs", hint="Give one of them")
+    look = _Look(access.open())
     return watch(lambda: table_text(_COLUMNS, map(_cells, look.rows())), f"{display(str(access.store))}", interval)
 
 
 class _Look:
-    """Looks at a store, once or again and again; what has not changed since is not read once more."""
+    """Looks at a store, once or again and again. A version that was read is not read again."""
 
-    def __init__(self, access: Access, cm: CheckpointManager) -> None:
-        self._history = access.store / "history"
+    def __init__(self, cm: CheckpointManager) -> None:
         self._cm = cm
-        self._seen: dict[str, tuple[object, dict[str, Any]]] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
 
     def rows(self, step: OnProgress = lambda _: None) -> list[dict[str, Any]]:
-        """Return what there is to say of each stage."""
+        """Return the fields of each stage."""
         stages = self._cm.stages()
         rows: list[dict[str, Any]] = []
         for stage in stages:
@@ -83,31 +80,22 @@ class _Look:
         return rows
 
     def _row(self, stage: str) -> dict[str, Any]:
-        stamp, row = self._seen.get(stage, (None, {}))
-        if stamp is None or stamp != self._stamp(stage, row["version"]):
-            before = self._stamp(stage, None)
+        row = self._seen.get(stage)
+        if row is None or row["version"] != self._newest(stage):
             row = self._read(stage)
-            stamp = self._stamp(stage, row["version"])
-            self._seen[stage] = (stamp if stamp and stamp[:1] == before else None, row)
+            self._seen[stage] = row
         return row
 
-    def _stamp(self, stage: str, version: int | None) -> tuple[object, ...] | None:
-        """Return what changes when a version is added to the stage, or the file of this one is written to."""
-        from checkpoint_manager.backends.local import layout as tree  # noqa: PLC0415  # --help does not wait for it
-        from checkpoint_manager.backends.stage_names import to_filename  # noqa: PLC0415  # likewise
-
-        directory = self._history / to_filename(stage)
-        with contextlib.suppress(OSError):
-            added = (os.stat(directory).st_mtime_ns,)
-            if version is None:
-                return added
-            file = os.stat(directory / tree.version_name(version), follow_symlinks=False)
-            return (*added, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
-        return None
+    def _newest(self, stage: str) -> int | None:
+        """Return the number of the newest version, without reading its data; None if it can't be told."""
+        try:
+            return self._cm.resolve(f"{stage}@latest").number
+        except CheckpointError:
+            return None
 
     def _read(self, stage: str) -> dict[str, Any]:
         try:
-            version = newest_of(self._cm, stage).version
+            version = self._whole(stage)
         except IntegrityError as error:
             return {"stage": stage, "status": "damaged", "version": error.version, "created_at": None, "size": None}
         return {
@@ -117,6 +105,15 @@ class _Look:
             "created_at": version.created_at,
             "size": version.size,
         }
+
+    def _whole(self, stage: str) -> Version:
+        """Return a stage's newest version, cleared or not, after it was read and verified as a whole."""
+        try:
+            return self._cm.get_checkpoint(stage).version
+        except CheckpointNotFoundError as error:
+            if error.version is None:
+                raise
+            return self._cm.get_checkpoint(stage, error.version).version
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

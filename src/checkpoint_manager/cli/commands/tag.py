@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("selector", shell_complete=stage_names, metavar="[STAGE[@VERSION]]", required=False)
 @click.argument("name", required=False)
-@click.option("--delete", "unwanted", is_flag=True, help="Take the name away: its version is not protected by it any more.")
-@click.option("--force", is_flag=True, help="Move a name that names another version.")
+@click.option("--delete", "unwanted", is_flag=True, help="Remove the tag; it does not protect its version any more.")
+@click.option("--force", is_flag=True, help="Move a tag that names another version.")
 @at_option
 @store_options
 def tag(access: Access, selector: str | None, name: str | None, at: datetime | None, *, unwanted: bool, force: bool) -> None:
-    """Give a version of a STAGE a NAME, which stands for it and protects it from being deleted. Without a NAME, list them.
+    """Tag a version of a STAGE with a NAME, which protects it from deletion. Without a NAME, list the tags.
 
     \b
     Examples:
@@ -34,9 +35,11 @@ def tag(access: Access, selector: str | None, name: str | None, at: datetime | N
       checkpoint-manager tag --delete train good
     """
     if unwanted and (name is None or force or at is not None):
-        raise click.UsageError("name the tag to be taken away, and nothing else: checkpoint-manager tag --delete STAGE NAME")
+        raise UsageError(
+            "--delete needs a stage and a tag, and nothing else", hint="Write: checkpoint-manager tag --delete STAGE NAME"
+        )
     if name is None and (force or at is not None):
-        raise click.UsageError("give a NAME for the version")
+        raise UsageError("the tag is missing", hint="Write: checkpoint-manager tag STAGE@VERSION NAME")
     cm = access.open()
     if selector is None or name is None:
         _list(access, cm, cm.stages() if selector is None else [selector])
@@ -55,11 +58,11 @@ def tag(access: Access, selector: str | None, name: str | None, at: datetime | N
 
 def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
     if len(stages) == 1:
-        cm.resolve(f"{stages[0]}@latest")  # says what is wrong with the name
+        cm.resolve(f"{stages[0]}@latest")  # raises if there is no such stage
     rows = [(stage, name, number) for stage in stages for name, number in cm.tags(stage).items()]
     if access.as_json:
         write_json("tag", {"tags": [{"stage": stage, "tag": name, "version": number} for stage, name, number in rows]})
     elif rows:
         write_table(("STAGE", "TAG", "VERSION"), [(stage, name, str(number)) for stage, name, number in rows])
     else:
-        say("no tags yet: give one with checkpoint-manager tag STAGE@VERSION NAME")
+        say("no tags yet. Add one: checkpoint-manager tag STAGE@VERSION NAME")

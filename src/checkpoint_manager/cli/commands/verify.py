@@ -50,4 +50,4 @@ def _show_report(report: VerificationReport) -> None:
     counts = Counter(finding.state for finding in report.findings)
     write_line(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "nothing saved yet")
     if not report.ok:
-        say('error: the store is not as it should be; see what can be done: "checkpoint-manager repair --dry-run"')
+        say("error: the store is not as it should be. See what can be done: checkpoint-manager repair --dry-run")

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import in_colour, write_json, write_line
-from checkpoint_manager.cli.wording import for_the_command_line
-from checkpoint_manager.models import display
+from checkpoint_manager.cli.output import in_colour, printable, write_json, write_line, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,9 +44,9 @@ def doctor(access: Access) -> int:
 
 
 def _show(check: Check) -> None:
-    write_line(f"{in_colour(check.state, f'{check.state:<8}')} {check.topic:<12} {display(check.found)}")
+    write_text(f"{in_colour(check.state, f'{check.state:<8}')} {check.topic:<12} {printable(check.found)}\n")
     if check.next:
-        write_line(f"{'':<8} {'':<12} → {display(check.next)}")
+        write_line(f"{'':<8} {'':<12} → {check.next}")
 
 
 def _checks(access: Access) -> Iterator[Check]:
@@ -82,7 +81,7 @@ def _or_why_not(topic: str, look: Callable[[], Iterable[Check]]) -> Iterator[Che
     try:
         yield from look()
     except CheckpointError as error:
-        yield problem(topic, for_the_command_line(str(error)), "see the sentence above")
+        yield problem(topic, explain(error), "see the sentence above")
     except OSError as error:
         step = "see what the operating system says about it, and who owns it"
         yield problem(topic, f"can't be looked at: {error.strerror or error}: {error.filename or ''}", step)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
-from checkpoint_manager.cli.key_options import option_of
+from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.output import show_time
-from checkpoint_manager.cli.wording import for_the_command_line
 from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
 from checkpoint_manager.models import display
 
@@ -31,7 +30,7 @@ _NEXT: tuple[tuple[type[CheckpointError], str], ...] = (
 
 def look_at_key(access: Access, *, store_exists: bool) -> Iterator[Check]:
     """Look at where the key would come from."""
-    sources = [option_of(name) for name in access.key]
+    sources = [] if access.key is None else [str(access.key)]
     sources += [f"the environment variable {name}" for name in VARIABLES if os.environ.get(name)]
     default = default_key_path()
     if len(sources) > 1:
@@ -41,7 +40,7 @@ def look_at_key(access: Access, *, store_exists: bool) -> Iterator[Check]:
     elif is_there(default):
         yield ok("key", f"it comes from your own key file {default}: keep a copy of it in a safe place")
     elif store_exists:
-        step = "name the key file or the passphrase by an option or in the environment, or put the key file back from your copy"
+        step = "name the key with --key or in the environment, or put the key file back from your copy"
         yield problem("key", f"none is named, and your own key file {default} does not exist", step)
     else:
         yield ok("key", f"none is named: with the first store, a key file is made at {default}")
@@ -61,7 +60,7 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
     try:
         keyring = Keyring.parse(data, where=path)
     except CheckpointError as error:
-        yield problem("keyring", for_the_command_line(str(error)), "put it back from a backup")
+        yield problem("keyring", explain(error), "put it back from a backup")
         return
     slots = ", ".join(slot.kind + (f" ({display(slot.label)})" if slot.label else "") for slot in keyring.slots)
     yield ok("keyring", f"{len(keyring.slots)} slots: {slots}" if len(keyring.slots) > 1 else f"one slot: {slots}")
@@ -78,7 +77,7 @@ def look_inside(access: Access) -> Iterator[Check]:
         yield from _look_at_clock(cm)
     except CheckpointError as error:
         step = next((step for kind, step in _NEXT if isinstance(error, kind)), "checkpoint-manager verify looks closer")
-        yield problem("opening", for_the_command_line(str(error)), step)
+        yield problem("opening", explain(error), step)
 
 
 def _look_at_clock(cm: CheckpointManager) -> Iterator[Check]:
