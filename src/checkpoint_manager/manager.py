@@ -17,7 +17,7 @@ from checkpoint_manager._operations import load, save, select
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Backend
+from checkpoint_manager.backends.base import Backend, maintenance_of
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
@@ -114,8 +114,8 @@ class CheckpointManager:
         if retention is not None:
             _operations.prune.check_policy(retention)
         backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
-        if exposure := backend.exposure():
-            _LOG.warning("%s", exposure)
+        for warning in maintenance_of(backend).warnings():
+            _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after

@@ -29,6 +29,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag as tagging
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests.bundles import KEY, end, frame, gaps, id_of, sealed, version
 from tests.strategies import json_values, same
@@ -657,10 +658,11 @@ def test_a_writer_without_a_working_lock_is_not_overwritten(
 ) -> None:
     here.export_bundle(path, key=KEY)
     append = there._store.backend.append
+    rival = LocalBackend(there._store.backend.location)
 
-    def overtaken(stage: str, version: int, pieces: Any) -> None:
-        append(stage, version, [b"another writer's"])
-        append(stage, version, pieces)
+    def overtaken(stage: str, version: int, make_pieces: Any, *, session: Any = None) -> None:
+        rival.append(stage, version, lambda: [b"another writer's"])
+        append(stage, version, make_pieces, session=session)
 
     monkeypatch.setattr(there._store.backend, "append", overtaken)
     with pytest.raises(VersionConflictError):
@@ -685,7 +687,7 @@ def counted(method):
     return wrapped
 
 cm = CheckpointManager(where, key=bytes(32))
-for name in ("append", "drop_mark", "write_record", "set_mark"):
+for name in ("append", "_prepare", "write_record"):
     setattr(cm._store.backend, name, counted(getattr(cm._store.backend, name)))
 cm.import_bundle(path, key=bytes(range(64, 96)))
 """
@@ -695,7 +697,7 @@ def test_killed_before_any_of_its_steps_the_next_import_finishes(here: Checkpoin
     """Between the steps; at each system call within them, see tests/faults."""
     here.tag("train", 7, "good")
     here.export_bundle(path, key=KEY)
-    for at in range(1, 20):
+    for at in range(1, 40):
         where = tmp_path / f"there {at}"
         done = subprocess.run([sys.executable, "-c", IMPORT, str(where), str(path), str(at)], check=False)
         there = CheckpointManager(where, key=bytes(32))
@@ -735,7 +737,7 @@ def test_killed_beyond_a_gap_no_process_takes_an_older_version_for_the_newest(
         "import os, signal, sys\n"
         "from checkpoint_manager import CheckpointManager\n"
         "from checkpoint_manager.backends.local import LocalBackend\n"
-        "LocalBackend._put_mark = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "LocalBackend._put_head = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "cm = CheckpointManager(sys.argv[1], key=bytes(32))\n"
         "cm.import_bundle(sys.argv[2], key=bytes(range(64, 96)))\n"
     )

@@ -120,7 +120,7 @@ def _replace(cm: CheckpointManager, version: int, data: bytes) -> None:
     if isinstance(backend, MemoryBackend):
         backend._versions["train"][version] = data
     else:
-        backend.replace("train", version, [data])
+        backend.replace("train", version, lambda: [data])
 
 
 def test_what_a_killed_pruning_left_is_removed_by_the_next_one(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
-from checkpoint_manager.backends.local import maintenance as upkeep
+from checkpoint_manager.backends.local import maintenance
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
 from tests.faults.strace import CHANGING, Call, calls
@@ -34,6 +34,8 @@ from tests.powercut.recording import MARK, OPTIONS, Mark, Step, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from checkpoint_manager.backends.base import Session
 
 LONG = "a very long name " * 15
 TWO_BLOCKS = "x" * 6000
@@ -206,16 +208,15 @@ def name_before_sync() -> None:
 def no_sync_of_parents() -> None:
     """A new directory's own name is not made durable."""
     files.sync_directory = lambda _: None
-    upkeep.sync_stage_names = lambda _: None
+    maintenance.sync_stage_names = lambda _: None
 
 
 def show_before_it_is_durable() -> None:
     """A reader is shown what its writer, which was killed, had not yet made durable, and it is remembered."""
     look = history.History.look
 
-    def careless(self: history.History, stage: str) -> history.Look:
-        found = look(self, stage)
-        return history.Look(found.number, found.seen, marked=True, has_mark=found.has_mark)
+    def careless(self: history.History, stage: str, session: Session | None = None) -> history.Look:
+        return look(self, stage, session)._replace(durable=True)
 
     history.History.look = careless  # type: ignore[method-assign]
 

@@ -283,11 +283,11 @@ class TestWhatIsThere:
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
 
     def test_what_can_not_be_deleted_now_is_deleted_later(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refused(*_: object) -> None:
+        def refused(*_: object, **__: object) -> None:
             raise StorageError("not now")
 
         with monkeypatch.context() as patch:
-            patch.setattr(cm._store.backend, "set_mark", refused)  # the first step of a deletion
+            patch.setattr(cm._store.backend, "flush", refused)  # the first step of a deletion
             with pytest.raises(KeyError):
                 add_up(cm, range(40), until=30)
             assert len(statuses(cm)) == 30
@@ -453,7 +453,7 @@ class TestWhenSavingFails:
     def full(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
         append = cm._store.backend.append
 
-        def refused(*_: object) -> None:
+        def refused(*_: object, **__: object) -> None:
             raise StorageError("no room", errno=28, filename="x")
 
         return lambda yes: monkeypatch.setattr(cm._store.backend, "append", refused if yes else append)

@@ -188,7 +188,7 @@ class TestRefusals:
         assert isinstance(caught.value.__cause__, PayloadError)
         assert cm.run_report().outcomes[0].version is None
 
-        def full(*_: object) -> None:
+        def full(*_: object, **__: object) -> None:
             raise StorageError("no room", errno=28, filename="x")
 
         monkeypatch.setattr(cm._store.backend, "append", full)
@@ -271,7 +271,7 @@ class TestFailures:
         self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
     ) -> None:
         def fail() -> None:
-            def full(*_: object) -> None:
+            def full(*_: object, **__: object) -> None:
                 raise StorageError("no room", errno=28, filename="x")
 
             monkeypatch.setattr(cm._store.backend, "append", full)

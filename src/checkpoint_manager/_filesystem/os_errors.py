@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _NEXT_STEP = {
-    errno.ENOSPC: "free some space on this file system and save again",
-    errno.EDQUOT: "free some space within your quota and save again",
-    errno.EROFS: "the file system is read-only: mount it writable, or choose another directory",
-    errno.EACCES: "give this user access to it, or choose another directory",
-    errno.EPERM: "give this user access to it, or choose another directory",
-    errno.EMFILE: "too many files are open in this process: close some, or raise the limit (ulimit -n)",
-    errno.ENFILE: "too many files are open on this host: close some and try again",
-    errno.EIO: "the medium may be failing: look at the system's log, and keep a copy of the directory elsewhere",
-    errno.ENOTDIR: "something that is no directory stands there: move it away, or choose another directory",
-    errno.ENAMETOOLONG: "choose a directory with a shorter path",
+    errno.ENOSPC: "Free some space on this file system and save again",
+    errno.EDQUOT: "Free some space within your quota and save again",
+    errno.EROFS: "Mount the file system writable, or choose another directory",
+    errno.EACCES: "Give this user access to it, or choose another directory",
+    errno.EPERM: "Give this user access to it, or choose another directory",
+    errno.EMFILE: "Close some of the files that this process has open, or raise the limit (ulimit -n)",
+    errno.ENFILE: "Close some of the files that are open on this host, then try again",
+    errno.EIO: "Look at the system's log, for the medium may be failing, and keep a copy of the directory elsewhere",
+    errno.ENOTDIR: "Move away what stands there in place of a directory, or choose another directory",
+    errno.ENAMETOOLONG: "Choose a directory with a shorter path",
 }
 
 
@@ -50,30 +50,40 @@ class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if error is not None:
-            self.explain(error)
+            translate(error, self.action, self.path, self.stage, self.version)
 
-    def explain(self, error: BaseException) -> None:
-        """Raise our error in place of one of the operating system; any other one is left alone."""
-        if isinstance(error, CheckpointError):
-            return
-        if isinstance(error, NotAFileError):
-            message = (
-                f"{self._what()}: {error} stands where a file or folder of the store belongs, in {self.path}. "
-                'Nothing was followed. Run "checkpoint-manager verify" to see where, then move it away'
-            )
-            raise IntegrityError(message, stage=self.stage, version=self.version) from None
-        if isinstance(error, OSError):
-            path = self._path_of(error)
-            step = _NEXT_STEP.get(error.errno or 0, "see what the operating system says about it, then try again")
-            message = f"{self._what()}: {path}: {error.strerror or error}. Nothing older was changed; {step}"
-            raise StorageError(message, errno=error.errno, filename=path, stage=self.stage, version=self.version) from error
 
-    def _what(self) -> str:
-        if self.stage is None:
-            return f"can't {self.action}"
-        version = "" if self.version is None else f" version {self.version} of"
-        return f"can't {self.action}{version} stage {display(self.stage)}"
+def translate(error: BaseException, action: str, path: str, stage: str | None = None, version: int | None = None) -> None:
+    """Raise our error in place of one of the operating system; return if it is another one, for the caller to raise again.
 
-    def _path_of(self, error: OSError) -> str:
+    An ``OSError`` without a number is not the system's: a signal handler of the caller's may have raised it, to end a call that
+    takes too long.
+
+    Args:
+        error: What was raised.
+        action: What was being done, as in "can't ``write`` …".
+        path: Where, if the error itself names no path.
+        stage: The stage concerned, or None.
+        version: The version concerned, or None.
+
+    Raises:
+        StorageError: The operating system refused.
+        IntegrityError: Something other than a file or folder stands in the place of one.
+    """
+    if isinstance(error, CheckpointError):
+        return
+    if isinstance(error, NotAFileError):
+        message = f"{_what(action, stage, version)}: {error} stands where a file or folder of the store belongs, in {path}"
+        raise IntegrityError(message, hint="Move away what stands there", stage=stage, version=version) from None
+    if isinstance(error, OSError) and error.errno is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        return named if os.path.isabs(named) else os.path.join(self.path, named) if named else self.path
+        where = named if os.path.isabs(named) else os.path.join(path, named) if named else path
+        message = f"{_what(action, stage, version)}: {where}: {error.strerror or error}; nothing older was changed"
+        hint = _NEXT_STEP.get(error.errno, "See what the operating system says about it, then try again")
+        raise StorageError(message, hint=hint, errno=error.errno, filename=where, stage=stage, version=version) from error
+
+
+def _what(action: str, stage: str | None, version: int | None) -> str:
+    if stage is None:
+        return f"can't {action}"
+    return f"can't {action}{'' if version is None else f' version {version} of'} stage {display(stage)}"

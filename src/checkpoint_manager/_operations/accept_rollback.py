@@ -43,7 +43,7 @@ def accept_rollback(store: Store, stage: str | None) -> list[Version]:
 def _accept(store: Store, stage: str) -> Version | None:
     with store.lock(stage):
         seen = store.last_seen.recall(stage)
-        number = store.backend.newest(stage)
+        number = store.backend.newest(stage, exact=True).number
         if seen is None:
             return None
         if number < seen.version:
@@ -72,7 +72,6 @@ def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion) -> 
         tip = Tip(seen.version, seen.id, None)
         before = None
     gaps, expected = store.gaps(stage)
-    store.backend.drop_mark(stage)
     if seen.version not in gaps:  # it is if this was killed here the last time
         store.write_gaps(stage, gaps.add(Gap(number + 1, seen.version, before, seen.id, "lost")), expected)
     version = append(store, stage, tip, draft)

@@ -164,7 +164,7 @@ class AutoPrune:
         if not self._policy.keep_tagged:
             tags = tag.certain(self._store, stage)
             tag.untag_locked(self._store, stage, [name for number in chosen for name in tags.of(number)])
-        memory.gaps = delete.drop(self._store, stage, chosen, memory.newest)
+        memory.gaps = delete.drop(self._store, stage, chosen)
         for number in chosen:
             del free[number]
         _LOG.info("Versions pruned: %s %s", display(stage), chosen)

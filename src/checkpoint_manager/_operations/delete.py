@@ -46,13 +46,13 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[i
             if names := tags.of(version):
                 raise _tagged(store, stage, version, names)
         if wanted:
-            drop(store, stage, wanted, newest)
+            drop(store, stage, wanted)
         return wanted
 
 
-def drop(store: Store, stage: str, versions: list[int], newest: int) -> Gaps:
+def drop(store: Store, stage: str, versions: list[int]) -> Gaps:
     """Delete versions that are there and free to go, and return the gaps; the caller holds the lock, and has made sure."""
-    store.mark(stage, newest)
+    store.backend.flush(stage)  # what remains, before anything says that the others are gone
     gaps = record(store, stage, versions, "deleted")
     store.backend.delete(stage, versions)
     return gaps

@@ -28,7 +28,7 @@ from checkpoint_manager._format.bundle_parts import GapsPart, StagePart, TagsPar
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._store.history import Tip
-from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
+from checkpoint_manager.backends.base import OutOfOrderError, VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import (
     CheckpointNotFoundError,
@@ -352,16 +352,14 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part]) -> None:
             arrival.tags_added = tuple(added)
             return
         if isinstance(part, VersionPart) and part.version > tip.version:
-            tip = _append(store, arrival, tip, part)
+            tip = _append(store, arrival, part)
 
 
-def _append(store: Store, arrival: Arrival, tip: Tip, part: VersionPart) -> Tip:
+def _append(store: Store, arrival: Arrival, part: VersionPart) -> Tip:
     stage, version, entry = arrival.stage, part.version, part.entry
-    if tip.version and version != tip.version + 1:
-        store.backend.drop_mark(stage)
     try:
         store.append(stage, version, entry, part.data)
-    except VersionTakenError:  # by a writer without a working lock
+    except (VersionTakenError, OutOfOrderError):  # by a writer without a working lock
         raise _overtaken(store, arrival, version) from None
     added = Tip(version, entry.id, entry.created_at)
     store.history.learn(stage, added)

@@ -47,11 +47,11 @@ def newest_of_any_kind(store: Store, stage: str) -> Loaded | None:
     """Return the newest version of a stage, a cleared one too, or None if it has none; errors as in :func:`load_newest`."""
     while True:
         try:
-            with store.backend.visit(stage):
-                look = store.history.look(stage)
+            with store.backend.session(stage) as session:
+                look = store.history.look(stage, session)
                 if look.number == 0:
                     return None
-                entry, data = store.load(stage, look.number)
+                entry, data = store.load(stage, look.number, session)
         except VersionAbsentError:
             if store.history.look(stage).number == look.number:
                 raise store.history.absent(stage, look.number, look.number) from None

@@ -51,7 +51,7 @@ def _prune(store: Store, policy: Retention, stage: str, now: datetime) -> PruneP
         if dropped:
             tags = tag.certain(store, stage)
             tag.untag_locked(store, stage, [name for number in dropped for name in tags.of(number)])
-            delete.drop(store, stage, dropped, store.history.look(stage).number)
+            delete.drop(store, stage, dropped)
         delete.remove_leftovers(store, stage)
         return plan
 

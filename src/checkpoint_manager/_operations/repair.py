@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
+from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import IntegrityError, RollbackError
 from checkpoint_manager.models import Finding, RepairStep, display
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Stray
+    from checkpoint_manager.backends.base import Leftover
 
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
@@ -32,48 +33,47 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
       Its tags stay, and lead to an error that says so.
     * A damaged record of deletions or tags is moved there, too. Its content is lost: that deleted versions are missing, or that
       the tags are gone, stays as ``verify`` reports it.
-    * The head of each stage is set again where it is missing or wrong. After a killed acceptance of a rollback, the next save
-      does that (see :meth:`Store.mark`).
+    * The head of each stage is set again where it is missing or wrong.
     * Leftovers of interrupted operations are removed.
 
     Missing versions can't be brought back, and only the user can judge a rollback: both stay as ``verify`` reports them. Of a
     stage that was turned back, the versions are left alone, with a warning in the log.
     """
-    strays: dict[str | None, list[Stray]] = {}
-    for stray in store.backend.strays():
-        strays.setdefault(stray.stage, []).append(stray)
+    leftovers: dict[str | None, list[Leftover]] = {}
+    for leftover in maintenance_of(store.backend).leftovers():
+        leftovers.setdefault(leftover.stage, []).append(leftover)
     check = Check(store)
     done: list[RepairStep] = []
-    for stage in sorted({*store.backend.stages(), *(name for name in strays if name is not None)}):
+    for stage in sorted({*store.backend.stages(), *(name for name in leftovers if name is not None)}):
         with store.lock(stage):
             try:
-                done += _stage(check, stage, strays.get(stage, ()), dry_run=dry_run)
+                done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
             except RollbackError as error:
                 _LOG.warning("Not repaired: %s", error)
     with store.backend.lock(None, store.lock_timeout):
-        done += _strays(store, strays.get(None, ()), dry_run=dry_run)
+        done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
 
 
-def _stage(check: Check, stage: str, strays: Iterable[Stray], *, dry_run: bool) -> Iterator[RepairStep]:
+def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:
     store = check.store
     yield from _records(store, stage, dry_run=dry_run)
     findings = [finding for finding in check.stage(stage) if finding.version is not None]
     yield from _damaged(store, stage, findings, dry_run=dry_run)
     yield from _gone_but_there(store, stage, findings, dry_run=dry_run)
-    yield from _strays(store, strays, dry_run=dry_run)
+    yield from _leftovers(store, leftovers, dry_run=dry_run)
 
 
 def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
     try:
         store.gaps(stage)
     except IntegrityError as error:
-        where = "" if dry_run else f"; now {store.backend.set_aside(stage, 'gaps')}"
+        where = "" if dry_run else f"; now {maintenance_of(store.backend).quarantine(stage, 'gaps')}"
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
     try:
         tag.stored(store, stage)
     except IntegrityError as error:
-        where = "" if dry_run else f"; now {store.backend.set_aside(stage, 'tags')}"
+        where = "" if dry_run else f"; now {maintenance_of(store.backend).quarantine(stage, 'tags')}"
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
 
 
@@ -126,17 +126,17 @@ def _gone_but_there(store: Store, stage: str, findings: list[Finding], *, dry_ru
 def _set_aside(store: Store, stage: str, version: int, why: str, *, dry_run: bool) -> RepairStep:
     where = ""
     if not dry_run:
-        where = f"; now {store.backend.set_aside(stage, version)}"
+        where = f"; now {maintenance_of(store.backend).quarantine(stage, version)}"
         _LOG.warning("Put aside: version %d of stage %s%s", version, display(stage), where)
     return RepairStep("set-aside", stage, version, f"{why}{where}")
 
 
-def _strays(store: Store, strays: Iterable[Stray], *, dry_run: bool) -> Iterator[RepairStep]:
-    for stray in strays:
-        if stray.kind == "leftover":
-            if dry_run or store.backend.sweep(stray):
-                yield RepairStep("remove", stray.stage, None, f"{stray.path} {stray.detail}")
-        elif stray.kind == "stale mark" and stray.stage is not None:
-            newest = store.backend.newest(stray.stage)
-            if dry_run or store.mark(stray.stage, newest):
-                yield RepairStep("rebuild-head", stray.stage, newest, f"{stray.path} {stray.detail}")
+def _leftovers(store: Store, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:
+    for leftover in leftovers:
+        if leftover.kind == "leftover":
+            if dry_run or maintenance_of(store.backend).remove(leftover):
+                yield RepairStep("remove", leftover.stage, None, f"{leftover.path} {leftover.detail}")
+        elif leftover.kind == "stale head" and leftover.stage is not None:
+            newest = store.backend.newest(leftover.stage).number
+            if dry_run or maintenance_of(store.backend).remove(leftover):
+                yield RepairStep("rebuild-head", leftover.stage, newest, f"{leftover.path} {leftover.detail}")

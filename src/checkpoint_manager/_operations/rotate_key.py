@@ -77,21 +77,19 @@ def _reseal_all(store: Store, progress: OnProgress | None) -> None:
         with store.lock(stage):
             versions = store.backend.versions(stage)
             for version in versions:
-                _reseal(store, stage, version, is_newest=version == versions[-1])
+                _reseal(store, stage, version)
                 done += 1
                 if progress is not None:
                     progress(Progress(done, max(total, done), "versions", stage))
             _reseal_records(store, stage)
 
 
-def _reseal(store: Store, stage: str, version: int, *, is_newest: bool) -> None:
+def _reseal(store: Store, stage: str, version: int) -> None:
     try:
         if store.key_of(stage, version) == store.keyring.active[0]:
             return
         entry, data = store.load(stage, version)
         store.replace(stage, version, entry, bytes(data))
-        if is_newest:
-            store.mark(stage, version)
     except VersionAbsentError:  # deleted meanwhile
         return
 

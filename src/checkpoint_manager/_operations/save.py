@@ -10,14 +10,15 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.store import origin
-from checkpoint_manager.backends.base import VersionTakenError
-from checkpoint_manager.errors import Hint, PayloadError, StorageError, VersionConflictError
+from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
+from checkpoint_manager.errors import FormatError, Hint, IntegrityError, PayloadError, StorageError, VersionConflictError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Status, Version
 
 _ATTEMPTS = 100
@@ -66,21 +67,23 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
         RollbackError: The stage is older than what this user has seen. Nothing was written.
         StorageError: The version could not be written. Nothing was acknowledged.
     """
-    with store.lock(stage):
-        tip = store.history.tip(stage)
+    with store.lock(stage) as session:
+        tip = store.history.tip(stage, session)
         if expected is not None and tip.version != expected:
             raise _conflict(store, stage, expected, tip.version)
-        return append(store, stage, tip, draft)
+        return append(store, stage, tip, draft, session=session)
 
 
 def update(store: Store, stage: str, make: Callable[[Tip], Draft]) -> Version:
     """Append what ``make`` makes of the newest version, with no other writer in between."""
-    with store.lock(stage):
-        tip = store.history.tip(stage)
-        return append(store, stage, tip, make(tip), exactly=True)
+    with store.lock(stage) as session:
+        tip = store.history.tip(stage, session)
+        return append(store, stage, tip, make(tip), exactly=True, session=session)
 
 
-def append(store: Store, stage: str, tip: Tip, draft: Draft, *, exactly: bool = False) -> Version:
+def append(
+    store: Store, stage: str, tip: Tip, draft: Draft, *, exactly: bool = False, session: Session | None = None
+) -> Version:
     """Append a version after ``tip``; the caller holds the stage's lock.
 
     The writer that links a number first owns it. If another writer took it without the lock, the next number is tried, unless
@@ -91,14 +94,11 @@ def append(store: Store, stage: str, tip: Tip, draft: Draft, *, exactly: bool = 
         if number > MAX_VERSION:
             raise _no_numbers_left(store, stage)
         entry = _entry_after(tip, draft)
-        try:
-            store.append(stage, number, entry, draft.data)
-        except VersionTakenError:
-            if not _is_mine(store, stage, number, entry):
-                if exactly:
-                    raise _conflict(store, stage, tip.version, number) from None
-                tip = store.history.tip(stage)
-                continue
+        if not _append_entry(store, stage, number, entry, draft, session):
+            if exactly:
+                raise _conflict(store, stage, tip.version, number) from None
+            tip = store.history.tip(stage, session)
+            continue
         store.history.learn(stage, Tip(number, entry.id, entry.created_at))
         if store.after_append is not None:
             store.after_append(stage, number, entry)
@@ -124,12 +124,36 @@ def _entry_after(tip: Tip, draft: Draft) -> Entry:
     )
 
 
-def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:
-    """Return whether the version that took the number is this very one: the answer to an earlier attempt was lost."""
-    try:
-        return store.entry(stage, number).id == entry.id
-    except Exception:  # noqa: BLE001  # whatever is wrong with it, it is not what was written here
-        return False
+def _append_entry(store: Store, stage: str, number: int, entry: Entry, draft: Draft, session: Session | None) -> bool:
+    """Append a version, and return False if another one took its number.
+
+    Where the outcome of an attempt is unknown, the version that stands there is looked at: it is this one if it has its id. If
+    there is none, the same bytes are appended again, which fails if the first attempt comes to its end meanwhile.
+
+    Raises:
+        StorageError: The version could not be written; or whether it was can't be told.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            store.append(stage, number, entry, draft.data, session)
+        except UnknownOutcomeError as unknown:
+            if attempt == _ATTEMPTS - 1:
+                message = f"it can't be told whether version {number} of stage {display(stage)} was saved"
+                hint = "Look at history() before you save it again"
+                raise StorageError(message, hint=hint, stage=stage, version=number) from unknown
+        except VersionTakenError:
+            pass
+        except OutOfOrderError:
+            return False
+        else:
+            return True
+        try:
+            return store.entry(stage, number).id == entry.id
+        except (IntegrityError, FormatError):  # it can't be read, so it is not what was written here
+            return False
+        except VersionAbsentError:  # nothing came of it, or it was deleted since
+            continue
+    return False
 
 
 def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:

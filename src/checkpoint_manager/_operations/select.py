@@ -127,7 +127,7 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
 
 def _is_stage(store: Store, name: str) -> bool:
     try:
-        return store.backend.newest(validate(name)) > 0
+        return store.backend.newest(validate(name)).number > 0
     except StageNameError:
         return False
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag
-from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
 from checkpoint_manager.models import Finding, Progress, State, VerificationReport
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Stray
+    from checkpoint_manager.backends.base import Leftover
     from checkpoint_manager.models import OnProgress
 
 _STATE_OF: dict[str, State] = {
     "leftover": "leftover",
     "unknown": "leftover",
-    "stale mark": "leftover",
+    "stale head": "leftover",
     "exposed": "exposed",
     "displaced": "damaged",
 }
@@ -52,20 +52,20 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None) 
         progress: Called after each version.
     """
     try:
-        strays = _by_stage(store.backend.strays())
+        leftovers = _by_stage(maintenance_of(store.backend).leftovers())
     except StorageError as error:
-        strays = {None: [Finding(None, None, "unreadable", str(error))]}
+        leftovers = {None: [Finding(None, None, "unreadable", str(error))]}
     if stage is not None:
         check = Check(store)
         check.count([stage], progress)
-        return VerificationReport((*check.stage(stage), *strays.get(stage, ())))
-    stages = sorted({*store.backend.stages(), *store.last_seen.stages(), *(name for name in strays if name is not None)})
+        return VerificationReport((*check.stage(stage), *leftovers.get(stage, ())))
+    stages = sorted({*store.backend.stages(), *store.last_seen.stages(), *(name for name in leftovers if name is not None)})
     check = Check(store)
     check.count(stages, progress)
-    findings = [*_keyring(store), *strays.get(None, ())]
+    findings = [*_keyring(store), *leftovers.get(None, ())]
     for name in stages:
         findings += check.stage(name)
-        findings += strays.get(name, ())
+        findings += leftovers.get(name, ())
     return VerificationReport(tuple(findings))
 
 
@@ -104,11 +104,11 @@ class Check:
             self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
 
 
-def _by_stage(strays: Iterable[Stray]) -> dict[str | None, list[Finding]]:
+def _by_stage(leftovers: Iterable[Leftover]) -> dict[str | None, list[Finding]]:
     found: dict[str | None, list[Finding]] = {}
-    for stray in strays:
-        finding = Finding(stray.stage, None, _STATE_OF[stray.kind], stray.detail, stray.path)
-        found.setdefault(stray.stage, []).append(finding)
+    for each in leftovers:
+        finding = Finding(each.stage, None, _STATE_OF[each.kind], each.detail, each.path)
+        found.setdefault(each.stage, []).append(finding)
     return found
 
 

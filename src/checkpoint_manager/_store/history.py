@@ -1,12 +1,8 @@
 """Which version is the newest, what came before it, and whether someone has turned the clock back.
 
-Finding the newest version takes the same time however long the history is: the mark (or what this process remembers)
-names a version that exists, and from there it is looked forward. Three rules make that safe: no version is deleted unless
-a durable mark stands above it, or there is none; before a version is appended beyond a gap, the mark is dropped, and without
-one the whole history is listed; so it is where the witness has seen more than what was found, before anything is concluded.
-
-Without a mark, a writer also reads which versions are gone: who accepts a rollback writes down what is lost before the next
-version stands above it, and if that was all that came to be, the numbers that are lost are not to be given out again.
+The backend finds the newest version. This module compares it with what was seen, and a writer reads besides which versions are
+gone: who accepts a rollback writes down what is lost before the next version stands above it, and if that was all that came to
+be, the numbers that are lost are not to be given out again.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from checkpoint_manager._format.checkpoint_file import BrokenError, parse_header
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint, IntegrityError, RollbackError
@@ -25,6 +20,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -59,14 +55,12 @@ class Look(NamedTuple):
     Attributes:
         number: The newest version's number; 0: none.
         seen: What was seen before.
-        marked: Its writer has marked it as the newest: it is durable.
-        has_mark: Some version is marked.
+        durable: It is known to be durable.
     """
 
     number: int
     seen: SeenVersion | None
-    marked: bool
-    has_mark: bool
+    durable: bool
 
 
 NOTHING = Tip(0, None, None)
@@ -79,27 +73,28 @@ class History:
         self._store = store
         self._tips: dict[str, Tip] = {}
 
-    def look(self, stage: str) -> Look:
+    def look(self, stage: str, session: Session | None = None) -> Look:
         """Find the newest version. Whoever reads it then calls :meth:`confirm`.
 
         Raises:
             RollbackError: This user has seen a newer version, or another history.
         """
         seen = self._store.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
-        with self._store.backend.visit(stage):
-            number, durable, has_mark = self._find(stage, seen.version if seen else 0)
+        number, durable = self._store.backend.newest(stage, session=session)
+        if seen is not None and number < seen.version:
+            number, durable = self._store.backend.newest(stage, exact=True, session=session)
         if seen is not None:
             if number < seen.version:
                 self._rolled_back(stage, f"its newest version is {number or 'gone'}", seen)
             elif number > seen.version + 1 and not self._still_has(stage, seen):
                 self._rolled_back(stage, f"its version {seen.version} is not the one that was seen", seen)
-        return Look(number, seen, number <= durable, has_mark)
+        return Look(number, seen, durable)
 
     def confirm(self, stage: str, look: Look, entry: Entry) -> None:
         """Check the newest version's own words against what was seen before, and remember it.
 
-        One that is not marked was just written, or its writer was killed. It is made durable first: what was shown to a reader,
-        and is remembered, must not be gone after a power cut.
+        One that is not known to be durable is made so first: what was shown to a reader, and is remembered, must not be gone
+        after a power cut.
 
         Raises:
             RollbackError: It is not the one that was seen, or does not follow it.
@@ -112,21 +107,19 @@ class History:
                 return
         known = self._tips.get(stage, NOTHING)
         if known.version < look.number:
-            if not look.marked:
-                self._store.backend.settle(stage)
+            if not look.durable:
+                self._store.backend.flush(stage)
             self.learn(stage, Tip(look.number, entry.id, entry.created_at), look.seen)
 
-    def tip(self, stage: str) -> Tip:
+    def tip(self, stage: str, session: Session | None = None) -> Tip:
         """Return the newest version as a writer needs it. Damage does not stop a writer: the stage is computed again.
 
         Raises:
-            IntegrityError: There is no mark, and the record of deletions is damaged: no number is known to be free.
+            IntegrityError: The record of deletions is damaged: no number is known to be free.
         """
-        look = self.look(stage)
+        look = self.look(stage, session)
         tip = self._tip(stage, look, look.seen.version if look.seen else 0)
-        if look.has_mark:
-            return tip
-        gap = self._store.gaps(stage)[0].last
+        gap = self._store.gaps(stage, session)[0].last
         return tip if gap is None or gap.last < tip.next_number else tip._replace(id=gap.id, passed=gap.last)
 
     def _tip(self, stage: str, look: Look, passed: int) -> Tip:
@@ -231,24 +224,6 @@ class History:
             "put it back from a backup, or load another version"
         )
         return IntegrityError(message, stage=stage, version=version)
-
-    def _find(self, stage: str, seen: int) -> tuple[int, int, bool]:
-        """Return the newest version, the newest one that is known to be durable, and whether there is a mark."""
-        known = self._tips.get(stage, NOTHING).version
-        marked = known if known and self._store.backend.is_marked(stage, known) else self._marked(stage)
-        durable = max(known, marked)
-        # Without a mark, what this process remembers is no place to look forward from: beyond it there may be a gap.
-        hint = durable if marked else 0
-        number = self._store.backend.newest(stage, hint=hint)
-        if number < seen and hint:
-            number = self._store.backend.newest(stage)
-        return number, durable, marked > 0
-
-    def _marked(self, stage: str) -> int:
-        try:
-            return parse_header(self._store.backend.mark(stage)).version
-        except (BrokenError, FormatError):  # no mark, or nothing that helps
-            return 0
 
     def _still_has(self, stage: str, seen: SeenVersion) -> bool:
         try:

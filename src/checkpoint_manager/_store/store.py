@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.last_seen import LastSeen
     from checkpoint_manager._store.open_keyring import OpenKeyring
-    from checkpoint_manager.backends.base import Backend, Reader, Record, StageRecord
+    from checkpoint_manager.backends.base import Backend, Reader, Record, Session, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class Store:
         self.after_append: Callable[[str, int, Entry], None] | None = None
         """Called with each version that was saved, while the stage's lock is held; must not raise."""
         self._locked = threading.local()
+        self._gaps: dict[str, tuple[Gaps, Record]] = {}
 
     @property
     def last_seen(self) -> LastSeen:
@@ -69,8 +70,8 @@ class Store:
         return self.keyring.last_seen
 
     @contextlib.contextmanager
-    def lock(self, stage: str) -> Iterator[None]:
-        """Hold the stage's lock, with the keys as they are now.
+    def lock(self, stage: str) -> Iterator[Session]:
+        """Hold the stage's lock, with the keys as they are now, and give a session on it.
 
         Raises:
             LockTimeoutError: Another writer holds it.
@@ -85,23 +86,23 @@ class Store:
                 "write to the same stage; return the new data instead"
             )
             raise CheckpointError(message, stage=stage)
-        with self.backend.lock(stage, self.lock_timeout), self.backend.visit(stage):
+        with self.backend.lock(stage, self.lock_timeout), self.backend.session(stage) as session:
             held.add(mine)
             try:
                 self.keyring.refresh()
-                yield
+                yield session
             finally:
                 held.discard(mine)
 
     # Versions
 
-    def append(self, stage: str, version: int, entry: Entry, data: Buffer) -> None:
+    def append(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
         """Write a version; errors as in :meth:`Backend.append`."""
-        self.backend.append(stage, version, self.sealed(stage, version, entry, data))
+        self.backend.append(stage, version, lambda: self.sealed(stage, version, entry, data), session=session)
 
     def replace(self, stage: str, version: int, entry: Entry, data: bytes) -> None:
         """Write a version's same content anew, under the key that is active now."""
-        self.backend.replace(stage, version, self.sealed(stage, version, entry, data))
+        self.backend.replace(stage, version, lambda: self.sealed(stage, version, entry, data))
 
     def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterator[Buffer]:
         """Return a version's file under the active key."""
@@ -118,7 +119,7 @@ class Store:
         with self._explained(stage, version), self.backend.open(stage, version) as file:
             return self._open_entry(file, self._place(stage, version), _ENTRY_READ)[0]
 
-    def load(self, stage: str, version: int) -> tuple[Entry, bytearray]:
+    def load(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
         """Return a version's authenticated metadata and data (as JSON).
 
         Raises:
@@ -127,12 +128,12 @@ class Store:
             FormatError: It was written by a newer version of the library.
         """
         with self._explained(stage, version):
-            return self.examine(stage, version)
+            return self.examine(stage, version, session)
 
-    def examine(self, stage: str, version: int) -> tuple[Entry, bytearray]:
+    def examine(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
         """As :meth:`load`, but what is wrong comes as a BrokenError, for those who judge it themselves."""
         place = self._place(stage, version)
-        with self.backend.open(stage, version) as file:
+        with self.backend.open(stage, version, session=session) as file:
             entry, header, rest = self._open_entry(file, place, _FIRST_READ)
             if file.size != sealed_format.file_length(header, entry):
                 raise BrokenError("is cut short, or has something appended")
@@ -177,10 +178,21 @@ class Store:
 
     # The records of a stage
 
-    def gaps(self, stage: str) -> tuple[Gaps, Record | None]:
+    def gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
         """Return a stage's gaps, and the record to compare with when they are written again; errors as in :meth:`record`."""
+        known = self._gaps.get(stage)
+        record = self.backend.read_record(
+            "gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1] if known else None, session=session
+        )
+        if record is None:
+            return Gaps(), None
+        if known is None or record is not known[1]:
+            known = self._gaps[stage] = self._read_gaps(stage, record), record
+        return known
+
+    def _read_gaps(self, stage: str, record: Record) -> Gaps:
         remedy = 'Run "checkpoint-manager verify"; put the file "gaps" of this stage back from a backup'
-        return self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy) or (Gaps(), None)
+        return self._decoded(record, stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy)
 
     def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None) -> None:
         """Write a stage's gaps; the caller holds its lock.
@@ -193,18 +205,6 @@ class Store:
     def check_gaps(self, stage: str, gaps: Gaps) -> None:
         """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
         self._sealed_gaps(stage, gaps)
-
-    def mark(self, stage: str, newest: int) -> bool:
-        """Mark the newest version, and return whether it may be; the caller holds the stage's lock.
-
-        Not while versions above it are written down as gone, as a killed acceptance of a rollback leaves it: only who finds no
-        mark reads that, and gives none of their numbers out again.
-        """
-        last = self.gaps(stage)[0].last
-        if last is not None and last.last > newest:
-            return False
-        self.backend.set_mark(stage, newest)
-        return True
 
     def _sealed_gaps(self, stage: str, gaps: Gaps) -> bytes:
         data = self.sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps))
@@ -233,13 +233,14 @@ class Store:
             IntegrityError: It is damaged or forged.
         """
         record = self.backend.read_record(name, stage, limit=form.max_bytes)
-        if record is None:
-            return None
+        return None if record is None else (self._decoded(record, stage, form, decode, remedy), record)
+
+    def _decoded(self, record: Record, stage: str, form: RecordFormat, decode: Callable[[bytes], T], remedy: str) -> T:
         try:
             key = self.keyring.key(form.key_of(record.data))
             if key is None:
                 raise BrokenError("is sealed under a key that the keyring does not have")
-            return decode(form.open(key, self.keyring.store_id, stage, record.data)), record
+            return decode(form.open(key, self.keyring.store_id, stage, record.data))
         except BrokenError as broken:
             message = f"the record of {form.of} of stage {display(stage)} in {self.backend.location} {broken}. {remedy}"
             raise IntegrityError(message, stage=stage) from None

@@ -1,29 +1,39 @@
 """The contract that every place to keep checkpoints fulfils.
 
 A backend keeps *versions*, byte strings addressed by stage name and number, written once, and a few small *records* that are
-changed by compare-and-set. It knows nothing of keys, JSON or history. What it must guarantee:
+changed by compare-and-set. It knows nothing of keys, JSON or history. It guarantees:
 
-* **Exclusive:** of any number of writers that append the same version, exactly one succeeds; the others get
+* **Exclusive:** of any number of writers that append the same version, exactly one succeeds. The others get
   :class:`VersionTakenError` and have changed nothing. This holds without the lock, which only keeps writers from colliding.
 * **Whole:** a version is visible completely or not at all, whenever the writer is killed.
-* **Durable:** when ``append`` or ``write_record`` returns, the bytes survive a power cut, unless opened as ``relaxed``.
-* **Exact:** stage names are any text that :func:`checkpoint_manager.backends.stage_names.validate` accepts; two different
+* **Durable:** when ``append``, ``replace``, ``delete`` or ``write_record`` returns, the change survives a power cut. In a store
+  that was opened as ``relaxed``, an appended version may be lost to one until :meth:`Backend.flush` returns.
+* **Ordered:** a version is appended only above all others.
+* **Exact:** stage names are any text that :func:`checkpoint_manager.backends.stage_names.validate` accepts. Two different
   names never meet in one place.
 
-The contract is executable: :class:`checkpoint_manager.testing.BackendContract` runs against every backend.
+What a backend cannot do without help, its :class:`Capabilities` say. The contract is executable:
+:class:`checkpoint_manager.testing.BackendContract` runs against every backend.
 """
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.models import display
+
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
     from contextlib import AbstractContextManager
+    from typing import Self
 
     from checkpoint_manager.models import Buffer
+
+    MakePieces: TypeAlias = Callable[[], Iterable[Buffer]]
+    """Returns the pieces of a version from its beginning. Each piece is used up before the next one is asked for."""
 
 
 StageRecord: TypeAlias = Literal["gaps", "tags"]
@@ -32,13 +42,28 @@ StageRecord: TypeAlias = Literal["gaps", "tags"]
 RecordName: TypeAlias = Literal["keyring"] | StageRecord
 """``keyring`` belongs to the whole store (stage None), the others to one stage."""
 
+Purpose: TypeAlias = Literal["write", "run"]
+"""What a stage's lock is held for: while it is written to, or for as long as the function runs whose result it will be."""
+
 
 class VersionTakenError(Exception):
     """Append: there is a version of this number already. Nothing was changed."""
 
 
+class OutOfOrderError(Exception):
+    """Append: there is a version of a higher number. Nothing was changed."""
+
+
+class UnknownOutcomeError(Exception):
+    """Append: the version may have been written, or may yet be. The cause says what went wrong.
+
+    The caller looks whether the version that stands at the number has the id it gave out, and appends the same bytes again
+    if there is none.
+    """
+
+
 class VersionAbsentError(Exception):
-    """Open, replace, set aside: there is no version of this number, or no such record."""
+    """Open, replace, quarantine: there is no version of this number, or no such record."""
 
 
 class RecordChangedError(Exception):
@@ -68,36 +93,63 @@ class Record(NamedTuple):
     stamp: Hashable = None
 
 
-class Stray(NamedTuple):
-    """Something in the store that is no version and no record.
+class Newest(NamedTuple):
+    """The newest version of a stage.
 
     Attributes:
-        kind: ``leftover``: remains of an interrupted operation, safe to sweep; ``unknown``: nothing of ours, never touched;
-            ``displaced``: likewise, but in a place where it hides a stage;
-            ``exposed``: ours, but others on this host may read or write it; ``stale mark``: the mark of the newest version is
-            missing, old, or not ours, and can be set again.
-        path: Where.
-        detail: What, in a clause.
-        stage: The stage it belongs to, or None.
+        number: Its number; 0 if the stage has none.
+        durable: Whether it is known to survive a power cut, with all below it. If not, call :meth:`Backend.flush` before
+            anything is built on it or remembered of it.
     """
 
-    kind: Literal["leftover", "unknown", "displaced", "exposed", "stale mark"]
-    path: str
-    detail: str
-    stage: str | None = None
+    number: int
+    durable: bool
 
 
-Purpose: TypeAlias = Literal["write", "run"]
-"""What a stage's lock is held for: while it is written to, or for as long as the function runs whose result it will be."""
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do without help.
+
+    Attributes:
+        lock_excludes: Its lock excludes every writer that can reach the store, on whatever host. If not, a writer looks again
+            after it has appended.
+        lists_over_gaps: ``versions`` and ``newest`` see every version, even where numbers between them are missing.
+        durability: It heeds the ``durability`` that a store is opened with.
+        persistent: Its location names the same store in another process.
+    """
+
+    lock_excludes: bool
+    lists_over_gaps: bool
+    durability: bool
+    persistent: bool = True
+
+
+class Session:
+    """What several calls on one stage have in common, such as an open folder. Its content is the backend's own business.
+
+    A session is used by one thread, for a moment, in a ``with`` block.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End: free what is held."""
 
 
 class Backend(ABC):
-    """A place to keep checkpoints. See the module's docstring for what it must guarantee."""
+    """A place to keep checkpoints. See the module's docstring for what it must guarantee.
+
+    Attributes:
+        location: Where it is, for people: stands in messages. Holds no password.
+        capabilities: What it can do without help.
+    """
 
     location: str
-    """Where it is, for people: stands in messages."""
-
-    # Locks
+    capabilities: Capabilities
 
     @abstractmethod
     def lock(
@@ -118,75 +170,72 @@ class Backend(ABC):
             LockTimeoutError: On entry, when ``timeout`` seconds have passed; names the holder where that is known.
         """
 
-    # Versions
+    def session(self, stage: str) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share
+        """Return a session on a stage, to be entered with ``with`` and passed to several calls.
 
-    def visit(self, stage: str) -> AbstractContextManager[object]:  # noqa: ARG002  # most have nothing to share
-        """Announce that this thread makes several calls on one stage, so that what they have in common is done once.
-
-        To be entered with ``with``, for a moment. It changes nothing in what the calls return.
+        It makes the calls cheaper and changes nothing in what they return.
         """
-        return contextlib.nullcontext()
+        return Session()
+
+    # Versions
 
     @abstractmethod
     def stages(self) -> list[str]:
-        """Return the names of all stages that ever had a version, in no particular order."""
+        """Return the names of all stages that have a version, in no particular order."""
 
     @abstractmethod
-    def versions(self, stage: str) -> list[int]:
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
         """Return the numbers of all versions of a stage, ascending; empty if it has none."""
 
     @abstractmethod
-    def mark(self, stage: str) -> bytes:
-        """Return the opening bytes of the version last marked as the newest; empty if there is no such mark.
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:
+        """Return the newest version of a stage.
 
-        A hint that makes ``newest`` quick; never to be trusted. Backends that find the newest version without it return
-        nothing.
-        """
-
-    def is_marked(self, stage: str, version: int) -> bool:  # noqa: ARG002  # most have no marks
-        """Return whether the mark is this very version. False where that can't be told with less work than :meth:`mark`."""
-        return False
-
-    @abstractmethod
-    def newest(self, stage: str, *, hint: int = 0) -> int:
-        """Return the number of the newest version, 0 if there is none.
+        The first answer of a process about a stage is exhaustive: no version has a higher number. Later answers take the same
+        time however many versions there are, and are checked against what other processes have appended since.
 
         Args:
             stage: The stage.
-            hint: A number below which the newest version can't be. With a hint, the time taken must not depend on how
-                many versions there are. With 0, the answer is exhaustive: no version has a higher number.
+            exact: Look at all versions, as the first time.
+            session: A session on the stage.
         """
 
     @abstractmethod
-    def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        """Write a version exclusively, whole and durably, and mark it as the newest.
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        """Write a version exclusively, whole and durably.
 
-        Each piece is used up before the next one is asked for.
+        Args:
+            stage: The stage.
+            version: The number; above all others.
+            make_pieces: Returns the version's bytes; called once for each attempt.
+            session: A session on the stage.
 
         Raises:
             VersionTakenError: The number is taken. The caller finds out by whom: an earlier answer may have been lost.
-            StorageError: It could not be written, or could not be made durable.
+            OutOfOrderError: A higher number is taken.
+            UnknownOutcomeError: The version may have been written.
+            StorageError: It was not written, or could not be made durable.
         """
 
     @abstractmethod
-    def settle(self, stage: str) -> None:
-        """Make durable whatever can be read of a stage. Only a backend where a version can be read before that has work to do.
+    def flush(self, stage: str, *, session: Session | None = None) -> None:
+        """Make durable whatever can be read of a stage, also in a store that was opened as ``relaxed``.
 
         Raises:
             StorageError: It could not be made durable.
         """
 
     @abstractmethod
-    def open(self, stage: str, version: int) -> AbstractContextManager[Reader]:
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
         """Open a version for reading.
 
         Raises:
             VersionAbsentError: There is none.
-            IntegrityError: Something that is no version stands in its place.
+            IntegrityError: Something that is not a version stands in its place.
         """
 
     @abstractmethod
-    def replace(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         """Exchange the bytes of an existing version, whole and durably; only for the same content under another key.
 
         Raises:
@@ -194,14 +243,23 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def delete(self, stage: str, versions: Iterable[int]) -> None:
-        """Remove versions durably; those that are not there are passed over. Never the newest one."""
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
+        """Remove versions durably; those that are not there are passed over. Never the newest one.
+
+        What remains is made durable first.
+        """
 
     # Records
 
     @abstractmethod
     def read_record(
-        self, name: RecordName, stage: str | None = None, *, limit: int, known: Record | None = None
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        limit: int,
+        known: Record | None = None,
+        session: Session | None = None,
     ) -> Record | None:
         """Return a record, or None if there is none.
 
@@ -210,56 +268,106 @@ class Backend(ABC):
             stage: Whose, or None for the store's.
             limit: The largest number of bytes that is read.
             known: What the caller has; returned as it is when the record has not changed since.
+            session: A session on the stage.
 
         Raises:
             IntegrityError: It is larger than ``limit``, or no record stands in its place.
         """
 
     @abstractmethod
-    def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
+    def write_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        data: bytes,
+        expected: Record | None,
+        session: Session | None = None,
+    ) -> Record:
         """Write a record durably if it is still ``expected`` (None: if there is none), and return it as it is now.
 
         Raises:
             RecordChangedError: Someone else wrote it first.
         """
 
-    # Upkeep
-
-    def exposure(self) -> str:
-        """Return a warning for the user who opens the store, if others may write to it; empty if not."""
-        return ""
-
-    @abstractmethod
-    def strays(self) -> list[Stray]:
-        """Return what lies about in the store that is no version and no record, sorted by path."""
-
-    @abstractmethod
-    def sweep(self, stray: Stray) -> bool:
-        """Remove a leftover; return False if it was gone or is in use. The caller holds the lock of its stage."""
-
-    @abstractmethod
-    def set_mark(self, stage: str, version: int) -> None:
-        """Mark a version as the newest, durably. The caller holds the lock of the stage."""
-
-    def drop_mark(self, stage: str) -> None:  # noqa: B027  # most have no marks
-        """Remove the mark of the newest version, durably, so that it is looked for by listing until the next one is set.
-
-        To be called before a version is appended that does not follow the newest one: from an older mark, it could not be seen.
-        The caller holds the lock of the stage.
-        """
-
-    @abstractmethod
-    def set_aside(self, stage: str, what: int | StageRecord) -> str:
-        """Move a version, or a record of the stage, out of the history without deleting it, and say where it is now.
-
-        Raises:
-            VersionAbsentError: There is none.
-        """
+    # The whole store
 
     @abstractmethod
     def wait_for_writers(self, timeout: float) -> None:
         """Return when every writer that holds a stage's lock at this moment has let go of it.
 
         Raises:
-            LockTimeoutError: One did not within ``timeout`` seconds.
+            LockTimeoutError: Not all of them did within ``timeout`` seconds, all together.
         """
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing
+        """Free connections and threads. The backend is not used afterwards."""
+
+
+class Leftover(NamedTuple):
+    """Something in the store's directory that is neither a version nor a record.
+
+    Attributes:
+        kind: ``leftover``: remains of an interrupted operation, safe to remove;
+            ``unknown``: not of this library, never touched;
+            ``displaced``: likewise, but in a place where it hides a stage;
+            ``exposed``: of this library, but others on this host may read or write it;
+            ``stale head``: the head is missing, is older than the newest version, or is not of this store; to remove it sets
+            it again.
+        path: Where.
+        detail: What, in a clause.
+        stage: The stage it belongs to, or None.
+    """
+
+    kind: Literal["leftover", "unknown", "displaced", "exposed", "stale head"]
+    path: str
+    detail: str
+    stage: str | None = None
+
+
+class Maintenance(ABC):
+    """What a store in a directory needs besides: other programs may leave things there, and a crash may."""
+
+    @abstractmethod
+    def leftovers(self) -> list[Leftover]:
+        """Return what lies in the store and is neither a version nor a record, sorted by path."""
+
+    @abstractmethod
+    def remove(self, leftover: Leftover) -> bool:
+        """Remove a leftover; return False if it was gone or is in use. The caller holds the lock of its stage."""
+
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """Return what the user who opens the store should know of its safety, a sentence each."""
+
+    @abstractmethod
+    def quarantine(self, stage: str, what: int | StageRecord) -> str:
+        """Move a version, or a record of the stage, out of the history without deleting it, and return where it is now.
+
+        Raises:
+            VersionAbsentError: There is none.
+        """
+
+
+class _NoMaintenance(Maintenance):
+    def __init__(self, location: str) -> None:
+        self._location = location
+
+    def leftovers(self) -> list[Leftover]:
+        return []
+
+    def remove(self, leftover: Leftover) -> bool:  # noqa: ARG002  # there are none
+        return False
+
+    def warnings(self) -> list[str]:
+        return []
+
+    def quarantine(self, stage: str, what: int | StageRecord) -> str:
+        which = f"version {what}" if isinstance(what, int) else f"the record of {what}"
+        message = f"{which} of stage {display(stage)} can't be put aside in {self._location}, which has no place for it"
+        raise CheckpointError(message, hint="Restore it from a backup", stage=stage)
+
+
+def maintenance_of(backend: Backend) -> Maintenance:
+    """Return what maintains a backend; for one that needs no maintenance, something that finds nothing."""
+    return backend if isinstance(backend, Maintenance) else _NoMaintenance(backend.location)

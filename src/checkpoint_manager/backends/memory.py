@@ -6,19 +6,23 @@ import contextlib
 import math
 import threading
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import (
     Backend,
+    Capabilities,
+    Leftover,
+    Maintenance,
+    Newest,
+    OutOfOrderError,
     Purpose,
     Reader,
     Record,
     RecordChangedError,
     RecordName,
+    Session,
     StageRecord,
-    Stray,
     VersionAbsentError,
     VersionTakenError,
 )
@@ -28,7 +32,7 @@ from checkpoint_manager.models import display
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from checkpoint_manager.models import Buffer
+    from checkpoint_manager.backends.base import MakePieces
 
 
 @dataclass(slots=True)
@@ -54,35 +58,36 @@ class _Lock:
     held_since: float = 0.0
 
 
-class MemoryBackend(Backend):
+class MemoryBackend(Backend, Maintenance):
     """Versions and records in this process, gone when it ends."""
 
     def __init__(self) -> None:
-        self.location = "memory"
-        self._versions: defaultdict[str, dict[int, bytes]] = defaultdict(dict)
-        self._locks: defaultdict[tuple[str | None, Purpose, str], _Lock] = defaultdict(_Lock)
+        self.location = "memory:"
+        self.capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, persistent=False)
+        self._versions: dict[str, dict[int, bytes]] = {}
+        self._locks: dict[tuple[str | None, Purpose, str], _Lock] = {}
         self._records: dict[tuple[str, str | None], Record] = {}
         self._aside: dict[str, bytes] = {}
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a signal handler of the thread that holds it may save, too
 
     @contextlib.contextmanager
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> Iterator[None]:
         key, deadline = (stage, purpose, name), time.monotonic() + timeout
-        entry, taken = self._locks[key], False
+        entry, taken = self._locks.setdefault(key, _Lock()), False
         while not taken:
             taken = entry.lock.acquire(timeout=-1 if math.isinf(timeout) else max(0, deadline - time.monotonic()))
             if not taken:
                 break
             if self._locks.setdefault(key, entry) is not entry:  # removed while this waited, and there is another one now
                 entry.lock.release()
-                entry, taken = self._locks[key], False
+                entry, taken = self._locks.setdefault(key, _Lock()), False
         if not taken:
             whose = "the store" if stage is None else f"stage {display(stage)}"
             holder = f"a thread of this process for {time.monotonic() - entry.held_since:.1f} s"
-            message = f"{whose} is locked by {holder}. Wait until it is done, or pass a longer lock_timeout"
-            raise LockTimeoutError(message, stage=stage, holder=holder)
-        entry.held_since = time.monotonic()
+            hint = "Wait until it is done, or pass a longer lock_timeout"
+            raise LockTimeoutError(f"{whose} is locked by {holder}", hint=hint, stage=stage, holder=holder)
         try:
+            entry.held_since = time.monotonic()
             yield
         finally:
             if name:
@@ -92,46 +97,52 @@ class MemoryBackend(Backend):
     def stages(self) -> list[str]:
         return [stage for stage, versions in list(self._versions.items()) if versions]
 
-    def versions(self, stage: str) -> list[int]:
-        return sorted(self._versions[stage])
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # nothing to share
+        return sorted(self._versions.get(stage, ()))
 
-    def mark(self, stage: str) -> bytes:  # noqa: ARG002  # a dictionary's maximum needs no hint
-        return b""
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # as above
+        return Newest(max(self._versions.get(stage, ()), default=0), durable=True)
 
-    def newest(self, stage: str, *, hint: int = 0) -> int:  # noqa: ARG002  # likewise
-        return max(self._versions[stage], default=0)
-
-    def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        data = b"".join(bytes(piece) for piece in pieces)
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+        data = b"".join(bytes(piece) for piece in make_pieces())
         with self._changing:
-            if version in self._versions[stage]:
+            versions = self._versions.setdefault(stage, {})
+            if version in versions:
                 raise VersionTakenError
-            self._versions[stage][version] = data
+            if version < max(versions, default=0):
+                raise OutOfOrderError
+            versions[version] = data
 
-    def settle(self, stage: str) -> None:
+    def flush(self, stage: str, *, session: Session | None = None) -> None:
         pass
 
     @contextlib.contextmanager
-    def open(self, stage: str, version: int) -> Iterator[Reader]:
-        try:
-            yield _Bytes(self._versions[stage][version])
-        except KeyError:
-            raise VersionAbsentError from None
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:  # noqa: ARG002
+        data = self._versions.get(stage, {}).get(version)
+        if data is None:
+            raise VersionAbsentError
+        yield _Bytes(data)
 
-    def replace(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        data = b"".join(bytes(piece) for piece in pieces)
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+        data = b"".join(bytes(piece) for piece in make_pieces())
         with self._changing:
-            if version not in self._versions[stage]:
+            if version not in self._versions.get(stage, {}):
                 raise VersionAbsentError
             self._versions[stage][version] = data
 
-    def delete(self, stage: str, versions: Iterable[int]) -> None:
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:  # noqa: ARG002
         with self._changing:
             for version in versions:
-                self._versions[stage].pop(version, None)
+                self._versions.get(stage, {}).pop(version, None)
 
     def read_record(
-        self, name: RecordName, stage: str | None = None, *, limit: int, known: Record | None = None
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        limit: int,
+        known: Record | None = None,
+        session: Session | None = None,  # noqa: ARG002
     ) -> Record | None:
         record = self._records.get((name, stage))
         if record is not None and len(record.data) > limit:
@@ -139,7 +150,15 @@ class MemoryBackend(Backend):
             raise IntegrityError(message, stage=stage)
         return known if record is not None and known == record else record
 
-    def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
+    def write_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        data: bytes,
+        expected: Record | None,
+        session: Session | None = None,  # noqa: ARG002
+    ) -> Record:
         with self._changing:
             if self._records.get((name, stage)) != expected:
                 raise RecordChangedError
@@ -147,30 +166,31 @@ class MemoryBackend(Backend):
             self._records[name, stage] = record
             return record
 
-    def strays(self) -> list[Stray]:
+    def wait_for_writers(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for stage, purpose, _ in tuple(self._locks):
+            if stage is not None and purpose == "write":
+                with self.lock(stage, deadline - time.monotonic()):
+                    pass
+
+    def leftovers(self) -> list[Leftover]:
         return []
 
-    def sweep(self, stray: Stray) -> bool:  # noqa: ARG002  # nothing is ever left over here
+    def remove(self, leftover: Leftover) -> bool:  # noqa: ARG002  # there are none
         return False
 
-    def set_mark(self, stage: str, version: int) -> None:
-        pass
+    def warnings(self) -> list[str]:
+        return []
 
-    def set_aside(self, stage: str, what: int | StageRecord) -> str:
+    def quarantine(self, stage: str, what: int | StageRecord) -> str:
         with self._changing:
             if isinstance(what, int):
-                data = self._versions[stage].pop(what, None)
+                data = self._versions.get(stage, {}).pop(what, None)
             else:
                 record = self._records.pop((what, stage), None)
                 data = None if record is None else record.data
             if data is None:
                 raise VersionAbsentError
-            place = f"memory/damaged/{len(self._aside)}"
+            place = f"memory:damaged/{len(self._aside)}"
             self._aside[place] = data
             return place
-
-    def wait_for_writers(self, timeout: float) -> None:
-        for stage, purpose, _ in list(self._locks):
-            if stage is not None and purpose == "write":
-                with self.lock(stage, timeout):
-                    pass

@@ -15,10 +15,8 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, StorageError
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
-from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
-from checkpoint_manager.backends.local import LocalBackend
-from checkpoint_manager.backends.local import backend as backend_module
-from checkpoint_manager.backends.local import maintenance as upkeep
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.local import LocalBackend, head, maintenance
 from checkpoint_manager.testing import BackendContract, read_all
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ def test_whatever_fails_a_save_is_an_error_of_ours_or_done(
 
 def test_a_failed_sync_is_never_acknowledged_and_never_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = LocalBackend(tmp_path / "store")
-    backend.append("train", 1, [b"first"])
+    backend.append("train", 1, lambda: [b"first"])
     synced: list[int] = []
 
     def fsync(descriptor: int) -> None:
@@ -117,11 +115,11 @@ def test_a_failed_sync_is_never_acknowledged_and_never_tried_again(tmp_path: Pat
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         with pytest.raises(StorageError, match="keep a copy of the directory elsewhere") as caught:
-            backend.append("train", 2, [b"second"])
+            backend.append("train", 2, lambda: [b"second"])
     assert caught.value.errno == errno.EIO
     assert len(synced) == len(set(synced)) == 1
     assert backend.versions("train") == [1]
-    assert backend.strays() == []
+    assert backend.leftovers() == []
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
@@ -154,7 +152,7 @@ def test_too_many_open_files_is_an_error_of_ours(tmp_path: Path) -> None:
     os.close(lowest)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-        with pytest.raises(StorageError, match="too many files are open in this process"):
+        with pytest.raises(StorageError, match="Close some of the files that this process has open"):
             cm.save_checkpoint("train", 2)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -165,7 +163,7 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data)[:7]))
     backend = LocalBackend(tmp_path / "store")
-    backend.append("train", 1, [b"0123456789" * 9, memoryview(b"end")])
+    backend.append("train", 1, lambda: [b"0123456789" * 9, memoryview(b"end")])
     monkeypatch.undo()
     assert read_all(backend, "train", 1) == b"0123456789" * 9 + b"end"
 
@@ -180,45 +178,40 @@ def test_short_reads_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert file.read(8) == b""
 
 
-def test_a_mark_that_cannot_be_set_does_not_fail_the_save(
+def test_a_head_that_cannot_be_set_does_not_fail_the_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = LocalBackend(tmp_path / "store")
     monkeypatch.setattr(os, "rename", Failing("rename", errno.EACCES, 0))
-    backend.append("train", 1, [b"first"])
-    assert "can't be marked" in caplog.text
+    backend.append("train", 1, lambda: [b"first"])
+    assert "the head can't be set" in caplog.text
     monkeypatch.undo()
-    assert backend.newest("train") == 1
-    assert [stray.kind for stray in backend.strays()] == ["stale mark"]
-    backend.append("train", 2, [b"second"])
-    assert backend.strays() == []
+    assert backend.newest("train").number == 1
+    assert [leftover.kind for leftover in backend.leftovers()] == ["stale head"]
+    backend.append("train", 2, lambda: [b"second"])
+    assert backend.leftovers() == []
 
 
 def test_an_interrupted_exchange_leaves_the_old_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = LocalBackend(tmp_path / "store")
-    backend.append("train", 1, [b"old"])
+    backend.append("train", 1, lambda: [b"old"])
     monkeypatch.setattr(os, "rename", Failing("rename", errno.EIO, 0))
     with pytest.raises(StorageError, match="can't replace version 1 of stage train"):
-        backend.replace("train", 1, [b"new"])
+        backend.replace("train", 1, lambda: [b"new"])
     monkeypatch.undo()
     assert read_all(backend, "train", 1) == b"old"
-    assert backend.strays() == []
+    assert backend.leftovers() == []
 
 
-def test_marking_what_is_not_there(tmp_path: Path) -> None:
-    backend = LocalBackend(tmp_path / "store")
-    backend.append("train", 1, [b"x"])
-    with pytest.raises(VersionAbsentError):
-        backend.set_mark("train", 2)
-    with pytest.raises(VersionTakenError):
-        backend.append("train", 1, [b"y"])
-
-
-def test_a_mark_far_behind_is_caught_up_with(tmp_path: Path) -> None:
-    backend = LocalBackend(tmp_path / "store")
-    for version in range(1, 100):
-        backend.append("train", version, [b"x"])
-    assert backend.newest("train", hint=1) == backend.newest("train", hint=40) == backend.newest("train") == 99
+def test_a_head_far_behind_is_caught_up_with(tmp_path: Path) -> None:
+    early, late = LocalBackend(tmp_path / "store"), LocalBackend(tmp_path / "store")
+    late.append("train", 1, lambda: [b"x"])
+    assert early.newest("train") == (1, True)
+    for version in range(2, 100):
+        late.append("train", version, lambda: [b"x"])
+        if version in {3, 5}:
+            assert early.newest("train") == (version, True)
+    assert early.newest("train") == (99, True)
 
 
 def test_relaxed_leaves_out_the_syncs_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +256,10 @@ def test_errors_of_the_system_become_ours() -> None:
     told = r"can't read version 3 of stage train: /store/name: File name too long.*shorter"
     with pytest.raises(StorageError, match=told), as_our_errors("read", "/store", "train", 3):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "name")
-    with pytest.raises(StorageError, match="see what the operating system says"), as_our_errors("read", "/store"):
-        raise io.UnsupportedOperation("odd")
+    with pytest.raises(StorageError, match="See what the operating system says"), as_our_errors("read", "/store"):
+        raise OSError(errno.EXDEV, "odd")
+    with pytest.raises(io.UnsupportedOperation), as_our_errors("read", "/store"):
+        raise io.UnsupportedOperation("without a number: not the system's")
     with pytest.raises(IntegrityError, match="a FIFO stands where"), as_our_errors("read", "/store", "train"):
         raise files.NotAFileError("a FIFO")
     with pytest.raises(KeyError), as_our_errors("read", "/store"):
@@ -278,78 +273,142 @@ def test_two_backends_that_make_one_directory_at_once(tmp_path: Path, monkeypatc
         os.mkdir(path, 0o700, dir_fd=parent)
         return real(path, parent)
 
-    monkeypatch.setattr(upkeep.files, "make_directory", overtaken)
+    monkeypatch.setattr(maintenance.files, "make_directory", overtaken)
     backend = LocalBackend(tmp_path / "a" / "store")
     monkeypatch.undo()
-    backend.append("train", 1, [b"x"])
+    backend.append("train", 1, lambda: [b"x"])
     assert LocalBackend(tmp_path / "a" / "store").versions("train") == [1]
 
 
 def test_a_hashed_stage_whose_name_is_lost_is_reported(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path / "store")
-    backend.append("x" * 255, 1, [b"x"])
+    backend.append("x" * 255, 1, lambda: [b"x"])
     folder = next((tmp_path / "store" / "history").iterdir())
     (folder / "stage").write_bytes(b"y")
     assert backend.stages() == []
     (folder / "stage").unlink()
     assert backend.stages() == []
-    assert [stray.kind for stray in backend.strays() if stray.path == str(folder)] == ["unknown"]
+    assert [leftover.kind for leftover in backend.leftovers() if leftover.path == str(folder)] == ["unknown"]
 
 
 def test_no_generator_is_left_open(tmp_path: Path) -> None:
     """A source of pieces that fails is closed, its temporary file removed, and the number is free."""
     backend = LocalBackend(tmp_path / "store")
-    backend.append("train", 1, [b"x"])
+    backend.append("train", 1, lambda: [b"x"])
 
     def pieces() -> Iterator[bytes]:
         yield b"half"
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        backend.append("train", 2, pieces())
+        backend.append("train", 2, pieces)
     with pytest.raises(MemoryError):
-        backend.replace("train", 1, pieces())
+        backend.replace("train", 1, pieces)
     assert backend.versions("train") == [1]
     assert read_all(backend, "train", 1) == b"x"
-    assert backend.strays() == []
+    assert backend.leftovers() == []
 
 
 def test_versions_written_during_a_listing_leave_no_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may show a name that came up during a listing, and not the one that came up just before it."""
     backend = LocalBackend(tmp_path / "store")
     for version in range(1, 5):
-        backend.append("train", version, [b"x"])
-    numbers = backend_module.numbers
+        backend.append("train", version, lambda: [b"x"])
+    numbers = head.numbers
     listings = iter([[1, 2, 4], [1, 2, 3, 4, 5]])
-    monkeypatch.setattr(backend_module, "numbers", lambda directory: iter(next(listings, list(numbers(directory)))))
+    monkeypatch.setattr(head, "numbers", lambda directory: iter(next(listings, list(numbers(directory)))))
     assert backend.versions("train") == [1, 2, 3, 4]
 
 
-def test_a_visit_forgets_what_it_knew_with_every_change(tmp_path: Path) -> None:
+def test_a_session_forgets_what_it_knew_with_every_change(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path / "store")
-    with backend.visit("train"):
+    with backend.session("train") as session:
         for version in range(1, 4):
-            backend.append("train", version, [b"x"])
-        assert backend.is_marked("train", 3)
-        assert backend.newest("train", hint=3) == 3
-        backend.set_aside("train", 3)
-        assert backend.newest("train", hint=3) == 2
-        with pytest.raises(VersionAbsentError), backend.open("train", 3):
+            backend.append("train", version, lambda: [b"x"], session=session)
+        assert backend.newest("train", session=session) == (3, True)
+        backend.quarantine("train", 3)
+        assert backend.newest("train", session=session).number == 2
+        with pytest.raises(VersionAbsentError), backend.open("train", 3, session=session):
             pass
-        backend.append("train", 3, [b"another"])
-        with backend.open("train", 3) as file:
+        backend.append("train", 3, lambda: [b"another"], session=session)
+        with backend.open("train", 3, session=session) as file:
             assert file.read(10) == b"another"
 
 
-def test_a_mark_that_is_another_file_is_not_read_in_the_place_of_its_version(tmp_path: Path) -> None:
-    backend = LocalBackend(tmp_path / "store")
-    backend.append("train", 1, [b"true"])
-    mark = tmp_path / "store" / "train.checkpoint"
-    mark.unlink()
-    mark.write_bytes(b"planted")
-    with backend.visit("train"):
-        assert backend.mark("train") == b"planted"
-        assert not backend.is_marked("train", 1)
-        assert backend.newest("train", hint=1) == 1
-        with backend.open("train", 1) as file:
-            assert file.read(10) == b"true"
+def test_a_head_that_is_another_file_hides_nothing(tmp_path: Path) -> None:
+    early, late = LocalBackend(tmp_path / "store"), LocalBackend(tmp_path / "store")
+    head = tmp_path / "store" / "train.checkpoint"
+    late.append("train", 1, lambda: [b"old"])
+    assert early.newest("train") == (1, True)
+    late.append("train", 2, lambda: [b"new"])
+    late.append("train", 7, lambda: [b"newest"])
+    for plant in (
+        lambda: head.write_bytes(b"planted"),
+        lambda: head.hardlink_to(tmp_path / "store" / "history" / "train" / "000000000001.checkpoint"),
+        lambda: head.symlink_to(tmp_path / "store" / "history" / "train" / "000000000002.checkpoint"),
+        head.mkdir,
+        lambda: None,
+    ):
+        head.unlink(missing_ok=True)
+        plant()
+        for backend in (LocalBackend(tmp_path / "store"), LocalBackend(tmp_path / "store", durability="relaxed")):
+            assert backend.newest("train").number == 7
+        if head.is_dir():
+            head.rmdir()
+
+
+def test_a_relaxed_store_keeps_its_head_at_what_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), real(descriptor)))
+    relaxed, full = LocalBackend(tmp_path / "store", durability="relaxed"), LocalBackend(tmp_path / "store")
+    relaxed.append("train", 1, lambda: [b"x"])
+    assert relaxed.newest("train") == (1, True)
+    synced.clear()
+    for version in (2, 3):
+        relaxed.append("train", version, lambda: [b"x"])
+    assert synced == []
+    assert relaxed.newest("train") == full.newest("train") == (3, False)
+    assert relaxed.leftovers() == []
+    relaxed.flush("train")
+    folder = tmp_path / "store" / "history" / "train"
+    inodes = [(folder / f"{version:012d}.checkpoint").stat().st_ino for version in (2, 3)]
+    assert set(synced[:-1]) == set(inodes)
+    assert synced[-1] == folder.stat().st_ino
+    assert relaxed.newest("train") == (3, True)
+    relaxed.append("train", 4, lambda: [b"x"])
+    synced.clear()
+    full.append("train", 5, lambda: [b"x"])
+    assert (folder / "000000000004.checkpoint").stat().st_ino in synced
+
+
+@pytest.mark.parametrize("step", ["delete", "replace"])
+def test_what_is_deleted_or_replaced_builds_on_what_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    backend = LocalBackend(tmp_path / "store", durability="relaxed")
+    for version in range(1, 4):
+        backend.append("train", version, lambda: [b"x"])
+    events: list[object] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(os.fstat(descriptor).st_ino))
+    newest = (tmp_path / "store" / "history" / "train" / "000000000003.checkpoint").stat().st_ino
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", lambda name, **named: (events.append(name), unlink(name, **named)))
+    if step == "delete":
+        backend.delete("train", [1])
+        assert events.index(newest) < events.index("000000000001.checkpoint")
+    else:
+        backend.replace("train", 3, lambda: [b"y"])
+        new = (tmp_path / "store" / "history" / "train" / "000000000003.checkpoint").stat().st_ino
+        assert new in events
+
+
+def test_a_version_beyond_a_gap_is_seen_by_who_remembers_one_below(tmp_path: Path) -> None:
+    early, late = LocalBackend(tmp_path / "store"), LocalBackend(tmp_path / "store")
+    late.append("train", 1, lambda: [b"x"])
+    assert early.newest("train").number == 1
+    late.append("train", 9, lambda: [b"x"])
+    assert early.newest("train").number == 9
+    (tmp_path / "store" / "train.checkpoint").unlink()
+    late.append("train", 30, lambda: [b"x"])
+    assert early.newest("train").number == 30

@@ -2,8 +2,11 @@
 
 A version is written to a temporary file beside its place, synced, and then *linked* to its name. The link fails if the name is
 taken, so it alone decides who owns a version; the lock only keeps writers from colliding. Then the directory is synced, and the
-temporary name, a second link to the same file, is renamed over the mark. The mark can be derived from the history: it
-needs no sync, and one that is stale or missing heals with the next save.
+temporary name, a second link to the same file, is renamed over the head. The head can be derived from the history: it
+needs no sync, and one that is old or missing heals with the next save.
+
+In a relaxed store, neither the file nor the directory is synced, and the head stays where it is: at the newest version that is
+known to be durable. Only a version that does not follow such a one is always durable.
 """
 
 from __future__ import annotations
@@ -12,27 +15,32 @@ import contextlib
 import logging
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import as_our_errors
+from checkpoint_manager._filesystem.os_errors import as_our_errors, translate
 from checkpoint_manager.backends.base import (
     Backend,
+    Capabilities,
+    Leftover,
+    Maintenance,
+    Newest,
+    OutOfOrderError,
     Purpose,
     Reader,
     Record,
     RecordChangedError,
     RecordName,
+    Session,
     StageRecord,
-    Stray,
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import layout as tree
-from checkpoint_manager.backends.local import maintenance as upkeep
-from checkpoint_manager.backends.local.head import Finder, numbers
+from checkpoint_manager.backends.local import head, layout, maintenance
+from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import FileLock
-from checkpoint_manager.backends.local.session import Folders
+from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.models import display
 
@@ -40,255 +48,411 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from checkpoint_manager.models import Buffer, Durability
+    from checkpoint_manager.backends.base import MakePieces
+    from checkpoint_manager.models import Durability
 
 _LOG = logging.getLogger("checkpoint_manager")
+_SYNC_EVERY = 100
+"""In a relaxed store, each version of such a number is made durable with all before it: no flush has more to do than that."""
 
 
-class LocalBackend(Backend):
+class LocalBackend(Backend, Maintenance):
     """Versions and records in one directory.
 
     Args:
         directory: Made if it is not there, with its parents. The path itself may be a symbolic link: it is the user's own.
-        durability: ``relaxed`` leaves out the syncs of each save; those of newly made directories are kept.
+        durability: ``relaxed`` leaves out the syncs of each save.
 
     Raises:
         StorageError: The directory can't be made or opened.
     """
 
+    capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=True)
+
     def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
         self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
         self._durable = durability == "full"
-        self._folders = Folders(self.location)
-        self._finder = Finder(self._folders)
-        self._keyring = os.path.join(self.location, tree.KEYRING)
-        self._locks = os.path.join(self.location, tree.LOCKS)
+        self._history = os.path.join(self.location, layout.HISTORY)
+        self._keyring = os.path.join(self.location, layout.KEYRING)
+        self._locks = os.path.join(self.location, layout.LOCKS)
+        self._found: dict[str, Found] = {}
         with as_our_errors("open the checkpoint directory", self.location):
-            upkeep.make_store_directory(self.location)
+            maintenance.make_store_directory(self.location)
 
     # Locks
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
-        file = tree.STORE_LOCK if stage is None else tree.lock_name(stage, purpose, name)
+        file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
         clear_up = self._sweep_after_a_kill if purpose == "write" else None
         return FileLock(self._locks, file, stage, timeout, clear_up, is_removed=bool(name))
 
     def _sweep_after_a_kill(self, stage: str | None) -> None:
         """Remove what the last holder of a lock left, for it was killed. What fails here is left to ``repair``."""
-        with contextlib.suppress(CheckpointError, OSError), self._directory_of(stage) as directory:
-            if directory is not None:
-                upkeep.sweep(directory)
+        with contextlib.suppress(CheckpointError, OSError), self._folder_of(stage) as folder:
+            if folder >= 0:
+                maintenance.sweep(folder)
 
-    def _directory_of(self, stage: str | None) -> AbstractContextManager[int | None]:
-        return files.open_directory(self.location) if stage is None else self._folders.reading(stage)
+    def session(self, stage: str) -> LocalSession:
+        return LocalSession(self.location, stage)
 
     # Versions
 
-    def visit(self, stage: str) -> AbstractContextManager[object]:
-        return self._folders.visit(stage)
-
     def stages(self) -> list[str]:
-        with as_our_errors("list the stages", self._folders.history):
+        with as_our_errors("list the stages", self._history):
             return sorted(
-                stage for _, stage in upkeep.stage_directories(self._folders.history) if stage and self._has_versions(stage)
+                stage for _, stage in maintenance.stage_directories(self._history) if stage and self._has_versions(stage)
             )
 
     def _has_versions(self, stage: str) -> bool:
         try:
             return bool(self.versions(stage))
-        except IntegrityError:  # something else stands there: `strays` tells
+        except IntegrityError:  # something else stands there: `leftovers` tells
             return False
 
-    def versions(self, stage: str) -> list[int]:
-        with self._folders.reading(stage) as directory:
-            if directory is None:
-                return []
-            found = sorted(numbers(directory))
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                return self.versions(stage, session=own)
+        if session.folder < 0:
+            return []
+        with as_our_errors("list the versions of", self._history, stage):
+            found = sorted(head.numbers(session.folder))
             if not found or len(found) == found[-1]:
                 return found
-            # There are holes. What is linked during a listing may be missed while what came after it is seen: of another
+            # Numbers are missing. What is linked during a listing may be missed while what came after it is seen: of another
             # listing, all up to the newest one of the first is certain.
-            return sorted(number for number in numbers(directory) if number <= found[-1])
+            return sorted(number for number in head.numbers(session.folder) if number <= found[-1])
 
-    def mark(self, stage: str) -> bytes:
-        return self._finder.mark(stage)
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                return self.newest(stage, exact=exact, session=own)
+        if session.folder < 0:
+            session.found = head.NOTHING
+            return Newest(0, durable=True)
+        known = None if exact else self._found.get(stage)
+        try:
+            found = head.find(self.location, stage, session.folder, known)
+        except OSError as error:
+            translate(error, "find the newest version of", self._history, stage)
+            raise
+        session.found = self._found[stage] = found
+        return Newest(found.number, found.durable == found.number)
 
-    def is_marked(self, stage: str, version: int) -> bool:
-        return self._finder.is_marked(stage, version)
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                return self.open(stage, version, session=own)
+        if session.folder < 0:
+            raise VersionAbsentError
+        try:
+            return VersionFile(self._history, stage, version, session.folder)
+        except FileNotFoundError:
+            raise VersionAbsentError from None
+        except (OSError, files.NotAFileError) as error:
+            translate(error, "read", self._history, stage, version)
+            raise
 
-    def newest(self, stage: str, *, hint: int = 0) -> int:
-        return self._finder.newest(stage, hint)
-
-    def open(self, stage: str, version: int) -> AbstractContextManager[Reader]:
-        return self._finder.open(stage, version)
-
-    def append(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        with self._folders.writing(stage, version, "write") as directory:
-            if not self._finder.follows(stage, version, directory):
-                # before anything can be acknowledged below these names
-                upkeep.name_stage_directory(stage, directory)
-                upkeep.sync_stage_names(self.location)
-            temporary = files.write_temporary(directory, pieces, durable=self._durable)
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                self.append(stage, version, make_pieces, session=own)
+            return
+        if session.found is None:
+            self.newest(stage, session=session)
+        found = session.found
+        assert found is not None  # noqa: S101  # for the type checker
+        try:
+            folder = session.make()
+            name = layout.version_name(version)
+            if version <= found.number:
+                raise VersionTakenError if files.exists(name, folder) else OutOfOrderError
+            durable = self._prepare(stage, version, found, folder)
+            temporary = files.write_temporary(folder, make_pieces(), durable=durable)
             try:
-                files.publish(temporary, tree.version_name(version), directory)
-                if self._durable:
-                    files.sync(directory)
+                files.publish(temporary, name, folder)
+                if durable:
+                    files.sync(folder)
             except BaseException as error:
-                files.remove(temporary, directory)
+                files.remove(temporary, folder)
                 if isinstance(error, FileExistsError):
                     raise VersionTakenError from None
                 raise
-            self._put_mark(temporary, stage, version, directory)
+            if durable:
+                is_head = self._put_head(temporary, stage, version, folder)
+                found = Found(version, version if is_head else 0)
+            else:
+                files.remove(temporary, folder)
+                found = found._replace(number=version)
+            session.found = self._found[stage] = found
+        except (OSError, files.NotAFileError) as error:
+            translate(error, "write", self._history, stage, version)
+            raise
 
-    def _put_mark(self, temporary: str, stage: str, version: int, directory: int) -> None:
-        """Turn the temporary name of a version into the stage's mark. The version stands, whatever becomes of this."""
-        mark = self._finder.mark_path(stage)
+    def _prepare(self, stage: str, version: int, found: Found, folder: int) -> bool:
+        """Make durable what a version is built on, and return whether it has to be durable itself."""
+        follows = version == found.number + 1 and found.durable > 0
+        if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap
+            with contextlib.suppress(IsADirectoryError):  # that is not a version, either
+                files.remove(self._head(stage))
+            maintenance.name_stage_directory(stage, folder)
+            maintenance.sync_stage_names(self.location)
+        durable = self._durable or not follows or version % _SYNC_EVERY == 0
+        if durable and found.durable < found.number:
+            self._sync_versions(found, folder)
+        return durable
+
+    def _head(self, stage: str) -> str:
+        return f"{self.location}{os.sep}{layout.head_name(stage)}"
+
+    def _put_head(self, temporary: str, stage: str, version: int, folder: int) -> bool:
+        """Turn the temporary name of a version into the stage's head. The version stands, whatever becomes of this."""
         try:
-            os.rename(temporary, mark, src_dir_fd=directory)
+            os.rename(temporary, self._head(stage), src_dir_fd=folder)
         except FileNotFoundError:  # no hard links: the temporary file itself became the version
             with contextlib.suppress(OSError):
-                upkeep.put_mark(self.location, stage, version, directory)
+                head.put(self.location, stage, version, folder)
         except OSError as error:
-            files.remove(temporary, directory)
-            _LOG.warning("%s: the newest version can't be marked at %s: %s", display(stage), mark, error.strerror)
-
-    def settle(self, stage: str) -> None:
-        with self._folders.reading(stage) as directory:
-            if self._durable and directory is not None:
-                files.sync(directory)
-
-    def replace(self, stage: str, version: int, pieces: Iterable[Buffer]) -> None:
-        with self._folders.writing(stage, version, "replace") as directory:
-            name = tree.version_name(version)
-            if not files.exists(name, directory):
-                raise VersionAbsentError
-            temporary = files.write_temporary(directory, pieces, durable=self._durable)
-            try:
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
-                files.remove(temporary, directory)
+            files.remove(temporary, folder)
+            if error.errno is None:
                 raise
-            if self._durable:
-                files.sync(directory)
+            _LOG.warning("%s: the head can't be set at %s: %s", display(stage), self._head(stage), error.strerror)
+            return False
+        return True
 
-    def delete(self, stage: str, versions: Iterable[int]) -> None:
-        with self._folders.writing(stage, None, "delete versions of") as directory:
+    def _sync_versions(self, found: Found, folder: int) -> None:
+        """Make the versions durable that may not be: those above the head."""
+        for number in head.numbers(folder):
+            if found.durable < number <= found.number:
+                with contextlib.suppress(files.NotAFileError), files.OpenFile(layout.version_name(number), folder) as file:
+                    files.sync(file.descriptor)
+        files.sync(folder)
+
+    def flush(self, stage: str, *, session: Session | None = None) -> None:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                self.flush(stage, session=own)
+            return
+        if self.newest(stage, session=session).durable:
+            return
+        found = session.found
+        assert found is not None  # noqa: S101  # for the type checker
+        with as_our_errors("make durable", self._history, stage, found.number):
+            self._sync_versions(found, session.folder)
+        session.found = self._found[stage] = found._replace(durable=found.number)
+
+    def _set_head(self, session: LocalSession, version: int) -> None:
+        head.put(self.location, session.stage, version, session.folder)
+        if session.found is not None:
+            session.found = self._found[session.stage] = session.found._replace(durable=version, head=None)
+
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                self.replace(stage, version, make_pieces, session=own)
+            return
+        self.newest(stage, session=session)
+        found, folder, name = session.found, session.folder, layout.version_name(version)
+        if folder < 0:
+            raise VersionAbsentError
+        with as_our_errors("replace", self._history, stage, version):
+            if not files.exists(name, folder):
+                raise VersionAbsentError
+            temporary = files.write_temporary(folder, make_pieces(), durable=True)
+            try:
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                files.remove(temporary, folder)
+                raise
+            files.sync(folder)
+            if found is not None and version == found.durable:
+                self._set_head(session, version)
+                files.sync_directory(self.location)
+
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
+        if not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                self.delete(stage, versions, session=own)
+            return
+        self.flush(stage, session=session)
+        if session.folder < 0:
+            return
+        with as_our_errors("delete versions of", self._history, stage):
+            if session.found is not None and session.found.number:
+                self._set_head(session, session.found.number)  # who remembers an older version finds it changed
+                files.sync_directory(self.location)
             for version in versions:
-                files.remove(tree.version_name(version), directory)
-            if self._durable:
-                files.sync(directory)
+                files.remove(layout.version_name(version), session.folder)
+            files.sync(session.folder)
 
     # Records
 
     def read_record(
-        self, name: RecordName, stage: str | None = None, *, limit: int, known: Record | None = None
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        limit: int,
+        known: Record | None = None,
+        session: Session | None = None,
     ) -> Record | None:
-        if known is not None and stage is None and self._is_unchanged(known):
-            return known
-        with self._place_of_record(name, stage) as (place, directory):
-            if place is None:
-                return None
-            try:
-                status = os.stat(place, dir_fd=directory, follow_symlinks=False)
-                if known is not None and known.stamp == upkeep.stamp(status):
+        if stage is not None and not isinstance(session, LocalSession):
+            with LocalSession(self.location, stage) as own:
+                return self.read_record(name, stage, limit=limit, known=known, session=own)
+        place, folder = (name, session.folder) if stage and isinstance(session, LocalSession) else (self._keyring, None)
+        if folder == -1:
+            return None
+        try:
+            if known is not None:
+                status = os.stat(place, dir_fd=folder, follow_symlinks=False)
+                if known.stamp == layout.stamp(status):
                     return known
-                with files.OpenFile(place, directory) as file:
-                    if file.size > limit:
-                        message = f"{name} in {self.location} is {file.size} bytes long, and the limit is {limit}: "
-                        raise IntegrityError(message + "restore it from a backup", stage=stage)
-                    return Record(file.read(limit), upkeep.stamp(os.fstat(file.descriptor)))
-            except FileNotFoundError:
-                return None
+            with files.OpenFile(place, folder) as file:
+                if file.size > limit:
+                    message = f"{name} in {self.location} is {file.size} bytes long, and the limit is {limit}"
+                    raise IntegrityError(message, hint="Restore it from a backup", stage=stage)
+                return Record(file.read(limit), layout.stamp(file.status))
+        except FileNotFoundError:
+            return None
+        except (OSError, files.NotAFileError) as error:
+            translate(
+                error,
+                f"read the {name} of" if stage else "read the keyring",
+                self._keyring if stage is None else self._history,
+                stage,
+            )
+            raise
 
-    def _is_unchanged(self, keyring: Record) -> bool:
-        """Whether the keyring is the file that was read before: each save asks, and it mostly is."""
-        try:
-            return keyring.stamp == upkeep.stamp(os.stat(self._keyring, follow_symlinks=False))
-        except OSError:  # told where it is read
-            return False
-
-    def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, expected: Record | None) -> Record:
-        file_name = tree.KEYRING if stage is None else name
-        with self._directory_of_record(stage) as directory:
-            temporary = files.write_temporary(directory, [data], durable=True)
+    def write_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        data: bytes,
+        expected: Record | None,
+        session: Session | None = None,
+    ) -> Record:
+        file_name = layout.KEYRING if stage is None else name
+        with self._folder_to_write(stage, session) as folder:
+            temporary = files.write_temporary(folder, [data], durable=True)
             try:
-                if not self._is_still(expected, file_name, directory):
+                if not self._is_still(expected, file_name, folder):
                     raise RecordChangedError
-                upkeep.put_record(temporary, file_name, directory, first=expected is None)
+                maintenance.put_record(temporary, file_name, folder, first=expected is None)
             finally:
-                files.remove(temporary, directory)
-            files.sync(directory)
-            return Record(data, upkeep.stamp(os.stat(file_name, dir_fd=directory, follow_symlinks=False)))
+                files.remove(temporary, folder)
+            files.sync(folder)
+            return Record(data, layout.stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
 
-    def _is_still(self, expected: Record | None, file_name: str, directory: int) -> bool:
+    def _is_still(self, expected: Record | None, file_name: str, folder: int) -> bool:
         try:
-            with files.OpenFile(file_name, directory) as file:
+            with files.OpenFile(file_name, folder) as file:
                 return expected is not None and file.read(len(expected.data) + 1) == expected.data
         except FileNotFoundError:
             return expected is None
 
     @contextlib.contextmanager
-    def _place_of_record(self, name: RecordName, stage: str | None) -> Iterator[tuple[str | None, int | None]]:
+    def _folder_of(self, stage: str | None) -> Iterator[int]:
         if stage is None:
-            with as_our_errors("read the keyring", self._keyring):
-                yield self._keyring, None
+            with files.open_directory(self.location) as folder:
+                yield folder
         else:
-            with self._folders.reading(stage) as directory:
-                yield (None if directory is None else name), directory
+            with LocalSession(self.location, stage) as session:
+                yield session.folder
 
     @contextlib.contextmanager
-    def _directory_of_record(self, stage: str | None) -> Iterator[int]:
-        if stage is not None:
-            with self._folders.writing(stage, None, "write a record of") as directory:
-                yield directory
+    def _folder_to_write(self, stage: str | None, session: Session | None) -> Iterator[int]:
+        if stage is None:
+            with as_our_errors("write the keyring", self.location), files.open_directory(self.location) as folder:
+                yield folder
+        elif isinstance(session, LocalSession):
+            with as_our_errors("write a record of", self._history, stage):
+                yield session.make()
         else:
-            with as_our_errors("write the keyring", self.location), files.open_directory(self.location) as directory:
-                yield directory
+            with LocalSession(self.location, stage) as own, self._folder_to_write(stage, own) as folder:
+                yield folder
 
-    # Upkeep
-
-    def exposure(self) -> str:
-        with as_our_errors("open the checkpoint directory", self.location):
-            mode = stat.S_IMODE(os.stat(self.location).st_mode)
-        if not mode & upkeep.OTHERS_MAY_WRITE:
-            return ""
-        return (
-            f"Other users of this host may write to {self.location} (mode {mode:04o}): they can't read or forge "
-            "checkpoints, but "
-            "they can delete them. Take that away: chmod go-w"
-        )
-
-    def strays(self) -> list[Stray]:
-        with as_our_errors("look through", self.location):
-            return upkeep.find_strays(self)
-
-    def sweep(self, stray: Stray) -> bool:
-        name = os.path.basename(stray.path)
-        with as_our_errors("remove", stray.path), files.open_directory(os.path.dirname(stray.path)) as directory:
-            if not os.path.isdir(stray.path):
-                return files.remove(name, directory)
-            with FileLock(self._locks, name + tree.LOCK_SUFFIX, None, 0):
-                return upkeep.sweep_directory(name, directory)
-
-    def set_mark(self, stage: str, version: int) -> None:
-        with self._folders.writing(stage, version, "mark") as directory:
-            upkeep.put_mark(self.location, stage, version, directory)
-            files.sync_directory(self.location)
-
-    def drop_mark(self, stage: str) -> None:
-        with self._folders.writing(stage, None, "mark"):
-            files.remove(self._finder.mark_path(stage))
-            files.sync_directory(self.location)
-
-    def set_aside(self, stage: str, what: int | StageRecord) -> str:
-        with self._folders.writing(stage, what if isinstance(what, int) else None, "set aside") as directory:
-            name = tree.version_name(what) if isinstance(what, int) else what
-            return upkeep.move_to_damaged(self.location, stage, name, directory)
+    # The whole store
 
     def wait_for_writers(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
         with as_our_errors("list the locks", self._locks):
             held = sorted(os.listdir(self._locks)) if os.path.isdir(self._locks) else []
         for name in held:
-            if name.endswith(tree.LOCK_SUFFIX):
-                with FileLock(self._locks, name, name.removesuffix(tree.LOCK_SUFFIX), timeout):
+            if name.endswith(layout.LOCK_SUFFIX):
+                stage = name.removesuffix(layout.LOCK_SUFFIX)
+                with FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0)):
                     pass
+
+    # Maintenance
+
+    def warnings(self) -> list[str]:
+        with as_our_errors("open the checkpoint directory", self.location):
+            mode = stat.S_IMODE(os.stat(self.location).st_mode)
+        if not mode & maintenance.OTHERS_MAY_WRITE:
+            return []
+        warning = (
+            f"Other users of this host may write to {self.location} (mode {mode:04o}): they can't read or forge "
+            "checkpoints, but they can delete them. Take that away: chmod go-w"
+        )
+        return [warning]
+
+    def leftovers(self) -> list[Leftover]:
+        with as_our_errors("look through", self.location):
+            return maintenance.find_leftovers(self.location, self._has_stale_head)
+
+    def _has_stale_head(self, stage: str) -> bool:
+        """Return whether a stage's head has to be set again. In a relaxed store, it is behind until the stage is flushed."""
+        with LocalSession(self.location, stage) as session:
+            newest = self.newest(stage, exact=True, session=session)
+            if newest.number == 0 or session.found is None:
+                return False
+            return session.found.durable < (newest.number if self._durable else 1)
+
+    def remove(self, leftover: Leftover) -> bool:
+        if leftover.kind == "stale head":
+            return leftover.stage is not None and self._mend_head(leftover.stage)
+        name = os.path.basename(leftover.path)
+        with as_our_errors("remove", leftover.path), files.open_directory(os.path.dirname(leftover.path)) as directory:
+            if not os.path.isdir(leftover.path):
+                return files.remove(name, directory)
+            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0):
+                return maintenance.sweep_directory(name, directory)
+
+    def _mend_head(self, stage: str) -> bool:
+        with LocalSession(self.location, stage) as session, as_our_errors("set the head of", self.location, stage):
+            self.flush(stage, session=session)
+            if session.found is None or session.found.number == 0:
+                return False
+            self._set_head(session, session.found.number)
+            return True
+
+    def quarantine(self, stage: str, what: int | StageRecord) -> str:
+        name = layout.version_name(what) if isinstance(what, int) else what
+        self._found.pop(stage, None)
+        with LocalSession(self.location, stage) as session, as_our_errors("put aside", self._history, stage):
+            if session.folder < 0:
+                raise VersionAbsentError
+            return maintenance.move_to_damaged(self.location, stage, name, session.folder)
+
+
+class VersionFile(files.OpenFile):
+    """A version, opened for reading."""
+
+    __slots__ = ("_path", "_stage", "_version")
+
+    def __init__(self, path: str, stage: str, version: int, folder: int) -> None:
+        self._path, self._stage, self._version = path, stage, version
+        super().__init__(layout.version_name(version), folder)
+
+    def read(self, length: int) -> bytes:
+        """Return the next ``length`` bytes, fewer only at the end.
+
+        Raises:
+            StorageError: The operating system refused.
+        """
+        try:
+            return super().read(length)
+        except OSError as error:
+            translate(error, "read", self._path, self._stage, self._version)
+            raise

@@ -1,149 +1,124 @@
-"""Finding the newest version of a stage and opening it, with as few system calls as a safe look takes.
+"""The head of a stage, and how the newest version is found.
 
-The mark is a second name of the newest version's file. Whoever reads it to learn that version's number has thereby opened the
-version itself, which is told by comparing the files behind both names. Nothing here believes the mark: it only says where to
-look first.
+The head is a second name of the newest version that is known to be durable. It is a hint: it saves running processes from
+listing the folder again, and says from which version on files may still have to be synced. What is the newest version, the
+folder decides:
+
+* The first look of a process lists the folder.
+* Later looks go on from the version that was found before: while the head is what it was, or is one of the versions that follow
+  without a gap, no other process has appended beyond a gap. For before a version is appended that does not follow the newest
+  one, the head is removed, and while there is none, each look lists the folder.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import as_our_errors
-from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.backends.local import layout as tree
+from checkpoint_manager.backends.local.layout import head_name, version_name, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
-    from checkpoint_manager.backends.local.session import Folders
-
-_OPENING_BYTES = 64 * 1024
-"""How much of a mark is read at once: whoever asks for it mostly goes on to read the version."""
 _FAR_BEHIND = 64
-"""A mark this many versions behind was not left by a crash; then listing is quicker than looking one by one."""
+"""Beyond this many new versions, listing is quicker than looking one by one."""
+_OPENING_BYTES = 512
+"""What lies in these first bytes is random in each version."""
 
 
-class Finder:
-    """Finds and opens versions below the folders of one store."""
+class Found(NamedTuple):
+    """What was found of a stage's newest version.
 
-    def __init__(self, folders: Folders) -> None:
-        self._folders = folders
+    Attributes:
+        number: Its number; 0: the stage has none.
+        durable: The newest version that is known to be durable; 0: none.
+        head: Device and inode of the head, where it was seen to be one of the versions.
+    """
 
-    def mark(self, stage: str) -> bytes:
-        """See :meth:`Backend.mark`."""
-        try:
-            file = files.OpenFile(self.mark_path(stage))
-            visit = self._folders.visited(stage)
-            if visit is None or visit.mark is not None:
-                with file:
-                    return file.read(_OPENING_BYTES)
-            visit.mark = file
-            return file.peek(_OPENING_BYTES)
-        except (OSError, files.NotAFileError):
-            return b""
+    number: int
+    durable: int
+    head: tuple[int, int] | None = None
 
-    def mark_path(self, stage: str) -> str:
-        """Return where a stage's mark is."""
-        return f"{self._folders.root}{os.sep}{tree.mark_name(stage)}"
 
-    def is_marked(self, stage: str, version: int) -> bool:
-        """See :meth:`Backend.is_marked`."""
-        with self._folders.reading(stage, version) as folder:
-            try:
-                mark = os.stat(self.mark_path(stage), follow_symlinks=False)
-                return folder is not None and os.path.samestat(mark, self._look_at(stage, version, folder))
-            except FileNotFoundError:
-                return False
+NOTHING = Found(0, 0)
 
-    def newest(self, stage: str, hint: int) -> int:
-        """See :meth:`Backend.newest`."""
-        with self._folders.reading(stage) as folder:
-            if folder is None:
-                return 0
-            number = self._next_to(stage, hint, folder) if hint else None
-            if number is None:
-                number = max(numbers(folder), default=0)
-            visit = self._folders.visited(stage)
-            if visit is not None:
-                visit.newest = number
-            return number
 
-    def _next_to(self, stage: str, hint: int, folder: int) -> int | None:
-        """Return the newest version, looking forward from one that is there; None: it is not, or too far behind."""
-        visit = self._folders.visited(stage)
-        if visit is None or visit.found is None or visit.found[0] != hint:
-            try:
-                self._look_at(stage, hint, folder)
-            except FileNotFoundError:
-                return None
-        for number in range(hint, hint + _FAR_BEHIND):
-            if not files.exists(tree.version_name(number + 1), folder):
-                return number
-        return None
+def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
+    """Find the newest version.
 
-    def _look_at(self, stage: str, version: int, folder: int) -> os.stat_result:
-        status = os.stat(tree.version_name(version), dir_fd=folder, follow_symlinks=False)
-        visit = self._folders.visited(stage)
-        if visit is not None:
-            visit.found = (version, status)
-        return status
+    Args:
+        root: The store's directory.
+        stage: The stage.
+        folder: The descriptor of its folder.
+        known: What this process found before; None: list the folder.
+    """
+    path = f"{root}{os.sep}{head_name(stage)}"
+    try:
+        head = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return Found(max(numbers(folder), default=0), 0)
+    if known is None or known.number == 0:
+        return _listed(path, head, folder)
+    number, is_head = known.number, 0
+    try:
+        version = os.stat(version_name(number), dir_fd=folder, follow_symlinks=False)
+        while number < known.number + _FAR_BEHIND:
+            if version.st_ino == head.st_ino and version.st_dev == head.st_dev:
+                is_head = number
+            version = os.stat(version_name(number + 1), dir_fd=folder, follow_symlinks=False)
+            number += 1
+    except FileNotFoundError:
+        if is_head:
+            return known if is_head == number == known.durable else Found(number, max(is_head, known.durable), _identity(head))
+        if known.head == _identity(head):
+            return known if number == known.number else known._replace(number=number)
+    return _listed(path, head, folder)
 
-    def follows(self, stage: str, version: int, folder: int) -> bool:
-        """Return whether the version before this one is there."""
-        visit = self._folders.visited(stage)
-        if version > 1 and visit is not None and visit.newest == version - 1:
+
+def _listed(path: str, head: os.stat_result, folder: int) -> Found:
+    """Find the newest version, and the one that the head is, by listing the folder."""
+    newest = durable = 0
+    with files.entries(folder) as entries:
+        for entry in entries:
+            number = version_of(entry.name)
+            if number is not None:
+                newest = max(newest, number)
+                if entry.inode() == head.st_ino:
+                    durable = number
+    if not (durable and is_same(path, head, durable, folder)):
+        durable = newest if newest and is_same(path, head, newest, folder) else 0
+    return Found(newest, durable, _identity(head) if durable else None)
+
+
+def _identity(head: os.stat_result) -> tuple[int, int]:
+    return head.st_dev, head.st_ino
+
+
+def is_same(path: str, head: os.stat_result, version: int, folder: int) -> bool:
+    """Return whether the head is a version: one file with two names or, without hard links, a copy."""
+    try:
+        if os.path.samestat(head, os.stat(version_name(version), dir_fd=folder, follow_symlinks=False)):
             return True
-        return version > 1 and files.exists(tree.version_name(version - 1), folder)
-
-    def open(self, stage: str, version: int) -> OpenVersion:
-        """See :meth:`Backend.open`."""
-        file = self._marked_file(stage, version)
-        if file is None:
-            with self._folders.reading(stage, version) as folder:
-                if folder is None:
-                    raise VersionAbsentError
-                try:
-                    file = files.OpenFile(tree.version_name(version), folder)
-                except FileNotFoundError:
-                    raise VersionAbsentError from None
-        return OpenVersion(file, self._folders.history, stage, version)
-
-    def _marked_file(self, stage: str, version: int) -> files.OpenFile | None:
-        """Return the mark, opened in this visit, if the version is the same file: it need not be opened once more."""
-        visit = self._folders.visited(stage)
-        if visit is None or visit.mark is None or visit.found is None or visit.found[0] != version:
-            return None
-        if not os.path.samestat(visit.mark.status, visit.found[1]):
-            return None
-        file, visit.mark = visit.mark, None
-        return file
+        with files.OpenFile(version_name(version), folder) as file, files.OpenFile(path) as copy:
+            return file.size == copy.size and file.read(_OPENING_BYTES) == copy.read(_OPENING_BYTES)
+    except (FileNotFoundError, files.NotAFileError):
+        return False
 
 
-class OpenVersion(as_our_errors):
-    """A version for one block: closed at its end, and what the operating system refuses becomes our error."""
-
-    __slots__ = ("_file",)
-
-    def __init__(self, file: files.OpenFile, path: str, stage: str, version: int) -> None:
-        super().__init__("read", path, stage, version)
-        self._file = file
-
-    def __enter__(self) -> files.OpenFile:  # type: ignore[override]  # what it gives is the point of it
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._file.close()
-        super().__exit__(kind, error, traceback)
+def put(root: str, stage: str, version: int, folder: int) -> None:
+    """Make a version the head."""
+    temporary = files.second_name(version_name(version), folder)
+    try:
+        os.rename(temporary, os.path.join(root, head_name(stage)), src_dir_fd=folder)
+    finally:
+        files.remove(temporary, folder)  # still there if the head was this very file: then rename does nothing
 
 
 def numbers(folder: int) -> Iterator[int]:
     """Yield the numbers of the versions in a folder, in no particular order."""
     with files.entries(folder) as entries:
         for entry in entries:
-            number = tree.version_of(entry.name)
+            number = version_of(entry.name)
             if number is not None:
                 yield number

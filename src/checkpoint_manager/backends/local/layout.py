@@ -4,7 +4,7 @@
 
     checkpoints/
       keyring.json                                   record "keyring"
-      data_ingestion.checkpoint                      mark: a hard link to the newest version
+      data_ingestion.checkpoint                      the head: a hard link to the newest durable version
       history/data_ingestion/000000000001.checkpoint versions
       history/data_ingestion/gaps                    record "gaps", where versions were deleted
       history/data_ingestion/tags                    record "tags", where versions have names
@@ -20,9 +20,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.backends import stage_names as names
+from checkpoint_manager.backends.stage_names import MAX_STAGE_CHARACTERS, to_filename
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Hashable
+
     from checkpoint_manager.backends.base import Purpose
 
 KEYRING = "keyring.json"
@@ -39,7 +42,7 @@ RUN_SUFFIX = ".run"
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp", re.ASCII)
 _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
-MAX_STAGE_NAME_BYTES = 4 * names.MAX_STAGE_CHARACTERS
+MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 
 
 def version_name(version: int) -> str:
@@ -53,12 +56,17 @@ def version_of(name: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
-def mark_name(stage: str) -> str:
-    """Return the name of a stage's mark."""
-    return names.to_filename(stage) + SUFFIX
+def head_name(stage: str) -> str:
+    """Return the name of a stage's head."""
+    return to_filename(stage) + SUFFIX
 
 
 def lock_name(stage: str, purpose: Purpose = "write", name: str = "") -> str:
     """Return the file name of a stage's lock; that of a run has a ``~``, which no stage's file name has."""
     run = f"~{name}" if name else ""
-    return names.to_filename(stage) + run + (LOCK_SUFFIX if purpose == "write" else RUN_SUFFIX)
+    return to_filename(stage) + run + (LOCK_SUFFIX if purpose == "write" else RUN_SUFFIX)
+
+
+def stamp(status: os.stat_result) -> Hashable:
+    """Return what changes when a record does: every record is a new file."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

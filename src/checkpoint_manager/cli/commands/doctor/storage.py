@@ -117,8 +117,10 @@ def _user(number: int) -> str:
 
 def look_at_leftovers(directory: str) -> Iterator[Check]:
     """Look at what lies about in the store."""
-    strays = [stray for stray in LocalBackend(directory).strays() if stray.path != directory]  # that is told by its owner
-    ours = [stray for stray in strays if stray.kind in {"leftover", "stale mark"}]
+    leftovers = [
+        leftover for leftover in LocalBackend(directory).leftovers() if leftover.path != directory
+    ]  # that is told by its owner
+    ours = [leftover for leftover in leftovers if leftover.kind in {"leftover", "stale head"}]
     if ours:
         step = "checkpoint-manager repair --dry-run says what would be done"
         yield warning("leftovers", f"{len(ours)} of interrupted operations, such as {display(ours[0].path)}", step)
@@ -127,11 +129,11 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
         ("displaced", "move it away: it stands where a stage belongs"),
         ("exposed", f"close it to others: chmod -R go= {directory}"),
     ):
-        found = [stray for stray in strays if stray.kind == kind]
+        found = [leftover for leftover in leftovers if leftover.kind == kind]
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             what = f"{display(found[0].path)} {found[0].detail.strip()}{more}"
             topic = "permissions" if kind == "exposed" else "leftovers"
             yield (problem if kind == "displaced" else warning)(topic, what, step)
-    if not strays:
+    if not leftovers:
         yield ok("leftovers", "none")
