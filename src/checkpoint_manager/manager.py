@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+import os
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
@@ -21,10 +22,9 @@ from checkpoint_manager.backends.base import Backend, maintenance_of
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
-from checkpoint_manager.models import Checkpoint, Version, display
+from checkpoint_manager.models import Checkpoint, KeyFile, Version, printable
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import BinaryIO
@@ -57,7 +57,8 @@ class CheckpointManager:
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
-    processes and threads may write at once. A manager may be shared by threads and used after a fork; it can't be pickled.
+    processes and threads may write at once. A manager may be shared by threads and used after a fork. It can be pickled where
+    its key comes from a key file or the environment: the store's location and the source of the key travel, never a key.
 
     ::
 
@@ -119,6 +120,15 @@ class CheckpointManager:
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
+        self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
+        if backend is not checkpoint_dir and (key is None or isinstance(key, KeyFile | os.PathLike)):
+            self._arguments = {
+                "key": key if key is None else _with_whole_path(key),
+                "lock_timeout": lock_timeout,
+                "durability": durability,
+                "on_rollback": on_rollback,
+                "retention": retention,
+            }
 
     # Saving
 
@@ -177,7 +187,7 @@ class CheckpointManager:
         return self._saved(save.update(self._store, stage, make))
 
     def _saved(self, version: Version) -> Version:
-        _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
+        _LOG.info("Checkpoint saved: %s (version %d)", printable(version.stage), version.number)
         return version
 
     # Reading
@@ -311,7 +321,7 @@ class CheckpointManager:
             restored = _operations.restore.restore(self._store, stage, select.checked(version))
         else:
             restored = _operations.restore.restore_at(self._store, stage, select.moment(at))
-        _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
+        _LOG.info("Checkpoint restored: %s (version %d, from %s)", printable(stage), restored.number, restored.restored_from)
         return restored
 
     def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
@@ -337,7 +347,7 @@ class CheckpointManager:
         """
         stage = validate(stage_name)
         cleared = _operations.restore.clear(self._store, stage)
-        _LOG.info("Checkpoint cleared: %s", display(stage))
+        _LOG.info("Checkpoint cleared: %s", printable(stage))
         return cleared
 
     def clear_checkpoints(self) -> list[Version]:
@@ -374,7 +384,7 @@ class CheckpointManager:
         stage, wanted = validate(stage_name), _operations.tag.validate(name)
         number = select.number(self._store, stage, select.checked(version))
         entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
-        _LOG.info("Version tagged: %s (version %d is %s)", display(stage), number, wanted)
+        _LOG.info("Version tagged: %s (version %d is %s)", printable(stage), number, wanted)
         return entry.as_version(stage, number)
 
     def untag(self, stage_name: str, name: str) -> None:
@@ -386,7 +396,7 @@ class CheckpointManager:
         """
         stage, unwanted = validate(stage_name), _operations.tag.validate(name)
         _operations.tag.untag(self._store, stage, [unwanted])
-        _LOG.info("Tag removed: %s %s", display(stage), unwanted)
+        _LOG.info("Tag removed: %s %s", printable(stage), unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
         """Return a stage's tags, sorted by name, with the numbers of the versions they name.
@@ -438,7 +448,7 @@ class CheckpointManager:
         stage = validate(stage_name)
         chosen = [select.checked_number(version) for version in versions]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
-        _LOG.info("Versions deleted: %s %s", display(stage), deleted)
+        _LOG.info("Versions deleted: %s %s", printable(stage), deleted)
         return deleted
 
     # Upkeep
@@ -736,9 +746,24 @@ class CheckpointManager:
         store = getattr(self, "_store", None)  # an error while it was opened leaves it without one
         return f"CheckpointManager({store.backend.location!r})" if store is not None else "CheckpointManager(not open)"
 
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: it holds keys."""
-        raise TypeError(
-            "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and "
-            "make a manager there"
-        )
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what opens the store again: its location, and where its key is found.
+
+        Raises:
+            TypeError: The manager was given the key itself, or a backend.
+        """
+        if self._arguments is None:
+            raise TypeError(
+                "a CheckpointManager that was given a key, a passphrase or a backend can't be pickled or copied: open the "
+                "store where it is needed, or give the key as a key file or in the environment"
+            )
+        return _open, (self._store.backend.location, self._arguments)
+
+
+def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
+    """Return a key file by its absolute path, which means the same in another process."""
+    return KeyFile(os.path.abspath(os.fsdecode(key.path if isinstance(key, KeyFile) else key)))
+
+
+def _open(location: str, arguments: dict[str, Any]) -> CheckpointManager:
+    return CheckpointManager(location, **arguments)
