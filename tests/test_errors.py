@@ -19,6 +19,7 @@ EXAMPLES = [
     errors.PayloadError("m", path="$.a", stage="s"),
     errors.StageNameError("m"),
     errors.TagError("m", stage="s", version=3),
+    errors.LocationError("m"),
     errors.LockTimeoutError("m", stage="s", holder="process 7"),
     errors.KeyUnavailableError("m"),
     errors.WrongKeyError("m"),

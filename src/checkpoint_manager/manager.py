@@ -18,8 +18,8 @@ from checkpoint_manager._operations import load, save, select
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Backend, maintenance_of
-from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.base import maintenance_of
+from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.models import Checkpoint, KeyFile, Version, printable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager._store.history import Tip
+    from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import (
         BundleSummary,
         Durability,
@@ -114,7 +115,7 @@ class CheckpointManager:
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
         if retention is not None:
             _operations.prune.check_policy(retention)
-        backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
+        backend = open_backend(checkpoint_dir, durability=durability)
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)

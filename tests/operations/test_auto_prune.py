@@ -26,7 +26,8 @@ ENOUGH, MOST = trimming._ENOUGH, trimming._MOST_AT_A_TIME
 
 
 def opened(place: Any, retention: Retention | None = None) -> CheckpointManager:
-    return CheckpointManager(place, key=KEY, retention=retention, durability="relaxed")
+    relaxed = not isinstance(place, MemoryBackend)
+    return CheckpointManager(place, key=KEY, retention=retention, durability="relaxed" if relaxed else "full")
 
 
 def present(cm: CheckpointManager, stage: str = "train") -> list[int]:
