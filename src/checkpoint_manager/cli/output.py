@@ -73,7 +73,7 @@ def write_text(text: str) -> None:
 
 def write_line(text: str) -> None:
     """Print a line of data."""
-    write_text(f"{printable(text)}\n")
+    write_text(f"{escaped(text)}\n")
 
 
 def write_bytes(data: bytes) -> None:
@@ -88,7 +88,7 @@ def write_bytes(data: bytes) -> None:
 
 def say(text: str) -> None:
     """Tell the user something that is not data, on one line. That nobody listens is not a reason to stop half-way."""
-    say_coloured(printable(text))
+    say_coloured(escaped(text))
 
 
 def say_coloured(text: str) -> None:
@@ -109,8 +109,11 @@ def say_json(content: Mapping[str, Any]) -> None:
     say(_encode({"schema": SCHEMA, **content}).decode().removesuffix("\n"))
 
 
-def printable(text: str) -> str:
-    """Return a text with everything that could move a cursor, colour or reorder what is shown written as an escape."""
+def escaped(text: str) -> str:
+    """Return a text as one safe line: what could move a cursor, set a colour or reorder what is shown becomes an escape.
+
+    The last guard before a terminal. Names and stored text in a sentence are quoted by ``models.printable`` before.
+    """
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)
@@ -129,7 +132,7 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.args, tuple):
             record.args = tuple(explain(each) if isinstance(each, CheckpointError) else each for each in record.args)
-        return printable(f"{record.levelname.lower()}: {record.getMessage()}")
+        return escaped(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def colourful(stream: IO[str]) -> bool:
