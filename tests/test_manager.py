@@ -400,3 +400,26 @@ def test_bad_settings_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> 
 
 def test_repr_names_the_directory_and_no_key(tmp_path: Path) -> None:
     assert repr(CheckpointManager(tmp_path, key=KEY)) == f"CheckpointManager({str(tmp_path)!r})"
+
+
+class Closing(MemoryBackend):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_with_block_closes_the_backend() -> None:
+    backend = Closing()
+    with CheckpointManager(backend, key=KEY) as cm:
+        cm.save_checkpoint("train", 1)
+        assert backend.closed == 0
+    assert backend.closed == 1
+    with pytest.raises(RuntimeError, match="over"), CheckpointManager(backend, key=KEY):
+        raise RuntimeError("over")
+    assert backend.closed == 2
+
+
+def test_durability_is_not_asked_of_a_backend_that_has_its_own() -> None:
+    with pytest.raises(ValueError, match="its own durability"):
+        CheckpointManager(MemoryBackend(), key=KEY, durability="relaxed")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
@@ -81,7 +81,7 @@ class CheckpointManager:
             ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
         lock_timeout: How long a writer waits for another one, in seconds.
         durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
-            the last ones.
+            the last ones. Not for a backend that is passed in, which was opened with its own.
         on_rollback: What to do when the store is older than what this user has already seen: ``raise`` or ``warn``.
         retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
             not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: everything.
@@ -113,6 +113,8 @@ class CheckpointManager:
             raise ValueError(f'on_rollback must be "raise" or "warn", not {on_rollback!r}')
         if not lock_timeout >= 0 or math.isinf(lock_timeout):
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
+        if durability == "relaxed" and isinstance(checkpoint_dir, Backend):
+            raise ValueError("a backend that is passed in has its own durability: choose it where the backend is made")
         if retention is not None:
             _operations.prune.check_policy(retention)
         backend = open_backend(checkpoint_dir, durability=durability)
@@ -130,6 +132,19 @@ class CheckpointManager:
                 "on_rollback": on_rollback,
                 "retention": retention,
             }
+
+    def close(self) -> None:
+        """Free what the store's backend holds, such as connections. The manager is not used afterwards.
+
+        A ``with`` block does this at its end. A directory holds nothing, and need not be closed.
+        """
+        self._store.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Saving
 

@@ -21,6 +21,7 @@ from checkpoint_manager.retention import plan
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 KEY = bytes(range(32))
 ENOUGH, MOST = trimming._ENOUGH, trimming._MOST_AT_A_TIME
 
