@@ -19,7 +19,7 @@ from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import maintenance_of
-from checkpoint_manager.backends.registry import open_backend
+from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.models import Checkpoint, KeyFile, Version, printable
@@ -75,13 +75,14 @@ class CheckpointManager:
       it is local time**, in both forms and on the command line.
 
     Args:
-        checkpoint_dir: The directory, one for each pipeline, created if needed; or a :class:`Backend`.
+        checkpoint_dir: The directory, one for each pipeline, created if needed. Or a URL, such as ``memory:`` for a store that
+            lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`.
         key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. None: what the
             environment says (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
             ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
         lock_timeout: How long a writer waits for another one, in seconds.
         durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
-            the last ones. Not for a backend that is passed in, which was opened with its own.
+            the last ones. A backend that can't heed it refuses it.
         on_rollback: What to do when the store is older than what this user has already seen: ``raise`` or ``warn``.
         retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
             not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: everything.
@@ -91,6 +92,7 @@ class CheckpointManager:
         WrongKeyError: The key does not open this store.
         IntegrityError: The keyring is damaged or forged.
         RollbackError: The keyring is older than one this user has seen, or another store is in this one's place.
+        LocationError: The scheme of the URL is not known, or the backend can't heed ``durability``.
         StorageError: The directory can't be created or opened.
     """
 
@@ -113,8 +115,6 @@ class CheckpointManager:
             raise ValueError(f'on_rollback must be "raise" or "warn", not {on_rollback!r}')
         if not lock_timeout >= 0 or math.isinf(lock_timeout):
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
-        if durability == "relaxed" and isinstance(checkpoint_dir, Backend):
-            raise ValueError("a backend that is passed in has its own durability: choose it where the backend is made")
         if retention is not None:
             _operations.prune.check_policy(retention)
         backend = open_backend(checkpoint_dir, durability=durability)
@@ -124,8 +124,11 @@ class CheckpointManager:
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
         self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
-        if backend is not checkpoint_dir and (key is None or isinstance(key, KeyFile | os.PathLike)):
+        is_found_again = backend is not checkpoint_dir and backend.capabilities.persistent
+        has_password = isinstance(checkpoint_dir, str) and redacted(checkpoint_dir) != checkpoint_dir
+        if is_found_again and not has_password and (key is None or isinstance(key, KeyFile | os.PathLike)):
             self._arguments = {
+                "checkpoint_dir": checkpoint_dir if scheme_of(str(checkpoint_dir)) else backend.location,
                 "key": key if key is None else _with_whole_path(key),
                 "lock_timeout": lock_timeout,
                 "durability": durability,
@@ -770,10 +773,10 @@ class CheckpointManager:
         """
         if self._arguments is None:
             raise TypeError(
-                "a CheckpointManager that was given a key, a passphrase or a backend can't be pickled or copied: open the "
-                "store where it is needed, or give the key as a key file or in the environment"
+                "a CheckpointManager that was given a secret or a backend can't be pickled or copied: open the store where it "
+                "is needed, or give the key as a key file or in the environment"
             )
-        return _open, (self._store.backend.location, self._arguments)
+        return _open, (self._arguments,)
 
 
 def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
@@ -781,5 +784,5 @@ def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
     return KeyFile(os.path.abspath(os.fsdecode(key.path if isinstance(key, KeyFile) else key)))
 
 
-def _open(location: str, arguments: dict[str, Any]) -> CheckpointManager:
-    return CheckpointManager(location, **arguments)
+def _open(arguments: dict[str, Any]) -> CheckpointManager:
+    return CheckpointManager(**arguments)
