@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from checkpoint_manager._text import escaped
+
 __all__ = [
     "CheckpointError",
     "CheckpointNotFoundError",
@@ -92,8 +94,8 @@ class CheckpointError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, version: int | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(escaped(message))
+        self.hint = escaped(hint)
         self.stage = stage
         self.version = version
 

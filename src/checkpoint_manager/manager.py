@@ -7,22 +7,23 @@ called, before anything is locked.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
+from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import load, save, select
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
-from checkpoint_manager.models import Checkpoint, KeyFile, Version, printable
+from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -51,7 +52,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S")
 
-_LOG = logging.getLogger("checkpoint_manager")
+_LOG = get_logger()
 
 
 class CheckpointManager:

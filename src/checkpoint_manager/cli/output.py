@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
+from checkpoint_manager._text import escaped
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.errors import CheckpointError
 
@@ -107,16 +108,6 @@ def say_lines(text: str) -> None:
 def say_json(content: Mapping[str, Any]) -> None:
     """Tell a program something that is not data, as one JSON document on one line."""
     say(_encode({"schema": SCHEMA, **content}).decode().removesuffix("\n"))
-
-
-def escaped(text: str) -> str:
-    """Return a text as one safe line: what could move a cursor, set a colour or reorder what is shown becomes an escape.
-
-    The last guard before a terminal. Names and stored text in a sentence are quoted by ``models.printable`` before.
-    """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)
 
 
 def show_warnings() -> None:

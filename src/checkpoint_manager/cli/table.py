@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from checkpoint_manager.cli.output import STYLES, colourful, escaped
+from checkpoint_manager._text import escaped
+from checkpoint_manager.cli.output import STYLES, colourful
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
