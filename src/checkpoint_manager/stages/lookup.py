@@ -1,25 +1,22 @@
-"""Finding the version of a stage that is the result of *these* arguments, or how far it got, among all the others.
+"""Finds the version of a stage that is the result of *these* arguments, or the progress of such a run.
 
-The newest version is looked at first, and nearly always fits. If it does not, the history is walked down, newest first, until
-one fits or the walk has to end: at a cleared version, as what is below is not done any more, and at one whose metadata does
-not open, or that is missing without a record of its deletion, as it may have been a cleared one.
+The newest version is looked at first, and nearly always matches. If it does not, the history is walked down, newest first. The
+walk ends at the first version that matches, at a cleared version, as nothing below it is done any more, and at a version whose
+metadata does not open or that is missing without a record of its deletion, as it may have been a cleared one.
 
-A stage that is called for each of 10,000 files would walk for ever like that. So what was once read is remembered, for as long
-as the manager lives, as the numbers of the versions of each note. Versions never change, so each one's metadata is read at
-most once for all calls together: measured, a walk of 10,000 takes about a second, and a call after it a millisecond. What is
-remembered is only a hint: a version is loaded and compared before it is handed out.
+A stage that is called for each of 10,000 files would repeat that walk for each. So an index keeps the numbers of the versions
+that were read, by their note, for as long as the manager lives. Versions never change, so each one's metadata is read at most
+once: measured, a walk of 10,000 takes about a second, and a call after it a millisecond. The index is only a hint: a version is
+loaded and compared before it is reused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import Entry
 from checkpoint_manager._format.gaps import Gap, Gaps
@@ -27,47 +24,57 @@ from checkpoint_manager._operations.load import Loaded, load_version, newest_of_
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
 from checkpoint_manager.models import display
+from checkpoint_manager.stages.notes import Note, ProgressNote, read_note, read_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status
 
 _LOG = logging.getLogger("checkpoint_manager")
-NOTE = "@stage"
-"""The key of a version's metadata under which it is kept what it is the result of: ``version``, ``arguments`` (digests by
-name), and ``within``, the note of the call of a stage that a loop runs in."""
-PROGRESS = "@progress"
-"""The key under which it is kept how far a ``progress`` version is; see :mod:`checkpoint_manager.stages.progress`."""
-FAILURE = "@failure"
-"""The key under which a ``failed`` version keeps the exception's type and message; the data has the traceback as well."""
 _UNREADABLE = (IntegrityError, FormatError, VersionAbsentError)
+_MOST_NAMES, _MOST_CHARACTERS = 8, 80
+"""How much of a stored note stands in a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a search gave.
+    """The result of a search.
 
     Attributes:
-        loaded: The newest version that fits, or None.
-        why: Why the newest version of all did not fit. Empty if it did, or another one does.
-        passed: The newest ``progress`` version that does not fit, if none fits.
+        loaded: The newest version that matches, or None.
+        why: Why the newest version of all does not match; empty if one was found.
+        other: The newest ``progress`` version and how far it is, if none matches.
     """
 
     loaded: Loaded | None
     why: str = ""
-    passed: tuple[int, Entry] | None = None
+    other: Other | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a completed version was found."""
+        return self.loaded is not None and self.loaded.entry.status == "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A ``progress`` version of something else."""
+
+    version: int
+    progress: ProgressNote
+    entry: Entry
 
 
 @dataclass
 class _Index:
-    """What is remembered of a stage: the versions from ``bottom`` to ``top``.
+    """What was read of a stage: the versions from ``bottom`` to ``top``.
 
     Attributes:
-        top: The newest version that was looked at.
+        top: The newest version that was read.
         bottom: The oldest one.
-        whole: There is nothing to look for below: it is the first one, or the walk has to end there.
+        whole: Nothing below ``bottom`` counts: it is the first version, or the walk has to end there.
         versions: The numbers, newest first, by the digest of their notes.
         progress: The newest ``progress`` version.
     """
@@ -75,12 +82,23 @@ class _Index:
     top: int
     bottom: int
     whole: bool = False
-    versions: dict[bytes, list[int]] = field(default_factory=dict)
-    progress: tuple[int, Entry] | None = None
+    versions: dict[str, list[int]] = field(default_factory=dict)
+    progress: Other | None = None
+
+    def add(self, number: int, entry: Entry, *, newest: bool) -> Note | None:
+        """Add a version above or below all others, and return its note."""
+        note = read_note(entry.metadata)
+        if note is not None:
+            numbers = self.versions.setdefault(note.digest, [])
+            numbers.insert(0 if newest else len(numbers), number)
+        progress = read_progress(entry.metadata)
+        if progress is not None and (newest or self.progress is None):
+            self.progress = Other(number, progress, entry)
+        return note
 
 
 class Lookup:
-    """Searches the stages of one store."""
+    """Searches the stages of one store. Used by many threads, and by a signal handler that calls a stage."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -88,13 +106,17 @@ class Lookup:
 
     def _renew(self) -> None:
         self._process = os.getpid()
-        self._walking = threading.Lock()
+        self._walking = threading.RLock()
         self._indexes: dict[str, _Index] = {}
 
-    def find(self, stage: str, note: Mapping[str, Any], kinds: Collection[Status]) -> Match:
+    def find(self, stage: str, note: Note, kinds: Collection[Status]) -> Match:
         """Return the newest version of these kinds that has this note, unless a cleared one is newer.
 
-        A newest version that is damaged ends the search as well if its metadata does not open: it might be a cleared one.
+        If the newest version of all is damaged, the search goes on below it only if its metadata opens: otherwise it may be a
+        cleared one.
+
+        Raises:
+            RollbackError: The stage, or the record of its deletions, is older than what this user has seen.
         """
         try:
             newest = newest_of_any_kind(self._store, stage)
@@ -111,17 +133,20 @@ class Lookup:
             number, entry, why = newest.version, newest.entry, mismatch(newest.entry, note)
         if entry is None or entry.status == "cleared":
             return Match(None, why)
-        if self._process != os.getpid():  # a child after a fork: the lock may be held by a thread that it does not have
+        if self._process != os.getpid():  # a forked child: a thread that it does not have may hold the lock
             self._renew()
         with self._walking:
             index = self._index(stage, number)
-            candidates = (self._load(stage, older) for older in self._candidates(stage, index, _name(note)))
+            candidates = (self._load(stage, older) for older in self._candidates(stage, index, note.digest))
             loaded = next((each for each in candidates if each is not None and is_match(each.entry, note, kinds)), None)
-            there = index.progress is not None and self._gaps(stage).find(index.progress[0]) is None
-        return Match(loaded) if loaded else Match(None, why, index.progress if there else None)
+            other = index.progress
+        if loaded is not None:
+            return Match(loaded)
+        is_there = other is not None and self._gaps(stage).find(other.version) is None
+        return Match(None, why, other if is_there else None)
 
     def _index(self, stage: str, newest: int) -> _Index:
-        """Return what is remembered of a stage, after a look at what is new."""
+        """Return the index of a stage, after the versions that are new were added to it."""
         index = self._indexes.setdefault(stage, _Index(newest, newest + 1))
         gaps = self._gaps(stage)
         while index.top < newest:
@@ -132,14 +157,12 @@ class Lookup:
                 continue
             index.top = read.last if isinstance(read, Gap) else number
             if isinstance(read, Entry):
-                index.versions.setdefault(_name(read.metadata.get(NOTE)), []).insert(0, number)
-                if PROGRESS in read.metadata:
-                    index.progress = number, read
+                index.add(number, read, newest=True)
         return index
 
-    def _candidates(self, stage: str, index: _Index, name: bytes) -> Iterator[int]:
-        """Yield the versions that have a note, newest first; what is not remembered is read now, and remembered."""
-        yield from tuple(index.versions.get(name, ()))
+    def _candidates(self, stage: str, index: _Index, digest: str) -> Iterator[int]:
+        """Yield the versions that have a note, newest first; versions below the index are read and added to it."""
+        yield from tuple(index.versions.get(digest, ()))
         gaps = self._gaps(stage)
         while not index.whole:
             number = index.bottom - 1
@@ -149,11 +172,8 @@ class Lookup:
                 return
             index.bottom = read.first if isinstance(read, Gap) else number
             if isinstance(read, Entry):
-                if PROGRESS in read.metadata and index.progress is None:
-                    index.progress = number, read
-                note = _name(read.metadata.get(NOTE))
-                index.versions.setdefault(note, []).append(number)
-                if note == name:
+                note = index.add(number, read, newest=False)
+                if note is not None and note.digest == digest:
                     yield number
 
     def _gaps(self, stage: str) -> Gaps:
@@ -164,7 +184,7 @@ class Lookup:
             return Gaps()
 
     def _read(self, stage: str, number: int, gaps: Gaps) -> Entry | Gap | None:
-        """Return a version's metadata, or the gap that it is in; None: what it was can't be told."""
+        """Return a version's metadata, or the gap that it is in; None if it may have been a cleared version."""
         gap = gaps.find(number)
         if gap is None:
             try:
@@ -175,7 +195,7 @@ class Lookup:
             except (IntegrityError, FormatError) as error:
                 reason = str(error)
             if gap is None:
-                _LOG.error("%s: it may have been a cleared one, so nothing older is reused", reason)
+                _LOG.error("%s: it may have been a cleared version, so nothing older is reused", reason)
         return None if gap is None or gap.reason == "set aside" else gap
 
     def _load(self, stage: str, number: int) -> Loaded | None:
@@ -185,35 +205,49 @@ class Lookup:
             return None
 
 
-def is_match(entry: Entry, note: Mapping[str, Any], kinds: Collection[Status]) -> bool:
-    """Whether a version is of these kinds and has this note."""
-    return entry.status in kinds and _name(entry.metadata.get(NOTE)) == _name(note)  # typed: version 1 is not True
+def is_match(entry: Entry, note: Note, kinds: Collection[Status]) -> bool:
+    """Return whether a version is of these kinds and has this note."""
+    if entry.status not in kinds or (entry.status == "progress" and read_progress(entry.metadata) is None):
+        return False
+    found = read_note(entry.metadata)
+    return found is not None and found.digest == note.digest
 
 
-def mismatch(entry: Entry, note: Mapping[str, Any]) -> str:
-    """Return why a version does not fit, in a clause."""
+def mismatch(entry: Entry, note: Note) -> str:
+    """Return why a version does not match, as a clause that is safe to print: any program with the key may have written it."""
     if entry.status == "cleared":
         return "the stage is cleared"
     if entry.status == "failed":
         return "the last run failed"
-    old = entry.metadata.get(NOTE)
-    if not isinstance(old, dict):
+    old = read_note(entry.metadata)
+    if old is None:
         return "the newest version was not saved by this stage"
-    if entry.status == "progress" and note in (old, old.get("within")):
+    if entry.status == "progress" and note.digest in {old.digest, old.within.digest if old.within else ""}:
         return "the last run was not finished"
-    if old.get("version") != note["version"]:
-        return f"revision changed: {old.get('version')} to {note['version']}"
+    return _difference(old, note)
+
+
+def _difference(old: Note, note: Note) -> str:
+    if old.function != note.function:
+        return f"the newest version is the result of {_printable(old.function) or 'a function that was not recorded'}"
+    if (type(old.revision), old.revision) != (type(note.revision), note.revision):
+        return f"revision changed: {_printable(str(old.revision))} to {_printable(str(note.revision))}"
     before, now = _arguments(old), _arguments(note)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return f"arguments changed: {', '.join(changed)}"
+    more = [f"{len(changed) - _MOST_NAMES} more"] if len(changed) > _MOST_NAMES else []
+    return f"arguments changed: {', '.join([*map(_printable, changed[:_MOST_NAMES]), *more])}"
 
 
-def _arguments(note: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a note, and of the stage that it is within."""
-    around = note.get("within") or {}
-    changed = {"the stage's revision": around.get("version")} if around else {}
-    return {**changed, **around.get("arguments", {}), **note.get("arguments", {})}
+def _arguments(note: Note) -> dict[str, object]:
+    """Return the arguments of a note, and of the call that it is within, by the names that a reader knows them by."""
+    own = dict(note.arguments)
+    if not note.function and "start" in own:
+        own["initial"] = own.pop("start")  # a loop's; the note keeps the name that this argument had first
+    if note.within is None:
+        return dict(own)
+    around = note.within
+    return {"the function": around.function, "the function's revision": around.revision, **around.arguments, **own}
 
 
-def _name(note: object) -> bytes:
-    return hashlib.sha256(orjson.dumps(note, option=orjson.OPT_SORT_KEYS)).digest()[:16]
+def _printable(text: str) -> str:
+    return display(text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…")

@@ -10,7 +10,7 @@ from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_json, write_table
 from checkpoint_manager.cli.selector import stage_names, tags_by_version
 from checkpoint_manager.stages.display import items
-from checkpoint_manager.stages.lookup import FAILURE, PROGRESS
+from checkpoint_manager.stages.notes import read_failure, read_progress
 
 if TYPE_CHECKING:
     from checkpoint_manager.models import Version
@@ -54,17 +54,18 @@ def log(access: Access, stage: str) -> None:
 def _fields(version: Version) -> dict[str, Any]:
     """Return a version as a listing tells it: of what stages note beside it, only how far it got, or why it failed."""
     metadata = {name: value for name, value in version.metadata.items() if not name.startswith("@")}
-    told = {name.removeprefix("@"): version.metadata[name] for name in (FAILURE, PROGRESS) if name in version.metadata}
+    notes = {"failure": read_failure(version.metadata), "progress": read_progress(version.metadata)}
+    told = {name: note.as_metadata() for name, note in notes.items() if note is not None}
     return {**version_fields(version), "metadata": metadata, **told}
 
 
 def _notes(version: Version) -> list[str]:
     notes = [f"{name}={value}" for name, value in version.metadata.items() if not name.startswith("@")]  # those are ours
-    if failure := version.metadata.get(FAILURE):
-        first_line = failure["message"].partition("\n")[0]
-        notes.insert(0, f"{failure['type']}: {first_line}" if first_line else failure["type"])
-    if progress := version.metadata.get(PROGRESS):
-        notes.insert(0, items(progress["done"], progress["total"]))
+    if failure := read_failure(version.metadata):
+        first_line = failure.message.partition("\n")[0]
+        notes.insert(0, f"{failure.type}: {first_line}" if first_line else failure.type)
+    if progress := read_progress(version.metadata):
+        notes.insert(0, items(progress.done, progress.total))
     if version.restored_from is not None:
         notes.insert(0, f"restored from {version.restored_from}")
     return notes

@@ -1,0 +1,155 @@
+"""What a stage writes into the metadata of its versions, and how it is read back.
+
+Three keys of a version's metadata belong to stages:
+
+=============  =========================================================================================================
+``@stage``     what the version is the result of: ``version`` (the revision), ``arguments`` (digests by name), ``function``
+               (where the function comes from, see :mod:`.identity`) and ``within`` (the note of the call that a loop runs in)
+``@progress``  how far a ``progress`` version is: ``done``, ``total`` (or null), ``complete`` (nothing is left to loop over)
+               and ``before`` (the ``progress`` versions of the same run that were there before it, ascending)
+``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception; the data has the traceback as well
+=============  =========================================================================================================
+
+Any program with the key may have written these keys. So they are read here alone, and a note of another shape counts as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTE, PROGRESS, FAILURE = "@stage", "@progress", "@failure"
+_LARGEST = 2**63 - 1
+_REVISION_TYPES = {int, str, bool}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a version is the result of, or the progress of.
+
+    Attributes:
+        revision: The caller's ``revision=``.
+        arguments: The digest of each argument, by its name.
+        function: Where the function comes from; empty for a loop, and for what was saved before this was recorded.
+        within: The note of the call of a stage that a loop runs in.
+    """
+
+    revision: int | str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    function: str = ""
+    within: Note | None = None
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the value that is kept under ``@stage``."""
+        note: dict[str, Any] = {"version": self.revision, "arguments": dict(self.arguments)}
+        if self.function:
+            note["function"] = self.function
+        if self.within is not None:
+            note["within"] = self.within.as_metadata()
+        return note
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits, the same only for equal notes: revision 1 is neither "1" nor True."""
+        return hashlib.sha256(json.dumps(self.as_metadata(), sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressNote:
+    """How far a ``progress`` version is; the fields are those of ``@progress``."""
+
+    done: int
+    total: int | None
+    complete: bool
+    before: tuple[int, ...] = ()
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the value that is kept under ``@progress``."""
+        return {"done": self.done, "total": self.total, "complete": self.complete, "before": list(self.before)}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureNote:
+    """What a ``failed`` version says of the exception; the fields are those of ``@failure``."""
+
+    type: str
+    message: str
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the value that is kept under ``@failure``."""
+        return {"type": self.type, "message": self.message}
+
+
+def check_revision(revision: object) -> None:
+    """Refuse a revision that could not be read back.
+
+    Raises:
+        TypeError: It is neither text nor an integer.
+        ValueError: It is an integer of more than 64 bits, or text with half a surrogate pair.
+    """
+    if type(revision) not in _REVISION_TYPES:
+        raise TypeError(f"revision= must be an integer or text, not {type(revision).__name__}")
+    if not _is_revision(revision):
+        raise ValueError("revision= must be an integer of at most 64 bits, or text that can be encoded")
+
+
+def read_note(metadata: Mapping[str, Any]) -> Note | None:
+    """Return what a version is the result of; None if it does not say so, or not in the form of a note."""
+    return _note(metadata.get(NOTE))
+
+
+def _note(value: object, *, inner: bool = False) -> Note | None:
+    if not isinstance(value, dict) or not {"version", "arguments"} <= value.keys() <= _KEYS:
+        return None
+    revision, arguments, function = value["version"], value["arguments"], value.get("function", "")
+    if not _is_revision(revision) or not isinstance(function, str) or not _is_texts_by_name(arguments):
+        return None
+    if "within" not in value:
+        return Note(revision, arguments, function)
+    within = None if inner else _note(value["within"], inner=True)
+    return None if within is None else Note(revision, arguments, function, within)
+
+
+_KEYS = {"version", "arguments", "function", "within"}
+
+
+def read_progress(metadata: Mapping[str, Any]) -> ProgressNote | None:
+    """Return how far a version is; None if it does not say so, or not in the form of such a note."""
+    value = metadata.get(PROGRESS)
+    if not isinstance(value, dict):
+        return None
+    done: Any = value.get("done")
+    total, complete, before = value.get("total"), value.get("complete"), value.get("before")
+    if not _is_count(done) or not (total is None or _is_count(total)) or not isinstance(complete, bool):
+        return None
+    if not isinstance(before, list) or not all(_is_count(number) for number in before):
+        return None
+    return ProgressNote(done, total, complete, tuple(before))
+
+
+def read_failure(metadata: Mapping[str, Any]) -> FailureNote | None:
+    """Return what a version says of an exception; None if it does not, or not in the form of such a note."""
+    value = metadata.get(FAILURE)
+    if not isinstance(value, dict):
+        return None
+    kind, message = value.get("type"), value.get("message")
+    return FailureNote(kind, message) if isinstance(kind, str) and isinstance(message, str) else None
+
+
+def _is_revision(value: object) -> bool:
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, int) and -_LARGEST <= value <= _LARGEST
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _LARGEST
+
+
+def _is_texts_by_name(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
