@@ -1,19 +1,25 @@
-"""Telling whether a function is called with the same arguments as before: a digest of each, or a refusal.
+"""Tells whether a function is called with the same arguments as before: a digest of each, or a refusal.
 
-Only values that can be told apart completely by what they hold get one. Whatever else is passed is an error that names the
-argument: a guess would, sooner or later, hand out the result of another call. In doubt, two values differ: that costs one run
-more. So dicts in another order differ (a function may return ``list(argument)``), and so do 1, 1.0 and True, or 0.0 and -0.0.
-Digests are kept sealed, with the version's metadata.
+A value gets a digest only if its digest tells it apart from every other value. Any other value is an error that names the
+argument, because a guess would sooner or later hand out the result of another call. When in doubt, two values differ, which
+costs one more run: so dicts in another order differ (a function may return ``list(argument)``), and so do 1, 1.0 and True, 0.0
+and -0.0, and two NaNs with other bits.
 
-A value is encoded as the name of its kind, then its parts, each with its length in front: no two values can read alike. An
-object of a class (a dataclass, an enum) is encoded with the class's module and name, which must lead to that very class: one
-that was made inside a function, or has been replaced since, might share its name with another one.
+A value is encoded as the name of its kind, then its parts, each with its length in front, so no two values encode alike. An
+instance of a class (a dataclass, an enum) is encoded with the class's module and name, which must lead to that very class: a
+class that was made inside a function, or has been replaced since, might share its name with another one.
 
-What is *not* looked at: the code, the variables around it, the files that an argument names, and where a relative path begins.
+**Which parameters an argument belongs to** is told by the function that is called, and not by ``__wrapped__`` or
+``__signature__``: a decorator may add, drop or reorder arguments. Below a decorator with ``*args, **kwargs``, the arguments are
+compared as they are passed, so ``f(1)`` and ``f(x=1)`` differ. The defaults of the functions below are compared, too.
+
+What is *not* compared: the code, the variables around it, the content of files that an argument names, and the directory that a
+relative path starts from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import decimal
@@ -22,6 +28,7 @@ import functools
 import hashlib
 import inspect
 import pathlib
+import struct
 import sys
 import types
 import uuid
@@ -30,16 +37,19 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager.errors import FingerprintError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-_BY_REPR = {
-    *(type(None), bool, int, float, complex, range, decimal.Decimal, uuid.UUID, dt.date, dt.timedelta),
-    *(pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
-}
-"""Kinds, exactly these and no subclass, whose ``repr`` says all that they hold."""
-_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
+_PATHS = {pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath}
+_BY_REPR = {type(None), bool, decimal.Decimal, dt.date, dt.timedelta, *_PATHS}
+"""Kinds, exactly these and no subclass, whose ``repr`` tells all that they hold."""
 _TIMES = {dt.datetime, dt.time}
-_MOST_LEVELS = 100
+_MAX_LEVELS = 100
+_MAX_BITS_BY_REPR = 2000
+"""Larger integers are encoded in hexadecimal: Python limits the digits of a ``repr``, and lets programs lower that limit."""
+_MANY_VALUES, _CHUNK = 256, 65_536
+"""From how many values of one kind on they are encoded at once, and how many at most."""
+_CACHED = type(functools.lru_cache(len))
+_HINT = "Pass ignore=[…] if it makes no difference, or key=, a function of the arguments that returns what does"
 
 
 def fingerprints(
@@ -48,55 +58,47 @@ def fingerprints(
     kwargs: Mapping[str, Any],
     *,
     key: Callable[..., Any] | None,
-    ignore: Iterable[str],
+    ignore: Collection[str],
 ) -> dict[str, str]:
     """Return a digest for each argument by its name, defaults included.
 
     Args:
-        function: What is called.
-        args: With these,
-        kwargs: and these.
-        key: Called with the same arguments; what it returns stands for all of them.
-        ignore: Names of arguments that make no difference.
+        function: The function that is called.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        key: Called with the same arguments; its result stands for all of them.
+        ignore: Names of arguments that are not compared.
 
     Raises:
-        FingerprintError: One has no certain digest; it is named.
+        FingerprintError: An argument has no certain digest; the error names it.
     """
     if key is not None:
-        return {"key": digest(key(*args, **kwargs), "what key= returned", _FOR_ARGUMENTS)}
-    while isinstance(function, functools.partial):
-        args, kwargs, function = (*function.args, *args), {**function.keywords, **kwargs}, function.func
-    bound = inspect.signature(function).bind(*args, **kwargs)
-    bound.apply_defaults()
-    found = {**bound.arguments, **({"self": _owner_of(function)} if _owner_of(function) is not None else {})}
-    ignored = set(ignore)
-    named = ((name, value) for name, value in found.items() if name not in ignored)
-    return {name: digest(value, f"argument {name}", _FOR_ARGUMENTS) for name, value in named}
-
-
-_FOR_ARGUMENTS = "Pass ignore=[…] if it makes no difference, or key=, a function of the arguments that returns what does"
+        return {"key": digest(key(*args, **kwargs), "the result of key=", _HINT)}
+    found = {name: value for name, value in _arguments(function, args, kwargs).items() if name not in ignore}
+    for name, parameter in _parameters(underlying(function)).items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in found:
+            found[name] = {each: value for each, value in found[name].items() if each not in ignore}
+    for inner in _wrapped(function):
+        defaults = {name: value for name, value in _defaults(inner).items() if name not in ignore}
+        if defaults:
+            found[f"defaults of {inner.__qualname__}"] = defaults
+    return {name: digest(value, f"argument {name}", _HINT) for name, value in found.items()}
 
 
 def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
     """Refuse to ignore an argument that the function does not have.
 
     Raises:
-        TypeError: It names them.
+        TypeError: The function has no argument of such a name.
     """
-    while isinstance(function, functools.partial):
-        function = function.func
-    known = {*inspect.signature(function).parameters, *(["self"] if _owner_of(function) is not None else [])}
+    called = underlying(function)
+    inner: list[Callable[..., Any]] = list(_wrapped(function))
+    last = _parameters(inner[-1] if inner else called)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in last.values()):
+        return
+    known = {name for each in (called, *inner) for name in _parameters(each)} | ({"self"} if _is_object(called) else set())
     if unknown := set(ignore) - known:
         raise TypeError(f"ignore= names arguments that the function does not have: {', '.join(sorted(unknown))}")
-
-
-def _owner_of(function: Callable[..., Any]) -> object | None:
-    """Return the object that a method was taken from, or that is called itself: its first argument in all but name."""
-    owner = getattr(function, "__self__", None)
-    if owner is not None:
-        return None if isinstance(owner, types.ModuleType) else owner  # a built-in function's is its module
-    is_function = isinstance(function, _FUNCTIONS) or hasattr(function, "__wrapped__")
-    return None if is_function else function
 
 
 def digest(value: object, what: str, hint: str) -> str:
@@ -104,71 +106,283 @@ def digest(value: object, what: str, hint: str) -> str:
 
     Args:
         value: The value.
-        what: What it is to the caller, for the message of an error.
-        hint: What to do if it has none, for that error.
+        what: What the value is to the caller, for the message of an error.
+        hint: What to do if it has no digest, for that error.
 
     Raises:
         FingerprintError: It has no certain digest.
     """
     hasher = hashlib.sha256()
     try:
-        for part in _parts(value, 0):
-            hasher.update(len(part).to_bytes(8, "big"))
-            hasher.update(part)
+        for piece in _pieces(value):
+            hasher.update(piece)
     except _NoDigestError as error:
-        raise FingerprintError(
-            f"{what} is or contains a {error}, which can't be compared with later calls", hint=hint
-        ) from None
+        raise FingerprintError(f"{what} is or contains a {error}, which can't be compared", hint=hint) from None
+    except RecursionError:
+        raise FingerprintError(f"{what} is nested too deeply to be compared", hint=hint) from None
     return hasher.hexdigest()[:32]
+
+
+def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that is called in the end, below partials, caches and bound methods."""
+    return _resolved(function, (), {})[0]
+
+
+# The arguments of a call, by name
+
+
+def _arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    called, args, kwargs = _resolved(function, args, kwargs)
+    found = {"self": _owner(called)} if _is_object(called) else {}
+    parameters = _parameters(called)
+    if not parameters and (args or kwargs):  # written in C, and without a signature
+        return {**found, "args": args, "kwargs": dict(kwargs)}
+    bound = inspect.Signature(list(parameters.values())).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return {**found, **bound.arguments}
+
+
+def _resolved(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+    """Return the function that is called in the end, and its arguments, with those of partials and the owner of a method."""
+    while True:
+        if type(function) is functools.partial:
+            args, kwargs, function = _joined(function.args, args), {**function.keywords, **kwargs}, function.func
+        elif type(function) is _CACHED:
+            function = function.__wrapped__
+        elif isinstance(function, staticmethod):
+            function = function.__func__
+        elif isinstance(function, types.MethodType):
+            owner = function.__self__
+            function, args = function.__func__, (_class_name(owner) if isinstance(owner, type) else owner, *args)
+        elif not isinstance(function, _FUNCTIONS) and isinstance(type(function).__call__, types.FunctionType):
+            function, args = type(function).__call__, (function, *args)
+        else:
+            return function, args, kwargs
+
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
+
+
+def _joined(stored: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the positional arguments of a partial: since Python 3.14, it may have placeholders for some of those given."""
+    placeholder = getattr(functools, "Placeholder", None)
+    rest = iter(given)
+    filled = tuple(next(rest, each) if placeholder is not None and each is placeholder else each for each in stored)
+    return (*filled, *rest)
+
+
+def _is_object(called: Callable[..., Any]) -> bool:
+    """Return whether the called thing holds a state: a method written in C, or an instance with a ``__call__`` written in C."""
+    if isinstance(called, types.BuiltinFunctionType):
+        return called.__self__ is not None and not isinstance(called.__self__, types.ModuleType)
+    return not isinstance(called, _FUNCTIONS)
+
+
+def _owner(called: Callable[..., Any]) -> object:
+    return called.__self__ if isinstance(called, types.BuiltinFunctionType) else called
+
+
+def _parameters(called: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function as its code has them, whatever ``__wrapped__`` and ``__signature__`` claim."""
+    if isinstance(called, types.FunctionType):
+        bare = types.FunctionType(called.__code__, called.__globals__, called.__name__, called.__defaults__, called.__closure__)
+        bare.__kwdefaults__ = called.__kwdefaults__
+        called = bare
+    try:
+        return inspect.signature(called, follow_wrapped=False).parameters
+    except ValueError:  # written in C, and without a signature
+        return {}
+
+
+def _wrapped(function: Callable[..., Any]) -> Iterator[types.FunctionType]:
+    """Yield the functions below decorators that tell which function they wrap."""
+    inner: Any = underlying(function)
+    seen = {id(inner)}
+    while callable(inner := getattr(inner, "__wrapped__", None)) and id(inner) not in seen:
+        seen.add(id(inner))
+        inner = underlying(inner)
+        if isinstance(inner, types.FunctionType):
+            yield inner
+
+
+def _defaults(function: types.FunctionType) -> dict[str, Any]:
+    parameters = _parameters(function).values()
+    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+
+def _class_name(kind: type) -> object:
+    """Return a text for a class, the first argument of a class method, if its name leads to it."""
+    with contextlib.suppress(_NoDigestError):
+        return f"class {b'.'.join(_name_of(kind, b'class')[1:]).decode()}"
+    return kind
 
 
 class _NoDigestError(Exception):
     """Carries the name of the type."""
 
 
-def _parts(value: Any, level: int) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
+# The encoding of a value
+
+
+def _pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
+    """Yield the encoding of a value, a long list in pieces."""
+    if type(value) in {list, tuple}:
+        yield _framed(type(value).__name__.encode())
+        yield from _elements(value, 0, {id(value)})
+    else:
+        yield _encoded(value, 0, set())
+
+
+def _encoded(value: Any, level: int, around: set[int]) -> bytes:  # noqa: ANN401
+    """Return the encoding of a value: its parts, each with its length in front.
+
+    Args:
+        value: The value.
+        level: How deep it lies.
+        around: The ids of the values that it lies in.
+    """
     kind = type(value)
-    if level > _MOST_LEVELS:
+    simple = _SIMPLE.get(kind)
+    if simple is not None:
+        return _framed(kind.__name__.encode(), *simple(value))
+    if id(value) in around:
+        raise _NoDigestError(f"{kind.__qualname__} that contains itself")
+    if level > _MAX_LEVELS:
         raise _NoDigestError("structure too deep")
+    around.add(id(value))
+    try:
+        return _compound(value, kind, level, around)
+    finally:
+        around.discard(id(value))
+
+
+def _compound(value: Any, kind: type, level: int, around: set[int]) -> bytes:  # noqa: ANN401
+    """Encode a value that contains others."""
     if kind in {list, tuple}:
-        yield kind.__name__.encode()
-        yield from _all(value, level)
-    elif kind in {set, frozenset}:
-        yield kind.__name__.encode()
-        yield from sorted(_all(value, level))
-    elif kind is dict:
-        yield b"dict"
-        yield from _all(value.items(), level)
-    elif isinstance(value, enum.Enum):
-        yield from _name_of(kind, b"enum")
-        yield from _all((value.name, value.value), level)  # the value, too: combined flags may have no name
-    elif dataclasses.is_dataclass(kind):
-        yield from _name_of(kind, b"dataclass")
-        yield from _all(_held_by(value), level)
-    else:
-        yield from _simple(value, kind)
+        return b"".join([_framed(kind.__name__.encode()), *_elements(value, level, around)])
+    if kind in {set, frozenset}:
+        return _framed(kind.__name__.encode(), *sorted(_encoded(each, level + 1, around) for each in value))
+    if kind is dict:
+        return b"".join([_framed(b"dict"), *_elements(list(value.items()), level, around)])
+    if isinstance(value, enum.Enum):  # the value, too: combined flags may have no name
+        parts = (_encoded(each, level + 1, around) for each in (value.name, value.value))
+        return _framed(*_name_of(kind, b"enum"), *parts)
+    if dataclasses.is_dataclass(kind):
+        parts = (_encoded(each, level + 1, around) for each in _held_by(value))
+        return _framed(*_name_of(kind, b"dataclass"), *parts)
+    raise _NoDigestError(kind.__qualname__)
 
 
-def _simple(value: Any, kind: type) -> Iterator[bytes]:  # noqa: ANN401
-    """Encode a value that holds no others."""
-    if kind is str:
-        yield b"str"
-        yield value.encode("utf-8", "surrogatepass")
-    elif kind in {bytes, bytearray}:
-        yield kind.__name__.encode()
-        yield bytes(value)
-    elif kind in _BY_REPR or (kind in _TIMES and _is_certain(value.tzinfo)):
-        yield kind.__name__.encode()
-        yield repr(value).encode()
-    else:
-        raise _NoDigestError(kind.__qualname__)
+def _elements(values: Sequence[Any], level: int, around: set[int]) -> Iterator[bytes]:
+    """Yield the encodings of values, each with its length in front; many numbers, or many texts, as one."""
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        kinds = set(map(type, chunk)) if len(chunk) >= _MANY_VALUES else ()
+        many = _MANY.get(next(iter(kinds))) if len(kinds) == 1 else None
+        found = many(chunk) if many is not None else None
+        yield found if found is not None else b"".join([_framed(_encoded(each, level + 1, around)) for each in chunk])
+
+
+def _framed(*parts: bytes) -> bytes:
+    if len(parts) == 1:
+        return len(parts[0]).to_bytes(8, "big") + parts[0]
+    return b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+
+
+def _floats(values: Sequence[float]) -> bytes:
+    return _framed(_framed(b"floats", struct.pack(f">{len(values)}d", *values)))
+
+
+def _integers(values: Sequence[int]) -> bytes | None:
+    try:
+        return _framed(_framed(b"integers", struct.pack(f">{len(values)}q", *values)))
+    except struct.error:  # one has more than 64 bits
+        return None
+
+
+def _texts(values: Sequence[str]) -> bytes:
+    lengths = struct.pack(f">{len(values)}Q", *map(len, values))
+    return _framed(_framed(b"texts", lengths, "".join(values).encode("utf-8", "surrogatepass")))
+
+
+_MANY: dict[type, Callable[[Any], bytes | None]] = {float: _floats, int: _integers, str: _texts}
+
+
+def _float(value: float) -> tuple[bytes, ...]:
+    text = repr(value).encode()
+    bits = struct.pack(">d", value)
+    return (text,) if text != b"nan" or bits == _NAN else (text, bits)
+
+
+_NAN = bytes.fromhex("7ff8000000000000")
+
+
+def _complex(value: complex) -> tuple[bytes, ...]:
+    parts = (value.real, value.imag)
+    return (repr(value).encode(), *(struct.pack(">d", part) for part in parts if part != part))  # noqa: PLR0124  # NaN
+
+
+def _integer(value: int) -> tuple[bytes]:
+    return ((repr if value.bit_length() <= _MAX_BITS_BY_REPR else hex)(value).encode(),)
+
+
+def _range(value: range) -> tuple[bytes, ...]:
+    if {type(value.start), type(value.stop), type(value.step)} != {int}:
+        raise _NoDigestError("range of another kind of integers")
+    large = any(abs(each).bit_length() > _MAX_BITS_BY_REPR for each in (value.start, value.stop, value.step))
+    return tuple(map(_hex, (value.start, value.stop, value.step))) if large else (repr(value).encode(),)
+
+
+def _hex(number: int) -> bytes:
+    return hex(number).encode()
+
+
+def _uuid(value: uuid.UUID) -> tuple[bytes, ...]:
+    safe = value.is_safe
+    return (repr(value).encode(), *([] if safe is uuid.SafeUUID.unknown else [safe.name.encode()]))
+
+
+def _time(value: dt.datetime | dt.time) -> tuple[bytes]:
+    if not _is_certain(value.tzinfo):
+        raise _NoDigestError(type(value).__qualname__)
+    return (repr(value).encode(),)
 
 
 def _is_certain(zone: Any) -> bool:  # noqa: ANN401  # a tzinfo, or None
-    """Whether the zone's ``repr`` says which one it is: a class of the caller's own may say anything."""
-    zoneinfo = sys.modules.get("zoneinfo")  # which takes long to import; who has a zone of it has imported it
-    is_named = zoneinfo is not None and type(zone) is zoneinfo.ZoneInfo and zone.key is not None
-    return zone is None or type(zone) is dt.timezone or is_named
+    """Return whether the ``repr`` of a zone tells which one it is: that of a class or a file of the caller's own may not."""
+    if zone is None:
+        return True
+    if type(zone) is dt.timezone:
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what it was made of
+        return type(offset) is dt.timedelta and all(type(each) is str for each in name)
+    zoneinfo = sys.modules.get("zoneinfo")  # slow to import; a program that has such a zone has imported it
+    if zoneinfo is None or type(zone) is not zoneinfo.ZoneInfo or type(zone.key) is not str:
+        return False
+    try:
+        zone.__reduce__()
+    except Exception:  # noqa: BLE001  # pickle's error: it was read from a file, and its key may be any text
+        return False
+    return True
+
+
+def _by_repr(value: object) -> tuple[bytes]:
+    return (repr(value).encode("utf-8", "surrogatepass"),)
+
+
+_SIMPLE: dict[type, Callable[[Any], tuple[bytes, ...]]] = {
+    **dict.fromkeys(_BY_REPR, _by_repr),
+    **dict.fromkeys(_TIMES, _time),
+    int: _integer,
+    float: _float,
+    complex: _complex,
+    range: _range,
+    uuid.UUID: _uuid,
+    str: lambda value: (value.encode("utf-8", "surrogatepass"),),
+    bytes: lambda value: (value,),
+    bytearray: lambda value: (bytes(value),),
+}
 
 
 def _name_of(kind: type, what: bytes) -> tuple[bytes, bytes, bytes]:
@@ -182,14 +396,18 @@ def _name_of(kind: type, what: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _held_by(value: Any) -> list[tuple[str, object]]:  # noqa: ANN401  # a dataclass's instance
-    """Return all that an object of a dataclass holds by name: its fields, and whatever else was put into it."""
+    """Return all that an instance of a dataclass holds by name: its fields, and whatever else was put into it."""
     kind = type(value)
     if any(isinstance(vars(base).get("__new__"), types.BuiltinFunctionType) for base in kind.__mro__[:-1]):
-        raise _NoDigestError(f"{kind.__qualname__}, which is a built-in type with fields")  # of which this sees the fields only
-    fields = [field.name for field in dataclasses.fields(value)]
+        raise _NoDigestError(f"{kind.__qualname__}, which is a built-in type with fields")  # only the fields can be seen
+    if any("__getattribute__" in vars(base) for base in kind.__mro__[:-1]):
+        raise _NoDigestError(f"{kind.__qualname__}, which decides itself what its attributes are")
+    fields = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     slots = [name for base in kind.__mro__ for name in _slots_of(base) if hasattr(value, name)]
-    others = sorted({*getattr(value, "__dict__", {}), *slots} - {*fields})
-    return [(name, getattr(value, name)) for name in (*fields, *others)]
+    own = getattr(value, "__dict__", {})
+    others = sorted({*own, *slots} - {*fields})
+    held = [(name, getattr(value, name)) for name in (*fields, *others)]
+    return held + [(f"{name} below", own[name]) for name, seen in held if name in own and own[name] is not seen]
 
 
 def _slots_of(base: type) -> Iterable[str]:
@@ -198,14 +416,3 @@ def _slots_of(base: type) -> Iterable[str]:
     private = f"_{base.__name__.lstrip('_')}"  # Python stores __name of a class under this and the name
     mangled = (private + name if name.startswith("__") and not name.endswith("__") else name for name in names)
     return [name for name in mangled if name not in {"__dict__", "__weakref__"}]
-
-
-def _all(values: Iterable[object], level: int) -> Iterator[bytes]:
-    for each in values:
-        yield b"".join(_framed(each, level))
-
-
-def _framed(value: object, level: int) -> Iterator[bytes]:
-    for part in _parts(value, level + 1):
-        yield len(part).to_bytes(8, "big")
-        yield part
