@@ -7,32 +7,30 @@ called, before anything is locked.
 
 from __future__ import annotations
 
+import logging
 import math
-import os
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
-from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import load, save, select
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
-from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import maintenance_of
-from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
+from checkpoint_manager.backends.base import Backend, maintenance_of
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
-from checkpoint_manager.models import Checkpoint, KeyFile, Version
+from checkpoint_manager.models import Checkpoint, Version, display
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager._store.history import Tip
-    from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import (
         BundleSummary,
         Durability,
@@ -52,15 +50,14 @@ R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S")
 
-_LOG = get_logger()
+_LOG = logging.getLogger("checkpoint_manager")
 
 
 class CheckpointManager:
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
-    processes and threads may write at once. A manager may be shared by threads and used after a fork. It can be pickled where
-    its key comes from a key file or the environment: the store's location and the source of the key travel, never a key.
+    processes and threads may write at once. A manager may be shared by threads and used after a fork; it can't be pickled.
 
     ::
 
@@ -76,14 +73,13 @@ class CheckpointManager:
       it is local time**, in both forms and on the command line.
 
     Args:
-        checkpoint_dir: The directory, one for each pipeline, created if needed. Or a URL, such as ``memory:`` for a store that
-            lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`.
+        checkpoint_dir: The directory, one for each pipeline, created if needed; or a :class:`Backend`.
         key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. None: what the
             environment says (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
             ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
         lock_timeout: How long a writer waits for another one, in seconds.
         durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
-            the last ones. A backend that can't heed it refuses it.
+            the last ones.
         on_rollback: What to do when the store is older than what this user has already seen: ``raise`` or ``warn``.
         retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
             not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: everything.
@@ -93,7 +89,6 @@ class CheckpointManager:
         WrongKeyError: The key does not open this store.
         IntegrityError: The keyring is damaged or forged.
         RollbackError: The keyring is older than one this user has seen, or another store is in this one's place.
-        LocationError: The scheme of the URL is not known, or the backend can't heed ``durability``.
         StorageError: The directory can't be created or opened.
     """
 
@@ -118,37 +113,12 @@ class CheckpointManager:
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
         if retention is not None:
             _operations.prune.check_policy(retention)
-        backend = open_backend(checkpoint_dir, durability=durability)
+        backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
-        self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
-        is_found_again = backend is not checkpoint_dir and backend.capabilities.persistent
-        has_password = isinstance(checkpoint_dir, str) and redacted(checkpoint_dir) != checkpoint_dir
-        if is_found_again and not has_password and (key is None or isinstance(key, KeyFile | os.PathLike)):
-            self._arguments = {
-                "checkpoint_dir": checkpoint_dir if scheme_of(str(checkpoint_dir)) else backend.location,
-                "key": key if key is None else _with_whole_path(key),
-                "lock_timeout": lock_timeout,
-                "durability": durability,
-                "on_rollback": on_rollback,
-                "retention": retention,
-            }
-
-    def close(self) -> None:
-        """Free what the store's backend holds, such as connections. The manager is not used afterwards.
-
-        A ``with`` block does this at its end. A directory holds nothing, and need not be closed.
-        """
-        self._store.backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # Saving
 
@@ -207,7 +177,7 @@ class CheckpointManager:
         return self._saved(save.update(self._store, stage, make))
 
     def _saved(self, version: Version) -> Version:
-        _LOG.info("Checkpoint saved: %s (version %d)", printable(version.stage), version.number)
+        _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
         return version
 
     # Reading
@@ -341,7 +311,7 @@ class CheckpointManager:
             restored = _operations.restore.restore(self._store, stage, select.checked(version))
         else:
             restored = _operations.restore.restore_at(self._store, stage, select.moment(at))
-        _LOG.info("Checkpoint restored: %s (version %d, from %s)", printable(stage), restored.number, restored.restored_from)
+        _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
         return restored
 
     def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
@@ -367,7 +337,7 @@ class CheckpointManager:
         """
         stage = validate(stage_name)
         cleared = _operations.restore.clear(self._store, stage)
-        _LOG.info("Checkpoint cleared: %s", printable(stage))
+        _LOG.info("Checkpoint cleared: %s", display(stage))
         return cleared
 
     def clear_checkpoints(self) -> list[Version]:
@@ -404,7 +374,7 @@ class CheckpointManager:
         stage, wanted = validate(stage_name), _operations.tag.validate(name)
         number = select.number(self._store, stage, select.checked(version))
         entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
-        _LOG.info("Version tagged: %s (version %d is %s)", printable(stage), number, wanted)
+        _LOG.info("Version tagged: %s (version %d is %s)", display(stage), number, wanted)
         return entry.as_version(stage, number)
 
     def untag(self, stage_name: str, name: str) -> None:
@@ -416,7 +386,7 @@ class CheckpointManager:
         """
         stage, unwanted = validate(stage_name), _operations.tag.validate(name)
         _operations.tag.untag(self._store, stage, [unwanted])
-        _LOG.info("Tag removed: %s %s", printable(stage), unwanted)
+        _LOG.info("Tag removed: %s %s", display(stage), unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
         """Return a stage's tags, sorted by name, with the numbers of the versions they name.
@@ -468,7 +438,7 @@ class CheckpointManager:
         stage = validate(stage_name)
         chosen = [select.checked_number(version) for version in versions]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
-        _LOG.info("Versions deleted: %s %s", printable(stage), deleted)
+        _LOG.info("Versions deleted: %s %s", display(stage), deleted)
         return deleted
 
     # Upkeep
@@ -614,7 +584,7 @@ class CheckpointManager:
         ignore: Sequence[str] = (),
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], Any] | None = None,
-        wait: bool = True,
+        wait: bool | float = True,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def stage(
@@ -627,30 +597,35 @@ class CheckpointManager:
         ignore: Sequence[str] = (),
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], Any] | None = None,
-        wait: bool = True,
+        wait: bool | float = True,
     ) -> Any:
-        """Make a function a stage: it runs once for the same arguments, and its result is kept and given back.
+        """Make a function a stage: it runs once for the same arguments, and its result is saved and returned to later calls.
 
-        What the function raises is kept as a ``failed`` version, and it runs again the next time. Several processes on one host
-        that reach a stage run it once: the others wait and take the result; if the one that runs is killed, another takes over.
-        The code itself is not compared, nor are the variables around it: when they change what it returns, change
-        ``revision``, or make them arguments. Async functions work, too.
+        An exception is saved as a ``failed`` version, and the function runs again the next time. Of several calls with the same
+        arguments, in any processes of one host, one runs and the others wait for its result; if its process is killed,
+        another one takes over. Calls with other arguments run at the same time. Async functions work, too.
+
+        A result belongs to the function's arguments, its name and where it comes from: another script's function of the same
+        name does not reuse it (:mod:`checkpoint_manager.stages.identity`). Neither the code is compared nor the variables
+        around it: when they change what the function returns, change ``revision``, or make them arguments.
 
         Args:
             name: The stage's name; None: the function's.
-            revision: Of what the function does: another one makes it run again.
+            revision: A number or text for what the function does: another one makes it run again.
             key: A function of the same arguments, whose result stands for them when they are compared.
-            ignore: Names of arguments that make no difference.
-            encode: Makes JSON of a result that is none.
-            decode: Makes the result of that JSON again.
-            wait: False: don't wait for another process that runs it, but raise a LockTimeoutError.
+            ignore: Names of arguments that are not compared.
+            encode: Turns a result that is not JSON into JSON.
+            decode: Turns that JSON back into the result.
+            wait: How long to wait for another run with the same arguments, in seconds; True: until it ends, False: not at all.
 
         Raises:
-            PayloadError: By its annotation, the function returns what can't be kept, and there is no ``encode``.
-            FingerprintError: On a call: it can't be told whether an argument is the same as before.
+            PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
+            FingerprintError: On a call: an argument can't be compared with later calls.
             ResultNotSavedError: On a call: the function ran, and its result could not be saved; the error carries it.
-            ValueError: Another function of this manager's is the stage of this name.
-            TypeError: It is a generator function, or ``ignore`` names what it has no argument for.
+            LockTimeoutError: On a call: another run was not done in the time that ``wait`` gives it.
+            CheckpointError: On a call: the function is called by itself with the same arguments.
+            ValueError: Another function of this manager is the stage of this name.
+            TypeError: It is a generator function or has no name, or ``ignore`` names an argument that it does not have.
         """
         if callable(name):
             return self.stage()(name)
@@ -669,7 +644,7 @@ class CheckpointManager:
         every_items: int | None = None,
         revision: int | str = 1,
         key: object = None,
-        wait: bool = True,
+        wait: bool | float = True,
         bar: bool = True,
     ) -> Loop[T, dict[str, Any]]: ...
 
@@ -684,7 +659,7 @@ class CheckpointManager:
         every_items: int | None = None,
         revision: int | str = 1,
         key: object = None,
-        wait: bool = True,
+        wait: bool | float = True,
         bar: bool = True,
     ) -> Loop[T, list[Any]]: ...
 
@@ -699,7 +674,7 @@ class CheckpointManager:
         every_items: int | None = None,
         revision: int | str = 1,
         key: object = None,
-        wait: bool = True,
+        wait: bool | float = True,
         bar: bool = True,
     ) -> Loop[T, S]: ...
 
@@ -713,10 +688,10 @@ class CheckpointManager:
         every_items: int | None = None,
         revision: int | str = 1,
         key: object = None,
-        wait: bool = True,
+        wait: bool | float = True,
         bar: bool = True,
     ) -> Loop[Any, Any]:
-        """Make a long loop a stage: its state is saved now and then, and after a kill it goes on from there.
+        """Make a long loop a stage: its state is saved now and then, and after a kill the loop goes on from there.
 
         What is saved, what it is compared by and how it works with ``@cm.stage``: see :class:`Loop`.
 
@@ -724,19 +699,19 @@ class CheckpointManager:
             stage_name: Any non-empty text up to 255 characters.
             items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``.
             initial: The state before the first item: any JSON value. It is copied.
-            every_seconds: How long to go on at least without saving; 0: what saving costs alone decides.
+            every_seconds: The shortest time between two saves, in seconds; 0: what saving costs alone decides.
             every_items: Save after so many items in any case.
-            revision: Of what the loop does: another one makes it begin anew.
+            revision: A number or text for what the loop does: another one makes it start from the beginning.
             key: A value that stands for the items when they are compared.
-            wait: False: don't wait for another process that runs it, but raise a LockTimeoutError. Waiting would block the
-                event loop of a coroutine.
+            wait: How long to wait for another run of the same loop, in seconds; True: until it ends, False: not at all. In a
+                coroutine, use ``async with``: ``with`` would block the event loop, and is refused where it would have to wait.
             bar: Show a bar if stderr is a terminal and ``rich`` is installed; else a line in the log every ten seconds.
 
         Raises:
-            FingerprintError: It can't be told whether the items are the same as before.
+            FingerprintError: The items can't be compared with later runs.
             PayloadError: The state is not JSON; in the loop, as soon as that is seen, mostly after the first item.
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
-            LockTimeoutError: On entry: another process runs it, and ``wait`` is False.
+            LockTimeoutError: On entry: another run was not done in the time that ``wait`` gives it.
         """
         return stages.make_loop(
             self._runner,
@@ -752,7 +727,7 @@ class CheckpointManager:
         )
 
     def run_report(self) -> RunReport:
-        """Return what became of each call of a stage since this manager was made: reused, ran, or failed."""
+        """Return what became of each run of a stage since this manager was made: reused, ran, failed or stopped."""
         return stages.RunReport(tuple(self._runner.outcomes))
 
     # Keys
@@ -766,24 +741,9 @@ class CheckpointManager:
         store = getattr(self, "_store", None)  # an error while it was opened leaves it without one
         return f"CheckpointManager({store.backend.location!r})" if store is not None else "CheckpointManager(not open)"
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what opens the store again: its location, and where its key is found.
-
-        Raises:
-            TypeError: The manager was given the key itself, or a backend.
-        """
-        if self._arguments is None:
-            raise TypeError(
-                "a CheckpointManager that was given a secret or a backend can't be pickled or copied: open the store where it "
-                "is needed, or give the key as a key file or in the environment"
-            )
-        return _open, (self._arguments,)
-
-
-def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
-    """Return a key file by its absolute path, which means the same in another process."""
-    return KeyFile(os.path.abspath(os.fsdecode(key.path if isinstance(key, KeyFile) else key)))
-
-
-def _open(arguments: dict[str, Any]) -> CheckpointManager:
-    return CheckpointManager(**arguments)
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: it holds keys."""
+        raise TypeError(
+            "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and "
+            "make a manager there"
+        )

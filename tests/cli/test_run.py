@@ -94,7 +94,7 @@ def test_another_process_that_runs_it_is_waited_for_or_not(program: Program, sto
     ) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "begun\n"
-        refused = program("run", "new", "--no-wait", "--", *COUNT)
+        refused = program("run", "new", "--no-wait", "--", "sh", "-c", "echo begun; sleep 60")
         assert refused.code == 11
         assert str(first.pid) in refused.err
         os.killpg(first.pid, signal.SIGKILL)

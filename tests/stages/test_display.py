@@ -65,8 +65,8 @@ class TestLines:
         lines = LogLines("embed", 400, 1000, clock=lambda: now[0])
         for done in range(401, 1001):
             now[0] += 0.05
-            lines.at(done)
-        lines.end()
+            lines.update(done)
+        lines.close()
         assert caplog.messages == [
             "embed: 600 of 1,000 items done (20.0 a second, 60 %, about 20.0 s left)",
             "embed: 800 of 1,000 items done (20.0 a second, 80 %, about 10.0 s left)",
@@ -78,7 +78,7 @@ class TestLines:
         now = [0.0]
         lines = LogLines("em\nbed", 0, None, clock=lambda: now[0])
         now[0] = SECONDS_BETWEEN_LINES * 9
-        lines.at(1)
+        lines.update(1)
         assert caplog.messages == [r"'em\nbed': 1 items done (one in 1.5 min)"]
 
     def test_numbers_are_readable(self) -> None:

@@ -26,7 +26,9 @@ from checkpoint_manager import (
     Retention,
     StorageError,
 )
+from checkpoint_manager.stages.notes import Note
 from checkpoint_manager.stages.progress import MOST_USELESS
+from checkpoint_manager.stages.runner import Run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -279,7 +281,7 @@ class TestWhatIsThere:
         add_up(cm)
         assert statuses(cm) == ["completed", "completed", "cleared", "completed", *["progress"] * 7, "completed"]
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
-        assert cm._runner.remove_progress("sum", sorted(before)) == []
+        assert cm._runner.delete_progress(Run("", "sum", Note(1)), sorted(before)) == []
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
 
     def test_what_can_not_be_deleted_now_is_deleted_later(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +331,10 @@ class TestIdentity:
             add_up(cm, until=6)
         assert add_up(cm, items, **options)["seen"] == list(items)
         warning = next(record for record in log.records if record.levelname == "WARNING")
-        assert warning.getMessage() == f"sum: begins anew: version 6, which got to 6 of 10 items, is of no use ({why})"
+        assert (
+            warning.getMessage()
+            == f"sum: starts from the beginning: version 6, which got to 6 of 10 items, does not match ({why})"
+        )
         log.clear()
         add_up(cm, items, **options)
         assert not any(record.levelname == "WARNING" for record in log.records)
@@ -340,11 +345,11 @@ class TestIdentity:
         with pytest.raises(KeyError):
             add_up(cm, until=6)
         add_up(cm, range(3))
-        assert "is of no use" in log.text
+        assert "does not match" in log.text
         add_up(cm)
         log.clear()
         add_up(cm, range(4))
-        assert "is of no use" not in log.text
+        assert "does not match" not in log.text
 
     def test_another_start_is_something_else(self, cm: CheckpointManager) -> None:
         for start in (0, 1, 1.0):
@@ -405,10 +410,12 @@ class TestMisuse:
             pass
 
     def test_one_inside_itself_is_told_so(self, cm: CheckpointManager) -> None:
-        with pytest.raises(CheckpointError, match="called by itself"), cm.loop("sum", range(3), initial=0):
-            add_up(cm)
-        with pytest.raises(CheckpointError, match="called by itself"), cm.loop("sum", range(3), initial=0):
-            cm.stage("sum")(lambda: 1)()
+        loops = [cm.loop("sum", range(3), initial=0) for _ in range(2)]
+        with pytest.raises(CheckpointError, match="called by itself"), loops[0], loops[1]:
+            pass
+        with cm.loop("sum", range(3), initial=0), cm.loop("sum", range(4), initial=0) as other:
+            other.finish()
+        assert other.result == 0
 
     def test_a_child_that_is_forked_in_the_block_saves_nothing(self, cm: CheckpointManager) -> None:
         with cm.loop("sum", range(3), initial=0, every_items=1) as progress:
@@ -467,7 +474,7 @@ class TestWhenSavingFails:
                 full(item < 50)
                 progress.state += item
         assert progress.result == sum(range(100))
-        warned = [message for message in log.messages if "could not be saved, and it goes on" in message]
+        warned = [message for message in log.messages if "could not be saved, and the loop goes on" in message]
         assert len(warned) == 5
 
     def test_the_result_is_not_lost(self, cm: CheckpointManager, full: Callable[[bool], None]) -> None:
@@ -534,7 +541,7 @@ class TestInAStage:
         with pytest.raises(KeyError):
             embed(1)
         assert embed(3) == 135
-        assert "version 5, which got to 5 of 10 items, is of no use (arguments changed: scale)" in log.text
+        assert "version 5, which got to 5 of 10 items, does not match (arguments changed: scale)" in log.text
 
     def test_what_comes_after_the_loop_is_done_again_without_it(self, cm: CheckpointManager) -> None:
         looped: list[int] = []
@@ -733,10 +740,13 @@ class TestProcesses:
         loop.wait_for(15, first)
         cm = CheckpointManager(loop.store, key=KEY)
         with pytest.raises(LockTimeoutError, match=str(first.pid)):
-            add_up(cm, wait=False)
+            add_up(cm, ITEMS, wait=False)
+        with pytest.raises(LockTimeoutError, match=str(first.pid)):
+            add_up(cm, ITEMS, wait=0.5)
+        assert add_up(cm, wait=False)["sum"] == 45  # other items are in nobody's way
         first.kill()
         first.communicate()
-        assert add_up(cm, wait=False)["sum"] == 45
+        assert add_up(cm, ITEMS, wait=False)["sum"] == 499_500
 
     def test_threads_run_it_once(self, cm: CheckpointManager) -> None:
         results: list[Any] = []

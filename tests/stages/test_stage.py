@@ -40,6 +40,10 @@ def flip_last_byte(path: Path) -> None:
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
 
 
+def same(limit: int) -> int:
+    return limit
+
+
 def refuse(_: object = None) -> str:
     raise ValueError("no letters")
 
@@ -74,10 +78,12 @@ class TestResuming:
         assert cm.load_checkpoint("clean") == ["a"] * 10
 
     def test_another_version_runs_again(self, cm: CheckpointManager) -> None:
-        assert cm.stage("train", revision=1)(lambda: 1)() == 1
-        assert cm.stage("train", revision=1)(lambda: 2)() == 1
-        assert cm.stage("train", revision=2)(lambda: 3)() == 3
-        assert cm.stage("train", revision=1)(lambda: 4)() == 1
+        results = iter(range(1, 10))
+
+        def train() -> int:
+            return next(results)
+
+        assert [cm.stage(revision=revision)(train)() for revision in (1, 1, 2, 1)] == [1, 1, 2, 1]
 
     def test_a_cleared_stage_runs_again_and_a_restored_one_does_not(self, cm: CheckpointManager) -> None:
         results = iter(range(1, 10))
@@ -207,7 +213,7 @@ class TestRefusals:
         def other() -> int:
             return 1
 
-        with pytest.raises(ValueError, match=r"the stage refuse is .*\.refuse already. Give .*\.other another name"):
+        with pytest.raises(ValueError, match=r"the stage refuse is .*:refuse already. Give .*\.other another name"):
             cm.stage("refuse")(other)
 
     def test_callables_of_all_kinds(self, cm: CheckpointManager) -> None:
@@ -230,10 +236,18 @@ class TestRefusals:
     def test_a_stage_that_calls_itself_is_told_so(self, cm: CheckpointManager) -> None:
         @cm.stage
         def count(number: int) -> int:
-            return number and count(number - 1)
+            return count(number)
 
         with pytest.raises(CheckpointError, match="called by itself"):
             count(3)
+
+    def test_a_stage_may_call_itself_with_other_arguments(self, cm: CheckpointManager) -> None:
+        @cm.stage
+        def count(number: int) -> int:
+            return number and count(number - 1) + 1
+
+        assert count(3) == 3
+        assert len(cm.run_report().ran) == 4
 
     def test_stages_may_call_one_another(self, cm: CheckpointManager) -> None:
         inner = cm.stage("inner")(lambda: 1)
@@ -285,10 +299,10 @@ class TestFailures:
 class TestWhatItSays:
     def test_the_log_says_why(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
         for limit in (1, 2, 2):
-            cm.stage("clean")(lambda limit: limit)(limit)
-        cm.stage("clean", revision=2)(lambda limit: limit)(2)
+            cm.stage("clean")(same)(limit)
+        cm.stage("clean", revision=2)(same)(2)
         cm.clear_checkpoint("clean")
-        cm.stage("clean", revision=2)(lambda limit: limit)(2)
+        cm.stage("clean", revision=2)(same)(2)
         lines = [record.getMessage() for record in log.records if record.getMessage().startswith("clean:")]
         assert [line.partition(", saved ")[2] or line for line in lines] == [
             "version 1 (no version yet)",
@@ -301,7 +315,7 @@ class TestWhatItSays:
 
     def test_its_lines_read_as_promised(self, cm: CheckpointManager, log: pytest.LogCaptureFixture) -> None:
         for limit in (1, 2, 2):
-            cm.stage("clean")(lambda limit: limit)(limit)
+            cm.stage("clean")(same)(limit)
         patterns = [
             r"clean: ran in \d+ ms, saved version 1 \(no version yet\)",
             r"clean: ran in \d+ ms, saved version 2 \(arguments changed: limit\)",
@@ -311,7 +325,7 @@ class TestWhatItSays:
         assert {record.levelname for record in log.records} == {"INFO"}
 
     def test_the_fingerprint_is_kept_sealed_with_the_version(self, cm: CheckpointManager, tmp_path: Path) -> None:
-        cm.stage("clean")(lambda limit: limit)(1)
+        cm.stage("clean")(same)(1)
         note = cm.history("clean")[0].metadata["@stage"]
         assert (note["version"], list(note["arguments"])) == (1, ["limit"])
         path = tmp_path / "store" / "history" / "clean" / "000000000001.checkpoint"
@@ -319,7 +333,7 @@ class TestWhatItSays:
         assert note["arguments"]["limit"].encode() not in whole
         position = whole.index(b"\n") + 40  # in the sealed metadata
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        cm.stage("clean")(lambda limit: limit)(1)
+        cm.stage("clean")(same)(1)
         assert cm.run_report().outcomes[-1].why == "the newest version is damaged"
 
     def test_the_report(self, cm: CheckpointManager) -> None:
@@ -395,6 +409,13 @@ def start(store: Path, seconds: float, name: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
 
+def trained(cm: CheckpointManager, code: str, **options: Any) -> Any:
+    """Return the program's function of this name as a stage, with other code."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(code, namespace)  # as the program itself is run
+    return cm.stage(**options)(namespace["train"])
+
+
 class TestOnceAcrossProcesses:
     def test_a_coroutine_waits_as_well_and_lets_others_run(
         self, tmp_path: Path, cm: CheckpointManager, log: pytest.LogCaptureFixture
@@ -403,9 +424,7 @@ class TestOnceAcrossProcesses:
         assert first.stdout is not None
         assert first.stdout.readline() == "running\n"
 
-        @cm.stage
-        async def train() -> str:
-            return "second"
+        train = trained(cm, "async def train(): return 'second'")
 
         async def kill() -> None:
             while "train: waits for process" not in log.text:  # noqa: ASYNC110  # a line of the log sets no event
@@ -442,7 +461,7 @@ class TestOnceAcrossProcesses:
         assert first.stdout is not None
         assert first.stdout.readline() == "running\n"
         with pytest.raises(LockTimeoutError, match=str(first.pid)):
-            cm.stage("train", wait=False)(lambda: 1)()
+            trained(cm, "def train(): return 1", wait=False)()
         cm.save_checkpoint("other", 1)
         cm.keys.rotate()  # which waits for writers, and not for those that run for hours
         first.kill()

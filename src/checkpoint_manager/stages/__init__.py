@@ -9,22 +9,23 @@ from checkpoint_manager._loading import load as _load
 
 if TYPE_CHECKING:
     from checkpoint_manager.stages.bar import Bar
-    from checkpoint_manager.stages.coroutines import run_coroutine
+    from checkpoint_manager.stages.coroutines import acquire, run_coroutine
     from checkpoint_manager.stages.decorator import make_stage
     from checkpoint_manager.stages.loop import Loop, make_loop
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import Runner
 
-__all__ = ["Bar", "Loop", "RunReport", "Runner", "make_loop", "make_stage", "run_coroutine"]
+__all__ = ["Bar", "Loop", "RunReport", "Runner", "acquire", "make_loop", "make_stage", "run_coroutine"]
 
 _MODULES = {
+    "acquire": "coroutines",  # needs asyncio, which takes longer to import than all of these
     "Bar": "bar",  # needs rich, an extra
     "Loop": "loop",
     "RunReport": "report",
     "Runner": "runner",
     "make_loop": "loop",
     "make_stage": "decorator",
-    "run_coroutine": "coroutines",  # needs asyncio, which takes longer to import than all of these
+    "run_coroutine": "coroutines",
 }
 
 

@@ -49,7 +49,7 @@ class Bar:
         except (OSError, ValueError):  # hung up, or closed
             self._drawn = math.inf
 
-    def at(self, done: int) -> None:
+    def update(self, done: int) -> None:
         """Draw it anew if it is time for that."""
         now = time.monotonic()
         if now - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
@@ -57,7 +57,7 @@ class Bar:
             with self._if_still_there():
                 self._progress.update(self._task, completed=done, refresh=True)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Take it away."""
         if self._ended is not None:
             ended, self._ended = self._ended, None

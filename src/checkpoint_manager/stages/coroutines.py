@@ -1,18 +1,19 @@
-"""An async function that is a stage. A module of its own, as it needs asyncio, which takes long to import."""
+"""Async functions that are stages, and the waiting of async loops. A module of its own, as asyncio takes long to import."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
+import time
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager.errors import LockTimeoutError
-from checkpoint_manager.stages.runner import SILENT_WAIT
+from checkpoint_manager.stages.run_lock import SILENT_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
+    from checkpoint_manager.errors import LockTimeoutError
+    from checkpoint_manager.stages.run_lock import RunLock
     from checkpoint_manager.stages.runner import Definition, Runner
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
@@ -22,35 +23,37 @@ def run_coroutine(runner: Runner, definition: Definition) -> Callable[..., Any]:
     """Return the async function that is called in place of the decorated one."""
 
     @functools.wraps(definition.function)
-    async def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
-        call = runner.call(definition, args, kwargs)
-        if runner.reuse(definition, call):
-            return call.result
-        async with _exclusively(runner, definition):
-            if not runner.reuse(definition, call):
-                with runner.running(call):
-                    call.result = await definition.function(*args, **kwargs)
-                runner.save_result(definition, call)
-        return call.result
+    async def run_stage(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
+        run = runner.run_of(definition, args, kwargs)
+        if runner.reuse(definition, run):
+            return run.result
+        lock = runner.lock(run, is_blocking=False)
+        try:
+            await acquire(lock, definition.timeout, runner.log_waiting)
+            if not runner.reuse(definition, run):  # the run that held the lock may have completed it
+                with runner.as_current(run, lock), runner.saving_failures(run):
+                    run.result = await definition.function(*args, **kwargs)
+                runner.save_result(definition, run)
+        finally:
+            lock.release()
+        return run.result
 
-    return run
+    return run_stage
 
 
-@contextlib.asynccontextmanager
-async def _exclusively(runner: Runner, definition: Definition) -> AsyncIterator[None]:
-    """Hold the lock of a run; the event loop does its other work while this waits."""
-    pause, waited = _SHORTEST_PAUSE, 0.0
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(runner.exclusively(definition.stage, 0))
-                break
-            except LockTimeoutError as error:
-                if not definition.wait:
-                    raise
-                if waited <= SILENT_WAIT < waited + pause:
-                    runner.log_waiting(error)
-            await asyncio.sleep(pause)
-            waited += pause
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
-        yield
+async def acquire(
+    lock: RunLock,
+    timeout: float,  # noqa: ASYNC109  # that of a lock, whose error says who holds it
+    log: Callable[[LockTimeoutError], None],
+) -> None:
+    """Wait for the lock of a run, while the event loop does its other work; arguments and errors as for the lock's own."""
+    started, pause, is_logged = time.monotonic(), _SHORTEST_PAUSE, False
+    while (refused := lock.try_acquire()) is not None:
+        waited = time.monotonic() - started
+        if waited >= timeout:
+            raise refused
+        if waited >= SILENT_WAIT and not is_logged:
+            is_logged = True
+            log(refused)
+        await asyncio.sleep(min(pause, timeout - waited))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)

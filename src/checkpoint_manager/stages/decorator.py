@@ -1,4 +1,4 @@
-"""A function that is a stage: what stands in its place, and runs it or takes the result that is kept."""
+"""Makes a function a stage: what is called in its place runs it, or returns the result that was saved."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from checkpoint_manager import stages
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.models import display
 from checkpoint_manager.stages.annotations import check_annotation
-from checkpoint_manager.stages.fingerprint import check_names
-from checkpoint_manager.stages.runner import Definition
+from checkpoint_manager.stages.fingerprint import check_names, underlying
+from checkpoint_manager.stages.identity import check_sibling, origin_of
+from checkpoint_manager.stages.notes import check_revision
+from checkpoint_manager.stages.runner import Definition, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,58 +30,94 @@ def make_stage(
     ignore: Sequence[str],
     encode: Callable[[Any], object] | None,
     decode: Callable[[Any], Any] | None,
-    wait: bool,
+    wait: float,
 ) -> Callable[..., Any]:
     """Return the decorator that makes a function a stage, or the decorated function where one is given instead of a name."""
     if (encode is None) != (decode is None):
         raise TypeError("encode= and decode= belong together. Give both")
+    if isinstance(ignore, str):
+        raise TypeError(f'ignore= is a list of names. Write ["{ignore}"]')
+    check_revision(revision)
+    timeout = timeout_of(wait)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        stage = validate(name if isinstance(name, str) and name else function.__name__)
-        return _decorate(runner, Definition(function, stage, revision, key, tuple(ignore), encode, decode, wait))
+        stage = _name_of(function, name)
+        origin = origin_of(function, runner.location)
+        definition = Definition(function, stage, origin, revision, key, tuple(ignore), encode, decode, timeout)
+        return _decorate(runner, definition)
 
     return decorate(name) if callable(name) else decorate
+
+
+def _name_of(function: Callable[..., Any], name: object) -> str:
+    if isinstance(name, str) and name:
+        return validate(name)
+    own = getattr(function, "__name__", None)
+    if own is None or own == "<lambda>":
+        kind = "a lambda" if own else f"a {type(function).__name__}"
+        raise TypeError(f'{kind} has no name for its stage. Give it one: cm.stage("…")')
+    return validate(own)
 
 
 def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
     """Return the function that is called in place of the decorated one.
 
     Raises:
-        PayloadError: By its annotation, the function returns what can't be kept, and there is no ``encode``.
+        PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
         ValueError: Another function is the stage of this name.
-        TypeError: It is a generator function, or ``ignore`` names what it has no argument for.
+        TypeError: It is a generator function, or ``ignore`` names an argument that it does not have.
     """
     function = definition.function
+    called = underlying(function)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise TypeError(f"{_title(function)} is a generator function, whose items can't be saved. Let it return a list")
     check_names(function, definition.ignore)
     _check_function(runner, definition)
     if definition.encode is None:
         check_annotation(function, definition.stage)
-    if inspect.iscoroutinefunction(function):
-        return stages.run_coroutine(runner, definition)
-    return _run_function(runner, definition)
+    return (
+        stages.run_coroutine(runner, definition) if inspect.iscoroutinefunction(called) else _run_function(runner, definition)
+    )
 
 
 def _check_function(runner: Runner, definition: Definition) -> None:
-    function, stage = definition.function, definition.stage
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function.__name__} is a generator function, whose items can't be saved. Let it return a list")
-    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    other = runner.functions.setdefault(stage, name)
-    if other != name:  # the results of the one would be taken for those of the other
-        raise ValueError(f'the stage {display(stage)} is {other} already. Give {name} another name: @cm.stage("…")')
+    """Refuse a function whose results could be taken for those of another one of this manager."""
+    stage, origin, function = definition.stage, definition.origin, definition.function
+    known, other = runner.functions.setdefault(stage, (origin, function))
+    if known != origin:
+        message = f"the stage {display(stage)} is {display(known)} already"
+        raise ValueError(f'{message}. Give {display(origin)} another name: @cm.stage("…")')
+    check_sibling(other, function, display(origin))
+    runner.functions[stage] = (origin, function)
 
 
 def _run_function(runner: Runner, definition: Definition) -> Callable[..., Any]:
     @functools.wraps(definition.function)
-    def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
-        call = runner.call(definition, args, kwargs)
-        if runner.reuse(definition, call):
-            return call.result
-        with runner.exclusively(definition.stage, definition.timeout):
-            if not runner.reuse(definition, call):
-                with runner.running(call):
-                    call.result = definition.function(*args, **kwargs)
-                runner.save_result(definition, call)
-        return call.result
+    def run_stage(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
+        run = runner.run_of(definition, args, kwargs)
+        if runner.reuse(definition, run):
+            return run.result
+        lock = runner.lock(run, is_blocking=True)
+        try:
+            lock.acquire(definition.timeout, runner.log_waiting)
+            if not runner.reuse(definition, run):  # the run that held the lock may have completed it
+                with runner.as_current(run, lock), runner.saving_failures(run):
+                    run.result = _not_awaitable(definition.function(*args, **kwargs), definition)
+                runner.save_result(definition, run)
+        finally:
+            lock.release()
+        return run.result
 
-    return run
+    return run_stage
+
+
+def _not_awaitable(result: object, definition: Definition) -> object:
+    if not inspect.iscoroutine(result):
+        return result
+    result.close()
+    title = _title(definition.function)
+    raise TypeError(f"{title} returns a coroutine, but is not an async function itself. Put @cm.stage directly above async def")
+
+
+def _title(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))

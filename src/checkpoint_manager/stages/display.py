@@ -25,21 +25,28 @@ _one_bar = threading.Lock()
 class Display(Protocol):
     """What shows how far a loop is."""
 
-    def at(self, done: int) -> None:
+    def update(self, done: int) -> None:
         """So many items are done now; called after each, so it must cost next to nothing."""
 
-    def end(self) -> None:
+    def close(self) -> None:
         """The loop has ended, however it did; what is shown goes away. May be called twice."""
 
 
-def open_display(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
-    """Return the display for a loop that begins with so many items done."""
+def can_show_bar() -> bool:
+    """Return whether stderr is a terminal, and ``rich`` is installed; loads it, so to be called before any lock is taken."""
     stderr = sys.stderr  # None where a program has no console at all
-    if bar and stderr is not None and stderr.isatty() and os.environ.get("TERM") != "dumb" and _one_bar.acquire(blocking=False):
-        try:
-            return stages.Bar(display(stage), done, total, _one_bar.release)
-        except ImportError:  # rich is an extra
-            _one_bar.release()
+    if stderr is None or not stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    try:
+        return bool(stages.Bar)
+    except ImportError:  # an extra
+        return False
+
+
+def open_display(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
+    """Return the display for a loop that begins with so many items done: a bar if there may be one and none is shown yet."""
+    if bar and _one_bar.acquire(blocking=False):
+        return stages.Bar(display(stage), done, total, _one_bar.release)
     return LogLines(stage, done, total)
 
 
@@ -53,7 +60,7 @@ class LogLines:
         self._clock = clock
         self._started = self._last = clock()
 
-    def at(self, done: int) -> None:
+    def update(self, done: int) -> None:
         """Write a line if it is time for one."""
         now = self._clock()
         if now - self._last < SECONDS_BETWEEN_LINES:
@@ -66,7 +73,7 @@ class LogLines:
         speed = f"{rate:.1f} a second" if rate >= 1 else f"one in {duration(1 / rate)}"
         _LOG.info("%s: %s done (%s%s)", display(self._stage), items(done, self._total), speed, left)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Nothing goes away: what is written is written."""
 
 

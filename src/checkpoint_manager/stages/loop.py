@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import math
 import os
 from collections.abc import AsyncIterable, Iterable, Sized
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from checkpoint_manager import stages
 from checkpoint_manager._format import payload
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
 from checkpoint_manager.models import display
-from checkpoint_manager.stages.display import Display, open_display
+from checkpoint_manager.stages.deadlock import current_task
+from checkpoint_manager.stages.display import Display, can_show_bar, open_display
 from checkpoint_manager.stages.display import items as count
 from checkpoint_manager.stages.fingerprint import digest
-from checkpoint_manager.stages.lookup import PROGRESS, Match, mismatch
+from checkpoint_manager.stages.lookup import Match, mismatch
+from checkpoint_manager.stages.notes import Note, check_revision
 from checkpoint_manager.stages.pacing import Pace
 from checkpoint_manager.stages.progress import ProgressLog
 from checkpoint_manager.stages.report import ago, duration
-from checkpoint_manager.stages.runner import Call
+from checkpoint_manager.stages.runner import Run, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
     from checkpoint_manager.models import Status
+    from checkpoint_manager.stages.run_lock import RunLock
     from checkpoint_manager.stages.runner import Runner
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -39,7 +43,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-def note_of(items: object, initial: object, *, revision: int | str, key: object) -> dict[str, Any]:
+def note_of(items: object, initial: object, *, revision: int | str, key: object) -> Note:
     """Return what progress and result will be the progress and result of.
 
     Raises:
@@ -53,39 +57,41 @@ def note_of(items: object, initial: object, *, revision: int | str, key: object)
     arguments = {"start": digest(initial, "initial", "Pass JSON")}
     if key is None:
         hint = "Pass key=, a value that changes when the items do"
-        return {"version": revision, "arguments": {**arguments, "items": digest(items, "items", hint)}}
+        return Note(revision, {**arguments, "items": digest(items, "items", hint)})
     arguments["key"] = digest(key, "key", "Pass text or a number")
     if isinstance(items, Sized):
         arguments["number of items"] = str(len(items))
-    return {"version": revision, "arguments": arguments}
+    return Note(revision, arguments)
 
 
 class Loop(Generic[T, S]):
-    """What ``cm.loop`` gives: a ``with`` block around one loop over the items that are not done yet.
+    """A ``with`` block around one loop over the items that are not done yet, returned by ``cm.loop``.
 
     ::
 
         with cm.loop("embed", texts, initial=[]) as progress:
-            for text in progress:  # or ``async for``, over an async iterable
+            for text in progress:
                 progress.state.append(embed(text))
         vectors = progress.result
 
-    In the block, ``state`` is where the loop was when it was last saved. After the block, ``result`` is the state in the end.
-    If the stage is complete already, the loop has nothing to do, ``reused`` is true, and ``result`` is what is kept, whatever
-    the block does to ``state``. Code in the block beside the loop runs each time.
+    In the block, ``state`` is what it was when it was last saved. After the block, ``result`` is the state in the end. If the
+    stage is complete already, the loop has nothing to do, ``reused`` is true, and ``result`` is what was saved, whatever the
+    block does to ``state``. Code in the block beside the loop runs each time. In a coroutine, write ``async with``, and
+    ``async for`` over an async iterable.
 
     **What is saved** is the state between two items, never in the middle of one: as a ``progress`` version, after so many
-    items, or when it is time, so seldom that saving takes a few per cent of the time. Killed, the loop repeats the items since
-    then. An exception, Ctrl-C and ``break`` save first. As the item at hand may be half done then, it is the last copy of the
-    state that is saved; one is made after each item, or less often where that would slow the loop by more than two per cent.
-    In the end the state becomes the completed version, and the progress is deleted. If saving progress fails, a WARNING says
-    so and the loop goes on; the items are done one after the other, so to work on several at once, loop over batches of them.
+    items, or when it is time, so seldom that saving takes a few per cent of the time. After a kill, the loop repeats the items
+    since then. An exception, Ctrl-C and ``break`` save first. As an item may be half done then, the last copy of the state is
+    saved; a copy is made after each item, or less often where that would slow the loop by more than two per cent. In the end
+    the state becomes the completed version, and the progress is deleted. If saving progress fails, a WARNING says so and the
+    loop goes on. The items are done one after the other: to work on several at once, loop over batches of them.
 
     **What it is compared by**: the items in their order (or ``key`` and how many there are), ``initial`` and ``revision``.
-    Progress of something else is never used, and a WARNING says so. The code itself is not compared.
+    Progress of other items is not used, and a WARNING says so. The code itself is not compared.
 
-    **Several processes** that reach the stage run it once: the others wait and take the result; if the one that runs is killed,
-    another goes on with its progress. It is for the thread that loops; others may look at ``done``.
+    **Several processes** that reach the same loop run it once: the others wait and take the result; if the one that runs is
+    killed, another goes on with its progress. A loop over other items runs at the same time. Only the thread that loops may use
+    it; others may look at ``done``.
 
     **In a function that is a stage of the same name**, what the function returns becomes the completed version, and its
     arguments count as well: called again after a kill or an exception, it runs from its beginning to its loop, which then goes
@@ -100,7 +106,7 @@ class Loop(Generic[T, S]):
     def __init__(
         self,
         runner: Runner,
-        call: Call,
+        run: Run,
         items: Iterable[T] | AsyncIterable[T],
         initial: bytes,
         pace: Pace,
@@ -108,13 +114,15 @@ class Loop(Generic[T, S]):
         timeout: float,
         bar: bool,
     ) -> None:
-        self._runner, self._call, self._items, self._initial = runner, call, items, initial
+        self._runner, self._run, self._items, self._initial = runner, run, items, initial
         self._total = len(items) if isinstance(items, Sized) else None
         self._timeout, self._bar = timeout, bar
-        self._progress = ProgressLog(runner, call, self._total, pace)
-        self._around: Call | None = None
+        self._progress = ProgressLog(runner, run, self._total, pace)
+        self._around: Run | None = None
         self._display: Display | None = None
-        self._resources = contextlib.ExitStack()
+        self._lock: RunLock | None = None
+        self._current: AbstractContextManager[None] | None = None
+        self._found = Match(None)
         self._phase, self._process = "new", os.getpid()
         self._done = 0
         self._over = self._reused = False
@@ -155,63 +163,107 @@ class Loop(Generic[T, S]):
     # The block
 
     def __enter__(self) -> Self:
-        """Look for what is there: the result, or progress to go on from.
+        """Look for the result, or for progress to go on from.
 
         Raises:
-            LockTimeoutError: Another process runs this stage, and ``wait`` is False.
-            CheckpointError: The loop has been used before, or runs inside itself.
+            LockTimeoutError: Another run of the same loop is under way, and was not done in the time that ``wait`` gives it.
+            CheckpointError: The loop was used before, or runs inside itself; or it would have to wait in an event loop.
         """
-        if self._phase != "new":
-            self._refuse("was used before", hint="Call cm.loop again")
-        around = self._runner.current(self._call.stage)
-        with contextlib.ExitStack() as resources:
-            if around is not None and around.is_function:
-                self._join(around)
-            found = self._runner.search(self._call, _KINDS)
-            if self._around is None and not _is_complete(found):
-                resources.enter_context(self._runner.exclusively(self._call.stage, self._timeout))
-                found = self._runner.search(self._call, _KINDS)  # who held the lock may have completed it
-                resources.enter_context(self._runner.marked(self._call))
-            self._begin(found)
-            self._resources = resources.pop_all()
+        self._check_new()
+        try:
+            if self._is_missing():
+                self._acquire()
+            self._begin()
+        except BaseException:
+            self._close()
+            raise
         self._phase = "begun"
         return self
 
-    def _join(self, around: Call) -> None:
-        """Be a part of the call of a stage of the same name: its arguments count, and its version completes it."""
-        self._around = around
-        self._call.note["within"] = around.note
-        if self._call.note in around.loops:
-            self._refuse("stands twice in its function, for the same items and initial state", hint="Pass each another key=")
-        around.loops.append(self._call.note)
+    async def __aenter__(self) -> Self:
+        """As ``with``, but the event loop goes on while this waits for another run."""
+        self._check_new()
+        acquire = stages.acquire  # loads asyncio, if nothing has: not while a lock is held
+        try:
+            if self._is_missing():
+                self._lock = self._runner.lock(self._run, is_blocking=False)
+                await acquire(self._lock, self._timeout, self._runner.log_waiting)
+            self._begin()
+        except BaseException:
+            self._close()
+            raise
+        self._phase = "begun"
+        return self
 
-    def _begin(self, found: Match) -> None:
+    def _check_new(self) -> None:
+        if self._phase != "new":
+            self._refuse("was used before", hint="Call cm.loop again")
+        self._phase = "beginning"
+
+    def _is_missing(self) -> bool:
+        """Search for a version, and return whether the loop has to run, and for that to take its lock."""
+        around = self._runner.enclosing(self._run.stage)
+        if around is not None and around.is_function:
+            self._join(around)
+        self._found = self._runner.search(self._run, _KINDS)
+        return self._around is None and not self._found.is_complete
+
+    def _join(self, around: Run) -> None:
+        """Become a part of a call of a stage of the same name: its arguments count, and its version completes the loop."""
+        self._around = around
+        self._run.note = replace(self._run.note, within=around.note)
+        if self._run.note in around.loops:
+            self._refuse("stands twice in its function, for the same items and initial state", hint="Pass each another key=")
+        around.loops.append(self._run.note)
+
+    def _acquire(self) -> None:
+        in_task = current_task() is not None
+        self._lock = self._runner.lock(self._run, is_blocking=not in_task)
+        if not in_task:
+            self._lock.acquire(self._timeout, self._runner.log_waiting)
+            return
+        refused = self._lock.try_acquire()
+        if refused is not None and self._timeout <= 0:
+            raise refused
+        if refused is not None:
+            who = refused.holder or "another process"
+            self._refuse(f"is run by {who}, and waiting for it would block the event loop", hint="Use async with")
+
+    def _begin(self) -> None:
+        found = self._found
+        if self._lock is not None:
+            found = self._runner.search(self._run, _KINDS)  # the run that held the lock may have completed it
+            self._current = self._runner.as_current(self._run, self._lock)
+            self._current.__enter__()
         loaded = found.loaded
-        self._reused = self._over = _is_complete(found)
+        self._reused = self._over = found.is_complete
         self._progress.begin(self._initial, None if self._reused else loaded)
         if loaded is not None and self._reused:
-            self._runner.reused(self._call, loaded)
+            self._runner.reused(self._run, loaded)
             self._kept = loaded.data
             self._done = self._total or 0
             self.state = payload.decode(self._kept)
         else:
             self._done, self._over = self._progress.reached.position
             self.state = payload.decode(self._progress.reached.data)
-        if loaded is not None and not self._reused:
+            self._log_beginning(found)
+        self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
+
+    def _log_beginning(self, found: Match) -> None:
+        stage = display(self._run.stage)
+        if found.loaded is not None:
             reached = count(self._done, self._total)
-            self._call.why = f"went on after {reached}"
-            where = f"version {loaded.version}, saved {ago(loaded.entry.created_at)}"
-            _LOG.info("%s: goes on after %s (%s)", display(self._call.stage), reached, where)
-        elif found.passed is not None:
-            version, entry = found.passed
-            reached = count(entry.metadata[PROGRESS]["done"], entry.metadata[PROGRESS]["total"])
-            why = mismatch(entry, self._call.note)
-            message = "%s: begins anew: version %d, which got to %s, is of no use (%s)"
-            _LOG.warning(message, display(self._call.stage), version, reached, why)
-        self._display = None if self._over else open_display(self._call.stage, self._done, self._total, bar=self._bar)
+            self._run.why = f"went on after {reached}"
+            where = f"version {found.loaded.version}, saved {ago(found.loaded.entry.created_at)}"
+            _LOG.info("%s: goes on after %s (%s)", stage, reached, where)
+        elif found.other is not None:
+            reached = count(found.other.progress.done, found.other.progress.total)
+            why = mismatch(found.other.entry, self._run.note)
+            message = "%s: starts from the beginning: version %d, which got to %s, does not match (%s)"
+            _LOG.warning(message, stage, found.other.version, reached, why)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Save the result, or how far it got.
+        """Save the result, or how far the loop got.
 
         Raises:
             ResultNotSavedError: The loop is done, and the result could not be saved; the error carries it.
@@ -221,7 +273,7 @@ class Loop(Generic[T, S]):
             return
         try:
             if self._display is not None:
-                self._display.end()
+                self._display.close()
             if self._reused:
                 self.state = payload.decode(self._kept)  # whatever the block did to it
             elif error is not None or not self._over:
@@ -236,12 +288,29 @@ class Loop(Generic[T, S]):
             if error is None and self._over:
                 self._phase = "ended with a result"
         finally:
-            self._resources.close()
+            self._close()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """As the end of a ``with`` block."""
+        self.__exit__(kind, error, trace)
+
+    def _close(self) -> None:
+        """Give back what the block holds. May be called again."""
+        current, self._current = self._current, None
+        lock, self._lock = self._lock, None
+        try:
+            if current is not None:
+                current.__exit__(None, None, None)
+        finally:
+            if lock is not None:
+                lock.release()
 
     def _complete(self) -> None:
-        self._call.result, self._call.superseded = self.state, self._progress.kept
+        self._run.result, self._run.superseded = self.state, self._progress.kept
         try:
-            self._runner.complete(self._call, lambda: self.state)
+            self._runner.complete(self._run, lambda: self.state)
         except BaseException:  # Ctrl-C, too
             self._progress.save()  # at least how far the loop got
             raise
@@ -251,13 +320,13 @@ class Loop(Generic[T, S]):
         reached = count(self._progress.reached.done, self._total)
         version = self._progress.kept[-1] if self._progress.kept else None
         kept = f"version {version} goes on after {reached}" if version else "nothing to go on from"
-        took, stage = duration(self._call.seconds), display(self._call.stage)
+        took, stage = duration(self._run.seconds), display(self._run.stage)
         if error is None:
             _LOG.info("%s: left after %s, %s", stage, took, kept)
         else:
             _LOG.info("%s: failed after %s (%s), %s", stage, took, type(error).__qualname__, kept)
         if self._around is None:
-            self._runner.ended(self._call, "stopped" if error is None else "failed", version)
+            self._runner.ended(self._run, "stopped" if error is None else "failed", version)
 
     # The loop
 
@@ -300,7 +369,7 @@ class Loop(Generic[T, S]):
         self._done += 1
         self._progress.after_item(self.state, self._done)
         if self._display is not None:
-            self._display.at(self._done)
+            self._display.update(self._done)
 
     def _end_loop(self) -> None:
         self._over = True
@@ -310,7 +379,7 @@ class Loop(Generic[T, S]):
         self._refuse(f"has only {there} items now, and {self._done} are done", hint="Pass the same items, or another key=")
 
     def _refuse(self, why: str, *, hint: str) -> NoReturn:
-        raise CheckpointError(f"the loop {display(self._call.stage)} {why}", hint=hint, stage=self._call.stage)
+        raise CheckpointError(f"the loop {display(self._run.stage)} {why}", hint=hint, stage=self._run.stage)
 
 
 def make_loop(  # noqa: PLR0913  # all but three are choices, by name
@@ -323,17 +392,15 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     every_items: int | None,
     revision: int | str,
     key: object,
-    wait: bool,
+    wait: float,
     bar: bool,
 ) -> Loop[Any, Any]:
     """Return a loop that has not begun; the arguments are those of :meth:`CheckpointManager.loop`."""
     stage = validate(stage_name)
+    check_revision(revision)
     if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
         raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
     encoded = payload.encode(initial, stage=stage, what="initial state")
-    call = Call(stage, note_of(items, initial, revision=revision, key=key), is_function=False)
-    return Loop(runner, call, items, encoded, Pace(every_seconds, every_items), timeout=math.inf if wait else 0, bar=bar)
-
-
-def _is_complete(found: Match) -> bool:
-    return found.loaded is not None and found.loaded.entry.status == "completed"
+    run = Run(runner.store_id, stage, note_of(items, initial, revision=revision, key=key), is_function=False)
+    pace = Pace(every_seconds, every_items)
+    return Loop(runner, run, items, encoded, pace, timeout=timeout_of(wait), bar=bar and can_show_bar())

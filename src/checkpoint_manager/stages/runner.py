@@ -1,4 +1,4 @@
-"""Running a stage, or not: once across processes, and keeping what comes of it."""
+"""Runs a stage or reuses its result: once for the same arguments across processes, and saves what comes of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import logging
 import math
 import time
 import traceback
-from dataclasses import dataclass, field
+import weakref
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
@@ -19,8 +20,10 @@ from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
 from checkpoint_manager.models import display
 from checkpoint_manager.stages.fingerprint import fingerprints
-from checkpoint_manager.stages.lookup import FAILURE, NOTE, Lookup, Match
+from checkpoint_manager.stages.lookup import Lookup, Match
+from checkpoint_manager.stages.notes import FAILURE, NOTE, FailureNote, Note, read_note
 from checkpoint_manager.stages.report import Outcome, ago, duration
+from checkpoint_manager.stages.run_lock import RunLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,9 +34,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.report import What
 
 _LOG = logging.getLogger("checkpoint_manager")
-SILENT_WAIT = 0.4
-"""How long to wait for another runner before it is said who that is, in seconds; so short that no place in a queue is lost."""
-_MESSAGE_CHARACTERS = 500
+_MAX_MESSAGE_CHARACTERS = 500
 _COMPLETED: tuple[Status, ...] = ("completed",)
 
 
@@ -42,236 +43,269 @@ class Definition:
     """A function that is a stage.
 
     Attributes:
-        function: What runs.
+        function: The function.
         stage: The stage's name.
-        revision: The author's number for what the function does: another one makes it run again.
+        origin: Where the function comes from, see :mod:`checkpoint_manager.stages.identity`.
+        revision: The author's number or text for what the function does: another one makes it run again.
         key: See :func:`checkpoint_manager.stages.fingerprint.fingerprints`.
         ignore: Likewise.
-        encode: Makes JSON of a result; None: it is JSON.
-        decode: Makes a result of that.
-        wait: Wait for another process that runs the same stage, and take its result; else refuse.
+        encode: Turns a result into JSON; None if it is JSON.
+        decode: Turns that JSON into the result.
+        timeout: How long to wait for another run with the same arguments, in seconds.
     """
 
     function: Callable[..., Any]
     stage: str
+    origin: str
     revision: int | str
     key: Callable[..., Any] | None
     ignore: Sequence[str]
     encode: Callable[[Any], Any] | None
     decode: Callable[[Any], Any] | None
-    wait: bool
-
-    @property
-    def timeout(self) -> float:
-        """How long to wait for another process, in seconds."""
-        return math.inf if self.wait else 0
+    timeout: float
 
 
-@dataclass
-class Call:
+def timeout_of(wait: float) -> float:
+    """Return how long ``wait=`` says to wait, in seconds: True is for ever, False not at all.
+
+    Raises:
+        ValueError: It is negative or not a number.
+    """
+    if isinstance(wait, bool):
+        return math.inf if wait else 0
+    if not wait >= 0:
+        raise ValueError(f"wait= must be True, False or a number of seconds, not {wait!r}")
+    return wait
+
+
+@dataclass(eq=False)
+class Run:
     """One run of a stage, from its arguments to its outcome: a call of a function, or a loop.
 
     Attributes:
+        store_id: The store's id.
         stage: The stage.
-        note: What the result will be the result of; kept in the version's metadata.
+        note: What the result will be the result of; saved in the version's metadata.
+        is_function: It is a call of a function, in which loops of the same stage may run.
         started: When it began, by the monotonic clock.
         why: Why it runs.
         result: What came of it.
-        loops: The notes of the loops that it has run.
+        loops: The notes of the loops that ran in it.
         superseded: The ``progress`` versions that its result makes useless.
-        is_function: It is a call of a function, in which loops of the same stage may run.
+        around: The run that it is called in.
     """
 
+    store_id: str
     stage: str
-    note: dict[str, Any]
+    note: Note
+    is_function: bool = True
     started: float = field(default_factory=time.monotonic)
     why: str = ""
     result: Any = field(default=None, repr=False)
-    loops: list[dict[str, Any]] = field(default_factory=list)
+    loops: list[Note] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
-    is_function: bool = True
+    around: Run | None = field(default=None, repr=False)
+    _lock: weakref.ref[RunLock] | None = field(default=None, repr=False)
 
     @property
     def seconds(self) -> float:
         """How long it has run."""
         return time.monotonic() - self.started
 
+    @property
+    def lock(self) -> RunLock | None:
+        """Its lock, which others own: a run that a context still knows of must not keep it."""
+        return None if self._lock is None else self._lock()
 
-_running: contextvars.ContextVar[dict[tuple[str, str], Call]] = contextvars.ContextVar("running")
+    def begin(self, lock: RunLock, around: Run | None) -> None:
+        """Note that it begins now."""
+        self.started, self._lock, self.around = time.monotonic(), weakref.ref(lock), around
+
+
+_current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("current", default=None)
 
 
 class Runner:
     """Runs the stages of one store.
 
     Attributes:
+        location: Where the store is.
         outcomes: What became of each run.
-        functions: The module and name of the function that is a stage, by the stage's name.
+        functions: Each stage's function, and where it comes from.
     """
 
     def __init__(self, store: Store) -> None:
+        self.location = store.backend.location
+        self.outcomes: list[Outcome] = []
+        self.functions: dict[str, tuple[str, Callable[..., Any]]] = {}
         self._store = store
         self._lookup = Lookup(store)
-        self.outcomes: list[Outcome] = []
-        self.functions: dict[str, str] = {}
 
-    def call(self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Return a call with these arguments.
+    @property
+    def store_id(self) -> str:
+        """The store's id."""
+        return self._store.keyring.store_id
+
+    def run_of(self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        """Return a run with these arguments.
 
         Raises:
-            FingerprintError: It can't be told whether an argument is the same as before.
+            FingerprintError: An argument can't be compared with later calls.
         """
         arguments = fingerprints(definition.function, args, kwargs, key=definition.key, ignore=definition.ignore)
-        return Call(definition.stage, {"version": definition.revision, "arguments": arguments})
+        return Run(self.store_id, definition.stage, Note(definition.revision, arguments, definition.origin))
 
-    # Alone
+    # Once
 
-    def current(self, stage: str) -> Call | None:
-        """Return the run of a stage that this code is a part of."""
-        return _running.get({}).get((self._store.keyring.store_id, stage))
+    def lock(self, run: Run, *, is_blocking: bool) -> RunLock:
+        """Return the lock of a run, not taken yet."""
+        name = run.note.digest
+        around = [each for each in self._enclosing() if each.stage == run.stage and each.note.digest == name]
+        inherited = any(each.lock is not None and each.lock.was_inherited for each in around)
+        return RunLock(self._store, run.stage, name, is_blocking=is_blocking, is_in_parent=inherited)
 
-    @contextlib.contextmanager
-    def exclusively(self, stage: str, timeout: float) -> Iterator[None]:
-        """Hold the lock that only one runner of a stage holds, on this host, for as long as it runs."""
-        if self.current(stage) is not None:
-            message = f"stage {display(stage)} is called by itself and would wait for itself"
-            hint = "Call the plain function inside of it, or give the inner stage another name"
-            raise CheckpointError(message, hint=hint, stage=stage)
-        with contextlib.ExitStack() as resources:
-            try:
-                resources.enter_context(self._store.backend.lock(stage, min(timeout, SILENT_WAIT), purpose="run"))
-            except LockTimeoutError as error:
-                if timeout <= SILENT_WAIT:
-                    raise
-                self.log_waiting(error)
-                resources.enter_context(self._store.backend.lock(stage, timeout, purpose="run"))
-            yield
+    def enclosing(self, stage: str) -> Run | None:
+        """Return the innermost run of a stage that is under way, in this process, and that this code is a part of."""
+        runs = (run for run in self._enclosing() if run.stage == stage)
+        return next((run for run in runs if run.lock is not None and run.lock.is_held), None)
+
+    def _enclosing(self) -> Iterator[Run]:
+        """Yield the runs of this store that this code was called in or started from; they may have ended since."""
+        run = _current.get()
+        while run is not None:
+            if run.store_id == self.store_id:
+                yield run
+            run = run.around
 
     def log_waiting(self, error: LockTimeoutError) -> None:
-        """Say whom this one waits for: it may take hours."""
-        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), error.holder or "another one")
+        """Log which run this one waits for: it may take hours."""
+        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), error.holder or "another process")
 
     @contextlib.contextmanager
-    def marked(self, call: Call) -> Iterator[None]:
-        """Let the code in the block know what it is a part of."""
-        call.started = time.monotonic()
-        token = _running.set({**_running.get({}), (self._store.keyring.store_id, call.stage): call})
+    def as_current(self, run: Run, lock: RunLock) -> Iterator[None]:
+        """Let the code in the block know which run it is a part of."""
+        run.begin(lock, _current.get())
+        token = _current.set(run)
         try:
             yield
         finally:
             with contextlib.suppress(ValueError):  # an async function that was closed from another context
-                _running.reset(token)
+                _current.reset(token)
 
     @contextlib.contextmanager
-    def running(self, call: Call) -> Iterator[None]:
-        """Surround a function's run: what it raises is kept as a ``failed`` version."""
-        with self.marked(call):
-            try:
-                yield
-            except Exception as error:
-                self._save_failure(call, error)
-                raise
+    def saving_failures(self, run: Run) -> Iterator[None]:
+        """Save an exception of the block as a ``failed`` version."""
+        try:
+            yield
+        except Exception as error:
+            self._save_failure(run, error)
+            raise
 
     # Reusing
 
-    def reuse(self, definition: Definition, call: Call) -> bool:
-        """Look for a version to reuse, and put its result into the call."""
-        found = self.search(call, _COMPLETED)
+    def reuse(self, definition: Definition, run: Run) -> bool:
+        """Look for a result to reuse, and give it to the run; return whether there is one."""
+        found = self.search(run, _COMPLETED)
         if found.loaded is None:
             return False
         value = payload.decode(found.loaded.data)
-        call.result = value if definition.decode is None else definition.decode(value)
-        self.reused(call, found.loaded)
+        run.result = value if definition.decode is None else definition.decode(value)
+        self.reused(run, found.loaded)
         return True
 
-    def search(self, call: Call, kinds: Collection[Status]) -> Match:
-        """Look for the newest version that fits, and tell the call why there is none, or not the newest one."""
-        found = self._lookup.find(call.stage, call.note, kinds)
-        call.why = found.why
+    def search(self, run: Run, kinds: Collection[Status]) -> Match:
+        """Look for the newest version that matches, and tell the run why there is none, or why it is not the newest of all."""
+        found = self._lookup.find(run.stage, run.note, kinds)
+        run.why = found.why
         return found
 
-    def reused(self, call: Call, loaded: Loaded) -> None:
+    def reused(self, run: Run, loaded: Loaded) -> None:
         """Note that a completed version took the place of a run."""
-        self.ended(call, "reused", loaded.version)
-        _LOG.info("%s: reused version %d (saved %s)", display(call.stage), loaded.version, ago(loaded.entry.created_at))
+        self.ended(run, "reused", loaded.version)
+        _LOG.info("%s: reused version %d (saved %s)", display(run.stage), loaded.version, ago(loaded.entry.created_at))
 
-    # Keeping
+    # Saving
 
-    def save_result(self, definition: Definition, call: Call) -> None:
-        """Save a call's result.
-
-        Raises:
-            ResultNotSavedError: That failed; the error carries the result.
-        """
-        self.complete(call, lambda: call.result if definition.encode is None else definition.encode(call.result))
-
-    def complete(self, call: Call, value: Callable[[], Any]) -> None:
-        """Save what a run came to as its completed version, and remove the progress that it makes useless.
+    def save_result(self, definition: Definition, run: Run) -> None:
+        """Save a function's result.
 
         Raises:
             ResultNotSavedError: That failed; the error carries the result.
         """
-        took = duration(call.seconds)
+        self.complete(run, lambda: run.result if definition.encode is None else definition.encode(run.result))
+
+    def complete(self, run: Run, value: Callable[[], Any]) -> None:
+        """Save what a run came to as its completed version, and delete the progress that this makes useless.
+
+        Raises:
+            ResultNotSavedError: That failed; the error carries the result.
+        """
+        took = duration(run.seconds)
         try:
-            result = draft(call.stage, value(), {NOTE: call.note})
-            version = save(self._store, call.stage, result).number
+            result = draft(run.stage, value(), None)
+            version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata()}))
         except Exception as error:
-            self.ended(call, "ran", None)
-            message = f"stage {display(call.stage)} ran for {took}, and its result could not be saved: {error}"
+            self.ended(run, "ran", None)
+            message = f"stage {display(run.stage)} ran for {took}, and its result could not be saved: {error}"
             hint = "The result is this error's attribute result: save it elsewhere"
-            raise ResultNotSavedError(message, hint=hint, stage=call.stage, result=call.result) from error
-        self.ended(call, "ran", version)
-        _LOG.info("%s: ran in %s, saved version %d (%s)", display(call.stage), took, version, call.why)
-        self.remove_progress(call.stage, call.superseded)
+            raise ResultNotSavedError(message, hint=hint, stage=run.stage, result=run.result) from error
+        self.ended(run, "ran", version)
+        _LOG.info("%s: ran in %s, saved version %d (%s)", display(run.stage), took, version, run.why)
+        self.delete_progress(run, run.superseded)
 
-    def save(self, stage: str, draft: Draft) -> int:
+    def save(self, stage: str, version: Draft) -> int:
         """Append a version and return its number; errors as for ``save_checkpoint``."""
-        return save(self._store, stage, draft).number
+        return save(self._store, stage, version).number
 
-    def remove_progress(self, stage: str, versions: list[int]) -> list[int]:
-        """Delete versions that say themselves that they are ``progress``, and nothing else; return what is left for later.
+    def delete_progress(self, run: Run, versions: Sequence[int]) -> list[int]:
+        """Delete versions that are ``progress`` of this run, or of a loop in it; return those that are left for later.
 
-        That this fails makes no difference to what was computed: then they stay, and are tried again.
+        The result does not depend on them, so a failure is not an error: they are kept, and tried again.
         """
         there: list[int] = []
+        digests = {run.note.digest, *(note.digest for note in run.loops)}
         try:
-            gaps, _ = self._store.gaps(stage)
-            tags = tag.certain(self._store, stage)
+            gaps, _ = self._store.gaps(run.stage)
+            tags = tag.certain(self._store, run.stage)
             there = [
                 version
                 for version in versions
-                if version not in gaps and not tags.of(version) and self._is_progress(stage, version)
+                if version not in gaps and not tags.of(version) and self._is_progress(run.stage, version, digests)
             ]
             if there:
-                delete_versions(self._store, stage, there)
+                delete_versions(self._store, run.stage, there)
         except CheckpointError as error:
-            _LOG.debug("%s: superseded progress is left: %s", display(stage), error)
+            _LOG.debug("%s: superseded progress is left: %s", display(run.stage), error)
             return there
         return []
 
-    def _is_progress(self, stage: str, version: int) -> bool:
+    def _is_progress(self, stage: str, version: int, digests: Collection[str]) -> bool:
         try:
-            return self._store.entry(stage, version).status == "progress"
-        except (VersionAbsentError, IntegrityError):  # gone already, or damaged: that stays as evidence
+            entry = self._store.entry(stage, version)
+        except (VersionAbsentError, IntegrityError):  # deleted already, or damaged: that stays as evidence
             return False
+        note = read_note(entry.metadata)
+        return entry.status == "progress" and note is not None and note.digest in digests
 
-    def _save_failure(self, call: Call, error: Exception) -> None:
+    def _save_failure(self, run: Run, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
-        kind, said = type(error).__qualname__, _clean(str(error))
-        failure = {"type": kind, "message": said, "traceback": _clean(trace)}
-        shown = {"type": kind, "message": said[:_MESSAGE_CHARACTERS]}  # for a listing of the history, which reads no data
+        kind, message = type(error).__qualname__, _encodable(str(error))
+        failure = {"type": kind, "message": message, "traceback": _encodable(trace)}
+        shown = FailureNote(kind, message[:_MAX_MESSAGE_CHARACTERS])  # for a listing of the history, which reads no data
         version = None
         try:
-            result = draft(call.stage, failure, {NOTE: call.note, FAILURE: shown}, status="failed")
-            version = save(self._store, call.stage, result).number
+            result = draft(run.stage, failure, None, status="failed")
+            metadata = {NOTE: run.note.as_metadata(), FAILURE: shown.as_metadata()}
+            version = self.save(run.stage, replace(result, metadata=metadata))
         except CheckpointError as unsaved:
-            _LOG.warning("%s: failed, and that could not be saved: %s", display(call.stage), unsaved)
-        self.ended(call, "failed", version)
-        _LOG.info("%s: failed after %s (%s)", display(call.stage), duration(call.seconds), kind)
+            _LOG.warning("%s: failed, and that could not be saved: %s", display(run.stage), unsaved)
+        self.ended(run, "failed", version)
+        _LOG.info("%s: failed after %s (%s)", display(run.stage), duration(run.seconds), kind)
 
-    def ended(self, call: Call, what: What, version: int | None) -> None:
+    def ended(self, run: Run, what: What, version: int | None) -> None:
         """Put what became of a run into the report."""
-        self.outcomes.append(Outcome(call.stage, what, version, call.seconds, call.why))
+        self.outcomes.append(Outcome(run.stage, what, version, run.seconds, run.why))
 
 
-def _clean(text: str) -> str:
+def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()

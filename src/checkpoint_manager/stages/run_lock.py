@@ -1,0 +1,200 @@
+"""The lock of one run: of all calls of a stage with the same arguments, one runs and the others wait for its result.
+
+Calls with other arguments are not in the way. Between processes, this is a lock of the backend. Within a process, a table of
+the runs that are under way comes first: it knows which thread and which task holds a lock, and so whether waiting for it would
+ever end (:mod:`.deadlock`).
+
+A lock is taken inside the ``try`` whose ``finally`` releases it, and is released as well when nothing refers to it any more: a
+signal may interrupt either step. The table is changed by single operations of a dict. So a signal handler that calls a stage
+meets no lock that the code it interrupted has yet to give back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.errors import CheckpointError, LockTimeoutError
+from checkpoint_manager.models import display
+from checkpoint_manager.stages.deadlock import Worker, would_deadlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from checkpoint_manager._store.store import Store
+
+SILENT_WAIT = 0.4
+"""How long a run waits before the log says for whom, in seconds; so short that no place in a queue is lost."""
+_POLL = 0.05
+_FIRST_PAUSE, _SHARE_OF_CHECKS = 0.02, 0.05
+_HINT = "Call the plain function inside of it, call it with other arguments, or give the inner stage another name"
+
+_holders: dict[tuple[str, str, str, str], weakref.ref[RunLock]] = {}
+_waiting: dict[int, RunLock] = {}
+os.register_at_fork(after_in_child=_holders.clear)  # a child runs none of its parent's runs
+os.register_at_fork(after_in_child=_waiting.clear)
+
+
+class RunLock:
+    """The lock of one run, for one owner.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        name: The digest of the note of the run.
+        is_blocking: Whether its owner waits without giving the event loop back.
+        is_in_parent: Whether this process was forked in the middle of such a run: the parent may wait for it.
+    """
+
+    def __init__(self, store: Store, stage: str, name: str, *, is_blocking: bool, is_in_parent: bool) -> None:
+        self.stage = stage
+        self.released = threading.Event()
+        self._name = name
+        self._is_in_parent = is_in_parent
+        self._backend = store.backend
+        self._key = (store.backend.location, store.keyring.store_id, stage, name)
+        self._reference = weakref.ref(self)
+        self._worker = Worker.current(is_blocking=is_blocking)
+        self._thread_name = threading.current_thread().name
+        self._process = os.getpid()
+        self._lock: AbstractContextManager[object] | None = None
+        self._pause = _FIRST_PAUSE
+        self._next_check = 0.0 if is_blocking else time.monotonic() + _FIRST_PAUSE
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this lock is held, by this process."""
+        return _holders.get(self._key) is self._reference and self._process == os.getpid()
+
+    @property
+    def was_inherited(self) -> bool:
+        """Whether a parent held this lock when it forked this process."""
+        return self._process != os.getpid() and not self.released.is_set()
+
+    def acquire(self, timeout: float, log: Callable[[LockTimeoutError], None]) -> None:
+        """Wait for the lock, and keep this thread waiting.
+
+        Args:
+            timeout: How long, in seconds; may be infinite.
+            log: Called once with an error that names the holder, when this has waited for a moment.
+
+        Raises:
+            LockTimeoutError: Another run held it for so long.
+            CheckpointError: The run that holds it waits for this one.
+        """
+        started, is_logged = time.monotonic(), False
+        _waiting[id(self)] = self
+        try:
+            while (holder := self._claim()) is not None:
+                waited = time.monotonic() - started
+                if waited >= timeout:
+                    raise self._timed_out(holder)
+                if waited >= SILENT_WAIT and not is_logged:
+                    is_logged = True
+                    log(self._timed_out(holder))
+                holder.released.wait(min(_POLL, timeout - waited))
+                del holder  # which is released when nothing refers to it any more
+            try:
+                self._enter(min(started + timeout - time.monotonic(), SILENT_WAIT))
+            except LockTimeoutError as error:
+                left = started + timeout - time.monotonic()
+                if left <= 0:
+                    raise
+                if not is_logged:
+                    log(error)
+                self._enter(left)
+        finally:
+            _waiting.pop(id(self), None)
+
+    def try_acquire(self) -> LockTimeoutError | None:
+        """Take the lock, or return an error that names its holder.
+
+        Raises:
+            CheckpointError: The run that holds it waits for this one.
+        """
+        _waiting[id(self)] = self
+        holder = None if self.is_held else self._claim()
+        if holder is not None:
+            return self._timed_out(holder)
+        try:
+            self._enter(0)
+        except LockTimeoutError as error:
+            return error
+        _waiting.pop(id(self), None)
+        return None
+
+    def release(self) -> None:
+        """Give the lock back, or stop waiting for it. May be called again."""
+        _waiting.pop(id(self), None)
+        lock, self._lock = self._lock, None
+        try:
+            if lock is not None:
+                lock.__exit__(None, None, None)
+        finally:
+            if self.is_held:
+                _holders.pop(self._key, None)
+            if self._process == os.getpid():
+                self.released.set()
+
+    __del__ = release
+
+    def _claim(self) -> RunLock | None:
+        """Take the place of this run in the table of this process, or return the lock that has it."""
+        while True:
+            found = _holders.setdefault(self._key, self._reference)
+            if found is self._reference:
+                return None
+            holder = found()
+            if holder is not None:
+                self._check(holder)
+                return holder
+            if (
+                _holders.get(self._key) is found
+            ):  # dropped by code that was interrupted; the backend's lock excludes in any case
+                _holders.pop(self._key, None)
+
+    def _check(self, holder: RunLock) -> None:
+        """Raise an error if the holder waits for this one. Searches at once where waiting blocks a thread, then more rarely."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            waits = [(each._worker, held._worker) for each, held in _waits() if each is not self]  # noqa: SLF001
+            if would_deadlock(self._worker, holder._worker, waits):
+                raise self._calls_itself()
+            took = time.monotonic() - now
+            self._pause = max(2 * self._pause, took / _SHARE_OF_CHECKS)
+            self._next_check = now + self._pause
+
+    def _enter(self, timeout: float) -> None:
+        lock = self._backend.lock(self.stage, max(timeout, 0), purpose="run", name=self._name)
+        try:
+            lock.__enter__()
+        except LockTimeoutError:
+            if self._is_in_parent:
+                raise self._calls_itself() from None
+            raise
+        self._lock = lock
+
+    def _timed_out(self, holder: RunLock) -> LockTimeoutError:
+        who = f"{holder._thread_name} of this process"
+        message = f"stage {display(self.stage)} is being run with these arguments by {display(who)}"
+        hint = "Wait until it is done, or pass a longer wait="
+        return LockTimeoutError(message, hint=hint, stage=self.stage, holder=who)
+
+    def _calls_itself(self) -> CheckpointError:
+        message = f"stage {display(self.stage)} is called by itself with the same arguments, and would wait for itself"
+        return CheckpointError(message, hint=_HINT, stage=self.stage)
+
+
+def _waits() -> list[tuple[RunLock, RunLock]]:
+    """Return who waits for whom in this process."""
+    found = []
+    for waiter in tuple(_waiting.values()):
+        reference = _holders.get(waiter._key)  # noqa: SLF001
+        holder = None if reference is None else reference()
+        if holder is not None and holder is not waiter:
+            found.append((waiter, holder))
+    return found
