@@ -441,7 +441,6 @@ def test_records_of_deletions_that_do_not_fit_are_refused(listed: list[Any], att
         {"status": "done"},
         {"created_at": "2026-11-25T10:00:00.000000"},
         {"created_at": "2026-11-25T10:00:00.000000+02:00"},
-        {"created_at": "2026-11-25T09:59:59.999999Z"},
         {"created_at": "0001-01-01T00:00:00.000000"},
         {"created_at": 5},
         {"metadata": [["a", 1]]},

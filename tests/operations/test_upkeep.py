@@ -29,7 +29,7 @@ from checkpoint_manager._operations import save as writing
 from checkpoint_manager._operations import verify
 from checkpoint_manager._store import history as history_module
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Stray, VersionAbsentError
+from checkpoint_manager.backends.base import Leftover, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 
@@ -324,14 +324,14 @@ class TestRepair:
         self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls = 0
-        strays = cm._store.backend.strays
+        leftovers = cm._store.backend.leftovers
 
-        def counted() -> list[Stray]:
+        def counted() -> list[Leftover]:
             nonlocal calls
             calls += 1
-            return strays()
+            return leftovers()
 
-        monkeypatch.setattr(cm._store.backend, "strays", counted)
+        monkeypatch.setattr(cm._store.backend, "leftovers", counted)
         for number in range(20):
             cm.save_checkpoint(f"stage {number}", 1)
         assert cm.repair() == []

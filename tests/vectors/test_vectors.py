@@ -36,7 +36,7 @@ def opened(vector: dict[str, Any]) -> CheckpointManager:
     """Return a store in memory in which the file stands at its place."""
     backend = MemoryBackend()
     backend._records["keyring", None] = Record((HERE / "keyring.json").read_bytes(), object())
-    backend._versions[vector["stage"]][vector["version"]] = (HERE / vector["file"]).read_bytes()
+    backend._versions[vector["stage"]] = {vector["version"]: (HERE / vector["file"]).read_bytes()}
     return CheckpointManager(backend, key=KEY)
 
 

@@ -44,7 +44,11 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
         leftovers.setdefault(leftover.stage, []).append(leftover)
     check = Check(store)
     done: list[RepairStep] = []
-    for stage in sorted({*store.backend.stages(), *(name for name in leftovers if name is not None)}):
+    # what is displaced stands in the place of a stage's folder: there is no stage to lock, and it is not ours to touch
+    touched = {
+        name for name, found in leftovers.items() if name is not None and any(each.kind != "displaced" for each in found)
+    }
+    for stage in sorted({*store.backend.stages(), *touched}):
         with store.lock(stage):
             try:
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
