@@ -29,8 +29,10 @@ from checkpoint_manager import (
 )
 from checkpoint_manager._format import bundle, seal
 from checkpoint_manager._format import key_slot as slots
+from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.keyring import Keyring
+from checkpoint_manager._operations.import_bundle import MAX_IMPORTED_VERSION
 from checkpoint_manager._store.key_sources import create_key_file
 from tests.bundles import KEY, end, frame, frames_of, gaps, id_of, sealed, version
 
@@ -658,3 +660,88 @@ def test_tags_that_were_turned_back_are_not_imported_into(target: CheckpointMana
     with pytest.raises(RollbackError, match="tags of stage train"):
         target.export_bundle(tmp_path / "another", key=KEY)
     assert not (tmp_path / "another").exists()
+
+
+# What a bundle may cost and use up
+
+
+def test_a_bundle_can_not_use_up_the_numbers_of_a_stage(target: CheckpointManager, tmp_path: Path) -> None:
+    """Its maker once got a bundle of the stage, and knows the id of its first version."""
+    target.save_checkpoint("train", 1)
+    target.export_bundle(tmp_path / "theirs", key=KEY)
+    first = frames_of((tmp_path / "theirs").read_bytes())[1:3]
+    version_id = target._store.entry("train", 1).id
+    for number in (MAX_VERSION, MAX_IMPORTED_VERSION + 1):
+        hole = [2, number - 1, version_id, None, "deleted"]
+        far = version(number, previous=None)
+        (tmp_path / "far").write_bytes(sealed(frame("S", b"train"), *first, far, gaps(hole), end(1, 2)))
+        with pytest.raises(IntegrityError, match=f"{number}, and an import reaches {MAX_IMPORTED_VERSION} at most"):
+            target.import_bundle(tmp_path / "far", key=KEY)
+    assert target.save_checkpoint("train", 2).number == 2
+
+
+def test_as_far_as_an_import_reaches_the_stage_can_still_be_saved(target: CheckpointManager, tmp_path: Path) -> None:
+    far = version(MAX_IMPORTED_VERSION, previous=None)
+    hole = [1, MAX_IMPORTED_VERSION - 1, None, None, "deleted"]
+    (tmp_path / "far").write_bytes(sealed(frame("S", b"train"), far, gaps(hole), end(1, 1)))
+    assert target.import_bundle(tmp_path / "far", key=KEY).added == 1
+    assert target.save_checkpoint("train", 2).number == MAX_IMPORTED_VERSION + 1
+    assert target.verify().ok
+
+
+def hostile_bundles() -> dict[str, Callable[[], list[bytes]]]:
+    """Return bundles whose content takes many times its length when it is read."""
+    size = 5_000_000
+
+    def many_versions() -> list[bytes]:
+        numbers = range(1, size // 300, 2)
+        holes = [[number - 1, number - 1, None, None, "lost"] for number in numbers if number > 1]
+        versions = [version(number, b"1", previous=None) for number in numbers]
+        return [frame("S", b"s"), *versions, gaps(*holes), end(1, len(versions))]
+
+    def many_stages() -> list[bytes]:
+        stages = [frame("S", f"{number:08}".encode()) + version(1, b"1") + gaps() for number in range(size // 350)]
+        return [*stages, end(len(stages), len(stages))]
+
+    def many_tags() -> list[bytes]:
+        tags = frame("t", orjson.dumps([[f"t{number:03}", 1, id_of(1)] for number in range(1000)]))
+        stages = [frame("S", f"{number:08}".encode()) + version(1) + gaps() + tags for number in range(size // 47_000)]
+        return [*stages, end(len(stages), len(stages))]
+
+    def data(unit: bytes) -> Callable[[], list[bytes]]:
+        content = b"[" + b",".join([unit] * (size // len(unit))) + b"]"
+        return lambda: [frame("S", b"s"), version(1, content), gaps(), end(1, 1)]
+
+    def metadata() -> list[bytes]:
+        nested = {"a": [{"": 0}] * 70_000}
+        return [frame("S", b"s"), *(version(number, metadata=nested) for number in range(1, 7)), gaps(), end(1, 6)]
+
+    def optional() -> list[bytes]:
+        return [frame("S", b"s"), version(1), gaps(), frame("q", bytes(size)), end(1, 1)]
+
+    return {
+        "versions": many_versions,
+        "stages": many_stages,
+        "tags": many_tags,
+        "objects": data(b'{"":0}'),
+        "lists": data(b"[]"),
+        "metadata": metadata,
+        "optional": optional,
+    }
+
+
+@pytest.mark.parametrize("kind", hostile_bundles())
+def test_a_bundle_takes_no_more_than_a_few_times_its_size_of_memory(
+    kind: str, target: CheckpointManager, tmp_path: Path
+) -> None:
+    """Objects that are read from JSON take up to 33 times its length: only a part of them is in memory at a time."""
+    path = tmp_path / "hostile"
+    path.write_bytes(sealed(*hostile_bundles()[kind]()))
+    limit = 4 * path.stat().st_size + 50_000_000
+    tracemalloc.start()
+    try:
+        planned = target.import_bundle(path, key=KEY, dry_run=True)
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+    assert planned.added == planned.versions > 0

@@ -46,7 +46,7 @@ class VersionPart:
 
     version: int
     entry: Entry
-    data: Buffer = field(repr=False)
+    data: bytes | bytearray = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
