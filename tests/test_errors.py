@@ -10,7 +10,9 @@ import pytest
 import checkpoint_manager
 from checkpoint_manager import errors
 from checkpoint_manager._filesystem.os_errors import _NEXT_STEP
-from checkpoint_manager.models import MAX_PRINTED_CHARACTERS, printable
+from checkpoint_manager._log import get_logger
+from checkpoint_manager._text import MAX_PRINTED_CHARACTERS, escaped, printable
+from checkpoint_manager.models import Finding, RepairStep
 
 EXAMPLES = [
     errors.CheckpointError("m", stage="s", version=3),
@@ -19,6 +21,7 @@ EXAMPLES = [
     errors.PayloadError("m", path="$.a", stage="s"),
     errors.StageNameError("m"),
     errors.TagError("m", stage="s", version=3),
+    errors.LocationError("m"),
     errors.LockTimeoutError("m", stage="s", holder="process 7"),
     errors.KeyUnavailableError("m"),
     errors.WrongKeyError("m"),
@@ -97,3 +100,25 @@ def test_long_text_is_cut_in_its_middle() -> None:
     assert shown.startswith("'begin")
     assert shown.endswith("end'")
     assert printable("abcdefgh", 5) == "ab…gh"
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\x1b]0;own\x07", "\u202etxt.exe", "a\r\nERROR forged", "\udcff\udc00", "\x9b31m", "\u2028"]
+)
+def test_hostile_text_in_a_message_a_finding_or_a_log_line_is_escaped(hostile: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Even where whoever wrote the sentence forgot that the text comes from outside."""
+    error = errors.StorageError(f"the file {hostile} is not there", hint=f"Look at {hostile}")
+    for text in (str(error), error.message, error.hint, str(pickle.loads(pickle.dumps(error)))):
+        assert text.isprintable()
+        assert escaped(hostile) in text
+    for found in (Finding(None, None, "damaged", hostile), RepairStep("remove", None, None, hostile)):
+        assert found.detail == escaped(hostile)
+    get_logger().warning("the holder is %s", hostile)
+    get_logger().warning(f"the holder is {hostile}")  # on purpose
+    assert [record.getMessage() for record in caplog.records] == [f"the holder is {escaped(hostile)}"] * 2
+    assert all(line.isprintable() for line in caplog.text.splitlines())
+    assert caplog.text.count("\n") == 2
+
+
+def test_a_hint_for_the_command_line_stays_one() -> None:
+    assert errors.CheckpointError("m", hint=errors.Hint.SEE_STAGES).hint is errors.Hint.SEE_STAGES

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,15 +19,15 @@ from checkpoint_manager import (
     CheckpointManager,
     CheckpointNotFoundError,
     IntegrityError,
+    KeyFile,
     LockTimeoutError,
     PayloadError,
+    Retention,
     StageNameError,
     VersionConflictError,
 )
+from checkpoint_manager._store.key_sources import create_key_file
 from checkpoint_manager.backends.memory import MemoryBackend
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = bytes(range(32))
 
@@ -309,13 +312,41 @@ class TestDeleting:
 
 
 class TestSharing:
-    def test_a_manager_is_not_pickled_or_copied(self, cm: CheckpointManager) -> None:
+    def test_a_manager_whose_key_can_be_found_again_is_pickled(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The location and the source of the key travel, and the key does not."""
+        file = tmp_path / "key"
+        create_key_file(file)
+        monkeypatch.chdir(tmp_path)
+        for source in (Path("key"), KeyFile(str(file)), None):
+            cm = CheckpointManager(f"store of {source is None}", key=source, lock_timeout=7, retention=Retention(keep_last=3))
+            cm.save_checkpoint("train", 1)
+            pickled = pickle.dumps(cm)
+            assert file.read_bytes().split()[-1] not in pickled
+            monkeypatch.chdir("/")
+            again = pickle.loads(pickled)
+            assert again.load_checkpoint("train") == 1
+            assert again._store.lock_timeout == 7
+            assert copy.copy(cm).save_checkpoint("train", 2).number == cm.history("train")[0].number
+            monkeypatch.chdir(tmp_path)
+
+    def test_a_pickled_manager_works_in_another_process(self, tmp_path: Path) -> None:
+        cm = CheckpointManager(tmp_path / "store")
+        program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).save_checkpoint('train', 1).number)"
+        done = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(cm), capture_output=True, check=True)
+        assert int(done.stdout) == cm.history("train")[0].number == 1
+
+    def test_a_manager_that_was_given_a_secret_is_not_pickled_or_copied(self, cm: CheckpointManager) -> None:
         with pytest.raises(TypeError, match="pickled or copied"):
             pickle.dumps(cm)
         with pytest.raises(TypeError, match="pickled or copied"):
             copy.copy(cm)
         with pytest.raises(TypeError, match="pickled or copied"):
             copy.deepcopy(cm)
+
+    @pytest.mark.parametrize("place", ["memory:", MemoryBackend()])
+    def test_a_manager_whose_store_is_not_found_again_is_not_pickled(self, place: str | MemoryBackend) -> None:
+        with pytest.raises(TypeError, match="pickled or copied"):
+            pickle.dumps(CheckpointManager(place))
 
     def test_threads_share_a_manager(self, cm: CheckpointManager) -> None:
         with ThreadPoolExecutor(4) as pool:
@@ -374,3 +405,26 @@ def test_bad_settings_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> 
 
 def test_repr_names_the_directory_and_no_key(tmp_path: Path) -> None:
     assert repr(CheckpointManager(tmp_path, key=KEY)) == f"CheckpointManager({str(tmp_path)!r})"
+
+
+class Closing(MemoryBackend):
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_with_block_closes_the_backend() -> None:
+    backend = Closing()
+    with CheckpointManager(backend, key=KEY) as cm:
+        cm.save_checkpoint("train", 1)
+        assert backend.closed == 0
+    assert backend.closed == 1
+    with pytest.raises(RuntimeError, match="over"), CheckpointManager(backend, key=KEY):
+        raise RuntimeError("over")
+    assert backend.closed == 2
+
+
+def test_durability_is_not_asked_of_a_backend_that_has_its_own() -> None:
+    with pytest.raises(ValueError, match="open already"):
+        CheckpointManager(MemoryBackend(), key=KEY, durability="relaxed")

@@ -56,7 +56,7 @@ def test_only_the_module_of_a_name_is_loaded_for_it() -> None:
         "print(*sorted(name for name in sys.modules if name.startswith('checkpoint_manager.')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["checkpoint_manager._loading", "checkpoint_manager._version", "checkpoint_manager.errors"]
+    assert done.stdout.split() == [f"checkpoint_manager.{name}" for name in ("_loading", "_text", "_version", "errors")]
 
 
 def test_what_type_checkers_see_is_what_is_loaded() -> None:

@@ -11,6 +11,7 @@
     ├── FingerprintError          (TypeError)     it can't be told whether a stage's argument is the same as before
     ├── ResultNotSavedError                       a stage ran, and its result could not be saved: the error carries it
     ├── LockTimeoutError          (TimeoutError)  another writer holds the stage
+    ├── LocationError             (ValueError)    no store can be at the location, or not as it is to be opened
     ├── KeyUnavailableError                       no key, or more than one source of it
     ├── WrongKeyError                             the key given opens none of the slots
     ├── IntegrityError                            a file is damaged, forged or not where it belongs
@@ -27,6 +28,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from checkpoint_manager._text import escaped
+
 __all__ = [
     "CheckpointError",
     "CheckpointNotFoundError",
@@ -34,6 +37,7 @@ __all__ = [
     "FormatError",
     "IntegrityError",
     "KeyUnavailableError",
+    "LocationError",
     "LockTimeoutError",
     "PayloadError",
     "ResultNotSavedError",
@@ -90,8 +94,8 @@ class CheckpointError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, version: int | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(escaped(message))
+        self.hint = escaped(hint)
         self.stage = stage
         self.version = version
 
@@ -180,6 +184,10 @@ class LockTimeoutError(CheckpointError, TimeoutError):
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, holder: str | None = None) -> None:
         super().__init__(message, hint=hint, stage=stage)
         self.holder = holder
+
+
+class LocationError(CheckpointError, ValueError):
+    """The location names no backend that is known, or one that can't do what was asked of it; nothing was opened."""
 
 
 class KeyUnavailableError(CheckpointError):

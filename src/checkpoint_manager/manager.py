@@ -7,30 +7,32 @@ called, before anything is locked.
 
 from __future__ import annotations
 
-import logging
 import math
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+import os
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
+from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import load, save, select
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Backend, maintenance_of
-from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import maintenance_of
+from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.keys import Keys
-from checkpoint_manager.models import Checkpoint, Version, display
+from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager._store.history import Tip
+    from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import (
         BundleSummary,
         Durability,
@@ -50,14 +52,15 @@ R = TypeVar("R")
 T = TypeVar("T")
 S = TypeVar("S")
 
-_LOG = logging.getLogger("checkpoint_manager")
+_LOG = get_logger()
 
 
 class CheckpointManager:
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
-    processes and threads may write at once. A manager may be shared by threads and used after a fork; it can't be pickled.
+    processes and threads may write at once. A manager may be shared by threads and used after a fork. It can be pickled where
+    its key comes from a key file or the environment: the store's location and the source of the key travel, never a key.
 
     ::
 
@@ -73,13 +76,14 @@ class CheckpointManager:
       it is local time**, in both forms and on the command line.
 
     Args:
-        checkpoint_dir: The directory, one for each pipeline, created if needed; or a :class:`Backend`.
+        checkpoint_dir: The directory, one for each pipeline, created if needed. Or a URL, such as ``memory:`` for a store that
+            lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`.
         key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. None: what the
             environment says (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
             ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
         lock_timeout: How long a writer waits for another one, in seconds.
         durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
-            the last ones.
+            the last ones. A backend that can't heed it refuses it.
         on_rollback: What to do when the store is older than what this user has already seen: ``raise`` or ``warn``.
         retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
             not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: everything.
@@ -89,6 +93,7 @@ class CheckpointManager:
         WrongKeyError: The key does not open this store.
         IntegrityError: The keyring is damaged or forged.
         RollbackError: The keyring is older than one this user has seen, or another store is in this one's place.
+        LocationError: The scheme of the URL is not known, or the backend can't heed ``durability``.
         StorageError: The directory can't be created or opened.
     """
 
@@ -113,12 +118,37 @@ class CheckpointManager:
             raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
         if retention is not None:
             _operations.prune.check_policy(retention)
-        backend = checkpoint_dir if isinstance(checkpoint_dir, Backend) else LocalBackend(checkpoint_dir, durability)
+        backend = open_backend(checkpoint_dir, durability=durability)
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
+        self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
+        is_found_again = backend is not checkpoint_dir and backend.capabilities.persistent
+        has_password = isinstance(checkpoint_dir, str) and redacted(checkpoint_dir) != checkpoint_dir
+        if is_found_again and not has_password and (key is None or isinstance(key, KeyFile | os.PathLike)):
+            self._arguments = {
+                "checkpoint_dir": checkpoint_dir if scheme_of(str(checkpoint_dir)) else backend.location,
+                "key": key if key is None else _with_whole_path(key),
+                "lock_timeout": lock_timeout,
+                "durability": durability,
+                "on_rollback": on_rollback,
+                "retention": retention,
+            }
+
+    def close(self) -> None:
+        """Free what the store's backend holds, such as connections. The manager is not used afterwards.
+
+        A ``with`` block does this at its end. A directory holds nothing, and need not be closed.
+        """
+        self._store.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Saving
 
@@ -177,7 +207,7 @@ class CheckpointManager:
         return self._saved(save.update(self._store, stage, make))
 
     def _saved(self, version: Version) -> Version:
-        _LOG.info("Checkpoint saved: %s (version %d)", display(version.stage), version.number)
+        _LOG.info("Checkpoint saved: %s (version %d)", printable(version.stage), version.number)
         return version
 
     # Reading
@@ -311,7 +341,7 @@ class CheckpointManager:
             restored = _operations.restore.restore(self._store, stage, select.checked(version))
         else:
             restored = _operations.restore.restore_at(self._store, stage, select.moment(at))
-        _LOG.info("Checkpoint restored: %s (version %d, from %s)", display(stage), restored.number, restored.restored_from)
+        _LOG.info("Checkpoint restored: %s (version %d, from %s)", printable(stage), restored.number, restored.restored_from)
         return restored
 
     def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
@@ -337,7 +367,7 @@ class CheckpointManager:
         """
         stage = validate(stage_name)
         cleared = _operations.restore.clear(self._store, stage)
-        _LOG.info("Checkpoint cleared: %s", display(stage))
+        _LOG.info("Checkpoint cleared: %s", printable(stage))
         return cleared
 
     def clear_checkpoints(self) -> list[Version]:
@@ -374,7 +404,7 @@ class CheckpointManager:
         stage, wanted = validate(stage_name), _operations.tag.validate(name)
         number = select.number(self._store, stage, select.checked(version))
         entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
-        _LOG.info("Version tagged: %s (version %d is %s)", display(stage), number, wanted)
+        _LOG.info("Version tagged: %s (version %d is %s)", printable(stage), number, wanted)
         return entry.as_version(stage, number)
 
     def untag(self, stage_name: str, name: str) -> None:
@@ -386,7 +416,7 @@ class CheckpointManager:
         """
         stage, unwanted = validate(stage_name), _operations.tag.validate(name)
         _operations.tag.untag(self._store, stage, [unwanted])
-        _LOG.info("Tag removed: %s %s", display(stage), unwanted)
+        _LOG.info("Tag removed: %s %s", printable(stage), unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
         """Return a stage's tags, sorted by name, with the numbers of the versions they name.
@@ -438,7 +468,7 @@ class CheckpointManager:
         stage = validate(stage_name)
         chosen = [select.checked_number(version) for version in versions]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
-        _LOG.info("Versions deleted: %s %s", display(stage), deleted)
+        _LOG.info("Versions deleted: %s %s", printable(stage), deleted)
         return deleted
 
     # Upkeep
@@ -741,9 +771,24 @@ class CheckpointManager:
         store = getattr(self, "_store", None)  # an error while it was opened leaves it without one
         return f"CheckpointManager({store.backend.location!r})" if store is not None else "CheckpointManager(not open)"
 
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: it holds keys."""
-        raise TypeError(
-            "a CheckpointManager can't be pickled or copied, for it holds the store's keys: pass the directory instead, and "
-            "make a manager there"
-        )
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what opens the store again: its location, and where its key is found.
+
+        Raises:
+            TypeError: The manager was given the key itself, or a backend.
+        """
+        if self._arguments is None:
+            raise TypeError(
+                "a CheckpointManager that was given a secret or a backend can't be pickled or copied: open the store where it "
+                "is needed, or give the key as a key file or in the environment"
+            )
+        return _open, (self._arguments,)
+
+
+def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
+    """Return a key file by its absolute path, which means the same in another process."""
+    return KeyFile(os.path.abspath(os.fsdecode(key.path if isinstance(key, KeyFile) else key)))
+
+
+def _open(arguments: dict[str, Any]) -> CheckpointManager:
+    return CheckpointManager(**arguments)

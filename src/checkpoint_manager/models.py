@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from checkpoint_manager import _text
+from checkpoint_manager._text import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
@@ -66,24 +69,7 @@ class Checkpoint:
     data: Any
 
 
-MAX_PRINTED_CHARACTERS = 300
-"""Longer than any stage name; of longer text, its beginning and its end are shown."""
-
-
-def printable(text: str, limit: int = MAX_PRINTED_CHARACTERS) -> str:
-    """Return text from outside as a message, a log line or a terminal can show it.
-
-    Stage names, paths, labels, host names and stored text pass through here. What is not printable (control characters, line
-    separators, marks that change the direction of writing, lone surrogates of names that are not UTF-8) is escaped as in a
-    Python literal, in quotes; long text is cut in its middle. Other text stays as it is.
-    """
-    if len(text) > limit:
-        half = (limit - 1) // 2
-        text = f"{text[:half]}…{text[-half:]}"
-    return text if text.isprintable() else repr(str(text))
-
-
-display = printable
+display = printable = _text.printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +147,10 @@ class Finding:
     detail: str = ""
     path: str = ""
 
+    def __post_init__(self) -> None:
+        """Make the sentence safe to show, whatever a file says."""
+        object.__setattr__(self, "detail", escaped(self.detail))
+
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
@@ -195,6 +185,10 @@ class RepairStep:
     stage: str | None
     version: int | None
     detail: str
+
+    def __post_init__(self) -> None:
+        """Make the sentence safe to show, whatever a file says."""
+        object.__setattr__(self, "detail", escaped(self.detail))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager._format.keyring import begin_rotation
-from checkpoint_manager.cli.commands.doctor import opening, storage, surroundings
+from checkpoint_manager.cli.commands.doctor import environment, keys, storage
 from tests.cli.terminal import Terminal
 from tests.faults.strace import require
 
@@ -132,19 +132,19 @@ class TestSurroundings:
         assert "hunter2" not in json.dumps(found)
 
     def test_a_library_that_is_too_old(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert surroundings._needed()["cryptography"] == "50"
-        monkeypatch.setattr(surroundings, "_needed", lambda: {"orjson": "999"})
-        assert [check.next for check in surroundings.look_at_python() if check.state == "problem"] == [
+        assert environment._needed()["cryptography"] == "50"
+        monkeypatch.setattr(environment, "_needed", lambda: {"orjson": "999"})
+        assert [check.next for check in environment.look_at_python() if check.state == "problem"] == [
             "install a newer one: pip install --upgrade 'orjson>=999'"
         ]
 
     def test_a_library_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(surroundings, "_LIBRARIES", ("orjson", "no-such-library"))
-        assert list(surroundings.look_at_python())[1].found.endswith(", no no-such-library")
+        monkeypatch.setattr(environment, "_LIBRARIES", ("orjson", "no-such-library"))
+        assert list(environment.look_at_python())[1].found.endswith(", no no-such-library")
 
     def test_run_from_a_source_tree_there_is_nothing_to_compare_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(surroundings, "_DISTRIBUTION", "no-such-distribution")
-        assert surroundings._needed() == {}
+        monkeypatch.setattr(environment, "_DISTRIBUTION", "no-such-distribution")
+        assert environment._needed() == {}
 
     def test_a_state_directory_that_can_not_be_made(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", "/dev/null/state")
@@ -176,7 +176,7 @@ class TestStore:
         assert (store / "notes.txt").read_text() == "mine"
 
     def test_a_clock_that_is_behind(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(opening, "_CLOCKS_DIFFER", timedelta(days=-1))
+        monkeypatch.setattr(keys, "_CLOCKS_DIFFER", timedelta(days=-1))
         assert "is in the future" in doctor()["clock"]["found"]
 
     def test_nothing_saved_yet(self, doctor: Doctor, tmp_path: Path) -> None:

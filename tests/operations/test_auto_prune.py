@@ -21,12 +21,14 @@ from checkpoint_manager.retention import plan
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 KEY = bytes(range(32))
 ENOUGH, MOST = trimming._ENOUGH, trimming._MOST_AT_A_TIME
 
 
 def opened(place: Any, retention: Retention | None = None) -> CheckpointManager:
-    return CheckpointManager(place, key=KEY, retention=retention, durability="relaxed")
+    relaxed = not isinstance(place, MemoryBackend)
+    return CheckpointManager(place, key=KEY, retention=retention, durability="relaxed" if relaxed else "full")
 
 
 def present(cm: CheckpointManager, stage: str = "train") -> list[int]:

@@ -33,6 +33,9 @@ def show(progress: Progress) -> None:
 
 
 cm.verify(progress=show)
+with CheckpointManager("checkpoints") as opened:
+    assert_type(opened, CheckpointManager)
+opened.close()
 cm.keys.rotate(progress=show)
 assert_type(cm.get_checkpoint("train"), Checkpoint)
 

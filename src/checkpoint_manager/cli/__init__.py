@@ -1,4 +1,4 @@
-"""The command line. Its one rule: stdout is data, everything else goes to stderr."""
+"""The command line. Stdout is data; everything else goes to stderr."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+NAME = "checkpoint-manager"
+COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
 
 _INTERRUPTED = 130
 
@@ -28,20 +32,20 @@ def main() -> int:
             raise
         sys.stderr.write("error: the command line needs click and rich: pip install 'checkpoint-manager[cli]'\n")
         return 2
-    except KeyboardInterrupt:  # before the program could begin, or while it told of another one
+    except KeyboardInterrupt:  # before the program began, or while it reported another interruption
         sys.stderr.write("interrupted: the store is whole\n")
         return _INTERRUPTED
 
 
 def _done(code: int) -> int:
-    """Let Ctrl-C just end the process from the moment at which Python begins to tidy up; return the code."""
+    """Let Ctrl-C end the process at once while Python shuts down; return the code."""
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # registered last, done first
     return code
 
 
 @contextlib.contextmanager
 def not_interrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends: in the middle of an import, Python may drop it with a traceback, or crash."""
+    """Hold Ctrl-C back until the block ends: in the middle of an import, Python may lose it with a traceback, or crash."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -50,7 +54,7 @@ def not_interrupted() -> Iterator[None]:
 
 
 def _open_what_is_closed() -> None:
-    """Give the numbers of stdin, stdout and stderr to nothing else: the next file opened, a checkpoint, would get them."""
+    """Open stdin, stdout and stderr if they are closed: the next file opened, a checkpoint, would get their numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)  # noqa: FBT003
     os.close(descriptor)

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import _version
-from checkpoint_manager.cli import not_interrupted
+from checkpoint_manager.cli import COMPLETION, NAME, not_interrupted
 from checkpoint_manager.cli.exit_codes import UnknownCommandError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-NAME = "checkpoint-manager"
-COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
-"""The environment variable by which a shell asks for completions."""
 
 _COMMANDS = {
     "init": "Make a store, with a key.",

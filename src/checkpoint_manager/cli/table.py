@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from checkpoint_manager.cli.output import STYLES, colourful, printable
+from checkpoint_manager._text import escaped
+from checkpoint_manager.cli.output import STYLES, colourful
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ def drawn(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        cells = zip(columns, map(printable, row), strict=True)
+        cells = zip(columns, map(escaped, row), strict=True)
         table.add_row(*(Text(cell, STYLES.get(cell, "") if column in _JUDGED else "") for column, cell in cells))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE, no_color=not colourful(sys.stdout))
     with console.capture() as captured:

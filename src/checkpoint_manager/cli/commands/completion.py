@@ -7,7 +7,9 @@ someone planted with quotes or line ends in it is not handed to a shell.
 from __future__ import annotations
 
 import click
+from click.shell_completion import get_completion_class
 
+from checkpoint_manager.cli import COMPLETION, NAME
 from checkpoint_manager.cli.output import write_text
 
 
@@ -22,10 +24,7 @@ def completion(shell: str) -> None:
       checkpoint-manager completion zsh >> ~/.zshrc
       checkpoint-manager completion fish > ~/.config/fish/completions/checkpoint-manager.fish
     """
-    from click.shell_completion import get_completion_class  # noqa: PLC0415  # only here
-
-    from checkpoint_manager.cli.app import COMPLETION, NAME, commands  # noqa: PLC0415  # which imports this module
-
+    program = click.get_current_context().find_root()
     script = get_completion_class(shell)
     assert script is not None  # noqa: S101  # for the type checker: click has these three
-    write_text(f"{script(commands, {}, NAME, COMPLETION).source().strip()}\n")
+    write_text(f"{script(program.command, {}, NAME, COMPLETION).source().strip()}\n")

@@ -10,6 +10,7 @@ from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, table_text, write_json, write_text
 from checkpoint_manager.cli.progress import progress_of
+from checkpoint_manager.cli.watching import need_a_terminal, watch
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, IntegrityError
 from checkpoint_manager.models import Progress, display
 
@@ -21,7 +22,9 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it again and again, until q or Ctrl-C is pressed. Needs a terminal.")
+@click.option(
+    "--watch", "watched", is_flag=True, help="Show it again and again, until q or Ctrl-C is pressed. Needs a terminal."
+)
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 86_400),
@@ -31,7 +34,7 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
     help="How long --watch waits in between.",
 )
 @store_options
-def status(access: Access, *, watch: bool, interval: float) -> int:
+def status(access: Access, *, watched: bool, interval: float) -> int:
     """Show each stage with its newest version, and whether it is whole.
 
     \b
@@ -39,7 +42,7 @@ def status(access: Access, *, watch: bool, interval: float) -> int:
       checkpoint-manager status --store checkpoints
       checkpoint-manager status --watch
     """
-    if watch:
+    if watched:
         return _watch(access, interval)
     cm = access.open()
     with progress_of("reading") as step:
@@ -54,8 +57,6 @@ def status(access: Access, *, watch: bool, interval: float) -> int:
 
 
 def _watch(access: Access, interval: float) -> int:
-    from checkpoint_manager.cli.watching import need_a_terminal, watch  # noqa: PLC0415  # --help does not wait for it
-
     need_a_terminal("status --watch")
     if access.as_json:
         raise UsageError("--watch is for people, and --json for programs", hint="Give one of them")
@@ -89,7 +90,7 @@ class _Look:
     def _newest(self, stage: str) -> int | None:
         """Return the number of the newest version, without reading its data; None if it can't be told."""
         try:
-            return self._cm.resolve(f"{stage}@latest").number
+            return self._cm.get_version(stage).number
         except CheckpointError:
             return None
 

@@ -58,7 +58,7 @@ def tag(access: Access, selector: str | None, name: str | None, at: datetime | N
 
 def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
     if len(stages) == 1:
-        cm.resolve(f"{stages[0]}@latest")  # raises if there is no such stage
+        cm.get_version(stages[0])  # raises if there is no such stage
     rows = [(stage, name, number) for stage in stages for name, number in cm.tags(stage).items()]
     if access.as_json:
         write_json("tag", {"tags": [{"stage": stage, "tag": name, "version": number} for stage, name, number in rows]})

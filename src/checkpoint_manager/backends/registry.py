@@ -1,0 +1,110 @@
+"""From a location to its backend: a path, a URL, or a backend that the caller made.
+
+This is the only module that knows the backends. A text with a scheme, such as ``memory:`` or ``sqlite:///x.db``, is a URL; any
+other text is the path of a directory. Other packages add schemes by entry points of the group
+``checkpoint_manager.backends``: the name of one is the scheme, its value a function that takes the URL and the keyword
+``durability``, and returns a :class:`~checkpoint_manager.backends.base.Backend`.
+
+A password in a URL is in no message, log line or ``repr``: each is made from :func:`redacted`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Protocol, cast
+
+from checkpoint_manager import _loading
+from checkpoint_manager.backends.base import Backend
+from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.errors import LocationError
+from checkpoint_manager.models import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from checkpoint_manager.models import Durability
+
+GROUP = "checkpoint_manager.backends"
+"""The group of the entry points by which other packages add schemes."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(memory):", re.ASCII)
+_USER = re.compile(r"(://[^:@/?#]*):.*@", re.DOTALL)
+_SECRET_PARAMETER = re.compile(
+    r"([?&;#][^=&;#]*(?:pass|secret|token|key|sig|cred|auth)[^=&;#]*=)[^&;#]*", re.IGNORECASE | re.DOTALL
+)
+_HIDDEN = "***"
+
+
+class OpenBackend(Protocol):
+    """Opens the backend that a URL names; what an entry point refers to."""
+
+    def __call__(self, url: str, *, durability: Durability) -> Backend:
+        """Open it."""
+
+
+def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Durability = "full") -> Backend:
+    """Return the backend at a location, opened.
+
+    Args:
+        location: The path of a directory, a URL, or a backend, which is returned.
+        durability: What a save waits for, where the backend can heed it.
+
+    Raises:
+        LocationError: The scheme is not known, or the backend can't heed ``durability``.
+        StorageError: The backend can't be opened.
+    """
+    if isinstance(location, Backend):
+        if durability != "full":
+            message = f'durability="{durability}" is given with a backend that is open already, {location.location}'
+            raise LocationError(message, hint="Give it where you make the backend")
+        return location
+    scheme = scheme_of(location)
+    if not scheme:
+        return LocalBackend(location, durability)
+    url = os.fspath(location)
+    backend = _opener(scheme, url)(url, durability=durability)
+    backend.location = redacted(backend.location)
+    if durability != "full" and not backend.capabilities.durability:
+        backend.close()
+        message = f'durability="{durability}" can\'t be heeded by {printable(redacted(url))}'
+        raise LocationError(message, hint="Leave durability out")
+    return backend
+
+
+def scheme_of(location: str | os.PathLike[str]) -> str:
+    """Return the scheme of a URL, in lower case; empty if the location is a path."""
+    match = _URL.match(location) if isinstance(location, str) else None
+    return (match[1] or match[2]).lower() if match else ""
+
+
+def redacted(location: str) -> str:
+    """Return a location as it may be shown: a URL without its password and without parameters that may hold a secret.
+
+    All between the first colon and the last ``@`` counts as the password: one that is not percent-encoded may hold anything.
+    """
+    if not scheme_of(location):
+        return location
+    return _SECRET_PARAMETER.sub(rf"\1{_HIDDEN}", _USER.sub(rf"\1:{_HIDDEN}@", location))
+
+
+def _opener(scheme: str, url: str) -> OpenBackend:
+    if scheme in _SCHEMES:
+        return _SCHEMES[scheme]
+    metadata = _loading.load("importlib.metadata")
+    others = {entry.name.lower(): entry for entry in metadata.entry_points(group=GROUP)}
+    if scheme in others:
+        return cast("OpenBackend", others[scheme].load())
+    message = f"{printable(redacted(url))} has the scheme {printable(scheme)}, which is not known"
+    known = ", ".join(f"{name}:" for name in sorted({*_SCHEMES, *others}))
+    raise LocationError(message, hint=f"Give the path of a directory, or a URL with one of the schemes {known}")
+
+
+def _memory(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # there is nothing to choose
+    if url.partition(":")[2].strip("/"):
+        raise LocationError(f"{printable(url)} names a place in memory", hint='Give "memory:", which is a new store each time')
+    return MemoryBackend()
+
+
+_SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory}
