@@ -59,7 +59,7 @@ class Hint(StrEnum):
 
     ACCEPT_ROLLBACK = "If you put an older copy back on purpose, call accept_rollback(). If not, restore it from a backup"
     ACCEPT_KEYRING = (
-        'If you put an older copy back on purpose, open the store with on_rollback="warn" and call accept_rollback(). '
+        'If you put it there on purpose, open the store with on_rollback="warn" and call accept_rollback(). '
         "If not, restore it from a backup"
     )
     GIVE_A_KEY = (

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,14 +19,20 @@ from checkpoint_manager import (
     CheckpointManager,
     FormatError,
     IntegrityError,
+    LockTimeoutError,
     Passphrase,
     RollbackError,
     WrongKeyError,
 )
+from checkpoint_manager._format import handover, seal
+from checkpoint_manager._format.checkpoint_file import BrokenError, Place, seal_version
+from checkpoint_manager._format.key_slot import MIN_MEMORY_KIB, ArgonCost, Secret, Slot, check_costs
+from checkpoint_manager._format.keyring import MAX_SERIAL, MAX_STEP, Keyring, begin_rotation, unlock
+from checkpoint_manager.backends.local import LocalBackend
+from tests.attacks.conftest import write_keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Opened = Callable[..., CheckpointManager]
     EditKeyring = Callable[[Callable[[Any], object]], None]
@@ -58,7 +70,7 @@ def test_any_edited_byte_of_the_keyring_is_refused_even_if_its_checksum_fits(
         except orjson.JSONDecodeError:
             continue
         edit_keyring(lambda present, new=new: (present.clear(), present.update(new)))
-        with pytest.raises((IntegrityError, FormatError, WrongKeyError)):
+        with pytest.raises((IntegrityError, FormatError, WrongKeyError, RollbackError)):
             opened()
         edited += 1
     assert edited > 300
@@ -114,11 +126,13 @@ def test_the_keyring_of_another_store_is_refused(opened: Opened, store: Path, tm
     cm = opened()
     CheckpointManager(tmp_path / "other", key=KEY)
     shutil.copy(tmp_path / "other" / "keyring.json", store / "keyring.json")
+    for attempt in (lambda: cm.save_checkpoint("train", 5), lambda: cm.keys.add(OTHER_KEY), opened):
+        with pytest.raises(RollbackError, match="belongs to another store"):
+            attempt()
+    first_time = opened(forgetful=True)
+    assert first_time.stages() == ["clean", "train"]  # a user who has never been here finds nothing that is authentic
     with pytest.raises(IntegrityError, match="belongs to another store"):
-        cm.save_checkpoint("train", 5)
-    fresh = opened()
-    with pytest.raises(IntegrityError, match="belongs to another store"):
-        fresh.load_checkpoint("train")
+        first_time.load_checkpoint("train")
 
 
 def test_exchanged_slots_are_refused(opened: Opened, edit_keyring: EditKeyring) -> None:
@@ -237,6 +251,11 @@ def test_costs_and_fields_out_of_bounds_are_refused_before_anything_is_derived(
         lambda fields: fields.update(cipher="none"),
         lambda fields: fields.update(format="none"),
         lambda fields: fields.update(seal=""),
+        lambda fields: fields.update(handovers=None),
+        lambda fields: fields.update(handovers=[{}]),
+        lambda fields: fields.pop("handovers"),
+        lambda fields: fields.update(format="checkpoint-manager-keyring/1"),
+        lambda fields: fields["slots"][0].update(label="\x1b]0;"),
         lambda fields: fields["slots"][0].update(extra=1),
         lambda fields: fields["slots"][0].pop("label"),
     ],
@@ -250,8 +269,8 @@ def test_edited_fields_of_the_keyring_are_refused(
 
 
 def test_a_keyring_of_a_newer_format_says_so(opened: Opened, edit_keyring: EditKeyring) -> None:
-    edit_keyring(lambda fields: fields.update(format="checkpoint-manager-keyring/2"))
-    with pytest.raises(FormatError, match="keyring/2"):
+    edit_keyring(lambda fields: fields.update(format="checkpoint-manager-keyring/3"))
+    with pytest.raises(FormatError, match="keyring/3"):
         opened()
 
 
@@ -291,3 +310,330 @@ def test_white_space_and_other_spellings_are_refused(opened: Opened, store: Path
         put(store / "keyring.json", content)
         with pytest.raises(IntegrityError):
             opened()
+
+
+class Leaver:
+    """Someone whose slot was dropped by a rotation. He may write to the directory, and has what he had: the keyring of then."""
+
+    def __init__(self, store: Path, secret: Passphrase, content: bytes) -> None:
+        self.path = store / "keyring.json"
+        self.then = unlock(Keyring.parse(content, where="then"), Secret.from_passphrase(secret.text), where="then")
+
+    def publish(self, keyring: Keyring) -> None:
+        """Put a keyring in place that is sealed under the key of then."""
+        put(self.path, replace(keyring, seal=seal.seal(self.then.active_key, b"", keyring.context())).encode())
+
+    @property
+    def now(self) -> Keyring:
+        """The keyring as it is now, which he can read but not open."""
+        return Keyring.parse(self.path.read_bytes(), where="now")
+
+
+@pytest.fixture
+def leaver(store: Path, opened: Opened) -> Leaver:
+    """A store whose key was rotated to shut someone out, as its owner has seen."""
+    cm, secret = opened(), Passphrase("someone who leaves")
+    slot = cm.keys.add(secret).slot
+    content = (store / "keyring.json").read_bytes()
+    cm.keys.rotate(drop=[slot])
+    return Leaver(store, secret, content)
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file() and ".locks" not in path.parts}
+
+
+def assert_refused(store: Path, opened: Opened, running: CheckpointManager, match: str) -> None:
+    """A running process and a new one refuse what is there, write nothing, and take it only when that is accepted."""
+    before = contents(store)
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: running.save_checkpoint("train", "secret"),
+        lambda: running.keys.add(OTHER_KEY),
+        running.keys.rotate,
+        running.keys.list,
+        opened,
+    )
+    for attempt in attempts:
+        with pytest.raises(RollbackError, match=match):
+            attempt()
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("serial", ["next", "far above"])
+def test_a_keyring_under_a_key_that_was_given_up_is_refused(
+    opened: Opened, store: Path, leaver: Leaver, serial: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its holder replays the old key in the slots of others: all who follow it would write under a key that he has."""
+    running = opened()
+    number = leaver.now.serial + (1 if serial == "next" else 10**6)
+    leaver.publish(replace(leaver.then.keyring, serial=number, seal=b""))
+    assert_refused(store, opened, running, "does not succeed")
+    warned = CheckpointManager(store, key=KEY, on_rollback="warn")
+    assert "a key that was given up" in caplog.text
+    with pytest.raises(RollbackError):  # a warning is not yet consent
+        opened()
+    warned.accept_rollback()
+    with pytest.raises(IntegrityError):  # what the rotation sealed does not open under it
+        opened().load_checkpoint("train")
+
+
+def test_going_on_after_a_warning_does_not_accept_a_key_that_was_given_up(opened: Opened, store: Path, leaver: Leaver) -> None:
+    leaver.publish(replace(leaver.then.keyring, serial=leaver.now.serial + 1, seal=b""))
+    warned = CheckpointManager(store, key=KEY, on_rollback="warn")
+    warned.keys.add(OTHER_KEY)
+    leaver.publish(replace(leaver.then.keyring, serial=leaver.now.serial + 1, seal=b""))
+    warned.keys.list()
+    with pytest.raises(RollbackError, match="does not succeed"):
+        opened()
+
+
+def test_a_key_that_was_given_up_does_not_come_back_as_the_second_of_two(opened: Opened, store: Path) -> None:
+    """A rotation is under way, and both keys are wrapped in each slot: their order is exchanged."""
+    cm, secret = opened(), Passphrase("someone who leaves")
+    slot = cm.keys.add(secret).slot
+    leaver = Leaver(store, secret, (store / "keyring.json").read_bytes())
+    cm._store.keyring.change(lambda unlocked: begin_rotation(unlocked, drop=[slot]), 1)
+    now = leaver.now
+    slots = tuple(replace(slot, wrapped=dict(reversed(slot.wrapped.items()))) for slot in now.slots)
+    leaver.publish(replace(now, serial=now.serial + 1, keys=now.keys[::-1], slots=slots, handovers=(), seal=b""))
+    assert_refused(store, opened, cm, "does not succeed")
+
+
+def test_a_handover_that_the_old_key_signs_for_itself_is_refused(opened: Opened, store: Path, leaver: Leaver) -> None:
+    then, now = leaver.then, leaver.now
+    own = handover.sign(now.store, now.serial + 1, (now.active, then.active_key), (then.keyring.active, then.active_key))
+    running = opened()
+    for handovers in ((own,), now.handovers[:-1]):
+        leaver.publish(replace(then.keyring, serial=now.serial + 1, handovers=handovers, seal=b""))
+        assert_refused(store, opened, running, "does not succeed")
+
+
+def test_whoever_was_away_during_rotations_follows_the_handovers(opened: Opened, store: Path) -> None:
+    """The keys in between are gone: that each handed over to the next is what the newest keyring proves."""
+    opened()
+    seen = {path: path.read_bytes() for path in state_of_keyring()}
+    admin = CheckpointManager(store, key=KEY)
+    for _ in range(3):
+        admin.keys.rotate()
+    for path, content in seen.items():
+        path.write_bytes(content)
+    assert opened().load_checkpoint("train")["number"] == 4
+    admin.keys.rotate()
+    assert opened().save_checkpoint("train", 5).number == 5
+
+
+def test_whoever_was_away_for_too_many_rotations_is_told_and_can_accept(
+    opened: Opened, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("checkpoint_manager._format.keyring.MAX_HANDOVERS", 2)
+    opened()
+    seen = {path: path.read_bytes() for path in state_of_keyring()}
+    admin = CheckpointManager(store, key=KEY)
+    for _ in range(3):
+        admin.keys.rotate()
+    for path, content in seen.items():
+        path.write_bytes(content)
+    with pytest.raises(RollbackError, match="does not succeed"):
+        opened()
+    CheckpointManager(store, key=KEY, on_rollback="warn").accept_rollback()
+    assert opened().load_checkpoint("train")["number"] == 4
+
+
+def state_of_keyring() -> list[Path]:
+    state = Path(os.environ["HOME"]) / ".local" / "state" / "checkpoint_manager"
+    return [path for path in state.rglob("keyring") if path.is_file()]
+
+
+def test_a_reader_that_runs_for_long_heeds_a_rotation_before_it_reads(opened: Opened, store: Path) -> None:
+    """It has the old key: what was forged under it after the rotation must not pass for the newest version."""
+    reader, admin, secret = opened(), opened(), Passphrase("someone who leaves")
+    assert reader.load_checkpoint("train")["number"] == 4
+    slot = admin.keys.add(secret).slot
+    content = (store / "keyring.json").read_bytes()
+    admin.keys.rotate(drop=[slot])
+    key_id, key = (then := Leaver(store, secret, content).then).keyring.active, then.active_key
+    entry = reader._store.entry("train", 4)
+    forged = entry._replace(id="ab" * 16, previous=entry.id, size=8)
+    place = Place(then.keyring.store, "train", 5)
+    pieces = seal_version(key_id, key, place, forged, b'"forged"')
+    (store / "history" / "train" / f"{5:012d}.checkpoint").write_bytes(b"".join(bytes(piece) for piece in pieces))
+    with pytest.raises(IntegrityError, match="a key that the keyring does not have"):
+        reader.load_checkpoint("train")
+
+
+def test_two_stores_of_one_user_that_are_exchanged_are_noticed(tmp_path: Path) -> None:
+    """The same key file opens both, as by default."""
+    for name, limit in (("production", 100), ("test", 10**9)):
+        CheckpointManager(tmp_path / name, key=KEY).save_checkpoint("approve", limit)
+    (tmp_path / "production").rename(tmp_path / "x")
+    (tmp_path / "test").rename(tmp_path / "production")
+    before = contents(tmp_path / "production")
+    with pytest.raises(RollbackError, match="belongs to another store"):
+        CheckpointManager(tmp_path / "production", key=KEY)
+    assert contents(tmp_path / "production") == before
+    CheckpointManager(tmp_path / "production", key=KEY, on_rollback="warn").accept_rollback()
+    assert CheckpointManager(tmp_path / "production", key=KEY).load_checkpoint("approve") == 10**9
+    assert CheckpointManager(tmp_path / "x", key=KEY).load_checkpoint("approve") == 100  # it may move
+
+
+def test_an_emptied_store_is_warned_of_and_begun_again(opened: Opened, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened()
+    for path in store.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    cm = opened()
+    assert "is gone, with all of its checkpoints" in caplog.text
+    assert not cm.has_checkpoint("train")
+    caplog.clear()
+    assert opened().save_checkpoint("train", 1).number == 1
+    assert not caplog.text
+
+
+def test_a_serial_number_can_not_be_driven_to_its_end(opened: Opened, store: Path) -> None:
+    """Whoever has the key may skip numbers, but no single keyring uses them up, and older ones are noticed ever after."""
+    cm = opened()
+    unlocked = cm._store.keyring.unlocked
+
+    def publish(serial: int) -> None:
+        keyring = replace(unlocked.keyring, serial=serial, seal=b"")
+        put(store / "keyring.json", replace(keyring, seal=seal.seal(unlocked.active_key, b"", keyring.context())).encode())
+
+    for serial in (MAX_SERIAL, MAX_SERIAL - 1, 1 + MAX_STEP + 1):
+        publish(serial)
+        assert_refused(store, opened, cm, f"is number {serial}")
+    publish(MAX_SERIAL)
+    with pytest.raises(RollbackError, match="no room"):
+        opened(forgetful=True)
+    publish(10**12)
+    added = opened().keys.add(OTHER_KEY)
+    opened().keys.remove(added.slot)
+    publish(10**12)
+    with pytest.raises(RollbackError, match="already seen number 1000000000002"):
+        opened()
+
+
+def test_many_costly_slots_are_refused_before_anything_is_derived(tmp_path: Path) -> None:
+    """Each is within its bounds; together they would take half an hour."""
+    directory = tmp_path / "under a passphrase"
+    CheckpointManager(directory, key=Passphrase("right"))
+    fields = orjson.loads((directory / "keyring.json").read_bytes())
+    costly = {**fields["slots"][0], "memory_kib": 1024 * 1024, "passes": 16}
+    for number in (1, 32):
+        fields["slots"] = [{**costly, "slot": f"{index:08x}"} for index in range(number)]
+        write_keyring(directory / "keyring.json", fields)
+        with pytest.raises(IntegrityError, match="more work than"):
+            CheckpointManager(directory, key=Passphrase("right"))
+
+
+def test_a_store_with_as_many_slots_as_there_can_be_is_within_the_costs(tmp_path: Path) -> None:
+    usual = ArgonCost(64 * 1024, 3, 4)
+    check_costs([usual] * 32)
+    with pytest.raises(BrokenError):
+        check_costs([usual] * 32 + [ArgonCost(MIN_MEMORY_KIB, 2, 1)])
+
+
+def test_a_planted_slot_that_is_costly_is_tried_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seal does not fit any more, but that shows only when a slot has opened: which one is tried first counts."""
+    directory = tmp_path / "under a passphrase"
+    CheckpointManager(directory, key=Passphrase("right"))
+    fields = orjson.loads((directory / "keyring.json").read_bytes())
+    fields["slots"].insert(0, {**fields["slots"][0], "slot": "00000000", "memory_kib": MIN_MEMORY_KIB * 8})
+    write_keyring(directory / "keyring.json", fields)
+    tried: list[int] = []
+    derive = Slot.derive
+
+    def count(self: Slot, secret: Secret) -> object:
+        tried.append(self.cost.memory_kib if self.cost else 0)
+        return derive(self, secret)
+
+    monkeypatch.setattr(Slot, "derive", count)
+    with pytest.raises(IntegrityError):
+        CheckpointManager(directory, key=Passphrase("right"))
+    assert tried == [MIN_MEMORY_KIB]
+
+
+def test_a_slot_that_asks_for_more_memory_than_there_is_says_so(tmp_path: Path) -> None:
+    directory = tmp_path / "under a passphrase"
+    CheckpointManager(directory, key=Passphrase("right"))
+    fields = orjson.loads((directory / "keyring.json").read_bytes())
+    fields["slots"][0] |= {"memory_kib": 1024 * 1024, "passes": 2}
+    write_keyring(directory / "keyring.json", fields)
+    program = (
+        "import resource\n"
+        "from checkpoint_manager import CheckpointError, CheckpointManager, Passphrase\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (768 << 20,) * 2)\n"
+        f"try: CheckpointManager({str(directory)!r}, key=Passphrase('right'))\n"
+        "except CheckpointError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert "takes 1024 MiB of memory" in done.stdout
+
+
+def test_a_keyring_that_is_touched_again_and_again_stops_nobody(
+    opened: Opened, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks changed at each look, and is not."""
+    cm, looks = opened(), itertools.count(1)
+    read = LocalBackend.read_record
+
+    def touch_and_read(self: LocalBackend, name: Any, stage: str | None = None, **more: Any) -> Any:
+        if name == "keyring":
+            os.utime(store / "keyring.json", ns=(0, next(looks)))
+        return read(self, name, stage, **more)
+
+    monkeypatch.setattr(LocalBackend, "read_record", touch_and_read)
+    assert cm.save_checkpoint("train", 5).number == 5
+    assert cm.load_checkpoint("train") == 5
+    cm.keys.add(OTHER_KEY)
+
+
+def test_a_keyring_that_is_replaced_again_and_again_is_given_up_after_the_timeout(
+    opened: Opened, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Someone with the key changes it without the lock, each time just before another change is written."""
+    cm, other = opened(), CheckpointManager(store, key=KEY)
+    write = LocalBackend.write_record
+
+    def overtaken(self: LocalBackend, name: Any, stage: str | None = None, **more: Any) -> Any:
+        unlocked = other._store.keyring.unlocked
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalBackend, "write_record", write)
+            other._store.keyring.refresh()
+            unlocked = other._store.keyring.unlocked
+            keyring = replace(unlocked.keyring, serial=unlocked.keyring.serial + 1, seal=b"")
+            put(store / "keyring.json", replace(keyring, seal=seal.seal(unlocked.active_key, b"", keyring.context())).encode())
+        return write(self, name, stage, **more)
+
+    monkeypatch.setattr(LocalBackend, "write_record", overtaken)
+    with pytest.raises(LockTimeoutError, match="again and again"):
+        cm.keys.add(OTHER_KEY)
+
+
+@pytest.mark.parametrize("edit", ["the label alone", "the label and the kind"])
+def test_control_characters_of_a_label_reach_nobody(
+    opened: Opened, edit_keyring: EditKeyring, edit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e"
+
+    def change(fields: Any) -> None:
+        fields["slots"][0]["label"] = evil if edit == "the label alone" else "read this: all is well"
+
+    edit_keyring(change)
+    with pytest.raises((IntegrityError, WrongKeyError)) as caught:
+        opened()
+    assert "\x1b" not in str(caught.value) + caplog.text
+    assert "all is well" not in str(caught.value)
+
+
+def test_what_an_earlier_version_of_the_library_saw_is_still_a_rollback(opened: Opened, store: Path) -> None:
+    """It wrote down the serial number and the digest alone."""
+    opened().keys.add(OTHER_KEY)
+    content = (store / "keyring.json").read_bytes()
+    (path,) = state_of_keyring()
+    line = path.read_text().split()
+    path.write_text(f"{line[0]} {line[1]}\n")
+    put(store / "keyring.json", content)
+    assert opened().load_checkpoint("train")["number"] == 4
+    assert path.read_text().split() == line
+    path.write_text(f"{int(line[0]) + 1:012d} {line[1]}\n")
+    with pytest.raises(RollbackError, match="already seen number 3"):
+        opened()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager._store.last_seen import LastSeen, SeenRecord, SeenVersion
+from checkpoint_manager._format.keyring import SeenKeyring
+from checkpoint_manager._store.last_seen import LastSeen, SeenLocations, SeenRecord, SeenVersion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,9 +38,80 @@ def test_a_record_is_not_forgotten_for_an_older_one(last_seen: LastSeen, name: S
 
 
 def test_a_keyring_is_not_forgotten_for_an_older_one_unless_that_is_meant(last_seen: LastSeen) -> None:
-    last_seen.remember_keyring(3, b"newer")
-    newer = last_seen.recall_keyring()
-    last_seen.remember_keyring(2, b"older")
+    newer, older = (SeenKeyring(serial, f"{serial:064x}", "0" * 16, "a" * 64) for serial in (10**15, 2))
+    last_seen.remember_keyring(newer)
+    last_seen.remember_keyring(older)
     assert last_seen.recall_keyring() == newer
-    last_seen.remember_keyring(2, b"older", even_if_older=True)
-    assert last_seen.recall_keyring() not in {newer, None}
+    last_seen.remember_keyring(older, even_if_older=True)
+    assert last_seen.recall_keyring() == older
+
+
+def test_each_location_has_the_store_that_was_seen_there_last(tmp_path: Path) -> None:
+    locations = SeenLocations(tmp_path)
+    odd = os.fsdecode(b"/data/\xff\n")
+    locations.remember("/data/a", "0" * 32)
+    locations.remember(odd, "1" * 32)
+    locations.remember("/data/a", "2" * 32)
+    assert [locations.recall(place) for place in ("/data/a", odd, "/data/b")] == ["2" * 32, "1" * 32, None]
+    locations.forget(odd)
+    assert locations.recall(odd) is None
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o777])
+def test_nobody_else_may_change_what_was_seen(tmp_path: Path, umask: int) -> None:
+    """Whoever may rename a folder on the way could put other memories in its place."""
+    before = os.umask(umask)
+    try:
+        last_seen = LastSeen("0" * 32, tmp_path / "home" / "state" / "checkpoint_manager")
+        last_seen.remember("train", SeenVersion(1, "a" * 32))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "home").rglob("*"):
+        assert not path.stat().st_mode & 0o077
+    assert last_seen.recall("train") == SeenVersion(1, "a" * 32)
+
+
+def test_folders_that_an_earlier_version_left_to_the_umask_are_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint_manager" / ("0" * 32)
+    folder.mkdir(parents=True)
+    for path in (folder, folder.parent):
+        path.chmod(0o775)
+    LastSeen("0" * 32, tmp_path / "checkpoint_manager")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_folder_of_another_user_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "checkpoint_manager" / ("0" * 32)
+    LastSeen("0" * 32, tmp_path / "checkpoint_manager").remember("train", SeenVersion(1, "a" * 32))
+    os.chown(folder, 12345, 12345)
+    last_seen = LastSeen("0" * 32, tmp_path / "checkpoint_manager")
+    assert "belongs to another user" in caplog.text
+    assert last_seen.recall("train") is None
+    last_seen.remember("train", SeenVersion(2, "a" * 32))
+    assert last_seen.recall("train") is None
+
+
+def test_a_parent_that_others_may_write_to_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
+    LastSeen("0" * 32, tmp_path / "state" / "checkpoint_manager")
+    assert f"they may write to {tmp_path / 'state'}" in caplog.text
+    caplog.clear()
+    (tmp_path / "state").chmod(0o1777)
+    LastSeen("0" * 32, tmp_path / "state" / "checkpoint_manager")
+    assert not caplog.text
+
+
+def test_without_a_home_a_warning_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    last_seen = LastSeen("0" * 32)
+    last_seen.remember("train", SeenVersion(1, "a" * 32))
+    assert last_seen.recall("train") is None
+    assert last_seen.stages() == []
+    assert caplog.text.count("this user has no home directory") == 1
+
+
+def nobody(uid: int) -> object:
+    raise KeyError(f"getpwuid(): uid not found: {uid}")

@@ -12,13 +12,14 @@ import re
 from typing import Any
 
 from cryptography.cobblestone import Cobblestone256Decryptor
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 FIELDS = ["id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from"]
 BUNDLE = "checkpoint-manager-bundle/1"
-KEYRING = "checkpoint-manager-keyring/1"
+KEYRING, KEYRING_2 = "checkpoint-manager-keyring/1", "checkpoint-manager-keyring/2"
 HEADER = re.compile(
     rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})","version":([1-9][0-9]{0,11}),'
     rb'"metadata":([1-9][0-9]*)\}\n'
@@ -66,9 +67,31 @@ def store_keys(keyring: bytes, key_file: bytes) -> tuple[str, dict[str, bytes]]:
                 continue
             document = {name: fields[name] for name in fields if name not in {"seal", "checksum"}}
             shown = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-            unseal(keys[fields["active"]], base64.b64decode(fields["seal"]), KEYRING, "keyring", shown)
+            unseal(keys[fields["active"]], base64.b64decode(fields["seal"]), fields["format"], "keyring", shown)
             return fields["store"], keys
     raise RefusedError("no slot opens")
+
+
+def public_key(store: str, key_id: str, key: bytes) -> bytes:
+    """Return the public key of a store key."""
+    seed = HKDF(SHA512(), 32, None, context(KEYRING_2, "signing key", store, key_id)).derive(key)
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def succeeds(keyring: bytes, seen: tuple[str, bytes], active: bytes) -> bool:
+    """Return whether a chain of handovers leads from a key that was seen, by id and public key, to the active one."""
+    fields = json.loads(keyring)
+    (key_id, public), store = seen, fields["store"]
+    for each in fields["handovers"]:
+        if each["from"] == key_id:
+            new = base64.b64decode(each["public"])
+            said = context(KEYRING_2, "handover", store, each["serial"], each["from"], each["to"], new)
+            try:
+                Ed25519PublicKey.from_public_bytes(public).verify(base64.b64decode(each["signature"]), said)
+            except InvalidSignature:
+                return False
+            key_id, public = each["to"], new
+    return (key_id, public) == (fields["active"], active)
 
 
 def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: int) -> tuple[dict[str, Any], Any]:

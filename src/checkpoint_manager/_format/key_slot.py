@@ -27,12 +27,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.checkpoint_file import BrokenError, decode_time, encode_time
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
+from checkpoint_manager.errors import KeyUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-KEYRING_FORMAT = "checkpoint-manager-keyring/1"
+SLOT_FORMAT = "checkpoint-manager-keyring/1"
+"""What every slot is bound to, whatever the format of the document that holds it."""
 SALT_BYTES = 32
 MAX_LABEL_CHARACTERS = 100
 MIN_MEMORY_KIB, MAX_MEMORY_KIB = 19 * 1024, 1024 * 1024
@@ -40,6 +42,8 @@ MIN_MEMORY_KIB, MAX_MEMORY_KIB = 19 * 1024, 1024 * 1024
 MIN_PASSES, MAX_PASSES = 2, 16
 """With 19 MiB, the same guide asks for two passes."""
 MAX_LANES = 16
+MAX_TOTAL_COST = 32 * 64 * 1024 * 3
+"""The costs of all slots of a document together, each in KiB times passes: what 32 new slots cost."""
 
 Kind: TypeAlias = Literal["key-file", "passphrase"]
 
@@ -84,7 +88,7 @@ class Slot:
     def derive(self, secret: Secret) -> SecretBytes:
         """Return the slot's wrapping key. For a passphrase this is slow on purpose."""
         if self.cost is None:
-            return Hidden(HKDF(SHA512(), seal.KEY_BYTES, self.salt, KEYRING_FORMAT.encode()).derive(secret.material.raw))
+            return Hidden(HKDF(SHA512(), seal.KEY_BYTES, self.salt, SLOT_FORMAT.encode()).derive(secret.material.raw))
         argon = Argon2id(
             salt=self.salt,
             length=seal.KEY_BYTES,
@@ -92,7 +96,11 @@ class Slot:
             lanes=self.cost.lanes,
             memory_cost=self.cost.memory_kib,
         )
-        return Hidden(argon.derive(secret.material.raw))
+        try:
+            return Hidden(argon.derive(secret.material.raw))
+        except MemoryError:  # not the caller's: the slot asks for that much
+            message = f"key slot {self.slot} takes {self.cost.memory_kib // 1024} MiB of memory, which this process can't get"
+        raise KeyUnavailableError(message, hint="Allow the process more memory, or open the store with another key")
 
     def unwrap(self, wrapping_key: SecretBytes, store: str) -> dict[str, SecretBytes]:
         """Return the store's keys by id.
@@ -111,7 +119,7 @@ class Slot:
 
     def _context(self, store: str, key_id: str) -> bytes:
         return seal.context(
-            KEYRING_FORMAT,
+            SLOT_FORMAT,
             "slot",
             store,
             key_id,
@@ -147,6 +155,7 @@ class Slot:
         _check(kind in {"key-file", "passphrase"}, "kind")
         _check(bool(_SLOT_ID.fullmatch(fields["slot"])), "slot")
         _check(isinstance(fields["label"], str) and len(fields["label"]) <= MAX_LABEL_CHARACTERS, "label")
+        _check(fields["label"].isprintable(), "label")
         _check(bool(_TIME.fullmatch(fields["created_at"])), "created_at")
         cost = None
         if kind == "passphrase":
@@ -173,6 +182,17 @@ def check_cost(cost: ArgonCost) -> None:
     for name, value, least, most in bounds:
         if type(value) is not int or not least <= value <= most:
             raise BrokenError(f"asks for an Argon2 cost outside of the bounds ({name}: {least} to {most})")
+    check_costs([cost])
+
+
+def check_costs(costs: Iterable[ArgonCost]) -> None:
+    """Raise if trying all of these slots, one after the other, would keep the host busy for too long.
+
+    Raises:
+        BrokenError: Together they cost more than as many slots as a keyring may have.
+    """
+    if sum(cost.memory_kib * cost.passes for cost in costs) > MAX_TOTAL_COST:
+        raise BrokenError("asks for more work than all of its slots may cost together")
 
 
 def _check(condition: bool, name: str) -> None:  # noqa: FBT001  # an assertion that is always on

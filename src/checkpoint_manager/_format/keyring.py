@@ -2,13 +2,15 @@
 
 One line of JSON and a line feed, at most 262144 bytes::
 
-    {"format":"checkpoint-manager-keyring/1","store":S,"serial":N,"active":K,"keys":[K],"slots":[…],"seal":B,"checksum":H}
+    {"format":"checkpoint-manager-keyring/2","store":S,"serial":N,"active":K,"keys":[K],"handovers":[…],"slots":[…],
+     "seal":B,"checksum":H}
 
 =========  ===========================================================================================================
 store      the store's id: 32 lower-case hex digits, random
 serial     1, 2, 3, …: one more with each change
 active     the id of the key that new versions are sealed under: the last of ``keys``
 keys       the ids of the store's keys, 16 lower-case hex digits each: one, or two during a rotation
+handovers  0 to 128 objects, see below; format 1 has no such field
 slots      1 to 32 objects, see below
 seal       Base64 of a sealed empty message, under the active key, with the context ``[format, "keyring", document]``, where
            ``document`` is the whole object without ``seal`` and ``checksum``, as JSON without white space
@@ -20,6 +22,19 @@ digits, T as ``2026-11-23T10:00:00.000000Z``, a salt of 32 bytes, and for each k
 sealed message in Base64; one of kind ``passphrase`` has ``"memory_kib":…,"passes":…,"lanes":…`` before ``wrapped``. The
 key a slot wraps under is derived as in :mod:`checkpoint_manager._format.key_slot`; the context of a wrapped key is
 ``[format, "slot", store, key id, slot, kind, label, created_at, salt]``, followed by the three costs for a passphrase.
+
+The format in a slot's derivation and contexts is ``checkpoint-manager-keyring/1`` in both formats, so that a store of format 1
+becomes one of format 2 without the secrets of its slots.
+
+A handover is ``{"serial":N,"from":K,"to":K,"public":B,"signature":B}``: the key ``from`` is succeeded by ``to`` since the
+keyring of this serial number, see :mod:`checkpoint_manager._format.handover`. Oldest first, each one's ``to`` is the next one's
+``from``, the last one's ``to`` is ``active``, and no key comes twice. The newest 128 are kept.
+
+Format 1 is read for ever, and is no longer written: the next change of such a keyring makes it one of format 2, without
+handovers.
+
+The costs of all slots of kind ``passphrase`` together, each ``memory_kib * passes``, MUST NOT exceed 6291456, which is what 32
+new slots cost.
 
 A reader MUST refuse a file that differs in any byte from what encoding its content again gives. This rules out duplicate and
 unknown fields, white space and other spellings of a number.
@@ -34,19 +49,21 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import orjson
 
-from checkpoint_manager._format import seal
+from checkpoint_manager._format import handover, seal
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.handover import MAX_HANDOVERS, PUBLIC_BYTES, SIGNATURE_BYTES, Handover
 from checkpoint_manager._format.key_slot import (
-    KEYRING_FORMAT,
     MAX_LABEL_CHARACTERS,
     SALT_BYTES,
     ArgonCost,
     Secret,
     Slot,
+    check_costs,
     decode_bytes,
     encode_bytes,
 )
@@ -62,6 +79,10 @@ if TYPE_CHECKING:
 MAX_KEYRING_BYTES = 256 * 1024
 MAX_SLOTS = 32
 MAX_SERIAL = 2**53
+MAX_STEP = 2**40
+"""How far a serial number may be above the one seen before. So a single keyring can't drive it to its end, and the rest of the
+way takes more changes than anyone makes."""
+FORMATS = ("checkpoint-manager-keyring/1", handover.FORMAT)
 
 _STORE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -77,7 +98,9 @@ class Keyring:
     serial: int
     keys: tuple[str, ...]
     slots: tuple[Slot, ...]
+    handovers: tuple[Handover, ...] = ()
     seal: bytes = b""
+    format: str = FORMATS[-1]
 
     @property
     def active(self) -> str:
@@ -102,7 +125,7 @@ class Keyring:
             _refuse(where, str(broken))
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
             other = _OTHER_FORMAT.match(data)
-            if other is not None and other[1].decode() != KEYRING_FORMAT:
+            if other is not None and other[1].decode() not in FORMATS:
                 message = f"{where} is of the format {other[1].decode()}"
                 raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it") from None
             _refuse(where, "is not of its format")
@@ -112,7 +135,7 @@ class Keyring:
         if len(data) > MAX_KEYRING_BYTES:
             raise BrokenError("is too long")
         fields = orjson.loads(data)
-        if fields["format"] != KEYRING_FORMAT:
+        if fields["format"] not in FORMATS:
             raise ValueError
         content = {name: value for name, value in fields.items() if name != "checksum"}
         if fields["checksum"] != _checksum(content):
@@ -125,7 +148,10 @@ class Keyring:
         if not 1 <= len(fields["slots"]) <= MAX_SLOTS:
             raise BrokenError(f"must have 1 to {MAX_SLOTS} slots")
         slots = tuple(Slot.from_fields(slot, keys) for slot in fields["slots"])
-        keyring = cls(fields["store"], fields["serial"], keys, slots, decode_bytes(fields["seal"]))
+        check_costs([slot.cost for slot in slots if slot.cost is not None])
+        handovers = _handovers(fields["handovers"], keys[-1]) if fields["format"] == handover.FORMAT else ()
+        sealed = decode_bytes(fields["seal"])
+        keyring = cls(fields["store"], fields["serial"], keys, slots, handovers, sealed, fields["format"])
         if keyring.encode() != data or len({slot.slot for slot in slots}) != len(slots):
             raise BrokenError("is not in its canonical form")
         return keyring
@@ -137,17 +163,34 @@ class Keyring:
 
     def context(self) -> bytes:
         """Return the context of the seal: all that it vouches for."""
-        return seal.context(KEYRING_FORMAT, "keyring", orjson.dumps(self._document()))
+        return seal.context(self.format, "keyring", orjson.dumps(self._document()))
 
     def _document(self) -> dict[str, Any]:
         return {
-            "format": KEYRING_FORMAT,
+            "format": self.format,
             "store": self.store,
             "serial": self.serial,
             "active": self.active,
             "keys": list(self.keys),
+            **({} if self.format == FORMATS[0] else {"handovers": [_handover_fields(each) for each in self.handovers]}),
             "slots": [slot.as_fields() for slot in self.slots],
         }
+
+
+class SeenKeyring(NamedTuple):
+    """What is remembered of a keyring, to tell whether another one succeeds it.
+
+    Attributes:
+        serial: Its serial number.
+        digest: SHA-256 of its bytes, in hex.
+        key_id: The id of its active key; empty: not known, because an earlier version of the library saw it.
+        public: The public key of its active key, in hex; empty likewise.
+    """
+
+    serial: int
+    digest: str
+    key_id: str = ""
+    public: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +218,33 @@ class UnlockedKeyring:
     def rotating(self) -> bool:
         """Whether a rotation is under way: versions may be sealed under either of two keys."""
         return len(self.keyring.keys) > 1
+
+    def as_seen(self, digest: str) -> SeenKeyring:
+        """Return what to remember of this keyring, whose bytes have this digest."""
+        public = handover.public_key(self.keyring.store, self.keyring.active, self.active_key)
+        return SeenKeyring(self.keyring.serial, digest, self.keyring.active, public.hex())
+
+    def why_it_does_not_succeed(self, seen: SeenKeyring | None, digest: str) -> str:
+        """Return why this keyring can't be taken for a successor of one that was seen; empty: it is that one, or succeeds it.
+
+        It succeeds a keyring if its serial number is above the other's by no more than ``MAX_STEP``, and if its active key is
+        the other's or the end of a chain of handovers from it.
+        """
+        serial = self.keyring.serial
+        if seen is not None and (serial, digest) == (seen.serial, seen.digest):
+            return ""
+        if problem := _problem_of_serial(serial, seen):
+            return f"is number {serial}, {problem}"
+        if seen is None or not seen.key_id:
+            return ""
+        fresh = self.as_seen(digest)
+        before, now = ((each.key_id, bytes.fromhex(each.public)) for each in (seen, fresh))
+        if handover.lead(self.keyring.handovers, self.keyring.store, before, now):
+            return ""
+        return (
+            f"is sealed under key {fresh.key_id}, which does not succeed key {seen.key_id} that this user has seen: "
+            "it may be a key that was given up"
+        )
 
     def reopen(self, newer: Keyring, *, where: str) -> UnlockedKeyring:
         """Open a keyring that was read later, without asking for the secret again.
@@ -210,7 +280,7 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
         IntegrityError: A slot opens, but the keyring as a whole was changed without its key.
     """
     candidates = [slot for slot in keyring.slots if slot.kind == secret.kind]
-    for slot in candidates:
+    for slot in sorted(candidates, key=_by_cost):
         wrapping_key = slot.derive(secret)
         try:
             keys = slot.unwrap(wrapping_key, keyring.store)
@@ -220,6 +290,11 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
     what = "passphrase" if secret.kind == "passphrase" else "key file"
     message = f"the {what} given does not open {where}, which has these key slots: {_listed(keyring.slots)}"
     raise WrongKeyError(message, hint="Give the key of one of these slots")
+
+
+def _by_cost(slot: Slot) -> int:
+    """Return a place among the slots to try: those of the usual cost first, then the cheapest, so that a planted one waits."""
+    return 0 if slot.cost in {None, ArgonCost()} else slot.cost.memory_kib * slot.cost.passes
 
 
 def new_slot(
@@ -292,10 +367,13 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
     if unlocked.slot not in known:
         message = f"key slot {unlocked.slot} is the one this was opened with and can't be dropped"
         raise CheckpointError(message, hint="Open the store with another key first")
-    key_id = new_key_id()
+    store, key_id = unlocked.keyring.store, new_key_id()
     keys = {**unlocked.keys, key_id: seal.generate_key()}
-    slots = tuple(_rewrapped(slot, known[slot.slot], unlocked.keyring.store, keys) for slot in kept)
-    keyring = replace(unlocked.keyring, keys=tuple(keys), slots=slots)
+    slots = tuple(_rewrapped(slot, known[slot.slot], store, keys) for slot in kept)
+    old = unlocked.keyring.active
+    signed = handover.sign(store, unlocked.keyring.serial + 1, (old, unlocked.active_key), (key_id, keys[key_id]))
+    handovers = (*unlocked.keyring.handovers, signed)[-MAX_HANDOVERS:]
+    keyring = replace(unlocked.keyring, keys=tuple(keys), slots=slots, handovers=handovers)
     return _resealed(replace(unlocked, keyring=keyring, keys=keys))
 
 
@@ -308,8 +386,8 @@ def finish_rotation(unlocked: UnlockedKeyring) -> UnlockedKeyring:
 
 
 def _resealed(unlocked: UnlockedKeyring) -> UnlockedKeyring:
-    """Return a changed keyring with its next serial number, sealed under its active key."""
-    next_one = replace(unlocked.keyring, serial=unlocked.keyring.serial + 1, seal=b"")
+    """Return a changed keyring with its next serial number, in the newest format, sealed under its active key."""
+    next_one = replace(unlocked.keyring, serial=unlocked.keyring.serial + 1, seal=b"", format=FORMATS[-1])
     sealed = replace(next_one, seal=seal.seal(unlocked.active_key, b"", next_one.context()))
     return replace(unlocked, keyring=sealed)
 
@@ -354,6 +432,46 @@ def _authenticated(unlocked: UnlockedKeyring, where: str) -> UnlockedKeyring:
     except seal.SealBrokenError:
         _refuse(where, "was changed without its key: slots were added, removed or exchanged")
     return unlocked
+
+
+def _problem_of_serial(serial: int, seen: SeenKeyring | None) -> str:
+    if seen is None:
+        return "which leaves no room for changes" if serial > MAX_SERIAL - MAX_STEP else ""
+    if serial < seen.serial:
+        return f"and this user has already seen number {seen.serial}"
+    if serial == seen.serial:
+        return "and this user has already seen another one of that number"
+    return f"and the last one that this user has seen was number {seen.serial}" if serial - seen.serial > MAX_STEP else ""
+
+
+def _handovers(fields: list[dict[str, Any]], active: str) -> tuple[Handover, ...]:
+    found = tuple(
+        Handover(each["serial"], each["from"], each["to"], decode_bytes(each["public"]), decode_bytes(each["signature"]))
+        for each in fields
+    )
+    ids = [each.old for each in found[:1]] + [each.new for each in found]
+    valid = (
+        len(found) <= MAX_HANDOVERS
+        and len({*ids}) == len(ids)
+        and all(_KEY_ID.fullmatch(key_id) for key_id in ids)
+        and all(earlier.new == later.old for earlier, later in pairwise(found))
+        and ids[-1:] in ([], [active])
+        and all(type(each.serial) is int and 1 <= each.serial <= MAX_SERIAL for each in found)
+        and all(len(each.public) == PUBLIC_BYTES and len(each.signature) == SIGNATURE_BYTES for each in found)
+    )
+    if not valid:
+        raise BrokenError('has an invalid field "handovers"')
+    return found
+
+
+def _handover_fields(each: Handover) -> dict[str, Any]:
+    return {
+        "serial": each.serial,
+        "from": each.old,
+        "to": each.new,
+        "public": encode_bytes(each.public),
+        "signature": encode_bytes(each.signature),
+    }
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

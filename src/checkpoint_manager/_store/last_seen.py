@@ -1,12 +1,14 @@
 r"""What this user has seen of a store, kept outside of it: the only defence against an older copy put back.
 
 A directory whose files are all from yesterday looks whole. So this user's state directory holds, for each store and stage,
-the newest version's number and id, and the serial numbers of the keyring and of each stage's records::
+the newest version's number and id, and the serial numbers of the keyring and of each stage's records; and for each location,
+which store was there::
 
     <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
     <state>/<store id>/<the same>.tags                               "000000000002 <id of the record of tags>\n"
     <state>/<store id>/<the same>.gaps                               "000000000002 <id of the record of gaps>\n"
-    <state>/<store id>/keyring                                       "000000000003 <sha256 of its bytes>\n"
+    <state>/<store id>/keyring         "000000000003 <sha256 of its bytes> <id of its active key> <its public key in hex>\n"
+    <state>/locations/<sha256 of the location, 40 hex digits>        "<store id> <location>\n"
 
 A line is written after what it describes is durable, and read before the store is, so it is never ahead of the store. It is not
 synced: after a power cut it may be older than the store, which raises no false alarm. A damaged or unreadable line counts as
@@ -27,7 +29,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 import platformdirs
 
-from checkpoint_manager.errors import StorageError
+from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
+from checkpoint_manager._format.keyring import SeenKeyring
+from checkpoint_manager.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +40,12 @@ _LOG = logging.getLogger("checkpoint_manager")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHANGE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
-_RECORD = re.compile(rb"([0-9]{12}) ([0-9a-f]{32})\n")
-_KEYRING = re.compile(rb"([0-9]{12}) ([0-9a-f]{64})\n")
+_RECORD = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{32})\n")
+_KEYRING = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{64})(?: ([0-9a-f]{16}) ([0-9a-f]{64}))?\n")
+_LOCATION = re.compile(rb"([0-9a-f]{32}) .+\n", re.DOTALL)
 _MAX_BYTES = 8192
+_NOWHERE = "/dev/null/no state directory"
+"""Nothing can be read or written there."""
 _NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
 
 SeenRecordName: TypeAlias = Literal["tags", "gaps"]
@@ -58,21 +65,107 @@ class SeenRecord(NamedTuple):
     id: str
 
 
-class LastSeen:
-    """What this user has seen of one store.
+class _Folder:
+    """A folder of lines in the user's state directory.
 
     Args:
-        store_id: The store's id.
+        name: Its name.
         state: The user's state directory for this library; found by ``platformdirs`` if None.
     """
 
-    def __init__(self, store_id: str, state: Path | None = None) -> None:
-        self._directory = str((state or state_directory()) / store_id)
+    def __init__(self, name: str, state: Path | None = None) -> None:
+        self._directory = _NOWHERE
         self._warned = False
         try:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            directory = os.path.join(state or state_directory(), name)
+            _make_private(directory)
+            self._directory = directory
+        except CheckpointError as error:
+            self._warn(str(error))
         except OSError as error:
-            self._warn(error)
+            self._directory = directory
+            self._warn(f"{directory}: {error.strerror}")
+
+    def _read(self, name: str) -> bytes:
+        path = f"{self._directory}/{name}"
+        try:
+            descriptor = os.open(path, _READ)
+            try:
+                return os.read(descriptor, _MAX_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return _nothing_to_read(path, error)
+
+    def _write(
+        self,
+        name: str,
+        pattern: re.Pattern[bytes],
+        number: int,
+        line: bytes,
+        rest: bytes = b"",
+        *,
+        even_if_older: bool = False,
+    ) -> None:
+        """Write a line unless a newer one is there. What fails is warned of once, and never fails the operation.
+
+        ``line`` replaces bytes within one sector, so the file holds the old line or the new one at any time. ``rest`` never
+        changes and is written with the first line.
+        """
+        try:
+            descriptor = os.open(f"{self._directory}/{name}", _CHANGE, 0o600)
+            try:
+                present = pattern.match(os.pread(descriptor, _MAX_BYTES, 0))
+                if present is None:
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, line + rest, 0)
+                elif even_if_older or int(present[1]) < number:
+                    os.pwrite(descriptor, line, 0)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._warn(f"{self._directory}: {error.strerror}")
+
+    def _warn(self, why: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "What was seen of this store can't be remembered (%s): "
+                "an older copy of the directory put in its place would not be noticed. "
+                "Give this user a writable home, or set XDG_STATE_HOME",
+                why,
+            )
+
+
+class SeenLocations(_Folder):
+    """Which store this user has seen at each location."""
+
+    def __init__(self, state: Path | None = None) -> None:
+        super().__init__("locations", state)
+
+    def recall(self, location: str) -> str | None:
+        """Return the id of the store that was seen at a location, or None."""
+        match = _LOCATION.match(self._read(_file_of_location(location)))
+        return match[1].decode() if match else None
+
+    def remember(self, location: str, store_id: str) -> None:
+        """Write down which store is at a location."""
+        rest = f"{location!a}\n".encode()
+        self._write(_file_of_location(location), _LOCATION, 0, f"{store_id} ".encode(), rest, even_if_older=True)
+
+    def forget(self, location: str) -> None:
+        """Drop what was seen at a location: the store there is gone."""
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self._directory}/{_file_of_location(location)}")
+
+
+class LastSeen(_Folder):
+    """What this user has seen of one store.
+
+    Args:
+        store_id: The store's id, which is the folder's name.
+        state: The user's state directory for this library; found by ``platformdirs`` if None.
+    """
 
     def recall(self, stage: str) -> SeenVersion | None:
         """Return the newest version of a stage that was seen, or None."""
@@ -116,80 +209,60 @@ class LastSeen:
         """Write down the newest record of this name of a stage; it never replaces a newer one."""
         self._write(f"{_file_of(stage)}.{name}", _RECORD, seen.serial, f"{seen.serial:012d} {seen.id}\n".encode())
 
-    def recall_keyring(self) -> tuple[int, str] | None:
-        """Return the serial number and the digest of the newest keyring that was seen, or None."""
+    def recall_keyring(self) -> SeenKeyring | None:
+        """Return the newest keyring that was seen, or None."""
         match = _KEYRING.match(self._read("keyring"))
-        return (int(match[1]), match[2].decode()) if match else None
+        if match is None:
+            return None
+        digest, key_id, public = ((group or b"").decode() for group in match.groups()[1:])
+        return SeenKeyring(int(match[1]), digest, key_id, public)
 
-    def remember_keyring(self, serial: int, data: bytes, *, even_if_older: bool = False) -> None:
-        """Write down which keyring was seen last."""
-        self._write("keyring", _KEYRING, serial, f"{serial:012d} {digest(data)}\n".encode(), even_if_older=even_if_older)
-
-    def _read(self, name: str) -> bytes:
-        path = f"{self._directory}/{name}"
-        try:
-            descriptor = os.open(path, _READ)
-            try:
-                return os.read(descriptor, _MAX_BYTES)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            return _nothing_to_read(path, error)
-
-    def _write(
-        self,
-        name: str,
-        pattern: re.Pattern[bytes],
-        number: int,
-        line: bytes,
-        rest: bytes = b"",
-        *,
-        even_if_older: bool = False,
-    ) -> None:
-        """Write a line unless a newer one is there. What fails is warned of once, and never fails the operation.
-
-        ``line`` replaces bytes of the same length within one sector, so the file holds the old line or the new one at any
-        time. ``rest`` never changes and is written with the first line.
-        """
-        try:
-            descriptor = os.open(f"{self._directory}/{name}", _CHANGE, 0o600)
-            try:
-                present = pattern.match(os.pread(descriptor, _MAX_BYTES, 0))
-                if present is None:
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, line + rest, 0)
-                elif even_if_older or int(present[1]) < number:
-                    os.pwrite(descriptor, line, 0)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            self._warn(error)
-
-    def _warn(self, error: OSError) -> None:
-        if not self._warned:
-            self._warned = True
-            _LOG.warning(
-                "What was seen of this store can't be remembered in %s (%s): "
-                "an older copy of the directory put in its place would not be noticed. "
-                "Give this user a writable home, or set XDG_STATE_HOME",
-                self._directory,
-                error.strerror,
-            )
+    def remember_keyring(self, seen: SeenKeyring, *, even_if_older: bool = False) -> None:
+        """Write down the newest keyring; it never replaces a newer one unless its user accepts an older one."""
+        line = f"{seen.serial:012d} {seen.digest} {seen.key_id} {seen.public}\n".encode()
+        self._write("keyring", _KEYRING, seen.serial, line, even_if_older=even_if_older)
 
 
-def state_directory() -> Path:
-    """Return the user's state directory for this library."""
-    return platformdirs.user_state_path("checkpoint_manager")
+def state_directory() -> str:
+    """Return the user's state directory for this library.
+
+    Raises:
+        CheckpointError: This user has no home directory, and XDG_STATE_HOME is not set.
+    """
+    try:
+        return str(platformdirs.user_state_path("checkpoint_manager"))
+    except RuntimeError:
+        raise CheckpointError("this user has no home directory", hint="Set HOME or XDG_STATE_HOME") from None
 
 
-def digest(keyring: bytes) -> str:
-    """Return what is written down of a keyring's bytes."""
-    return hashlib.sha256(keyring).hexdigest()
+def _make_private(directory: str) -> None:
+    """Make a folder of the state directory, and see that nobody else can change what is in it.
+
+    Raises:
+        CheckpointError: It belongs to another user.
+    """
+    make_private_directories(directory)
+    for place in (os.path.dirname(directory), directory):
+        status = os.stat(place)
+        if is_foreign(status):
+            raise CheckpointError(f"{place} belongs to another user", hint="Move it away")
+        if status.st_mode & 0o077:
+            os.chmod(place, 0o700)  # an earlier version of the library left it to the umask
+    if exposed := exposed_parent(os.path.dirname(directory)):
+        _LOG.warning(
+            "Others may replace what was seen of this store, because they may write to %s: "
+            "an older copy of the store could then pass unnoticed. Take that away: chmod go-w",
+            exposed,
+        )
 
 
 @functools.lru_cache(maxsize=16_384)
 def _file_of(stage: str) -> str:
     return hashlib.sha256(stage.encode()).hexdigest()[:40]
+
+
+def _file_of_location(location: str) -> str:
+    return hashlib.sha256(os.fsencode(location)).hexdigest()[:40]
 
 
 def _nothing_to_read(path: str, error: OSError) -> bytes:

@@ -8,6 +8,7 @@ acknowledged under a key that a rotation has dropped), and by a reader that meet
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import hmac
 import logging
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, UnlockedKeyring, create, unlock
 from checkpoint_manager._store import key_sources
-from checkpoint_manager._store.last_seen import LastSeen, digest
+from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
 from checkpoint_manager.backends.base import RecordChangedError
 from checkpoint_manager.errors import Hint, IntegrityError, KeyUnavailableError, LockTimeoutError, RollbackError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import Secret
+    from checkpoint_manager._format.keyring import SeenKeyring
     from checkpoint_manager.backends.base import Backend, Record
     from checkpoint_manager.models import OnRollback
 
@@ -51,21 +53,28 @@ class OpenKeyring:
         KeyUnavailableError: There is no key, or there are two sources of it.
         WrongKeyError: The key opens no slot.
         IntegrityError: The keyring is damaged or forged.
-        RollbackError: It is older than one this user has seen.
+        RollbackError: It is older than one this user has seen, does not succeed it, or belongs to another store than the one
+            that this user has seen at this location.
     """
 
     def __init__(self, backend: Backend, key: object, on_rollback: OnRollback) -> None:
         self._backend = backend
         self._on_rollback = on_rollback
         self._where = f"the keyring of {backend.location}"
+        self._locations = SeenLocations() if backend.capabilities.persistent else None
+        self._seen: SeenKeyring | None = None  # the newest keyring that this process has followed
+        store_here = self._store_seen_here()
         record = self._read()
         secret = key_sources.find_secret(key)
         if record is None:
-            self._current = self._create(_secret_for_a_new_store() if secret is None else secret)
+            self._current = self._create(_secret_for_a_new_store() if secret is None else secret, store_here)
         else:
+            self._check_store(record, store_here)
             self._current = self._unlock(record, _default_secret(backend.location) if secret is None else secret)
         self.last_seen = LastSeen(self.store_id)
         self._follow(self._current)
+        if self._locations is not None and self._store_seen_here() is None:
+            self._locations.remember(backend.location, self.store_id)
 
     @property
     def store_id(self) -> str:
@@ -96,8 +105,8 @@ class OpenKeyring:
         """Follow what others have changed since the keyring was last read.
 
         Raises:
-            IntegrityError: It is gone, damaged, or that of another store.
-            RollbackError: It is older than the one this process already has.
+            IntegrityError: It is gone or damaged.
+            RollbackError: It is older than one that was seen, does not succeed it, or belongs to another store.
             WrongKeyError: The slot that this process opened the store with was removed.
         """
         current = self._current
@@ -127,13 +136,16 @@ class OpenKeyring:
                     message = f"{self._where} was changed again and again by others, for {timeout:g} s"
                     raise LockTimeoutError(message, hint="Find out what writes to the directory, then try again") from None
                 self._current = _Current(record, changed)
-                self.last_seen.remember_keyring(changed.keyring.serial, record.data)
+                if self._seen is not None and self._seen.digest == _digest(current.record):  # not one that was only warned of
+                    self._remember(changed.as_seen(_digest(record)))
                 return changed
 
     def accept_rollback(self) -> None:
-        """Take the keyring as it is for the newest from now on."""
+        """Take the store that is here, and its keyring, for the right ones from now on."""
         current = self._current
-        self.last_seen.remember_keyring(current.unlocked.keyring.serial, current.record.data, even_if_older=True)
+        self._remember(current.unlocked.as_seen(_digest(current.record)), even_if_older=True)
+        if self._locations is not None:
+            self._locations.remember(self._backend.location, self.store_id)
 
     def _follow(self, current: _Current) -> None:
         """Replace a keyring that was read before with the one that is there now.
@@ -141,7 +153,7 @@ class OpenKeyring:
         What was seen is recalled before the keyring is read, because another process may change both in between. A keyring
         that another thread has taken over meanwhile stays: it may be newer than the one read here.
         """
-        seen = self.last_seen.recall_keyring() or (0, "")
+        seen = self._newest_seen()
         record = self._read(current.record)
         if record is None:
             raise IntegrityError(f"{self._where} is gone while the store is in use", hint=_PUT_IT_BACK)
@@ -149,29 +161,45 @@ class OpenKeyring:
         if record is not current.record:
             keyring = Keyring.parse(record.data, where=self._where)
             if not hmac.compare_digest(keyring.store, self.store_id):
-                message = f"{self._where} belongs to another store"
-                raise IntegrityError(message, hint="Put this store's own keyring back from a backup")
+                raise RollbackError(f"{self._where} belongs to another store, {keyring.store}", hint=Hint.ACCEPT_KEYRING)
             fresh = _Current(record, current.unlocked.reopen(keyring, where=self._where))
-            if current.unlocked.keyring.serial > seen[0]:  # what was seen may not have been written down: no writable home
-                seen = (current.unlocked.keyring.serial, digest(current.record.data))
-        self._check_age(fresh, seen)
+        digest = _digest(record)
+        if problem := fresh.unlocked.why_it_does_not_succeed(seen, digest):
+            self._roll_back(f"{self._where} {problem}")
+        elif seen is None or seen.digest != digest or not seen.key_id:
+            self._remember(fresh.unlocked.as_seen(digest), even_if_older=seen is not None and not seen.key_id)
+        else:
+            self._seen = seen
         if self._current is current:
             self._current = fresh
 
-    def _check_age(self, fresh: _Current, seen: tuple[int, str]) -> None:
-        serial = fresh.unlocked.keyring.serial
-        if serial > seen[0]:
-            self.last_seen.remember_keyring(serial, fresh.record.data)
-        elif (serial, digest(fresh.record.data)) != seen:
-            which = "another one of that number" if serial == seen[0] else f"number {seen[0]}"
-            message = (
-                f"{self._where} is number {serial}, and this user has already seen {which}: "
-                "keys that were removed since would open the store again"
-            )
-            error = RollbackError(message, hint=Hint.ACCEPT_KEYRING)
-            if self._on_rollback == "raise":
-                raise error
-            _LOG.warning("%s", error)
+    def _newest_seen(self) -> SeenKeyring | None:
+        """Return the newest keyring seen by this user or, if that can't be remembered, by this process."""
+        seen = self.last_seen.recall_keyring()
+        if self._seen is not None and (seen is None or seen.serial < self._seen.serial):
+            return self._seen
+        return seen
+
+    def _remember(self, seen: SeenKeyring, *, even_if_older: bool = False) -> None:
+        self._seen = seen
+        self.last_seen.remember_keyring(seen, even_if_older=even_if_older)
+
+    def _store_seen_here(self) -> str | None:
+        return None if self._locations is None else self._locations.recall(self._backend.location)
+
+    def _check_store(self, record: Record, store_here: str | None) -> None:
+        """Raise if the keyring is that of another store than the one this user has seen at this location."""
+        found = Keyring.parse(record.data, where=self._where).store
+        if store_here not in {None, found}:
+            store_here = self._store_seen_here()  # once more: another process may just have begun a new store here
+        if store_here not in {None, found}:
+            self._roll_back(f"{self._where} belongs to another store, {found}, and this user has seen {store_here} here")
+
+    def _roll_back(self, message: str) -> None:
+        error = RollbackError(message, hint=Hint.ACCEPT_KEYRING)
+        if self._on_rollback == "raise":
+            raise error
+        _LOG.warning("%s", error)
 
     def _read(self, known: Record | None = None) -> Record | None:
         return self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known)
@@ -179,8 +207,10 @@ class OpenKeyring:
     def _unlock(self, record: Record, secret: Secret) -> _Current:
         return _Current(record, unlock(Keyring.parse(record.data, where=self._where), secret, where=self._where))
 
-    def _create(self, secret: Secret) -> _Current:
+    def _create(self, secret: Secret, store_here: str | None) -> _Current:
         if not self._backend.stages():
+            if store_here is not None:
+                self._forget_the_store_that_was_here(store_here)
             unlocked = create(secret, label="", now=datetime.now(UTC))
             with contextlib.suppress(RecordChangedError):  # another process was faster: its keyring is the store's
                 return _Current(self._backend.write_record("keyring", data=unlocked.keyring.encode(), expected=None), unlocked)
@@ -189,6 +219,21 @@ class OpenKeyring:
             message = f"{self._where} is gone, but there are checkpoints; no new keyring was made"
             raise IntegrityError(message, hint=_PUT_IT_BACK)
         return self._unlock(record, secret)
+
+    def _forget_the_store_that_was_here(self, store_here: str) -> None:
+        """Warn that a store is gone, and forget it before a new one begins, so that no other process misses it there."""
+        _LOG.warning(
+            "The store %s that this user has seen in %s is gone, with all of its checkpoints: a new one begins. "
+            "If you did not empty the place yourself, someone else did: restore it from a backup",
+            store_here,
+            self._backend.location,
+        )
+        if self._locations is not None:
+            self._locations.forget(self._backend.location)
+
+
+def _digest(record: Record) -> str:
+    return hashlib.sha256(record.data).hexdigest()
 
 
 def _secret_for_a_new_store() -> Secret:

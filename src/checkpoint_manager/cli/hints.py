@@ -10,8 +10,7 @@ HINTS: dict[Hint, str] = {
         "If not, restore it from a backup"
     ),
     Hint.ACCEPT_KEYRING: (
-        "If you put an older copy back on purpose, run: checkpoint-manager repair --accept-rollback. "
-        "If not, restore it from a backup"
+        "If you put it there on purpose, run: checkpoint-manager repair --accept-rollback. If not, restore it from a backup"
     ),
     Hint.GIVE_A_KEY: (
         "Name the key with --key, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back "
