@@ -178,7 +178,7 @@ class LockTimeoutError(CheckpointError, TimeoutError):
     """Another writer held the stage's lock for longer than ``lock_timeout``.
 
     Attributes:
-        holder: What is known of the holder (process, host, since when), or None.
+        holder: What the system says of the holder, such as ``process 4711``, or None.
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, holder: str | None = None) -> None:

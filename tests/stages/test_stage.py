@@ -450,7 +450,7 @@ class TestOnceAcrossProcesses:
         assert first.stdout.readline() == "running\n"
         second = start(tmp_path / "store", 0, "second")
         assert second.stderr is not None
-        assert second.stderr.readline().startswith(f"train: waits for process {first.pid} on ")
+        assert second.stderr.readline().startswith(f"train: waits for process {first.pid}")
         assert second.poll() is None
         first.send_signal(signal.SIGKILL)
         first.communicate()

@@ -168,6 +168,8 @@ class Backend(ABC):
 
         Raises:
             LockTimeoutError: On entry, when ``timeout`` seconds have passed; names the holder where that is known.
+            CheckpointError: On entry, when this thread holds the lock, to write: it would wait for itself. (The lock of a run
+                may be held by a task while others of its thread go on.)
         """
 
     def session(self, stage: str) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share

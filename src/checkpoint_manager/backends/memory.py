@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import (
@@ -26,8 +27,8 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.errors import IntegrityError, LockTimeoutError
-from checkpoint_manager.models import display
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,10 +53,40 @@ class _Bytes:
         return piece
 
 
-@dataclass(slots=True)
-class _Lock:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    held_since: float = 0.0
+class _Entry:
+    """A lock, and which thread holds it since when."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.thread = 0
+        self.since = 0.0
+
+
+class _MemoryLock:
+    """A lock for one ``with`` block."""
+
+    def __init__(self, entry: _Entry, stage: str | None, timeout: float, purpose: Purpose) -> None:
+        self._purpose = purpose
+        self._entry = entry
+        self._stage = stage
+        self._timeout = timeout
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        entry, stage = self._entry, self._stage
+        whose = "the store" if stage is None else f"stage {printable(stage)}"
+        if entry.thread == threading.get_ident() and self._purpose == "write":
+            hint = "Return the new data from the function given to update_checkpoint instead of saving it there"
+            raise CheckpointError(f"{whose} is locked by this very thread already", hint=hint, stage=stage)
+        if not entry.lock.acquire(timeout=-1 if math.isinf(self._timeout) else max(0, self._timeout)):
+            holder = f"a thread of this process for {time.monotonic() - entry.since:.1f} s"
+            raise LockTimeoutError(f"{whose} is locked by {holder}", hint=Hint.WAIT_FOR_LOCK, stage=stage, holder=holder)
+        self._is_held, entry.thread, entry.since = True, threading.get_ident(), time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_held:
+            self._is_held, self._entry.thread = False, 0
+            self._entry.lock.release()
 
 
 class MemoryBackend(Backend, Maintenance):
@@ -65,34 +96,16 @@ class MemoryBackend(Backend, Maintenance):
         self.location = "memory:"
         self.capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, persistent=False)
         self._versions: dict[str, dict[int, bytes]] = {}
-        self._locks: dict[tuple[str | None, Purpose, str], _Lock] = {}
+        self._process = os.getpid()
+        self._locks: dict[tuple[str | None, Purpose, str], _Entry] = {}
         self._records: dict[tuple[str, str | None], Record] = {}
         self._aside: dict[str, bytes] = {}
         self._changing = threading.RLock()  # a signal handler of the thread that holds it may save, too
 
-    @contextlib.contextmanager
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> Iterator[None]:
-        key, deadline = (stage, purpose, name), time.monotonic() + timeout
-        entry, taken = self._locks.setdefault(key, _Lock()), False
-        while not taken:
-            taken = entry.lock.acquire(timeout=-1 if math.isinf(timeout) else max(0, deadline - time.monotonic()))
-            if not taken:
-                break
-            if self._locks.setdefault(key, entry) is not entry:  # removed while this waited, and there is another one now
-                entry.lock.release()
-                entry, taken = self._locks.setdefault(key, _Lock()), False
-        if not taken:
-            whose = "the store" if stage is None else f"stage {display(stage)}"
-            holder = f"a thread of this process for {time.monotonic() - entry.held_since:.1f} s"
-            hint = "Wait until it is done, or pass a longer lock_timeout"
-            raise LockTimeoutError(f"{whose} is locked by {holder}", hint=hint, stage=stage, holder=holder)
-        try:
-            entry.held_since = time.monotonic()
-            yield
-        finally:
-            if name:
-                self._locks.pop(key, None)
-            entry.lock.release()
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> _MemoryLock:
+        if os.getpid() != self._process:  # a child: what its parent's threads held, nobody would ever free here
+            self._process, self._locks, self._changing = os.getpid(), {}, threading.RLock()
+        return _MemoryLock(self._locks.setdefault((stage, purpose, name), _Entry()), stage, timeout, purpose)
 
     def stages(self) -> list[str]:
         return [stage for stage, versions in list(self._versions.items()) if versions]

@@ -26,12 +26,12 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
     maintenance_of,
 )
-from checkpoint_manager.errors import IntegrityError, LockTimeoutError
+from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.backends.base import Backend, StageRecord
+    from checkpoint_manager.backends.base import Backend, Purpose, StageRecord
     from checkpoint_manager.models import Buffer
 
 STAGE = "data_ingestion"
@@ -72,6 +72,17 @@ def read_all(backend: Backend, stage: str, version: int) -> bytes:
     """Return a whole version."""
     with backend.open(stage, version) as file:
         return file.read(file.size + 1)
+
+
+def refused(backend: Backend, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> object:
+    """Return what another thread gets that tries to take a lock: an exception, or None."""
+
+    def take() -> None:
+        with backend.lock(stage, timeout, purpose=purpose, name=name):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(take).exception()
 
 
 class BackendContract:
@@ -254,10 +265,18 @@ class BackendContract:
     # Locks
 
     def test_a_lock_excludes_and_names_its_holder(self, backend: Backend) -> None:
-        with backend.lock(STAGE, 1), pytest.raises(LockTimeoutError) as caught, backend.lock(STAGE, 0.05):
+        with backend.lock(STAGE, 1):
+            error = refused(backend, STAGE, 0.05)
+        assert isinstance(error, LockTimeoutError)
+        assert error.stage == STAGE
+        assert error.holder
+        with backend.lock(STAGE, 0):
             pass
-        assert caught.value.stage == STAGE
-        assert caught.value.holder
+
+    def test_a_thread_that_holds_a_lock_does_not_wait_for_itself(self, backend: Backend) -> None:
+        with backend.lock(STAGE, 1), pytest.raises(CheckpointError) as caught, backend.lock(STAGE, 60):
+            pass
+        assert not isinstance(caught.value, LockTimeoutError)
         with backend.lock(STAGE, 0):
             pass
 
@@ -276,9 +295,8 @@ class BackendContract:
 
     def test_a_named_lock_excludes_and_may_be_taken_again(self, backend: Backend) -> None:
         for _ in range(2):
-            lock, same = (backend.lock(STAGE, timeout, purpose="run", name="1" * 32) for timeout in (0, 0.05))
-            with lock, pytest.raises(LockTimeoutError), same:
-                pass
+            with backend.lock(STAGE, 0, purpose="run", name="1" * 32):
+                assert isinstance(refused(backend, STAGE, 0.05, purpose="run", name="1" * 32), LockTimeoutError)
 
     def test_threads_exclude_one_another_by_a_named_lock(self, backend: Backend) -> None:
         inside = 0
@@ -312,8 +330,8 @@ class BackendContract:
 
     def test_waiting_for_writers_waits_for_each_lock(self, backend: Backend) -> None:
         backend.wait_for_writers(1)
-        with backend.lock(STAGE, 1), pytest.raises(LockTimeoutError):
-            backend.wait_for_writers(0.05)
+        with backend.lock(STAGE, 1), ThreadPoolExecutor(1) as pool, pytest.raises(LockTimeoutError):
+            pool.submit(backend.wait_for_writers, 0.05).result()
         backend.wait_for_writers(1)
 
     # Upkeep

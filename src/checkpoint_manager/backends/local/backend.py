@@ -39,7 +39,7 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.local import head, layout, maintenance
 from checkpoint_manager.backends.local.head import Found
-from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.models import display
@@ -76,6 +76,7 @@ class LocalBackend(Backend, Maintenance):
         self._keyring = os.path.join(self.location, layout.KEYRING)
         self._locks = os.path.join(self.location, layout.LOCKS)
         self._found: dict[str, Found] = {}
+        self._swept: set[str | None] = set()  # whose temporary files were swept by this process
         with as_our_errors("open the checkpoint directory", self.location):
             maintenance.make_store_directory(self.location)
 
@@ -83,14 +84,20 @@ class LocalBackend(Backend, Maintenance):
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
         file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
-        clear_up = self._sweep_after_a_kill if purpose == "write" else None
-        return FileLock(self._locks, file, stage, timeout, clear_up, is_removed=bool(name))
+        if purpose == "run":
+            return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
+        return FileLock(self._locks, file, stage, timeout, None if stage in self._swept else self._sweep)
 
-    def _sweep_after_a_kill(self, stage: str | None) -> None:
-        """Remove what the last holder of a lock left, for it was killed. What fails here is left to ``repair``."""
-        with contextlib.suppress(CheckpointError, OSError), self._folder_of(stage) as folder:
-            if folder >= 0:
-                maintenance.sweep(folder)
+    def _sweep(self, stage: str | None) -> None:
+        """Remove what killed writers left. What the system refuses here is left to ``repair``."""
+        try:
+            with self._folder_of(stage) as folder:
+                if folder >= 0:
+                    maintenance.sweep(folder)
+        except (CheckpointError, OSError) as error:
+            if getattr(error, "errno", 0) is None:
+                raise
+        self._swept.add(stage)
 
     def session(self, stage: str) -> LocalSession:
         return LocalSession(self.location, stage)
@@ -168,6 +175,7 @@ class LocalBackend(Backend, Maintenance):
             if version <= found.number:
                 raise VersionTakenError if files.exists(name, folder) else OutOfOrderError
             durable = self._prepare(stage, version, found, folder)
+            self._swept.discard(stage)
             temporary = files.write_temporary(folder, make_pieces(), durable=durable)
             try:
                 files.publish(temporary, name, folder)
@@ -185,6 +193,7 @@ class LocalBackend(Backend, Maintenance):
                 files.remove(temporary, folder)
                 found = found._replace(number=version)
             session.found = self._found[stage] = found
+            self._swept.add(stage)  # otherwise a temporary file may have been left
         except (OSError, files.NotAFileError) as error:
             translate(error, "write", self._history, stage, version)
             raise

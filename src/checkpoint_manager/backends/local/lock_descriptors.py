@@ -2,43 +2,60 @@
 
 A child shares its parent's open file descriptions, and with one of them the lock on it: it would keep the lock alive after the
 parent's death. So each descriptor is noted here, and a child closes at once what it inherited; nothing is freed for the parent.
+
+A signal may interrupt any of this between two steps, and its handler may take a lock or fork itself. So a descriptor is opened
+and put into a list in one step of the interpreter, and the lock that a fork waits for is re-entrant.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_open: set[int] = set()
-_changing = threading.Lock()
+T = TypeVar("T")
+
+_files: set[weakref.ref[io.FileIO]] = set()
+_opening = threading.RLock()
 """Held while a descriptor is opened and noted, and during a fork: no child inherits one that it does not know of."""
 
 
-def opened(open_it: Callable[[], int]) -> int:
-    """Open a descriptor, and note it."""
-    with _changing:
-        descriptor = open_it()
-        _open.add(descriptor)
-        return descriptor
+def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
+    """Open a descriptor for a file object, which is closed so far, and note it.
 
-
-def close(descriptor: int) -> None:
-    """Close a descriptor that :func:`opened` has given; nothing happens if it is closed already."""
-    _open.discard(descriptor)
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
+    Args:
+        file: What owns the descriptor from now on.
+        open_it: Opens it: a function of the interpreter's own, for one written in Python could be interrupted at its end.
+        what: Its argument.
+    """
+    opened: list[int] = []
+    with _opening:
+        try:
+            opened += map(open_it, (what,))
+            _files.add(weakref.ref(file, _files.discard))
+            io.FileIO.__init__(file, opened[0], "r+b")
+        except BaseException:
+            if opened and file.closed:  # the file object does not own it yet
+                os.close(opened[0])
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
 
 
 def _close_inherited() -> None:
-    for descriptor in _open:
-        os.close(descriptor)
-    _open.clear()
-    _changing.release()
+    for reference in tuple(_files):
+        file = reference()
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+    _files.clear()
+    _opening.release()
 
 
-os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_close_inherited)
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_close_inherited)

@@ -5,33 +5,28 @@ descriptor of its own for the same open file. A caller who gives up closes the o
 when its turn comes, it closes the last one, and with it the kernel frees the lock. What that costs is the thread, for as long
 as the lock's holder stays. So none is used for short waits, which may be many, and there are never more than a few of them; the
 caller then looks now and again for itself.
+
+A signal handler may come here while the same thread is here already. So there is nothing here but what the interpreter does in
+one step: its own locks and threads, not those of :mod:`threading`, which have further locks inside.
 """
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import fcntl
+import io
 import math
 import os
 import threading
 
-from checkpoint_manager.backends.local import lock_descriptors as descriptors
+from checkpoint_manager.backends.local.lock_descriptors import open_into
 
 _SHORTEST_WAIT = 0.5
 _MOST_THREADS = 64
 
-
-class _Seats:
-    """Counts the threads that wait; a forked child starts with none."""
-
-    def __init__(self) -> None:
-        self.free = threading.BoundedSemaphore(_MOST_THREADS)
-        os.register_at_fork(after_in_child=self._all_free)
-
-    def _all_free(self) -> None:
-        self.free = threading.BoundedSemaphore(_MOST_THREADS)
-
-
-_seats = _Seats()
+_seats: list[None] = [None] * _MOST_THREADS
+"""One for each thread that may wait."""
 
 
 def wait_in_turn(descriptor: int, timeout: float) -> bool | None:
@@ -43,46 +38,57 @@ def wait_in_turn(descriptor: int, timeout: float) -> bool | None:
     Raises:
         OSError: The kernel refused.
     """
-    if timeout < _SHORTEST_WAIT or not _seats.free.acquire(blocking=False):
+    if timeout < _SHORTEST_WAIT:
         return None
     try:
-        place = _Place(descriptors.opened(lambda: os.dup(descriptor)), _seats.free)
-    except BaseException:
-        _seats.free.release()
-        raise
+        _seats.pop()
+    except IndexError:
+        return None
+    place = _Place()
     try:
-        place.start()
+        open_into(place, os.dup, descriptor)
+        _thread.start_new_thread(place.stand, ())
     except RuntimeError:  # no more threads, or the interpreter is ending
         place.leave()
         return None
+    except BaseException:
+        place.leave()
+        raise
     return place.wait(timeout)
 
 
-class _Place(threading.Thread):
-    """One place in the queue."""
+class _Place(io.FileIO):
+    """One place in the queue; closed when its turn has come."""
 
-    def __init__(self, descriptor: int, seats: threading.BoundedSemaphore) -> None:
-        super().__init__(name="checkpoint_manager: waiting for a lock", daemon=True)
-        self._descriptor = descriptor
-        self._seats = seats
-        self._served = threading.Event()
+    def __init__(self) -> None:
+        self._left = False
+        self._waiting = _thread.allocate_lock()
+        self._waiting.acquire()
         self._error: OSError | None = None
 
-    def run(self) -> None:
+    def stand(self) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            fcntl.flock(self.fileno(), fcntl.LOCK_EX)
         except OSError as error:
             self._error = error
         self.leave()
 
     def leave(self) -> None:
-        descriptors.close(self._descriptor)
-        self._seats.release()
-        self._served.set()
+        with contextlib.suppress(OSError):
+            self.close()
+        _seats.append(None)
+        self._waiting.release()
 
     def wait(self, timeout: float) -> bool:
-        if not self._served.wait(None if math.isinf(timeout) else min(timeout, threading.TIMEOUT_MAX)):
+        if not self._waiting.acquire(timeout=-1 if math.isinf(timeout) else min(timeout, threading.TIMEOUT_MAX)):
             return False
         if self._error is not None:
             raise self._error
         return True
+
+
+def _free_all_seats() -> None:
+    _seats[:] = [None] * _MOST_THREADS
+
+
+os.register_at_fork(after_in_child=_free_all_seats)  # its parent's threads are not there
