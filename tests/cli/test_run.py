@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, Passphrase
+from checkpoint_manager._format import payload
+from checkpoint_manager._operations import save
+from checkpoint_manager._operations.save import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +104,75 @@ def test_another_process_that_runs_it_is_waited_for_or_not(program: Program, sto
         os.killpg(first.pid, signal.SIGKILL)
     time.sleep(0.05)
     assert program("run", "new", "--", *COUNT).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGQUIT], ids=lambda number: number.name)
+def test_a_run_that_is_ended_lets_no_second_command_begin_while_its_own_lives(
+    program: Program, store: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The command is deaf to signals, so that it outlives the program that has started it."""
+    deaf = ("sh", "-c", "trap '' HUP QUIT; echo begun >> log; sleep 1; echo ended >> log; kill -9 $$")
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", *deaf]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    first.send_signal(number)
+    program("run", "new", "--", *deaf)
+    first.wait()
+    assert (tmp_path / "log").read_text().split() == ["begun", "ended"] * 2
+
+
+def test_a_command_in_the_background_does_not_keep_the_next_one_waiting(program: Program, store: Path, tmp_path: Path) -> None:
+    script = "sleep 60 > /dev/null 2>&1 & echo $! > pid"
+    assert program("run", "new", "--", "sh", "-c", script).code == 0
+    try:
+        assert program("run", "new", "--again", "--no-wait", "--", "sh", "-c", "true").code == 0
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_the_command_gets_none_of_the_variables_that_name_the_key(
+    program: Program, store: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    path = str(next(home.rglob("default.key")))
+    monkeypatch.setenv("CHECKPOINT_MANAGER_KEY_FILE", path)
+    monkeypatch.setenv("CHECKPOINT_MANAGER_PASSPRHASE", "mistyped")
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", str(store))
+    told = program("run", "new", "--", "env").out
+    assert [line for line in told.splitlines() if line.startswith("CHECKPOINT_MANAGER")] == [
+        f"CHECKPOINT_MANAGER_STORE={store}"
+    ]
+    assert f"CHECKPOINT_MANAGER_KEY_FILE={path}" in program("run", "new", "--with-key", "--again", "--", "env").out.splitlines()
+
+
+def test_the_command_gets_no_descriptor_of_a_passphrase(store: Path, tmp_path: Path) -> None:
+    CheckpointManager(store).keys.add(Passphrase("correct horse"))
+    words = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--key", "fd:7", "--", "sh", "-c", "cat <&7"]
+    line = f"{shlex.join(words)} 7<<< $'correct horse\\nthe next line'"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "the next line" not in done.stdout
+
+
+def test_a_word_that_is_not_text_is_told_apart_by_its_bytes(store: Path, tmp_path: Path) -> None:
+    """A file name in Latin-1: what can't be kept would be refused after the work."""
+    for word, count in ((b"caf\xe9", 1), (b"caf\xe9", 1), (b"caf\xe8", 2), ("café".encode(), 3)):
+        words = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", *COUNT, word]
+        assert subprocess.run(words, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+        assert runs(tmp_path) == count
+
+
+@pytest.mark.parametrize("result", [5, {"stdout": 5}, {"stdout_base64": "?"}, {}], ids=str)
+def test_a_result_that_another_program_has_saved_is_not_taken_for_what_the_command_wrote(
+    program: Program, store: Path, result: object
+) -> None:
+    assert program("run", "new", "--capture", "--", *COUNT).code == 0
+    cm = CheckpointManager(store)
+    newest = cm.get_version("new")
+    save.save(cm._store, "new", Draft(payload.encode(result, stage="new"), dict(newest.metadata), "completed"), None)
+    refused = program("run", "new", "--capture", "--", *COUNT)
+    assert (refused.code, refused.out) == (2, "")
+    assert "was not saved by this program" in refused.err
 
 
 CLEANS_UP = "trap 'sleep 0.3; echo cleaned up; exit 0' INT TERM; echo begun; while :; do sleep 0.05; done"

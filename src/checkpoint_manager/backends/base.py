@@ -302,6 +302,13 @@ class Backend(ABC):
             LockTimeoutError: Not all of them did within ``timeout`` seconds, all together.
         """
 
+    def lock_descriptors(self) -> tuple[int, ...]:
+        """Return the descriptors by which this process holds locks here; empty where a lock is not a descriptor.
+
+        A child process that inherits them holds the locks, too.
+        """
+        return ()
+
     def close(self) -> None:  # noqa: B027  # most hold nothing
         """Free connections and threads. The backend is not used afterwards."""
 

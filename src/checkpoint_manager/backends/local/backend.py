@@ -38,6 +38,7 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.local import head, layout, maintenance
+from checkpoint_manager.backends.local import lock_descriptors as descriptors
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock
 from checkpoint_manager.backends.local.session import LocalSession
@@ -392,6 +393,9 @@ class LocalBackend(Backend, Maintenance):
                 stage = name.removesuffix(layout.LOCK_SUFFIX)
                 with FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0)):
                     pass
+
+    def lock_descriptors(self) -> tuple[int, ...]:
+        return descriptors.held()
 
     # Maintenance
 

@@ -48,6 +48,12 @@ def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
             raise
 
 
+def held() -> tuple[int, ...]:
+    """Return the descriptors that are open now."""
+    with _changing:
+        return tuple(_open)
+
+
 def _close_inherited() -> None:
     for reference in tuple(_files):
         file = reference()

@@ -5,22 +5,31 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from checkpoint_manager.cli.options import Access, store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from checkpoint_manager import Outcome
+
 _NOT_FOUND, _NOT_RUNNABLE, _BY_SIGNAL = 127, 126, 128
+_A_DAY = 86_400.0
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
+_FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+_PASSED_ON = (*_FROM_THE_KEYBOARD, signal.SIGTERM, signal.SIGHUP)
 
 
 class CommandFailedError(Exception):
@@ -37,12 +46,19 @@ class CommandFailedError(Exception):
 @click.option("--capture", is_flag=True, help="Save the command's stdout, and print it again when the result is reused.")
 @click.option("--again", is_flag=True, help="Run it even if it is done.")
 @click.option("--no-wait", is_flag=True, help="If another process is running it, exit with 11 instead of waiting.")
+@click.option("--with-key", is_flag=True, help="Pass the environment variables that name the store's key on to the command.")
 @store_options
-def run(access: Access, stage: str, command: tuple[str, ...], *, capture: bool, again: bool, no_wait: bool) -> int:
+def run(
+    access: Access, stage: str, command: tuple[str, ...], *, capture: bool, again: bool, no_wait: bool, with_key: bool
+) -> int:
     """Run a COMMAND as a STAGE: only if it is not done yet, and only once, however many processes ask for it.
 
     It is done if the same command has ended with exit code 0 before. A command that fails is recorded as a failed version, and
     runs again next time; its exit code is passed on. With --json, the command's stdout goes to stderr.
+
+    Another process that runs the same command is waited for: for --lock-timeout seconds if that is given, or else for a day. If
+    this program is killed, its command goes on, and no other one begins until it has ended. The command does not get the
+    environment variables that name the store's key.
 
     \b
     Examples:
@@ -52,30 +68,64 @@ def run(access: Access, stage: str, command: tuple[str, ...], *, capture: bool, 
     cm = access.open()
     if again:
         cm.clear_checkpoint(stage)
+    backend = cm._store.backend  # noqa: SLF001  # of this very package: the lock of the run belongs to the command
+    environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
     @cm.stage(stage, wait=not no_wait, ignore=["shown"])
-    def execute(command: list[str], *, capture: bool, shown: list[int]) -> dict[str, Any]:
-        output = _execute(command, capture=capture, quiet=access.as_json)
+    def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
+        output = _execute(words, environment, backend.lock_descriptors(), capture=capture, quiet=access.as_json)
         shown.append(len(output))
         return {"command": command, "exit_code": 0, **_as_json(output, capture=capture)}
 
-    shown: list[int] = []
+    words, shown = list(command), list[int]()
     try:
-        result = execute(list(command), capture=capture, shown=shown)
+        result = execute([_storable(word) for word in words], capture=capture, shown=shown)
     except CommandFailedError as failed:
         _tell(access, cm.run_report().outcomes[-1], failed.code, {})
         return failed.code
-    if capture and not shown and not access.as_json:
-        write_bytes(_output_of(result))
-    _tell(access, cm.run_report().outcomes[-1], 0, result)
+    output = _output_of(stage, result) if capture else {}
+    if not shown and not access.as_json:
+        write_bytes(_bytes_of(output))
+    _tell(access, cm.run_report().outcomes[-1], 0, output)
     return 0
 
 
-def _execute(command: list[str], *, capture: bool, quiet: bool) -> bytes:
-    """Run the command; what it writes goes on to stdout at once unless ``quiet``, and is kept if ``capture``."""
+def _patience(access: Access) -> float:
+    """Return how long to wait for another process that runs the same command, in seconds."""
+    source = click.get_current_context().get_parameter_source("lock_timeout")
+    return access.lock_timeout if source is ParameterSource.COMMANDLINE else _A_DAY
+
+
+def _is_secret(name: str) -> bool:
+    """Return whether a variable may name the store's key, or be meant to: a mistyped one may hold a passphrase, too."""
+    return name.startswith("CHECKPOINT_MANAGER_") and name != "CHECKPOINT_MANAGER_STORE"
+
+
+def _storable(word: str) -> str | dict[str, str]:
+    """Return a word of a command as JSON can hold it: one that is not UTF-8, such as a file name in Latin-1, by its bytes."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return {"base64": base64.b64encode(os.fsencode(word)).decode()}
+    return word
+
+
+def _execute(command: list[str], environment: dict[str, str], locks: tuple[int, ...], *, capture: bool, quiet: bool) -> bytes:
+    """Run the command.
+
+    Args:
+        command: Its words.
+        environment: Its environment.
+        locks: The descriptors that hold the lock of the run. The command inherits them, so that the lock lives as long as it.
+        capture: Return what it writes to stdout; it goes on to stdout at once, too, unless ``quiet``.
+        quiet: Keep stdout free.
+
+    Raises:
+        CommandFailedError: It can't be started, or ended with another exit code than 0.
+    """
     stdout = subprocess.PIPE if capture else sys.stderr.fileno() if quiet else None
     kept = bytearray()
-    with _PassedOn() as signals, _started(command, stdout) as process:
+    with _PassedOn() as signals, _started(command, environment, locks, stdout) as process:
         signals.to(process)
         while process.stdout is not None and (piece := process.stdout.read1()):  # type: ignore[attr-defined]
             kept += piece
@@ -89,16 +139,18 @@ def _execute(command: list[str], *, capture: bool, quiet: bool) -> bytes:
     return bytes(kept)
 
 
-def _started(command: list[str], stdout: int | None) -> subprocess.Popen[bytes]:
+def _started(
+    command: list[str], environment: dict[str, str], locks: tuple[int, ...], stdout: int | None
+) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(command, stdout=stdout)  # noqa: S603  # what the user typed
+        return subprocess.Popen(command, stdout=stdout, env=environment, pass_fds=locks)  # noqa: S603  # what the user typed
     except OSError as error:
         say(f"error: {display(command[0])}: {error.strerror}")
         raise CommandFailedError(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE) from None
 
 
 class _PassedOn:
-    """While this is open, SIGINT and SIGTERM go to the command, and its end is waited for: it may have to clean up.
+    """While this is open, signals that ask to end go to the command, and its end is waited for: it may have to clean up.
 
     Ctrl-C at a terminal reaches the command by itself, and is not sent twice.
 
@@ -112,7 +164,7 @@ class _PassedOn:
         self._early: list[int] = []
 
     def __enter__(self) -> Self:
-        self._before = [(number, signal.signal(number, self._take)) for number in (signal.SIGINT, signal.SIGTERM)]
+        self._before = [(number, signal.signal(number, self._take)) for number in _PASSED_ON]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,7 +181,7 @@ class _PassedOn:
         self.interrupted |= number == signal.SIGINT
         if self._process is None:
             self._early.append(number)
-        elif number != signal.SIGINT or not _have_the_terminal():
+        elif number not in _FROM_THE_KEYBOARD or not _have_the_terminal():
             self._process.send_signal(number)
 
 
@@ -153,15 +205,29 @@ def _as_json(output: bytes, *, capture: bool) -> dict[str, str]:
         return {"stdout_base64": base64.b64encode(output).decode()}
 
 
-def _output_of(result: dict[str, Any]) -> bytes:
-    if "stdout" in result:
-        return str(result["stdout"]).encode()
-    return base64.b64decode(result.get("stdout_base64", ""))
+def _output_of(stage: str, result: object) -> dict[str, str]:
+    """Return the part of a stage's result that holds what its command wrote to stdout.
+
+    Raises:
+        CheckpointError: The result is not that of a command: another program has saved it.
+    """
+    match result:
+        case {"stdout": str(text)}:
+            return {"stdout": text}
+        case {"stdout_base64": str(text)} if _BASE64.fullmatch(text):
+            return {"stdout_base64": text}
+    message = f"the result of stage {display(stage)} was not saved by this program"
+    raise CheckpointError(message, hint="Run it again with --again, or choose another stage", stage=stage)
 
 
-def _tell(access: Access, outcome: Any, code: int, result: dict[str, Any]) -> None:  # noqa: ANN401  # an Outcome
+def _bytes_of(output: dict[str, str]) -> bytes:
+    if "stdout" in output:
+        return output["stdout"].encode()
+    return base64.b64decode(output.get("stdout_base64", ""))
+
+
+def _tell(access: Access, outcome: Outcome, code: int, output: dict[str, str]) -> None:
     if access.as_json:
-        output = {name: value for name, value in result.items() if name.startswith("stdout")}
         fields = {"stage": outcome.stage, "what": outcome.what, "version": outcome.version, "why": outcome.why}
         write_json("run", {**fields, "exit_code": code, **output})
         return
