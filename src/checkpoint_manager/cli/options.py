@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import select
 import sys
@@ -73,6 +74,17 @@ class Access:
         return manager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
 
 
+class Seconds(click.FloatRange):
+    """A length of time in seconds: a finite number within a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  # click's own signature
+        """Return the number, or fail: a comparison with NaN is never true, so that the range alone lets it through."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return number
+
+
 def store_options(command: F) -> F:
     """Add the options for the store, and pass them to the command as one :class:`Access`."""
 
@@ -94,7 +106,7 @@ def store_options(command: F) -> F:
             key_option,
             click.option(
                 "--lock-timeout",
-                type=click.FloatRange(0, max=86_400),
+                type=Seconds(0, 86_400),
                 default=60.0,
                 show_default=True,
                 metavar="SECONDS",

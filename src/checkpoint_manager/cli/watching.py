@@ -12,6 +12,7 @@ import tty
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
+from checkpoint_manager.cli.output import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,5 +68,4 @@ def _screen(head: str, text: str) -> str:
 
 
 def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    write_text(text)

@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.exit_codes import Exit, UsageError
+from checkpoint_manager.cli.hints import explain
+from checkpoint_manager.cli.options import Access, Seconds, store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, table_text, write_json, write_text
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.watching import need_a_terminal, watch
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, IntegrityError
+from checkpoint_manager.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    LockTimeoutError,
+    RollbackError,
+)
 from checkpoint_manager.models import Progress, display
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager, Version
     from checkpoint_manager.models import OnProgress
 
+_TROUBLE = ((RollbackError, "rolled-back"), (IntegrityError, "damaged"), (FormatError, "unreadable"))
 _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
 
 
@@ -27,7 +36,7 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 86_400),
+    type=Seconds(0.1, 86_400),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -35,7 +44,7 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
 )
 @store_options
 def status(access: Access, *, watched: bool, interval: float) -> int:
-    """Show each stage with its newest version, and whether it is whole.
+    """Show each stage with its newest version, and whether it is whole. Exits with 13 if one is not.
 
     \b
     Examples:
@@ -53,7 +62,10 @@ def status(access: Access, *, watched: bool, interval: float) -> int:
         say("no stages yet: nothing was saved in this store")
     else:
         write_text(table_text(_COLUMNS, map(_cells, rows)))
-    return 0
+        for row in rows:
+            if row["problem"]:
+                say(f"error: {row['problem']}")
+    return Exit.INTEGRITY if any(row["problem"] for row in rows) else Exit.DONE
 
 
 def _watch(access: Access, interval: float) -> int:
@@ -97,14 +109,19 @@ class _Look:
     def _read(self, stage: str) -> dict[str, Any]:
         try:
             version = self._whole(stage)
-        except IntegrityError as error:
-            return {"stage": stage, "status": "damaged", "version": error.version, "created_at": None, "size": None}
+        except LockTimeoutError:
+            raise
+        except CheckpointError as error:  # one stage's trouble does not hide the others
+            state = next((state for kind, state in _TROUBLE if isinstance(error, kind)), "unreadable")
+            known = {"stage": stage, "status": state, "version": error.version, "created_at": None, "size": None}
+            return {**known, "problem": explain(error)}
         return {
             "stage": stage,
             "status": version.status,
             "version": version.number,
             "created_at": version.created_at,
             "size": version.size,
+            "problem": None,
         }
 
     def _whole(self, stage: str) -> Version:
