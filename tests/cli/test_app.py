@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
 from checkpoint_manager.cli.exit_codes import Exit, exit_of
-from checkpoint_manager.cli.output import show_size
+from checkpoint_manager.cli.output import show_size, show_time
 from tests.cli.commands import COMMANDS
 from tests.cli.examples import examples
 
@@ -197,3 +198,37 @@ def test_help_waits_for_nothing_that_it_does_not_need(words: list[str]) -> None:
 def test_the_list_of_commands_names_each(cli: Cli) -> None:
     listed = {line.split()[0] for line in cli("--help").out.split("Commands:\n")[1].splitlines() if line[2:3].strip()}
     assert listed == {path[0] for path in COMMANDS}
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e9"])
+def test_a_time_to_wait_is_a_number_of_seconds_that_ends(cli: Cli, store: Path, seconds: str) -> None:
+    assert cli("status", "--lock-timeout", seconds).code == 2
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_time_at_either_end_of_the_calendar_can_be_shown(year: int, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        shown = show_time(datetime(year, 1 if year == 1 else 12, 1 if year == 1 else 31, 0 if year == 1 else 23, tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert shown.endswith("(in the future)" if year == 9999 else " d ago)")
+
+
+def test_out_of_memory_is_not_called_a_bug(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(CheckpointManager, "stages", stop)
+    assert cli("status").code == 20
+
+
+def test_a_module_that_is_missing_does_not_look_like_an_answer(store: Path) -> None:
+    program = (
+        "import sys; sys.modules['checkpoint_manager.cli.app'] = None; from checkpoint_manager import cli; sys.exit(cli.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 70

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager._operations import save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,3 +80,24 @@ def test_no_such_stage(cli: Cli, store: Path) -> None:
 def test_a_piped_table_is_never_cut(cli: Cli, store: Path) -> None:
     CheckpointManager(store).save_checkpoint("train", metadata={"note": "x" * 500})
     assert f"note={'x' * 500}" in cli("log", "train").out
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"@failure": 5},
+        {"@failure": "boom"},
+        {"@failure": {"type": "T"}},
+        {"@failure": {"type": "T", "message": ["x"]}},
+        {"@progress": "x"},
+        {"@progress": {"done": "a", "total": None, "complete": False, "before": []}},
+        {"@stage": {"version": 1, "arguments": [1]}},
+    ],
+    ids=str,
+)
+def test_a_note_of_another_shape_is_passed_over(cli: Cli, store: Path, metadata: dict[str, Any]) -> None:
+    """Any program with the key may have written it; so may a bundle."""
+    cm = CheckpointManager(store)
+    save.save(cm._store, "odd", save.Draft(b"1", metadata, "failed"), None)
+    assert cli("log", "odd").code == 0
+    assert cli("log", "odd", "--json").json["versions"][0]["metadata"] == {}

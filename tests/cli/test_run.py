@@ -216,3 +216,17 @@ def test_an_option_of_the_command_is_none_of_ours(program: Program, tmp_path: Pa
     result = program("run", "new", "--", "true", "--json")
     assert result.code == 10
     assert result.err.startswith("error: there is no checkpoint store")
+
+
+def test_another_process_is_waited_for_no_longer_than_is_said_and_it_is_told_for_which(
+    program: Program, store: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", *COUNT]
+    words = shlex.join([*command[:-1], "echo begun; sleep 60"])
+    with subprocess.Popen(words, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "begun\n"
+        result = program("run", "new", "--lock-timeout", "1", "--", "sh", "-c", "echo begun; sleep 60")
+        os.killpg(first.pid, signal.SIGKILL)
+    assert result.code == 11
+    assert "info: new: waits for " in result.err

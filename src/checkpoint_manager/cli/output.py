@@ -30,6 +30,8 @@ STYLES = {
 }
 """The colour of each state: in order, worth a look, wrong."""
 _KIB = 1024
+_CLOCKS_DIFFER = 60
+"""Seconds by which two clocks may differ."""
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -111,11 +113,12 @@ def say_json(content: Mapping[str, Any]) -> None:
 
 
 def show_warnings() -> None:
-    """Show the library's warnings and errors as lines of this program."""
+    """Show the library's warnings and errors, and for what it waits, as lines of this program."""
     logger = logging.getLogger("checkpoint_manager")
     logger.handlers[:] = [logging.StreamHandler(sys.stderr)]  # an earlier run in the same process may have left one
     logger.handlers[0].setFormatter(_Line())
-    logger.setLevel(logging.WARNING)
+    logger.handlers[0].addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, "is_waiting"))
+    logger.setLevel(logging.INFO)
     logger.propagate = False
 
 
@@ -150,9 +153,17 @@ def version_fields(version: Version) -> dict[str, Any]:
 
 def show_time(moment: datetime) -> str:
     """Return a time as a person reads it: local, and how long ago."""
-    seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
-    length, unit = next(((length, unit) for length, unit in _AGES if seconds >= length), (1, "s"))
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({seconds // length} {unit} ago)"
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    if seconds < -_CLOCKS_DIFFER:
+        ago = "in the future"
+    else:
+        length, unit = next(((length, unit) for length, unit in _AGES if seconds >= length), (1, "s"))
+        ago = f"{max(0, seconds) // length} {unit} ago"
+    try:
+        local = moment.astimezone()
+    except (OverflowError, ValueError, OSError):  # at either end of the calendar
+        return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({ago})"
+    return f"{local:%Y-%m-%d %H:%M:%S} ({ago})"
 
 
 def show_size(size: float) -> str:

@@ -179,7 +179,8 @@ class Runner:
 
     def log_waiting(self, error: LockTimeoutError) -> None:
         """Log which run this one waits for: it may take hours."""
-        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), error.holder or "another process")
+        holder = error.holder or "another process"
+        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), holder, extra={"is_waiting": True})
 
     @contextlib.contextmanager
     def as_current(self, run: Run, lock: RunLock) -> Iterator[None]:

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.hints import HINTS
 from checkpoint_manager.cli.options import Access, store_options
-from checkpoint_manager.cli.output import show_size, show_time, version_fields, write_json, write_table
+from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_table
 from checkpoint_manager.cli.selector import stage_names, tags_by_version
+from checkpoint_manager.errors import Hint
 from checkpoint_manager.stages.display import items
 from checkpoint_manager.stages.notes import read_failure, read_progress
 
@@ -16,11 +19,16 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Version
 
 
+_WRONG = {"damaged", "missing"}
+
+
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
 @store_options
-def log(access: Access, stage: str) -> None:
-    """List the versions of a STAGE, newest first.
+def log(access: Access, stage: str) -> int:
+    """List the versions of a STAGE, newest first. Damaged and missing ones are marked; then it exits with 13.
+
+    Who saved a version, BY, is what the saving process said of itself.
 
     \b
     Example:
@@ -28,35 +36,41 @@ def log(access: Access, stage: str) -> None:
     """
     cm = access.open()
     versions = cm.history(stage)
-    if not versions and stage not in cm.stages():
-        cm.load_checkpoint(stage)  # says what is wrong
+    if not versions:
+        cm.get_version(stage)  # raises, and says what is wrong
     tags = tags_by_version(cm, stage)
     if access.as_json:
         fields = [{**_fields(version), "tags": tags.get(version.number, [])} for version in versions]
         write_json("log", {"stage": stage, "versions": fields})
-        return
-    write_table(
-        ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE"),
-        [
-            (
-                str(version.number),
-                version.status,
-                show_time(version.created_at),
-                show_size(version.size),
-                f"{version.origin.user}@{version.origin.host}",
-                ", ".join([*(f"tag {name}" for name in tags.get(version.number, [])), *_notes(version)]),
-            )
-            for version in versions
-        ],
+    else:
+        rows = [_row(version, tags.get(version.number, [])) for version in versions]
+        write_table(("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE"), rows)
+    wrong = [version for version in versions if version.status in _WRONG]
+    if wrong and not access.as_json:
+        say(f"error: {len(wrong)} of {len(versions)} versions are damaged or missing. {HINTS[Hint.VERIFY_AND_REPAIR]}")
+    return Exit.INTEGRITY if wrong else Exit.DONE
+
+
+def _row(version: Version, tags: list[str]) -> tuple[str, ...]:
+    return (
+        str(version.number),
+        version.status,
+        show_time(version.created_at),
+        show_size(version.size),
+        f"{version.origin.user}@{version.origin.host}",
+        ", ".join([*(f"tag {name}" for name in tags), *_notes(version)]),
     )
 
 
 def _fields(version: Version) -> dict[str, Any]:
     """Return a version as a listing tells it: of what stages note beside it, only how far it got, or why it failed."""
     metadata = {name: value for name, value in version.metadata.items() if not name.startswith("@")}
-    notes = {"failure": read_failure(version.metadata), "progress": read_progress(version.metadata)}
-    told = {name: note.as_metadata() for name, note in notes.items() if note is not None}
-    return {**version_fields(version), "metadata": metadata, **told}
+    fields = {**version_fields(version), "metadata": metadata}
+    if progress := read_progress(version.metadata):
+        fields["progress"] = progress.as_metadata()
+    if failure := read_failure(version.metadata):
+        fields["failure"] = failure.as_metadata()
+    return fields
 
 
 def _notes(version: Version) -> list[str]:

@@ -71,7 +71,7 @@ def run(
     backend = cm._store.backend  # noqa: SLF001  # of this very package: the lock of the run belongs to the command
     environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
-    @cm.stage(stage, wait=not no_wait, ignore=["shown"])
+    @cm.stage(stage, wait=0 if no_wait else _patience(access), ignore=["shown"])
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
         output = _execute(words, environment, backend.lock_descriptors(), capture=capture, quiet=access.as_json)
         shown.append(len(output))
