@@ -50,8 +50,9 @@ def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
 
 def held() -> tuple[int, ...]:
     """Return the descriptors that are open now."""
-    with _changing:
-        return tuple(_open)
+    with _opening:
+        files = [reference() for reference in tuple(_files)]
+        return tuple(file.fileno() for file in files if file is not None and not file.closed)
 
 
 def _close_inherited() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -73,16 +74,21 @@ def run(
 
     @cm.stage(stage, wait=0 if no_wait else _patience(access), ignore=["shown"])
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
-        output = _execute(words, environment, backend.lock_descriptors(), capture=capture, quiet=access.as_json)
+        locks.extend(map(os.dup, backend.lock_descriptors()))
+        output = _execute(words, environment, locks, capture=capture, quiet=access.as_json)
         shown.append(len(output))
         return {"command": command, "exit_code": 0, **_as_json(output, capture=capture)}
 
-    words, shown = list(command), list[int]()
+    words, shown, locks = list(command), list[int](), list[int]()
     try:
         result = execute([_storable(word) for word in words], capture=capture, shown=shown)
     except CommandFailedError as failed:
         _tell(access, cm.run_report().outcomes[-1], failed.code, {})
         return failed.code
+    finally:
+        for lock in locks:  # what the command has left in the background holds it, too
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
     output = _output_of(stage, result) if capture else {}
     if not shown and not access.as_json:
         write_bytes(_bytes_of(output))
@@ -110,7 +116,7 @@ def _storable(word: str) -> str | dict[str, str]:
     return word
 
 
-def _execute(command: list[str], environment: dict[str, str], locks: tuple[int, ...], *, capture: bool, quiet: bool) -> bytes:
+def _execute(command: list[str], environment: dict[str, str], locks: list[int], *, capture: bool, quiet: bool) -> bytes:
     """Run the command.
 
     Args:
@@ -139,9 +145,7 @@ def _execute(command: list[str], environment: dict[str, str], locks: tuple[int, 
     return bytes(kept)
 
 
-def _started(
-    command: list[str], environment: dict[str, str], locks: tuple[int, ...], stdout: int | None
-) -> subprocess.Popen[bytes]:
+def _started(command: list[str], environment: dict[str, str], locks: list[int], stdout: int | None) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(command, stdout=stdout, env=environment, pass_fds=locks)  # noqa: S603  # what the user typed
     except OSError as error:
