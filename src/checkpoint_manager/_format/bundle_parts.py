@@ -13,7 +13,7 @@ import orjson
 
 from checkpoint_manager._format import gaps, seal, tags
 from checkpoint_manager._format.bundle_chain import Chain
-from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry
+from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry, is_id
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager.errors import FormatError
 
@@ -30,7 +30,6 @@ _MAX_NUMBER_BYTES = 13
 _MAX_END_BYTES = 64
 _FRAME_BYTES = 9
 _NUMBERED = re.compile(rb"([1-9][0-9]{0,11})\n")
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +209,6 @@ def _version(cursor: _Cursor, length: int) -> VersionPart:
 
 def _entry(plain: bytes) -> Entry:
     entry = decode_entry(plain)
-    ids = [entry.id] if entry.previous is None else [entry.id, entry.previous]
-    if not all(map(_is_id, ids)) or not (entry.restored_from is None or type(entry.restored_from) is int):
-        raise BrokenError("holds metadata with a field of another type")
     try:
         written = encode_entry(entry)
     except (TypeError, ValueError, OverflowError):
@@ -260,10 +256,6 @@ def _is_gap(gap: Gap) -> bool:
     numbers, ids = (gap.first, gap.last), (gap.before, gap.id)
     return (
         all(type(number) is int for number in numbers)
-        and all(each is None or _is_id(each) for each in ids)
+        and all(each is None or is_id(each) for each in ids)
         and gap.reason in get_args(Reason)
     )
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID.fullmatch(value) is not None

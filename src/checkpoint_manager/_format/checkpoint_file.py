@@ -41,7 +41,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import orjson
 
@@ -50,7 +50,7 @@ from checkpoint_manager.errors import FormatError
 from checkpoint_manager.models import Origin, Status, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer
@@ -70,6 +70,8 @@ _HEADER = re.compile(
     rb'"version":([1-9][0-9]{0,11}),"metadata":([1-9][0-9]{0,6})\}\n'
 )
 _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"')
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z", re.ASCII)
 _STATUSES = frozenset(get_args(Status))
 _ENTRY_FIELDS = ("id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from")
 
@@ -243,24 +245,53 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(plain: bytes) -> Entry:
-    """Read the metadata. It is authenticated: what does not fit was written by a faulty program, not by an attacker.
+    """Return the entry from the metadata's JSON, with each field checked for type and range.
+
+    The metadata is authenticated, but a bundle's maker may be hostile.
 
     Raises:
-        BrokenError: It is not of this format.
+        BrokenError: A field is not of this format.
     """
     try:
         fields = orjson.loads(plain)
-        if tuple(fields) != _ENTRY_FIELDS or fields["status"] not in _STATUSES:
-            raise BrokenError("has metadata with unknown or missing fields")
-        return Entry(
-            id=str(fields["id"]),
-            previous=fields["previous"],
-            status=cast("Status", fields["status"]),
-            created_at=decode_time(fields["created_at"]),
-            metadata=dict(fields["metadata"]),
-            origin=Origin(**fields["origin"]),
-            size=int(fields["size"]),
-            restored_from=fields["restored_from"],
-        )
-    except (ValueError, TypeError, KeyError):
-        raise BrokenError("has metadata that is not of this format") from None
+        if tuple(fields) == _ENTRY_FIELDS and all(is_valid(fields[name]) for name, is_valid in _IS_VALID):
+            return Entry(
+                fields["id"],
+                fields["previous"],
+                fields["status"],
+                decode_time(fields["created_at"]),
+                fields["metadata"],
+                Origin(**fields["origin"]),
+                fields["size"],
+                fields["restored_from"],
+            )
+    except (ValueError, TypeError):
+        pass
+    raise BrokenError("has metadata that is not of this format")
+
+
+def is_id(value: object) -> bool:
+    """Return whether this is the id of a version."""
+    return type(value) is str and _ID.fullmatch(value) is not None
+
+
+def is_number(value: object) -> bool:
+    """Return whether this is the number of a version."""
+    return type(value) is int and 1 <= value <= MAX_VERSION
+
+
+def _is_origin(value: object) -> bool:
+    return type(value) is dict and {name: type(part) for name, part in value.items()} == _ORIGIN_TYPES
+
+
+_ORIGIN_TYPES = {"user": str, "host": str, "pid": int, "python": str, "library": str}
+_IS_VALID: tuple[tuple[str, Callable[[object], bool]], ...] = (
+    ("id", is_id),
+    ("previous", lambda value: value is None or is_id(value)),
+    ("status", lambda value: type(value) is str and value in _STATUSES),
+    ("created_at", lambda value: type(value) is str and _TIME.fullmatch(value) is not None),
+    ("metadata", lambda value: type(value) is dict),
+    ("origin", _is_origin),
+    ("size", lambda value: type(value) is int and value >= 0),
+    ("restored_from", lambda value: value is None or is_number(value)),
+)

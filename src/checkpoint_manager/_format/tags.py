@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
+from checkpoint_manager._format.checkpoint_file import BrokenError, is_id, is_number
 from checkpoint_manager._format.records import RecordFormat
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ MAX_TAG_CHARACTERS = 64
 RESERVED = frozenset(("latest", "prev"))
 RECORD = RecordFormat(FORMAT, of="tags", max_bytes=MAX_TAGS_BYTES)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def decode(plain: bytes) -> Tags:
     """
     try:
         serial, record_id, rows = orjson.loads(plain)
-        if _is_number(serial) and _ID.fullmatch(record_id) is not None:
+        if is_number(serial) and is_id(record_id):
             return Tags(serial, record_id, named_by(rows))
     except (ValueError, TypeError):
         pass
@@ -108,13 +107,9 @@ def named_by(rows: Any) -> dict[str, Tagged]:  # noqa: ANN401  # JSON is what it
         if (
             len(rows) <= MAX_TAGS
             and [name for name, *_ in rows] == sorted(named)
-            and all(is_name(name) and _is_number(tag.version) and _ID.fullmatch(tag.id) for name, tag in named.items())
+            and all(is_name(name) and is_number(tag.version) and is_id(tag.id) for name, tag in named.items())
         ):
             return named
     except (ValueError, TypeError):
         pass
     raise BrokenError("holds tags that are not of this format")
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAX_VERSION
