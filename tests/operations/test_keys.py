@@ -228,6 +228,49 @@ class TestRotation:
         assert len(json.loads((store / "keyring.json").read_bytes())["keys"]) == 1
         assert cm.load_checkpoint("train") == 2
 
+    def test_damage_in_one_stage_does_not_keep_the_others_under_the_old_key(self, store: Path) -> None:
+        cm = CheckpointManager(store, key=KEY)
+        for stage in ("a", "b", "c"):
+            cm.save_checkpoint(stage, stage)
+        old = key_ids(store)
+        path = store / "history" / "b" / "000000000001.checkpoint"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.raises(IntegrityError, match=r"not finished, and the old key stays.* version 1 of stage b"):
+            cm.keys.rotate()
+        assert {stage: cm.load_checkpoint(stage) for stage in ("a", "c")} == {"a": "a", "c": "c"}
+        for stage in ("a", "c"):
+            assert not key_ids(store / "history" / stage) & old
+        path.write_bytes(whole)
+        cm.keys.rotate()
+        assert cm.load_checkpoint("b") == "b"
+
+    def test_a_version_that_comes_back_while_a_rotation_is_unfinished_still_opens(self, store: Path) -> None:
+        """It was away, without a record of a deletion, when its key would have been dropped."""
+        cm = CheckpointManager(store, key=KEY)
+        for number in (1, 2, 3):
+            cm.save_checkpoint("train", number)
+        path = store / "history" / "train" / "000000000002.checkpoint"
+        path.rename(store / "away")
+        with pytest.raises(IntegrityError, match=r"version 2 of stage train .* is missing"):
+            cm.keys.rotate()
+        (store / "away").rename(path)
+        cm.keys.rotate()
+        assert cm.load_checkpoint("train", 2) == 2
+        assert len(json.loads((store / "keyring.json").read_bytes())["keys"]) == 1
+
+    def test_a_deleted_version_does_not_keep_a_rotation_from_finishing(self, store: Path) -> None:
+        """Its file may even be there still, because whoever deleted it was killed in between."""
+        cm = CheckpointManager(store, key=KEY)
+        for number in (1, 2, 3):
+            cm.save_checkpoint("train", number)
+        path = store / "history" / "train" / "000000000001.checkpoint"
+        content = path.read_bytes()
+        cm.delete_versions("train", [1])
+        path.write_bytes(content[:-1])
+        cm.keys.rotate()
+        assert len(json.loads((store / "keyring.json").read_bytes())["keys"]) == 1
+
     def test_killed_anywhere_it_continues(self, store: Path) -> None:
         """Kill a rotation after each number of versions in turn; the store opens, and the next run finishes."""
         cm = CheckpointManager(store, key=KEY)

@@ -2,27 +2,33 @@
 
 1. A new key is published in the keyring as the active one, beside the old one.
 2. Every writer that may still hold the older keyring is waited for. From here on, all saves use the new key.
-3. Stage by stage, under its lock, each version and record that is sealed under another key is sealed under the new one.
-4. The old key is dropped from the keyring.
+3. Stage by stage, under its lock, each version and record is opened, and sealed under the new key unless it is already.
+4. All stages are looked at once more: for versions that came meanwhile, and for what is missing.
+5. The old key is dropped from the keyring, but only if everything that exists or was ever seen is known to open under the new
+   one. Otherwise the old key stays: it may be all that opens a version that is damaged, hidden or away for the moment.
 
-Interrupted at any point, the store opens, and the next ``rotate`` resumes: what is sealed under the new key already is left
-alone. Several rotations at once share the work, and each drops only the key that its own new one replaced.
+Interrupted at any point, or kept from finishing, the store opens, and the next ``rotate`` resumes. Several rotations at once
+share the work, and each drops only the key that its own new one replaced.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._operations import tag
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import CheckpointError, FormatError, Hint, IntegrityError, LockTimeoutError, RollbackError
 from checkpoint_manager.models import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from checkpoint_manager._format.gaps import Gaps
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.keyring import UnlockedKeyring
     from checkpoint_manager._store.store import Store
@@ -40,7 +46,8 @@ def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progres
 
     Raises:
         CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
-        IntegrityError: A version is damaged and can't be encrypted again. The old key stays until it is repaired.
+        IntegrityError: A version is damaged, or missing without a record. The old key stays until that is repaired.
+        RollbackError: A stage is older than this user has seen, or gone. Likewise.
     """
     while _rotate_once(store, also, drop, progress):
         drop = [slot.slot for slot in store.keyring.unlocked.keyring.slots if slot.slot in drop]
@@ -59,7 +66,11 @@ def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], prog
 
     ours = store.keyring.change(begin, store.lock_timeout).keyring.active
     store.backend.wait_for_writers(store.lock_timeout)
-    _reseal_all(store, progress)
+    resealing = _Resealing(store, progress)
+    resealing.run()
+    resealing.run()  # once more: only what came or went since is left to do
+    if resealing.problems:
+        raise _unfinished(resealing.problems)
 
     def finish(unlocked: UnlockedKeyring) -> UnlockedKeyring:
         # Another process may have finished this rotation and begun the next, which is not done yet.
@@ -69,36 +80,110 @@ def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], prog
     return was_begun
 
 
-def _reseal_all(store: Store, progress: OnProgress | None) -> None:
-    stages = store.backend.stages()
-    total = sum(len(store.backend.versions(stage)) for stage in stages)
-    done = 0
-    for stage in stages:
-        with store.lock(stage):
-            versions = store.backend.versions(stage)
-            for version in versions:
-                _reseal(store, stage, version)
-                done += 1
-                if progress is not None:
-                    progress(Progress(done, max(total, done), "versions", stage))
-            _reseal_records(store, stage)
+class _Resealing:
+    """Seals a whole store under its active key.
+
+    Attributes:
+        problems: Why something is not known to open under that key, as of the last run.
+    """
+
+    def __init__(self, store: Store, progress: OnProgress | None) -> None:
+        self._store = store
+        self._progress = progress
+        self._sealed: dict[str, set[int]] = {}
+        self._total = 0
+        self._done = 0
+        self.problems: list[CheckpointError] = []
+
+    def run(self) -> None:
+        """Go through all stages, those that were seen included, and pass over the versions that an earlier run has sealed."""
+        self.problems = []
+        stages = sorted({*self._store.backend.stages(), *self._store.last_seen.stages()})
+        self._total = max(self._total, sum(len(self._listed(stage)) for stage in stages))
+        for stage in stages:
+            try:
+                with self._store.lock(stage):
+                    self.problems += self._stage(stage)
+            except LockTimeoutError:
+                raise
+            except (IntegrityError, FormatError, RollbackError) as error:  # of the stage or its records
+                self.problems.append(error)
+
+    def _listed(self, stage: str) -> list[int]:
+        try:
+            return self._store.backend.versions(stage)
+        except IntegrityError:  # told where the stage is worked on
+            return []
+
+    def _stage(self, stage: str) -> Iterator[CheckpointError]:
+        done = self._sealed.setdefault(stage, set())
+        gaps, _ = self._store.gaps(stage)
+        versions = self._store.backend.versions(stage)
+        for version in versions:
+            if version in done or version in gaps:
+                continue
+            try:
+                self._version(stage, version)
+            except VersionAbsentError:  # deleted meanwhile; if not, it is missing below
+                continue
+            except (IntegrityError, FormatError) as error:
+                yield error
+                continue
+            done.add(version)
+            self._done += 1
+            if self._progress is not None:
+                self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
+        self._records(stage)
+        self._store.backend.flush(stage)  # in a relaxed store, what was written may not be durable yet
+        yield from self._missing(stage)
+
+    def _version(self, stage: str, version: int) -> None:
+        """Open a version, whatever key its header names, and seal it under the active one unless it opened under that."""
+        named = self._store.key_of(stage, version)
+        entry, data = self._store.load(stage, version)
+        if named != self._store.keyring.active[0]:
+            self._store.replace(stage, version, entry, bytes(data))
+
+    def _records(self, stage: str) -> None:
+        active = self._store.keyring.active[0]
+        gaps, record = self._store.gaps(stage)
+        if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
+            self._store.write_gaps(stage, gaps, record)
+        tags, record = tag.stored(self._store, stage)
+        if record is not None and sealed_tags.RECORD.key_of(record.data) != active:
+            tag.write(self._store, stage, tags, record)
+
+    def _missing(self, stage: str) -> Iterator[CheckpointError]:
+        """Yield an error for what should be there: the old key may be the only one that opens it, should it come back."""
+        where = f"stage {printable(stage)} in {self._store.backend.location}"
+        versions = self._store.backend.versions(stage)
+        newest, seen = versions[-1] if versions else 0, self._store.last_seen.recall(stage)
+        if seen is not None and newest < seen.version:
+            found = f"its newest version is {newest}" if newest else "it is gone"
+            message = f"{where} was turned back: {found}, and this user has already seen version {seen.version}"
+            yield RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen.version)
+        missing = _first_missing(versions, self._store.gaps(stage)[0])
+        if missing is not None:
+            message = f"version {missing} of {where} is missing, and there is no record that it was deleted"
+            yield IntegrityError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=missing)
 
 
-def _reseal(store: Store, stage: str, version: int) -> None:
-    try:
-        if store.key_of(stage, version) == store.keyring.active[0]:
-            return
-        entry, data = store.load(stage, version)
-        store.replace(stage, version, entry, bytes(data))
-    except VersionAbsentError:  # deleted meanwhile
-        return
+def _first_missing(versions: Sequence[int], gaps: Gaps) -> int | None:
+    """Return the lowest number below the newest version that is neither there nor recorded as gone."""
+    for before, after in pairwise([0, *versions]):
+        number = before + 1
+        while number < after:
+            gap = gaps.find(number)
+            if gap is None:
+                return number
+            number = gap.last + 1
+    return None
 
 
-def _reseal_records(store: Store, stage: str) -> None:
-    active = store.keyring.active[0]
-    gaps, record = store.gaps(stage)
-    if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
-        store.write_gaps(stage, gaps, record)
-    tags, record = tag.stored(store, stage)
-    if record is not None and sealed_tags.RECORD.key_of(record.data) != active:
-        tag.write(store, stage, tags, record)
+def _unfinished(problems: Sequence[CheckpointError]) -> CheckpointError:
+    """Return the error that says why a rotation can't be finished: the first problem, and how many more there are."""
+    first = problems[0]
+    more = f", and {len(problems) - 1} more like this" if len(problems) > 1 else ""
+    kind = RollbackError if isinstance(first, RollbackError) else IntegrityError
+    message = f"the rotation is not finished, and the old key stays until this is mended: {first.message}{more}"
+    return kind(message, hint=first.hint, stage=first.stage, version=first.version)
