@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import enum
 import functools
+import importlib.resources
+import inspect
+import os
+import struct
 import subprocess
 import sys
 import uuid
@@ -16,9 +21,11 @@ from types import SimpleNamespace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from checkpoint_manager import FingerprintError
-from checkpoint_manager.stages.fingerprint import fingerprints
+from checkpoint_manager.stages.fingerprint import check_names, fingerprints
 
 T = TypeVar("T")
 
@@ -129,6 +136,130 @@ def test_values_are_told_apart() -> None:
         assert other is value, (other, value)
 
 
+def bits(number: int) -> float:
+    return float(struct.unpack(">d", number.to_bytes(8, "big"))[0])
+
+
+class Sneaky(int):
+    """An integer that claims to be 0."""
+
+    def __repr__(self) -> str:
+        return "0"
+
+
+class SneakyText(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'A'"
+
+
+def test_values_whose_repr_does_not_tell_all_are_told_apart() -> None:
+    nans = [float("nan"), -float("nan"), *(bits(0x7FF8000000000001 + number) for number in range(3)), bits(0x7FF0000000000001)]
+    text = "12345678-1234-1234-1234-123456789abc"
+    ids = [uuid.UUID(text), *(uuid.UUID(text, is_safe=safe) for safe in (uuid.SafeUUID.safe, uuid.SafeUUID.unsafe))]
+    complexes = [complex(nan, part) for nan in nans for part in (0.0, -0.0)] + [complex(0.0, nan) for nan in nans]
+    values = [*nans, *complexes, *ids, [nans[0]], [nans[1]], *([nan] * 300 for nan in nans)]
+    assert len({digest(value) for value in values}) == len(values)
+
+
+def test_what_may_lie_in_its_repr_is_refused() -> None:
+    with open("/usr/share/zoneinfo/Asia/Tokyo", "rb") if os.path.exists("/usr/share/zoneinfo/Asia/Tokyo") else zone() as file:
+        lying = zoneinfo.ZoneInfo.from_file(file, key="Europe/Berlin")
+    values = [
+        NEW_YEAR.replace(tzinfo=lying),
+        dt.time(1, tzinfo=dt.timezone(dt.timedelta(hours=1), SneakyText("B"))),
+        Hiding(1),
+    ]
+    for value in values:
+        with pytest.raises(FingerprintError):
+            digest(value)
+    assert digest(range(Sneaky(5), 10)) == digest(range(5, 10)) != digest(range(10))
+
+
+def zone() -> Any:
+    return importlib.resources.files("tzdata").joinpath("zoneinfo", "Asia", "Tokyo").open("rb")
+
+
+@dataclasses.dataclass
+class Hiding:
+    """A dataclass that shows another value than it holds."""
+
+    depth: int
+
+    def __getattribute__(self, name: str) -> Any:
+        return 0 if name == "depth" else super().__getattribute__(name)
+
+
+def test_values_that_python_refuses_to_write_down_have_a_digest() -> None:
+    values = [
+        10**5000,
+        -(10**5000),
+        10**5000 + 1,
+        Path("\udcff"),
+        Path("\udcfe"),
+        range(10**5000),
+        [10**5000] * 300,
+        ["\udcff"] * 300,
+    ]
+    assert len({digest(value) for value in values}) == len(values)
+
+
+def test_long_lists_are_told_apart_like_short_ones() -> None:
+    lists: list[Any] = []
+    for kind in ([0.5], [1.0], [1], ["1"], ["é"], [True], [None], [b"1"], [2**70], [1j]):
+        for length in (255, 256, 257, 65_536, 65_537):
+            lists += [kind * length, tuple(kind * length)]
+    lists += [[*[1] * 300, 1.0], [1.0, *[1] * 300], ["a", "b"] * 300, ["ab", ""] * 300, ["a", "bc"] * 300, ["ab", "c"] * 300]
+    lists += [[[1.0] * 300, [1.0]], [[1.0] * 299, [1.0] * 2], [*[0.0] * 299, -0.0], [*[-0.0] * 299, 0.0], [0.0] * 300]
+    assert len({digest(each) for each in lists}) == len(lists)
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+    st.sampled_from([Color.RED, Level.LOW, Decimal("1.0"), Decimal(1), Path("a"), PurePosixPath("a"), NEW_YEAR, 1j, range(1)]),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(st.text(max_size=2), inner, max_size=3),
+        st.builds(Options, inner, inner),
+        st.lists(st.one_of(st.floats(), st.integers(0, 1)), min_size=1, max_size=3).map(lambda few: few * 128),
+    ),
+    max_leaves=8,
+)
+
+
+def as_seen(value: Any) -> Any:
+    """Return what tells a value apart from all others, written independently: types, bits and order."""
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, *map(as_seen, value))
+    if isinstance(value, dict):
+        return ("dict", *((as_seen(key), as_seen(each)) for key, each in value.items()))
+    if dataclasses.is_dataclass(value):
+        return (type(value).__name__, *map(as_seen, vars(value).values()))
+    return (type(value).__name__, value.hex() if isinstance(value, float) and value == value else repr(value))  # noqa: PLR0124
+
+
+@given(VALUES, VALUES)
+def test_two_values_have_one_digest_only_if_they_look_the_same(one: Any, other: Any) -> None:
+    assert (digest(one) == digest(other)) <= (as_seen(one) == as_seen(other))
+    assert digest(one) == digest(copy.deepcopy(one))
+
+
+def test_digests_are_those_of_before() -> None:
+    """What a loop saved before this version is still the progress of the same items."""
+    assert digest([1, 2.5, "é", None, True, {"a": (1, b"x")}, {3}, range(3)]) == "34bccac6cbf82c9ad4fe1ca349831cbd"
+    assert digest(["a", "b"]) == "fa81b2ec509e8adf566235a009f31071"
+
+
 def test_equal_arguments_are_equal_however_they_were_made() -> None:
     assert digest({"x", "y", "z"}) == digest({"z", "y", "x"})
     assert digest(Options(1, ["a"])) == digest(Options(1, ["a"]))
@@ -170,6 +301,10 @@ class Adder:
     def to(self, b: int) -> int:
         return self.a + b
 
+    @classmethod
+    def made(cls, b: int) -> int:
+        return b
+
     def __call__(self, b: int) -> int:
         return self.a + b
 
@@ -188,6 +323,83 @@ def test_what_a_callable_holds_is_an_argument_too() -> None:
     assert found(Adder(1), 5, ignore=["self"]) == found(Adder(2).to, 5, ignore=["self"])
     with pytest.raises(FingerprintError, match="argument self is or contains a object"):
         found([object()].index, 1)
+
+
+def decorated(function: Any) -> Any:
+    """A decorator that passes an argument of its own."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function("connection", *args, **kwargs)
+
+    return wrapper
+
+
+def fetch(connection: str, number: int = 1, *, limit: int = 5) -> int:
+    return number + limit
+
+
+def found_for(function: Any, *args: Any, ignore: Any = (), **kwargs: Any) -> dict[str, str]:
+    check_names(function, ignore)
+    return fingerprints(function, args, kwargs, key=None, ignore=ignore)
+
+
+def test_a_decorator_that_adds_an_argument_is_called_as_it_is() -> None:
+    plain = decorated(fetch)
+    assert found_for(plain, 3) == found_for(plain, 3) != found_for(plain, 4)
+    assert found_for(plain, 3, ignore=["connection"]) != found_for(plain, 4, ignore=["connection"])
+    assert found_for(plain, number=3, ignore=["number"]) == found_for(plain, number=4, ignore=["number"])
+    assert found_for(plain, 3, limit=1) != found_for(plain, 3, limit=2)
+    with pytest.raises(TypeError, match="nmber"):
+        found_for(plain, 3, ignore=["nmber"])
+
+
+def test_a_signature_that_lies_changes_nothing() -> None:
+    def lying(*args: int) -> int:
+        return sum(args)
+
+    lying.__signature__ = inspect.signature(add)  # type: ignore[attr-defined]
+    lying.__wrapped__ = add  # type: ignore[attr-defined]
+    assert found_for(lying, 1, 2, 3) != found_for(lying, 1, 2, 4)
+
+
+def test_defaults_below_a_decorator_count() -> None:
+    def old(connection: str, number: int = 1) -> None: ...
+    def new(connection: str, number: int = 2) -> None: ...
+
+    new.__qualname__ = old.__qualname__
+    assert found_for(decorated(old), 3) != found_for(decorated(new), 3)
+    assert found_for(decorated(old), 3, ignore=["number"]) == found_for(decorated(new), 3, ignore=["number"])
+
+
+def test_names_are_ignored_in_collected_keywords() -> None:
+    def collecting(a: int, **options: int) -> None: ...
+
+    assert found_for(collecting, 1, quiet=1, ignore=["quiet"]) == found_for(collecting, 1, ignore=["quiet"])
+    assert found_for(collecting, 1, quiet=1, loud=1, ignore=["quiet"]) != found_for(collecting, 1, ignore=["quiet"])
+    assert found_for(collecting, 1, options=1) != found_for(collecting, 1, options={"options": 1})  # type: ignore[arg-type]
+
+
+def test_positional_and_collected_arguments_do_not_meet() -> None:
+    def collecting(a: int, *rest: Any, **named: Any) -> None: ...
+
+    calls = [((1, 2, 3), {}), ((1, (2, 3)), {}), ((1, 2), {"b": 3}), ((1,), {"rest": (2, 3)}), ((1,), {"named": {"b": 3}})]
+    digests = {tuple(sorted(found_for(collecting, *args, **kwargs).items())) for args, kwargs in calls}  # type: ignore[arg-type]
+    assert len(digests) == len(calls)
+
+
+@pytest.mark.skipif(not hasattr(functools, "Placeholder"), reason="since Python 3.14")
+def test_placeholders_of_a_partial_are_filled() -> None:
+    placeholder = functools.Placeholder  # type: ignore[attr-defined]
+    assert found_for(functools.partial(add, placeholder, 2), 1) == found_for(add, 1, 2)
+
+
+def test_class_methods_and_static_methods() -> None:
+    assert found_for(Adder.made, 1) == found_for(Adder.made, 1) != found_for(Adder.made, 2)
+    assert set(found_for(Adder.made, 1)) == {"cls", "b"}
+    assert set(found_for(staticmethod(add), 1)) == {"a", "b"}
+    assert found_for(functools.lru_cache(Adder(1).to), 1) != found_for(functools.lru_cache(Adder(2).to), 1)
+    assert found_for(max, 1, 2) != found_for(max, 2, 1)  # in C, and without a signature
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def _origin(function: Any, location: str, level: int) -> str:  # noqa: ANN401  #
         around = f"({', '.join(inner)})" if inner and level < _MAX_LEVELS else ""
         return f"{_place(called.__globals__, module, location)}:{name}{around}"
     named = called if isinstance(called, type | types.BuiltinFunctionType) else type(called)
-    module = named.__module__ or ""
+    module = named.__module__ or type(owner).__module__  # of a built-in method, that of its object
     return f"{_place(sys.modules.get(module), module, location)}:{named.__qualname__}"
 
 
