@@ -203,13 +203,14 @@ def _futures_of_callbacks(future: Any) -> Iterator[Any]:  # noqa: ANN401
     for callback in callbacks:
         function = callback[0] if isinstance(callback, tuple) else callback
         owner = getattr(function, "__self__", None)
-        held = [getattr(owner, "_on_completed_fut", None), *_closure_of(function)]
+        held = (getattr(owner, "_on_completed_fut", None), *_held_by(function))  # a task group's method, or a function
         yield from (each for each in held if hasattr(each, "add_done_callback"))
 
 
-def _closure_of(function: Any) -> Iterator[Any]:  # noqa: ANN401
-    function = getattr(function, "func", function)  # a partial
-    for cell in getattr(function, "__closure__", None) or ():
+def _held_by(function: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Yield what a callback holds: the arguments of a partial, and the variables around a function."""
+    yield from getattr(function, "args", ())
+    for cell in getattr(getattr(function, "func", function), "__closure__", None) or ():
         with contextlib.suppress(ValueError):  # not set yet
             yield cell.cell_contents
 
