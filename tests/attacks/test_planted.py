@@ -172,13 +172,14 @@ def test_planted_at_the_temporary_name(
     """Even an attacker who guesses the 64 random bits of the name gets nothing written through it."""
     from checkpoint_manager._filesystem import files
 
-    guessed = ".0123456789abcdef.tmp"
-    monkeypatch.setattr(files, "_temporary_name", lambda: guessed)
-    plant(kind, store / "history" / "train" / guessed, outside)
+    cm = opened()
+    assert cm.save_checkpoint("train", 5).number == 5  # what is there before the first save is removed as a leftover
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "0123456789abcdef")
+    plant(kind, store / "history" / "train" / ".0123456789abcdef.tmp", outside)
     with pytest.raises(CheckpointError, match="exists"):
-        opened().save_checkpoint("train", 5)
+        cm.save_checkpoint("train", 6)
     assert outside.read_bytes() == PRECIOUS
-    assert opened().load_checkpoint("train")["number"] == 4
+    assert opened().load_checkpoint("train") == 5
 
 
 def test_many_junk_files_are_passed_over_and_reported(opened: Opened, store: Path) -> None:
@@ -247,7 +248,7 @@ def test_a_lock_held_for_ever_is_a_timeout_and_readers_go_on(opened: Opened, sto
         lock.write("{}" + " " * 600)
         lock.flush()
         cm = opened()
-        with pytest.raises(LockTimeoutError, match="locked by another writer"):
+        with pytest.raises(LockTimeoutError, match=f"held by process {os.getpid()}"):
             cm.save_checkpoint("train", 5)
         assert cm.load_checkpoint("train")["number"] == 4
 

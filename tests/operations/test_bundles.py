@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -646,9 +647,10 @@ def test_a_stage_that_is_locked_is_waited_for_in_bounded_time(
     here.export_bundle(path, key=KEY)
     with (
         CheckpointManager(path.parent / "there", key=bytes(32))._store.backend.lock("train", 1),
+        ThreadPoolExecutor(1) as pool,
         pytest.raises(LockTimeoutError),
     ):
-        there.import_bundle(path, key=KEY)
+        pool.submit(there.import_bundle, path, key=KEY).result()
     assert there.import_bundle(path, key=KEY).added == 6  # the other stage was there already
     assert_equal(here, there, "train")
 

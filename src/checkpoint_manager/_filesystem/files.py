@@ -31,7 +31,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotAFileError(Exception):
@@ -41,54 +41,50 @@ class NotAFileError(Exception):
 class OpenFile:
     """A regular file, opened once for reading."""
 
-    __slots__ = ("_ahead", "descriptor", "size", "status")
+    __slots__ = ("descriptor", "size", "status")
 
     def __init__(self, path: str, directory: int | None = None) -> None:
+        self.descriptor = -1
         try:
             self.descriptor = os.open(path, _READ, dir_fd=directory)
+            self.status = os.fstat(self.descriptor)
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:  # a link, a socket; EMLINK: FreeBSD's ELOOP
-                raise NotAFileError(_what_stands_at(path, directory)) from None
+                raise NotAFileError(what_stands_at(path, directory)) from None
             raise
-        status = os.fstat(self.descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self.descriptor)
-            raise NotAFileError(_kind(status.st_mode))
-        self.status = status
-        self.size = status.st_size
-        self._ahead = b""
+        if not stat.S_ISREG(self.status.st_mode):
+            raise NotAFileError(_kind(self.status.st_mode))
+        self.size = self.status.st_size
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Close it: if the system reports something by then, nothing can be lost by it."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                if error.errno is None:
+                    raise
 
-    def close(self) -> None:
-        """Close it."""
-        close(self.descriptor)
-
-    def peek(self, length: int) -> bytes:
-        """Return the next ``length`` bytes, and let the next ``read`` return them again."""
-        self._ahead = self.read(min(length, self.size))
-        return self._ahead
+    def __del__(self) -> None:
+        """Close it, if an interruption or an error kept the block from it."""
+        if self.descriptor >= 0:
+            self.__exit__()
 
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes, fewer only at the end of the file."""
-        if self._ahead:
-            piece, self._ahead = self._ahead[:length], self._ahead[length:]
-            return piece + self._read(length - len(piece)) if len(piece) < length else piece
-        return self._read(length)
-
-    def _read(self, length: int) -> bytes:
         piece = os.read(self.descriptor, length)
-        if len(piece) == length or not piece:
-            return piece
-        pieces = [piece]
-        missing = length - len(piece)
-        while missing and (piece := os.read(self.descriptor, missing)):
+        return piece if len(piece) == length or not piece else piece + self.rest(length - len(piece))
+
+    def rest(self, length: int) -> bytes:
+        """Return the next ``length`` bytes with as many reads as it takes."""
+        pieces = []
+        while length and (piece := os.read(self.descriptor, length)):
             pieces.append(piece)
-            missing -= len(piece)
+            length -= len(piece)
         return b"".join(pieces)
 
 
@@ -113,18 +109,19 @@ def open_directory(path: str, parent: int | None = None) -> Iterator[int]:
 def directory_descriptor(path: str, parent: int | None = None) -> int:
     """Open a directory, itself no link; the caller closes it."""
     try:
-        return os.open(path, _DIRECTORY, dir_fd=parent)
+        return os.open(path, DIRECTORY, dir_fd=parent)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
-            raise NotAFileError(_what_stands_at(path, parent)) from None
+            raise NotAFileError(what_stands_at(path, parent)) from None
         raise
 
 
-def _what_stands_at(path: str, directory: int | None) -> str:
+def what_stands_at(path: str, directory: int | None = None) -> str:
+    """Return what stands at a name, in words."""
     try:
         return _kind(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
     except OSError:
-        return "something that is no file"
+        return "something that is not a file"
 
 
 def _kind(mode: int) -> str:
@@ -137,7 +134,7 @@ def _kind(mode: int) -> str:
         stat.S_IFBLK: "a device",
         stat.S_IFREG: "a file",
     }
-    return kinds.get(stat.S_IFMT(mode), "something that is no file")
+    return kinds.get(stat.S_IFMT(mode), "something that is not a file")
 
 
 def sync(descriptor: int) -> None:
@@ -152,14 +149,17 @@ def sync(descriptor: int) -> None:
 
 def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) -> str:
     """Write a new file under a random name in an open directory and return the name. On failure nothing remains."""
-    name = _temporary_name()
+    name = f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     descriptor = os.open(name, _CREATE, FILE_MODE, dir_fd=directory)
     try:
         try:
             os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
             written = 0
             for piece in pieces:
-                length = _write_all(descriptor, piece)
+                length = len(piece)
+                done = os.write(descriptor, piece)
+                if done < length:
+                    _write_rest(descriptor, memoryview(piece)[done:])
                 if durable and length >= _WORTH_A_START:
                     _start_writing_out(descriptor, written, length)
                 written += length
@@ -205,7 +205,7 @@ def publish(temporary: str, name: str, directory: int) -> None:
 
 def second_name(name: str, directory: int) -> str:
     """Give a file a second, temporary name; without hard links, a copy. Not synced."""
-    temporary = _temporary_name()
+    temporary = f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
     try:
         os.link(name, temporary, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:
@@ -216,18 +216,9 @@ def second_name(name: str, directory: int) -> str:
     return temporary
 
 
-def _temporary_name() -> str:
-    return f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-
-
-def _write_all(descriptor: int, piece: Buffer) -> int:
-    """Write all of a piece, and return how long it is."""
-    written = os.write(descriptor, piece)
-    if written < len(piece):
-        view = memoryview(piece)[written:]
-        while view:
-            view = view[os.write(descriptor, view) :]
-    return len(piece)
+def _write_rest(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def remove(name: str, directory: int | None = None) -> bool:

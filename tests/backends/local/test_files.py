@@ -246,8 +246,8 @@ def test_the_directory_itself_may_be_a_link(tmp_path: Path) -> None:
 def test_special_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(files.NotAFileError, match="a device"):
         files.OpenFile("/dev/null")
-    assert files._kind(0) == "something that is no file"
-    assert files._what_stands_at(str(tmp_path / "nothing"), None) == "something that is no file"
+    assert files._kind(0) == "something that is not a file"
+    assert files.what_stands_at(str(tmp_path / "nothing")) == "something that is not a file"
     with pytest.raises(FileNotFoundError):
         files.directory_descriptor(str(tmp_path / "nothing"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, LockTimeoutError, StorageError
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 HOLDER = """
 import sys, time
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.local.lock import FileLock
 with FileLock(sys.argv[1], "train.lock", "train", 5):
     print("held", flush=True)
@@ -282,3 +285,27 @@ def test_an_interrupted_wait_leaves_no_descriptor(tmp_path: Path) -> None:
         for _ in range(5):
             refused(tmp_path)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_planted_lock_name_blocks_nothing_and_is_not_printed(tmp_path: Path) -> None:
+    """Names that no stage has, and what nobody can lock, are not waited for."""
+    backend = LocalBackend(tmp_path / "store")
+    with backend.lock("train", 1):
+        pass
+    locks = tmp_path / "store" / ".locks"
+    for name in (b"\x1b]0;pwned\x07.lock", b"\xff\xfe.lock", b"..lock", b"CON.lock", b"x.lock", b"y.lock", b"%%.lock"):
+        os.symlink("/nowhere", os.fsencode(locks) + b"/" + name)
+    (locks / "z.lock").mkdir()
+    os.mkfifo(locks / "fifo.lock")
+    backend.wait_for_writers(5)
+
+
+def test_all_writers_are_waited_for_with_one_deadline(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(1) as pool:
+        for number in range(20):
+            held.enter_context(backend.lock(f"s{number}", 1))
+        started = time.monotonic()
+        with pytest.raises(LockTimeoutError):
+            pool.submit(backend.wait_for_writers, 0.3).result()
+        assert time.monotonic() - started < 20 * 0.3

@@ -40,8 +40,9 @@ from checkpoint_manager.backends.base import (
 from checkpoint_manager.backends.local import head, layout, maintenance
 from checkpoint_manager.backends.local import lock_descriptors as descriptors
 from checkpoint_manager.backends.local.head import Found
-from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock
+from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, UnusableError
 from checkpoint_manager.backends.local.session import LocalSession
+from checkpoint_manager.backends.stage_names import from_filename, is_hashed
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.models import display
 
@@ -154,12 +155,14 @@ class LocalBackend(Backend, Maintenance):
         if session.folder < 0:
             raise VersionAbsentError
         try:
-            return VersionFile(self._history, stage, version, session.folder)
+            file = VersionFile(layout.version_name(version), session.folder)
         except FileNotFoundError:
             raise VersionAbsentError from None
         except (OSError, files.NotAFileError) as error:
             translate(error, "read", self._history, stage, version)
             raise
+        file.place = (self._history, stage, version)
+        return file
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         if not isinstance(session, LocalSession):
@@ -171,8 +174,9 @@ class LocalBackend(Backend, Maintenance):
         found = session.found
         assert found is not None  # noqa: S101  # for the type checker
         try:
-            folder = session.make()
-            name = layout.version_name(version)
+            if session.folder < 0:
+                session.make()
+            folder, name = session.folder, layout.version_name(version)
             if version <= found.number:
                 raise VersionTakenError if files.exists(name, folder) else OutOfOrderError
             durable = self._prepare(stage, version, found, folder)
@@ -218,7 +222,7 @@ class LocalBackend(Backend, Maintenance):
     def _put_head(self, temporary: str, stage: str, version: int, folder: int) -> bool:
         """Turn the temporary name of a version into the stage's head. The version stands, whatever becomes of this."""
         try:
-            os.rename(temporary, self._head(stage), src_dir_fd=folder)
+            os.rename(temporary, f"{self.location}{os.sep}{layout.head_name(stage)}", src_dir_fd=folder)
         except FileNotFoundError:  # no hard links: the temporary file itself became the version
             with contextlib.suppress(OSError):
                 head.put(self.location, stage, version, folder)
@@ -377,7 +381,9 @@ class LocalBackend(Backend, Maintenance):
                 yield folder
         elif isinstance(session, LocalSession):
             with as_our_errors("write a record of", self._history, stage):
-                yield session.make()
+                if session.folder < 0:
+                    session.make()
+                yield session.folder
         else:
             with LocalSession(self.location, stage) as own, self._folder_to_write(stage, own) as folder:
                 yield folder
@@ -386,13 +392,23 @@ class LocalBackend(Backend, Maintenance):
 
     def wait_for_writers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
+        for name, stage in self._ever_locked():
+            lock = FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0))
+            with contextlib.suppress(UnusableError), lock:  # if it is, nobody else could take it, either
+                pass
+
+    def _ever_locked(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each lock of a stage, and the stage as far as it can be told; other names are not ours."""
         with as_our_errors("list the locks", self._locks):
-            held = sorted(os.listdir(self._locks)) if os.path.isdir(self._locks) else []
-        for name in held:
-            if name.endswith(layout.LOCK_SUFFIX):
-                stage = name.removesuffix(layout.LOCK_SUFFIX)
-                with FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0)):
-                    pass
+            try:
+                with files.open_directory(self._locks) as folder, files.entries(folder) as entries:
+                    names = [entry.name for entry in entries if entry.name.endswith(layout.LOCK_SUFFIX)]
+            except FileNotFoundError:
+                return
+        for name in names:
+            stem = name.removesuffix(layout.LOCK_SUFFIX)
+            if (stage := from_filename(stem)) is not None or is_hashed(stem):
+                yield name, stage or stem
 
     def lock_descriptors(self) -> tuple[int, ...]:
         return descriptors.held()
@@ -452,11 +468,10 @@ class LocalBackend(Backend, Maintenance):
 class VersionFile(files.OpenFile):
     """A version, opened for reading."""
 
-    __slots__ = ("_path", "_stage", "_version")
+    __slots__ = ("place",)
 
-    def __init__(self, path: str, stage: str, version: int, folder: int) -> None:
-        self._path, self._stage, self._version = path, stage, version
-        super().__init__(layout.version_name(version), folder)
+    place: tuple[str, str, int]
+    """Path, stage and version, for messages."""
 
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes, fewer only at the end.
@@ -465,7 +480,8 @@ class VersionFile(files.OpenFile):
             StorageError: The operating system refused.
         """
         try:
-            return super().read(length)
+            piece = os.read(self.descriptor, length)
+            return piece if len(piece) == length or not piece else piece + self.rest(length - len(piece))
         except OSError as error:
-            translate(error, "read", self._path, self._stage, self._version)
+            translate(error, "read", *self.place)
             raise

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.stage_names import MAX_STAGE_CHARACTERS, to_filename
@@ -45,6 +46,7 @@ _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
 MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 
 
+@lru_cache(maxsize=1024)  # each save and load asks several times
 def version_name(version: int) -> str:
     """Return the name of a version's file."""
     return f"{version:012d}{SUFFIX}"
@@ -56,11 +58,13 @@ def version_of(name: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
+@lru_cache(maxsize=1024)
 def head_name(stage: str) -> str:
     """Return the name of a stage's head."""
     return to_filename(stage) + SUFFIX
 
 
+@lru_cache(maxsize=1024)
 def lock_name(stage: str, purpose: Purpose = "write", name: str = "") -> str:
     """Return the file name of a stage's lock; that of a run has a ``~``, which no stage's file name has."""
     run = f"~{name}" if name else ""

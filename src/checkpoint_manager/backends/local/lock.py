@@ -49,9 +49,12 @@ _REPLACEMENTS = 3
 """How often a lock file may be removed at the wrong moment without a look at the clock: the lock of a run is, when it ends."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK}
+
+
+class UnusableError(LockTimeoutError):
+    """What stands at the lock's name is not a lock file, or not one of this user's."""
 
 
 class _Mine(threading.local):
@@ -74,6 +77,8 @@ class FileLock(io.FileIO):
         timeout: How long to wait, in seconds.
         then: Called with the stage, once the lock is taken.
     """
+
+    _refuses_itself = True
 
     def __init__(
         self, folder: str, name: str, stage: str | None, timeout: float, then: Callable[[str | None], None] | None = None
@@ -98,7 +103,9 @@ class FileLock(io.FileIO):
             LockTimeoutError: It was not free within ``timeout`` seconds, or what stands at its name is not a lock file.
             CheckpointError: This thread is taking it, or holds it.
         """
-        self._refuse_to_wait_for_this_thread()
+        before = _mine.locks.get(self._path)
+        if before is not None and (held := before()) is not None and not held.closed and self._refuses_itself:
+            raise self._held_by_this_thread()
         deadline = time.monotonic() + self._timeout
         try:
             _mine.locks[self._path] = weakref.ref(self)
@@ -122,38 +129,34 @@ class FileLock(io.FileIO):
             raise
         return self
 
-    def _refuse_to_wait_for_this_thread(self) -> None:
-        before = _mine.locks.get(self._path)
-        held = None if before is None else before()
-        if held is not None and not held.closed:
-            message = f"{self._whose()} is locked by this very thread already"
-            hint = (
-                "Return the new data from the function given to update_checkpoint instead of saving it there; "
-                "in a signal handler, set a flag, and save where the program looks at it"
-            )
-            raise CheckpointError(message, hint=hint, stage=self._stage)
+    def _held_by_this_thread(self) -> CheckpointError:
+        message = f"{self._whose()} is locked by this very thread already"
+        hint = (
+            "Return the new data from the function given to update_checkpoint instead of saving it there; "
+            "in a signal handler, set a flag, and save where the program looks at it"
+        )
+        return CheckpointError(message, hint=hint, stage=self._stage)
 
     def _open(self) -> None:
         try:
-            folder = self._open_folder()
+            try:
+                folder = os.open(self._folder, files.DIRECTORY)
+            except FileNotFoundError:
+                files.make_directory(self._folder)
+                folder = os.open(self._folder, files.DIRECTORY)
             try:
                 open_into(self, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name)
             finally:
                 os.close(folder)
             self._status = os.fstat(self.fileno())
         except OSError as error:
-            if error.errno in _NOT_OURS or (error.errno == errno.ENOTDIR and not os.path.isdir(self._folder)):
+            if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK} and error.filename == self._folder:
+                raise self._unusable(f"{files.what_stands_at(self._folder)} stands in place of its folder") from None
+            if error.errno in _NOT_OURS:
                 raise self._unusable(error.strerror or "it can't be opened") from error
             raise
         if not stat.S_ISREG(self._status.st_mode):
             raise self._unusable("it is not a regular file")
-
-    def _open_folder(self) -> int:
-        try:
-            return os.open(self._folder, _FOLDER)
-        except FileNotFoundError:
-            files.make_directory(self._folder)
-            return os.open(self._folder, _FOLDER)
 
     def _wait(self, deadline: float) -> None:
         started = time.monotonic()
@@ -179,10 +182,10 @@ class FileLock(io.FileIO):
             return None
         return named if os.path.samestat(self._status, named) else None
 
-    def _unusable(self, why: str) -> LockTimeoutError:
+    def _unusable(self, why: str) -> UnusableError:
         message = f"the lock of {self._whose()} can't be taken: {printable(self._path)}: {why}"
         hint = "Look at what stands there and who owns it; it should be a file of yours"
-        return LockTimeoutError(message, hint=hint, stage=self._stage)
+        return UnusableError(message, hint=hint, stage=self._stage)
 
     def _timed_out(self, why: str = "") -> LockTimeoutError:
         holder = "" if why or self.closed else _holder(self._status)
@@ -197,8 +200,7 @@ class FileLock(io.FileIO):
 class RunLock(FileLock):
     """The lock of a run, which a task may hold while other tasks of its thread go on: they wait for it like anyone else."""
 
-    def _refuse_to_wait_for_this_thread(self) -> None:
-        pass
+    _refuses_itself = False
 
 
 class NamedRunLock(RunLock):
@@ -211,11 +213,8 @@ class NamedRunLock(RunLock):
         """Remove the file if it still has its name, and let go: nobody else can hold a lock of that name."""
         try:
             if not self.closed and self._named() is not None:
-                folder = self._open_folder()
-                try:
+                with files.open_directory(self._folder) as folder:
                     os.unlink(self._name, dir_fd=folder)
-                finally:
-                    os.close(folder)
         except OSError as error:
             if error.errno is None:
                 raise

@@ -46,33 +46,45 @@ class LocalSession(Session):
             StorageError: The operating system refused.
         """
         try:
-            self.open()
-        except (OSError, files.NotAFileError) as error:
-            translate(error, "open the folder of", f"{self._root}{os.sep}{HISTORY}", self.stage)
-            raise
-        return self
-
-    def open(self) -> None:
-        """Open the folder, if there is one; errors as the operating system reports them."""
-        try:
-            history = files.directory_descriptor(f"{self._root}{os.sep}{HISTORY}")
+            history = os.open(f"{self._root}{os.sep}{HISTORY}", files.DIRECTORY)
             try:
-                self.folder = files.directory_descriptor(to_filename(self.stage), history)
+                self.folder = os.open(to_filename(self.stage), files.DIRECTORY, dir_fd=history)
             finally:
                 os.close(history)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            self._explain(error)
+            raise
+        return self
 
-    def make(self) -> int:
-        """Open the folder, and make it first if there is none; errors as the operating system reports them."""
-        if self.folder < 0:
-            files.make_directory(os.path.join(self._root, HISTORY))
-            with files.open_directory(os.path.join(self._root, HISTORY)) as history:
-                files.make_directory(to_filename(self.stage), history)
-            self.open()
-        return self.folder
+    def _explain(self, error: OSError) -> None:
+        """Open it once more, with a look at what stands there."""
+        path = f"{self._root}{os.sep}{HISTORY}"
+        try:
+            with files.open_directory(path) as history, files.open_directory(to_filename(self.stage), history):
+                pass
+        except (OSError, files.NotAFileError) as again:
+            translate(again, "open the folder of", path, self.stage)
+        translate(error, "open the folder of", path, self.stage)
+
+    def make(self) -> None:
+        """Make the folder, and open it; errors as the operating system reports them."""
+        files.make_directory(os.path.join(self._root, HISTORY))
+        with files.open_directory(os.path.join(self._root, HISTORY)) as history:
+            files.make_directory(to_filename(self.stage), history)
+            self.folder = files.directory_descriptor(to_filename(self.stage), history)
 
     def __exit__(self, *_: object) -> None:
         if self.folder >= 0:
             folder, self.folder = self.folder, -1
-            files.close(folder)
+            try:
+                os.close(folder)
+            except OSError as error:  # what was only read: nothing can be lost by it
+                if error.errno is None:
+                    raise
+
+    def __del__(self) -> None:
+        """Close the folder, if an interruption kept the block from it."""
+        if self.folder >= 0:
+            self.__exit__()
