@@ -98,7 +98,7 @@ class Replace(Edit):
 
 @dataclass(frozen=True)
 class Drop(Edit):
-    """Drop an argument, or a term of ``and``, ``or`` or ``|``, that reads ``text``; a keyword argument reads ``name=value``."""
+    """Drop the argument, element, or term of ``and``, ``or`` or ``|`` that reads ``text``, such as ``x`` or ``name=x``."""
 
     text: str
 
@@ -114,6 +114,8 @@ class Drop(Edit):
                     yield _remover(node.keywords, keyword)
         elif isinstance(node, ast.BoolOp):
             lists.append(node.values)
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+            lists.append(node.elts)
         for each in lists:
             yield from (_remover(each, part) for part in each if ast.unparse(part) == self.text)
         for field, value in ast.iter_fields(node):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, PlaceError, Replace, edited
+from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, PlaceError, Replace, Swap, edited
 
 
 @dataclass(frozen=True)
@@ -64,86 +64,69 @@ KEEPING, PACING, FINGERPRINT = "stages/progress.py", "stages/pacing.py", "stages
 
 MUTANTS: list[Mutant | Quoted] = [
     # The save protocol
-    Quoted("a file is not synced", FILES, "            if durable:\n                sync(descriptor)\n", ""),
-    Quoted(
-        "a version's name is not synced",
-        LOCAL,
-        "                if self._durable:\n                    files.sync(directory)\n            except BaseException as error:",
-        "            except BaseException as error:",
+    Mutant("a file is not synced", "_filesystem/files.py", "write_temporary", Delete("sync(descriptor)")),
+    Mutant("a version's name is not synced", "backends/local/backend.py", "LocalBackend.append", Delete("files.sync(folder)")),
+    Mutant(
+        "the directory is synced before the link", "backends/local/backend.py", "LocalBackend.append", Swap("files.publish")
     ),
-    Quoted(
-        "the directory is synced before the link",
-        LOCAL,
-        "                files.publish(temporary, tree.version_name(version), directory)\n                if self._durable:\n"
-        "                    files.sync(directory)\n",
-        "                if self._durable:\n                    files.sync(directory)\n"
-        "                files.publish(temporary, tree.version_name(version), directory)\n",
-    ),
-    Quoted(
+    Mutant(
         "a taken number is overwritten",
-        FILES,
-        "        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)\n    except OSError as "
-        "error:\n        if error.errno not in _NO_HARD_LINKS:\n            raise\n        if exists",
-        "        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)\n    except OSError as error:\n        "
-        "if error.errno not in _NO_HARD_LINKS:\n            raise\n        if exists",
+        "_filesystem/files.py",
+        "publish",
+        Replace(
+            "os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)",
+            "os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)",
+        ),
     ),
-    Quoted("a short write is taken for a whole one", FILES, "    if written < len(piece):", "    if written < 0:"),
-    Quoted(
+    Mutant(
+        "a short write is taken for a whole one",
+        "_filesystem/files.py",
+        "_write_all",
+        Decide("written < len(piece)", outcome=False),
+    ),
+    Mutant(
         "a short read is taken for a whole one",
-        FILES,
-        "        if len(piece) == length or not piece:\n",
-        "        if len(piece) <= length:\n",
+        "_filesystem/files.py",
+        "OpenFile._read",
+        Decide("len(piece) == length", outcome=True),
     ),
-    Quoted(
-        "a failed write leaves its file",
-        FILES,
-        "    except BaseException:\n        remove(name, directory)\n",
-        "    except BaseException:\n",
-    ),
-    Quoted(
-        "modes are left to the umask",
-        FILES,
-        "            os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away\n",
-        "",
-    ),
-    Quoted("links are followed in reading", FILES, "_READ = os.O_RDONLY | os.O_NOFOLLOW |", "_READ = os.O_RDONLY |"),
-    Quoted(
-        "a FIFO is waited for",
-        FILES,
-        "os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC\n_CREATE",
-        "os.O_NOFOLLOW | os.O_CLOEXEC\n_CREATE",
-    ),
-    Quoted(
-        "what is no regular file is read",
-        FILES,
-        "        if not stat.S_ISREG(status.st_mode):\n",
-        "        if status.st_mode == 0:\n",
-    ),
-    Quoted(
+    Mutant("a failed write leaves its file", "_filesystem/files.py", "write_temporary", Delete("remove(name, directory)")),
+    Mutant("modes are left to the umask", "_filesystem/files.py", "write_temporary", Delete("fchmod")),
+    Mutant("links are followed in reading", "_filesystem/files.py", "_READ", Drop("os.O_NOFOLLOW")),
+    Mutant("a FIFO is waited for", "_filesystem/files.py", "_READ", Drop("os.O_NONBLOCK")),
+    Mutant("what is no regular file is read", "_filesystem/files.py", "OpenFile.__init__", Decide("S_ISREG", outcome=False)),
+    Mutant(
         "the folder of damaged files is not durable",
-        UPKEEP,
-        "    files.make_directory(folder)\n    files.sync_directory(root)\n",
-        "    files.make_directory(folder)\n",
+        "backends/local/maintenance.py",
+        "move_to_damaged",
+        Delete("sync_directory(root)"),
     ),
-    Quoted(
+    Mutant(
         "the store's directory is not durable",
-        UPKEEP,
-        "        _sync_names_up_to(path)\n",
-        "        pass\n",
+        "backends/local/maintenance.py",
+        "make_store_directory",
+        Delete("_sync_names_up_to"),
     ),
-    Quoted("names made by others are not synced", LOCAL, "                upkeep.sync_stage_names(self.location)\n", ""),
-    Quoted("a long name is not written down", LOCAL, "                upkeep.name_stage_directory(stage, directory)\n", ""),
-    Quoted(
+    Mutant(
+        "names made by others are not synced", "backends/local/backend.py", "LocalBackend._prepare", Delete("sync_stage_names")
+    ),
+    Mutant(
+        "a long name is not written down", "backends/local/backend.py", "LocalBackend._prepare", Delete("name_stage_directory")
+    ),
+    Mutant(
         "a version is replaced without a sync",
-        LOCAL,
-        "            temporary = files.write_temporary(directory, pieces, durable=self._durable)\n            try:\n                os.rename",
-        "            temporary = files.write_temporary(directory, pieces, durable=False)\n            try:\n                os.rename",
+        "backends/local/backend.py",
+        "LocalBackend.replace",
+        Replace(
+            "files.write_temporary(folder, make_pieces(), durable=True)",
+            "files.write_temporary(folder, make_pieces(), durable=False)",
+        ),
     ),
-    Quoted(
+    Mutant(
         "a mark is not made durable",
-        LOCAL,
-        "            upkeep.put_mark(self.location, stage, version, directory)\n            files.sync_directory(self.location)\n",
-        "            upkeep.put_mark(self.location, stage, version, directory)\n",
+        "backends/local/backend.py",
+        "LocalBackend.delete",
+        Delete("sync_directory(self.location)"),
     ),
     Quoted(
         "a reader is shown what is not durable",
@@ -151,83 +134,60 @@ MUTANTS: list[Mutant | Quoted] = [
         "            if not look.marked:\n",
         "            if look.number < 0:\n",
     ),
-    Quoted(
-        "the newest version is looked for one too far",
-        FINDING,
-        "                return number\n        return None\n",
-        "                return number + 1\n        return None\n",
+    Mutant(
+        "the newest version is looked for one too far", "backends/local/head.py", "find", Replace("number + 1", "number + 2")
     ),
-    Quoted(
-        "a far mark is believed",
-        FINDING,
-        "                number = max(numbers(folder), default=0)\n",
-        "                number = hint or max(numbers(folder), default=0)\n",
-    ),
-    Quoted(
+    Mutant("a far mark is believed", "backends/local/head.py", "find", Decide("known.head == _identity(head)", outcome=True)),
+    Mutant(
         "another file is read in the place of a version, as long as it has its mark",
-        FINDING,
-        "        if not os.path.samestat(visit.mark.status, visit.found[1]):\n",
-        "        if visit.mark.status is None:\n",
+        "backends/local/head.py",
+        "find",
+        Decide("version.st_ino == head.st_ino", outcome=True),
     ),
-    Quoted(
+    Mutant(
         "any mark counts as that of the version it should be",
-        FINDING,
-        "                return folder is not None and os.path.samestat(mark, self._look_at(stage, version, folder))\n",
-        "                return folder is not None and bool(mark) and bool(self._look_at(stage, version, folder))\n",
+        "backends/local/head.py",
+        "is_same",
+        Decide("samestat", outcome=True),
     ),
-    Quoted(
+    Mutant(
         "a visit believes what it has changed since",
-        "backends/local/session.py",
-        "        self.newest, self.found = 0, None\n",
-        "",
+        "backends/local/backend.py",
+        "LocalBackend.append",
+        Delete("session.found = self._found[stage] = found"),
     ),
-    Quoted(
+    Mutant(
         "a record is written whoever changed it",
-        LOCAL,
-        "                if not self._is_still(expected, file_name, directory):\n",
-        "                if not directory:\n",
+        "backends/local/backend.py",
+        "LocalBackend.write_record",
+        Decide("self._is_still", outcome=False),
     ),
-    Quoted("two make a keyring each", UPKEEP, "    if not first:\n        os.rename", "    if directory:\n        os.rename"),
+    Mutant("two make a keyring each", "backends/local/maintenance.py", "put_record", Decide("not first", outcome=True)),
     # Locks
-    Quoted(
-        "the lock is ignored",
-        LOCK,
-        "        if lock_descriptor(self._descriptor, blocking=False):\n",
-        "        if lock_descriptor(self._descriptor, blocking=False) is not None:\n",
-    ),
-    Quoted(
+    Mutant("the lock is ignored", "backends/local/lock.py", "FileLock.__enter__", Decide("lock_descriptor", outcome=False)),
+    Mutant(
         "a lock on a file that is gone counts",
-        LOCK,
-        "        return named if os.path.samestat(self._status, named) else None\n",
-        "        return named\n",
+        "backends/local/lock.py",
+        "FileLock._named",
+        Replace("os.path.samestat(self._status, named)", "True"),
     ),
-    Quoted(
-        "a child keeps its parent's lock",
-        "backends/local/lock_descriptors.py",
-        "    for descriptor in _open:\n        os.close(descriptor)\n",
-        "",
+    Mutant("a child keeps its parent's lock", "backends/local/lock_descriptors.py", "_close_inherited", Delete("file.close()")),
+    Mutant(
+        "a child frees its parent's lock", "backends/local/lock_descriptors.py", "_close_inherited", Delete("_files.clear()")
     ),
-    Quoted(
-        "a child frees its parent's lock",
-        LOCK,
-        "        if os.getpid() != self._process:  #",
-        "        if not self._process:  #",
+    Mutant(
+        "who holds the lock is not said",
+        "backends/local/lock.py",
+        "FileLock._timed_out",
+        Replace("_holder(self._status)", "''"),
     ),
-    Quoted(
-        "who holds the lock is not said", LOCK, "        holder = _read_note(self._descriptor)\n", "        holder = None\n"
-    ),
-    Quoted(
+    Mutant(
         "what a killed writer left stays",
-        LOCK,
-        "        self._was_abandoned = os.pread(self._descriptor, 1, 0) == _NOTE_BEGINS\n",
-        "",
+        "backends/local/backend.py",
+        "LocalBackend.lock",
+        Replace("None if stage in self._swept else self._sweep", "None"),
     ),
-    Quoted(
-        "a file with a second name is written to",
-        LOCK,
-        "        if named.st_nlink != 1:\n",
-        "        if named.st_nlink == 0:\n",
-    ),
+    Mutant("a file with a second name is written to", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope
     Mutant("the metadata is not bound to its stage", FORMAT, "_metadata_context", Drop("place.stage")),
     Mutant("the metadata is not bound to its header", FORMAT, "_metadata_context", Drop("line")),
@@ -253,25 +213,15 @@ MUTANTS: list[Mutant | Quoted] = [
         "            if file.size < sealed_format.file_length(header, entry):\n",
     ),
     Mutant("metadata of any length is read", FORMAT, "parse_header", Decide("MAX_METADATA_BYTES", False)),
-    Quoted(
-        "the list of slots is not authenticated",
-        KEYRING,
-        "        seal.unseal(opened.active_key, opened.keyring.seal, opened.keyring.context())\n",
-        "        opened.keyring.context()\n",
-    ),
-    Quoted("a keyring may be spelled in any way", KEYRING, "        if keyring.encode() != data or len", "        if len"),
-    Quoted(
+    Mutant("the list of slots is not authenticated", "_format/keyring.py", "_authenticated", Delete("seal.unseal")),
+    Mutant("a keyring may be spelled in any way", "_format/keyring.py", "Keyring._parse", Drop("keyring.encode() != data")),
+    Mutant(
         "a keyring's serial number stays",
-        KEYRING,
-        "serial=opened.keyring.serial + 1, seal",
-        "serial=opened.keyring.serial or 1, seal",
+        "_format/keyring.py",
+        "_resealed",
+        Replace("unlocked.keyring.serial + 1", "unlocked.keyring.serial"),
     ),
-    Quoted(
-        "any cost of a passphrase is accepted",
-        "_format/key_slot.py",
-        '        ("memory_kib", cost.memory_kib, MIN_MEMORY_KIB, MAX_MEMORY_KIB),\n',
-        '        ("memory_kib", cost.memory_kib, 8, 2**40),\n',
-    ),
+    Mutant("any cost of a passphrase is accepted", "_format/key_slot.py", "check_cost", Replace("MAX_MEMORY_KIB", "2**40")),
     Mutant("a record is not bound to its stage", "_format/records.py", "RecordFormat.seal", Drop("stage")),
     Mutant("NaN becomes null", "_format/round_trip.py", "_has_only_json_types", Replace("_are_finite(value)", "True")),
     Mutant(
@@ -326,11 +276,11 @@ MUTANTS: list[Mutant | Quoted] = [
         "            if expected is not None and expected != look.seen.id:\n",
         "            if expected is not None and not look.seen.id:\n",
     ),
-    Quoted(
+    Mutant(
         "what was seen is forgotten by an older view",
-        WITNESS,
-        "            elif int(present[1]) < seen.version:\n",
-        "            elif present:\n",
+        "_store/last_seen.py",
+        "_Folder._write",
+        Decide("even_if_older", outcome=True),
     ),
     Quoted(
         "files are removed before that is written down",
@@ -370,19 +320,21 @@ MUTANTS: list[Mutant | Quoted] = [
     ),
     # Keys
     Quoted("a writer does not look at the keyring again", VAULT, "                self.keychain.refresh()\n", ""),
-    Quoted("a rotation does not wait for writers", ROTATING, "    vault.backend.wait_for_writers(vault.lock_timeout)\n", ""),
-    Quoted("a rotation leaves records under the old key", ROTATING, "            _seal_records_anew(vault, stage)\n", ""),
-    Quoted(
-        "a rotation finishes another's",
-        ROTATING,
-        "        return finish_rotation(opened) if opened.rotating and opened.keyring.active == ours else opened\n",
-        "        return finish_rotation(opened) if opened.rotating else opened\n",
+    Mutant("a rotation does not wait for writers", "_operations/rotate_key.py", "_rotate_once", Delete("wait_for_writers")),
+    Mutant(
+        "a rotation leaves records under the old key",
+        "_operations/rotate_key.py",
+        "_Resealing._stage",
+        Delete("self._records(stage)"),
     ),
-    Quoted(
-        "an older keyring is served",
-        "_store/open_keyring.py",
-        '            if self._on_rollback == "raise":\n',
-        '            if self._on_rollback == "never":\n',
+    Mutant(
+        "a rotation finishes another's",
+        "_operations/rotate_key.py",
+        "_rotate_once.finish",
+        Drop("unlocked.keyring.active == ours"),
+    ),
+    Mutant(
+        "an older keyring is served", "_store/open_keyring.py", "OpenKeyring._roll_back", Decide("_on_rollback", outcome=False)
     ),
     Quoted("a found key file is not made durable", "_store/open_keyring.py", "        secrets.settle(path)\n", ""),
     # Bundles
@@ -403,7 +355,10 @@ MUTANTS: list[Mutant | Quoted] = [
     ),
     Mutant("another history is continued", "_operations/import_bundle.py", "_is_one_history", Drop("here == there")),
     Mutant(
-        "a version beyond a gap is hidden by the mark below it", "_operations/import_bundle.py", "_append", Delete("drop_mark")
+        "a version beyond a gap is hidden by the mark below it",
+        "backends/local/backend.py",
+        "LocalBackend._prepare",
+        Delete("files.remove(self._head(stage))"),
     ),
     Mutant(
         "a bundle has tags of versions that it does not hold", "_format/bundle_parts.py", "_tags", Decide("chain.has", False)
@@ -473,75 +428,56 @@ MUTANTS: list[Mutant | Quoted] = [
         Decide("overwrite", True),
     ),
     # Upkeep
-    Quoted(
-        "a repair moves what can't be read just now",
-        "_operations/verify.py",
-        '            return Finding(stage, version, "unreadable", str(error))\n',
-        '            return Finding(stage, version, "damaged", str(error))\n',
-    ),
-    Quoted(
+    Mutant("a repair moves what can't be read just now", "_operations/verify.py", "_state_of_error", Body("return 'damaged'")),
+    Mutant(
         "a repaired newest version brings back the one before",
         "_operations/repair.py",
-        "                self._writer.append(stage, self._history.tip(stage), _AFTER_DAMAGE)\n",
-        "                pass\n",
+        "_damaged",
+        Delete("append(store, stage"),
     ),
-    Quoted(
-        "a missing version is not reported",
-        "_operations/verify.py",
-        "            if first > reached + 1:\n",
-        "            if first > reached + 10**12:\n",
+    Mutant(
+        "a missing version is not reported", "_operations/verify.py", "_missing", Decide("first > reached + 1", outcome=False)
     ),
-    Quoted(
-        "two histories are not told apart",
-        "_operations/verify.py",
-        "            if before is not None and entry.previous is not None and before != entry.previous:\n",
-        "            if before is not None and entry.previous is not None and not before:\n",
-    ),
+    Mutant("two histories are not told apart", "_operations/verify.py", "_Chain._continues", Body("return True")),
     # Stages and long loops
-    Quoted(
-        "a state is saved before its item is done",
-        PARTIAL,
-        "            for item in remaining:\n                yield item\n                self._item_done()\n",
-        "            for item in remaining:\n                self._item_done()\n                yield item\n",
+    Mutant("a state is saved before its item is done", "stages/loop.py", "Loop.__iter__", Swap("yield item")),
+    Mutant("a loop that fails saves nothing", "stages/loop.py", "Loop._leave", Delete("self._progress.save()")),
+    Mutant("two loops run at once", "stages/loop.py", "Loop.__enter__", Delete("self._acquire()")),
+    Mutant("a loop that waited does not look again", "stages/loop.py", "Loop._begin", Delete("self._runner.search")),
+    Mutant("a loop takes the progress of another call", "stages/loop.py", "Loop._join", Delete("within=around.note")),
+    Mutant("any version is deleted as progress", "stages/runner.py", "Runner._is_progress", Drop("entry.status == 'progress'")),
+    Mutant("progress stays beside the result", "stages/runner.py", "Runner.complete", Delete("self.delete_progress")),
+    Mutant(
+        "only one progress version is kept",
+        "stages/progress.py",
+        "ProgressLog.save",
+        Replace("(self.kept[:-2], self.kept[-2:])", "(self.kept[:-1], self.kept[-1:])"),
     ),
-    Quoted("a loop that fails saves nothing", PARTIAL, "        self._keeper.save()\n        reached =", "        reached ="),
-    Quoted(
-        "two loops run at once",
-        PARTIAL,
-        "                resources.enter_context(self._runner.alone(self._call.stage, self._timeout))\n",
-        "",
+    Mutant(
+        "saving may take all the time",
+        "stages/pacing.py",
+        "Pace.saved",
+        Replace("max(self.every_seconds, took / _SAVING_SHARE)", "self.every_seconds"),
     ),
-    Quoted(
-        "a loop that waited does not look again",
-        PARTIAL,
-        "                found = self._runner.search(self._call, _KINDS)  # who held the lock may have completed it\n",
-        "",
-    ),
-    Quoted("a loop takes the progress of another call", PARTIAL, '        self._call.note["within"] = around.note\n', ""),
-    Quoted(
-        "any version is deleted as progress", RUNNING, '.status == "progress"\n        except', " is not None\n        except"
-    ),
-    Quoted("progress stays beside the result", RUNNING, "        self.remove_progress(call.stage, call.superseded)\n", ""),
-    Quoted("only one progress version is kept", KEEPING, "self.kept[:-2], self.kept[-2:]", "self.kept[:-1], self.kept[-1:]"),
-    Quoted("saving may take all the time", PACING, "max(self.every_seconds, took / _SAVING_SHARE)", "self.every_seconds"),
-    Quoted(
+    Mutant(
         "what can't be read is passed over in the search",
-        SEARCHING,
-        'return None if gap is None or gap.reason == "set aside" else gap',
-        "return gap or Gap(number, number, None, None)",
+        "stages/lookup.py",
+        "Lookup._read",
+        Replace("None if gap is None or gap.reason == 'set aside' else gap", "gap or Gap(number, number, None, None)"),
     ),
-    Quoted(
-        "the index does not see a clear", SEARCHING, "index = self._indexes[stage] = _Index(number, number, whole=True)", "pass"
+    Mutant("the index does not see a clear", "stages/lookup.py", "Lookup._index", Delete("whole=True")),
+    Mutant("any class of a name will do", "stages/fingerprint.py", "_name_of", Decide("found is not kind", outcome=False)),
+    Mutant(
+        "the order of a dict does not count",
+        "stages/fingerprint.py",
+        "_compound",
+        Replace("list(value.items())", "sorted(value.items())"),
     ),
-    Quoted("any class of a name will do", FINGERPRINT, "    if found is not kind:", "    if found is None:"),
-    Quoted(
-        "the order of a dict does not count", FINGERPRINT, "_all(value.items(), level)", "sorted(_all(value.items(), level))"
-    ),
-    Quoted(
+    Mutant(
         "what an object holds beside its fields does not count",
-        FINGERPRINT,
-        "for name in (*fields, *others)",
-        "for name in fields",
+        "stages/fingerprint.py",
+        "_held_by",
+        Replace("(*fields, *others)", "fields"),
     ),
     # Tags and retention
     Quoted(
@@ -563,53 +499,40 @@ MUTANTS: list[Mutant | Quoted] = [
         "            if present is not None and not force:\n",
         "            if present is not None and present.version == 0:\n",
     ),
-    Quoted(
-        "a rotation leaves tags under the old key",
-        ROTATING,
-        "        tagging.write(vault, stage, tags, record)\n",
-        "        pass\n",
-    ),
-    Quoted(
+    Mutant("a rotation leaves tags under the old key", "_operations/rotate_key.py", "_Resealing._records", Delete("tag.write")),
+    Mutant(
         "a deletion of what has a tag is not reported",
         "_operations/verify.py",
-        '            elif gap.reason == "deleted" and self._tagger',
-        '            elif gap.reason == "lost" and self._tagger',
+        "_without_a_version",
+        Replace("gap.reason == 'deleted'", "gap.reason == 'lost'"),
     ),
-    Quoted(
-        "failures push completed versions out",
-        STANDING,
-        "        return self._limit > 0 and self._status in {None, version.status}\n",
-        "        return self._limit > 0\n",
+    Mutant(
+        "failures push completed versions out", "retention.py", "_Rule._counts", Drop("self._status in {None, version.status}")
     ),
-    Quoted(
-        "a period keeps its oldest version",
-        STANDING,
-        "            lost = self._held.pop()[1]\n        elif",
-        "            return False, None\n        elif",
-    ),
-    Quoted(
+    Mutant("a period keeps its oldest version", "retention.py", "_Rule.newer", Body("return False, None")),
+    Mutant(
         "what was cleared is forgotten",
-        STANDING,
-        '            _Rule("newest cleared", 1, _number, "cleared"),\n',
-        "",
+        "retention.py",
+        "HeldVersions.__init__",
+        Drop("_Rule('newest cleared', 1, _number, 'cleared')"),
     ),
-    Quoted(
+    Mutant(
         "what others deleted is counted as kept",
-        TRIMMING,
-        "            if any(number in gaps for number in memory.held_versions.held):\n",
-        "            if any(number in gaps for number in ()):\n",
+        "_operations/auto_prune.py",
+        "AutoPrune._follow_gaps",
+        Replace("memory.held_versions.held", "()"),
     ),
-    Quoted(
+    Mutant(
         "a save prunes what has a tag",
-        TRIMMING,
-        "            memory.spared[number] = free.pop(number)\n",
-        "            memory.spared[number] = free[number]\n",
+        "_operations/auto_prune.py",
+        "AutoPrune._spare_tagged",
+        Replace("free.pop(number)", "free[number]"),
     ),
-    Quoted(
+    Mutant(
         "a save relies on a newest version that nobody has read",
-        TRIMMING,
-        "        if newest_completed is not None and newest_completed != memory.proven:\n",
-        "        if newest_completed is not None and newest_completed == 0:\n",
+        "_operations/auto_prune.py",
+        "AutoPrune._prove",
+        Decide("memory.proven", outcome=False),
     ),
     Quoted(
         "a pruning relies on a newest version that nobody has read",
@@ -617,11 +540,11 @@ MUTANTS: list[Mutant | Quoted] = [
         "                self._vault.load(stage, version.number)\n                break\n",
         "                break\n",
     ),
-    Quoted(
+    Mutant(
         "a failed pruning fails the save",
-        TRIMMING,
-        "            if not isinstance(error, Exception):\n",
-        "            if error:\n",
+        "_operations/auto_prune.py",
+        "AutoPrune.after",
+        Decide("isinstance(error, Exception)", outcome=True),
     ),
     Quoted(
         "a killed pruning is never finished",
