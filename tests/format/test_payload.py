@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import pickle
+import subprocess
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -242,6 +243,41 @@ def test_data_longer_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) 
     assert payload.encode("12345678") == b'"12345678"'
     error = refusal("1234567ü")
     assert (error.path, "1234567" in str(error)) == ("$", False)
+
+
+@pytest.mark.parametrize("with_ormsgpack", [True, False])
+@pytest.mark.parametrize("data", ["x" * 30, ["x" * 30], {"a": {"b": ["x" * 30]}}])
+def test_a_text_over_which_orjson_would_crash_is_refused_before_it_sees_it(
+    data: object, with_ormsgpack: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> bytes:
+        pytest.fail("orjson was called")
+
+    if not with_ormsgpack:
+        monkeypatch.setattr(round_trip, "_pack", lambda: None)
+    monkeypatch.setattr(payload, "MAX_DATA_BYTES", 29)
+    monkeypatch.setattr(orjson, "dumps", crash)
+    assert "29 characters" in str(refusal(data))
+
+
+def test_numbers_that_only_ormsgpack_writes_longer_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "MAX_DATA_BYTES", 30)
+    assert payload.encode([0.5] * 7) == b"[0.5,0.5,0.5,0.5,0.5,0.5,0.5]"
+
+
+def test_out_of_memory_is_not_called_damage() -> None:
+    program = (
+        "import resource\n"
+        "from checkpoint_manager._format import payload\n"
+        "data = b'[' + b'1,' * 50_000_000 + b'1]'\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))\n"
+        "try:\n"
+        "    payload.decode(data)\n"
+        "except MemoryError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "there is not enough memory to read 100000003 bytes of JSON\n"
 
 
 def test_what_the_serialiser_alone_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

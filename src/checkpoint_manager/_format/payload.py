@@ -26,8 +26,8 @@ Steps: TypeAlias = list[str | int]
 Fault: TypeAlias = tuple[str, str]
 """What is wrong with a value, as the end of a message, and what to do about it."""
 
-MAX_DATA_BYTES = 4 * 1024**3
-"""The longest JSON that a checkpoint may hold."""
+MAX_DATA_BYTES = 2_000_000_000
+"""The longest JSON that a checkpoint may hold: orjson reads no document of 2**31 bytes, nor any of the last 2 % below that."""
 
 _CONTAINERS = frozenset({dict, list})
 
@@ -59,6 +59,7 @@ _REMEDIES = {
     "builtins.float": "Save float(value): it would come back as a plain float",
 }
 """What to do instead, by the name of a base class, so that nothing has to be imported. The first that fits counts."""
+_TOO_LONG = "Save it in several stages, or save the name of a file that holds it"
 _ANY_REMEDY = "Save what it holds as dict, list, str, int, float, bool or None"
 
 
@@ -75,7 +76,10 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
-    encoded = round_trip.dumps(value)
+    try:
+        encoded = round_trip.dumps(value, MAX_DATA_BYTES)
+    except OverflowError as error:
+        raise PayloadError(f"the {what} can't be saved: {error}", hint=_TOO_LONG, stage=stage) from None
     if encoded is None:
         path, (fault, hint) = _first_fault(value) or ([], ("holds a value that can't be written as JSON", _ANY_REMEDY))
         where = _render(path)
@@ -83,7 +87,7 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     if len(encoded) > MAX_DATA_BYTES:
         raise PayloadError(
             f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON, and the limit is {MAX_DATA_BYTES}",
-            hint="Save it in several stages, or save the name of a file that holds it",
+            hint=_TOO_LONG,
             stage=stage,
         )
     return encoded
@@ -94,11 +98,14 @@ def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON
 
     Raises:
         FormatError: It is not JSON, so :func:`encode` did not write it.
+        MemoryError: There is not enough memory to read it.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        position = error.pos
+        position, out_of_memory = error.pos, error.msg.startswith("Not enough memory")
+    if out_of_memory and len(data) <= MAX_DATA_BYTES:
+        raise MemoryError(f"there is not enough memory to read {len(data)} bytes of JSON")
     # Not raised inside the handler: orjson's error carries the whole document, and would be our error's __context__.
     raise FormatError(
         f"the content is not JSON (at character {position}), so this library did not write it", hint="Load another version"

@@ -40,12 +40,19 @@ _BLOCK_VALUES = 1024
 """How many values are checked together: few enough to stay in the caches, enough to make the loop around them cheap."""
 _MANY_VALUES = 32
 """From this length on, a block's lists and dicts are listed with one call: a shorter block may hold a list of any length."""
+_MOST_BYTES = 2_000_000_000
+_FIRST_BLOCKS = 4
+"""How many blocks are searched for a text that is too long, where ``ormsgpack`` is not there to tell it."""
 _MAYBE_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
-def dumps(value: object) -> bytes | None:
-    """Return ``value`` as JSON, or None if an equal value of equal types would not be read back."""
-    maybe_not_finite = _scan(value)  # before the JSON is made: the memory that it needs is free again by then
+def dumps(value: object, most: int = _MOST_BYTES) -> bytes | None:
+    """Return ``value`` as JSON, or None if an equal value of equal types would not be read back.
+
+    Raises:
+        OverflowError: It holds a text of more than ``most`` characters: orjson would crash over one of 2**31.
+    """
+    maybe_not_finite = _scan(value, most)  # before the JSON is made: the memory that it needs is free again by then
     try:
         encoded = orjson.dumps(value, option=OPTIONS)
     except orjson.JSONEncodeError:
@@ -55,16 +62,25 @@ def dumps(value: object) -> bytes | None:
     return encoded if _has_only_json_types(value, encoded) else None
 
 
-def _scan(value: object) -> bool | None:
+def _scan(value: object, most: int = _MOST_BYTES) -> bool | None:
     """Return whether a float may be not finite, in compiled code; None if a type is at fault, or without ``ormsgpack``."""
     pack = _pack()
     if pack is None:
+        _refuse_longer_text(value, most, _FIRST_BLOCKS)
         return None
     try:
         packed = pack(value)
     except TypeError:  # what ormsgpack raises; the caller finds the value at fault
         return None
+    if len(packed) > most:
+        _refuse_longer_text(value, most, None)
     return _MAYBE_NOT_FINITE.search(packed) is not None
+
+
+def _refuse_longer_text(value: object, most: int, blocks: int | None) -> None:
+    for block in islice(_blocks(value), blocks):
+        if any(len(each) > most for each in block if type(each) is str):
+            raise OverflowError(f"it holds a text of more than {most} characters")
 
 
 @functools.cache
@@ -80,8 +96,12 @@ def _pack() -> Callable[[object], bytes] | None:
             | ormsgpack.OPT_PASSTHROUGH_ENUM
             | ormsgpack.OPT_PASSTHROUGH_UUID
         )
-    except (ImportError, AttributeError, OSError):  # not installed, too old, or unreadable at this moment
+    except (ImportError, AttributeError):  # not installed, or too old
         return None
+    except OSError as error:
+        if error.errno is None:  # not the system's: from a signal handler of the caller's
+            raise
+        return None  # unreadable at this moment
     return functools.partial(ormsgpack.packb, option=options)
 
 
