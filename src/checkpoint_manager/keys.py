@@ -53,7 +53,10 @@ class Keys:
         return added
 
     def remove(self, slot: str) -> None:
-        """Remove a slot. The store's key stays the same until :meth:`rotate`.
+        """Remove a slot: its secret no longer opens the store.
+
+        This does not shut anyone out. The store's key stays the same until :meth:`rotate`: someone who opened the store with
+        this slot, and kept a copy of its keyring, still reads and forges everything that is saved from then on.
 
         Args:
             slot: Its id, from ``list``.
@@ -76,6 +79,10 @@ class Keys:
         The new key can be given only to slots whose secret is known: the slot this manager opened the store with, and those of
         ``also``. The old key leads to none of them.
 
+        The holder of a dropped slot reads and forges nothing that is saved after the rotation. What he wrote before stays, and
+        is as genuine as all else: nothing in the store says by which slot a version was written. What he read or copied before,
+        he has.
+
         Args:
             also: The secrets of further slots to keep.
             drop: The ids of slots to give up.
@@ -83,7 +90,9 @@ class Keys:
 
         Raises:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
-            IntegrityError: A version is damaged. The old key stays until the version is repaired; then rotate again.
+            IntegrityError: A version is damaged, or missing without a record. The old key stays until that is mended; then
+                rotate again.
+            RollbackError: A stage is older than what this user has seen, or gone. Likewise.
         """
         also = [conceal(key) for key in also]
         _operations.rotate_key.rotate(self._store, also=[given_secret(key) for key in also], drop=drop, progress=progress)

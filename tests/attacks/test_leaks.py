@@ -199,8 +199,8 @@ def test_only_short_lived_functions_hold_a_secret_in_a_variable() -> None:
 
     def work() -> None:
         cm = CheckpointManager(backend, key=Passphrase(PASSPHRASE))
-        cm.save_checkpoint("train", 1)
-        cm.load_checkpoint("train")
+        cm.save_checkpoint(f"stage {calls}", 1)  # the lock of an earlier one may be held for ever: its release was interrupted
+        cm.load_checkpoint(f"stage {calls}")
 
     shown: set[str] = set()
     calls = 0

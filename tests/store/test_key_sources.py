@@ -20,12 +20,14 @@ from checkpoint_manager._store.key_sources import (
     find_secret,
     read_key_file,
     read_passphrase_command,
+    read_passphrase_descriptor,
     read_passphrase_file,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+KEY = bytes(range(32))
 WORDS = "correct horse"
 VARIABLE = "CHECKPOINT_MANAGER_"
 
@@ -74,9 +76,21 @@ def test_two_sources_at_once_are_refused(sources: dict[str, str], first: str, mo
         find_secret(bytes(32))
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{VARIABLE}KEY_FILE", "")
-    assert find_secret(None) is None
+@pytest.mark.parametrize("name", ["KEY_FILE", "PASSPHRASE", "PASSPHRASE_FILE", "PASSPHRASE_COMMAND"])
+def test_a_variable_that_is_set_and_empty_is_not_passed_over(
+    tmp_path: Path, home: Path, sources: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A secret that was not injected must not make a store under another key."""
+    monkeypatch.setenv(VARIABLE + name, "")
+    with pytest.raises(KeyUnavailableError, match=f"{VARIABLE}{name} is set, and empty"):
+        CheckpointManager(tmp_path / "store")
+    other = next(variable for variable in sources if variable != VARIABLE + name)
+    monkeypatch.setenv(other, sources[other])
+    with pytest.raises(KeyUnavailableError, match="is set, and empty"):
+        CheckpointManager(tmp_path / "store")
+    assert not list(home.rglob("*.key"))
+    monkeypatch.delenv(other)
+    assert CheckpointManager(tmp_path / "store", key=KEY).stages() == []  # a key that is given is not in doubt
 
 
 @pytest.mark.parametrize("key", [b"short", bytes(33), "text", 7, object(), ["x"]])
@@ -145,6 +159,107 @@ def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
     found = read_passphrase_command(Hidden(f"echo $HOME; touch {tmp_path / 'made'}"), "PASSPHRASE_COMMAND")
     assert found.text == f"$HOME; touch {tmp_path / 'made'}"
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("content", [WORDS + "\n\n", WORDS + "\r\nsecond line\n", WORDS])
+def test_file_command_and_descriptor_give_the_same_passphrase(tmp_path: Path, content: str) -> None:
+    """It is the first line, wherever it comes from."""
+    path = tmp_path / "words"
+    path.write_bytes(content.encode())
+    path.chmod(0o600)
+    with path.open("rb") as file:
+        found = [
+            read_passphrase_file(path).text,
+            read_passphrase_command(Hidden(f"cat {path}"), "test").text,
+            read_passphrase_descriptor(file.fileno()).text,
+        ]
+    assert found == [WORDS] * 3
+
+
+class TestOtherUsers:
+    """What another user of the host could have put there, or could change, is not taken for a secret."""
+
+    @pytest.fixture
+    def planted(self, tmp_path: Path) -> Path:
+        create_key_file(tmp_path / "key")
+        return tmp_path / "key"
+
+    def read(self, what: str, path: Path) -> object:
+        return read_key_file(path) if what == "key file" else read_passphrase_file(path)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    @pytest.mark.parametrize("what", ["key file", "passphrase file"])
+    @pytest.mark.parametrize("linked", [False, True])
+    def test_a_file_of_another_user_is_refused(self, planted: Path, what: str, linked: bool) -> None:
+        os.chown(planted, 12345, 12345)
+        path = planted
+        if linked:
+            path = planted.with_name("link")
+            path.symlink_to(planted)
+        with pytest.raises(KeyUnavailableError, match=f"the {what} .* belongs to another user"):
+            self.read(what, path)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    def test_a_planted_default_key_makes_no_store(self, tmp_path: Path, home: Path) -> None:
+        path = home / ".local" / "share" / "checkpoint_manager" / "default.key"
+        create_key_file(path)
+        os.chown(path, 12345, 12345)
+        with pytest.raises(KeyUnavailableError, match="belongs to another user"):
+            CheckpointManager(tmp_path / "store")
+        assert not (tmp_path / "store" / "keyring.json").exists()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+    def test_a_planted_new_key_file_is_not_taken_for_one_that_was_made(self, planted: Path) -> None:
+        os.chown(planted, 12345, 12345)
+        with pytest.raises(KeyUnavailableError, match="belongs to another user"):
+            create_key_file(planted)
+
+    @pytest.mark.parametrize("what", ["key file", "passphrase file"])
+    @pytest.mark.parametrize("mode", [0o602, 0o666])
+    def test_a_file_that_others_may_change_is_refused(self, planted: Path, what: str, mode: int) -> None:
+        planted.chmod(mode)
+        with pytest.raises(KeyUnavailableError, match=f"the {what} .* can be changed by other users"):
+            self.read(what, planted)
+
+    def test_a_folder_that_others_may_write_to_is_warned_of(self, planted: Path, caplog: pytest.LogCaptureFixture) -> None:
+        planted.parent.chmod(0o777)
+        read_key_file(planted)
+        assert f"can be replaced by other users of this host: chmod go-w {planted.parent}" in caplog.text
+        caplog.clear()
+        planted.parent.chmod(0o1777)
+        read_key_file(planted)
+        assert not caplog.text
+
+    @pytest.mark.parametrize("umask", [0o000, 0o002, 0o777])
+    def test_folders_made_for_a_key_file_are_private_whatever_the_umask(self, tmp_path: Path, umask: int) -> None:
+        before = os.umask(umask)
+        try:
+            create_key_file(tmp_path / "a" / "b" / "key")
+        finally:
+            os.umask(before)
+        for path in (tmp_path / "a").rglob("*"):
+            assert not path.stat().st_mode & 0o077
+
+
+def test_a_user_without_a_home_needs_a_key_and_can_then_save(tmp_path: Path) -> None:
+    """A uid without an entry in the list of users, and no HOME, as in many containers."""
+    program = (
+        "import pwd\n"
+        "def unknown(uid): raise KeyError(f'getpwuid(): uid not found: {uid}')\n"
+        "pwd.getpwuid = unknown\n"
+        "from checkpoint_manager import CheckpointManager, KeyUnavailableError\n"
+        f"try: CheckpointManager({str(tmp_path / 'store')!r})\n"
+        "except KeyUnavailableError as error: print(error)\n"
+        f"cm = CheckpointManager({str(tmp_path / 'store')!r}, key=bytes(32))\n"
+        "cm.save_checkpoint('a', 1)\n"
+        "print(cm.load_checkpoint('a'))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    message, loaded = done.stdout.splitlines()
+    assert "no home directory for a key file. Pass key=" in message
+    assert loaded == "1"
+    assert done.stderr.count("this user has no home directory") == 1
 
 
 class TestKeyFiles:

@@ -4,6 +4,9 @@ Exactly one source may be set. Two at once are refused, not ranked: one of them 
 the store with the wrong key. A key file is one line, after comments that start with ``#``::
 
     checkpoint-manager-key-1:<32 random bytes as URL-safe Base64 (RFC 4648, section 5) with padding>
+
+A passphrase that comes from a file, a command or a descriptor is its first line, without the line end. A file that holds a key
+or a passphrase must belong to this user or to root, and nobody else may write to it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
@@ -39,7 +42,6 @@ _LOG = logging.getLogger("checkpoint_manager")
 _PREFIX = "checkpoint-manager-key-1:"
 _MAX_FILE_BYTES = 64 * 1024
 _COMMAND_SECONDS = 60.0
-_OTHERS = 0o077
 _EXPLANATION = (
     "# A key of checkpoint_manager. Anyone who has it can read and write the checkpoints it opens; without it, nobody can.\n"
     "# Keep a copy in a safe place, apart from the checkpoints.\n"
@@ -63,9 +65,14 @@ def find_secret(key: object) -> Secret | None:
 
     Raises:
         TypeError: ``key`` is something else.
-        KeyUnavailableError: Two sources are set, or the one that is set can't be read.
+        KeyUnavailableError: Two sources are set, or the one that is set can't be read; a variable is set and empty.
     """
     key = conceal(key)
+    if key is None:
+        for name in VARIABLES:
+            if os.environ.get(name) == "":  # a secret that was not injected is not a reason to take another key
+                message = f"the environment variable {name} is set, and empty"
+                raise KeyUnavailableError(message, hint="Set it, or unset it to use the key file of this user")
     sources: dict[str, Callable[[], Secret]] = {} if key is None else {"the argument key=": _argument(key)}
     readers: dict[str, Callable[[], Secret]] = {
         KEY_FILE: lambda: read_key_file(Path(os.environ[KEY_FILE])),
@@ -134,7 +141,7 @@ def _refuse_if_empty(passphrase: Passphrase, source: str) -> None:
 
 
 def read_passphrase_file(path: Path) -> Passphrase:
-    """Return the passphrase that a file holds, without the line end at its end.
+    """Return the passphrase in the first line of a file.
 
     Raises:
         KeyUnavailableError: It can't be read, or is empty.
@@ -143,7 +150,7 @@ def read_passphrase_file(path: Path) -> Passphrase:
 
 
 def read_passphrase_command(command: Hidden[str], source: str) -> Passphrase:
-    """Return the passphrase that a command prints in its first line. It runs without a shell.
+    """Return the passphrase in the first line that a command prints. It runs without a shell.
 
     Args:
         command: The command, quoted as for a shell. It may itself hold the passphrase.
@@ -212,7 +219,7 @@ def _read_line(number: int) -> tuple[SecretBytes, str]:
 
 def _first_line(data: SecretBytes, source: str) -> Passphrase:
     try:
-        passphrase = Passphrase(data.raw.decode().removesuffix("\n").removesuffix("\r"))
+        passphrase = Passphrase(data.raw.split(b"\n", 1)[0].removesuffix(b"\r").decode())
     except UnicodeDecodeError:  # it carries what was read: what is raised below must not have it as its context
         passphrase = None
     if passphrase is None:
@@ -225,8 +232,16 @@ def _first_line(data: SecretBytes, source: str) -> Passphrase:
 
 
 def default_key_path() -> Path:
-    """Return where this user's own key file is, or will be."""
-    return platformdirs.user_data_path("checkpoint_manager") / "default.key"
+    """Return where this user's own key file is, or will be.
+
+    Raises:
+        KeyUnavailableError: This user has no home directory, and XDG_DATA_HOME is not set.
+    """
+    try:
+        return platformdirs.user_data_path("checkpoint_manager") / "default.key"
+    except RuntimeError:
+        message = "no key is set, and this user has no home directory for a key file"
+    raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY)
 
 
 def is_there(path: Path) -> bool:
@@ -282,12 +297,25 @@ def _read(path: Path, what: str) -> SecretBytes:
     except OSError as error:
         message = f"the {what} {path} can't be read: {error.strerror}"
         raise KeyUnavailableError(message, hint="Check the path, or put the file back from your copy") from None
+    _check_owner(path, status, what)
     if len(data.raw) > _MAX_FILE_BYTES:
         message = f"the {what} {path} is larger than {_MAX_FILE_BYTES} bytes"
         raise KeyUnavailableError(message, hint=f"Give the path of a {what}")
-    if stat.S_IMODE(status.st_mode) & _OTHERS:
-        _LOG.warning("The %s %s can be read by other users of this host: chmod 600 it", what, path)
     return data
+
+
+def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
+    """Raise if other users of this host can choose the secret in a file, and warn if they can read it or replace the file."""
+    if permissions.is_foreign(status):
+        message = f"the {what} {path} belongs to another user of this host, who knows it and can change it"
+        raise KeyUnavailableError(message, hint="Make one of your own; or chown it, if it is yours")
+    if permissions.others_may_write(status):
+        message = f"the {what} {path} can be changed by other users of this host"
+        raise KeyUnavailableError(message, hint=f"Make sure that it is yours, then: chmod 600 {path}")
+    if permissions.others_may_read(status):
+        _LOG.warning("The %s %s can be read by other users of this host: chmod 600 it", what, path)
+    if exposed := permissions.exposed_parent(str(path)):
+        _LOG.warning("The %s %s can be replaced by other users of this host: chmod go-w %s", what, path, exposed)
 
 
 def create_key_file(path: Path) -> Secret:
@@ -299,7 +327,7 @@ def create_key_file(path: Path) -> Secret:
     line = Hidden(_PREFIX.encode() + base64.urlsafe_b64encode(generate_key().raw) + b"\n")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        _make_private_directories(path.parent)
+        permissions.make_private_directories(os.path.abspath(path.parent))
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(descriptor, 0o600)
@@ -317,12 +345,6 @@ def create_key_file(path: Path) -> Secret:
         raise KeyUnavailableError(f"a key file can't be made at {path}: {error.strerror}", hint=Hint.GIVE_A_KEY) from None
     make_durable(path)
     return read_key_file(path)
-
-
-def _make_private_directories(path: Path) -> None:
-    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
-    for directory in reversed(missing):
-        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def make_durable(path: Path) -> None:

@@ -158,6 +158,9 @@ class SeenLocations(_Folder):
         with contextlib.suppress(OSError):
             os.unlink(f"{self._directory}/{_file_of_location(location)}")
 
+    def _warn(self, why: str) -> None:
+        """Say nothing: what fails here fails for :class:`LastSeen`, too."""
+
 
 class LastSeen(_Folder):
     """What this user has seen of one store.

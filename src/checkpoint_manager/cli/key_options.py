@@ -2,8 +2,8 @@
 
 =========================  ==================================================================
 ``file:PATH``              a key file
-``passphrase-file:PATH``   the passphrase in a file, without the line end at its end
-``cmd:COMMAND``            the passphrase that a command prints; it runs without a shell
+``passphrase-file:PATH``   the passphrase in the first line of a file
+``cmd:COMMAND``            the passphrase in the first line that a command prints; it runs without a shell
 ``fd:N``                   the passphrase in the next line of an open descriptor
 ``prompt``                 a passphrase typed at the terminal
 =========================  ==================================================================
@@ -72,7 +72,9 @@ class Source:
         path = Path(self.value).expanduser()
         match self.kind:
             case "file":
-                if new and not path.exists():
+                if new and path.exists():
+                    say(f"took the key file {display(str(path))} that was there")
+                elif new:
                     key_sources.create_key_file(path)
                     say(f"made the key file {display(str(path))}: {created}")
                 return KeyFile(str(path))

@@ -32,12 +32,11 @@ def look_at_key(access: Access, *, store_exists: bool) -> Iterator[Check]:
     """Look at where the key would come from."""
     sources = [] if access.key is None else [str(access.key)]
     sources += [f"the environment variable {name}" for name in VARIABLES if os.environ.get(name)]
-    default = default_key_path()
     if len(sources) > 1:
         yield problem("key", f"it is given twice, by {' and by '.join(sources)}", "leave only the one that is meant")
     elif sources:
         yield ok("key", f"it comes from {sources[0]}")
-    elif is_there(default):
+    elif is_there(default := default_key_path()):
         yield ok("key", f"it comes from your own key file {default}: keep a copy of it in a safe place")
     elif store_exists:
         step = "name the key with --key or in the environment, or put the key file back from your copy"
