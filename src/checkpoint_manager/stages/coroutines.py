@@ -31,8 +31,14 @@ def run_coroutine(runner: Runner, definition: Definition) -> Callable[..., Any]:
         try:
             await acquire(lock, definition.timeout, runner.log_waiting)
             if not runner.reuse(definition, run):  # the run that held the lock may have completed it
-                with runner.as_current(run, lock), runner.saving_failures(run):
+                runner.begin(run, lock)
+                try:
                     run.result = await definition.function(*args, **kwargs)
+                except Exception as error:
+                    runner.save_failure(run, error)
+                    raise
+                finally:
+                    runner.end(run)
                 runner.save_result(definition, run)
         finally:
             lock.release()

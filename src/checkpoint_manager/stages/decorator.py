@@ -101,8 +101,14 @@ def _run_function(runner: Runner, definition: Definition) -> Callable[..., Any]:
         try:
             lock.acquire(definition.timeout, runner.log_waiting)
             if not runner.reuse(definition, run):  # the run that held the lock may have completed it
-                with runner.as_current(run, lock), runner.saving_failures(run):
+                runner.begin(run, lock)
+                try:
                     run.result = _not_awaitable(definition.function(*args, **kwargs), definition)
+                except Exception as error:
+                    runner.save_failure(run, error)
+                    raise
+                finally:
+                    runner.end(run)
                 runner.save_result(definition, run)
         finally:
             lock.release()

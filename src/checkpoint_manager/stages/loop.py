@@ -27,7 +27,6 @@ from checkpoint_manager.stages.runner import Run, timeout_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -121,7 +120,6 @@ class Loop(Generic[T, S]):
         self._around: Run | None = None
         self._display: Display | None = None
         self._lock: RunLock | None = None
-        self._current: AbstractContextManager[None] | None = None
         self._found = Match(None)
         self._phase, self._process = "new", os.getpid()
         self._done = 0
@@ -233,8 +231,7 @@ class Loop(Generic[T, S]):
         found = self._found
         if self._lock is not None:
             found = self._runner.search(self._run, _KINDS)  # the run that held the lock may have completed it
-            self._current = self._runner.as_current(self._run, self._lock)
-            self._current.__enter__()
+            self._runner.begin(self._run, self._lock)
         loaded = found.loaded
         self._reused = self._over = found.is_complete
         self._progress.begin(self._initial, None if self._reused else loaded)
@@ -298,11 +295,9 @@ class Loop(Generic[T, S]):
 
     def _close(self) -> None:
         """Give back what the block holds. May be called again."""
-        current, self._current = self._current, None
         lock, self._lock = self._lock, None
         try:
-            if current is not None:
-                current.__exit__(None, None, None)
+            self._runner.end(self._run)
         finally:
             if lock is not None:
                 lock.release()

@@ -4,7 +4,7 @@ Calls with other arguments are not in the way. Between processes, this is a lock
 the runs that are under way comes first: it knows which thread and which task holds a lock, and so whether waiting for it would
 ever end (:mod:`.deadlock`).
 
-A lock is taken inside the ``try`` whose ``finally`` releases it, and is released as well when nothing refers to it any more: a
+A lock is taken inside the ``try`` whose ``finally`` releases it, and is free as well when nothing refers to it any more: a
 signal may interrupt either step. The table is changed by single operations of a dict. So a signal handler that calls a stage
 meets no lock that the code it interrupted has yet to give back.
 """
@@ -68,12 +68,12 @@ class RunLock:
     @property
     def is_held(self) -> bool:
         """Whether this lock is held, by this process."""
-        return _holders.get(self._key) is self._reference and self._process == os.getpid()
+        return self._process == os.getpid() and _holders.get(self._key) is self._reference
 
     @property
     def was_inherited(self) -> bool:
         """Whether a parent held this lock when it forked this process."""
-        return self._process != os.getpid() and not self.released.is_set()
+        return self._process != os.getpid() and self._lock is not None
 
     def acquire(self, timeout: float, log: Callable[[LockTimeoutError], None]) -> None:
         """Wait for the lock, and keep this thread waiting.
@@ -97,7 +97,7 @@ class RunLock:
                     is_logged = True
                     log(self._timed_out(holder))
                 holder.released.wait(min(_POLL, timeout - waited))
-                del holder  # which is released when nothing refers to it any more
+                del holder  # which is free when nothing refers to it any more
             try:
                 self._enter(min(started + timeout - time.monotonic(), SILENT_WAIT))
             except LockTimeoutError as error:
@@ -137,10 +137,7 @@ class RunLock:
         finally:
             if self.is_held:
                 _holders.pop(self._key, None)
-            if self._process == os.getpid():
                 self.released.set()
-
-    __del__ = release
 
     def _claim(self) -> RunLock | None:
         """Take the place of this run in the table of this process, or return the lock that has it."""

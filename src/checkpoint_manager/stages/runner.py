@@ -93,6 +93,8 @@ class Run:
         loops: The notes of the loops that ran in it.
         superseded: The ``progress`` versions that its result makes useless.
         around: The run that it is called in.
+        lock_reference: Its lock, which others own: a run that a context still knows of must not keep it.
+        token: Ends its being the current one.
     """
 
     store_id: str
@@ -105,7 +107,8 @@ class Run:
     loops: list[Note] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
     around: Run | None = field(default=None, repr=False)
-    _lock: weakref.ref[RunLock] | None = field(default=None, repr=False)
+    lock_reference: weakref.ref[RunLock] | None = field(default=None, repr=False)
+    token: contextvars.Token[Run | None] | None = field(default=None, repr=False)
 
     @property
     def seconds(self) -> float:
@@ -114,12 +117,8 @@ class Run:
 
     @property
     def lock(self) -> RunLock | None:
-        """Its lock, which others own: a run that a context still knows of must not keep it."""
-        return None if self._lock is None else self._lock()
-
-    def begin(self, lock: RunLock, around: Run | None) -> None:
-        """Note that it begins now."""
-        self.started, self._lock, self.around = time.monotonic(), weakref.ref(lock), around
+        """Its lock, if there still is one."""
+        return None if self.lock_reference is None else self.lock_reference()
 
 
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("current", default=None)
@@ -182,25 +181,17 @@ class Runner:
         holder = error.holder or "another process"
         _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), holder, extra={"is_waiting": True})
 
-    @contextlib.contextmanager
-    def as_current(self, run: Run, lock: RunLock) -> Iterator[None]:
-        """Let the code in the block know which run it is a part of."""
-        run.begin(lock, _current.get())
-        token = _current.set(run)
-        try:
-            yield
-        finally:
+    def begin(self, run: Run, lock: RunLock) -> None:
+        """Let the code that is called now know which run it is a part of, until :meth:`end`."""
+        run.around, run.lock_reference, run.started = _current.get(), weakref.ref(lock), time.monotonic()
+        run.token = _current.set(run)
+
+    def end(self, run: Run) -> None:
+        """Undo :meth:`begin`. May be called again."""
+        token, run.token = run.token, None
+        if token is not None:
             with contextlib.suppress(ValueError):  # an async function that was closed from another context
                 _current.reset(token)
-
-    @contextlib.contextmanager
-    def saving_failures(self, run: Run) -> Iterator[None]:
-        """Save an exception of the block as a ``failed`` version."""
-        try:
-            yield
-        except Exception as error:
-            self._save_failure(run, error)
-            raise
 
     # Reusing
 
@@ -288,7 +279,8 @@ class Runner:
         note = read_note(entry.metadata)
         return entry.status == "progress" and note is not None and note.digest in digests
 
-    def _save_failure(self, run: Run, error: Exception) -> None:
+    def save_failure(self, run: Run, error: Exception) -> None:
+        """Save an exception as a ``failed`` version; if that fails, a WARNING says so."""
         trace = "".join(traceback.format_exception(error))
         kind, message = type(error).__qualname__, _encodable(str(error))
         failure = {"type": kind, "message": message, "traceback": _encodable(trace)}
