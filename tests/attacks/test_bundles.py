@@ -16,6 +16,7 @@ import pytest
 
 from checkpoint_manager import (
     CheckpointManager,
+    CheckpointNotFoundError,
     FormatError,
     IntegrityError,
     KeyFile,
@@ -745,3 +746,19 @@ def test_a_bundle_takes_no_more_than_a_few_times_its_size_of_memory(
     finally:
         tracemalloc.stop()
     assert planned.added == planned.versions > 0
+
+
+def test_an_endless_stream_does_not_fill_the_disk(target: CheckpointManager) -> None:
+    with Path("/dev/zero").open("rb") as zeros, pytest.raises(IntegrityError, match="has no valid header"):
+        target.import_bundle(zeros, key=KEY)
+
+
+def test_a_message_does_not_name_all_stages_of_a_bundle(target: CheckpointManager, tmp_path: Path) -> None:
+    stages = [frame("S", f"stage {number:03}".encode()) + version(1) + gaps() for number in range(500)]
+    (tmp_path / "many").write_bytes(sealed(*stages, end(500, 500)))
+    with pytest.raises(CheckpointNotFoundError, match="stage 019 and 480 more"):
+        target.import_bundle(tmp_path / "many", key=KEY, rename={"missing": "x"})
+    for number in range(100):
+        target.save_checkpoint(f"stage {number:03}", 1)
+    with pytest.raises(VersionConflictError, match=r"stage 019 \(version 1 here, 1 there\) and 80 more"):
+        target.import_bundle(tmp_path / "many", key=KEY)

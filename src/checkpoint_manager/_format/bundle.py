@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 FORMAT = "checkpoint-manager-bundle/1"
 MAX_HEADER_BYTES = 4096
 _KEY_ID = "bundle"
+_BEGINNING = b'{"format":"checkpoint-manager-bundle/'
 _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager-bundle/[1-9][0-9]{0,5})"')
 
 
@@ -89,6 +90,11 @@ def create(secret: Secret, *, now: datetime, cost: ArgonCost | None = None) -> t
     key = seal.generate_key()
     slot, _ = new_slot(FORMAT, {_KEY_ID: key}, secret, label="", now=now, cost=cost)
     return Header(_line(slot), slot), key
+
+
+def may_be_bundle(opening: bytes) -> bool:
+    """Return whether a file may be a bundle, of this format or another one, from as many first bytes as there are so far."""
+    return opening.startswith(_BEGINNING) or _BEGINNING.startswith(opening)
 
 
 def parse_header(opening: bytes) -> Header:

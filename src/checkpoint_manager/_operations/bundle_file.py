@@ -18,12 +18,14 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager.errors import Hint, StorageError
-from checkpoint_manager.models import display
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from checkpoint_manager.models import Buffer
+
+_OPENING_BYTES = 64
 
 BundlePath: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 """The path of a bundle, or an open binary file, such as a pipe."""
@@ -32,8 +34,8 @@ BundlePath: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 def name_of(place: BundlePath) -> str:
     """Return the name of a bundle for messages."""
     if isinstance(place, str | os.PathLike):
-        return display(os.fspath(place))
-    return display(str(getattr(place, "name", "") or "stream"))
+        return printable(os.fspath(place))
+    return printable(str(getattr(place, "name", "") or "stream"))
 
 
 def refuse_if_there(place: BundlePath) -> None:
@@ -82,7 +84,7 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
 
 
 def _taken(path: str) -> StorageError:
-    message = f"{display(path)} exists already, and nothing was written"
+    message = f"{printable(path)} exists already, and nothing was written"
     return StorageError(message, hint=Hint.OVERWRITE, errno=errno.EEXIST, filename=path)
 
 
@@ -129,8 +131,13 @@ class BundleFile:
 
 
 @contextlib.contextmanager
-def opened(place: BundlePath) -> Iterator[BundleFile]:
+def opened(place: BundlePath, may_be_bundle: Callable[[bytes], bool]) -> Iterator[BundleFile]:
     """Open a bundle for reading. A stream is kept in a nameless temporary file, still encrypted.
+
+    Args:
+        place: Where the bundle is.
+        may_be_bundle: Returns whether a stream that begins like this may be a bundle. If not, no more of it is read: an endless
+            stream does not fill the disk.
 
     Raises:
         StorageError: The bundle can't be read.
@@ -153,8 +160,9 @@ def opened(place: BundlePath) -> Iterator[BundleFile]:
     with contextlib.ExitStack() as stack:
         with as_our_errors("keep the bundle until it is read", "the folder for temporary files"):
             spool = stack.enter_context(tempfile.TemporaryFile(buffering=0))
-            size = 0
-            while piece := place.read(SLICE_BYTES):
+            size, opening = 0, b""
+            while may_be_bundle(opening) and (piece := place.read(SLICE_BYTES)):
+                opening = opening or bytes(piece[:_OPENING_BYTES])
                 view = memoryview(piece)
                 size += len(view)
                 while view:

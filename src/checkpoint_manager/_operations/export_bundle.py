@@ -19,7 +19,7 @@ from checkpoint_manager._format.gaps import Gaps, encode
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError
-from checkpoint_manager.models import BundledStage, BundleSummary, Progress, display
+from checkpoint_manager.models import BundledStage, BundleSummary, Progress, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -146,7 +146,7 @@ def _tags(store: Store, stage: str, chain: Chain) -> dict[str, Tagged]:
 
 def _not_whole(store: Store, stage: str, broken: BrokenError, version: int | None) -> IntegrityError:
     return IntegrityError(
-        f"stage {display(stage)} in {store.backend.location} {broken}, and is not exported",
+        f"stage {printable(stage)} in {store.backend.location} {broken}, and is not exported",
         hint=Hint.VERIFY_AND_REPAIR,
         stage=stage,
         version=version,

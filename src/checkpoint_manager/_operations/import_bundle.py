@@ -43,7 +43,7 @@ from checkpoint_manager.errors import (
     VersionConflictError,
     WrongKeyError,
 )
-from checkpoint_manager.models import BundledStage, BundleSummary, Progress, display
+from checkpoint_manager.models import BundledStage, BundleSummary, Progress, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,6 +59,9 @@ if TYPE_CHECKING:
 MAX_IMPORTED_VERSION = 99_999_999_999
 """The highest number that an import may bring. A hostile bundle could use up a stage's numbers with one version; so it leaves
 nine of ten, which last for 28 years of a thousand saves a second."""
+
+_MAX_NAMED = 20
+"""How many stages a message names: a bundle may hold millions."""
 
 
 @dataclass(slots=True)
@@ -150,7 +153,7 @@ def import_bundle(
         StorageError: A stage's record of deletions would become too long, and nothing was imported; or the operating system
             refused, and what was imported before stays.
     """
-    with bundle_file.opened(place) as file:
+    with bundle_file.opened(place, bundle.may_be_bundle) as file:
         total = file.size if dry_run else 2 * file.size
 
         def parts(before: int) -> Iterator[Part]:
@@ -233,7 +236,7 @@ def _tip(store: Store, stage: str) -> Tip:
     tip = store.history.tip(stage)
     if tip.passed > tip.version:  # a rollback that was only warned of
         raise RollbackError(
-            f"stage {display(stage)} in {store.backend.location} was turned back, and nothing is imported into it",
+            f"stage {printable(stage)} in {store.backend.location} was turned back, and nothing is imported into it",
             hint=Hint.ACCEPT_ROLLBACK,
             stage=stage,
             version=tip.passed,
@@ -252,15 +255,20 @@ def _check_names(arrivals: list[Arrival], rename: Mapping[str, str]) -> None:
     """Refuse names that the bundle does not have, and two stages that would become one."""
     missing = sorted(rename.keys() - {arrival.source for arrival in arrivals})
     if missing:
-        there = ", ".join(display(arrival.source) for arrival in arrivals) or "none"
-        message = f"the bundle has no stage {display(missing[0])}; it has: {there}. Nothing was imported"
+        there = _listed([printable(arrival.source) for arrival in arrivals[:_MAX_NAMED]], len(arrivals)) or "none"
+        message = f"the bundle has no stage {printable(missing[0])}; it has: {there}. Nothing was imported"
         raise CheckpointNotFoundError(message, hint="Rename only stages of the bundle", stage=missing[0])
     names: set[str] = set()
     for arrival in arrivals:
         if arrival.stage in names:
-            message = f"two stages of the bundle would become {display(arrival.stage)}. Nothing was imported"
+            message = f"two stages of the bundle would become {printable(arrival.stage)}. Nothing was imported"
             raise StageNameError(message, hint="Give each a name of its own", stage=arrival.stage)
         names.add(arrival.stage)
+
+
+def _listed(names: list[str], count: int) -> str:
+    more = count - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _compare(store: Store, arrivals: list[Arrival]) -> None:
@@ -269,7 +277,10 @@ def _compare(store: Store, arrivals: list[Arrival]) -> None:
     if not differing:
         return
     first = differing[0]
-    named = ", ".join(f"{display(each.stage)} (version {each.tip.version} here, {each.newest} there)" for each in differing)
+    named = _listed(
+        [f"{printable(each.stage)} (version {each.tip.version} here, {each.newest} there)" for each in differing[:_MAX_NAMED]],
+        len(differing),
+    )
     raise VersionConflictError(
         f"these stages have another history in {store.backend.location} than in the bundle, or it can't be told that it is the "
         f"same one: {named}. Nothing was imported",
@@ -384,7 +395,7 @@ def _record_gaps(store: Store, arrival: Arrival, gaps: Gaps) -> None:
 
 def _overtaken(store: Store, arrival: Arrival, actual: int) -> VersionConflictError:
     return VersionConflictError(
-        f"stage {display(arrival.stage)} in {store.backend.location}: another writer saved a version during the import. What "
+        f"stage {printable(arrival.stage)} in {store.backend.location}: another writer saved a version during the import. What "
         "was imported before stays",
         hint="Run the import again: it continues if it can",
         stage=arrival.stage,

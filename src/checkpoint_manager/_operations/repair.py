@@ -10,7 +10,7 @@ from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import IntegrityError, RollbackError
-from checkpoint_manager.models import Finding, RepairStep, display
+from checkpoint_manager.models import Finding, RepairStep, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -131,7 +131,7 @@ def _set_aside(store: Store, stage: str, version: int, why: str, *, dry_run: boo
     where = ""
     if not dry_run:
         where = f"; now {maintenance_of(store.backend).quarantine(stage, version)}"
-        _LOG.warning("Put aside: version %d of stage %s%s", version, display(stage), where)
+        _LOG.warning("Put aside: version %d of stage %s%s", version, printable(stage), where)
     return RepairStep("set-aside", stage, version, f"{why}{where}")
 
 
