@@ -197,13 +197,14 @@ def test_a_chain_refuses_what_does_not_continue_it(monkeypatch: pytest.MonkeyPat
         (2, entry(2)),
         (1, entry(1)),
         (MAX_VERSION + 1, entry(5)),
-        (3, entry(3, id_of(1))),
+        (3, entry(3, id_of(7))),
         (3, entry(3, id_of(2), restored_from=3)),
         (3, entry(3, id_of(2), restored_from=0)),
     ):
         with pytest.raises(BrokenError, match="holds"):
             chained(1, 2).add(number, bad)
     chained(1, 2).add(3, entry(3, None))
+    chained(1, 2).add(3, entry(3, id_of(1)))  # version 2 could not be read when it was saved
     chained(1, 2).add(3, entry(3, id_of(2), created_at=START))  # a clock that was set back
     chained(1, 2).add(MAX_VERSION, entry(3, None))
     with pytest.raises(BrokenError, match="without a version"):

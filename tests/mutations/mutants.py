@@ -351,7 +351,7 @@ MUTANTS: list[Mutant | Quoted] = [
         "a history in a bundle may be another one's",
         "_format/bundle_chain.py",
         "Chain.add",
-        Decide("entry.previous != self.id", False),
+        Decide("entry.previous not in self._recent", False),
     ),
     Mutant("another history is continued", "_operations/import_bundle.py", "_is_one_history", Drop("here == there")),
     Mutant(

@@ -4,7 +4,8 @@ An export applies them, so that each bundle can be imported. An import applies t
 what was imported, whoever made the bundle.
 
 * Numbers ascend. Each number from 1 to the newest is either a version or lies in a gap, and no number is both.
-* Each version names the id of the one before it. Across a gap, the gap's own ids must fit. Null means that it is not known.
+* Each version names the id of the one before it, or of one a little further back if those between could not be read then.
+  Across a gap, the gap's own ids must fit. Null means that it is not known.
 * A copy is of an earlier version. Times may go back, as clocks do.
 """
 
@@ -12,16 +13,20 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
 from checkpoint_manager._format.gaps import Gap, Gaps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from checkpoint_manager._format.checkpoint_file import Entry
 
+MAX_UNREADABLE = 16
+"""How many versions back a version may name its predecessor: those between could not be read when it was saved."""
 MAX_MISSING_RANGES = 1_000_000
 """More than the gaps that fit into a part of a bundle, so that memory stays bounded."""
 
@@ -50,6 +55,7 @@ class Chain:
         self.newest = 0
         self.id: str | None = None
         self.missing: list[MissingRange] = []
+        self._recent: deque[str] = deque(maxlen=MAX_UNREADABLE)
         self._numbers = array("Q")
         self._ids = bytearray()  # 16 bytes each: with its number, a version takes 24 bytes here and hundreds in the bundle
 
@@ -62,7 +68,7 @@ class Chain:
         if not self.newest < version <= MAX_VERSION:
             raise BrokenError(f"holds version {version} after version {self.newest}")
         if version == self.newest + 1:
-            if entry.previous is not None and entry.previous != self.id:
+            if entry.previous is not None and entry.previous not in self._recent:
                 raise BrokenError(f"holds a version {version} that does not continue the one before it")
         elif len(self.missing) < MAX_MISSING_RANGES:
             self.missing.append(MissingRange(self.newest + 1, version - 1, self.id, entry.previous))
@@ -71,6 +77,7 @@ class Chain:
         if entry.restored_from is not None and not 1 <= entry.restored_from < version:
             raise BrokenError(f"holds a version {version} that claims to be a copy of version {entry.restored_from}")
         self.newest, self.id = version, entry.id
+        self._recent.append(entry.id)
         self._numbers.append(version)
         self._ids += bytes.fromhex(entry.id)
 
@@ -103,14 +110,7 @@ class Chain:
             raise BrokenError("holds a stage without a version")
         ascending = iter(gaps.gaps)
         for missing in self.missing:
-            within: list[Gap] = []
-            while not within or within[-1].last < missing.last:
-                gap = next(ascending, None)
-                wanted = within[-1].last + 1 if within else missing.first
-                if gap is None or gap.first != wanted or gap.last < wanted:
-                    raise BrokenError(f"holds no record of what became of version {wanted}")
-                within.append(gap)
-            _check_within(missing, within)
+            _close_range(missing, ascending)
         if next(ascending, None) is not None:
             raise BrokenError("holds a record of deletions for numbers that have a version")
 
@@ -123,9 +123,25 @@ def _cut(gap: Gap, missing: MissingRange) -> Gap:
     return gap
 
 
-def _check_within(missing: MissingRange, gaps: list[Gap]) -> None:
-    neighbours = [(missing.before, gaps[0].before), (gaps[-1].id, missing.after)]
-    neighbours += [(earlier.id, later.before) for earlier, later in pairwise(gaps)]
-    fits = gaps[-1].last == missing.last and not (missing.first == 1 and gaps[0].before is not None)
-    if not fits or any(None not in pair and pair[0] != pair[1] for pair in neighbours):
-        raise BrokenError(f"holds a record of deletions from version {missing.first} on that is of another history")
+def _close_range(missing: MissingRange, gaps: Iterator[Gap]) -> None:
+    """Take the gaps of a missing range, and check that they fill it and fit between their neighbours."""
+    reached, before = missing.first - 1, missing.before
+    while reached < missing.last:
+        gap = next(gaps, None)
+        if gap is None or gap.first != reached + 1 or gap.last < gap.first:
+            raise BrokenError(f"holds no record of what became of version {reached + 1}")
+        first_of_all = gap.first == 1 and gap.before is not None
+        if gap.last > missing.last or first_of_all or not _may_be_same(before, gap.before):
+            raise _of_another_history(missing)
+        reached, before = gap.last, gap.id
+    # A version names the one before it, or the last one before the range if those in it could not be read.
+    if not _may_be_same(before, missing.after) and missing.after != missing.before:
+        raise _of_another_history(missing)
+
+
+def _may_be_same(one: str | None, other: str | None) -> bool:
+    return one is None or other is None or one == other
+
+
+def _of_another_history(missing: MissingRange) -> BrokenError:
+    return BrokenError(f"holds a record of deletions from version {missing.first} on that is of another history")

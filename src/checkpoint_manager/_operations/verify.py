@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import heapq
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._format.bundle_chain import MAX_UNREADABLE
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag
@@ -37,8 +39,6 @@ _STATE_OF: dict[str, State] = {
 }
 _MAX_COMPARISONS = 20_000
 """How often, in one run, a file that does not open is tried as the file of another stage: each try costs an opening."""
-_PREDECESSORS = 16
-"""How many versions before the last one a version may name as its predecessor, if those between could not be read then."""
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clocks of two hosts may differ before a version counts as dated in the future."""
 
@@ -194,7 +194,7 @@ class _Chain:
         self._now = now
         self._stage = stage
         self._gaps = gaps
-        self._earlier: deque[str | None] = deque(maxlen=_PREDECESSORS)
+        self._earlier: deque[str | None] = deque(maxlen=MAX_UNREADABLE)
         self._before: tuple[int, datetime] | None = None
 
     def add(self, version: int, entry: Entry) -> Iterator[Finding]:
@@ -220,9 +220,9 @@ class _Chain:
 
 def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterator[Finding]:
     """Report each missing range once: a planted number can make it as wide as it likes."""
-    known = sorted([(version, version) for version in present] + [(gap.first, gap.last) for gap in gaps.gaps])
+    versions, deleted = ((version, version) for version in present), ((gap.first, gap.last) for gap in gaps.gaps)
     reached = 0
-    for first, last in known:
+    for first, last in heapq.merge(versions, deleted):
         if first > reached + 1:
             more = "" if first == reached + 2 else f", and so are those up to {first - 1}"
             yield Finding(stage, reached + 1, "missing", f"is gone without a record of its deletion{more}")
