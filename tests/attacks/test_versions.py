@@ -102,7 +102,7 @@ def test_swapped_stages_are_refused(opened: Opened, version_file: VersionFile) -
     with pytest.raises(IntegrityError, match="version 3 of stage clean"):
         cm.load_checkpoint("clean", 3)
     assert states(cm, "clean") == {3: "foreign"}
-    assert "belongs to stage 'train'" in cm.verify("clean").problems[0].detail
+    assert "belongs to stage train" in cm.verify("clean").problems[0].detail
 
 
 def test_an_older_version_in_the_place_of_a_newer_one_is_refused(opened: Opened, version_file: VersionFile) -> None:

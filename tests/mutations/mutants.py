@@ -81,13 +81,13 @@ MUTANTS: list[Mutant | Quoted] = [
     Mutant(
         "a short write is taken for a whole one",
         "_filesystem/files.py",
-        "_write_all",
-        Decide("written < len(piece)", outcome=False),
+        "write_temporary",
+        Decide("done < length", outcome=False),
     ),
     Mutant(
         "a short read is taken for a whole one",
         "_filesystem/files.py",
-        "OpenFile._read",
+        "OpenFile.read",
         Decide("len(piece) == length", outcome=True),
     ),
     Mutant("a failed write leaves its file", "_filesystem/files.py", "write_temporary", Delete("remove(name, directory)")),

@@ -22,24 +22,33 @@ from tests.mutations.mutants import MUTANTS, Mutant, Quoted
 ROOT = Path(__file__).parents[2]
 COPIES = 2
 NEAREST = {
-    "_format/": ["tests/format", "tests/vectors", "tests/compat"],
-    "backends/": ["tests/backends", "tests/test_manager.py", "tests/attacks"],
-    "_store/": ["tests/test_manager.py", "tests/store", "tests/operations", "tests/attacks"],
-    "stages/": ["tests/stages", "tests/attacks/test_versions.py"],
+    "_filesystem/": ["tests/backends", "tests/attacks/test_planted.py"],
+    "_format/bundle": ["tests/format/test_bundle.py", "tests/attacks/test_bundles.py"],
+    "_format/key": ["tests/vectors", "tests/attacks/test_keyring.py", "tests/operations/test_keys.py"],
+    "_format/": ["tests/format", "tests/vectors", "tests/attacks/test_versions.py"],
+    "_operations/auto_prune.py": ["tests/operations/test_auto_prune.py"],
+    "_operations/bundle_file.py": ["tests/operations/test_bundles.py"],
+    "_operations/delete.py": ["tests/operations/test_tag.py", "tests/operations/test_upkeep.py"],
+    "_operations/import_bundle.py": ["tests/operations/test_bundles.py", "tests/attacks/test_bundles.py"],
+    "_operations/prune.py": ["tests/operations/test_prune.py"],
+    "_operations/re": ["tests/operations/test_upkeep.py", "tests/test_manager.py"],
+    "_operations/rotate_key.py": ["tests/operations/test_keys.py", "tests/attacks/test_keyring.py"],
+    "_operations/tag.py": ["tests/operations/test_tag.py", "tests/attacks/test_tags.py", "tests/attacks/test_bundles.py"],
+    "_operations/verify.py": ["tests/operations/test_upkeep.py"],
+    "_store/last_seen.py": ["tests/store"],
+    "_store/open_keyring.py": ["tests/attacks/test_keyring.py"],
+    "_store/": ["tests/test_manager.py", "tests/attacks/test_versions.py", "tests/operations/test_upkeep.py"],
+    "backends/local/lock": ["tests/backends/local/test_lock.py", "tests/backends/local/test_lock_queue.py"],
+    "backends/": ["tests/backends", "tests/test_manager.py", "tests/powercut"],
+    "retention.py": ["tests/test_retention.py"],
+    "stages/fingerprint.py": ["tests/stages/test_fingerprint.py"],
+    "stages/": ["tests/stages"],
 }
-"""Where the test that notices is likely to be."""
+"""Where the test that notices is likely to be: the first beginning of the path that fits counts."""
 QUICK_ONES_FIRST = [
     *("tests/format", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
-    *(
-        "tests/store",
-        "tests/operations",
-        "tests/attacks",
-        "tests/processes",
-        "tests/powercut",
-        "tests/model",
-        "tests/faults",
-        "tests/concurrency",
-    ),
+    *("tests/store", "tests/operations", "tests/attacks", "tests/judge", "tests/stages", "tests/processes"),
+    *("tests/powercut", "tests/model", "tests/faults", "tests/concurrency"),
 ]
 PATIENCE = 600
 
@@ -49,9 +58,11 @@ def noticed_by(mutant: Mutant | Quoted, copy: Path) -> str | None:
     path = copy / "src" / "checkpoint_manager" / mutant.path
     whole = path.read_text()
     path.write_text(mutant.broken(whole))
-    nearest = next(tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix))
+    nearest = next((tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix)), [])
     try:
-        return _first_to_fail(nearest, copy) or _first_to_fail([each for each in QUICK_ONES_FIRST if each not in nearest], copy)
+        return (nearest and _first_to_fail(nearest, copy)) or _first_to_fail(
+            [each for each in QUICK_ONES_FIRST if each not in nearest], copy
+        )
     finally:
         path.write_text(whole)
 

@@ -19,7 +19,7 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
-from checkpoint_manager.models import Finding, Progress, State, VerificationReport
+from checkpoint_manager.models import Finding, Progress, State, VerificationReport, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -178,7 +178,7 @@ def _broken(check: Check, stage: str, version: int, broken: BrokenError) -> Find
         if other != stage:
             check.comparisons -= 1
             if check.store.belongs_to(stage, version, other):
-                return Finding(stage, version, "foreign", f"belongs to stage {other!r}")
+                return Finding(stage, version, "foreign", f"belongs to stage {printable(other)}")
     return Finding(stage, version, "damaged", str(broken))
 
 
