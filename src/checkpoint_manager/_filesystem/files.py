@@ -53,6 +53,7 @@ class OpenFile:
                 raise NotAFileError(what_stands_at(path, directory)) from None
             raise
         if not stat.S_ISREG(self.status.st_mode):
+            self.__exit__()
             raise NotAFileError(_kind(self.status.st_mode))
         self.size = self.status.st_size
 
@@ -68,11 +69,6 @@ class OpenFile:
             except OSError as error:
                 if error.errno is None:
                     raise
-
-    def __del__(self) -> None:
-        """Close it, if an interruption or an error kept the block from it."""
-        if self.descriptor >= 0:
-            self.__exit__()
 
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes, fewer only at the end of the file."""
@@ -120,7 +116,7 @@ def what_stands_at(path: str, directory: int | None = None) -> str:
     """Return what stands at a name, in words."""
     try:
         return _kind(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
-    except OSError:
+    except FileNotFoundError:
         return "something that is not a file"
 
 
@@ -180,8 +176,11 @@ def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
     under way stay in the cache.
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):
+        try:
             os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            if error.errno is None:  # of the caller's signal handler
+                raise
 
 
 def publish(temporary: str, name: str, directory: int) -> None:

@@ -53,6 +53,26 @@ class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a
             translate(error, self.action, self.path, self.stage, self.version)
 
 
+class passing_over_refusals:  # noqa: N801  # likewise
+    """Pass over what the operating system refuses inside the block, and nothing else.
+
+    ``suppress(OSError)`` would also swallow the exception by which a signal handler of the caller's ends a call.
+    """
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        return error is not None and is_refusal(error)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether the operating system refused something: its errors have a number, those of callers mostly have none."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
 def translate(error: BaseException, action: str, path: str, stage: str | None = None, version: int | None = None) -> None:
     """Raise our error in place of one of the operating system; return if it is another one, for the caller to raise again.
 

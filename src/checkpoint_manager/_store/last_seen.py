@@ -17,7 +17,6 @@ none; a failing medium, or too many open files, is an error.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import hashlib
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 import platformdirs
 
+from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager.errors import CheckpointError, StorageError
@@ -83,6 +83,8 @@ class _Folder:
         except CheckpointError as error:
             self._warn(str(error))
         except OSError as error:
+            if not is_refusal(error):
+                raise
             self._directory = directory
             self._warn(f"{directory}: {error.strerror}")
 
@@ -124,6 +126,8 @@ class _Folder:
             finally:
                 os.close(descriptor)
         except OSError as error:
+            if not is_refusal(error):
+                raise
             self._warn(f"{self._directory}: {error.strerror}")
 
     def _warn(self, why: str) -> None:
@@ -155,7 +159,7 @@ class SeenLocations(_Folder):
 
     def forget(self, location: str) -> None:
         """Drop what was seen at a location: the store there is gone."""
-        with contextlib.suppress(OSError):
+        with passing_over_refusals():
             os.unlink(f"{self._directory}/{_file_of_location(location)}")
 
     def _warn(self, why: str) -> None:
@@ -191,14 +195,16 @@ class LastSeen(_Folder):
 
     def forget(self, stage: str) -> None:
         """Drop what was seen of a stage, after its user has accepted a rollback."""
-        with contextlib.suppress(OSError):
+        with passing_over_refusals():
             os.unlink(f"{self._directory}/{_file_of(stage)}")
 
     def stages(self) -> list[str]:
         """Return the names of all stages that were ever seen."""
         try:
             files = sorted(os.listdir(self._directory))
-        except OSError:
+        except OSError as error:
+            if not is_refusal(error):
+                raise
             return []
         matches = (_VERSION.match(self._read(name)) for name in files)
         return sorted(orjson.loads(match[3]) for match in matches if match)
@@ -272,5 +278,7 @@ def _nothing_to_read(path: str, error: OSError) -> bytes:
     """Return nothing for a file that is missing or not this user's to read; raise for any other error."""
     if error.errno in _NOTHING_TO_READ:
         return b""
+    if not is_refusal(error):
+        raise error
     message = f"can't read what was seen of this store: {path}: {error.strerror}; nothing was changed"
     raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error

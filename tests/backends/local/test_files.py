@@ -412,3 +412,42 @@ def test_a_version_beyond_a_gap_is_seen_by_who_remembers_one_below(tmp_path: Pat
     (tmp_path / "store" / "train.checkpoint").unlink()
     late.append("train", 30, lambda: [b"x"])
     assert early.newest("train").number == 30
+
+
+@pytest.mark.parametrize("call", ["open", "close", "fsync", "write", "link", "rename", "fstat", "stat", "fchmod"])
+@pytest.mark.parametrize("first", [True, False], ids=["first save", "later save"])
+def test_an_exception_of_the_callers_signal_handler_passes_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, first: bool
+) -> None:
+    """A TimeoutError that ends a call which takes too long is not an error of the disk, wherever it comes."""
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    if not first:
+        cm.save_checkpoint("train", 1)
+    real = getattr(os, call)
+    for at in range(1, 40):
+        calls = 0
+
+        def interrupted(*arguments: object, **named: object) -> object:
+            nonlocal calls
+            calls += 1
+            try:
+                return real(*arguments, **named)
+            finally:
+                if calls == at:  # noqa: B023  # called in this round only
+                    raise TimeoutError("time limit of the job") from None
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, interrupted)
+            try:
+                cm.save_checkpoint("train", at)
+                error = None
+            except TimeoutError as raised:
+                error = raised
+        assert (str(error) == "time limit of the job") == (calls >= at)
+        if calls < at:
+            break
+        cm.save_checkpoint("after", at)
+    else:
+        pytest.fail("it never came to its end")
+    cm.save_checkpoint("train", "after")
+    assert cm.load_checkpoint("train") == "after"

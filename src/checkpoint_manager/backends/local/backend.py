@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import as_our_errors, translate
+from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
@@ -97,7 +97,7 @@ class LocalBackend(Backend, Maintenance):
                 if folder >= 0:
                     maintenance.sweep(folder)
         except (CheckpointError, OSError) as error:
-            if getattr(error, "errno", 0) is None:
+            if not isinstance(error, CheckpointError) and not is_refusal(error):
                 raise
         self._swept.add(stage)
 
@@ -224,11 +224,11 @@ class LocalBackend(Backend, Maintenance):
         try:
             os.rename(temporary, f"{self.location}{os.sep}{layout.head_name(stage)}", src_dir_fd=folder)
         except FileNotFoundError:  # no hard links: the temporary file itself became the version
-            with contextlib.suppress(OSError):
+            with passing_over_refusals():
                 head.put(self.location, stage, version, folder)
         except OSError as error:
             files.remove(temporary, folder)
-            if error.errno is None:
+            if not is_refusal(error):
                 raise
             _LOG.warning("%s: the head can't be set at %s: %s", display(stage), self._head(stage), error.strerror)
             return False

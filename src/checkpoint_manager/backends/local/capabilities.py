@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import lock_descriptor, unlock_descriptor
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ def file_system(path: str) -> str:
     """Return the type of the file system that a path is on, such as ``ext4``; empty if the system does not tell."""
     real = os.path.realpath(path)
     best, kind = "", ""
-    with contextlib.suppress(OSError), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+    with passing_over_refusals(), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
         for line in mounts:
             before, _, after = line.partition(" - ")
             place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])

@@ -18,11 +18,11 @@ is taking or holds is refused at once: to wait would be to wait for itself.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import io
 import os
+import re
 import stat
 import threading
 import time
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from filelock import lock_descriptor
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import translate
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals, translate
 from checkpoint_manager.backends.local.lock_descriptors import open_into
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
@@ -91,11 +91,6 @@ class FileLock(io.FileIO):
         self._then = then
         self._path = f"{folder}{os.sep}{name}"
 
-    def __del__(self) -> None:
-        """Let go, if an interruption kept the block from it: without a word about a file that was left open."""
-        with contextlib.suppress(OSError):
-            self.close()
-
     def __enter__(self) -> Self:
         """Wait for the lock.
 
@@ -123,7 +118,7 @@ class FileLock(io.FileIO):
             if self._then is not None:
                 self._then(self._stage)
         except BaseException as error:
-            with contextlib.suppress(OSError):
+            with passing_over_refusals():
                 self.close()
             translate(error, "take the lock of", self._folder, self._stage)
             raise
@@ -225,12 +220,7 @@ class NamedRunLock(RunLock):
 def _holder(lock: os.stat_result) -> str:
     """Return who holds the lock of a file, as Linux tells; empty if it does not, as for one on another host."""
     place = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
-    try:
-        with open("/proc/locks", encoding="ascii") as locks:
-            for line in locks:
-                fields = line.split()
-                if fields[1] == "FLOCK" and fields[5] == place:
-                    return f"process {fields[4]}" if int(fields[4]) > 0 else ""
-    except (OSError, ValueError, IndexError):
-        pass
+    with passing_over_refusals(), open("/proc/locks", encoding="ascii") as locks:
+        match = re.search(rf"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) {place} ", locks.read(), re.MULTILINE)
+        return f"process {match[1]}" if match else ""
     return ""

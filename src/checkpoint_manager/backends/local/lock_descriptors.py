@@ -9,12 +9,13 @@ and put into a list in one step of the interpreter, and the lock that a fork wai
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, TypeVar
+
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
         except BaseException:
             if opened and file.closed:  # the file object does not own it yet
                 os.close(opened[0])
-            with contextlib.suppress(OSError):
+            with passing_over_refusals():
                 file.close()
             raise
 
@@ -59,7 +60,7 @@ def _close_inherited() -> None:
     for reference in tuple(_files):
         file = reference()
         if file is not None:
-            with contextlib.suppress(OSError):
+            with passing_over_refusals():
                 file.close()
     _files.clear()
     _opening.release()

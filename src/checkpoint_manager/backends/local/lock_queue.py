@@ -13,13 +13,13 @@ one step: its own locks and threads, not those of :mod:`threading`, which have f
 from __future__ import annotations
 
 import _thread
-import contextlib
 import fcntl
 import io
 import math
 import os
 import threading
 
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 from checkpoint_manager.backends.local.lock_descriptors import open_into
 
 _SHORTEST_WAIT = 0.5
@@ -74,7 +74,7 @@ class _Place(io.FileIO):
         self.leave()
 
     def leave(self) -> None:
-        with contextlib.suppress(OSError):
+        with passing_over_refusals():
             self.close()
         _seats.append(None)
         self._waiting.release()

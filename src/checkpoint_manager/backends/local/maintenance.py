@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager.backends.base import Leftover, RecordChangedError, VersionAbsentError
 from checkpoint_manager.backends.local import layout
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
@@ -79,7 +80,9 @@ def _hashed_stage(name: str, history: int) -> str | None:
         ):
             stage = file.read(layout.MAX_STAGE_NAME_BYTES).decode()
             return stage if to_filename(stage) == name else None
-    except (OSError, ValueError, files.NotAFileError):
+    except (OSError, ValueError, files.NotAFileError) as error:
+        if isinstance(error, OSError) and not is_refusal(error):
+            raise
         return None
 
 
@@ -155,7 +158,9 @@ def sweep_directory(name: str, parent: int) -> bool:
         sweep(directory)
     try:
         os.rmdir(name, dir_fd=parent)
-    except OSError:  # it has something in it by now
+    except OSError as error:  # it has something in it by now
+        if not is_refusal(error):
+            raise
         return False
     return True
 

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import translate
+from checkpoint_manager._filesystem.os_errors import is_refusal, translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
 from checkpoint_manager.backends.stage_names import to_filename
@@ -54,7 +54,8 @@ class LocalSession(Session):
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._explain(error)
+            if is_refusal(error):
+                self._explain(error)
             raise
         return self
 
@@ -83,8 +84,3 @@ class LocalSession(Session):
             except OSError as error:  # what was only read: nothing can be lost by it
                 if error.errno is None:
                     raise
-
-    def __del__(self) -> None:
-        """Close the folder, if an interruption kept the block from it."""
-        if self.folder >= 0:
-            self.__exit__()
