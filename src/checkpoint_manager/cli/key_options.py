@@ -73,7 +73,7 @@ class Source:
         match self.kind:
             case "file":
                 if new and path.exists():
-                    say(f"took the key file {display(str(path))} that was there")
+                    say(f"the key file {display(str(path))} is there already, and is used as it is")
                 elif new:
                     key_sources.create_key_file(path)
                     say(f"made the key file {display(str(path))}: {created}")
