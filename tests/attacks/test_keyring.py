@@ -670,3 +670,41 @@ def test_a_newest_version_that_is_hidden_is_not_left_under_a_dropped_key(opened:
     path.write_bytes(content)
     opened().keys.rotate()
     assert opened().load_checkpoint("train")["number"] == 4
+
+
+def test_tags_that_are_hidden_for_a_moment_are_not_left_under_a_dropped_key(opened: Opened, store: Path) -> None:
+    cm, path = opened(), store / "history" / "train" / "tags"
+    cm.tag("train", 4, "good")
+    path.rename(store / "hidden")
+    with pytest.raises(RollbackError, match=r"the old key stays .* tags"):
+        cm.keys.rotate()
+    (store / "hidden").rename(path)
+    opened().keys.rotate()
+    assert list(opened().tags("train")) == ["good"]
+
+
+def test_a_keyring_from_the_middle_of_a_rotation_is_refused_after_its_end(opened: Opened, store: Path) -> None:
+    """It still knows the old key: what is forged under that would open again."""
+    cm, middle = opened(), b""
+
+    def keep(_: object) -> None:
+        nonlocal middle
+        middle = (store / "keyring.json").read_bytes()
+
+    cm.keys.rotate(progress=keep)
+    put(store / "keyring.json", middle)
+    assert_refused(store, opened, cm, "already seen number 3")
+
+
+def test_the_first_store_of_two_does_not_come_back_in_the_place_of_the_second(
+    opened: Opened, store: Path, tmp_path: Path
+) -> None:
+    """A store was emptied, and its user has begun a new one: the old one is another store by then."""
+    old = tmp_path / "old"
+    opened()
+    store.rename(old)
+    assert opened().save_checkpoint("train", "new").number == 1
+    shutil.rmtree(store)
+    old.rename(store)
+    with pytest.raises(RollbackError, match="belongs to another store"):
+        opened()

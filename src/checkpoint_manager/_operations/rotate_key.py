@@ -133,7 +133,7 @@ class _Resealing:
             self._done += 1
             if self._progress is not None:
                 self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
-        self._records(stage)
+        yield from self._records(stage)
         self._store.backend.flush(stage)  # in a relaxed store, what was written may not be durable yet
         yield from self._missing(stage)
 
@@ -144,13 +144,15 @@ class _Resealing:
         if named != self._store.keyring.active[0]:
             self._store.replace(stage, version, entry, bytes(data))
 
-    def _records(self, stage: str) -> None:
+    def _records(self, stage: str) -> Iterator[CheckpointError]:
         active = self._store.keyring.active[0]
         gaps, record = self._store.gaps(stage)
         if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
             self._store.write_gaps(stage, gaps, record)
-        tags, record = tag.stored(self._store, stage)
-        if record is not None and sealed_tags.RECORD.key_of(record.data) != active:
+        tags, record, turned_back = tag.look(self._store, stage)
+        if turned_back:
+            yield RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
+        elif record is not None and sealed_tags.RECORD.key_of(record.data) != active:
             tag.write(self._store, stage, tags, record)
 
     def _missing(self, stage: str) -> Iterator[CheckpointError]:
