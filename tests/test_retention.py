@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager import Retention, Version
 from checkpoint_manager.models import Origin
-from checkpoint_manager.retention import HeldVersions, plan
+from checkpoint_manager.retention import HeldVersions, VersionFacts, plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,19 +71,41 @@ def kept_by_hand(policy: Retention, history: Sequence[Version], tags: Mapping[st
                 rules.add(rule)
         if version.status == "progress" and sum(other.status == "progress" for other in newer) < 2:
             rules.add("newest progress")
-        if policy.window is not None and now - version.created_at <= policy.window:
+        if policy.window is not None and version in _within(policy.window, history, now):
             rules.add("keep_within")
         if policy.keep_tagged:
             rules |= {f"tag {name}" for name, number in tags.items() if number == version.number}
         done = [other for other in newer if other.status == "completed"]
         for rule, form in formats.items():
             if version.status == "completed":
-                periods = {other.created_at.strftime(form) if form else str(other.number) for other in done}
-                mine = version.created_at.strftime(form) if form else str(version.number)
+                periods = {_time(other).strftime(form) if form else str(other.number) for other in done}
+                mine = _time(version).strftime(form) if form else str(version.number)
                 if mine not in periods and len(periods) < getattr(policy, rule):
                     rules.add(rule)
         kept[version.number] = rules
     return kept
+
+
+def _within(window: timedelta, history: Sequence[Version], now: datetime) -> list[Version]:
+    """Those of the window, and of one before it if more than the window lies between."""
+    found = [version for version in history if now - _time(version) <= window]
+    below = history[len(found) : len(found) + 1]
+    if below and (_time(found[-1]) if found else now) - _time(below[0]) > window:
+        found += [version for version in history[len(found) :] if _time(below[0]) - _time(version) <= window]
+    return found
+
+
+def _facts(number: int, created_at: datetime) -> VersionFacts:
+    return VersionFacts(number, "completed", created_at, 1)
+
+
+def _facts_of(version: Version) -> VersionFacts:
+    return VersionFacts(version.number, version.status, _time(version), 1)
+
+
+def _time(version: Version) -> datetime:
+    assert version.created_at is not None
+    return version.created_at
 
 
 class TestPlan:
@@ -91,7 +113,7 @@ class TestPlan:
     def test_it_is_what_the_rules_say(
         self, policy: Retention, history: list[Version], tags: dict[str, int], later: timedelta
     ) -> None:
-        now = (history[0].created_at if history else START) + later
+        now = (_time(history[0]) if history else START) + later
         expected = kept_by_hand(policy, history, tags, now)
         found = plan(policy, history, tags, now)
         assert [decision.version for decision in found.decisions] == history
@@ -105,7 +127,7 @@ class TestPlan:
 
     @given(policies(), histories(), STEPS)
     def test_what_is_left_needs_no_second_pruning(self, policy: Retention, history: list[Version], later: timedelta) -> None:
-        now = (history[0].created_at if history else START) + later
+        now = (_time(history[0]) if history else START) + later
         kept = list(plan(policy, history, {}, now).kept)
         assert plan(policy, kept, {}, now).dropped == ()
 
@@ -136,20 +158,20 @@ class TestStanding:
             return
         at = data.draw(st.integers(0, len(history) - 1))
         above, below = history[:at], history[at + 1 :]
-        now = history[at].created_at
+        now = _time(history[at])
         held_versions = HeldVersions(policy, now)
-        held_versions.newer(history[at])
+        held_versions.newer(_facts_of(history[at]))
         told = [history[at]]
         while above or below:
             if above and (not below or data.draw(st.booleans())):
                 version = above.pop()
-                held_versions.newer(version)
-                now = version.created_at
+                held_versions.newer(_facts_of(version))
+                now = _time(version)
                 held_versions.pass_time(now)
                 told.insert(0, version)
             else:
                 version = below.pop(0)
-                held_versions.older(version)
+                held_versions.older(_facts_of(version))
                 told.append(version)
             _agree(held_versions, policy, told, now)
         _agree(held_versions, policy, history, now)
@@ -158,13 +180,14 @@ class TestStanding:
         history = [Version("s", number, "completed", START, {}, ORIGIN, 1) for number in (2, 1)]
         held_versions = HeldVersions(Retention(keep_within="1h"), START)
         for version in history:
-            held_versions.older(version)
+            held_versions.older(_facts(version.number, _time(version)))
         held_versions.pass_time(START + timedelta(hours=1))
         assert list(held_versions.free) == []
+        held_versions.newer(_facts(3, START + timedelta(minutes=50)))
         held_versions.pass_time(START + timedelta(hours=1, seconds=1))
-        held_versions.pass_time(START)  # a clock that goes back holds nothing anew
-        assert list(held_versions.free) == [1]
-        assert list(held_versions.held) == [2]
+        held_versions.pass_time(START)  # a clock that goes back holds nothing again
+        assert sorted(held_versions.free) == [1, 2]
+        assert list(held_versions.held) == [3]
 
 
 def _agree(held_versions: HeldVersions, policy: Retention, told: list[Version], now: datetime) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
-    from checkpoint_manager._store.history import Tip
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import (
         BundleSummary,
@@ -199,12 +198,7 @@ class CheckpointManager:
         """
         stage = validate(stage_name)
 
-        def make(_: Tip) -> save.Draft:
-            loaded = load.newest_of_any_kind(self._store, stage)
-            present = None if loaded is None or loaded.entry.status == "cleared" else payload.decode(loaded.data)
-            return save.draft(stage, function(present), metadata)
-
-        return self._saved(save.update(self._store, stage, make))
+        return self._saved(save.update(self._store, stage, function, metadata))
 
     def _saved(self, version: Version) -> Version:
         _LOG.info("Checkpoint saved: %s (version %d)", printable(version.stage), version.number)

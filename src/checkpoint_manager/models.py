@@ -43,21 +43,22 @@ class Version:
     Attributes:
         stage: The stage's name.
         number: 1, 2, 3, … within the stage, never used twice.
-        status: ``completed``, ``progress``, ``failed`` or ``cleared``.
-        created_at: When it was written, aware, in UTC. Never earlier than the version before it, whatever the clock did.
+        status: ``completed``, ``progress``, ``failed`` or ``cleared``. In a history also ``damaged``: it does not open, or is
+            forged; and ``missing``: it is gone, and no record says that it was deleted. Nothing more is known of these two.
+        created_at: When it was written, aware, in UTC, as the clock of that host said; None if that is not known.
         metadata: What the caller gave as ``metadata=``.
-        origin: Who wrote it, and where.
-        size: Length of the data as JSON, in bytes.
+        origin: Who wrote it, and where, as that process said; None if that is not known.
+        size: Length of the data as JSON, in bytes; None if that is not known.
         restored_from: The number of the version that this one is a copy of, or None.
     """
 
     stage: str
     number: int
-    status: Status
-    created_at: datetime
-    metadata: Mapping[str, Any]
-    origin: Origin
-    size: int
+    status: Status | Literal["damaged", "missing"]
+    created_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    size: int | None = None
     restored_from: int | None = None
 
 

@@ -19,6 +19,11 @@ That is all a restore needs: versions are whole, no version is a difference to a
 
 **What can't be judged stays:** a version whose metadata does not open is in no plan.
 
+**Clocks.** The times are those of :mod:`checkpoint_manager.times`. A version dated in the future is kept by the rule ``dated in
+the future``, and counts for no other. ``keep_within`` counts back from now; where all versions are older than that, or the next
+older one is by more than the same length, it counts back from that one, too: a clock that is years ahead, once, makes nothing
+old. So the last versions before a pause that is longer than ``keep_within`` stay until there are enough after it.
+
 A rule holds the newest version of each of the last N periods that have one; for ``keep_last``, each version is a period of
 its own. Whether a version is held depends on newer ones alone. So versions may be told from the newest downwards, as far as
 one likes, and each new one may be added on top, at a cost that does not depend on how many there are; and one that is held
@@ -30,12 +35,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from itertools import takewhile
+from typing import TYPE_CHECKING, NamedTuple
 
-from checkpoint_manager import times as moments
+from checkpoint_manager.times import believed, length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from checkpoint_manager.models import Status, Version
 
@@ -74,7 +80,7 @@ class Retention:
 
     def __post_init__(self) -> None:
         if isinstance(self.keep_within, str):
-            object.__setattr__(self, "keep_within", moments.length(self.keep_within))
+            object.__setattr__(self, "keep_within", length(self.keep_within))
         if not (self.keep_within is None or (isinstance(self.keep_within, timedelta) and self.keep_within > timedelta())):
             raise ValueError(f"keep_within must be a length of time above 0, such as 1d, not {self.keep_within!r}")
         for name, number in self.counts.items():
@@ -135,27 +141,23 @@ class PrunePlan:
     @property
     def bytes_dropped(self) -> int:
         """The size of the data that is deleted."""
-        return sum(version.size for version in self.dropped)
+        return sum(version.size or 0 for version in self.dropped)
 
 
-class VersionFacts(Protocol):
-    """What the rules look at. A :class:`Version` is one."""
+class VersionFacts(NamedTuple):
+    """What the rules look at of a version, and no more: thousands of these may be remembered.
 
-    @property
-    def number(self) -> int:
-        """Its number."""
+    Attributes:
+        number: Its number.
+        status: Its status.
+        created_at: When it was written, in UTC, as far as that can be believed; see :func:`checkpoint_manager.times.believed`.
+        size: The length of its data.
+    """
 
-    @property
-    def status(self) -> Status:
-        """Its status."""
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was written, in UTC; never earlier than the version before it."""
-
-    @property
-    def size(self) -> int:
-        """The length of its data."""
+    number: int
+    status: str
+    created_at: datetime
+    size: int
 
 
 class _Rule:
@@ -224,6 +226,7 @@ _PERIODS: dict[str, Callable[[VersionFacts], Hashable]] = {
     "keep_monthly": _month,
 }
 _WITHIN = "keep_within"
+_FUTURE = "dated in the future"
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -237,7 +240,9 @@ class HeldVersions:
 
     def __init__(self, policy: Retention, now: datetime) -> None:
         self._window = policy.window
-        self._edge = _EVER
+        self._now = now
+        self._edge = self._edge_before(now)
+        self._past_pause = False
         self._rules = [
             _Rule("newest", 1, _number, None),
             _Rule("newest completed", 1, _number, "completed"),
@@ -249,30 +254,64 @@ class HeldVersions:
         self._held: dict[int, tuple[VersionFacts, list[str]]] = {}
         self.free: dict[int, VersionFacts] = {}
         """The versions that no rule holds; whoever has deleted one takes it out."""
-        self.pass_time(now)
 
     def newer(self, version: VersionFacts) -> None:
         """Add a version that is above all others."""
         self._add(version, [rule.name for rule in self._rules if self._takes(rule, version)])
-        if self._is_within(version):
+        if self._window is not None and version.created_at >= self._edge:
+            self._hold_within(version)
             self._within.append(version)
 
     def older(self, version: VersionFacts) -> None:
         """Add a version that is below all others."""
         self._add(version, [rule.name for rule in self._rules if rule.older(version)])
-        if self._is_within(version):
+        if self._window is not None and self._reaches(version.created_at, self._window):
+            self._hold_within(version)
             self._within.appendleft(version)
+
+    def older_all(self, versions: Sequence[VersionFacts], now: datetime) -> None:
+        """Add versions below all others, newest first, with the times that can be believed at ``now``."""
+        saved = believed([version.created_at for version in reversed(versions)], now)
+        for version, when in zip(versions, reversed(saved), strict=True):
+            if when is None:
+                self._held[version.number] = version, [_FUTURE]
+            else:
+                self.older(version._replace(created_at=when))
 
     def pass_time(self, now: datetime) -> None:
         """Let go of what is not within ``keep_within`` any more."""
         if self._window is None:
             return
-        try:
-            self._edge = max(self._edge, now - self._window)
-        except OverflowError:  # longer than the calendar: for ever
-            return
-        while self._within and self._within[0].created_at < self._edge:
+        self._now = now
+        edge = self._edge_before(now)
+        older = list(takewhile(lambda version: version.created_at < edge, self._within))
+        if older:
+            self._past_pause = True
+            above = self._within[len(older)].created_at if len(older) < len(self._within) else now
+            if above - older[-1].created_at > self._window:  # a pause, or a clock that is wrong now
+                edge = self._edge_before(older[-1].created_at)
+        while self._within and self._within[0].created_at < edge:
             self._let_go(self._within.popleft().number, _WITHIN)
+        self._edge = edge
+
+    def _reaches(self, created_at: datetime, window: timedelta) -> bool:
+        """Return whether ``keep_within`` reaches down to this time, beyond one pause if there is any."""
+        if created_at >= self._edge:
+            return True
+        if self._past_pause:
+            return False
+        self._past_pause = True
+        above = self._within[0].created_at if self._within else self._now
+        if above - created_at <= window:
+            return False
+        self._edge = self._edge_before(created_at)
+        return True
+
+    def _edge_before(self, moment: datetime) -> datetime:
+        try:
+            return _EVER if self._window is None else moment - self._window
+        except OverflowError:  # longer than the calendar: for ever
+            return _EVER
 
     def rules_of(self, number: int) -> tuple[str, ...]:
         """Return the rules that hold a version."""
@@ -294,15 +333,14 @@ class HeldVersions:
         return held
 
     def _add(self, version: VersionFacts, rules: list[str]) -> None:
-        if self._is_within(version):
-            rules.append(_WITHIN)
         if rules:
             self._held[version.number] = version, rules
         else:
             self.free[version.number] = version
 
-    def _is_within(self, version: VersionFacts) -> bool:
-        return self._window is not None and version.created_at >= self._edge
+    def _hold_within(self, version: VersionFacts) -> None:
+        self.free.pop(version.number, None)
+        self._held.setdefault(version.number, (version, []))[1].append(_WITHIN)
 
     def _let_go(self, number: int, rule: str) -> None:
         version, rules = self._held[number]
@@ -322,9 +360,8 @@ def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int],
         now: What ``keep_within`` counts from.
     """
     held_versions = HeldVersions(policy, now)
-    versions = list(history)
-    for version in versions:
-        held_versions.older(version)
+    versions = [version for version in history if version.created_at is not None]
+    held_versions.older_all([VersionFacts(v.number, v.status, v.created_at or now, v.size or 0) for v in versions], now)
     decisions: list[PruneDecision] = []
     for version in versions:
         names = sorted(name for name, number in tags.items() if number == version.number) if policy.keep_tagged else []

@@ -1,9 +1,28 @@
-"""Moments and lengths of time as people write them: ``2026-11-20T14:00``, ``1d``, ``90s``. Pure: the clock is handed in."""
+"""Moments and lengths of time as people write them, and which times of versions can be believed. Pure: the clock is handed in.
+
+A version says when it was saved by the clock of its host, and clocks are wrong at times. Versions are ordered by number, and
+no clock decides that. Where time matters (retention, ``at=``), the times of a stage are compared with one another:
+
+* A version dated in the future, by more than ``CLOCK_TOLERANCE``, is not believed: retention keeps it and counts it for
+  nothing, and ``at=`` finds it at its own time only.
+* Of the others, the longest run of versions whose times do not go back is believed. One that does not fit in was saved under a
+  wrong clock, and counts as saved when the last believed version before it was.
+
+So one wrong time changes nothing for the versions before and after it.
+"""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""How much the clocks of hosts may differ before anything is said or done about it."""
 
 _LENGTH = re.compile(r"([0-9]{1,9}) ?(s|min|h|d|w)", re.ASCII)
 _UNITS = {
@@ -52,3 +71,41 @@ def moment(when: datetime | str, now: datetime) -> datetime:
             f"{shown!r} is no moment: give a time such as 2026-11-20T14:00 (local, unless it names a zone), or an age "
             "such as 90s, 30min, 12h, 1d or 2w"
         ) from None
+
+
+def believed(times: Sequence[datetime], now: datetime) -> list[datetime | None]:
+    """Return when versions were saved, as far as their times can be believed; None: dated in the future.
+
+    Args:
+        times: The times of a stage's versions, in the order of their numbers.
+        now: What the clock says.
+    """
+    latest = now + CLOCK_TOLERANCE
+    plausible = [index for index, time in enumerate(times) if time <= latest]
+    run = _longest_run([times[index] for index in plausible])
+    result: list[datetime | None] = [None] * len(times)
+    last = times[plausible[run[0]]] if run else now
+    members = {plausible[index] for index in run}
+    for index in plausible:
+        if index in members:
+            last = times[index]
+        result[index] = last
+    return result
+
+
+def _longest_run(times: Sequence[datetime]) -> list[int]:
+    """Return the indexes of the longest run of times that do not go back, the earlier times where there are several."""
+    tails: list[datetime] = []  # the earliest time that a run of each length ends with
+    ends: list[int] = []
+    previous: list[int] = []
+    for index, time in enumerate(times):
+        length = bisect_right(tails, time)
+        tails[length : length + 1] = [time]
+        ends[length : length + 1] = [index]
+        previous.append(ends[length - 1] if length else -1)
+    run: list[int] = []
+    index = ends[-1] if ends else -1
+    while index >= 0:
+        run.append(index)
+        index = previous[index]
+    return run[::-1]

@@ -227,7 +227,7 @@ class TestFailures:
         for number in range(1, ENOUGH + 1):
             cm.save_checkpoint("train", number)
 
-        def interrupt(*_: object) -> None:
+        def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:

@@ -27,9 +27,8 @@ from checkpoint_manager._format import seal
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._operations import save as writing
 from checkpoint_manager._operations import verify
-from checkpoint_manager._store import history as history_module
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Leftover, VersionAbsentError
+from checkpoint_manager.backends.base import Leftover, Session, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 
@@ -420,7 +419,7 @@ class TestRollback:
         assert seen is not None
         entry = fresh._store.entry("train", 3)
         lost = sealed_gaps.Gap(4, 4, entry.id, seen.id, "lost")
-        fresh._store.write_gaps("train", sealed_gaps.Gaps((lost,)), None)
+        fresh._store.write_gaps("train", sealed_gaps.Gaps().add(lost), None)
         assert fresh.accept_rollback("train")[0].number == 5
         assert fresh.verify().ok
 
@@ -507,10 +506,10 @@ class TestRollback:
     ) -> None:
         memory = next(path for path in home.rglob("*") if path.is_file() and b'"train"' in path.read_bytes())
         memory.write_bytes(memory.read_bytes()[:13] + b"0" * 32 + memory.read_bytes()[45:])
-        with pytest.raises(RollbackError, match="is not the one that was seen"):
+        with pytest.raises(RollbackError, match="do not lead back to version 4 as it was seen"):
             CheckpointManager(store, key=KEY).load_checkpoint("train")
         assert CheckpointManager(store, key=KEY, on_rollback="warn").load_checkpoint("train") == 4
-        assert "is not the one that was seen" in caplog.text
+        assert "do not lead back to version 4" in caplog.text
         assert [f.state for f in CheckpointManager(store, key=KEY).verify().problems] == ["rolled-back"]
 
 
@@ -782,11 +781,13 @@ def test_a_short_plaintext_is_not_taken_for_a_long_one() -> None:
             seal.unseal_slices(key, [sealed], length, b"")
 
 
-def test_looking_back_over_much_damage_ends(cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_module, "_LOOK_BACK", 2)
+def test_a_version_after_damaged_ones_names_the_last_that_could_be_read(cm: CheckpointManager, store: Path) -> None:
+    before = cm._store.entry("train", 2).id
     for number in (3, 4):
         path_of(store, number).write_bytes(b"")
-    assert CheckpointManager(store, key=KEY).save_checkpoint("train", 5).number == 5
+    fresh = CheckpointManager(store, key=KEY)
+    assert fresh.save_checkpoint("train", 5).number == 5
+    assert fresh._store.entry("train", 5).previous == before
 
 
 def test_a_version_that_is_written_while_it_is_looked_for_is_not_missing(
@@ -796,9 +797,9 @@ def test_a_version_that_is_written_while_it_is_looked_for_is_not_missing(
     newest = cm.history("train")[0].number
     load = Store.load
 
-    def after_a_save(self: Store, stage: str, version: int) -> object:
+    def after_a_save(self: Store, stage: str, version: int, session: Session | None = None) -> object:
         try:
-            return load(self, stage, version)
+            return load(self, stage, version, session)
         except VersionAbsentError:
             other.save_checkpoint("train")
             raise

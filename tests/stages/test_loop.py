@@ -85,8 +85,8 @@ class TestGoingOn:
     ) -> None:
         with pytest.raises(KeyError):
             add_up(cm, until=7)
-        assert cm.load_checkpoint("sum") == {"sum": 21, "seen": list(range(7))}
-        assert cm.get_checkpoint("sum").version.status == "progress"
+        assert cm.load_checkpoint("sum", "latest") == {"sum": 21, "seen": list(range(7))}
+        assert cm.get_checkpoint("sum", "latest").version.status == "progress"
         assert not cm.has_checkpoint("sum")
         assert add_up(cm) == {"sum": 45, "seen": list(range(10))}
         assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
@@ -111,7 +111,7 @@ class TestGoingOn:
 
         with pytest.raises(KeyError):
             work()
-        assert cm.load_checkpoint("slow") == 3
+        assert cm.load_checkpoint("slow", "latest") == 3
 
     def test_an_exception_before_the_first_item_is_done_leaves_no_trace(self, cm: CheckpointManager) -> None:
         with pytest.raises(KeyError):
@@ -127,7 +127,7 @@ class TestGoingOn:
                     break
         with pytest.raises(CheckpointError, match="left before its last item"):
             _ = progress.result
-        assert cm.load_checkpoint("sum") == 10
+        assert cm.load_checkpoint("sum", "latest") == 10
         assert [len(cm.run_report().stopped), str(cm.run_report()).splitlines()[-1]] == [
             1,
             "0 reused, 0 ran, 0 failed, 1 stopped",
@@ -224,7 +224,7 @@ class TestGoingOn:
 
         with pytest.raises(KeyError):
             asyncio.run(run(10, 6))
-        assert cm.load_checkpoint("sum") == 15
+        assert cm.load_checkpoint("sum", "latest") == 15
         with pytest.raises(CheckpointError, match="only 5 items now, and 6 are done"):
             asyncio.run(run(5, -1))
         assert asyncio.run(run(10, -1)) == 45
@@ -495,7 +495,7 @@ class TestWhenSavingFails:
         with pytest.raises(ResultNotSavedError) as caught:
             work()
         assert caught.value.result == {45}
-        assert cm.load_checkpoint("sum") == 45
+        assert cm.load_checkpoint("sum", "latest") == 45
 
 
 class TestInAStage:
@@ -710,7 +710,7 @@ class TestProcesses:
         out, err = child.communicate(timeout=60)
         assert (out, child.returncode) == ("", -signal.SIGINT), err
         assert "(KeyboardInterrupt), version 1 goes on after" in err
-        saved = CheckpointManager(loop.store, key=KEY).load_checkpoint("sum")
+        saved = CheckpointManager(loop.store, key=KEY).load_checkpoint("sum", "latest")
         assert saved["sum"] == sum(saved["seen"])
         assert len(loop.seen) - len(saved["seen"]) <= 6  # the one at hand, and what a very slow machine could not copy in time
 

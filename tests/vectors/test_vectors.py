@@ -118,7 +118,8 @@ def test_new_records_of_gaps_and_tags_are_read_by_the_stranger() -> None:
     serial, record_id, tags = stranger.read_record("tags", backend._records["tags", "train"].data, store, keys, "train")
     assert (serial, len(record_id)) == (2, 32)
     assert tags == [["first", 1, ids[1]["id"]], ["good", 3, ids[3]["id"]]]
-    gaps = stranger.read_record("gaps", backend._records["gaps", "train"].data, store, keys, "train")
+    serial, record_id, gaps = stranger.read_record("gaps", backend._records["gaps", "train"].data, store, keys, "train")
+    assert (serial, len(record_id)) == (1, 32)
     assert gaps == [[2, 2, ids[1]["id"], ids[3]["previous"], "deleted"]]
     for kind, stage in (("tags", "clean"), ("gaps", "clean")):
         with pytest.raises(stranger.RefusedError):

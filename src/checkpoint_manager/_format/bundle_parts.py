@@ -83,7 +83,7 @@ def encode(part: Part) -> Iterator[Buffer]:
             yield from _framed(b"V", f"{part.version}\n".encode() + encode_entry(part.entry))
             yield from _framed(b"D", part.data)
         case GapsPart():
-            yield from _framed(b"G", gaps.encode(part.gaps))
+            yield from _framed(b"G", gaps.encode_list(part.gaps))
         case TagsPart():
             yield from _framed(b"t", orjson.dumps(tags.rows_of(part.named)))
         case EndPart():
@@ -221,10 +221,10 @@ def _entry(plain: bytes) -> Entry:
 def _gaps(cursor: _Cursor, length: int) -> GapsPart:
     plain = bytes(cursor.take(_at_most(length, MAX_GAPS_BYTES)))
     try:
-        found = gaps.decode(plain)
+        found = gaps.decode_list(plain)
     except (ValueError, TypeError):
         raise BrokenError("holds a record of deletions that is not of its format") from None
-    if not all(map(_is_gap, found.gaps)) or gaps.encode(found) != plain:
+    if not all(map(_is_gap, found.gaps)) or gaps.encode_list(found) != plain:
         raise BrokenError("holds a record of deletions that is not in canonical form")
     return GapsPart(found)
 

@@ -1,35 +1,47 @@
-r"""The record of versions that are gone on purpose, so that a deletion can be told from a theft.
+r"""The record of versions that are gone on purpose, so that a deletion can be told from a theft, and can't be undone unnoticed.
 
 One file for each stage that has any::
 
-    header  {"format":"checkpoint-manager-gaps/1","store":"S","key":"K"}\n
-    gaps    to the end of the file: a sealed message, a JSON list of gaps
+    header  {"format":"checkpoint-manager-gaps/2","store":"S","key":"K"}\n
+    gaps    to the end of the file: a sealed message, the JSON list [serial, id, gaps]
 
 S, K and the sealing are as in :mod:`checkpoint_manager._format.records`.
 
-A gap is the JSON list ``[first, last, before, id, reason]``: the
-versions first to last are gone; ``before`` is the id of version first - 1 and ``id`` that of version last (either may
-be null: not known), so that the chain of ids can be followed across the gap; the reason is ``deleted``, ``set aside``
-(damaged, moved away by a repair) or ``lost`` (a rollback of the directory that its user accepted). Gaps are in
-ascending order and do not overlap. The file is at most 64 MiB long: whoever would make it longer refuses.
+The serial is 1 for the first record and higher with each change; the id is 32 random hex digits, new with each change and the
+same when only the key is exchanged. Serial and id together say whether a record is the one that was seen before, or an older
+one that was put back.
+
+A gap is the JSON list ``[first, last, before, id, reason]``: the versions first to last are gone. ``before`` is the id of the
+last version below them that could be read, and ``id`` that of version last (either may be null: not known), so that the chain
+of ids can be followed across the gap. The reason is ``deleted``, ``set aside`` (damaged, moved away by a repair) or ``lost``
+(versions that this store once had, or an import skips, and that nobody may expect here). Gaps are in ascending order and do not
+overlap. The file is at most 64 MiB long: a writer refuses to make it longer.
+
+**Format 1** differs in its name, ``checkpoint-manager-gaps/1``, and in that the message is the list of gaps alone, without
+serial and id. A reader takes its serial for 0 and its id for empty text. Nothing writes it any more.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
 from checkpoint_manager._format.records import RecordFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-FORMAT = "checkpoint-manager-gaps/1"
+FORMAT = "checkpoint-manager-gaps/2"
+FORMAT_1 = "checkpoint-manager-gaps/1"
 MAX_GAPS_BYTES = 64 * 1024 * 1024
-RECORD = RecordFormat(FORMAT, of="deleted versions", max_bytes=MAX_GAPS_BYTES)
+RECORD = RecordFormat(FORMAT, of="deleted versions", max_bytes=MAX_GAPS_BYTES, also_reads=FORMAT_1)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 Reason: TypeAlias = Literal["deleted", "set aside", "lost"]
 
@@ -46,9 +58,11 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """All gaps of a stage."""
+    """All gaps of a stage, with the serial and the id of their record. Serial 0: there is none, or it is of format 1."""
 
     gaps: tuple[Gap, ...] = ()
+    serial: int = field(default=0, compare=False)
+    id: str = field(default="", compare=False)
 
     def __contains__(self, version: object) -> bool:
         """Whether this version is gone on purpose."""
@@ -61,13 +75,21 @@ class Gaps:
         before = bisect_right(self.gaps, version, key=lambda gap: gap.first)
         return self.gaps[before - 1] if before and version <= self.gaps[before - 1].last else None
 
+    def __iter__(self) -> Iterator[Gap]:
+        """Yield the gaps, ascending."""
+        return iter(self.gaps)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.gaps)
+
     @property
     def last(self) -> Gap | None:
         """The last gap."""
         return self.gaps[-1] if self.gaps else None
 
     def add(self, *new: Gap) -> Gaps:
-        """Return these gaps and more, adjoining ones of one reason made one."""
+        """Return the gaps of the next record: these and more, adjoining ones of one reason joined."""
         merged: list[Gap] = []
         for gap in sorted((*self.gaps, *new), key=lambda gap: gap.first):
             last = merged[-1] if merged else None
@@ -75,18 +97,45 @@ class Gaps:
                 merged[-1] = Gap(last.first, gap.last, last.before, gap.id, gap.reason)
             else:
                 merged.append(gap)
-        return Gaps(tuple(merged))
+        return replace(self, gaps=tuple(merged)).renewed()
+
+    def renewed(self, *, above: int = 0) -> Gaps:
+        """Return the same gaps as the record that follows this one, and any record of serial ``above``."""
+        return replace(self, serial=max(self.serial, above) + 1, id=secrets.token_hex(16))
+
+
+def encode_list(gaps: Gaps) -> bytes:
+    """Return the list ``gaps`` of the format."""
+    return orjson.dumps([[gap.first, gap.last, gap.before, gap.id, gap.reason] for gap in gaps])
+
+
+def decode_list(plain: bytes) -> Gaps:
+    """Return the gaps that :func:`encode_list` wrote; the JSON is authentic."""
+    return Gaps(_gaps_of(orjson.loads(plain)))
 
 
 def encode(gaps: Gaps) -> bytes:
-    """Return the gaps as JSON."""
-    return orjson.dumps([[gap.first, gap.last, gap.before, gap.id, gap.reason] for gap in gaps.gaps])
+    """Return the content of the record."""
+    return b'[%d,"%b",%b]' % (gaps.serial, gaps.id.encode(), encode_list(gaps))
 
 
 def decode(plain: bytes) -> Gaps:
-    """Return the gaps that ``encode`` wrote; the JSON is authentic."""
-    return Gaps(_decode(orjson.loads(plain)))
+    """Read the content of a record, of either format. It is authentic: what does not fit was written by a faulty program.
+
+    Raises:
+        BrokenError: It breaks a rule of the format.
+    """
+    try:
+        content = orjson.loads(plain)
+        if not content or isinstance(content[0], list):  # format 1
+            return Gaps(_gaps_of(content))
+        serial, record_id, gaps = content
+        if type(serial) is int and 1 <= serial <= MAX_VERSION and _ID.fullmatch(record_id) is not None:
+            return Gaps(_gaps_of(gaps), serial, record_id)
+    except (ValueError, TypeError):
+        pass
+    raise BrokenError("holds deletions that are not of this format")
 
 
-def _decode(fields: Iterable[tuple[int, int, str | None, str | None, Reason]]) -> tuple[Gap, ...]:
+def _gaps_of(fields: Iterable[tuple[int, int, str | None, str | None, Reason]]) -> tuple[Gap, ...]:
     return tuple(Gap(*gap) for gap in fields)

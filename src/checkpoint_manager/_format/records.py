@@ -28,14 +28,16 @@ class RecordFormat:
         name: The name of the format.
         of: What the record lists, for messages.
         max_bytes: The maximum length.
+        also_reads: The name of an older format that is read, too, or empty.
     """
 
-    def __init__(self, name: str, *, of: str, max_bytes: int) -> None:
+    def __init__(self, name: str, *, of: str, max_bytes: int, also_reads: str = "") -> None:
         self.name = name
         self.of = of
         self.max_bytes = max_bytes
-        pattern = rb'\{"format":"%b","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n'
-        self._header = re.compile(pattern % re.escape(name).encode())
+        names = "|".join(re.escape(each) for each in (name, also_reads) if each)
+        pattern = rb'\{"format":"(?P<format>%b)","store":"(?P<store>[0-9a-f]{32})","key":"(?P<key>[0-9a-f]{16})"\}\n'
+        self._header = re.compile(pattern % names.encode())
 
     def key_of(self, file: bytes) -> str:
         """Return the id of the key that a record is sealed under.
@@ -43,7 +45,11 @@ class RecordFormat:
         Raises:
             BrokenError: It is not a record of this kind.
         """
-        return self._match(file)[2].decode()
+        return self._match(file)["key"].decode()
+
+    def store_of(self, file: bytes) -> str:
+        """Return the id of the store that a record claims to belong to; errors as for :meth:`key_of`."""
+        return self._match(file)["store"].decode()
 
     def seal(self, key_id: str, key: SecretBytes, store: str, stage: str, content: bytes) -> bytes:
         """Return a record as it is stored."""
@@ -57,10 +63,10 @@ class RecordFormat:
             BrokenError: It is of another store or stage, or does not open.
         """
         match = self._match(file)
-        if match[1].decode() != store:
+        if match["store"].decode() != store:
             raise BrokenError("belongs to another store")
         try:
-            return seal.unseal(key, file[match.end() :], seal.context(self.name, match[0], stage))
+            return seal.unseal(key, file[match.end() :], seal.context(match["format"], match[0], stage))
         except seal.SealBrokenError:
             raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
 

@@ -1,10 +1,10 @@
 """Moving on after a rollback of the directory that its user accepts.
 
-What is there becomes the truth again, but no number is used twice: the versions that were seen and are gone are written down as
-lost, and what is the newest now is appended once more above them.
+What is there becomes the truth again, but no number is used twice: the versions that were seen, or recorded as deleted, and are
+gone are recorded as lost, and what is the newest now is appended once more above them.
 
-The mark goes first. Killed before the new version has one, whoever comes next finds by listing whether it is there; and if it
-is not, reads in the record of what is lost from which number on to write (see :mod:`checkpoint_manager._store.history`).
+The record is written before the version. Killed in between, whoever saves next finds the lost versions at the top of the record
+and writes above them (see :mod:`checkpoint_manager._store.history`); and accepting again goes on from there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import FormatError, IntegrityError
-from checkpoint_manager.models import Version, display
+from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.models import Version, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._format.gaps import Gaps
     from checkpoint_manager._store.last_seen import SeenVersion
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -41,45 +46,79 @@ def accept_rollback(store: Store, stage: str | None) -> list[Version]:
 
 
 def _accept(store: Store, stage: str) -> Version | None:
-    with store.lock(stage):
+    with store.lock(stage) as session:
         seen = store.last_seen.recall(stage)
-        number = store.backend.newest(stage, exact=True).number
+        number = store.backend.newest(stage, exact=True, session=session).number
+        try:
+            _accept_gaps(store, stage, session)
+        except IntegrityError as error:  # a repair sets it aside; until then, no number is known to be free
+            _LOG.error("%s", error)
+            return None
+        gap = store.gaps(stage, session)[0].last
+        used = max(0 if seen is None else seen.version, 0 if gap is None or gap.reason == "lost" else gap.last)
+        if used > number:
+            return _close_the_gap(store, stage, number, seen, used, session)
         if seen is None:
             return None
-        if number < seen.version:
-            return _close_the_gap(store, stage, number, seen)
         try:
-            entry = store.entry(stage, number)
-        except (IntegrityError, FormatError, VersionAbsentError):
+            entry: Entry | None = store.entry(stage, number, session)
+        except (IntegrityError, VersionAbsentError):
             entry = None
-        if number == seen.version and (entry is None or entry.id == seen.id):
+        if entry is not None and store.history.leads_back(stage, number, entry, seen, session):
             return None
+        if entry is None and number == seen.version:
+            return None  # damaged, and told where it is read
         store.history.forget(stage)
         if entry is not None:
-            store.history.learn(stage, Tip(number, entry.id, entry.created_at))
-        _LOG.warning("Rollback accepted: stage %s, version %d is the newest from now on", display(stage), number)
+            store.flush(stage, session)
+            store.history.learn(stage, Tip(number, entry.id, entry.created_at), session)
+        _LOG.warning("Rollback accepted: stage %s, version %d is the newest from now on", printable(stage), number)
         return None
 
 
-def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion) -> Version:
+def _accept_gaps(store: Store, stage: str, session: Session) -> None:
+    """Write the record of deletions again with a serial above all that was seen, if another one than that is there."""
+    seen = store.last_seen.recall_record(stage, "gaps")
+    gaps, record = store.found_gaps(stage, session)
+    if gaps.serial <= seen.serial and (gaps.serial, gaps.id) != seen:
+        store.write_gaps(stage, gaps.renewed(above=seen.serial), record, session)
+        _LOG.warning("Rollback accepted: the deletions of stage %s are those that are recorded now", printable(stage))
+
+
+def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion | None, used: int, session: Session) -> Version:
+    store.flush(stage, session)
     try:
-        entry, data = store.load(stage, number)
+        entry, data = store.load(stage, number, session)
         draft = Draft(bytes(data), entry.metadata, entry.status, restored_from=number)
-        tip = Tip(seen.version, seen.id, entry.created_at)
         before: str | None = entry.id
-    except (IntegrityError, FormatError, VersionAbsentError):
+    except (IntegrityError, VersionAbsentError):
         draft = Draft(b"null", {}, "cleared")
-        tip = Tip(seen.version, seen.id, None)
         before = None
-    gaps, expected = store.gaps(stage)
-    if seen.version not in gaps:  # it is if this was killed here the last time
-        store.write_gaps(stage, gaps.add(Gap(number + 1, seen.version, before, seen.id, "lost")), expected)
-    version = append(store, stage, tip, draft)
+    last_id = seen.id if seen is not None and seen.version == used else None
+    gaps, expected = store.gaps(stage, session)
+    lost = list(_unrecorded(gaps, number + 1, used, before, last_id))
+    if lost:  # there are none if this was killed here the last time
+        gaps = gaps.add(*lost)
+        store.write_gaps(stage, gaps, expected, session)
+    last = gaps.last
+    tip = Tip(number, (last.id if last is not None else None) or before, None, used)
+    version = append(store, stage, tip, draft, session)
     _LOG.warning(
         "Rollback accepted: stage %s, versions %d to %d are lost, and what is there is now version %d",
-        display(stage),
+        printable(stage),
         number + 1,
-        seen.version,
+        used,
         version.number,
     )
     return version
+
+
+def _unrecorded(gaps: Gaps, first: int, last: int, before: str | None, last_id: str | None) -> Iterator[Gap]:
+    """Yield what lies between two numbers, and in no gap yet, as lost."""
+    for gap in gaps:
+        if gap.last >= first:
+            if first < gap.first:
+                yield Gap(first, gap.first - 1, before, gap.before, "lost")
+            first, before = gap.last + 1, gap.id
+    if first <= last:
+        yield Gap(first, last, before, last_id, "lost")

@@ -1,8 +1,7 @@
 """Deleting versions for good, so that it can be told from a theft.
 
-The record of what is gone is written first, then the files are removed: killed in between, the versions count as deleted
-already, and the next deletion or repair removes what is left of them. Before anything is removed, the stage's mark is set
-durably to the newest version: whoever looks for that starts above every number that was ever deleted.
+What remains is made durable first. Then the record of what is gone is written, and then the files are removed: killed in
+between, the versions count as deleted already, and the next deletion, pruning or repair removes what is left of them.
 """
 
 from __future__ import annotations
@@ -12,98 +11,99 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError
-from checkpoint_manager.models import display
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
 
 
 def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[int]:
-    """Delete versions, and return the numbers of those that were there.
+    """Delete versions, and return their numbers, ascending.
 
     Raises:
         CheckpointNotFoundError: One of them never was there, or was deleted before. Nothing is deleted.
         CheckpointError: One of them is the newest, or has a tag. Nothing is deleted.
     """
     wanted = sorted(set(versions))
-    with store.lock(stage):
-        newest = store.history.look(stage).number
-        present = set(store.backend.versions(stage))
-        gaps, _ = store.gaps(stage)
+    with store.lock(stage) as session:
+        newest = store.history.look(stage, session).number
+        present = set(store.backend.versions(stage, session=session))
+        gaps, _ = store.gaps(stage, session)
         tags = tag.certain(store, stage)
         for version in wanted:
             if version == newest:
                 message = (
-                    f"version {version} of stage {display(stage)} in {store.backend.location} is the newest "
-                    "and is not deleted: save or clear the stage first, then it can be. Nothing was deleted"
+                    f"version {version} of stage {printable(stage)} in {store.backend.location} is the newest and can't be "
+                    "deleted; nothing was deleted"
                 )
-                raise CheckpointError(message, stage=stage, version=version)
+                hint = "Save or clear the stage first, then delete the version"
+                raise CheckpointError(message, hint=hint, stage=stage, version=version)
             if version not in present or version in gaps:
                 raise store.history.absent(stage, version, newest)
             if names := tags.of(version):
                 raise _tagged(store, stage, version, names)
         if wanted:
-            drop(store, stage, wanted)
+            drop(store, stage, wanted, session)
         return wanted
 
 
-def drop(store: Store, stage: str, versions: list[int]) -> Gaps:
+def drop(store: Store, stage: str, versions: list[int], session: Session | None = None) -> Gaps:
     """Delete versions that are there and free to go, and return the gaps; the caller holds the lock, and has made sure."""
-    store.backend.flush(stage)  # what remains, before anything says that the others are gone
-    gaps = record(store, stage, versions, "deleted")
-    store.backend.delete(stage, versions)
+    store.flush(stage, session)
+    gaps = record(store, stage, versions, "deleted", session)
+    store.backend.delete(stage, versions, session=session)
     return gaps
 
 
-def remove_leftovers(store: Store, stage: str) -> None:
+def remove_leftovers(store: Store, stage: str, session: Session | None = None) -> None:
     """Remove what a killed deletion left: files of versions that are recorded as deleted. The caller holds the lock."""
-    gaps, _ = store.gaps(stage)
-    found = ((version, gaps.find(version)) for version in store.backend.versions(stage))
+    gaps, _ = store.gaps(stage, session)
+    found = ((version, gaps.find(version)) for version in store.backend.versions(stage, session=session))
     left = [version for version, gap in found if gap is not None and gap.reason == "deleted"]
     if left:
-        store.backend.delete(stage, left)
+        store.flush(stage, session)
+        store.backend.delete(stage, left, session=session)
 
 
-def record(store: Store, stage: str, versions: Iterable[int], reason: Reason) -> Gaps:
+def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, session: Session | None = None) -> Gaps:
     """Write down that these versions are gone on purpose; the caller holds the lock and removes them afterwards."""
-    gaps, expected = store.gaps(stage)
+    gaps, expected = store.gaps(stage, session)
     gaps = gaps.add(
         *(
-            Gap(first, last, _id_before(store, stage, first), _id_of(store, stage, last), reason)
+            Gap(first, last, _id_before(store, stage, first, session), _id_of(store, stage, last, session), reason)
             for first, last in _runs(versions)
         )
     )
-    store.write_gaps(stage, gaps, expected)
+    store.write_gaps(stage, gaps, expected, session)
     return gaps
 
 
 def _tagged(store: Store, stage: str, version: int, names: list[str]) -> CheckpointError:
-    message = (
-        f"version {version} of stage {display(stage)} in {store.backend.location} has the tag {' and '.join(names)}, "
-        "which protects it: take that away first with untag(). Nothing was deleted"
-    )
-    return CheckpointError(message, stage=stage, version=version)
+    where = f"version {version} of stage {printable(stage)} in {store.backend.location}"
+    message = f"{where} has the tag {' and '.join(names)}, which protects it; nothing was deleted"
+    return CheckpointError(message, hint=Hint.UNTAG_FIRST, stage=stage, version=version)
 
 
-def _id_of(store: Store, stage: str, version: int) -> str | None:
+def _id_of(store: Store, stage: str, version: int, session: Session | None = None) -> str | None:
     try:
-        return store.entry(stage, version).id
-    except (IntegrityError, FormatError, VersionAbsentError):
+        return store.entry(stage, version, session).id
+    except (IntegrityError, VersionAbsentError):
         pass
     try:
-        return store.entry(stage, version + 1).previous  # what comes after it knows it too
-    except (IntegrityError, FormatError, VersionAbsentError):
+        return store.entry(stage, version + 1, session).previous  # what comes after it knows it too
+    except (IntegrityError, VersionAbsentError):
         return None
 
 
-def _id_before(store: Store, stage: str, version: int) -> str | None:
+def _id_before(store: Store, stage: str, version: int, session: Session | None = None) -> str | None:
     try:
-        return store.entry(stage, version).previous
-    except (IntegrityError, FormatError, VersionAbsentError):
-        return _id_of(store, stage, version - 1) if version > 1 else None
+        return store.entry(stage, version, session).previous
+    except (IntegrityError, VersionAbsentError):
+        return _id_of(store, stage, version - 1, session) if version > 1 else None
 
 
 def _runs(versions: Iterable[int]) -> Iterable[tuple[int, int]]:

@@ -15,7 +15,7 @@ from checkpoint_manager._format import bundle
 from checkpoint_manager._format.bundle_chain import Chain
 from checkpoint_manager._format.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
-from checkpoint_manager._format.gaps import Gaps, encode
+from checkpoint_manager._format.gaps import Gaps, encode_list
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError
@@ -132,7 +132,7 @@ def _gaps(store: Store, stage: str, chain: Chain) -> Gaps:
     gaps = chain.fitted(store.gaps(stage)[0])
     try:
         chain.close(gaps)
-        if len(encode(gaps)) > MAX_GAPS_BYTES:
+        if len(encode_list(gaps)) > MAX_GAPS_BYTES:
             raise BrokenError(f"holds more gaps than fit into the {MAX_GAPS_BYTES} bytes that a bundle has for them")
     except BrokenError as broken:
         raise _not_whole(store, stage, broken, None) from None

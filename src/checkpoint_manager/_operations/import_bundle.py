@@ -23,12 +23,13 @@ of a stage only counts, its newest id and the names of its tags are kept.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import bundle
 from checkpoint_manager._format.bundle_parts import GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._format.json_check import is_json
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._store.history import Tip
@@ -49,11 +50,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from checkpoint_manager._format.bundle_parts import Part
-    from checkpoint_manager._format.gaps import Gap, Gaps
+    from checkpoint_manager._format.gaps import Gaps
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._operations.bundle_file import BundlePath
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import OnProgress
 
 MAX_IMPORTED_VERSION = 99_999_999_999
@@ -234,12 +236,13 @@ def _arrival(store: Store, source: str, rename: Mapping[str, str]) -> Arrival:
 
 def _tip(store: Store, stage: str) -> Tip:
     tip = store.history.tip(stage)
-    if tip.passed > tip.version:  # a rollback that was only warned of
+    gap = store.gaps(stage)[0].find(tip.used)
+    if tip.used > tip.version and (gap is None or gap.reason != "lost"):  # a rollback that was only warned of
         raise RollbackError(
             f"stage {printable(stage)} in {store.backend.location} was turned back, and nothing is imported into it",
             hint=Hint.ACCEPT_ROLLBACK,
             stage=stage,
-            version=tip.passed,
+            version=tip.used,
         )
     return tip
 
@@ -316,18 +319,19 @@ def _id_of(store: Store, stage: str, version: int) -> str | None:
 
 
 def _weigh_gaps(store: Store, arrival: Arrival, gaps: Gaps) -> None:
-    lacking = _lacking(store, arrival.stage, gaps)
+    recorded = store.gaps(arrival.stage)[0]
+    lacking = _lacking(store, arrival.stage, gaps, recorded)
     arrival.gaps = len(lacking)
     if lacking:
-        store.check_gaps(arrival.stage, store.gaps(arrival.stage)[0].add(*lacking))
+        store.check_gaps(arrival.stage, recorded.add(*lacking))
 
 
-def _lacking(store: Store, stage: str, gaps: Gaps) -> list[Gap]:
+def _lacking(store: Store, stage: str, gaps: Gaps, recorded: Gaps) -> list[Gap]:
     """Return the gaps of which the store has neither a version nor a record."""
     if not gaps.gaps:
         return []
     present = store.backend.versions(stage)
-    known = store.gaps(stage)[0].gaps
+    known = recorded.gaps
     firsts = [gap.first for gap in known]
 
     def is_lacking(gap: Gap) -> bool:
@@ -347,13 +351,13 @@ def _write(store: Store, parts: Iterator[Part], arrivals: list[Arrival]) -> None
     part = next(parts, None)
     while part is not None:
         if isinstance(part, StagePart) and (arrival := planned[part.name]).brings_something:
-            with store.lock(arrival.stage):
-                part = _write_stage(store, arrival, parts)
+            with store.lock(arrival.stage) as session:
+                part = _write_stage(store, arrival, parts, session)
         else:
             part = next(parts, None)
 
 
-def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part]) -> Part | None:
+def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part], session: Session) -> Part | None:
     """Write a stage, and return the part that follows it."""
     tip = _tip(store, arrival.stage)
     if (tip.version, tip.id) == (arrival.newest, arrival.id) != (arrival.tip.version, arrival.tip.id):
@@ -370,27 +374,44 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part]) -> Part 
                 following = next(parts, None)
             return following
         if isinstance(part, VersionPart) and part.version > tip.version:
-            tip = _append(store, arrival, part)
+            tip = _append(store, arrival, tip, part, session)
     return None
 
 
-def _append(store: Store, arrival: Arrival, part: VersionPart) -> Tip:
+def _append(store: Store, arrival: Arrival, tip: Tip, part: VersionPart, session: Session) -> Tip:
     stage, version, entry = arrival.stage, part.version, part.entry
+    if tip.version and version > tip.next_number:
+        # Killed behind the next append, the version must lead back to the ones before the hole. ``lost``: nobody expects them.
+        gaps, record = store.gaps(stage, session)
+        gap = Gap(tip.next_number, version - 1, tip.id, entry.previous, "lost")
+        store.write_gaps(stage, gaps.add(gap), record, session)
     try:
-        store.append(stage, version, entry, part.data)
+        store.append(stage, version, entry, part.data, session)
     except (VersionTakenError, OutOfOrderError):  # by a writer without a working lock
         raise _overtaken(store, arrival, version) from None
     added = Tip(version, entry.id, entry.created_at)
-    store.history.learn(stage, added)
+    store.history.learn(stage, added, session, durable=store.backend.durability == "full")
     return added
 
 
 def _record_gaps(store: Store, arrival: Arrival, gaps: Gaps) -> None:
     """Record the numbers that have no version on purpose. Last: above the newest version, the record would hide a save."""
-    lacking = _lacking(store, arrival.stage, gaps)
+    known, expected = store.gaps(arrival.stage)
+    kept = [gap for gap in known if gap.reason != "lost" or not _covers(gaps, gap)]  # those of `_append` become the bundle's
+    lacking = _lacking(store, arrival.stage, gaps, replace(known, gaps=tuple(kept)))
     if lacking:
-        known, expected = store.gaps(arrival.stage)
-        store.write_gaps(arrival.stage, known.add(*lacking), expected)
+        store.write_gaps(arrival.stage, replace(known, gaps=tuple(kept)).add(*lacking), expected)
+
+
+def _covers(gaps: Gaps, gap: Gap) -> bool:
+    """Return whether all versions of a gap lie in these gaps."""
+    number = gap.first
+    while number <= gap.last:
+        found = gaps.find(number)
+        if found is None:
+            return False
+        number = found.last + 1
+    return True
 
 
 def _overtaken(store: Store, arrival: Arrival, actual: int) -> VersionConflictError:

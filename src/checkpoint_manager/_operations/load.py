@@ -1,4 +1,4 @@
-"""Loading: the newest version, an earlier one, or only whether a stage is done. A reader takes no lock."""
+"""Loading: the newest data, an earlier version, or only whether a stage is done. A reader takes no lock."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
-from checkpoint_manager.models import display
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
 
@@ -27,50 +28,116 @@ class Loaded:
 
 
 def load_newest(store: Store, stage: str) -> Loaded:
-    """Return the newest version of a stage.
+    """Return the newest completed version of a stage: never the record of a failure, and never half a loop.
 
     Raises:
-        CheckpointNotFoundError: The stage has none, or is cleared.
-        IntegrityError: It is damaged or forged.
-        RollbackError: It is older than what this user has seen.
+        CheckpointNotFoundError: There is no completed version, or the stage was cleared after it.
+        IntegrityError: The newest version is damaged or forged, or one is that may hide a newer state.
+        RollbackError: The stage is older than what this user has seen.
     """
-    loaded = newest_of_any_kind(store, stage)
+    with store.reading(stage) as session:
+        newest = newest_of_any_kind(store, stage, session)
+        if newest is None:
+            raise store.history.absent(stage, 0, 0)
+        if newest.entry.status == "completed":
+            return newest
+        loaded = newest if newest.entry.status == "cleared" else _last_before(store, stage, newest.version, session)
+    where = f"stage {printable(stage)} in {store.backend.location}"
     if loaded is None:
-        raise store.history.absent(stage, 0, 0)
+        message = f"{where} has no completed version: its newest one is {newest.entry.status} (version {newest.version})"
+        raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=newest.version)
     if loaded.entry.status == "cleared":
-        message = f"stage {display(stage)} in {store.backend.location} is cleared (version {loaded.version})"
+        message = f"{where} is cleared (version {loaded.version})"
         raise CheckpointNotFoundError(message, hint=Hint.RESTORE_EARLIER, stage=stage, version=loaded.version)
     return loaded
 
 
-def newest_of_any_kind(store: Store, stage: str) -> Loaded | None:
-    """Return the newest version of a stage, a cleared one too, or None if it has none; errors as in :func:`load_newest`."""
-    while True:
+def newest_completed(store: Store, stage: str, session: Session) -> Loaded | None:
+    """Return the newest completed version of a stage, or None if there is none or the stage was cleared after it.
+
+    Raises:
+        IntegrityError, RollbackError: As for :func:`load_newest`.
+    """
+    loaded = newest_of_any_kind(store, stage, session)
+    if loaded is not None and loaded.entry.status in {"failed", "progress"}:
+        loaded = _last_before(store, stage, loaded.version, session)
+    return loaded if loaded is not None and loaded.entry.status == "completed" else None
+
+
+def newest_of_any_kind(store: Store, stage: str, session: Session | None = None) -> Loaded | None:
+    """Return the newest version of a stage, of whatever status, or None if it has none.
+
+    Raises:
+        IntegrityError: It is damaged or forged.
+        RollbackError: It is older than what this user has seen.
+    """
+    if session is None:
+        with store.reading(stage) as own:
+            return newest_of_any_kind(store, stage, own)
+    look = store.history.look(stage, session)
+    while look.number:
         try:
-            with store.backend.session(stage) as session:
-                look = store.history.look(stage, session)
-                if look.number == 0:
-                    return None
-                entry, data = store.load(stage, look.number, session)
+            entry, data = store.load(stage, look.number, session)
         except VersionAbsentError:
-            if store.history.look(stage).number == look.number:
+            again = store.history.look(stage, session, exact=True)
+            if again.number <= look.number:
                 raise store.history.absent(stage, look.number, look.number) from None
-            continue  # it was the newest when looked for, and is deleted by now: there is a newer one
-        store.history.confirm(stage, look, entry)
-        return Loaded(look.number, entry, data)
+            look = again  # it was the newest, and is deleted by now: there is a newer one
+        else:
+            store.history.confirm(stage, look, entry, session)
+            return Loaded(look.number, entry, data)
+    return None
 
 
-def load_version(store: Store, stage: str, version: int) -> Loaded:
-    """Return one version of a stage, whatever its status; errors as in :func:`load_newest`."""
-    look = store.history.look(stage)
+def _last_before(store: Store, stage: str, version: int, session: Session) -> Loaded | None:
+    """Return the last completed or cleared version before one; None if there is none.
+
+    Raises:
+        IntegrityError: A version between them can't be read, or was set aside: it may have been newer data, or a clearing.
+    """
+    gaps, _ = store.gaps(stage, session)
+    number = version - 1
+    while number > 0:
+        gap = gaps.find(number)
+        if gap is None:
+            try:
+                if store.entry(stage, number, session).status in {"completed", "cleared"}:
+                    entry, data = store.load(stage, number, session)
+                    return Loaded(number, entry, data)
+            except VersionAbsentError:
+                gap = store.gaps(stage, session)[0].find(number)  # deleted meanwhile
+                if gap is None:
+                    raise store.history.absent(stage, number, version) from None
+        if gap is not None and gap.reason == "set aside":
+            message = (
+                f"stage {printable(stage)} in {store.backend.location}: version {gap.last} was damaged and set aside, and no "
+                "version was completed since"
+            )
+            raise IntegrityError(message, hint=Hint.SEE_HISTORY, stage=stage, version=gap.last)
+        number = number - 1 if gap is None else gap.first - 1
+    return None
+
+
+def load_version(store: Store, stage: str, version: int, session: Session | None = None) -> Loaded:
+    """Return one version of a stage, whatever its status.
+
+    Raises:
+        CheckpointNotFoundError: There is none, or it is gone on purpose.
+        IntegrityError: It is damaged or forged, or missing without a record.
+        RollbackError: The stage is older than what this user has seen.
+    """
+    if session is None:
+        with store.reading(stage) as own:
+            return load_version(store, stage, version, own)
+    look = store.history.look(stage, session)
     try:
-        if version < 1 or version in store.gaps(stage)[0]:
+        if version < 1 or version in store.gaps(stage, session)[0]:
             raise VersionAbsentError
-        entry, data = store.load(stage, version)
+        entry, data = store.load(stage, version, session)
     except VersionAbsentError:
         raise store.history.absent(stage, version, look.number) from None
     if version == look.number:
-        store.history.confirm(stage, look, entry)
+        store.history.confirm(stage, look, entry, session)
     return Loaded(version, entry, data)
 
 

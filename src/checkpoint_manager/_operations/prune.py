@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from checkpoint_manager import retention
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import FormatError, IntegrityError
+from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.retention import PrunePlan, Retention
 
 if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -36,45 +37,52 @@ def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) 
         CheckpointNotFoundError: There is no such stage.
         IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage is deleted.
     """
-    if stage is not None and store.history.look(stage).number == 0:
-        raise store.history.absent(stage, 0, 0)
+    stages = store.stages() if stage is None else [stage]
+    for name in stages:  # a stage that vanished is told before anything is deleted
+        if store.history.look(name).number == 0 and stage is not None:
+            raise store.history.absent(name, 0, 0)
     now = datetime.now(UTC)
-    stages = sorted(store.backend.stages()) if stage is None else [stage]
-    plans = [_plan(store, policy, name, now) if dry_run else _prune(store, policy, name, now) for name in stages]
+    plans = [_dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now) for name in stages]
     return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))
 
 
+def _dry_run(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
+    with store.reading(stage) as session:
+        return _plan(store, policy, stage, now, session)
+
+
 def _prune(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
-    with store.lock(stage):
-        plan = _plan(store, policy, stage, now)
+    with store.lock(stage) as session:
+        plan = _plan(store, policy, stage, now, session)
         dropped = sorted(version.number for version in plan.dropped)
         if dropped:
+            store.flush(stage, session)  # before anything that is durable is changed
             tags = tag.certain(store, stage)
             tag.untag_locked(store, stage, [name for number in dropped for name in tags.of(number)])
-            delete.drop(store, stage, dropped)
-        delete.remove_leftovers(store, stage)
+            delete.drop(store, stage, dropped, session)
+        delete.remove_leftovers(store, stage, session)
         return plan
 
 
-def _plan(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
+def _plan(store: Store, policy: Retention, stage: str, now: datetime, session: Session) -> PrunePlan:
     tags = tag.certain(store, stage)
     named = {name: tagged.version for name, tagged in tags.named.items()}
-    return retention.plan(policy, _sound_history(store, stage), named, now)
+    return retention.plan(policy, _sound_history(store, stage, session), named, now)
 
 
-def _sound_history(store: Store, stage: str) -> list[Version]:
+def _sound_history(store: Store, stage: str, session: Session) -> list[Version]:
     """Return the history without what does not open. Of the newest completed version the data is read, too.
 
-    Older ones may go because that one is there: so it must be whole, and not only say so.
+    Older ones may go because that one is there, so it must be whole, and not only say so.
     """
-    versions = store.history.versions(stage)
+    versions = [entry.as_version(stage, number) for number, entry in store.history.entries(stage, session)]
     for version in [version for version in versions if version.status == "completed"]:
         try:
-            store.load(stage, version.number)
+            store.load(stage, version.number, session)
             break
         except VersionAbsentError:  # deleted meanwhile, or never there in a plan that takes no lock
             versions.remove(version)
-        except (IntegrityError, FormatError) as error:
+        except IntegrityError as error:
             _LOG.error("%s", error)  # the message says all; a traceback would not help
             versions.remove(version)
     return versions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
@@ -72,7 +73,11 @@ def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]
     try:
         store.gaps(stage)
     except IntegrityError as error:
-        where = "" if dry_run else f"; now {maintenance_of(store.backend).quarantine(stage, 'gaps')}"
+        where = ""
+        if not dry_run:
+            where = f"; now {maintenance_of(store.backend).quarantine(stage, 'gaps')}"
+            seen = store.last_seen.recall_record(stage, "gaps")
+            store.write_gaps(stage, Gaps().renewed(above=seen.serial), None)  # else its absence would count as a rollback
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
     try:
         tag.stored(store, stage)

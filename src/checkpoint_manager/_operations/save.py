@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
+from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.store import origin
 from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
-from checkpoint_manager.errors import FormatError, Hint, IntegrityError, PayloadError, StorageError, VersionConflictError
-from checkpoint_manager.models import display
+from checkpoint_manager.errors import Hint, IntegrityError, PayloadError, StorageError, VersionConflictError
+from checkpoint_manager.models import printable
+from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Status, Version
 
+_LOG = logging.getLogger("checkpoint_manager")
 _ATTEMPTS = 100
 """How often a writer that is overtaken without a lock tries the next number."""
 
@@ -42,14 +48,29 @@ class Draft:
     restored_from: int | None = None
 
 
-def draft(stage: str, data: object, metadata: Mapping[str, object] | None, *, status: Status = "completed") -> Draft:
+def draft(
+    stage: str,
+    data: object,
+    metadata: Mapping[str, object] | None,
+    *,
+    status: Status = "completed",
+    notes: Mapping[str, Any] | None = None,
+) -> Draft:
     """Return a draft of what a caller wants to save, checked before anything is locked, read or written.
 
+    Args:
+        stage: The stage.
+        data: The data.
+        metadata: The caller's metadata. Its keys must not begin with ``@``.
+        status: The status of the stage.
+        notes: What the library itself notes in the metadata, under keys that begin with ``@``.
+
     Raises:
-        PayloadError: The data or the metadata would not come back equal.
+        PayloadError: The data or the metadata would not come back equal, or the metadata has a key of the library's.
     """
     encoded = payload.encode(data, stage=stage)
-    return Draft(encoded, {} if metadata is None else _checked(stage, metadata), status)
+    checked = {} if metadata is None else _checked(stage, metadata)
+    return Draft(encoded, checked if notes is None else {**checked, **notes}, status)
 
 
 def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
@@ -71,92 +92,100 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
         tip = store.history.tip(stage, session)
         if expected is not None and tip.version != expected:
             raise _conflict(store, stage, expected, tip.version)
-        return append(store, stage, tip, draft, session=session)
+        return append(store, stage, tip, draft, session)
 
 
-def update(store: Store, stage: str, make: Callable[[Tip], Draft]) -> Version:
-    """Append what ``make`` makes of the newest version, with no other writer in between."""
+def update(store: Store, stage: str, function: Callable[[Any], object], metadata: Mapping[str, object] | None) -> Version:
+    """Append what a function makes of the newest completed data (None: there is none), with no other writer in between.
+
+    Raises:
+        IntegrityError: A version is damaged that may hold the newest data.
+        Exception: What the function raises, and what :func:`save` raises. Nothing was written.
+    """
     with store.lock(stage) as session:
         tip = store.history.tip(stage, session)
-        return append(store, stage, tip, make(tip), exactly=True, session=session)
+        loaded = newest_completed(store, stage, session)
+        present = None if loaded is None else payload.decode(loaded.data)
+        return append(store, stage, tip, draft(stage, function(present), metadata), session, exactly=True)
 
 
 def append(
-    store: Store, stage: str, tip: Tip, draft: Draft, *, exactly: bool = False, session: Session | None = None
+    store: Store, stage: str, tip: Tip, draft: Draft, session: Session | None = None, *, exactly: bool = False
 ) -> Version:
     """Append a version after ``tip``; the caller holds the stage's lock.
 
-    The writer that links a number first owns it. If another writer took it without the lock, the next number is tried, unless
+    The writer that writes a number first owns it. If another writer took it without the lock, the next number is tried, unless
     the draft was made ``exactly`` from this tip.
     """
+    number, entry = _place_after(store, stage, tip, draft)
+    durable = store.backend.durability == "full"
     for _ in range(_ATTEMPTS):
-        number = tip.next_number
-        if number > MAX_VERSION:
-            raise _no_numbers_left(store, stage)
-        entry = _entry_after(tip, draft)
-        if not _append_entry(store, stage, number, entry, draft, session):
-            if exactly:
+        try:
+            store.append(stage, number, entry, draft.data, session)
+        except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
+            if _is_mine(store, stage, number, entry):
+                store.replace(stage, number, entry, draft.data, session)  # the key may have been given up meanwhile
+                durable = False
+            elif isinstance(error, UnknownOutcomeError):
+                continue  # the same once more: should the first attempt arrive after all, it is found by its id
+            elif exactly:
                 raise _conflict(store, stage, tip.version, number) from None
-            tip = store.history.tip(stage, session)
-            continue
-        store.history.learn(stage, Tip(number, entry.id, entry.created_at))
+            else:
+                tip = store.history.tip(stage, session, exact=True)
+                number, entry = _place_after(store, stage, tip, draft)
+                continue
+        store.history.learn(stage, Tip(number, entry.id, entry.created_at), session, durable=durable)
         if store.after_append is not None:
-            store.after_append(stage, number, entry)
+            store.after_append(stage, number, entry, session)
         return entry.as_version(stage, number)
     message = (
-        f"stage {display(stage)} in {store.backend.location}: other writers took each of {_ATTEMPTS} version numbers first, "
+        f"stage {printable(stage)} in {store.backend.location}: other writers took each of {_ATTEMPTS} version numbers first, "
         "which a working lock prevents"
     )
     raise StorageError(message, hint="Check that the file system supports locks", stage=stage)
 
 
-def _entry_after(tip: Tip, draft: Draft) -> Entry:
-    now = datetime.now(UTC)
-    return Entry(
-        id=new_id(),
-        previous=tip.id,
-        status=draft.status,
-        created_at=now if tip.created_at is None else max(now, tip.created_at),
-        metadata=draft.metadata,
-        origin=origin(),
-        size=len(draft.data),
-        restored_from=draft.restored_from,
+def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, Entry]:
+    """Return the number and the metadata of the version that follows ``tip``. Its time is what the clock says."""
+    number, now = tip.next_number, datetime.now(UTC)
+    if number > MAX_VERSION:
+        where = f"stage {printable(stage)} in {store.backend.location}"
+        message = f"{where} has no version numbers left, which only a planted file causes"
+        raise StorageError(message, hint=Hint.VERIFY_AND_REPAIR, stage=stage)
+    if tip.created_at is not None and now < tip.created_at - CLOCK_TOLERANCE:
+        _warn_of_clock(stage, now, tip.created_at)
+    size = len(draft.data)
+    return number, Entry(new_id(), tip.id, draft.status, now, draft.metadata, origin(), size, draft.restored_from)
+
+
+def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:
+    """Return whether the version that has the number is this very one: the answer to the attempt was lost.
+
+    What goes wrong while looking is raised: the version may have been written. One that does not open was not written here, as
+    versions appear as a whole.
+    """
+    try:
+        return store.entry(stage, number).id == entry.id
+    except (IntegrityError, VersionAbsentError):
+        return False
+
+
+def _warn_of_clock(stage: str, now: datetime, before: datetime) -> None:
+    _LOG.warning(
+        "Stage %s: the clock says %s, and the version before this one was saved at %s: the clock was wrong then, or is wrong "
+        "now. Versions are ordered by number; check the clock, for retention and at= go by the time",
+        printable(stage),
+        now.isoformat(timespec="seconds"),
+        before.isoformat(timespec="seconds"),
     )
 
 
-def _append_entry(store: Store, stage: str, number: int, entry: Entry, draft: Draft, session: Session | None) -> bool:
-    """Append a version, and return False if another one took its number.
-
-    Where the outcome of an attempt is unknown, the version that stands there is looked at: it is this one if it has its id. If
-    there is none, the same bytes are appended again, which fails if the first attempt comes to its end meanwhile.
-
-    Raises:
-        StorageError: The version could not be written; or whether it was can't be told.
-    """
-    for attempt in range(_ATTEMPTS):
-        try:
-            store.append(stage, number, entry, draft.data, session)
-        except UnknownOutcomeError as unknown:
-            if attempt == _ATTEMPTS - 1:
-                message = f"it can't be told whether version {number} of stage {display(stage)} was saved"
-                hint = "Look at history() before you save it again"
-                raise StorageError(message, hint=hint, stage=stage, version=number) from unknown
-        except VersionTakenError:
-            pass
-        except OutOfOrderError:
-            return False
-        else:
-            return True
-        try:
-            return store.entry(stage, number).id == entry.id
-        except (IntegrityError, FormatError):  # it can't be read, so it is not what was written here
-            return False
-        except VersionAbsentError:  # nothing came of it, or it was deleted since
-            continue
-    return False
-
-
 def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
+    reserved = next((key for key in metadata if str(key).startswith("@")), None)
+    if reserved is not None:
+        message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are the library's own"
+        path = f"$[{orjson.dumps(reserved[:40]).decode()}]"
+        raise PayloadError(message, hint="Choose another key", path=path, stage=stage)
     encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
     if len(encoded) > MAX_CALLER_METADATA_BYTES:
         message = f"the metadata is {len(encoded)} bytes of JSON, and the limit is {MAX_CALLER_METADATA_BYTES}"
@@ -167,15 +196,8 @@ def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
 
 def _conflict(store: Store, stage: str, expected: int, actual: int) -> VersionConflictError:
     message = (
-        f"stage {display(stage)} in {store.backend.location}: version {expected} was expected to be the newest, and it is "
+        f"stage {printable(stage)} in {store.backend.location}: version {expected} was expected to be the newest, and it is "
         f"{actual}; nothing was written"
     )
     hint = "Another writer was faster. Load the newest version and decide again"
     return VersionConflictError(message, hint=hint, stage=stage, expected=expected, actual=actual)
-
-
-def _no_numbers_left(store: Store, stage: str) -> StorageError:
-    message = (
-        f"stage {display(stage)} in {store.backend.location} has no version numbers left, which only a planted file causes"
-    )
-    return StorageError(message, hint=Hint.VERIFY_AND_REPAIR, stage=stage)

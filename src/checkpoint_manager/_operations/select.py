@@ -24,9 +24,12 @@ from checkpoint_manager._format.tags import RESERVED, is_name
 from checkpoint_manager._operations import tag
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, StageNameError, TagError
-from checkpoint_manager.models import display
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
 
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -72,11 +75,9 @@ def split(store: Store, text: str) -> tuple[str, str | None]:
     if not is_name(version) or not _is_stage(store, text):
         return validate(stage), version
     if _is_stage(store, stage) and version in tag.read(store, stage)[0].named:
-        message = (
-            f"{display(text)} is a stage, and stage {display(stage)} has the tag {version}: write {display(text)}@latest "
-            "for the stage, or the number of the tagged version for the other"
-        )
-        raise TagError(message, stage=text)
+        message = f"{printable(text)} is a stage, and stage {printable(stage)} has the tag {version}"
+        hint = f"Write {printable(text)}@latest for the stage, or the number of the tagged version for the other"
+        raise TagError(message, hint=hint, stage=text)
     return text, None
 
 
@@ -91,8 +92,8 @@ def number(store: Store, stage: str, version: int | str) -> int:
     if isinstance(version, int):
         return version
     if not _can_be_a_version(version):
-        shown = ascii(version[:80])
-        raise TagError(f"{shown} is no version: give a number, latest, prev or a tag", stage=stage)
+        message = f"{version[:80]!a} can't be a version"
+        raise TagError(message, hint="Give a number, latest, prev or a tag", stage=stage)
     if _NUMBER.fullmatch(version):
         return int(version)
     if version not in RESERVED:
@@ -104,8 +105,7 @@ def number(store: Store, stage: str, version: int | str) -> int:
         return newest
     before = store.history.before(stage, newest)
     if before is None:
-        where = f"{display(stage)} in {store.backend.location}"
-        message = f"stage {where} has no version before its newest one"
+        message = f"stage {printable(stage)} in {store.backend.location} has no version before its newest one"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
     return before
 
@@ -116,13 +116,27 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
     Raises:
         CheckpointNotFoundError: The stage had no version then.
     """
-    then = store.history.at(stage, moment)
+    then = newest_at(store.history.entries(stage), moment)
     if then is None:
         if store.history.look(stage).number == 0:
             raise store.history.absent(stage, 0, 0)
-        message = f"stage {display(stage)} in {store.backend.location} had no version at {moment.isoformat()}"
+        message = f"stage {printable(stage)} in {store.backend.location} had no version at {moment.isoformat()}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
     return then[0]
+
+
+def newest_at(entries: Sequence[tuple[int, Entry]], moment: datetime) -> tuple[int, Entry] | None:
+    """Return the version that was the newest at a moment, or None if there was none then.
+
+    The order is that of the numbers, and times that can't be believed do not count: see :mod:`checkpoint_manager.times`.
+
+    Args:
+        entries: A stage's versions, newest first.
+        moment: The moment.
+    """
+    saved = times.believed([entry.created_at for _, entry in reversed(entries)], datetime.now(UTC))
+    at = zip(entries, reversed(saved), strict=True)
+    return next((version for version, when in at if (when or version[1].created_at) <= moment), None)
 
 
 def _is_stage(store: Store, name: str) -> bool:

@@ -17,8 +17,8 @@ from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint, IntegrityError, RollbackError, TagError
-from checkpoint_manager.models import display
+from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, RollbackError, TagError
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,9 +70,9 @@ def read(store: Store, stage: str) -> tuple[Tags, Record | None]:
     """
     tags, record, turned_back = look(store, stage)
     if turned_back and store.on_rollback == "raise":
-        raise RollbackError(turned_back, stage=stage)
+        raise RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
     if turned_back:
-        _LOG.warning(turned_back)
+        _LOG.warning("%s", turned_back)
     return tags, record
 
 
@@ -80,7 +80,7 @@ def certain(store: Store, stage: str) -> Tags:
     """As :func:`read`, for those who delete what has no tag, or add tags: an older record raises in any case."""
     tags, _, turned_back = look(store, stage)
     if turned_back:
-        raise RollbackError(turned_back, stage=stage)
+        raise RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
     return tags
 
 
@@ -94,9 +94,8 @@ def look(store: Store, stage: str) -> tuple[Tags, Record | None, str]:
         return tags, record, ""
     found = "gone" if record is None else f"number {tags.serial}" if tags.serial < seen[0] else "another one"
     turned_back = (
-        f"the tags of stage {display(stage)} in {store.backend.location} were turned back: their record is {found}, "
-        f"and this user has already seen number {seen[0]}. If you put an older copy back on purpose, call "
-        "accept_rollback(); if not, someone else did: put it back from a backup"
+        f"the tags of stage {printable(stage)} in {store.backend.location} were turned back: their record is {found}, "
+        f"and this user has already seen number {seen[0]}"
     )
     return tags, record, turned_back
 
@@ -113,12 +112,12 @@ def find(store: Store, stage: str, name: str) -> int:
     if tagged is None:
         if store.history.look(stage).number == 0:
             raise store.history.absent(stage, 0, 0)
-        message = f"stage {display(stage)} in {store.backend.location} has no tag {name}"
+        message = f"stage {printable(stage)} in {store.backend.location} has no tag {name}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
     entry = store.history.entry(stage, tagged.version)
     if entry.id != tagged.id:
         message = (
-            f"the tag {name} of stage {display(stage)} in {store.backend.location} was given to another version "
+            f"the tag {name} of stage {printable(stage)} in {store.backend.location} was given to another version "
             f"{tagged.version} than the one that is there: if you accepted a rollback, tag it anew; if not, run "
             '"checkpoint-manager verify"'
         )
@@ -139,7 +138,7 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
         wanted, present = Tagged(version, entry.id), tags.named.get(name)
         if present == wanted:
             return entry
-        where = f"stage {display(stage)} in {store.backend.location}"
+        where = f"stage {printable(stage)} in {store.backend.location}"
         if present is not None and not force:
             message = f"the tag {name} of {where} names version {present.version} already, and protects it"
             raise TagError(message, hint=Hint.MOVE_TAG, stage=stage, version=present.version)
@@ -166,7 +165,7 @@ def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
     unwanted = set(names)
     unknown = sorted(unwanted - tags.named.keys())
     if unknown:
-        message = f"stage {display(stage)} in {store.backend.location} has no tag {unknown[0]}"
+        message = f"stage {printable(stage)} in {store.backend.location} has no tag {unknown[0]}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
     if unwanted:
         _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
@@ -197,7 +196,7 @@ def add_locked(store: Store, stage: str, brought: Mapping[str, Tagged]) -> tuple
         return {}, ()
     tags, record, turned_back = look(store, stage)
     if turned_back:
-        raise RollbackError(turned_back, stage=stage)
+        raise RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
     added, kept = _weigh(store, stage, tags, brought, MAX_VERSION)
     if added:
         _write(store, stage, tags, {**tags.named, **added}, record)
@@ -211,7 +210,7 @@ def _weigh(
     added = {name: tagged for name, tagged in new.items() if tagged.version > tip or _is_here(store, stage, tagged)}
     if added and len(tags.named) + len(added) > MAX_TAGS:
         message = (
-            f"stage {display(stage)} in {store.backend.location} would have more than {MAX_TAGS} tags, and that is "
+            f"stage {printable(stage)} in {store.backend.location} would have more than {MAX_TAGS} tags, and that is "
             "the most: remove some here with untag(), or import the stage under another name"
         )
         raise TagError(message, stage=stage)
@@ -221,7 +220,7 @@ def _weigh(
 def _is_here(store: Store, stage: str, tagged: Tagged) -> bool:
     try:
         return tagged.version not in store.gaps(stage)[0] and store.entry(stage, tagged.version).id == tagged.id
-    except (IntegrityError, FormatError, VersionAbsentError):
+    except (IntegrityError, VersionAbsentError):
         return False
 
 
@@ -236,7 +235,7 @@ def accept_rollback(store: Store, stage: str) -> bool:
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
             return False
         _write(store, stage, tags, tags.named, record)
-        _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", display(stage))
+        _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", printable(stage))
         return True
 
 

@@ -133,11 +133,18 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
     except (IntegrityError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
         return
+    gaps = Gaps()
     try:
-        gaps = store.gaps(stage)[0]
+        gaps = store.found_gaps(stage)[0]
+        store.gaps(stage)
+    except RollbackError as error:
+        yield Finding(stage, None, "rolled-back", str(error))
     except (IntegrityError, FormatError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
-        gaps = Gaps()
+    last = gaps.last
+    if last is not None and last.last >= max(present, default=0) and last.reason != "lost":
+        detail = f"was {last.reason} below a newer version, and the newest one is {max(present, default=0) or 'gone'}"
+        yield Finding(stage, last.last, "rolled-back", detail)
     chain = _Chain(check.now, stage, gaps)
     for version in present:
         finding, entry = _version(check, stage, version, gaps)

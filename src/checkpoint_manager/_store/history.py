@@ -1,31 +1,40 @@
-"""Which version is the newest, what came before it, and whether someone has turned the clock back.
+"""Which version is the newest, what came before it, and whether the history is the one that this user has seen.
 
-The backend finds the newest version. This module compares it with what was seen, and a writer reads besides which versions are
-gone: who accepts a rollback writes down what is lost before the next version stands above it, and if that was all that came to
-be, the numbers that are lost are not to be given out again.
+Nothing that is not authenticated decides what is the newest:
+
+* The first look of a process at a stage is exhaustive: the backend lists all versions. If the record of deletions names a
+  version at or above the newest one, that one was taken away: no deletion ever includes the newest. Only ``lost`` versions may
+  stand at the top: an acceptance of a rollback, or an import, was killed there.
+* Later looks take the same time however long the history is: what this process knows of the stage is revalidated by the
+  backend, and a history that ends below it is listed again before anything is concluded.
+* The newest version must lead back to the one that this user saw last: each version names the id of the last one before it that
+  could be read. The chain is followed once from the newest down to the one that was seen, which is then replaced in what was
+  seen. A damaged or missing version may be passed over if the next one names the one below it. A chain that begins again in
+  between (``previous`` is null) does not lead back.
+* A writer never uses a number that the record of deletions names, nor one that was seen.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint, IntegrityError, RollbackError
-from checkpoint_manager.models import display
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
+from checkpoint_manager.models import Version, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._format.gaps import Gap, Gaps
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
-    from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
-_LOOK_BACK = 16
-"""How many damaged versions are passed over to learn the time of the last readable one."""
 
 
 class Tip(NamedTuple):
@@ -33,20 +42,20 @@ class Tip(NamedTuple):
 
     Attributes:
         version: Its number; 0: the stage has none yet.
-        id: Its id; None: it has none, or it can't be read.
-        created_at: When it, or the last readable one before it, was written.
-        passed: A number that was used already, whatever is there now: the next one is above it.
+        id: The id of the last version that could be read; None: there is none.
+        created_at: When that was written.
+        used: The highest number that was ever used, if that is above ``version``; 0: none is.
     """
 
     version: int
     id: str | None
     created_at: datetime | None
-    passed: int = 0
+    used: int = 0
 
     @property
     def next_number(self) -> int:
         """The number of the version to come."""
-        return max(self.version, self.passed) + 1
+        return max(self.version, self.used) + 1
 
 
 class Look(NamedTuple):
@@ -54,190 +63,320 @@ class Look(NamedTuple):
 
     Attributes:
         number: The newest version's number; 0: none.
-        seen: What was seen before.
-        durable: It is known to be durable.
+        durable: It is known to survive a power cut, with all below it.
+        seen: The newest version that this user, or this process, saw before.
     """
 
     number: int
-    seen: SeenVersion | None
     durable: bool
+    seen: SeenVersion | None
+
+
+class Scanned(NamedTuple):
+    """One version of a listing.
+
+    Attributes:
+        number: Its number.
+        entry: Its metadata; None: it does not open, or is missing.
+        fault: Why.
+        is_missing: It is not there, and no record says that it was deleted.
+    """
+
+    number: int
+    entry: Entry | None
+    fault: CheckpointError | None
+    is_missing: bool = False
 
 
 NOTHING = Tip(0, None, None)
 
 
 class History:
-    """The histories of all stages of a store, with what this process remembers of their tips."""
+    """The histories of all stages of a store, with what this process knows of their newest versions."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tips: dict[str, Tip] = {}
 
-    def look(self, stage: str, session: Session | None = None) -> Look:
+    def look(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Look:
         """Find the newest version. Whoever reads it then calls :meth:`confirm`.
 
+        Args:
+            stage: The stage.
+            session: A session on the stage.
+            exact: List all versions, as the first time.
+
         Raises:
-            RollbackError: This user has seen a newer version, or another history.
+            RollbackError: This user has seen a newer version, or the newest one was taken away.
         """
+        backend, known = self._store.backend, self._tips.get(stage)
         seen = self._store.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
-        number, durable = self._store.backend.newest(stage, session=session)
+        if known is not None and known.id is not None and (seen is None or known.version > seen.version):
+            seen = SeenVersion(known.version, known.id)
+        number, durable = backend.newest(stage, exact=exact, session=session)
         if seen is not None and number < seen.version:
-            number, durable = self._store.backend.newest(stage, exact=True, session=session)
-        if seen is not None:
+            number, durable = backend.newest(stage, exact=True, session=session)
             if number < seen.version:
-                self._rolled_back(stage, f"its newest version is {number or 'gone'}", seen)
-            elif number > seen.version + 1 and not self._still_has(stage, seen):
-                self._rolled_back(stage, f"its version {seen.version} is not the one that was seen", seen)
-        return Look(number, seen, durable)
+                self._turned_back(stage, f"its newest version is {number or 'gone'}", seen.version)
+        if known is None:
+            self._check_deletions(stage, number, session)
+            self._tips.setdefault(stage, NOTHING)
+        return Look(number, durable, seen)
 
-    def confirm(self, stage: str, look: Look, entry: Entry) -> None:
-        """Check the newest version's own words against what was seen before, and remember it.
-
-        One that is not known to be durable is made so first: what was shown to a reader, and is remembered, must not be gone
-        after a power cut.
+    def confirm(self, stage: str, look: Look, entry: Entry, session: Session | None = None) -> None:
+        """Check that the newest version leads back to the one that was seen before, and remember it.
 
         Raises:
-            RollbackError: It is not the one that was seen, or does not follow it.
+            RollbackError: It is another history.
             StorageError: It can't be made durable.
         """
-        if look.seen is not None:
-            expected = {look.seen.version: entry.id, look.seen.version + 1: entry.previous}.get(look.number)
-            if expected is not None and expected != look.seen.id:
-                self._rolled_back(stage, f"its version {look.seen.version} is not the one that was seen", look.seen)
-                return
-        known = self._tips.get(stage, NOTHING)
-        if known.version < look.number:
-            if not look.durable:
-                self._store.backend.flush(stage)
-            self.learn(stage, Tip(look.number, entry.id, entry.created_at), look.seen)
+        seen = look.seen
+        if seen is not None and not self.leads_back(stage, look.number, entry, seen, session):
+            self._turned_back(stage, f"its versions do not lead back to version {seen.version} as it was seen", seen.version)
+            return
+        if self._tips.get(stage, NOTHING).version < look.number:
+            self.learn(stage, Tip(look.number, entry.id, entry.created_at), session, durable=look.durable, seen=seen)
 
-    def tip(self, stage: str, session: Session | None = None) -> Tip:
-        """Return the newest version as a writer needs it. Damage does not stop a writer: the stage is computed again.
+    def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
+        """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
 
-        Raises:
-            IntegrityError: The record of deletions is damaged: no number is known to be free.
+        A damaged version does not stop a writer: the stage is computed again. The new version then names the last one that can
+        be read. A damaged record of deletions does: it is not known which numbers are free.
         """
-        look = self.look(stage, session)
-        tip = self._tip(stage, look, look.seen.version if look.seen else 0)
+        look = self.look(stage, session, exact=exact)
+        tip = self._tips[stage]
+        if tip.version != look.number or tip.id is None:
+            tip = self._read_tip(stage, look, session)
+        used = look.seen.version if look.seen is not None else 0
         gap = self._store.gaps(stage, session)[0].last
-        return tip if gap is None or gap.last < tip.next_number else tip._replace(id=gap.id, passed=gap.last)
+        if gap is not None and gap.last > max(tip.version, used):
+            return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last)
+        return tip if used <= tip.version else tip._replace(used=used)
 
-    def _tip(self, stage: str, look: Look, passed: int) -> Tip:
-        known = self._tips.get(stage, NOTHING)
-        if look.number == known.version and known.id is not None:
-            return Tip(known.version, known.id, known.created_at, passed)
-        for version in range(look.number, max(0, look.number - _LOOK_BACK), -1):
+    def _read_tip(self, stage: str, look: Look, session: Session | None) -> Tip:
+        for version in self._downwards(stage, look.number, session):
             try:
-                entry = self._store.entry(stage, version)
-            except (IntegrityError, FormatError, VersionAbsentError):
+                entry = self._store.entry(stage, version, session)
+            except (IntegrityError, VersionAbsentError):
                 continue
             if version == look.number:
-                self.confirm(stage, look, entry)
-            return Tip(look.number, entry.id if version == look.number else None, entry.created_at, passed)
-        return Tip(look.number, None, None, passed)
+                self.confirm(stage, look, entry, session)
+            elif look.seen is not None and version > look.seen.version:
+                self.confirm(stage, look._replace(number=version), entry, session)
+            return Tip(look.number, entry.id, entry.created_at)
+        return Tip(look.number, None, None)
 
-    def learn(self, stage: str, tip: Tip, seen: SeenVersion | None = None) -> None:
-        """Remember a version that is durable and authentic as the newest, in this process and for this user.
+    def _downwards(self, stage: str, newest: int, session: Session | None) -> Iterator[int]:
+        """Yield the numbers of the versions that are there, newest first; they are listed if the newest one does not do."""
+        if newest:
+            yield newest
+            versions = self._store.backend.versions(stage, session=session)
+            yield from (version for version in reversed(versions) if version < newest)
+
+    def learn(
+        self,
+        stage: str,
+        tip: Tip,
+        session: Session | None = None,
+        *,
+        durable: bool = True,
+        seen: SeenVersion | None = None,
+    ) -> None:
+        """Remember a version that was read or written as the newest, in this process, and for this user once it is durable.
 
         Args:
             stage: The stage.
             tip: The version.
-            seen: What was seen before, if that is known: it need not be written down once more.
+            session: A session on the stage.
+            durable: It survives a power cut. If not, it is made durable, unless the store is relaxed: then only this process
+                remembers it.
+            seen: What was seen before, if that is known: it need not be written again.
         """
         self._tips[stage] = tip
-        if tip.id is not None and (seen is None or seen.version < tip.version):
+        relaxed = self._store.backend.durability == "relaxed"
+        if not durable and not relaxed:
+            self._store.backend.flush(stage, session=session)
+            durable = True
+        if durable and tip.id is not None and (seen is None or seen.version < tip.version):
+            self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
+
+    def remember(self, stage: str) -> None:
+        """Remember for this user what this process knows of a stage: it is durable by now."""
+        tip = self._tips.get(stage, NOTHING)
+        if tip.id is not None:
             self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
 
     def forget(self, stage: str) -> None:
-        """Drop what is remembered of a stage: its user has accepted a rollback."""
+        """Drop what is known of a stage: its user has accepted a rollback."""
         self._tips.pop(stage, None)
         self._store.last_seen.forget(stage)
 
-    def entries(self, stage: str) -> list[tuple[int, Entry]]:
-        """Return the readable versions of a stage, newest first, without reading their data.
+    # Versions
 
-        Versions that do not open are passed over with an ERROR line: a damaged one must not hide the others.
+    def scan(self, stage: str, session: Session | None = None) -> list[Scanned]:
+        """Return the versions of a stage, newest first, without reading their data, damaged and missing ones among them.
+
+        Missing is a number below a version that opens, without a version and without a record of its deletion.
         """
-        look = self.look(stage)
-        gaps, _ = self._store.gaps(stage)
-        found: list[tuple[int, Entry]] = []
-        for version in reversed(self._store.backend.versions(stage)):
-            if version in gaps:
-                continue
+        if session is None:
+            with self._store.reading(stage) as own:
+                return self.scan(stage, own)
+        look = self.look(stage, session)
+        found: list[Scanned] = []
+        for version in self._store.backend.versions(stage, session=session):
             try:
-                found.append((version, self._store.entry(stage, version)))
+                found.append(Scanned(version, self._store.entry(stage, version, session), None))
             except VersionAbsentError:  # deleted since it was listed
                 continue
-            except (IntegrityError, FormatError) as error:
-                _LOG.error("%s", error)  # the message says all; a traceback would not help
-        if found and found[0][0] == look.number:
-            self.confirm(stage, look, found[0][1])
-        return found
+            except IntegrityError as error:
+                found.append(Scanned(version, None, error))
+        gaps, _ = self._store.gaps(stage, session)  # after the listing: what was deleted meanwhile is not missing
+        found = [each for each in found if each.number not in gaps]
+        if found and found[-1].number == look.number and found[-1].entry is not None:
+            self.confirm(stage, look, found[-1].entry, session)
+        return sorted((*found, *self._missing(stage, found, gaps, look.number)), reverse=True, key=lambda each: each.number)
+
+    def _missing(self, stage: str, found: list[Scanned], gaps: Gaps, newest: int) -> Iterator[Scanned]:
+        top = max((each.number for each in found if each.entry is not None), default=0)
+        known = [(each.number, each.number) for each in found] + [(gap.first, gap.last) for gap in gaps]
+        reached = 0
+        for first, last in sorted(known):
+            if first > top:
+                return
+            for version in range(reached + 1, first):
+                yield Scanned(version, None, self.absent(stage, version, newest), is_missing=True)
+            reached = max(reached, last)
+
+    def entries(self, stage: str, session: Session | None = None) -> list[tuple[int, Entry]]:
+        """Return the readable versions of a stage, newest first. The others are told with an ERROR line each."""
+        readable: list[tuple[int, Entry]] = []
+        for version, entry, fault, _ in self.scan(stage, session):
+            if entry is not None:
+                readable.append((version, entry))
+            else:
+                _LOG.error("%s", fault)  # the message says all; a traceback would not help
+        return readable
 
     def versions(self, stage: str) -> list[Version]:
-        """Return the versions of a stage as callers see them, newest first."""
-        return [entry.as_version(stage, version) for version, entry in self.entries(stage)]
+        """Return the versions of a stage as callers see them, newest first, damaged and missing ones among them."""
+        return [
+            Version(stage, version, "missing" if is_missing else "damaged")
+            if entry is None
+            else entry.as_version(stage, version)
+            for version, entry, _, is_missing in self.scan(stage)
+        ]
 
-    def at(self, stage: str, moment: datetime) -> tuple[int, Entry] | None:
-        """Return the version that was the newest at a moment, or None if the stage did not exist then."""
-        return next(((version, entry) for version, entry in self.entries(stage) if entry.created_at <= moment), None)
-
-    def entry(self, stage: str, version: int) -> Entry:
+    def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
         """Return one version's entry; its data is not read.
 
         Raises:
             CheckpointNotFoundError: There is none, or it is gone on purpose.
             IntegrityError: It is damaged, or missing without a record.
         """
-        look = self.look(stage)
+        if session is None:
+            with self._store.reading(stage) as own:
+                return self.entry(stage, version, own)
+        look = self.look(stage, session)
         try:
-            if version < 1 or version in self._store.gaps(stage)[0]:
+            if version < 1 or version in self._store.gaps(stage, session)[0]:
                 raise VersionAbsentError
-            entry = self._store.entry(stage, version)
+            entry = self._store.entry(stage, version, session)
         except VersionAbsentError:
             raise self.absent(stage, version, look.number) from None
         if version == look.number:
-            self.confirm(stage, look, entry)
+            self.confirm(stage, look, entry, session)
         return entry
 
-    def before(self, stage: str, version: int) -> int | None:
+    def before(self, stage: str, version: int, session: Session | None = None) -> int | None:
         """Return the number of the version before one, whole or not; None if there is none."""
-        gaps, _ = self._store.gaps(stage)
-        present = (number for number in reversed(self._store.backend.versions(stage)) if number < version)
-        return next((number for number in present if number not in gaps), None)
+        gaps, _ = self._store.gaps(stage, session)
+        number = version - 1
+        while (gap := gaps.find(number)) is not None:
+            number = gap.first - 1
+        return number if number > 0 else None
 
-    def absent(self, stage: str, version: int, newest: int) -> Exception:
+    def is_authentic(self, stage: str) -> bool:
+        """Return whether a stage holds a version that opens, whatever its folder's name says."""
+        if self._tips.get(stage, NOTHING).version:
+            return True
+        with contextlib.suppress(IntegrityError), self._store.backend.session(stage) as session:
+            for version in reversed(self._store.backend.versions(stage, session=session)):
+                with contextlib.suppress(IntegrityError, VersionAbsentError):
+                    self._store.entry(stage, version, session)
+                    return True
+        return False
+
+    def absent(self, stage: str, version: int, newest: int) -> CheckpointError:
         """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
         where = f"in {self._store.backend.location}"
         if newest == 0:
-            message = f"there is no checkpoint of stage {display(stage)} {where}"
+            message = f"there is no checkpoint of stage {printable(stage)} {where}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)
         gap = self._store.gaps(stage)[0].find(version)
         if gap is not None:
-            message = f"version {version} of stage {display(stage)} {where} was {gap.reason}"
+            message = f"version {version} of stage {printable(stage)} {where} was {gap.reason}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         if not 1 <= version <= newest:
-            message = f"there is no version {version} of stage {display(stage)} {where}: the newest is {newest}"
+            message = f"there is no version {version} of stage {printable(stage)} {where}: the versions are 1 to {newest}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         message = (
-            f"version {version} of stage {display(stage)} {where} is missing, and there is no record that it was deleted: "
-            "put it back from a backup, or load another version"
+            f"version {version} of stage {printable(stage)} {where} is missing, and there is no record that it was deleted"
         )
-        return IntegrityError(message, stage=stage, version=version)
+        return IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
 
-    def _still_has(self, stage: str, seen: SeenVersion) -> bool:
+    # What was seen
+
+    def _check_deletions(self, stage: str, newest: int, session: Session | None) -> None:
+        """Refuse a stage whose newest version was taken away: a deletion never includes it."""
         try:
-            return self._store.entry(stage, seen.version).id == seen.id
-        except (IntegrityError, FormatError, VersionAbsentError):
-            # Damaged or deleted: that is told where it is read. It is no evidence of another history.
-            return True
+            gap = self._store.gaps(stage, session)[0].last
+        except IntegrityError as error:  # whoever can damage the record can remove it, too; a writer does not go on
+            _LOG.error("%s", error)  # the message says all; a traceback would not help
+            return
+        if gap is not None and gap.last >= newest and gap.reason != "lost":
+            found = f"its newest version is {newest or 'gone'}, and version {gap.last} was {gap.reason} below a newer one"
+            self._turned_back(stage, found, gap.last)
 
-    def _rolled_back(self, stage: str, found: str, seen: SeenVersion) -> None:
+    def leads_back(self, stage: str, number: int, entry: Entry, seen: SeenVersion, session: Session | None) -> bool:
+        """Return whether a version, or one that it names as before it, and so on, is the one that was seen."""
+        if number <= seen.version:
+            return number < seen.version or entry.id == seen.id  # below: told already, by a warning
+        wanted = entry.previous
+        if wanted == seen.id:
+            return True
+        for version, gap in self._steps_down(stage, number, seen.version, session):
+            if gap is not None:
+                found, before = gap.id or wanted, gap.before
+                if gap.first <= seen.version and (seen.version < gap.last or gap.id is None):
+                    before = seen.id  # its id is not recorded, but it was deleted by someone who had the key
+            else:
+                try:
+                    below = self._store.entry(stage, version, session)
+                except (IntegrityError, VersionAbsentError):
+                    continue
+                found, before = below.id, below.previous
+            if found != wanted or wanted is None:
+                return False
+            if seen.id in {before, found}:
+                return True
+            wanted = before
+        return False
+
+    def _steps_down(self, stage: str, above: int, lowest: int, session: Session | None) -> list[tuple[int, Gap | None]]:
+        """Return what there is below a version, versions and gaps, down to ``lowest``, from the newest on."""
+        versions = self._store.backend.versions(stage, session=session)
+        gaps, _ = self._store.gaps(stage, session)
+        steps: list[tuple[int, Gap | None]] = [
+            (version, None) for version in versions if lowest <= version < above and version not in gaps
+        ]
+        steps += [(gap.last, gap) for gap in gaps if lowest <= gap.last < above]
+        return sorted(steps, key=lambda step: step[0], reverse=True)
+
+    def _turned_back(self, stage: str, found: str, seen: int) -> None:
         message = (
-            f"stage {display(stage)} in {self._store.backend.location} was turned back: {found}, and this user has "
-            f"already seen version {seen.version}"
+            f"stage {printable(stage)} in {self._store.backend.location} was turned back: {found}, and version {seen} was "
+            "already seen"
         )
-        error = RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen.version)
         if self._store.on_rollback == "raise":
-            raise error
-        _LOG.warning("%s", error)
+            raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen)
+        _LOG.warning("%s", message)

@@ -1,19 +1,19 @@
-"""Versions in and out: where the backend's bytes meet the envelope's keys.
+"""One opened store: sealed versions and records, in and out.
 
-A store knows how to write *this* entry as *that* version and how to read it back, verified. It does not know which
-version is the newest, what a history is, or when to write: that is told by the modules beside it.
+A store writes *this* entry as *that* version under the active key, and reads it back verified. This is the place where bytes
+that do not open become an :class:`IntegrityError`. Which version is the newest is the business of
+:mod:`checkpoint_manager._store.history`; when to write, that of the operations.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
+import logging
 import os
 import pwd
 import sys
-import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
@@ -21,26 +21,30 @@ from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Heade
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.history import History
+from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, FormatError, IntegrityError, StorageError
-from checkpoint_manager.models import Origin, display
+from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
+from checkpoint_manager.models import Origin, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.records import RecordFormat
-    from checkpoint_manager._store.last_seen import LastSeen
     from checkpoint_manager._store.open_keyring import OpenKeyring
     from checkpoint_manager.backends.base import Backend, Reader, Record, Session, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
 
 T = TypeVar("T")
+_LOG = logging.getLogger("checkpoint_manager")
 _FIRST_READ = 64 * 1024
 """Enough for header, metadata and data of a small checkpoint in one read."""
 _ENTRY_READ = 4 * 1024
 """Enough for header and metadata in most cases."""
+_NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
 
 
 class Store:
@@ -51,156 +55,211 @@ class Store:
         keyring: Its keys.
         lock_timeout: How long a writer waits for another one, in seconds.
         on_rollback: What to do when the store is older than what was seen.
+
+    Attributes:
+        history: Which version of each stage is the newest.
+        last_seen: What this user has seen of the store.
+        after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
+            stage's lock is held. It must not raise.
     """
 
     def __init__(self, backend: Backend, keyring: OpenKeyring, lock_timeout: float, on_rollback: OnRollback) -> None:
         self.backend = backend
         self.keyring = keyring
+        self.last_seen = keyring.last_seen
         self.lock_timeout = lock_timeout
         self.on_rollback = on_rollback
         self.history = History(self)
-        self.after_append: Callable[[str, int, Entry], None] | None = None
-        """Called with each version that was saved, while the stage's lock is held; must not raise."""
-        self._locked = threading.local()
-        self._gaps: dict[str, tuple[Gaps, Record]] = {}
+        self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
+        self._store_id = keyring.store_id
+        self._gaps: dict[str, tuple[Gaps, Record | None]] = {}
 
-    @property
-    def last_seen(self) -> LastSeen:
-        """What this user has seen of the store."""
-        return self.keyring.last_seen
+    # Sessions
 
-    @contextlib.contextmanager
-    def lock(self, stage: str) -> Iterator[Session]:
-        """Hold the stage's lock, with the keys as they are now, and give a session on it.
+    def lock(self, stage: str) -> _Writing:
+        """Hold the stage's lock, for a ``with`` block that gets a session on the stage, with the keys as they are now.
 
         Raises:
             LockTimeoutError: Another writer holds it.
-            CheckpointError: This very thread holds it: an update's function tried to write to the stage it updates.
+            CheckpointError: This thread itself holds it, or waits for it, further up.
         """
-        held: set[tuple[int, str]] = self._locked.__dict__.setdefault("stages", set())
-        mine = (os.getpid(), stage)
-        if mine in held:
-            message = (
-                f"stage {display(stage)} is already being written by this thread: the function given to "
-                "update_checkpoint must not "
-                "write to the same stage; return the new data instead"
-            )
-            raise CheckpointError(message, stage=stage)
-        with self.backend.lock(stage, self.lock_timeout), self.backend.session(stage) as session:
-            held.add(mine)
-            try:
-                self.keyring.refresh()
-                yield session
-            finally:
-                held.discard(mine)
+        return _Writing(self, stage)
+
+    def reading(self, stage: str) -> AbstractContextManager[Session]:
+        """Return a session to read a stage in, for a ``with`` block, with the keys as they are now."""
+        self.keyring.refresh()
+        return self.backend.session(stage)
+
+    def stages(self) -> list[str]:
+        """Return the names of the stages, sorted: those that hold a version that opens, and those that this user has seen.
+
+        Anyone who may write to the directory can make a folder. One in which nothing opens is told with an ERROR line.
+        """
+        seen = set(self.last_seen.stages())
+        for stage in self.backend.stages():
+            if stage in seen or self.history.is_authentic(stage):
+                seen.add(stage)
+            else:
+                _LOG.error(
+                    "Not counted as a stage: %s in %s holds no version that opens. %s",
+                    printable(stage),
+                    self.backend.location,
+                    Hint.VERIFY_AND_REPAIR,
+                )
+        return sorted(seen)
 
     # Versions
 
     def append(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
-        """Write a version; errors as in :meth:`Backend.append`."""
-        self.backend.append(stage, version, lambda: self.sealed(stage, version, entry, data), session=session)
+        """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`."""
+        key_id, key = self.keyring.active
+        place = Place(self._store_id, stage, version)
+        self.backend.append(
+            stage, version, lambda: sealed_format.seal_version(key_id, key, place, entry, data), session=session
+        )
+        self.keyring.refresh()
+        if self.keyring.active[0] != key_id:  # given up by a rotation that this writer's lock did not hold up
+            self.replace(stage, version, entry, data, session)
 
-    def replace(self, stage: str, version: int, entry: Entry, data: bytes) -> None:
-        """Write a version's same content anew, under the key that is active now."""
-        self.backend.replace(stage, version, lambda: self.sealed(stage, version, entry, data))
+    def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
+        """Write a version's same content again, under the key that is active when this returns."""
+        while True:
+            key_id = self.keyring.active[0]
+            self.backend.replace(stage, version, lambda: self.sealed(stage, version, entry, data), session=session)
+            self.keyring.refresh()
+            if self.keyring.active[0] == key_id:
+                return
 
     def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterator[Buffer]:
         """Return a version's file under the active key."""
         key_id, key = self.keyring.active
-        return sealed_format.seal_version(key_id, key, self._place(stage, version), entry, data)
+        return sealed_format.seal_version(key_id, key, Place(self._store_id, stage, version), entry, data)
+
+    def flush(self, stage: str, session: Session | None = None) -> None:
+        """Make durable whatever can be read of a stage, and remember what this process knows of it."""
+        self.backend.flush(stage, session=session)
+        self.history.remember(stage)
 
     def key_of(self, stage: str, version: int) -> str:
         """Return the id of the key that a version claims to be sealed under; errors as in :meth:`load`."""
-        with self._explained(stage, version), self.backend.open(stage, version) as file:
-            return sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES)).key
+        try:
+            with self.backend.open(stage, version) as file:
+                return sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES)).key
+        except (BrokenError, FormatError) as broken:
+            self._refuse(stage, version, broken)
 
-    def entry(self, stage: str, version: int) -> Entry:
+    def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
         """Return a version's authenticated metadata without reading its data; errors as in :meth:`load`."""
-        with self._explained(stage, version), self.backend.open(stage, version) as file:
-            return self._open_entry(file, self._place(stage, version), _ENTRY_READ)[0]
+        try:
+            with self.backend.open(stage, version, session=session) as file:
+                return self._open_entry(file, Place(self._store_id, stage, version), _ENTRY_READ)[0]
+        except (BrokenError, FormatError) as broken:
+            self._refuse(stage, version, broken)
 
     def load(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
         """Return a version's authenticated metadata and data (as JSON).
 
         Raises:
             VersionAbsentError: There is no such file; the caller knows whether there should be.
-            IntegrityError: It is damaged, forged, or belongs elsewhere.
-            FormatError: It was written by a newer version of the library.
+            IntegrityError: It is damaged, forged, of a format that this library does not read, or belongs elsewhere.
         """
-        with self._explained(stage, version):
+        try:
             return self.examine(stage, version, session)
+        except (BrokenError, FormatError) as broken:
+            self._refuse(stage, version, broken)
 
     def examine(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
-        """As :meth:`load`, but what is wrong comes as a BrokenError, for those who judge it themselves."""
-        place = self._place(stage, version)
+        """As :meth:`load`, but what is wrong comes as a BrokenError or FormatError, for a caller that judges it itself."""
+        place = Place(self._store_id, stage, version)
         with self.backend.open(stage, version, session=session) as file:
-            entry, header, rest = self._open_entry(file, place, _FIRST_READ)
+            entry, header, key, sealed = self._open_entry(file, place, _FIRST_READ)
             if file.size != sealed_format.file_length(header, entry):
                 raise BrokenError("is cut short, or has something appended")
-            sealed = _slices(rest, file, file.size - header.data_offset)
-            return entry, sealed_format.open_data(self._key(header), header, place, entry, sealed)
+            missing = file.size - header.data_offset - len(sealed)
+            pieces: Iterable[bytes] = _slices(sealed, file, missing) if missing else (sealed,)
+            return entry, sealed_format.open_data(key, header, place, entry, pieces)
 
     def belongs_to(self, stage: str, version: int, other: str) -> bool:
-        """Whether the file of this version was written for another stage."""
+        """Return whether the file of this version was written for another stage."""
         try:
             with self.backend.open(stage, version) as file:
-                self._open_entry(file, self._place(other, version), _ENTRY_READ)
+                self._open_entry(file, Place(self._store_id, other, version), _ENTRY_READ)
         except (BrokenError, FormatError, VersionAbsentError):
             return False
         return True
 
-    def _open_entry(self, file: Reader, place: Place, first_read: int) -> tuple[Entry, Header, bytes]:
-        """Read an opened version up to the end of its metadata, and give back what was read beyond."""
+    def _open_entry(self, file: Reader, place: Place, first_read: int) -> tuple[Entry, Header, SecretBytes, bytes]:
+        """Open a version's metadata, and return it with the header, the key, and what was read of the sealed data."""
         opening = file.read(min(first_read, file.size))
         header = sealed_format.parse_header(opening)
-        if header.data_offset > file.size:
-            raise BrokenError("is cut short")
-        missing = header.data_offset - len(opening)
-        if missing > 0:
-            opening += file.read(missing)
-        sealed = opening[len(header.line) : header.data_offset]
-        entry = sealed_format.open_entry(self._key(header), header, place, sealed)
-        return entry, header, opening[header.data_offset :]
-
-    def _key(self, header: Header) -> SecretBytes:
-        if header.store != self.keyring.store_id:
+        if header.store != place.store:
             raise BrokenError("belongs to another store", foreign=True)
         key = self.keyring.key(header.key)
         if key is None:
             raise BrokenError("is sealed under a key that the keyring does not have")
-        return key
+        if header.data_offset > file.size:
+            raise BrokenError("is cut short")
+        if len(opening) < header.data_offset:
+            opening += file.read(header.data_offset - len(opening))
+        sealed = opening[len(header.line) : header.data_offset]
+        return sealed_format.open_entry(key, header, place, sealed), header, key, opening[header.data_offset :]
 
-    def _place(self, stage: str, version: int) -> Place:
-        return Place(self.keyring.store_id, stage, version)
-
-    def _explained(self, stage: str, version: int) -> _Explained:
-        return _Explained(self.backend.location, stage, version)
+    def _refuse(self, stage: str, version: int, broken: Exception) -> NoReturn:
+        """Raise what a caller sees of bytes that do not open."""
+        where = f"version {version} of stage {printable(stage)} in {self.backend.location}"
+        what = str(broken) if isinstance(broken, BrokenError) else f"can't be read: {broken}"
+        raise IntegrityError(f"{where} {what}", hint=Hint.LOAD_ANOTHER, stage=stage, version=version) from None
 
     # The records of a stage
 
     def gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
-        """Return a stage's gaps, and the record to compare with when they are written again; errors as in :meth:`record`."""
-        known = self._gaps.get(stage)
-        record = self.backend.read_record(
-            "gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1] if known else None, session=session
-        )
-        if record is None:
-            return Gaps(), None
-        if known is None or record is not known[1]:
-            known = self._gaps[stage] = self._read_gaps(stage, record), record
-        return known
+        """Return a stage's gaps, and the record to compare with when they are written again.
 
-    def _read_gaps(self, stage: str, record: Record) -> Gaps:
-        remedy = 'Run "checkpoint-manager verify"; put the file "gaps" of this stage back from a backup'
-        return self._decoded(record, stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy)
+        Raises:
+            IntegrityError: The record is damaged or forged.
+            RollbackError: It is older than the one that this user has seen.
+        """
+        known = self._gaps.get(stage, _NO_GAPS)
+        record = self.backend.read_record("gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session)
+        if record is not None and record is known[1]:
+            return known
+        seen = self.last_seen.recall_record(stage, "gaps")
+        return self._gaps_newer_than(seen, stage, session)
 
-    def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None) -> None:
+    def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
+        """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
+        remedy = "Put the file 'gaps' of this stage back from a backup"
+        found = self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy, session)
+        return found or _NO_GAPS
+
+    def _gaps_newer_than(self, seen: SeenRecord, stage: str, session: Session | None) -> tuple[Gaps, Record | None]:
+        """Read the record, after ``seen`` was recalled: so that it is never ahead of the store."""
+        gaps, record = self.found_gaps(stage, session)
+        if gaps.serial > seen.serial:
+            self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
+        elif (gaps.serial, gaps.id) != seen:
+            found = "gone" if record is None else f"number {gaps.serial}" if gaps.serial < seen.serial else "another one"
+            message = (
+                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} was turned back: it is "
+                f"{found}, and this user has already seen number {seen.serial}"
+            )
+            if self.on_rollback == "raise":
+                raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
+            _LOG.warning("%s", message)
+        self._gaps[stage] = gaps, record
+        return gaps, record
+
+    def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None, session: Session | None = None) -> None:
         """Write a stage's gaps; the caller holds its lock.
 
         Raises:
             StorageError: The record would be longer than what is read back. Nothing was written.
         """
-        self.backend.write_record("gaps", stage, data=self._sealed_gaps(stage, gaps), expected=expected)
+        record = self.backend.write_record(
+            "gaps", stage, data=self._sealed_gaps(stage, gaps), expected=expected, session=session
+        )
+        self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
+        self._gaps[stage] = gaps, record
 
     def check_gaps(self, stage: str, gaps: Gaps) -> None:
         """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
@@ -210,15 +269,21 @@ class Store:
         data = self.sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps))
         if len(data) > sealed_gaps.RECORD.max_bytes:
             message = (
-                f"the record of deleted versions of stage {display(stage)} in {self.backend.location} would be {len(data)} "
-                f"bytes long, and the limit is {sealed_gaps.RECORD.max_bytes}; nothing was deleted or imported. Versions next "
-                "to those that are gone can be deleted, which makes it shorter; or save under another stage name from now on"
+                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} would be {len(data)} "
+                f"bytes long, and the limit is {sealed_gaps.RECORD.max_bytes}; nothing was deleted or imported"
             )
-            raise StorageError(message, errno=errno.EFBIG, stage=stage)
+            hint = "Delete versions next to those that are gone, which makes it shorter, or save under another stage name"
+            raise StorageError(message, hint=hint, errno=errno.EFBIG, stage=stage)
         return data
 
     def record(
-        self, name: StageRecord, stage: str, form: RecordFormat, decode: Callable[[bytes], T], remedy: str
+        self,
+        name: StageRecord,
+        stage: str,
+        form: RecordFormat,
+        decode: Callable[[bytes], T],
+        remedy: str,
+        session: Session | None = None,
     ) -> tuple[T, Record] | None:
         """Return what a record of a stage says, and the record itself; None if there is none.
 
@@ -226,62 +291,76 @@ class Store:
             name: Which record.
             stage: Whose.
             form: How it is sealed.
-            decode: Makes of its content what it says.
-            remedy: What to do if it is damaged, for the message.
+            decode: Returns what its content says.
+            remedy: What to do if it is damaged, as a hint.
+            session: A session on the stage.
 
         Raises:
             IntegrityError: It is damaged or forged.
         """
-        record = self.backend.read_record(name, stage, limit=form.max_bytes)
-        return None if record is None else (self._decoded(record, stage, form, decode, remedy), record)
-
-    def _decoded(self, record: Record, stage: str, form: RecordFormat, decode: Callable[[bytes], T], remedy: str) -> T:
+        record = self.backend.read_record(name, stage, limit=form.max_bytes, session=session)
+        if record is None:
+            return None
         try:
+            if form.store_of(record.data) != self._store_id:
+                raise BrokenError("belongs to another store")
             key = self.keyring.key(form.key_of(record.data))
             if key is None:
                 raise BrokenError("is sealed under a key that the keyring does not have")
-            return decode(form.open(key, self.keyring.store_id, stage, record.data))
+            return decode(form.open(key, self._store_id, stage, record.data)), record
         except BrokenError as broken:
-            message = f"the record of {form.of} of stage {display(stage)} in {self.backend.location} {broken}. {remedy}"
-            raise IntegrityError(message, stage=stage) from None
+            message = f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} {broken}"
+            raise IntegrityError(message, hint=remedy, stage=stage) from None
 
     def sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
         """Return a record of a stage under the active key."""
         key_id, key = self.keyring.active
-        return form.seal(key_id, key, self.keyring.store_id, stage, content)
+        return form.seal(key_id, key, self._store_id, stage, content)
 
 
-class _Explained:
-    """Turns what is broken inside the block into an error that says which version, and what to do."""
+class _Writing:
+    """A writer's hold on a stage, for one ``with`` block: its lock, a session, and the keys as they are now.
 
-    __slots__ = ("_location", "_stage", "_version")
+    A lock that is dropped without an end to the block, as an interruption may do at any call, is let go of with its object.
+    """
 
-    def __init__(self, location: str, stage: str, version: int) -> None:
-        self._location = location
+    __slots__ = ("_lock", "_session", "_stage", "_store")
+
+    def __init__(self, store: Store, stage: str) -> None:
+        self._store = store
         self._stage = stage
-        self._version = version
+        self._lock: AbstractContextManager[object] | None = None
+        self._session: AbstractContextManager[Session] | None = None
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Session:
+        try:
+            lock = self._store.backend.lock(self._stage, self._store.lock_timeout)
+            lock.__enter__()
+            self._lock = lock
+            self._session = self._store.backend.session(self._stage)
+            session = self._session.__enter__()
+            self._store.keyring.refresh()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return session
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, BrokenError):
-            message = (
-                f"version {self._version} of stage {display(self._stage)} in {self._location} {error}. Load another version, "
-                'or run "checkpoint-manager verify" to see what else is affected and "checkpoint-manager repair" to '
-                "put it aside"
-            )
-            raise IntegrityError(message, stage=self._stage, version=self._version) from None
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        try:
+            if self._session is not None:
+                self._session.__exit__(kind, error, traceback)
+        finally:
+            if self._lock is not None:
+                self._lock.__exit__(kind, error, traceback)
 
 
-def _slices(first: bytes, file: Reader, length: int) -> Iterator[bytes]:
-    """Yield what was read already, then the rest up to ``length`` bytes in all."""
+def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
+    """Yield what was read already, then the ``missing`` bytes."""
     if first:
         yield first
-    left = length - len(first)
-    while left > 0 and (piece := file.read(min(left, SLICE_BYTES))):
+    while missing > 0 and (piece := file.read(min(missing, SLICE_BYTES))):
         yield piece
-        left -= len(piece)
+        missing -= len(piece)
 
 
 def origin() -> Origin:
@@ -295,7 +374,7 @@ def _origin(pid: int) -> Origin:
 
 
 def _user() -> str:
-    """Return the user's name, found as :func:`getpass.getuser` does: that module would be imported under a lock."""
+    """Return the user's name, found as :func:`getpass.getuser` does, whose module takes long to import."""
     named = next(filter(None, map(os.environ.get, ("LOGNAME", "USER", "LNAME", "USERNAME"))), None)
     try:
         return named or pwd.getpwuid(os.getuid()).pw_name

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from checkpoint_manager.models import Buffer
+    from checkpoint_manager.models import Buffer, Durability
 
     MakePieces: TypeAlias = Callable[[], Iterable[Buffer]]
     """Returns the pieces of a version from its beginning. Each piece is used up before the next one is asked for."""
@@ -146,10 +146,12 @@ class Backend(ABC):
     Attributes:
         location: Where it is, for people: stands in messages. Holds no password.
         capabilities: What it can do without help.
+        durability: How it was opened.
     """
 
     location: str
     capabilities: Capabilities
+    durability: Durability = "full"
 
     @abstractmethod
     def lock(

@@ -88,6 +88,10 @@ class _MemoryLock:
             self._is_held, self._entry.thread = False, 0
             self._entry.lock.release()
 
+    def __del__(self) -> None:
+        """Let go, if an interruption kept the block from it."""
+        self.__exit__()
+
 
 class MemoryBackend(Backend, Maintenance):
     """Versions and records in this process, gone when it ends."""

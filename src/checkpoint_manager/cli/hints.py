@@ -17,9 +17,15 @@ HINTS: dict[Hint, str] = {
         "from your copy"
     ),
     Hint.IMPORT_RENAMED: "Import it under another name with --rename",
+    Hint.LOAD_ANOTHER: (
+        "Choose another version, or see what else is affected with: checkpoint-manager verify, "
+        "then set it aside with: checkpoint-manager repair"
+    ),
+    Hint.PUT_IT_BACK: "Put it back from a backup, or choose another version",
     Hint.MOVE_TAG: "Choose another name, or move the tag with --force",
     Hint.REMOVE_TAG: "Remove a tag first: checkpoint-manager tag --delete",
     Hint.OVERWRITE: "Choose another name, or give --overwrite",
+    Hint.UNTAG_FIRST: "Take the tag away first: checkpoint-manager tag --delete",
     Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: checkpoint-manager log",
     Hint.SEE_HISTORY: "Choose a version from: checkpoint-manager log",
     Hint.SEE_STAGES: "See the names with: checkpoint-manager list",

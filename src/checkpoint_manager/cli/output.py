@@ -145,14 +145,16 @@ def version_fields(version: Version) -> dict[str, Any]:
         "status": version.status,
         "created_at": version.created_at,
         "metadata": dict(version.metadata),
-        "origin": asdict(version.origin),
+        "origin": None if version.origin is None else asdict(version.origin),
         "size": version.size,
         "restored_from": version.restored_from,
     }
 
 
-def show_time(moment: datetime) -> str:
-    """Return a time as a person reads it: local, and how long ago."""
+def show_time(moment: datetime | None) -> str:
+    """Return a time as a person reads it: local, and how long ago; for an unknown one, a dash."""
+    if moment is None:
+        return "-"
     seconds = int((datetime.now(UTC) - moment).total_seconds())
     if seconds < -_CLOCKS_DIFFER:
         ago = "in the future"
@@ -166,8 +168,10 @@ def show_time(moment: datetime) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S} ({ago})"
 
 
-def show_size(size: float) -> str:
-    """Return a number of bytes as a person reads it."""
+def show_size(size: float | None) -> str:
+    """Return a number of bytes as a person reads it; for an unknown one, a dash."""
+    if size is None:
+        return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < _KIB:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -73,6 +73,7 @@ class LocalBackend(Backend, Maintenance):
 
     def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
         self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
+        self.durability = durability
         self._durable = durability == "full"
         self._history = os.path.join(self.location, layout.HISTORY)
         self._keyring = os.path.join(self.location, layout.KEYRING)

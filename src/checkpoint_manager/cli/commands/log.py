@@ -57,7 +57,7 @@ def _row(version: Version, tags: list[str]) -> tuple[str, ...]:
         version.status,
         show_time(version.created_at),
         show_size(version.size),
-        f"{version.origin.user}@{version.origin.host}",
+        "-" if version.origin is None else f"{version.origin.user}@{version.origin.host}",
         ", ".join([*(f"tag {name}" for name in tags), *_notes(version)]),
     )
 

@@ -81,15 +81,20 @@ def look_inside(access: Access) -> Iterator[Check]:
 
 def _look_at_clock(cm: CheckpointManager) -> Iterator[Check]:
     now = datetime.now(UTC)
-    newest = [history[0] for history in map(cm.history, cm.stages()) if history]
+    newest = [
+        (version.created_at, version)
+        for history in map(cm.history, cm.stages())
+        for version in history[:1]
+        if version.created_at is not None
+    ]
     if not newest:
         yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; nothing is saved yet to compare it with")
         return
-    last = max(newest, key=lambda version: version.created_at)
+    saved_at, last = max(newest, key=lambda dated: dated[0])
     what = f"the newest version, {display(last.stage)}@{last.number}"
-    if last.created_at > now + _CLOCKS_DIFFER:
-        found = f"{what}, was saved at {last.created_at:%Y-%m-%d %H:%M:%S} UTC, which is in the future"
-        step = "set this host's clock (timedatectl): until then, what is saved gets that time, for time never goes back"
+    if saved_at > now + _CLOCKS_DIFFER:
+        found = f"{what}, was saved at {saved_at:%Y-%m-%d %H:%M:%S} UTC, which is in the future"
+        step = "set this host's clock (timedatectl): retention and --at go by it"
         yield warning("clock", found, step)
     else:
-        yield ok("clock", f"{what}, was saved {show_time(last.created_at)}")
+        yield ok("clock", f"{what}, was saved {show_time(saved_at)}")
