@@ -367,7 +367,7 @@ class TestSharing:
         thread.start()
         inside.wait(10)
         try:
-            with pytest.raises(LockTimeoutError, match=r"process \d+ on .* since 2") as caught:
+            with pytest.raises(LockTimeoutError, match=r"process \d+") as caught:
                 cm.save_checkpoint("train")
             assert isinstance(caught.value, TimeoutError)
             cm.save_checkpoint("other")
