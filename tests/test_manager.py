@@ -151,7 +151,7 @@ class TestUpdating:
         assert cm.save_checkpoint("count", 6).number == 2
 
     def test_writing_to_the_same_stage_from_inside_is_refused_at_once(self, cm: CheckpointManager) -> None:
-        with pytest.raises(CheckpointError, match="return the new data"):
+        with pytest.raises(CheckpointError, match="Return the new data"):
             cm.update_checkpoint("count", lambda _: cm.save_checkpoint("count", 1))
         cm.update_checkpoint("count", lambda _: cm.save_checkpoint("other", 1).number)
         assert cm.load_checkpoint("count") == 1
