@@ -88,7 +88,7 @@ class Source:
                 return ask_passphrase(what, twice=new)
 
 
-class SourceType(click.ParamType[Source]):
+class SourceType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
     """The type of an option or an argument that names a source."""
 
     name = "source"

@@ -54,7 +54,7 @@ class Selector:
         return cls(version.stage, version.number if said else None)
 
 
-class _Moment(click.ParamType[datetime]):
+class _Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
     name = "time"
 
     def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NUMBER = click.IntRange(0)
 
 
-class _Age(click.ParamType[timedelta]):
+class _Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
     name = "age"
 
     def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
