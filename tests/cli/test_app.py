@@ -232,3 +232,23 @@ def test_a_module_that_is_missing_does_not_look_like_an_answer(store: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 70
+
+
+def test_a_store_that_this_user_may_not_look_at_is_refused_by_the_system_and_not_missing(
+    cli: Cli, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")  # what root may not look at either
+    for command in ("status", "init", "doctor"):
+        result = cli(command, "--store", "loop/checkpoints")
+        assert result.code == (1 if command == "doctor" else 20)
+        assert "can't be looked at" in result.err + result.out
+    assert cli("status", "--store", "").code == 2
+
+
+def test_a_store_is_named_by_its_url_too_and_no_password_of_it_is_shown(cli: Cli) -> None:
+    assert cli("status", "--store", "memory:").code == 10
+    result = cli("status", "--store", "nosuch://alice:hunter2@host/db")
+    assert result.code == 2
+    assert "nosuch" in result.err
+    assert "hunter2" not in result.err
+    assert "hunter2" not in cli("doctor", "--store", "nosuch://alice:hunter2@host/db").out

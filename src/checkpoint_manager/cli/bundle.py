@@ -11,17 +11,18 @@ from checkpoint_manager.cli.key_options import Source, ask_passphrase, source_op
 from checkpoint_manager.cli.output import show_size
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import BundleSummary, KeyFile, Passphrase
 
 STREAM = "-"
 bundle_key_option = source_option("--bundle-key", "The bundle's own key, as for --key. Without it, a passphrase is asked for.")
 
 
-def key_of_bundle(source: Source | None, *, new: bool) -> KeyFile | Passphrase:
+def key_of_bundle(access: Access, source: Source | None, *, new: bool) -> KeyFile | Passphrase:
     """Return the key of a bundle; with ``new``, a key file that does not exist is made."""
     if source is not None:
         made = "the bundle opens with nothing else; send it another way than the bundle"
-        return source.read("Passphrase of the bundle", new=new, created=made)
+        return access.read_key(source, "Passphrase of the bundle", new=new, created=made)
     if not sys.stdin.isatty():
         raise UsageError(
             "there is no terminal to ask for the bundle's passphrase at",

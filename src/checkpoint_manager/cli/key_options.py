@@ -14,19 +14,14 @@ A source given together with an environment variable that names a key is refused
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import click
 
-from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.output import say
-from checkpoint_manager.errors import KeyUnavailableError
-from checkpoint_manager.models import KeyFile, Passphrase, display
+from checkpoint_manager.models import Passphrase, display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,38 +49,6 @@ class Source:
     def __str__(self) -> str:
         """Return how messages name the source: without what follows the colon, which is nobody's business."""
         return f"{self.option} {self.kind}"
-
-    def read(self, what: str, *, new: bool = False, created: str = "") -> KeyFile | Passphrase:
-        """Read the key.
-
-        Args:
-            what: What the prompt asks for, such as "Passphrase of the store".
-            new: The key will protect something new: a prompt asks twice, and a key file that does not exist is made.
-            created: What to say of a key file that was made.
-
-        Raises:
-            UsageError: A prompt is needed and there is no terminal.
-            KeyUnavailableError: It can't be read.
-        """
-        from checkpoint_manager._store import key_sources  # noqa: PLC0415  # loads the cryptography; --help does not wait for it
-
-        path = Path(self.value).expanduser()
-        match self.kind:
-            case "file":
-                if new and path.exists():
-                    say(f"the key file {display(str(path))} is there already, and is used as it is")
-                elif new:
-                    key_sources.create_key_file(path)
-                    say(f"made the key file {display(str(path))}: {created}")
-                return KeyFile(str(path))
-            case "passphrase-file":
-                return key_sources.read_passphrase_file(path)
-            case "cmd":
-                return key_sources.read_passphrase_command(Hidden(self.value), str(self))
-            case "fd":
-                return key_sources.read_passphrase_descriptor(int(self.value))
-            case "prompt":
-                return ask_passphrase(what, twice=new)
 
 
 class SourceType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
@@ -129,35 +92,6 @@ key_option = source_option(
         "passphrase), fd:N (a descriptor) or prompt."
     ),
 )
-
-
-def key_given(source: Source | None, *, new: bool = False) -> KeyFile | Passphrase | None:
-    """Return the key that ``--key`` names, or None if it is not given.
-
-    Args:
-        source: What was given.
-        new: A new store is to be made with it.
-
-    Raises:
-        UsageError: A prompt is needed and there is no terminal.
-        KeyUnavailableError: It can't be read, or the environment names another one.
-    """
-    if source is None:
-        return None
-    for name in variables():
-        if os.environ.get(name):
-            raise KeyUnavailableError(
-                f"the key is given twice, by {source} and by the environment variable {name}",
-                hint="Leave only the one that is meant",
-            )
-    return source.read(f"Passphrase {'for the new' if new else 'of the'} store", new=new and source.kind == "prompt")
-
-
-def variables() -> tuple[str, ...]:
-    """Return the environment variables that name a key."""
-    from checkpoint_manager._store.key_sources import VARIABLES  # noqa: PLC0415  # --help does not wait for it
-
-    return VARIABLES
 
 
 def ask_passphrase(what: str, *, twice: bool = False) -> Passphrase:

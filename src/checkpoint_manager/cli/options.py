@@ -7,24 +7,18 @@ import math
 import os
 import select
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-import checkpoint_manager
 from checkpoint_manager.cli import not_interrupted
-from checkpoint_manager.cli.exit_codes import DeclinedError, NoStoreError, UsageError
-from checkpoint_manager.cli.key_options import Source, key_given, key_option
+from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
+from checkpoint_manager.cli.key_options import key_option
 from checkpoint_manager.cli.output import say
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import OnRollback
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -32,46 +26,15 @@ _LISTEN = 0.2
 """Seconds between two checks for Ctrl-C while a question waits."""
 _LONGEST_LINE = 4096
 """Bytes that a terminal hands over at once."""
-_PATH = click.Path(path_type=Path)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What the shared options say.
+class _Location(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
+    name = "location"
 
-    Attributes:
-        store: The store's directory.
-        key: Where its key comes from, or None.
-        lock_timeout: Seconds to wait for another writer.
-        as_json: Print one JSON document.
-    """
-
-    store: Path
-    key: Source | None
-    lock_timeout: float
-    as_json: bool
-
-    def is_there(self) -> bool:
-        """Return whether there is a store, whole or not."""
-        return any(os.path.lexists(self.store / name) for name in ("keyring.json", "history"))
-
-    def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
-        """Open the store; no command but ``init`` makes one.
-
-        Raises:
-            NoStoreError: There is none.
-            CheckpointError: It can't be opened.
-        """
-        exists = self.is_there()
-        if not make and not exists:
-            raise NoStoreError(
-                f"there is no checkpoint store at {display(os.path.abspath(self.store))}",
-                hint="Name its directory with --store, or make one: checkpoint-manager init",
-            )
-        key = key_given(self.key, new=not exists)
-        with not_interrupted():
-            manager = checkpoint_manager.CheckpointManager  # loaded here, for the first time
-        return manager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("the name of the directory is empty", param, ctx)
+        return value
 
 
 class Seconds(click.FloatRange):
@@ -90,6 +53,9 @@ def store_options(command: F) -> F:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
+        with not_interrupted():
+            from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # loads the library, and --help does not wait for it
+
         access = Access(**{name: kwargs.pop(name) for name in ("store", "key", "lock_timeout", "as_json")})
         return command(access, *args, **kwargs)
 
@@ -97,11 +63,12 @@ def store_options(command: F) -> F:
         (
             click.option(
                 "--store",
-                type=_PATH,
-                default=Path("checkpoints"),
+                type=_Location(),
+                metavar="LOCATION",
+                default="checkpoints",
                 show_default=True,
                 envvar="CHECKPOINT_MANAGER_STORE",
-                help="The store's directory.",
+                help="The store: a directory, or a URL.",
             ),
             key_option,
             click.option(

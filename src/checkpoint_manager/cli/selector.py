@@ -19,7 +19,7 @@ from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, 
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
-    from checkpoint_manager.cli.options import Access
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
 
 
@@ -98,5 +98,5 @@ def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> 
 
 def no_such_stage(access: Access, stage: str) -> CheckpointNotFoundError:
     """Return the error for a stage that does not exist."""
-    message = f"there is no stage {display(stage)} in {display(str(access.store))}"
+    message = f"there is no stage {display(stage)} in {access.shown}"
     return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)

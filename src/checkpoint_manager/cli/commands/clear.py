@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
 
 
 @click.command()
@@ -32,7 +37,7 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
     if stage is not None and stage not in there:
         raise no_such_stage(access, stage)
     chosen = there if stage is None else [stage]
-    say(f"To be cleared in {display(str(access.store))}: {', '.join(map(display, chosen)) or 'nothing'}")
+    say(f"To be cleared in {access.shown}: {', '.join(map(display, chosen)) or 'nothing'}")
     if not dry_run and chosen:
         confirm("Clear?", yes=yes)
     cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, chosen) if version is not None]

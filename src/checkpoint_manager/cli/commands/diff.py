@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_text
 from checkpoint_manager.cli.selector import at_option, stage_names
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from checkpoint_manager.cli.access import Access
 
 
 @click.command()

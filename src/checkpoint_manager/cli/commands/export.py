@@ -11,7 +11,7 @@ import click
 
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import discard_the_rest, say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
@@ -21,6 +21,7 @@ from checkpoint_manager.models import display
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.cli.key_options import Source
     from checkpoint_manager.models import BundleSummary
 
@@ -50,7 +51,7 @@ def export(access: Access, stages: tuple[str, ...], file: str, bundle_key: Sourc
         )
     if not overwrite and file != STREAM and os.path.lexists(file):
         raise UsageError(f"{display(file)} exists already", hint="Choose another name, or give --overwrite")
-    key = key_of_bundle(bundle_key, new=True)
+    key = key_of_bundle(access, bundle_key, new=True)
     with progress_of("exporting") as step:
         bundle = _piped(lambda: cm.export_bundle(_output(file), stages or None, key=key, overwrite=overwrite, progress=step))
     if access.as_json:

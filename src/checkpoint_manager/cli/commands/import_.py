@@ -9,12 +9,13 @@ import click
 
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, dry_run_option, store_options
+from checkpoint_manager.cli.options import dry_run_option, store_options
 from checkpoint_manager.cli.output import say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.cli.key_options import Source
 
 
@@ -41,7 +42,7 @@ def import_(
     if len({stage for stage, _ in rename}) != len(rename):
         raise UsageError("--rename names a stage twice", hint="Give each stage one name")
     cm = access.open()
-    key = key_of_bundle(bundle_key, new=False)
+    key = key_of_bundle(access, bundle_key, new=False)
     source: str | BinaryIO = sys.stdin.buffer if file == STREAM else file
     with progress_of("importing") as step:
         bundle = cm.import_bundle(source, key=key, rename=dict(rename), dry_run=dry_run, progress=step)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_json
-from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
 
 
 @click.command()
@@ -21,6 +25,6 @@ def init(access: Access) -> None:
     """
     cm = access.open(make=True)
     if access.as_json:
-        write_json("init", {"store": str(access.store), "stages": cm.stages()})
+        write_json("init", {"store": access.shown, "stages": cm.stages()})
     else:
-        say(f"the store {display(str(access.store))} is ready")
+        say(f"the store {access.shown} is ready")

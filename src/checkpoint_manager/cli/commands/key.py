@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.key_options import SOURCE, Source
-from checkpoint_manager.cli.options import Access, confirm, store_options, yes_option
+from checkpoint_manager.cli.options import confirm, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 
 if TYPE_CHECKING:
     from checkpoint_manager import Progress
+    from checkpoint_manager.cli.access import Access
 
 
 @click.group()
@@ -52,7 +53,7 @@ def add(access: Access, source: Source, label: str) -> None:
     """
     cm = access.open()
     made = "keep it in a safe place, apart from the store"
-    slot = cm.keys.add(source.read("New passphrase", new=True, created=made), label=label)
+    slot = cm.keys.add(access.read_key(source, "New passphrase", new=True, created=made), label=label)
     if access.as_json:
         write_json("key add", {"slot": asdict(slot)})
     else:
@@ -101,7 +102,7 @@ def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], y
       checkpoint-manager key rotate --also passphrase-file:alice.txt --drop 1f0c22ab
     """
     cm = access.open()
-    keys = [source.read("Further passphrase") for source in also]
+    keys = [access.read_key(source, "Further passphrase") for source in also]
     if drop:
         say("The holder of a dropped slot can read no later version. What he has read, he knows; what he has written stays.")
         confirm(f"Give up the key slots {', '.join(drop)}?", yes=yes)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import write_json, write_line
 from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
 
 
 @click.command("list")

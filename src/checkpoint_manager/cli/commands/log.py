@@ -8,7 +8,7 @@ import click
 
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import HINTS
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_table
 from checkpoint_manager.cli.selector import stage_names, tags_by_version
 from checkpoint_manager.errors import Hint
@@ -16,6 +16,7 @@ from checkpoint_manager.stages.display import items
 from checkpoint_manager.stages.notes import read_failure, read_progress
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import Version
 
 

@@ -10,12 +10,13 @@ import click
 import checkpoint_manager
 from checkpoint_manager import times
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
 
 

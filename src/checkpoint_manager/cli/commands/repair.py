@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.models import RepairStep, Version
 

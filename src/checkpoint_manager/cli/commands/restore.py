@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -16,6 +16,7 @@ from checkpoint_manager.models import display
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import Version
 
 
@@ -48,7 +49,7 @@ def restore(access: Access, selector: str, at: datetime | None, *, redact: bool,
         )
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before the question
     number = checkpoint.version.number
-    say(f"Stage {display(chosen.stage)} in {display(str(access.store))}: a copy of {_described(checkpoint.version)}")
+    say(f"Stage {display(chosen.stage)} in {access.shown}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
     diff = difference(cm, checkpoint.version) if dry_run or not yes else None
     if dry_run and access.as_json:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from checkpoint_manager import Outcome
+    from checkpoint_manager.cli.access import Access
 
 _NOT_FOUND, _NOT_RUNNABLE, _BY_SIGNAL = 127, 126, 128
 _A_DAY = 86_400.0

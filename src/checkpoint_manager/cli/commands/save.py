@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.models import display
+
+if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
 
 
 @click.command()

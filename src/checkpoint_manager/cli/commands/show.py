@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import version_fields, write_data, write_json
 from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -14,6 +14,8 @@ from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from checkpoint_manager.cli.access import Access
 
 
 @click.command()

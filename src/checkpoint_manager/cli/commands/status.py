@@ -8,7 +8,7 @@ import click
 
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.hints import explain
-from checkpoint_manager.cli.options import Access, Seconds, store_options
+from checkpoint_manager.cli.options import Seconds, store_options
 from checkpoint_manager.cli.output import say, show_size, show_time, table_text, write_json, write_text
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.watching import need_a_terminal, watch
@@ -20,10 +20,11 @@ from checkpoint_manager.errors import (
     LockTimeoutError,
     RollbackError,
 )
-from checkpoint_manager.models import Progress, display
+from checkpoint_manager.models import Progress
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager, Version
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import OnProgress
 
 _TROUBLE = ((RollbackError, "rolled-back"), (IntegrityError, "damaged"), (FormatError, "unreadable"))
@@ -57,7 +58,7 @@ def status(access: Access, *, watched: bool, interval: float) -> int:
     with progress_of("reading") as step:
         rows = _Look(cm).rows(step)
     if access.as_json:
-        write_json("status", {"store": str(access.store), "stages": rows})
+        write_json("status", {"store": access.shown, "stages": rows})
     elif not rows:
         say("no stages yet: nothing was saved in this store")
     else:
@@ -73,7 +74,7 @@ def _watch(access: Access, interval: float) -> int:
     if access.as_json:
         raise UsageError("--watch is for people, and --json for programs", hint="Give one of them")
     look = _Look(access.open())
-    return watch(lambda: table_text(_COLUMNS, map(_cells, look.rows())), f"{display(str(access.store))}", interval)
+    return watch(lambda: table_text(_COLUMNS, map(_cells, look.rows())), access.shown, interval)
 
 
 class _Look:

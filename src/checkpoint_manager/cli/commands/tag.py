@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
 from checkpoint_manager.models import display
@@ -15,6 +15,7 @@ from checkpoint_manager.models import display
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
 
 

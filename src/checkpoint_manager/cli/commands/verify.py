@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import VerificationReport
 
 

@@ -9,10 +9,11 @@ import click
 
 from checkpoint_manager._text import escaped
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.options import Access, store_options
+from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import in_colour, write_json, write_line, write_text
 
 if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.cli.commands.doctor.check import Check
 
 

@@ -17,7 +17,7 @@ from checkpoint_manager.models import display
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.cli.options import Access
+    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
 
 _CLOCKS_DIFFER = timedelta(minutes=2)

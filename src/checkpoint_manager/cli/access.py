@@ -1,0 +1,132 @@
+"""How a command opens the store that the options name, with its key. Loaded when a command runs: its help needs neither."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._format.hidden import Hidden
+from checkpoint_manager._store import key_sources
+from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
+from checkpoint_manager.cli.exit_codes import NoStoreError
+from checkpoint_manager.cli.key_options import Source, ask_passphrase
+from checkpoint_manager.cli.output import say
+from checkpoint_manager.errors import KeyUnavailableError, StorageError
+from checkpoint_manager.manager import CheckpointManager
+from checkpoint_manager.models import KeyFile, Passphrase, printable
+
+if TYPE_CHECKING:
+    from checkpoint_manager.models import OnRollback
+
+_MAX_RECORD_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the shared options say.
+
+    Attributes:
+        store: The store's directory, or its URL.
+        key: Where its key comes from, or None.
+        lock_timeout: Seconds to wait for another writer.
+        as_json: Print one JSON document.
+    """
+
+    store: str
+    key: Source | None
+    lock_timeout: float
+    as_json: bool
+
+    @property
+    def shown(self) -> str:
+        """The store's location as it can be shown: safe for a terminal, and without the password that a URL may hold."""
+        return printable(redacted(self.store))
+
+    def is_there(self) -> bool:
+        """Return whether there is a store, whole or not.
+
+        Raises:
+            LocationError: The location is a URL of a scheme that is not known.
+            StorageError: The operating system does not say.
+        """
+        if scheme_of(self.store):
+            backend = open_backend(self.store)
+            try:
+                return bool(backend.read_record("keyring", limit=_MAX_RECORD_BYTES) or backend.stages())
+            finally:
+                backend.close()
+        return any(self._exists(os.path.join(self.store, name)) for name in ("keyring.json", "history"))
+
+    def _exists(self, path: str) -> bool:
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            message = f"the store at {self.shown} can't be looked at: {error.strerror}"
+            hint = "Give this user access to the directory, or name another one with --store"
+            raise StorageError(message, hint=hint, errno=error.errno, filename=path) from None
+        return True
+
+    def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
+        """Open the store; no command but ``init`` makes one.
+
+        Raises:
+            NoStoreError: There is none.
+            CheckpointError: It can't be opened.
+        """
+        exists = self.is_there()
+        if not make and not exists:
+            raise NoStoreError(
+                f"there is no checkpoint store at {self.shown}",
+                hint="Name its directory with --store, or make one: checkpoint-manager init",
+            )
+        key = self._key(new=not exists)
+        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+
+    def _key(self, *, new: bool) -> KeyFile | Passphrase | None:
+        if self.key is None:
+            return None
+        for name in key_sources.VARIABLES:
+            if os.environ.get(name):
+                raise KeyUnavailableError(
+                    f"the key is given twice, by {self.key} and by the environment variable {name}",
+                    hint="Leave only the one that is meant",
+                )
+        return self.read_key(
+            self.key, f"Passphrase {'for the new' if new else 'of the'} store", new=new and self.key.kind == "prompt"
+        )
+
+    @staticmethod
+    def read_key(source: Source, what: str, *, new: bool = False, created: str = "") -> KeyFile | Passphrase:
+        """Read the key that a source names.
+
+        Args:
+            source: The source.
+            what: What a prompt asks for, such as "Passphrase of the store".
+            new: The key will protect something new: a prompt asks twice, and a key file that does not exist is made.
+            created: What to say of a key file that was made.
+
+        Raises:
+            UsageError: A prompt is needed and there is no terminal.
+            KeyUnavailableError: It can't be read.
+        """
+        path = Path(source.value).expanduser()
+        match source.kind:
+            case "file":
+                if new and path.exists():
+                    say(f"the key file {printable(str(path))} is there already, and is used as it is")
+                elif new:
+                    key_sources.create_key_file(path)
+                    say(f"made the key file {printable(str(path))}: {created}")
+                return KeyFile(str(path))
+            case "passphrase-file":
+                return key_sources.read_passphrase_file(path)
+            case "cmd":
+                return key_sources.read_passphrase_command(Hidden(source.value), str(source))
+            case "fd":
+                return key_sources.read_passphrase_descriptor(int(source.value))
+            case "prompt":
+                return ask_passphrase(what, twice=new)
