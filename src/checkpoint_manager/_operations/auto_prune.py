@@ -20,6 +20,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -102,7 +103,9 @@ class AutoPrune:
             self._prune(stage, _facts(number, entry), session)
         except BaseException as error:
             self._stages.pop(stage, None)  # half of it may have been noted
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or isinstance(error, MemoryError):
+                raise
+            if isinstance(error, OSError) and not is_refusal(error):
                 raise
             _LOG.warning(
                 'Stage %s was saved (version %d), and could not be pruned: %s. The next save tries again; "checkpoint-manager '

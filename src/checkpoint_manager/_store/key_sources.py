@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from checkpoint_manager._filesystem import files, permissions
+from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
@@ -213,6 +214,8 @@ def _read_line(number: int) -> tuple[SecretBytes, str]:
     except OverflowError:
         return Hidden(b""), "there is no descriptor of this number"
     except OSError as error:
+        if not is_refusal(error):
+            raise
         return Hidden(b""), str(error.strerror)
     return Hidden(bytes(line)), ""
 
@@ -253,6 +256,8 @@ def is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
+        if not is_refusal(error):
+            raise
         message = f"can't look for the key file {path}: {error.strerror}"
         raise KeyUnavailableError(message, hint="Give this user access to its folder") from error
 
@@ -295,6 +300,8 @@ def _read(path: Path, what: str) -> SecretBytes:
         finally:
             os.close(descriptor)
     except OSError as error:
+        if not is_refusal(error):
+            raise
         message = f"the {what} {path} can't be read: {error.strerror}"
         raise KeyUnavailableError(message, hint="Check the path, or put the file back from your copy") from None
     _check_owner(path, status, what)
@@ -342,6 +349,8 @@ def create_key_file(path: Path) -> Secret:
         finally:
             os.unlink(temporary)
     except OSError as error:
+        if not is_refusal(error):
+            raise
         raise KeyUnavailableError(f"a key file can't be made at {path}: {error.strerror}", hint=Hint.GIVE_A_KEY) from None
     make_durable(path)
     return read_key_file(path)
@@ -358,6 +367,8 @@ def make_durable(path: Path) -> None:
             if os.access(place, os.R_OK):  # a directory that can't be read was not made by this user
                 _sync(place)
     except OSError as error:
+        if not is_refusal(error):
+            raise
         message = f"the key file {path} can't be made durable: {error.strerror}; nothing was sealed under it"
         raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY) from None
 
