@@ -269,3 +269,24 @@ def test_a_result_from_before_functions_were_recorded_is_computed_again(cm: Chec
 def test_the_function_is_recorded_with_the_result(cm: CheckpointManager) -> None:
     cm.stage(first)()
     assert cm.history("first")[0].metadata["@stage"]["function"] == f"{HERE}:first"
+
+
+def test_a_notebook_is_named_by_its_file_where_that_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defined(**variables: str) -> str:
+        namespace: dict[str, Any] = {"__name__": "__main__", **variables}
+        exec("def clean(): ...", namespace)
+        return origin_of(namespace["clean"], str(tmp_path / "store"))
+
+    assert defined() == "__main__:clean"
+    assert defined(__vsc_ipynb_file__=str(tmp_path / "a.ipynb")) == "../a.ipynb:clean"
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "b.ipynb"))
+    assert defined() == "../b.ipynb:clean"
+    monkeypatch.setenv("JPY_SESSION_NAME", "console-1-0c9a")
+    assert defined() == "__main__:clean"
+
+
+def test_a_script_whose_name_is_not_text_can_be_recorded(cm: CheckpointManager, tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(tmp_path / "job\udcff.py")}
+    exec("def clean(): return 1", namespace)
+    assert cm.stage(namespace["clean"])() == 1
+    assert cm.history("clean")[0].metadata["@stage"]["function"] == r"../job\udcff.py:clean"

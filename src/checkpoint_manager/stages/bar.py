@@ -1,7 +1,7 @@
-"""The progress bar at a terminal: the one module beside the command line that needs ``rich``, imported only to show one.
+"""The progress bar of a loop at a terminal. Needs ``rich``, an extra, and is imported only where a bar can be shown.
 
-It draws on stderr, at most ten times a second, when an item is done: no thread of its own, so that the loop may fork. If the
-terminal goes away, it draws no more, and the loop goes on.
+The bar is drawn on stderr when an item is done, at most ten times a second. It has no thread of its own, so that the loop may
+fork. If the terminal goes away, the bar is not drawn any more, and the loop goes on.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Bar:
     """A bar on stderr.
 
     Args:
-        title: What stands before it.
-        done: How much is done already.
-        total: Of how much; None: nobody knows.
-        ended: Called once, when the bar is gone.
+        title: The text before the bar.
+        done: How many items are done already.
+        total: How many items there are, or None if that is not known.
+        ended: Called once, when the bar is closed.
     """
 
     def __init__(self, title: str, done: int, total: int | None, ended: Callable[[], object]) -> None:
@@ -50,7 +50,7 @@ class Bar:
             self._drawn = math.inf
 
     def update(self, done: int) -> None:
-        """Draw it anew if it is time for that."""
+        """Draw the bar with so many items done, unless it was drawn a moment ago."""
         now = time.monotonic()
         if now - self._drawn >= _SECONDS_BETWEEN_DRAWINGS:
             self._drawn = now
@@ -58,7 +58,7 @@ class Bar:
                 self._progress.update(self._task, completed=done, refresh=True)
 
     def close(self) -> None:
-        """Take it away."""
+        """Remove the bar. May be called again."""
         if self._ended is not None:
             ended, self._ended = self._ended, None
             with self._if_still_there():

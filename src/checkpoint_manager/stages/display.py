@@ -1,4 +1,4 @@
-"""How far a loop is: a bar where someone watches, else a line in the log now and then."""
+"""Shows how far a loop is: a bar at a terminal, else a line in the log now and then."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 SECONDS_BETWEEN_LINES = 10.0
 _one_bar = threading.Lock()
-"""Held by whoever shows a bar, and by the children it forks: two on one terminal would write over each other."""
+"""Held while a bar is shown, by the process and the children it forks: two bars would overwrite each other."""
 
 
 class Display(Protocol):
-    """What shows how far a loop is."""
+    """Shows how far a loop is."""
 
     def update(self, done: int) -> None:
-        """So many items are done now; called after each, so it must cost next to nothing."""
+        """Note that so many items are done. Called after each item, so it must take next to no time."""
 
     def close(self) -> None:
-        """The loop has ended, however it did; what is shown goes away. May be called twice."""
+        """End the display, however the loop ended. May be called again."""
 
 
 def can_show_bar() -> bool:
@@ -51,7 +51,7 @@ def open_display(stage: str, done: int, total: int | None, *, bar: bool) -> Disp
 
 
 class LogLines:
-    """Writes INFO lines, the first one after ten seconds and then at most one in ten seconds."""
+    """Logs an INFO line at most once in ten seconds, the first one after ten seconds."""
 
     def __init__(self, stage: str, done: int, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stage = stage
@@ -61,7 +61,7 @@ class LogLines:
         self._started = self._last = clock()
 
     def update(self, done: int) -> None:
-        """Write a line if it is time for one."""
+        """Log a line if the last one is ten seconds ago."""
         now = self._clock()
         if now - self._last < SECONDS_BETWEEN_LINES:
             return
@@ -74,9 +74,9 @@ class LogLines:
         _LOG.info("%s: %s done (%s%s)", display(self._stage), items(done, self._total), speed, left)
 
     def close(self) -> None:
-        """Nothing goes away: what is written is written."""
+        """Do nothing: lines in a log stay."""
 
 
 def items(done: int, total: int | None) -> str:
-    """Return a number of items, of all there are if that is known, as a person reads it."""
+    """Return the number of items that are done, and of how many if that is known, as text."""
     return f"{done:,} items" if total is None else f"{done:,} of {total:,} items"

@@ -81,7 +81,7 @@ def fingerprints(
     for inner in _wrapped(function):
         defaults = {name: value for name, value in _defaults(inner).items() if name not in ignore}
         if defaults:
-            found[f"defaults of {inner.__qualname__}"] = defaults
+            found[f"defaults of {inner.__code__.co_qualname}"] = defaults
     return {name: digest(value, f"argument {name}", _HINT) for name, value in found.items()}
 
 

@@ -6,7 +6,8 @@ It is a text, ``module:qualified.name``, made of what the code itself is, whatev
 * A function in a script, or in a module that lies beside one, is named by its file, seen from the store's directory:
   ``../etl/clean.py:rows``. So two scripts of one name are told apart, and a project may be moved together with its store. If it
   is moved without it, its stages run again. For a store that is not a directory, the file's whole path counts.
-* In an interactive session or a notebook, there is no file: only the function's name counts.
+* A function in a notebook is named by the notebook's file, where the notebook's server tells it (Jupyter, VS Code). In an
+  interactive session there is no file: only the function's name counts.
 * Functions in the variables of an enclosing function belong to it, which tells decorators' wrappers apart by what they wrap:
   ``tools:logged.<locals>.wrapper(function=pipeline.clean:rows)``.
 * A function of this library, such as the one that runs a command as a stage, is named without its module.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAX_LEVELS = 5
-_MAX_CHARACTERS = 1000
+_MAX_BYTES = 1000
 _OWN, _LIBRARY = "checkpoint_manager.stages.", "checkpoint_manager."
 _INSTALLED = tuple(
     os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("purelib", "platlib", "stdlib", "platstdlib")
@@ -49,10 +50,10 @@ def origin_of(function: Callable[..., Any], location: str) -> str:
         function: The function.
         location: Where the store is; scripts are named as seen from there.
     """
-    text = _origin(function, location, 0)
-    if len(text) <= _MAX_CHARACTERS:
-        return text
-    return f"{text[:_MAX_CHARACTERS]}… {hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}"
+    encoded = _origin(function, location, 0).encode("utf-8", "backslashreplace")  # names of files may be any bytes
+    if len(encoded) <= _MAX_BYTES:
+        return encoded.decode()
+    return f"{encoded[:_MAX_BYTES].decode('utf-8', 'ignore')}… {hashlib.sha256(encoded).hexdigest()[:32]}"
 
 
 def check_sibling(old: Callable[..., Any], new: Callable[..., Any], name: str) -> None:
@@ -98,13 +99,19 @@ def _place(module: Any, name: str, location: str) -> str:  # noqa: ANN401  # a m
     spec = variables.get("__spec__")
     if name in {"__main__", "__mp_main__"} and spec is not None and spec.name not in {"__main__", "__mp_main__"}:
         name = spec.name  # python -m
-    file = variables.get("__file__")
+    file = variables.get("__file__", _notebook(variables) if name == "__main__" else None)
     if not isinstance(file, str) or "." in name:
         return name
     file = os.path.realpath(file)
     if file.startswith(_INSTALLED) or os.path.basename(file) == "__init__.py":
         return name
     return os.path.relpath(file, os.path.realpath(location)) if os.path.isabs(location) else file
+
+
+def _notebook(variables: dict[str, Any]) -> object:
+    """Return the file of the notebook that this runs in; None if there is none, or it is not known."""
+    session = os.environ.get("JPY_SESSION_NAME", "")
+    return variables.get("__vsc_ipynb_file__", session if session.endswith(".ipynb") else None)
 
 
 def _functions_in(function: types.FunctionType) -> list[tuple[str, Any]]:

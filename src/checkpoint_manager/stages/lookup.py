@@ -40,7 +40,7 @@ _MOST_NAMES, _MOST_CHARACTERS = 8, 80
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The result of a search.
+    """The result of a search for a version.
 
     Attributes:
         loaded: The newest version that matches, or None.

@@ -1,11 +1,11 @@
-"""When it is time to save, so that saving costs little. Pure: it is told what time it is.
+"""Decides when a loop copies and saves its state, so that this takes a small share of the time. Pure: the caller has the clock.
 
-Two things cost time. To *copy* the state, as JSON in memory, takes as long as the state is large; to *save* the copy takes a
-few system calls more, and a medium that may be slow. Each gets a share of the running time that it may use: the interval
-after one is at least so many times what it took. So a state of a kilobyte is copied after nearly each item, one of a gigabyte
-every minute or two, and neither slows the loop by more than a few per cent.
+Two things take time. *Copying* the state, as JSON in memory, takes longer the larger the state is; *saving* the copy depends
+on the medium as well. Each may use a share of the running time: the interval after one is a multiple of what it took. So a state
+of a kilobyte is copied after nearly each item and one of a gigabyte every minute or two, and neither slows the loop by more than
+a few per cent.
 
-What the caller asked for by number of items is done to the item, whatever it costs.
+If the caller asked for a save after a number of items, it is made after that number, whatever it takes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _SAVING_SHARE = 0.03
 
 @dataclass
 class Pace:
-    """Says when the next copy and the next save are due.
+    """When the next copy and the next save are due.
 
     Attributes:
         every_seconds: The shortest time between two saves, in seconds.
-        every_items: Save after so many items in any case; None: time alone decides.
+        every_items: Save after so many items in any case; None if only the time decides.
         next_copy: When the next copy is due.
         next_save: When the next save is due.
-        saved_at: After which item was last saved, or tried to.
+        saved_at: After which item the last save was made, or tried.
     """
 
     every_seconds: float
@@ -35,23 +35,23 @@ class Pace:
     saved_at: int = 0
 
     def begin(self, done: int, now: float) -> None:
-        """Start with so many items done, at this time: copy after the first item, to see that the state can be saved."""
+        """Start with so many items done. A copy is due after the first item, to see early whether the state can be saved."""
         self.saved_at = done
         self.next_copy, self.next_save = now, now + self.every_seconds
 
     def is_copy_due(self, now: float) -> bool:
-        """Whether there is time for a copy."""
+        """Return whether a copy is due."""
         return now >= self.next_copy
 
     def is_save_due(self, done: int, now: float) -> bool:
-        """Whether to save now, with so many items done."""
+        """Return whether a save is due, with so many items done."""
         return now >= self.next_save or (self.every_items is not None and done - self.saved_at >= self.every_items)
 
     def copied(self, took: float, now: float) -> None:
-        """A copy took so many seconds of computing."""
+        """Note that a copy took so many seconds of computing."""
         self.next_copy = now + took / _COPYING_SHARE
 
     def saved(self, done: int, took: float, now: float) -> None:
-        """A save after so many items, or the attempt, took so many seconds."""
+        """Note that a save after so many items, or the attempt, took so many seconds."""
         self.saved_at = done
         self.next_save = now + max(self.every_seconds, took / _SAVING_SHARE)

@@ -1,4 +1,4 @@
-"""What became of each call of a stage, and why: for the log, and for the report at the end."""
+"""The outcome of each run of a stage, for the log and for the report at the end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One call.
+    """The outcome of one run.
 
     Attributes:
         stage: The stage.
         what: ``reused``, ``ran``, ``failed``: an exception was raised, or ``stopped``: a loop was left before its last item.
-        version: The version that was reused or saved; None: none was saved.
-        seconds: How long the function ran, or how long it took to get the result back.
-        why: Why it ran: the reason no version could be reused. Empty if one was.
+        version: The version that was reused or saved; None if none was saved.
+        seconds: How long the function ran, or how long it took to load the result.
+        why: Why no version could be reused; empty if one was.
     """
 
     stage: str
@@ -33,32 +33,32 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The calls of all stages since the manager was made, in the order in which they ended. As text, a line for each."""
+    """The outcomes of all runs since the manager was made, in the order in which they ended. As text, one line for each."""
 
     outcomes: tuple[Outcome, ...] = ()
 
     @property
     def reused(self) -> tuple[Outcome, ...]:
-        """Those that did not need to run."""
+        """The runs that a stored result took the place of."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "reused")
 
     @property
     def ran(self) -> tuple[Outcome, ...]:
-        """Those that ran."""
+        """The runs that completed."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "ran")
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
-        """Those that raised an exception."""
+        """The runs that raised an exception."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "failed")
 
     @property
     def stopped(self) -> tuple[Outcome, ...]:
-        """Those that were left before their last item, without an exception."""
+        """The loops that were left before their last item, without an exception."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "stopped")
 
     def __str__(self) -> str:
-        """Return the report as lines of text, the stages below one another."""
+        """Return a line for each run, with aligned columns, and a line with the counts."""
         width = max((len(display(outcome.stage)) for outcome in self.outcomes), default=0)
         lines = [
             f"{display(each.stage):<{width}}  {each.what:<7}  {duration(each.seconds):>8}"
