@@ -276,17 +276,26 @@ class CheckpointManager:
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
 
-        Versions whose metadata does not open are left out with an ERROR log line; ``verify`` lists them.
+        None is passed over: one that does not open has the status ``damaged``, and one that is gone without a record of its
+        deletion has the status ``missing``. Their ``created_at``, ``origin`` and ``size`` are None. Versions that were deleted
+        on purpose are not in the list. The data is not read: ``verify`` does that.
+
+        Raises:
+            IntegrityError: The record of deleted versions is damaged or forged.
+            RollbackError: The stage, or that record, is older than what this user has seen.
         """
         return self._store.history.versions(validate(stage_name))
 
     def stages(self, prefix: str = "") -> list[str]:
-        """Return the names of the stages that have a history, sorted; cleared ones too.
+        """Return the names of the stages, sorted; cleared ones too.
+
+        A stage counts if it holds a version that opens, or if this user has seen it: a folder that anyone may have made does
+        not make a stage, and a stage whose folder vanished is still named.
 
         Args:
             prefix: Return only names that begin with this.
         """
-        return sorted(stage for stage in self._store.backend.stages() if stage.startswith(prefix))
+        return [stage for stage in self._store.stages() if stage.startswith(prefix)]
 
     def diff(
         self,
