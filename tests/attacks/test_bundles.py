@@ -700,6 +700,11 @@ def hostile_bundles() -> dict[str, Callable[[], list[bytes]]]:
         versions = [version(number, b"1", previous=None) for number in numbers]
         return [frame("S", b"s"), *versions, gaps(*holes), end(1, len(versions))]
 
+    def many_gaps() -> list[bytes]:
+        reasons = ("lost", "deleted")
+        holes = [[number, number, None, None, reasons[number % 2]] for number in range(1, size // 30)]
+        return [frame("S", b"s"), version(size // 30, previous=None), gaps(*holes), end(1, 1)]
+
     def many_stages() -> list[bytes]:
         stages = [frame("S", f"{number:08}".encode()) + version(1, b"1") + gaps() for number in range(size // 350)]
         return [*stages, end(len(stages), len(stages))]
@@ -722,6 +727,7 @@ def hostile_bundles() -> dict[str, Callable[[], list[bytes]]]:
 
     return {
         "versions": many_versions,
+        "gaps": many_gaps,
         "stages": many_stages,
         "tags": many_tags,
         "objects": data(b'{"":0}'),

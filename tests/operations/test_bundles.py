@@ -539,7 +539,7 @@ def test_a_failed_part_is_known_in_a_bundle_from_elsewhere(there: CheckpointMana
     path.write_bytes(bundle)
     assert there.import_bundle(path, key=KEY).added == 2
     assert there.verify().problems == ()
-    assert [gap.reason for gap in gaps_of(there, "train").gaps] == ["set aside", "deleted", "lost", "deleted"]
+    assert [gap.reason for gap in gaps_of(there, "train")] == ["set aside", "deleted", "lost", "deleted"]
     stream = io.BytesIO()
     there.export_bundle(stream, key=KEY)
     assert CheckpointManager(MemoryBackend(), key=KEY).import_bundle(io.BytesIO(stream.getvalue()), key=KEY).added == 2

@@ -766,7 +766,7 @@ def test_the_gap_of_many_versions_is_one(tmp_path: Path) -> None:
     merged = sealed_gaps.Gaps()
     for number in (5, 3, 4, 9):
         merged = merged.add(sealed_gaps.Gap(number, number, f"{number - 1}", f"{number}"))
-    assert [(gap.first, gap.last, gap.before, gap.id) for gap in merged.gaps] == [(3, 5, "2", "5"), (9, 9, "8", "9")]
+    assert [(gap.first, gap.last, gap.before, gap.id) for gap in merged] == [(3, 5, "2", "5"), (9, 9, "8", "9")]
     assert 4 in merged
     assert "4" not in merged
 

@@ -89,7 +89,7 @@ class Chain:
     def fitted(self, gaps: Gaps) -> Gaps:
         """Return the part of these gaps that lies in missing ranges: a version may have been deleted after it was added."""
         found: list[Gap] = []
-        ascending = iter(gaps.gaps)
+        ascending = iter(gaps)
         gap = next(ascending, None)
         for missing in self.missing:
             while gap is not None and gap.first <= missing.last:
@@ -98,7 +98,7 @@ class Chain:
                 if gap.last > missing.last:
                     break
                 gap = next(ascending, None)
-        return Gaps(tuple(found))
+        return Gaps(found)
 
     def close(self, gaps: Gaps) -> None:
         """Check that the gaps are the missing ranges.
@@ -108,7 +108,7 @@ class Chain:
         """
         if not self.newest:
             raise BrokenError("holds a stage without a version")
-        ascending = iter(gaps.gaps)
+        ascending = iter(gaps)
         for missing in self.missing:
             _close_range(missing, ascending)
         if next(ascending, None) is not None:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
 from checkpoint_manager._format import gaps, seal, tags
 from checkpoint_manager._format.bundle_chain import Chain
-from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry, is_id
-from checkpoint_manager._format.gaps import Gap, Gaps, Reason
+from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry
 from checkpoint_manager.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from checkpoint_manager._format.gaps import Gaps
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager.models import Buffer
 
@@ -220,13 +220,7 @@ def _entry(plain: bytes) -> Entry:
 
 def _gaps(cursor: _Cursor, length: int) -> GapsPart:
     plain = bytes(cursor.take(_at_most(length, MAX_GAPS_BYTES)))
-    try:
-        found = gaps.decode_list(plain)
-    except (ValueError, TypeError):
-        raise BrokenError("holds a record of deletions that is not of its format") from None
-    if not all(map(_is_gap, found.gaps)) or gaps.encode_list(found) != plain:
-        raise BrokenError("holds a record of deletions that is not in canonical form")
-    return GapsPart(found)
+    return GapsPart(gaps.decode_list(plain))
 
 
 def _tags(cursor: _Cursor, length: int, chain: Chain) -> TagsPart:
@@ -250,12 +244,3 @@ def _end(cursor: _Cursor, length: int, expected: EndPart) -> EndPart:
     if not cursor.at_end():
         raise BrokenError("goes on after its end")
     return expected
-
-
-def _is_gap(gap: Gap) -> bool:
-    numbers, ids = (gap.first, gap.last), (gap.before, gap.id)
-    return (
-        all(type(number) is int for number in numbers)
-        and all(each is None or is_id(each) for each in ids)
-        and gap.reason in get_args(Reason)
-    )

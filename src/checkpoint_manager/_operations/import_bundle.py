@@ -17,19 +17,19 @@ the store stays with it, and is reported. No tag is removed.
 A stage's lock is held while its versions are written, so that no other writer comes between them.
 
 **The maker of a bundle may be hostile.** Memory is bounded by a small multiple of what was read: data is checked in slices, and
-of a stage only counts, its newest id and the names of its tags are kept.
+of a stage only counts, its gaps, its newest id and the names of its tags are kept.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import bundle
 from checkpoint_manager._format.bundle_parts import GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
-from checkpoint_manager._format.gaps import Gap
+from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.json_check import is_json
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._store.history import Tip
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from checkpoint_manager._format.bundle_parts import Part
-    from checkpoint_manager._format.gaps import Gaps
+    from checkpoint_manager._format.gaps import Gap
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._operations.bundle_file import BundlePath
@@ -79,7 +79,7 @@ class Arrival:
         id: Its id.
         added: How many of them are newer than the tip.
         id_at_tip: The id that the bundle knows of the version with the tip's number, or None.
-        gaps: How many gaps are to be recorded.
+        lacking: The gaps that are to be recorded.
         tags_added: The names of those that are to be added, and later of those that were.
         tags_kept: The names that another version has in the store.
     """
@@ -92,14 +92,14 @@ class Arrival:
     id: str | None = None
     added: int = 0
     id_at_tip: str | None = None
-    gaps: int = 0
+    lacking: Gaps = field(default_factory=Gaps)
     tags_added: tuple[str, ...] = ()
     tags_kept: tuple[str, ...] = ()
 
     @property
     def brings_something(self) -> bool:
         """Whether anything is to be written."""
-        return bool(self.added or self.gaps or self.tags_added)
+        return bool(self.added or self.lacking or self.tags_added)
 
     def see(self, part: VersionPart) -> None:
         """Take note of a version, in ascending order."""
@@ -320,26 +320,19 @@ def _id_of(store: Store, stage: str, version: int) -> str | None:
 
 def _weigh_gaps(store: Store, arrival: Arrival, gaps: Gaps) -> None:
     recorded = store.gaps(arrival.stage)[0]
-    lacking = _lacking(store, arrival.stage, gaps, recorded)
-    arrival.gaps = len(lacking)
-    if lacking:
-        store.check_gaps(arrival.stage, recorded.add(*lacking))
+    arrival.lacking = Gaps(_lacking(store, arrival.stage, gaps, recorded))
+    if arrival.lacking:
+        store.check_gaps(arrival.stage, recorded.merged(arrival.lacking))
 
 
-def _lacking(store: Store, stage: str, gaps: Gaps, recorded: Gaps) -> list[Gap]:
-    """Return the gaps of which the store has neither a version nor a record."""
-    if not gaps.gaps:
-        return []
-    present = store.backend.versions(stage)
-    known = recorded.gaps
-    firsts = [gap.first for gap in known]
-
-    def is_lacking(gap: Gap) -> bool:
-        at, before = bisect_left(present, gap.first), bisect_right(firsts, gap.last) - 1
+def _lacking(store: Store, stage: str, gaps: Gaps, recorded: Gaps) -> Iterator[Gap]:
+    """Yield the gaps of which the store has neither a version nor a record."""
+    present = store.backend.versions(stage) if gaps else []
+    for gap in gaps:
+        at = bisect_left(present, gap.first)
         has_version = at < len(present) and present[at] <= gap.last
-        return not has_version and (before < 0 or known[before].last < gap.first)
-
-    return [gap for gap in gaps.gaps if is_lacking(gap)]
+        if not has_version and not recorded.has_any(gap.first, gap.last):
+            yield gap
 
 
 # The second reading: each stage is written under its lock
@@ -364,6 +357,7 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part], session:
         arrival.added = 0  # another import of the same bundle was faster
     elif (tip.version, tip.id) != (arrival.tip.version, arrival.tip.id):
         raise _overtaken(store, arrival, tip.version)
+    is_announced = False
     for part in parts:
         if isinstance(part, GapsPart):
             _record_gaps(store, arrival, part.gaps)
@@ -374,17 +368,27 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part], session:
                 following = next(parts, None)
             return following
         if isinstance(part, VersionPart) and part.version > tip.version:
-            tip = _append(store, arrival, tip, part, session)
+            if tip.version and not is_announced:
+                _announce_gaps(store, arrival, session)
+                is_announced = True
+            tip = _append(store, arrival, part, session)
     return None
 
 
-def _append(store: Store, arrival: Arrival, tip: Tip, part: VersionPart, session: Session) -> Tip:
+def _announce_gaps(store: Store, arrival: Arrival, session: Session) -> None:
+    """Record the numbers that the import skips as lost, in one go, before it appends a version above them.
+
+    Killed at any moment, the newest version leads back to those that were there before, and nobody expects the others.
+    """
+    gaps, record = store.gaps(arrival.stage, session)
+    skipped = (gap for gap in arrival.lacking if gap.first > arrival.tip.version)
+    lost = Gaps(gap._replace(reason="lost") for gap in _lacking(store, arrival.stage, Gaps(skipped), gaps))
+    if lost:
+        store.write_gaps(arrival.stage, gaps.merged(lost), record, session)
+
+
+def _append(store: Store, arrival: Arrival, part: VersionPart, session: Session) -> Tip:
     stage, version, entry = arrival.stage, part.version, part.entry
-    if tip.version and version > tip.next_number:
-        # Killed behind the next append, the version must lead back to the ones before the hole. ``lost``: nobody expects them.
-        gaps, record = store.gaps(stage, session)
-        gap = Gap(tip.next_number, version - 1, tip.id, entry.previous, "lost")
-        store.write_gaps(stage, gaps.add(gap), record, session)
     try:
         store.append(stage, version, entry, part.data, session)
     except (VersionTakenError, OutOfOrderError):  # by a writer without a working lock
@@ -397,10 +401,10 @@ def _append(store: Store, arrival: Arrival, tip: Tip, part: VersionPart, session
 def _record_gaps(store: Store, arrival: Arrival, gaps: Gaps) -> None:
     """Record the numbers that have no version on purpose. Last: above the newest version, the record would hide a save."""
     known, expected = store.gaps(arrival.stage)
-    kept = [gap for gap in known if gap.reason != "lost" or not _covers(gaps, gap)]  # those of `_append` become the bundle's
-    lacking = _lacking(store, arrival.stage, gaps, replace(known, gaps=tuple(kept)))
+    kept = known.only(lambda gap: gap.reason != "lost" or not _covers(gaps, gap))  # those announced become the bundle's
+    lacking = Gaps(_lacking(store, arrival.stage, gaps, kept))
     if lacking:
-        store.write_gaps(arrival.stage, replace(known, gaps=tuple(kept)).add(*lacking), expected)
+        store.write_gaps(arrival.stage, kept.merged(lacking), expected)
 
 
 def _covers(gaps: Gaps, gap: Gap) -> bool:

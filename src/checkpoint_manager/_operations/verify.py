@@ -227,7 +227,7 @@ class _Chain:
 
 def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterator[Finding]:
     """Report each missing range once: a planted number can make it as wide as it likes."""
-    versions, deleted = ((version, version) for version in present), ((gap.first, gap.last) for gap in gaps.gaps)
+    versions, deleted = ((version, version) for version in present), ((gap.first, gap.last) for gap in gaps)
     reached = 0
     for first, last in heapq.merge(versions, deleted):
         if first > reached + 1:

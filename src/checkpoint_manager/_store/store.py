@@ -255,6 +255,8 @@ class Store:
         Raises:
             StorageError: The record would be longer than what is read back. Nothing was written.
         """
+        if not gaps.serial:  # read from a record of format 1, or none
+            gaps = gaps.renewed()
         record = self.backend.write_record(
             "gaps", stage, data=self._sealed_gaps(stage, gaps), expected=expected, session=session
         )
