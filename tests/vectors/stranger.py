@@ -1,6 +1,6 @@
 """A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-What the docstrings of ``envelope.format``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring`` and ``slots`` say must be
+The docstrings of ``checkpoint_file``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring``, ``handover`` and ``key_slot`` must be
 enough to write this. It opens with a key file's 32 bytes.
 """
 

@@ -51,8 +51,9 @@ def exposed_parent(path: str) -> str:
     """Return the nearest directory above a path in which others may replace what is there; empty: none."""
     directory = os.path.realpath(path)
     while directory != (directory := os.path.dirname(directory)):
-        if others_may_write(os.stat(directory)):
-            return directory
+        with contextlib.suppress(OSError):  # what can't be looked at is no reason for a warning
+            if others_may_write(os.stat(directory)):
+                return directory
     return ""
 
 
