@@ -22,10 +22,11 @@ from checkpoint_manager import (
     LockTimeoutError,
     Passphrase,
     RollbackError,
+    StorageError,
     WrongKeyError,
 )
 from checkpoint_manager._format import handover, seal
-from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.checkpoint_file import BrokenError, Place, seal_version
 from checkpoint_manager._format.key_slot import MIN_MEMORY_KIB, ArgonCost, Secret, Slot, check_costs
 from checkpoint_manager._format.keyring import MAX_SERIAL, MAX_STEP, Keyring, begin_rotation, unlock
 from checkpoint_manager.backends.local import LocalBackend
@@ -648,7 +649,7 @@ def test_a_stage_that_is_hidden_for_a_moment_is_not_left_under_a_dropped_key(ope
     cm = opened()
     cm.keys.list()
     (store / hidden).rename(store / "hidden")
-    with pytest.raises(RollbackError, match=r"the old key stays .* already seen version 4"):
+    with pytest.raises(RollbackError, match=r"the old key stays .* was turned back"):
         cm.keys.rotate()
     assert len(orjson.loads((store / "keyring.json").read_bytes())["keys"]) == 2
     if (store / hidden).exists():
@@ -708,3 +709,65 @@ def test_the_first_store_of_two_does_not_come_back_in_the_place_of_the_second(
     old.rename(store)
     with pytest.raises(RollbackError, match="belongs to another store"):
         opened()
+
+
+def test_a_reader_that_runs_for_long_heeds_a_rotation_before_it_reads(opened: Opened, store: Path) -> None:
+    """It has the old key: what was forged under it after the rotation must not pass for the newest version."""
+    reader, admin, secret = opened(), opened(), Passphrase("someone who leaves")
+    assert reader.load_checkpoint("train")["number"] == 4
+    slot = admin.keys.add(secret).slot
+    content = (store / "keyring.json").read_bytes()
+    admin.keys.rotate(drop=[slot])
+    key_id, key = (then := Leaver(store, secret, content).then).keyring.active, then.active_key
+    entry = admin._store.entry("train", 4)
+    forged = entry._replace(id="ab" * 16, previous=entry.id, size=8)
+    place = Place(then.keyring.store, "train", 5)
+    pieces = seal_version(key_id, key, place, forged, b'"forged"')
+    (store / "history" / "train" / f"{5:012d}.checkpoint").write_bytes(b"".join(bytes(piece) for piece in pieces))
+    with pytest.raises(IntegrityError, match="a key that the keyring does not have"):
+        reader.load_checkpoint("train")
+
+
+@pytest.mark.parametrize("what", ["a save", "a tag", "a deletion"])
+def test_a_writer_whose_lock_was_taken_away_does_not_write_under_a_key_that_was_given_up(
+    opened: Opened, store: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Its lock's name is removed: the rotation finds nobody to wait for, and drops the key that the writer is about to use."""
+    writer, rotated = opened(), False
+    program = (
+        "import pathlib, sys\n"
+        "from checkpoint_manager import CheckpointManager\n"
+        "for lock in (pathlib.Path(sys.argv[1]) / '.locks').iterdir(): lock.unlink()\n"
+        "CheckpointManager(sys.argv[1], key=bytes(range(32)), lock_timeout=5).keys.rotate()\n"
+    )
+
+    def rotate() -> None:
+        nonlocal rotated
+        if not rotated:
+            rotated = True
+            subprocess.run([sys.executable, "-c", program, str(store)], check=True, env=dict(os.environ))
+
+    def rotate_and_append(*arguments: Any, **more: Any) -> Any:
+        rotate()
+        return append(*arguments, **more)
+
+    def rotate_and_write(self: LocalBackend, name: Any, stage: str | None = None, **more: Any) -> Any:
+        if name != "keyring":
+            rotate()
+        return write_record(self, name, stage, **more)
+
+    append, write_record = LocalBackend.append, LocalBackend.write_record
+    monkeypatch.setattr(LocalBackend, "append", rotate_and_append)
+    monkeypatch.setattr(LocalBackend, "write_record", rotate_and_write)
+    if what == "a save":
+        writer.save_checkpoint("train", "precious")
+        assert opened().load_checkpoint("train") == "precious"
+    elif what == "a tag":
+        writer.tag("train", 4, "good")
+        assert list(opened().tags("train")) == ["good"]
+    else:
+        with pytest.raises(StorageError, match="was changed by another writer"):  # the rotation has sealed the record
+            writer.delete_versions("train", [2])
+        assert writer.delete_versions("train", [2])
+    assert rotated
+    assert opened().verify().ok

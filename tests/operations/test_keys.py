@@ -259,6 +259,25 @@ class TestRotation:
         assert cm.load_checkpoint("train", 2) == 2
         assert len(json.loads((store / "keyring.json").read_bytes())["keys"]) == 1
 
+    def test_a_version_that_is_lost_for_good_does_not_keep_a_rotation_from_finishing_once_that_is_accepted(
+        self, store: Path
+    ) -> None:
+        """Else whoever removes one version could keep a leaked key in use for ever."""
+        cm = CheckpointManager(store, key=KEY)
+        for number in range(1, 7):
+            cm.save_checkpoint("train", number)
+        for number in (1, 3, 4):
+            (store / "history" / "train" / f"{number:012d}.checkpoint").unlink()
+        with pytest.raises(IntegrityError, match=r"version 1 of stage train .* is missing"):
+            cm.keys.rotate()
+        cm.accept_rollback("train")
+        assert cm.verify().problems[0].state == "unfinished"
+        cm.keys.rotate()
+        assert cm.verify().problems == ()
+        assert cm.save_checkpoint("train", 7).number == 7
+        with pytest.raises(CheckpointError, match="lost"):
+            cm.load_checkpoint("train", 3)
+
     def test_a_deleted_version_does_not_keep_a_rotation_from_finishing(self, store: Path) -> None:
         """Its file may even be there still, because whoever deleted it was killed in between."""
         cm = CheckpointManager(store, key=KEY)

@@ -1,7 +1,7 @@
 """A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-The docstrings of ``checkpoint_file``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring``, ``handover`` and ``key_slot`` must be
-enough to write this. It opens with a key file's 32 bytes.
+The docstrings of ``checkpoint_file``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring``, ``handover`` and ``key_slot`` must
+be enough to write this. It opens with a key file's 32 bytes.
 """
 
 from __future__ import annotations

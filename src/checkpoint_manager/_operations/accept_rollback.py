@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
-from checkpoint_manager._store.history import Tip
+from checkpoint_manager._store.history import Tip, missing_ranges
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.models import Version, printable
@@ -54,6 +54,7 @@ def _accept(store: Store, stage: str) -> Version | None:
         except IntegrityError as error:  # a repair sets it aside; until then, no number is known to be free
             _LOG.error("%s", error)
             return None
+        _accept_missing(store, stage, session)
         gap = store.gaps(stage, session)[0].last
         used = max(0 if seen is None else seen.version, 0 if gap is None or gap.reason == "lost" else gap.last)
         if used > number:
@@ -83,6 +84,51 @@ def _accept_gaps(store: Store, stage: str, session: Session) -> None:
     if gaps.serial <= seen.serial and (gaps.serial, gaps.id) != seen:
         store.write_gaps(stage, gaps.renewed(above=seen.serial), record, session)
         _LOG.warning("Rollback accepted: the deletions of stage %s are those that are recorded now", printable(stage))
+
+
+def _accept_missing(store: Store, stage: str, session: Session) -> None:
+    """Record as lost what is missing below the newest version that opens: above it, planted files may leave any gap."""
+    versions = store.backend.versions(stage, session=session)
+    gaps, expected = store.gaps(stage, session)
+    newest = next((number for number in reversed(versions) if _opens(store, stage, number, session)), 0)
+    lost = [
+        Gap(first, last, _id_before(store, stage, first, gaps, session), _id_after(store, stage, last, gaps, session), "lost")
+        for first, last in missing_ranges(versions, gaps)
+        if last < newest
+    ]
+    if lost:
+        store.write_gaps(stage, gaps.add(*lost), expected, session)
+        _LOG.warning("Rollback accepted: stage %s, %d ranges of missing versions are lost", printable(stage), len(lost))
+
+
+def _opens(store: Store, stage: str, number: int, session: Session) -> bool:
+    try:
+        store.entry(stage, number, session)
+    except (IntegrityError, VersionAbsentError):
+        return False
+    return True
+
+
+def _id_before(store: Store, stage: str, number: int, gaps: Gaps, session: Session) -> str | None:
+    """Return the id of the version before a number, or None if it is not known."""
+    gap = gaps.find(number - 1)
+    if gap is not None:
+        return gap.id
+    try:
+        return store.entry(stage, number - 1, session).id if number > 1 else None
+    except (IntegrityError, VersionAbsentError):
+        return None
+
+
+def _id_after(store: Store, stage: str, number: int, gaps: Gaps, session: Session) -> str | None:
+    """Return the id of the version of a number, as the one after it names it, or None if it is not known."""
+    gap = gaps.find(number + 1)
+    if gap is not None:
+        return gap.before
+    try:
+        return store.entry(stage, number + 1, session).previous
+    except (IntegrityError, VersionAbsentError):
+        return None
 
 
 def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion | None, used: int, session: Session) -> Version:

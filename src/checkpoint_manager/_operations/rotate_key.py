@@ -13,25 +13,25 @@ share the work, and each drops only the key that its own new one replaced.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._operations import tag
+from checkpoint_manager._store.history import missing_ranges
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, FormatError, Hint, IntegrityError, LockTimeoutError, RollbackError
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.models import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from checkpoint_manager._format.gaps import Gaps
     from checkpoint_manager._format.key_slot import Secret
     from checkpoint_manager._format.keyring import UnlockedKeyring
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import OnProgress
 
 
@@ -102,11 +102,9 @@ class _Resealing:
         self._total = max(self._total, sum(len(self._listed(stage)) for stage in stages))
         for stage in stages:
             try:
-                with self._store.lock(stage):
-                    self.problems += self._stage(stage)
-            except LockTimeoutError:
-                raise
-            except (IntegrityError, FormatError, RollbackError) as error:  # of the stage or its records
+                with self._store.lock(stage) as session:
+                    self.problems += self._stage(stage, session)
+            except (IntegrityError, RollbackError) as error:  # of the stage or its records
                 self.problems.append(error)
 
     def _listed(self, stage: str) -> list[int]:
@@ -115,71 +113,63 @@ class _Resealing:
         except IntegrityError:  # told where the stage is worked on
             return []
 
-    def _stage(self, stage: str) -> Iterator[CheckpointError]:
+    def _stage(self, stage: str, session: Session) -> Iterator[CheckpointError]:
         done = self._sealed.setdefault(stage, set())
-        gaps, _ = self._store.gaps(stage)
-        versions = self._store.backend.versions(stage)
-        for version in versions:
+        gaps, _ = self._store.gaps(stage, session)
+        for version in self._store.backend.versions(stage, session=session):
             if version in done or version in gaps:
                 continue
             try:
-                self._version(stage, version)
+                self._version(stage, version, session)
             except VersionAbsentError:  # deleted meanwhile; if not, it is missing below
                 continue
-            except (IntegrityError, FormatError) as error:
+            except IntegrityError as error:
                 yield error
                 continue
             done.add(version)
             self._done += 1
             if self._progress is not None:
                 self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
-        yield from self._records(stage)
-        self._store.backend.flush(stage)  # in a relaxed store, what was written may not be durable yet
-        yield from self._missing(stage)
+        yield from self._records(stage, session)
+        self._store.flush(stage, session)  # in a relaxed store, what was written may not be durable yet
+        yield from self._missing(stage, session)
 
-    def _version(self, stage: str, version: int) -> None:
+    def _version(self, stage: str, version: int, session: Session) -> None:
         """Open a version, whatever key its header names, and seal it under the active one unless it opened under that."""
         named = self._store.key_of(stage, version)
-        entry, data = self._store.load(stage, version)
+        entry, data = self._store.load(stage, version, session)
         if named != self._store.keyring.active[0]:
-            self._store.replace(stage, version, entry, bytes(data))
+            self._store.replace(stage, version, entry, data, session)
 
-    def _records(self, stage: str) -> Iterator[CheckpointError]:
+    def _records(self, stage: str, session: Session) -> Iterator[CheckpointError]:
         active = self._store.keyring.active[0]
-        gaps, record = self._store.gaps(stage)
-        if record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
-            self._store.write_gaps(stage, gaps, record)
+        gaps, record = self._store.gaps(stage, session)
+        seen = self._store.last_seen.recall_record(stage, "gaps")
+        if gaps.serial < seen.serial:  # of which the caller may want no more than a warning, but the key is dropped for good
+            message = f"the record of deleted versions of stage {printable(stage)} was turned back"
+            yield RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
+        elif record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
+            self._store.write_gaps(stage, gaps, record, session)
         tags, record, turned_back = tag.look(self._store, stage)
         if turned_back:
             yield RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
         elif record is not None and sealed_tags.RECORD.key_of(record.data) != active:
             tag.write(self._store, stage, tags, record)
 
-    def _missing(self, stage: str) -> Iterator[CheckpointError]:
+    def _missing(self, stage: str, session: Session) -> Iterator[CheckpointError]:
         """Yield an error for what should be there: the old key may be the only one that opens it, should it come back."""
         where = f"stage {printable(stage)} in {self._store.backend.location}"
-        versions = self._store.backend.versions(stage)
-        newest, seen = versions[-1] if versions else 0, self._store.last_seen.recall(stage)
+        seen = self._store.last_seen.recall(stage)
+        versions = self._store.backend.versions(stage, session=session)
+        newest = versions[-1] if versions else 0
         if seen is not None and newest < seen.version:
             found = f"its newest version is {newest}" if newest else "it is gone"
             message = f"{where} was turned back: {found}, and this user has already seen version {seen.version}"
             yield RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen.version)
-        missing = _first_missing(versions, self._store.gaps(stage)[0])
+        missing = next(missing_ranges(versions, self._store.gaps(stage, session)[0]), None)
         if missing is not None:
-            message = f"version {missing} of {where} is missing, and there is no record that it was deleted"
-            yield IntegrityError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=missing)
-
-
-def _first_missing(versions: Sequence[int], gaps: Gaps) -> int | None:
-    """Return the lowest number below the newest version that is neither there nor recorded as gone."""
-    for before, after in pairwise([0, *versions]):
-        number = before + 1
-        while number < after:
-            gap = gaps.find(number)
-            if gap is None:
-                return number
-            number = gap.last + 1
-    return None
+            message = f"version {missing[0]} of {where} is missing, and there is no record that it was deleted"
+            yield IntegrityError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=missing[0])
 
 
 def _unfinished(problems: Sequence[CheckpointError]) -> CheckpointError:

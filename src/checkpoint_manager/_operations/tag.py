@@ -57,8 +57,7 @@ def stored(store: Store, stage: str) -> tuple[Tags, Record | None]:
 
 def write(store: Store, stage: str, tags: Tags, expected: Record | None) -> None:
     """Write a stage's tags; the caller holds its lock."""
-    data = store.sealed_record(stage, sealed_tags.RECORD, sealed_tags.encode(tags))
-    store.backend.write_record("tags", stage, data=data, expected=expected)
+    store.write_record("tags", stage, sealed_tags.RECORD, sealed_tags.encode(tags), expected)
 
 
 def read(store: Store, stage: str) -> tuple[Tags, Record | None]:

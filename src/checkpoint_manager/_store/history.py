@@ -17,6 +17,7 @@ Nothing that is not authenticated decides what is the newest:
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,7 @@ from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, 
 from checkpoint_manager.models import Version, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
@@ -380,3 +381,17 @@ class History:
         if self._store.on_rollback == "raise":
             raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen)
         _LOG.warning("%s", message)
+
+
+def missing_ranges(versions: Iterable[int], gaps: Gaps) -> Iterator[tuple[int, int]]:
+    """Yield the first and last number of each range below the newest version that is neither there nor recorded as gone.
+
+    Args:
+        versions: The versions that are there, ascending.
+        gaps: The stage's record of gaps.
+    """
+    reached = 0
+    for first, last in heapq.merge(((version, version) for version in versions), ((gap.first, gap.last) for gap in gaps)):
+        if first > reached + 1:
+            yield reached + 1, first - 1
+        reached = max(reached, last)

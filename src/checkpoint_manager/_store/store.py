@@ -23,7 +23,7 @@ from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.history import History
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._version import __version__
-from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
 from checkpoint_manager.models import Origin, printable
 
@@ -257,26 +257,21 @@ class Store:
         """
         if not gaps.serial:  # read from a record of format 1, or none
             gaps = gaps.renewed()
-        record = self.backend.write_record(
-            "gaps", stage, data=self._sealed_gaps(stage, gaps), expected=expected, session=session
-        )
+        self.check_gaps(stage, gaps)
+        record = self.write_record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps), expected, session)
         self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
         self._gaps[stage] = gaps, record
 
     def check_gaps(self, stage: str, gaps: Gaps) -> None:
         """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
-        self._sealed_gaps(stage, gaps)
-
-    def _sealed_gaps(self, stage: str, gaps: Gaps) -> bytes:
-        data = self.sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps))
-        if len(data) > sealed_gaps.RECORD.max_bytes:
+        length = len(self._sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps)))
+        if length > sealed_gaps.RECORD.max_bytes:
             message = (
-                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} would be {len(data)} "
+                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} would be {length} "
                 f"bytes long, and the limit is {sealed_gaps.RECORD.max_bytes}; nothing was deleted or imported"
             )
             hint = "Delete versions next to those that are gone, which makes it shorter, or save under another stage name"
             raise StorageError(message, hint=hint, errno=errno.EFBIG, stage=stage)
-        return data
 
     def record(
         self,
@@ -314,8 +309,46 @@ class Store:
             message = f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} {broken}"
             raise IntegrityError(message, hint=remedy, stage=stage) from None
 
-    def sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
-        """Return a record of a stage under the active key."""
+    def write_record(
+        self,
+        name: StageRecord,
+        stage: str,
+        form: RecordFormat,
+        content: bytes,
+        expected: Record | None,
+        session: Session | None = None,
+    ) -> Record:
+        """Write a record of a stage, under the key that is active when this returns; the caller holds the stage's lock.
+
+        Args:
+            name: Which record.
+            stage: Whose.
+            form: How it is sealed.
+            content: What it says.
+            expected: The record as the caller knows it; None if there is none.
+            session: A session on the stage.
+
+        Raises:
+            StorageError: Another writer wrote it first, or the operating system refused.
+        """
+        while True:
+            key_id = self.keyring.active[0]
+            sealed = self._sealed_record(stage, form, content)
+            try:
+                expected = self.backend.write_record(name, stage, data=sealed, expected=expected, session=session)
+            except RecordChangedError:
+                message = (
+                    f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} was changed by another "
+                    "writer, which a working lock prevents; nothing was written"
+                )
+                raise StorageError(
+                    message, hint="Check that the file system supports locks, and try again", stage=stage
+                ) from None
+            self.keyring.refresh()
+            if self.keyring.active[0] == key_id:  # else it was given up by a rotation that the lock did not hold up
+                return expected
+
+    def _sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
         key_id, key = self.keyring.active
         return form.seal(key_id, key, self._store_id, stage, content)
 
