@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, PlaceError, Replace, Swap, edited
+from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, Replace, Swap, edited
 
 
 @dataclass(frozen=True)
@@ -32,37 +32,7 @@ class Mutant:
         return edited(source, self.symbol, self.edit)
 
 
-@dataclass(frozen=True)
-class Quoted:
-    """A mutant that quotes the code it changes, until that code has settled."""
-
-    name: str
-    path: str
-    old: str
-    new: str
-
-    def broken(self, source: str) -> str:
-        """Return the source of the file with the change in it."""
-        if source.count(self.old) != 1:
-            raise PlaceError(self.old)
-        return source.replace(self.old, self.new)
-
-
-FILES, LOCAL, LOCK = "_filesystem/files.py", "backends/local/backend.py", "backends/local/lock.py"
-FINDING = "backends/local/head.py"
-UPKEEP, FORMAT, KEYRING = "backends/local/maintenance.py", "_format/checkpoint_file.py", "_format/keyring.py"
-HISTORY, WRITING, DELETING = "_store/history.py", "_operations/save.py", "_operations/delete.py"
-TAGGING, STANDING, TRIMMING, PRUNING = (
-    "_operations/tag.py",
-    "retention.py",
-    "_operations/auto_prune.py",
-    "_operations/prune.py",
-)
-ROTATING, VAULT, WITNESS = "_operations/rotate_key.py", "_store/store.py", "_store/last_seen.py"
-SEARCHING, RUNNING, PARTIAL = "stages/lookup.py", "stages/runner.py", "stages/loop.py"
-KEEPING, PACING, FINGERPRINT = "stages/progress.py", "stages/pacing.py", "stages/fingerprint.py"
-
-MUTANTS: list[Mutant | Quoted] = [
+MUTANTS: list[Mutant] = [
     # The save protocol
     Mutant("a file is not synced", "_filesystem/files.py", "write_temporary", Delete("sync(descriptor)")),
     Mutant("a version's name is not synced", "backends/local/backend.py", "LocalBackend.append", Delete("files.sync(folder)")),
@@ -94,7 +64,7 @@ MUTANTS: list[Mutant | Quoted] = [
     Mutant("modes are left to the umask", "_filesystem/files.py", "write_temporary", Delete("fchmod")),
     Mutant("links are followed in reading", "_filesystem/files.py", "_READ", Drop("os.O_NOFOLLOW")),
     Mutant("a FIFO is waited for", "_filesystem/files.py", "_READ", Drop("os.O_NONBLOCK")),
-    Mutant("what is no regular file is read", "_filesystem/files.py", "OpenFile.__init__", Decide("S_ISREG", outcome=False)),
+    Mutant("what is not a regular file is read", "_filesystem/files.py", "OpenFile.__init__", Decide("S_ISREG", outcome=False)),
     Mutant(
         "the folder of damaged files is not durable",
         "backends/local/maintenance.py",
@@ -123,35 +93,35 @@ MUTANTS: list[Mutant | Quoted] = [
         ),
     ),
     Mutant(
-        "a mark is not made durable",
+        "a head is not durable before a deletion",
         "backends/local/backend.py",
         "LocalBackend.delete",
         Delete("sync_directory(self.location)"),
     ),
-    Quoted(
-        "a reader is shown what is not durable",
-        HISTORY,
-        "            if not look.marked:\n",
-        "            if look.number < 0:\n",
-    ),
+    Mutant("a reader is shown what is not durable", "_store/history.py", "History.learn", Decide("not durable", outcome=False)),
     Mutant(
         "the newest version is looked for one too far", "backends/local/head.py", "find", Replace("number + 1", "number + 2")
     ),
-    Mutant("a far mark is believed", "backends/local/head.py", "find", Decide("known.head == _identity(head)", outcome=True)),
     Mutant(
-        "another file is read in the place of a version, as long as it has its mark",
+        "a look goes on from a version below a gap",
+        "backends/local/head.py",
+        "find",
+        Decide("known.head == _identity(head)", outcome=True),
+    ),
+    Mutant(
+        "any file counts as the head",
         "backends/local/head.py",
         "find",
         Decide("version.st_ino == head.st_ino", outcome=True),
     ),
     Mutant(
-        "any mark counts as that of the version it should be",
+        "any head counts as the version that it should be",
         "backends/local/head.py",
         "is_same",
         Decide("samestat", outcome=True),
     ),
     Mutant(
-        "a visit believes what it has changed since",
+        "a session believes what it has changed since",
         "backends/local/backend.py",
         "LocalBackend.append",
         Delete("session.found = self._found[stage] = found"),
@@ -172,9 +142,7 @@ MUTANTS: list[Mutant | Quoted] = [
         Replace("os.path.samestat(self._status, named)", "True"),
     ),
     Mutant("a child keeps its parent's lock", "backends/local/lock_descriptors.py", "_close_inherited", Delete("file.close()")),
-    Mutant(
-        "a child frees its parent's lock", "backends/local/lock_descriptors.py", "_close_inherited", Delete("_files.clear()")
-    ),
+    Mutant("a lock is not noted for forks", "backends/local/lock_descriptors.py", "open_into", Delete("_files.add")),
     Mutant(
         "who holds the lock is not said",
         "backends/local/lock.py",
@@ -187,32 +155,34 @@ MUTANTS: list[Mutant | Quoted] = [
         "LocalBackend.lock",
         Replace("None if stage in self._swept else self._sweep", "None"),
     ),
-    Mutant("a file with a second name is written to", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
+    Mutant("a link in the place of a lock is followed", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope
-    Mutant("the metadata is not bound to its stage", FORMAT, "_metadata_context", Drop("place.stage")),
-    Mutant("the metadata is not bound to its header", FORMAT, "_metadata_context", Drop("line")),
-    Mutant("the data is not bound to its version's id", FORMAT, "_data_context", Drop("entry.id")),
-    Mutant("metadata and data have one context", FORMAT, "_data_context", Body("return _metadata_context(line, place)")),
+    Mutant("the metadata is not bound to its stage", "_format/checkpoint_file.py", "_metadata_context", Drop("place.stage")),
+    Mutant("the metadata is not bound to its header", "_format/checkpoint_file.py", "_metadata_context", Drop("line")),
+    Mutant("the data is not bound to its version's id", "_format/checkpoint_file.py", "_data_context", Drop("entry.id")),
+    Mutant(
+        "metadata and data have one context",
+        "_format/checkpoint_file.py",
+        "_data_context",
+        Body("return _metadata_context(line, place)"),
+    ),
     Mutant(
         "a context can be read in two ways",
         "_format/seal.py",
         "context",
         Replace("len(encoded).to_bytes(4, 'big') + encoded", "encoded"),
     ),
-    Mutant("another version's number is believed", FORMAT, "open_entry", Decide("header.version", False)),
-    Quoted(
-        "another store's version is tried",
-        VAULT,
-        "        if header.store != self.keychain.store:\n",
-        "        if not header.store:\n",
-    ),
-    Quoted(
+    Mutant("another version's number is believed", "_format/checkpoint_file.py", "open_entry", Decide("header.version", False)),
+    Mutant("another store's version is tried", "_store/store.py", "Store._open_entry", Decide("header.store", outcome=False)),
+    Mutant(
         "what is appended to a file is passed over",
-        VAULT,
-        "            if file.size != sealed_format.file_length(header, entry):\n",
-        "            if file.size < sealed_format.file_length(header, entry):\n",
+        "_store/store.py",
+        "Store.examine",
+        Replace(
+            "file.size != sealed_format.file_length(header, entry)", "file.size < sealed_format.file_length(header, entry)"
+        ),
     ),
-    Mutant("metadata of any length is read", FORMAT, "parse_header", Decide("MAX_METADATA_BYTES", False)),
+    Mutant("metadata of any length is read", "_format/checkpoint_file.py", "parse_header", Decide("MAX_METADATA_BYTES", False)),
     Mutant("the list of slots is not authenticated", "_format/keyring.py", "_authenticated", Delete("seal.unseal")),
     Mutant("a keyring may be spelled in any way", "_format/keyring.py", "Keyring._parse", Drop("keyring.encode() != data")),
     Mutant(
@@ -233,48 +203,38 @@ MUTANTS: list[Mutant | Quoted] = [
     Mutant("a tuple becomes a list, the quick way", "_format/round_trip.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     Mutant("a tuple becomes a list", "_format/round_trip.py", "_has_only_json_types", Decide("types <= TYPES", False)),
     # History
-    Quoted(
+    Mutant(
         "a number is left out",
-        HISTORY,
-        "        return max(self.version, self.passed) + 1\n",
-        "        return max(self.version, self.passed) + 2\n",
+        "_store/history.py",
+        "Tip.next_number",
+        Replace("max(self.version, self.used) + 1", "max(self.version, self.used) + 2"),
     ),
-    Quoted("a version does not name the one before it", WRITING, "        previous=tip.id,\n", "        previous=None,\n"),
-    Quoted(
-        "time goes back with the clock",
-        WRITING,
-        "        created_at=now if tip.created_at is None else max(now, tip.created_at),\n",
-        "        created_at=now,\n",
+    Mutant("a version does not name the one before it", "_operations/save.py", "_place_after", Replace("tip.id", "None")),
+    Mutant(
+        "a wrong clock is carried on",
+        "_operations/save.py",
+        "_place_after",
+        Replace("datetime.now(UTC)", "max(datetime.now(UTC), tip.created_at or datetime.min.replace(tzinfo=UTC))"),
     ),
-    Quoted(
+    Mutant(
         "an expected version may be older",
-        WRITING,
-        "        if expected is not None and tip.version != expected:\n",
-        "        if expected is not None and tip.version < expected:\n",
+        "_operations/save.py",
+        "save",
+        Replace("tip.version != expected", "tip.version < expected"),
     ),
-    Quoted(
-        "an update writes over what came in between",
-        WRITING,
-        "            return self.append(stage, tip, make(tip), exactly=True)\n",
-        "            return self.append(stage, tip, make(tip))\n",
-    ),
-    Quoted(
-        "a lost answer is not recognised",
-        WRITING,
-        "                if not self._is_mine(stage, number, entry):\n",
-        "                if entry:\n",
-    ),
-    Quoted(
+    Mutant("an update writes over what came in between", "_operations/save.py", "update", Drop("exactly=True")),
+    Mutant("a lost answer is not recognised", "_operations/save.py", "append", Decide("_is_mine", outcome=False)),
+    Mutant(
         "an older directory is served",
-        HISTORY,
-        "            if number < seen.version:\n                self._rolled_back",
-        "            if number < 0:\n                self._rolled_back",
+        "_store/history.py",
+        "History.look",
+        Decide("number < seen.version", outcome=False, of=2),
     ),
-    Quoted(
+    Mutant(
         "another version of the same number is served",
-        HISTORY,
-        "            if expected is not None and expected != look.seen.id:\n",
-        "            if expected is not None and not look.seen.id:\n",
+        "_store/history.py",
+        "History.leads_back",
+        Replace("entry.id == seen.id", "True"),
     ),
     Mutant(
         "what was seen is forgotten by an older view",
@@ -282,44 +242,23 @@ MUTANTS: list[Mutant | Quoted] = [
         "_Folder._write",
         Decide("even_if_older", outcome=True),
     ),
-    Quoted(
-        "files are removed before that is written down",
-        DELETING,
-        '        gaps = self.record(stage, versions, "deleted")\n        self._vault.backend.delete(stage, versions)\n',
-        '        self._vault.backend.delete(stage, versions)\n        gaps = self.record(stage, versions, "deleted")\n',
+    Mutant(
+        "files are removed before that is written down", "_operations/delete.py", "drop", Swap("record(store, stage, versions")
     ),
-    Quoted(
-        "nothing marks what stands above a deletion",
-        DELETING,
-        "        self._vault.mark(stage, newest)\n",
-        "",
-    ),
-    Quoted(
+    Mutant("a deletion builds on what is not durable", "_operations/delete.py", "drop", Delete("store.flush")),
+    Mutant(
         "the newest version can be deleted",
-        DELETING,
-        "                if version == newest:\n",
-        "                if version == 0:\n",
+        "_operations/delete.py",
+        "delete_versions",
+        Decide("version == newest", outcome=False),
     ),
-    Quoted(
-        "a damaged version counts as done",
-        "_operations/load.py",
-        '            _LOG.error("%s", error)  # the message says all; a traceback would not help\n            return False\n',
-        '            _LOG.error("%s", error)  # the message says all; a traceback would not help\n            return True\n',
-    ),
-    Quoted(
-        "a restore does not say from what",
-        "_operations/restore.py",
-        "entry.status, restored_from=loaded.version)\n",
-        "entry.status)\n",
-    ),
-    Quoted(
-        "a pipeline is restored without being read first",
-        "_operations/restore.py",
-        "            if then is not None:\n                self._library.version(stage, then[0])\n",
-        "",
+    Mutant("a damaged version counts as done", "_operations/load.py", "is_completed", Replace("False", "True")),
+    Mutant("a restore does not say from what", "_operations/restore.py", "_append_copy", Drop("restored_from=loaded.version")),
+    Mutant(
+        "a pipeline is restored without being read first", "_operations/restore.py", "restore_pipeline", Delete("load_version")
     ),
     # Keys
-    Quoted("a writer does not look at the keyring again", VAULT, "                self.keychain.refresh()\n", ""),
+    Mutant("a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.keyring.refresh()")),
     Mutant("a rotation does not wait for writers", "_operations/rotate_key.py", "_rotate_once", Delete("wait_for_writers")),
     Mutant(
         "a rotation leaves records under the old key",
@@ -336,7 +275,7 @@ MUTANTS: list[Mutant | Quoted] = [
     Mutant(
         "an older keyring is served", "_store/open_keyring.py", "OpenKeyring._roll_back", Decide("_on_rollback", outcome=False)
     ),
-    Quoted("a found key file is not made durable", "_store/open_keyring.py", "        secrets.settle(path)\n", ""),
+    Mutant("a found key file is not made durable", "_store/key_sources.py", "make_durable", Delete("_sync(place)")),
     # Bundles
     Mutant("a bundle's body is not bound to its header", "_format/bundle.py", "_context", Drop("header.line")),
     Mutant("what follows the end of a bundle is passed over", "_format/bundle_parts.py", "_end", Decide("at_end", False)),
@@ -355,7 +294,7 @@ MUTANTS: list[Mutant | Quoted] = [
     ),
     Mutant("another history is continued", "_operations/import_bundle.py", "_is_one_history", Drop("here == there")),
     Mutant(
-        "a version beyond a gap is hidden by the mark below it",
+        "a version beyond a gap is hidden by the head below it",
         "backends/local/backend.py",
         "LocalBackend._prepare",
         Delete("files.remove(self._head(stage))"),
@@ -388,38 +327,41 @@ MUTANTS: list[Mutant | Quoted] = [
         "Arrival.brings_something",
         Drop("self.tags_added"),
     ),
-    Quoted(
+    Mutant(
         "a number that counts as lost is given out again",
-        HISTORY,
-        "        if look.has_mark:\n",
-        "        if look.has_mark or tip:\n",
-    ),
-    Quoted(
-        "a version is marked below numbers that count as lost",
-        VAULT,
-        "        if last is not None and last.last > newest:\n",
-        "        if last is not None and last.last < 0:\n",
-    ),
-    Quoted(
-        "the acceptance of a rollback leaves the old mark",
-        "_operations/accept_rollback.py",
-        "        self._vault.backend.drop_mark(stage)\n",
-        "",
-    ),
-    Quoted(
-        "a record of deletions outgrows what is read back",
-        VAULT,
-        "        if len(data) > sealed_gaps.RECORD.max_bytes:\n",
-        "        if len(data) < 0:\n",
-    ),
-    Quoted(
-        "without a mark, what was remembered hides what is beyond a gap",
-        HISTORY,
-        "        hint = durable if marked else 0\n",
-        "        hint = durable\n",
+        "_store/history.py",
+        "History.tip",
+        Decide("gap.last > max", outcome=False),
     ),
     Mutant(
-        "a stage that was turned back is imported into", "_operations/import_bundle.py", "_tip", Decide("tip.passed", False)
+        "a newest version that was taken away is passed over",
+        "_store/history.py",
+        "History._check_deletions",
+        Decide("gap.last >= newest", outcome=False),
+    ),
+    Mutant(
+        "the acceptance of a rollback does not record what is lost",
+        "_operations/accept_rollback.py",
+        "_close_the_gap",
+        Delete("store.write_gaps"),
+    ),
+    Mutant(
+        "a record of deletions outgrows what is read back",
+        "_store/store.py",
+        "Store._sealed_gaps",
+        Decide("max_bytes", outcome=False),
+    ),
+    Mutant(
+        "without a head, what was remembered hides what is beyond a gap",
+        "backends/local/head.py",
+        "find",
+        Replace("Found(max(numbers(folder), default=0), 0)", "known or Found(max(numbers(folder), default=0), 0)"),
+    ),
+    Mutant(
+        "a stage that was turned back is imported into",
+        "_operations/import_bundle.py",
+        "_tip",
+        Decide("tip.used > tip.version", outcome=False),
     ),
     Mutant(
         "a bundle takes the place of a file that was made meanwhile",
@@ -480,25 +422,10 @@ MUTANTS: list[Mutant | Quoted] = [
         Replace("(*fields, *others)", "fields"),
     ),
     # Tags and retention
-    Quoted(
-        "a tag protects nothing",
-        DELETING,
-        "                if names := tags.of(version):\n",
-        "                if names := []:\n",
-    ),
-    Quoted(
-        "older tags are believed",
-        TAGGING,
-        '        if turned_back and self._vault.on_rollback == "raise":\n',
-        '        if turned_back and self._vault.on_rollback == "never":\n',
-    ),
-    Quoted("a tag follows its number", TAGGING, "        if entry.id != tagged.id:\n", "        if not entry.id:\n"),
-    Quoted(
-        "a tag is moved without being asked",
-        TAGGING,
-        "            if present is not None and not force:\n",
-        "            if present is not None and present.version == 0:\n",
-    ),
+    Mutant("a tag protects nothing", "_operations/delete.py", "delete_versions", Decide("tags.of(version)", outcome=False)),
+    Mutant("older tags are believed", "_operations/tag.py", "read", Decide("on_rollback", outcome=False)),
+    Mutant("a tag follows its number", "_operations/tag.py", "find", Decide("entry.id != tagged.id", outcome=False)),
+    Mutant("a tag is moved without being asked", "_operations/tag.py", "tag_version", Decide("not force", outcome=False)),
     Mutant("a rotation leaves tags under the old key", "_operations/rotate_key.py", "_Resealing._records", Delete("tag.write")),
     Mutant(
         "a deletion of what has a tag is not reported",
@@ -534,11 +461,11 @@ MUTANTS: list[Mutant | Quoted] = [
         "AutoPrune._prove",
         Decide("memory.proven", outcome=False),
     ),
-    Quoted(
+    Mutant(
         "a pruning relies on a newest version that nobody has read",
-        PRUNING,
-        "                self._vault.load(stage, version.number)\n                break\n",
-        "                break\n",
+        "_operations/prune.py",
+        "_sound_history",
+        Delete("store.load"),
     ),
     Mutant(
         "a failed pruning fails the save",
@@ -546,10 +473,5 @@ MUTANTS: list[Mutant | Quoted] = [
         "AutoPrune.after",
         Decide("isinstance(error, Exception)", outcome=True),
     ),
-    Quoted(
-        "a killed pruning is never finished",
-        PRUNING,
-        "            self._deleter.sweep(stage)\n            return plan\n",
-        "            return plan\n",
-    ),
+    Mutant("a killed pruning is never finished", "_operations/prune.py", "_prune", Delete("remove_leftovers")),
 ]

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.mutations.mutants import MUTANTS, Mutant, Quoted
+from tests.mutations.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 COPIES = 2
@@ -53,7 +53,7 @@ QUICK_ONES_FIRST = [
 PATIENCE = 600
 
 
-def noticed_by(mutant: Mutant | Quoted, copy: Path) -> str | None:
+def noticed_by(mutant: Mutant, copy: Path) -> str | None:
     """Return the first test that fails with the library broken like this; None: none does."""
     path = copy / "src" / "checkpoint_manager" / mutant.path
     whole = path.read_text()
@@ -93,7 +93,7 @@ def main() -> int:
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv", ".hypothesis"))
             copies.put(copy)
 
-        def judge(mutant: Mutant | Quoted) -> tuple[str | None, float]:
+        def judge(mutant: Mutant) -> tuple[str | None, float]:
             copy, started = copies.get(), time.monotonic()
             try:
                 return noticed_by(mutant, copy), time.monotonic() - started

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, PlaceError, Replace, Swap, edited
-from tests.mutations.mutants import MUTANTS, Mutant, Quoted
+from tests.mutations.mutants import MUTANTS, Mutant
 
 PACKAGE = Path(__file__).parents[2] / "src" / "checkpoint_manager"
 MODULE = """
@@ -29,7 +29,7 @@ def other():
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_mutant_fits_one_place(mutant: Mutant | Quoted) -> None:
+def test_a_mutant_fits_one_place(mutant: Mutant) -> None:
     ast.parse(mutant.broken((PACKAGE / mutant.path).read_text()))
 
 
