@@ -118,6 +118,11 @@ def _newest_removed_below_a_deletion(scene: Scene) -> None:
     _newest_removed(scene)
 
 
+def _deletion_undone(scene: Scene) -> None:
+    scene.put_back("history/train/000000000002.checkpoint")
+    (scene.history("train") / "gaps").unlink()
+
+
 def _stranger_with_the_dropped_key(scene: Scene) -> None:
     """Someone whose slot was dropped writes on, in his copy of yesterday, and puts it in the place of the store."""
     state = Path(os.environ["HOME"]) / ".local" / "state"
@@ -137,6 +142,7 @@ UNNOTICED: dict[str, Callable[[Scene], None]] = {
     "an older copy of one stage, beside today's others": _stage,
     "the newest versions removed": _newest_removed,
     "a stage removed": _stage_removed,
+    "a deleted version put back, and the record of deletions removed": _deletion_undone,
     "an older record of tags": lambda scene: scene.put_back("history/train/tags"),
     "a store that was written on from an older copy, by someone with its key": _stranger_with_the_dropped_key,
 }
@@ -145,11 +151,6 @@ NOTICED: dict[str, Callable[[Scene], None]] = {
     "the oldest version removed": lambda scene: scene.version("train", 1).unlink(),
     "the newest version removed, with a deletion recorded beside it": _newest_removed_below_a_deletion,
     "the record of deletions removed": lambda scene: (scene.history("train") / "gaps").unlink(),
-    "a deleted version put back, and the record removed": lambda scene: (
-        scene.put_back("history/train/000000000002.checkpoint"),
-        (scene.history("train") / "gaps").unlink(),
-        scene.version("train", 3).unlink(),
-    )[0],
     "the version of another stage": lambda scene: (
         shutil.copy(scene.version("clean", 6), scene.version("train", 6).with_suffix(".x")),
         os.replace(scene.version("train", 6).with_suffix(".x"), scene.version("train", 6)),
