@@ -70,7 +70,7 @@ def export_bundle(
 def _chosen(store: Store, stages: Iterable[str] | None) -> list[str]:
     """Return the stages to export, each once, in the order of a bundle."""
     if stages is None:
-        stages = {*store.backend.stages(), *store.last_seen.stages()}
+        stages = store.stages()
     chosen = sorted(set(stages))
     for stage in chosen:
         if store.history.look(stage).number == 0:

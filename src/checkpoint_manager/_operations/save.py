@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,7 @@ def append(
 
 def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, Entry]:
     """Return the number and the metadata of the version that follows ``tip``. Its time is what the clock says."""
-    number, now = tip.next_number, datetime.now(UTC)
+    number, now = max(tip.version, tip.used) + 1, datetime.now(UTC)
     if number > MAX_VERSION:
         where = f"stage {printable(stage)} in {store.backend.location}"
         message = f"{where} has no version numbers left, which only a planted file causes"
@@ -155,7 +156,7 @@ def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int,
     if tip.created_at is not None and now < tip.created_at - CLOCK_TOLERANCE:
         _warn_of_clock(stage, now, tip.created_at)
     size = len(draft.data)
-    return number, Entry(new_id(), tip.id, draft.status, now, draft.metadata, origin(), size, draft.restored_from)
+    return number, Entry(new_id(), tip.id, draft.status, now, draft.metadata, origin(os.getpid()), size, draft.restored_from)
 
 
 def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:

@@ -132,7 +132,7 @@ class History:
             StorageError: It can't be made durable.
         """
         seen = look.seen
-        if seen is not None and not self.leads_back(stage, look.number, entry, seen, session):
+        if seen is not None and entry.id != seen.id and not self.leads_back(stage, look.number, entry, seen, session):
             self._turned_back(stage, f"its versions do not lead back to version {seen.version} as it was seen", seen.version)
             return
         if self._tips.get(stage, NOTHING).version < look.number:
@@ -149,7 +149,7 @@ class History:
         if tip.version != look.number or tip.id is None:
             tip = self._read_tip(stage, look, session)
         used = look.seen.version if look.seen is not None else 0
-        gap = self._store.gaps(stage, session)[0].last
+        gap = self._store.last_gap(stage, session)
         if gap is not None and gap.last > max(tip.version, used):
             return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last)
         return tip if used <= tip.version else tip._replace(used=used)

@@ -101,8 +101,8 @@ class OpenKeyring:
             known = self._current.unlocked.keys.get(key_id)
         return known
 
-    def refresh(self) -> None:
-        """Follow what others have changed since the keyring was last read.
+    def refresh(self) -> bool:
+        """Follow what others have changed since the keyring was last read, and return whether there was anything.
 
         Raises:
             IntegrityError: It is gone or damaged.
@@ -110,8 +110,10 @@ class OpenKeyring:
             WrongKeyError: The slot that this process opened the store with was removed.
         """
         current = self._current
-        if self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=current.record) is not current.record:
-            self._follow(current)
+        if self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=current.record) is current.record:
+            return False
+        self._follow(current)
+        return True
 
     def change(self, make: Callable[[UnlockedKeyring], UnlockedKeyring], timeout: float) -> UnlockedKeyring:
         """Replace the keyring with what ``make`` returns for the newest one, under the store's lock, durably.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from checkpoint_manager._format.gaps import Gap
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.open_keyring import OpenKeyring
@@ -114,12 +115,10 @@ class Store:
         """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`."""
         key_id, key = self.keyring.active
         place = Place(self._store_id, stage, version)
-        self.backend.append(
-            stage, version, lambda: sealed_format.seal_version(key_id, key, place, entry, data), session=session
-        )
-        self.keyring.refresh()
-        if self.keyring.active[0] != key_id:  # given up by a rotation that this writer's lock did not hold up
-            self.replace(stage, version, entry, data, session)
+        make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
+        self.backend.append(stage, version, make_pieces, session=session)
+        if self.keyring.refresh() and self.keyring.active[0] != key_id:
+            self.replace(stage, version, entry, data, session)  # a rotation gave it up that this writer's lock did not hold up
 
     def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
         """Write a version's same content again, under the key that is active when this returns."""
@@ -225,6 +224,20 @@ class Store:
             return known
         seen = self.last_seen.recall_record(stage, "gaps")
         return self._gaps_newer_than(seen, stage, session)
+
+    def last_gap(self, stage: str, session: Session | None = None) -> Gap | None:
+        """Return the last gap, for a writer that asks each time; errors as for :meth:`gaps`.
+
+        While nothing has changed since this process read or missed the record, it is not compared with what was seen again.
+        """
+        known = self._gaps.get(stage)
+        if known is not None:
+            record = self.backend.read_record(
+                "gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session
+            )
+            if record is known[1]:
+                return known[0].last
+        return self.gaps(stage, session)[0].last
 
     def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
         """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
@@ -398,13 +411,9 @@ def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
         missing -= len(piece)
 
 
-def origin() -> Origin:
-    """Return who writes, as it stands in each version."""
-    return _origin(os.getpid())  # not the one before a fork
-
-
 @functools.lru_cache(maxsize=1)
-def _origin(pid: int) -> Origin:
+def origin(pid: int) -> Origin:
+    """Return who writes, as it stands in each version; a forked child is another one."""
     return Origin(_user(), os.uname().nodename, pid, sys.version.split()[0], __version__)
 
 
