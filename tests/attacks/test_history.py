@@ -1,0 +1,405 @@
+"""Attacks on what makes a version the newest: heads, forks, undone deletions and clearings, vanished and planted stages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
+from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format.gaps import Gap, Gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Opened = Callable[..., CheckpointManager]
+    VersionFile = Callable[[str, int], Path]
+
+
+@pytest.fixture
+def as_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Become another user: one with a home, and so with a memory, of its own."""
+
+    def become(name: str) -> None:
+        (tmp_path / "homes" / name).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setenv("HOME", str(tmp_path / "homes" / name))
+
+    return become
+
+
+def put(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
+# A hint in the place of the truth
+
+
+def test_a_head_below_a_deleted_version_does_not_hide_the_newer_ones(
+    opened: Opened, store: Path, version_file: VersionFile
+) -> None:
+    cm = opened()
+    for number in range(5, 9):
+        cm.save_checkpoint("train", {"number": number})
+    cm.delete_versions("train", [4, 5])
+    put(store / "train.checkpoint", version_file("train", 3).read_bytes())
+    fresh = opened(forgetful=True)
+    assert fresh.load_checkpoint("train") == {"number": 8}
+    assert fresh.save_checkpoint("train", "precious").number == 9
+    fresh.prune(Retention(keep_last=100))
+    assert opened(forgetful=True).load_checkpoint("train") == "precious"
+
+
+def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_reader_without_a_memory(
+    opened: Opened, version_file: VersionFile
+) -> None:
+    """No deletion ever includes the newest version, so one stood above the last that was deleted."""
+    opened().delete_versions("train", [2, 3])
+    version_file("train", 4).unlink()
+    fresh = opened(forgetful=True)
+    attempts: list[Callable[[], object]] = [
+        lambda: fresh.load_checkpoint("train"),
+        lambda: fresh.has_checkpoint("train"),
+        lambda: fresh.save_checkpoint("train", 5),
+        lambda: fresh.history("train"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RollbackError, match="was deleted below a newer one"):
+            attempt()
+    assert "rolled-back" in {finding.state for finding in fresh.verify("train").problems}
+
+
+def test_a_deleted_version_in_the_place_of_the_newest_is_refused(opened: Opened, version_file: VersionFile) -> None:
+    kept = version_file("train", 3).read_bytes()
+    opened().delete_versions("train", [3])
+    put(version_file("train", 3), kept)
+    version_file("train", 4).unlink()
+    with pytest.raises(RollbackError):
+        opened(forgetful=True).load_checkpoint("train")
+
+
+def test_what_was_taken_away_can_be_accepted_and_no_number_is_used_twice(opened: Opened, version_file: VersionFile) -> None:
+    opened().delete_versions("train", [3])
+    version_file("train", 4).unlink()
+    fresh = opened(forgetful=True)
+    assert [version.number for version in fresh.accept_rollback("train")] == [4]
+    assert fresh.load_checkpoint("train") == {"stage": "train", "number": 2}
+    assert fresh.verify("train").ok
+
+
+def test_after_a_warning_no_number_of_a_recorded_deletion_is_used(
+    opened: Opened, store: Path, version_file: VersionFile
+) -> None:
+    opened().delete_versions("train", [3])
+    version_file("train", 4).unlink()
+    opened(forgetful=True)
+    warned = CheckpointManager(store, key=bytes(range(32)), on_rollback="warn")
+    assert warned.save_checkpoint("train", 5).number == 4
+    assert warned._store.gaps("train")[0].find(3) is not None
+
+
+def test_lost_versions_at_the_top_are_what_a_killed_acceptance_leaves(opened: Opened) -> None:
+    cm = opened()
+    gaps, record = cm._store.gaps("train")
+    newest = cm._store.entry("train", 4)
+    cm._store.write_gaps("train", gaps.add(Gap(5, 7, newest.id, "ab" * 16, "lost")), record)
+    fresh = opened(forgetful=True)
+    assert fresh.load_checkpoint("train")["number"] == 4
+    assert fresh.save_checkpoint("train", 8).number == 8
+    assert fresh._store.entry("train", 8).previous == "ab" * 16
+    assert fresh.verify("train").ok
+
+
+# Another history
+
+
+FORKS = ["intact", "its first removed", "its first damaged", "the seen one put back", "the seen one and its next put back"]
+
+
+@pytest.mark.parametrize("how", FORKS)
+def test_a_history_that_does_not_lead_back_to_the_version_seen_is_refused(
+    store: Path, tmp_path: Path, version_file: VersionFile, as_user: Callable[[str], None], how: str
+) -> None:
+    key = bytes(range(32))
+    as_user("owner")
+    shutil.copytree(store, tmp_path / "old")
+    CheckpointManager(store, key=key).save_checkpoint("train", "fifth")
+    fifth = version_file("train", 5).read_bytes()
+    as_user("colleague")
+    CheckpointManager(store, key=key).save_checkpoint("train", "sixth")
+    sixth = version_file("train", 6).read_bytes()
+    shutil.rmtree(store)
+    shutil.copytree(tmp_path / "old", store)
+    as_user("job")
+    job = CheckpointManager(store, key=key)
+    for number in (5, 6, 7):
+        job.save_checkpoint("train", {"fork": number})
+    if how == "its first removed":
+        version_file("train", 5).unlink()
+    elif how == "its first damaged":
+        put(version_file("train", 5), b"damaged")
+    elif how != "intact":
+        put(version_file("train", 5), fifth)
+    if how == "the seen one and its next put back":
+        put(version_file("train", 6), sixth)
+    as_user("owner")
+    cm = CheckpointManager(store, key=key)
+    attempts: list[Callable[[], object]] = [
+        lambda: cm.load_checkpoint("train"),
+        lambda: cm.save_checkpoint("train", 8),
+        lambda: cm.history("train"),
+        lambda: cm.has_checkpoint("train"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RollbackError, match="do not lead back to version 5"):
+            attempt()
+    cm.accept_rollback("train")
+    assert cm.load_checkpoint("train") == {"fork": 7}
+
+
+def test_a_fork_hidden_behind_planted_damage_is_refused(
+    store: Path, tmp_path: Path, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    """The fork's writer found garbage at the next number, and names the last version that it could read: not the seen one."""
+    key = bytes(range(32))
+    as_user("owner")
+    shutil.copytree(store, tmp_path / "old")
+    CheckpointManager(store, key=key).save_checkpoint("train", "fifth")
+    shutil.rmtree(store)
+    shutil.copytree(tmp_path / "old", store)
+    put(version_file("train", 5), b"planted")
+    as_user("job")
+    job = CheckpointManager(store, key=key)
+    assert job.save_checkpoint("train", "fork").number == 6
+    assert job._store.entry("train", 6).previous == job._store.entry("train", 4).id
+    as_user("owner")
+    with pytest.raises(RollbackError):
+        CheckpointManager(store, key=key).load_checkpoint("train")
+
+
+def test_a_long_way_back_is_followed_over_deletions_and_damage_once(
+    store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bytes(range(32))
+    as_user("owner")
+    CheckpointManager(store, key=key).load_checkpoint("train")  # sees version 4
+    as_user("colleague")
+    cm = CheckpointManager(store, key=key)
+    for number in range(5, 10):
+        cm.save_checkpoint("train", number)
+    put(version_file("train", 10), b"damaged")
+    CheckpointManager(store, key=key).save_checkpoint("train", 11)
+    CheckpointManager(store, key=key).delete_versions("train", [4, 6, 7])
+    as_user("owner")
+    cm = CheckpointManager(store, key=key)
+    assert cm.load_checkpoint("train") == 11
+    monkeypatch.setattr(cm._store, "entry", None)  # no version's metadata is read by itself any more
+    assert cm.load_checkpoint("train") == 11
+
+
+def test_a_save_after_planted_garbage_names_the_last_version_that_could_be_read(
+    opened: Opened, version_file: VersionFile
+) -> None:
+    for number in (5, 6):
+        put(version_file("train", number), b"junk")
+    cm = opened()
+    saved = cm.save_checkpoint("train", "honest")
+    assert saved.number == 7
+    assert cm._store.entry("train", 7).previous == cm._store.entry("train", 4).id
+
+
+# A deletion or a clearing undone
+
+
+def test_a_deletion_undone_by_removing_its_record_is_refused(opened: Opened, store: Path, version_file: VersionFile) -> None:
+    kept = version_file("train", 2).read_bytes()
+    before = (store / "history" / "train" / "gaps").read_bytes()
+    running = opened()
+    running.delete_versions("train", [2])
+    for data in (None, before):
+        put(version_file("train", 2), kept)
+        record = store / "history" / "train" / "gaps"
+        record.unlink(missing_ok=True)
+        if data is not None:
+            record.write_bytes(data)
+        for cm in (running, opened()):
+            with pytest.raises(RollbackError, match=r"record of deleted versions .* was turned back"):
+                cm.load_checkpoint("train", 2)
+            with pytest.raises(RollbackError):
+                cm.history("train")
+            with pytest.raises(RollbackError):
+                cm.delete_versions("train", [3])
+        assert "rolled-back" in {finding.state for finding in opened().verify("train").problems}
+    opened().accept_rollback("train")
+    assert opened().load_checkpoint("train", 2) == {"stage": "train", "number": 2}
+    assert opened().verify("train").ok
+
+
+def test_a_deleted_result_put_back_is_not_reused(opened: Opened, store: Path) -> None:
+    ran: list[int] = []
+
+    def work(cm: CheckpointManager) -> Callable[[int], int]:
+        @cm.stage("square")
+        def square(number: int) -> int:
+            ran.append(number)
+            return number * number
+
+        return square
+
+    square = work(opened())
+    for number in (1, 2, 3):
+        square(number)
+    shutil.copytree(store, store.parent / "old")
+    opened().delete_versions("square", [1])
+    folder = store / "history" / "square"
+    shutil.copy(store.parent / "old" / "history" / "square" / "000000000001.checkpoint", folder)
+    (folder / "gaps").unlink()
+    with pytest.raises(CheckpointError):
+        work(opened())(1)
+    assert ran == [1, 2, 3]
+
+
+def test_an_older_record_of_deletions_of_format_1_is_read_and_replaced(opened: Opened, store: Path) -> None:
+    cm = opened()
+    key_id, key = cm._store.keyring.active
+    old = sealed_gaps.RecordFormat(sealed_gaps.FORMAT_1, of="deleted versions", max_bytes=1000)
+    gaps = cm._store.gaps("train")[0]
+    file = old.seal(key_id, key, cm._store.keyring.store_id, "train", sealed_gaps.encode_list(gaps))
+    path = store / "history" / "train" / "gaps"
+    put(path, file)
+    with pytest.raises(RollbackError):  # it has no number, and this user has seen one
+        opened().history("train")
+    fresh = opened(forgetful=True)
+    assert [version.number for version in fresh.history("train")] == [4, 3, 2]
+    fresh.delete_versions("train", [2])
+    assert path.read_bytes().startswith(b'{"format":"checkpoint-manager-gaps/2"')
+    assert fresh._store.gaps("train")[0].serial == 1
+
+
+def test_a_record_of_deletions_needs_its_serial_and_its_id() -> None:
+    gaps = Gaps().add(Gap(1, 2, None, "ab" * 16))
+    assert sealed_gaps.decode(sealed_gaps.encode(gaps)) == gaps
+    assert sealed_gaps.decode(sealed_gaps.encode(gaps)).serial == 1
+    for content in (b'[0,"' + b"a" * 32 + b'",[]]', b'[1,"",[]]', b"[1]", b"{}", b'["1","' + b"a" * 32 + b'",[]]', b"1"):
+        with pytest.raises(sealed_gaps.BrokenError):
+            sealed_gaps.decode(content)
+
+
+def test_a_clearing_taken_away_is_refused(opened: Opened, version_file: VersionFile) -> None:
+    opened().clear_checkpoint("train")
+    version_file("train", 5).unlink()
+    with pytest.raises(RollbackError):
+        opened().has_checkpoint("train")
+
+
+# Stages that vanish, and stages that nobody saved
+
+
+def test_a_vanished_stage_stops_whatever_goes_over_all_stages(opened: Opened, store: Path, tmp_path: Path) -> None:
+    moment = datetime.now(UTC)
+    opened().save_checkpoint("clean", "later")
+    shutil.rmtree(store / "history" / "train")
+    (store / "train.checkpoint").unlink()
+    cm = opened()
+    before = cm.history("clean")
+    attempts: list[Callable[[], object]] = [
+        lambda: cm.restore_pipeline(at=moment),
+        cm.clear_checkpoints,
+        lambda: cm.prune(Retention(keep_last=1)),
+        lambda: cm.prune(Retention(keep_last=1), dry_run=True),
+        lambda: cm.export_bundle(tmp_path / "bundle", key=bytes(32)),
+    ]
+    for attempt in attempts:
+        with pytest.raises(RollbackError, match="is gone"):
+            attempt()
+    assert cm.history("clean") == before
+    assert cm.stages() == ["clean", "train"]
+
+
+def test_planted_stages_are_not_stages(opened: Opened, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("approved-by-cfo", "%2d-yes"):
+        (store / "history" / name).mkdir()
+        (store / "history" / name / "000000000041.checkpoint").write_bytes(b"x")
+    cm = opened()
+    assert cm.stages() == ["clean", "train"]
+    assert "Not counted as a stage: approved-by-cfo" in caplog.text
+    assert {version.stage for version in cm.clear_checkpoints()} == {"clean", "train"}
+    assert [version.status for version in cm.history("approved-by-cfo")] == ["damaged"]
+    assert not cm.verify().ok
+
+
+def test_a_file_of_another_stage_makes_no_stage(opened: Opened, store: Path, version_file: VersionFile) -> None:
+    (store / "history" / "copy").mkdir()
+    shutil.copy(version_file("train", 4), store / "history" / "copy")
+    assert opened().stages() == ["clean", "train"]
+    with pytest.raises(IntegrityError):
+        opened().load_checkpoint("copy")
+
+
+def test_a_stage_whose_newest_version_is_damaged_stays_a_stage_for_all(opened: Opened, version_file: VersionFile) -> None:
+    put(version_file("train", 4), b"damaged")
+    assert opened(forgetful=True).stages() == ["clean", "train"]
+
+
+# Damaged and missing versions, and files of a newer format
+
+
+def test_damaged_and_missing_versions_stand_in_the_history(opened: Opened, version_file: VersionFile) -> None:
+    cm = opened()
+    for number in range(5, 8):
+        cm.save_checkpoint("train", number)
+    put(version_file("train", 6), b"damaged")
+    version_file("train", 3).unlink()
+    version_file("train", 4).unlink()
+    listed: list[Any] = opened().history("train")
+    assert [(version.number, version.status) for version in listed] == [
+        (7, "completed"),
+        (6, "damaged"),
+        (5, "completed"),
+        (4, "missing"),
+        (3, "missing"),
+        (2, "completed"),
+    ]
+    for version in listed:
+        known = version.status == "completed"
+        assert (version.created_at is not None, version.origin is not None, version.size is not None) == (known,) * 3
+    with pytest.raises(IntegrityError, match="version 6"):
+        opened().load_checkpoint("train", "prev")
+    assert opened().restore_checkpoint("train", 5).restored_from == 5
+
+
+def test_planted_numbers_far_above_cost_nothing(opened: Opened, version_file: VersionFile) -> None:
+    put(version_file("train", 999_999_999_999), b"planted")
+    assert [(version.number, version.status) for version in opened().history("train")] == [
+        (999_999_999_999, "damaged"),
+        *((number, "completed") for number in (4, 3, 2)),
+    ]
+
+
+def test_a_planted_header_of_a_newer_format_is_a_damaged_version(
+    opened: Opened, version_file: VersionFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(version_file("train", 5), b'{"format":"checkpoint-manager/2","x":1}\n')
+    cm = opened()
+    assert not cm.has_checkpoint("train")
+    assert "checkpoint-manager/2" in caplog.text
+    assert [version.status for version in cm.history("train")][:2] == ["damaged", "completed"]
+    assert cm.verify("clean").ok
+    assert cm.save_checkpoint("train", 6).number == 6
+
+
+def test_metadata_of_the_library_can_not_be_given_by_a_caller(opened: Opened) -> None:
+    cm = opened()
+    for metadata in ({"@stage": {}}, {"@progress": "90 %"}, {"a": 1, "@": None}):
+        with pytest.raises(ValueError, match="keys that begin with @") as caught:
+            cm.save_checkpoint("train", 5, metadata=metadata)
+        assert getattr(caught.value, "path", "").startswith('$["@')
+        with pytest.raises(ValueError, match="keys that begin with @"):
+            cm.update_checkpoint("train", lambda data: data, metadata=metadata)
+    assert cm.save_checkpoint("train", 5, metadata={"e@mail": "a@b"}).number == 5
+    assert os.path.isdir(cm._store.backend.location)
