@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, RollbackError
 from checkpoint_manager._operations.save import Draft, save
 from checkpoint_manager.stages.notes import Note, read_failure, read_note, read_progress
 
@@ -93,3 +94,19 @@ def test_stored_text_moves_no_cursor_and_forges_no_line(
         assert progress.result == 0
         said = [outcome.why for outcome in cm.run_report().outcomes] + caplog.messages
         assert all(text.isprintable() and len(text) < 700 for text in said), said
+
+
+def test_a_deletion_that_was_undone_gives_a_stage_no_deleted_result(
+    store: Path, opened: Callable[..., CheckpointManager], version_file: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    cm = opened()
+    for number in (1, 2, 3):
+        cm.stage(total)([number])
+    shutil.copy(version_file("total", 1), tmp_path / "copy")
+    cm.delete_versions("total", [1])
+    shutil.copy(tmp_path / "copy", version_file("total", 1))
+    (store / "history" / "total" / "gaps").unlink()
+    again = opened()
+    with pytest.raises(RollbackError):
+        again.stage(total)([1])
+    assert again.run_report().outcomes == ()
