@@ -211,6 +211,8 @@ def test_long_lists_are_told_apart_like_short_ones() -> None:
         for length in (255, 256, 257, 65_536, 65_537):
             lists += [kind * length, tuple(kind * length)]
     lists += [[*[1] * 300, 1.0], [1.0, *[1] * 300], ["a", "b"] * 300, ["ab", ""] * 300, ["a", "bc"] * 300, ["ab", "c"] * 300]
+    lists += [[1, 2.0] * 200, [2.0, 1] * 200, [1, None] * 200, [None, 1] * 200, ["", None] * 200, [True, False] * 200]
+    lists += [[False, True] * 200, [True, 1] * 200, [1, True] * 200, ["1", 1, 1.0, None, True] * 60, [b"1", 1] * 200]
     lists += [[[1.0] * 300, [1.0]], [[1.0] * 299, [1.0] * 2], [*[0.0] * 299, -0.0], [*[-0.0] * 299, 0.0], [0.0] * 300]
     assert len({digest(each) for each in lists}) == len(lists)
 
@@ -231,7 +233,9 @@ VALUES = st.recursive(
         st.lists(inner, max_size=4).map(tuple),
         st.dictionaries(st.text(max_size=2), inner, max_size=3),
         st.builds(Options, inner, inner),
-        st.lists(st.one_of(st.floats(), st.integers(0, 1)), min_size=1, max_size=3).map(lambda few: few * 128),
+        st.lists(st.one_of(st.floats(), st.integers(0, 1), st.sampled_from(["", "a", None, True])), min_size=1, max_size=3).map(
+            lambda few: few * 128
+        ),
     ),
     max_leaves=8,
 )

@@ -290,3 +290,27 @@ def test_a_script_whose_name_is_not_text_can_be_recorded(cm: CheckpointManager, 
     exec("def clean(): return 1", namespace)
     assert cm.stage(namespace["clean"])() == 1
     assert cm.history("clean")[0].metadata["@stage"]["function"] == r"../job\udcff.py:clean"
+
+
+def test_classes_of_two_scripts_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    """They may have other methods, and be passed to a function of one module."""
+    (tmp_path / "shared" / "steps").mkdir(parents=True)
+    (tmp_path / "shared" / "steps" / "__init__.py").write_text("def describe(shape): return shape.describe()\n")
+    for name in ("a", "b"):
+        code = f"""
+import dataclasses, sys
+from checkpoint_manager import CheckpointManager
+sys.path.insert(0, {str(tmp_path / "shared")!r})
+from steps import describe
+
+@dataclasses.dataclass
+class Shape:
+    sides: int
+    def describe(self): return {name!r}
+
+print(CheckpointManager(sys.argv[1], key=bytes(32)).stage(describe)(Shape(3)))
+"""
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "job.py").write_text(code)
+    store = tmp_path / "store"
+    assert [run(tmp_path / name / "job.py", store, cwd=tmp_path) for name in ("a", "b", "a")] == ["a", "b", "a"]

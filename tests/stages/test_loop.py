@@ -26,7 +26,8 @@ from checkpoint_manager import (
     Retention,
     StorageError,
 )
-from checkpoint_manager.stages.notes import Note
+from checkpoint_manager._operations.save import Draft, save
+from checkpoint_manager.stages.notes import Note, ProgressNote
 from checkpoint_manager.stages.progress import MOST_USELESS
 from checkpoint_manager.stages.runner import Run
 
@@ -283,6 +284,19 @@ class TestWhatIsThere:
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
         assert cm._runner.delete_progress(Run("", "sum", Note(1)), sorted(before)) == []
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
+
+    def test_a_forged_note_deletes_no_progress_of_another_run(self, cm: CheckpointManager) -> None:
+        with pytest.raises(KeyError):
+            add_up(cm, range(20), until=7)
+        with pytest.raises(KeyError):
+            add_up(cm, until=2)
+        entry = cm._store.entry("sum", 9)
+        progress = ProgressNote(2, 10, complete=False, before=(1, 2, 3, 4, 5, 6, 7, 8, 9))
+        data = b'{"sum": 1, "seen": [0, 1]}'
+        save(cm._store, "sum", Draft(data, {**entry.metadata, "@progress": progress.as_metadata()}, "progress"))
+        assert add_up(cm)["sum"] == 45
+        assert add_up(cm, range(20))["sum"] == 190
+        assert cm.run_report().ran[-1].why == "went on after 7 of 20 items"
 
     def test_what_can_not_be_deleted_now_is_deleted_later(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*_: object, **__: object) -> None:

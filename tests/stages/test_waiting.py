@@ -537,3 +537,25 @@ class TestAsyncLoops:
 
         with pytest.raises(CheckpointError, match=BY_ITSELF):
             asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_child_that_waits_for_its_parents_run_says_so(tmp_path: Path) -> None:
+    program = """
+import logging, subprocess, sys
+from checkpoint_manager import CheckpointManager, LockTimeoutError
+logging.basicConfig()
+cm = CheckpointManager(sys.argv[1], key=bytes(32))
+
+@cm.stage(wait=1)
+def train():
+    subprocess.run([sys.executable, "-c", sys.argv[2], *sys.argv[1:]], check=True)
+
+try:
+    train()
+except LockTimeoutError:
+    print("refused")
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "store"), program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "refused\n"
+    assert "which runs it and is this process's parent: if that waits for this one, neither ends" in done.stderr

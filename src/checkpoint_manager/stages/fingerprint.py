@@ -35,6 +35,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.errors import FingerprintError
+from checkpoint_manager.stages.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -47,7 +48,7 @@ _MAX_LEVELS = 100
 _MAX_BITS_BY_REPR = 2000
 """Larger integers are encoded in hexadecimal: Python limits the digits of a ``repr``, and lets programs lower that limit."""
 _MANY_VALUES, _CHUNK = 256, 65_536
-"""From how many values of one kind on they are encoded at once, and how many at most."""
+"""From how many numbers and texts on they are encoded together, and how many at most."""
 _CACHED = type(functools.lru_cache(len))
 _HINT = "Pass ignore=[…] if it makes no difference, or key=, a function of the arguments that returns what does"
 
@@ -59,6 +60,7 @@ def fingerprints(
     *,
     key: Callable[..., Any] | None,
     ignore: Collection[str],
+    location: str = "",
 ) -> dict[str, str]:
     """Return a digest for each argument by its name, defaults included.
 
@@ -68,12 +70,13 @@ def fingerprints(
         kwargs: Its keyword arguments.
         key: Called with the same arguments; its result stands for all of them.
         ignore: Names of arguments that are not compared.
+        location: Where the store is.
 
     Raises:
         FingerprintError: An argument has no certain digest; the error names it.
     """
     if key is not None:
-        return {"key": digest(key(*args, **kwargs), "the result of key=", _HINT)}
+        return {"key": digest(key(*args, **kwargs), "the result of key=", _HINT, location)}
     found = {name: value for name, value in _arguments(function, args, kwargs).items() if name not in ignore}
     for name, parameter in _parameters(underlying(function)).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in found:
@@ -82,7 +85,7 @@ def fingerprints(
         defaults = {name: value for name, value in _defaults(inner).items() if name not in ignore}
         if defaults:
             found[f"defaults of {inner.__code__.co_qualname}"] = defaults
-    return {name: digest(value, f"argument {name}", _HINT) for name, value in found.items()}
+    return {name: digest(value, f"argument {name}", _HINT, location) for name, value in found.items()}
 
 
 def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
@@ -101,20 +104,21 @@ def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
         raise TypeError(f"ignore= names arguments that the function does not have: {', '.join(sorted(unknown))}")
 
 
-def digest(value: object, what: str, hint: str) -> str:
+def digest(value: object, what: str, hint: str, location: str = "") -> str:
     """Return a digest of a value: 32 hex digits, the same only for values that nothing tells apart.
 
     Args:
         value: The value.
         what: What the value is to the caller, for the message of an error.
         hint: What to do if it has no digest, for that error.
+        location: Where the store is.
 
     Raises:
         FingerprintError: It has no certain digest.
     """
     hasher = hashlib.sha256()
     try:
-        for piece in _pieces(value):
+        for piece in _pieces(value, location):
             hasher.update(piece)
     except _NoDigestError as error:
         raise FingerprintError(f"{what} is or contains a {error}, which can't be compared", hint=hint) from None
@@ -215,7 +219,7 @@ def _defaults(function: types.FunctionType) -> dict[str, Any]:
 def _class_name(kind: type) -> object:
     """Return a text for a class, the first argument of a class method, if its name leads to it."""
     with contextlib.suppress(_NoDigestError):
-        return f"class {b'.'.join(_name_of(kind, b'class')[1:]).decode()}"
+        return f"class {b'.'.join(_name_of(kind, b'class', '')[1:]).decode()}"
     return kind
 
 
@@ -226,63 +230,74 @@ class _NoDigestError(Exception):
 # The encoding of a value
 
 
-def _pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Walk:
+    """A walk through a value.
+
+    Attributes:
+        location: Where the store is: classes of a script are named by its file as seen from there.
+        around: The ids of the values that the current one lies in.
+    """
+
+    location: str
+    around: set[int] = dataclasses.field(default_factory=set)
+
+
+def _pieces(value: Any, location: str) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
     """Yield the encoding of a value, a long list in pieces."""
     if type(value) in {list, tuple}:
         yield _framed(type(value).__name__.encode())
-        yield from _elements(value, 0, {id(value)})
+        yield from _elements(value, 0, _Walk(location, {id(value)}))
     else:
-        yield _encoded(value, 0, set())
+        yield _encoded(value, 0, _Walk(location))
 
 
-def _encoded(value: Any, level: int, around: set[int]) -> bytes:  # noqa: ANN401
+def _encoded(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
     """Return the encoding of a value: its parts, each with its length in front.
 
     Args:
         value: The value.
         level: How deep it lies.
-        around: The ids of the values that it lies in.
+        walk: The walk that it is a part of.
     """
     kind = type(value)
     simple = _SIMPLE.get(kind)
     if simple is not None:
         return _framed(kind.__name__.encode(), *simple(value))
-    if id(value) in around:
+    if id(value) in walk.around:
         raise _NoDigestError(f"{kind.__qualname__} that contains itself")
     if level > _MAX_LEVELS:
         raise _NoDigestError("structure too deep")
-    around.add(id(value))
+    walk.around.add(id(value))
     try:
-        return _compound(value, kind, level, around)
+        return _compound(value, kind, level, walk)
     finally:
-        around.discard(id(value))
+        walk.around.discard(id(value))
 
 
-def _compound(value: Any, kind: type, level: int, around: set[int]) -> bytes:  # noqa: ANN401
+def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
     """Encode a value that contains others."""
     if kind in {list, tuple}:
-        return b"".join([_framed(kind.__name__.encode()), *_elements(value, level, around)])
+        return b"".join([_framed(kind.__name__.encode()), *_elements(value, level, walk)])
     if kind in {set, frozenset}:
-        return _framed(kind.__name__.encode(), *sorted(_encoded(each, level + 1, around) for each in value))
+        return _framed(kind.__name__.encode(), *sorted(_encoded(each, level + 1, walk) for each in value))
     if kind is dict:
-        return b"".join([_framed(b"dict"), *_elements(list(value.items()), level, around)])
+        return b"".join([_framed(b"dict"), *_elements(list(value.items()), level, walk)])
     if isinstance(value, enum.Enum):  # the value, too: combined flags may have no name
-        parts = (_encoded(each, level + 1, around) for each in (value.name, value.value))
-        return _framed(*_name_of(kind, b"enum"), *parts)
+        parts = (_encoded(each, level + 1, walk) for each in (value.name, value.value))
+        return _framed(*_name_of(kind, b"enum", walk.location), *parts)
     if dataclasses.is_dataclass(kind):
-        parts = (_encoded(each, level + 1, around) for each in _held_by(value))
-        return _framed(*_name_of(kind, b"dataclass"), *parts)
+        parts = (_encoded(each, level + 1, walk) for each in _held_by(value))
+        return _framed(*_name_of(kind, b"dataclass", walk.location), *parts)
     raise _NoDigestError(kind.__qualname__)
 
 
-def _elements(values: Sequence[Any], level: int, around: set[int]) -> Iterator[bytes]:
-    """Yield the encodings of values, each with its length in front; many numbers, or many texts, as one."""
+def _elements(values: Sequence[Any], level: int, walk: _Walk) -> Iterator[bytes]:
+    """Yield the encodings of values, each with its length in front; many simple values as one."""
     for start in range(0, len(values), _CHUNK):
         chunk = values[start : start + _CHUNK]
-        kinds = set(map(type, chunk)) if len(chunk) >= _MANY_VALUES else ()
-        many = _MANY.get(next(iter(kinds))) if len(kinds) == 1 else None
-        found = many(chunk) if many is not None else None
-        yield found if found is not None else b"".join([_framed(_encoded(each, level + 1, around)) for each in chunk])
+        many = _many(chunk) if len(chunk) >= _MANY_VALUES else None
+        yield many if many is not None else b"".join([_framed(_encoded(each, level + 1, walk)) for each in chunk])
 
 
 def _framed(*parts: bytes) -> bytes:
@@ -291,23 +306,31 @@ def _framed(*parts: bytes) -> bytes:
     return b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
 
 
-def _floats(values: Sequence[float]) -> bytes:
-    return _framed(_framed(b"floats", struct.pack(f">{len(values)}d", *values)))
-
-
-def _integers(values: Sequence[int]) -> bytes | None:
+def _many(values: Sequence[Any]) -> bytes | None:
+    """Return the encoding of numbers and texts by columns: the kind of each, then all of a kind; None if there are others."""
+    kinds = list(map(type, values))
+    if not _CODES.keys() >= set(kinds):
+        return None
+    codes = bytes(map(_CODES.__getitem__, kinds))
+    floats, integers, texts, truths = (_of_kind(values, kinds, kind) for kind in (float, int, str, bool))
     try:
-        return _framed(_framed(b"integers", struct.pack(f">{len(values)}q", *values)))
+        packed = struct.pack(f">{len(integers)}q", *integers)
     except struct.error:  # one has more than 64 bits
         return None
+    lengths = struct.pack(f">{len(texts)}Q", *map(len, texts))
+    joined = "".join(texts).encode("utf-8", "surrogatepass")
+    columns = (codes, struct.pack(f">{len(floats)}d", *floats), packed, lengths, joined, bytes(truths))
+    return _framed(_framed(b"many", *columns))
 
 
-def _texts(values: Sequence[str]) -> bytes:
-    lengths = struct.pack(f">{len(values)}Q", *map(len, values))
-    return _framed(_framed(b"texts", lengths, "".join(values).encode("utf-8", "surrogatepass")))
+_CODES = {type(None): 0, bool: 1, int: 2, float: 3, str: 4}
 
 
-_MANY: dict[type, Callable[[Any], bytes | None]] = {float: _floats, int: _integers, str: _texts}
+def _of_kind(values: Sequence[Any], kinds: Sequence[type], kind: type) -> Sequence[Any]:
+    count = kinds.count(kind)
+    if count in {0, len(values)}:
+        return values if count else ()
+    return [value for value, each in zip(values, kinds, strict=True) if each is kind]
 
 
 def _float(value: float) -> tuple[bytes, ...]:
@@ -383,14 +406,16 @@ _SIMPLE: dict[type, Callable[[Any], tuple[bytes, ...]]] = {
 }
 
 
-def _name_of(kind: type, what: bytes) -> tuple[bytes, bytes, bytes]:
+def _name_of(kind: type, what: bytes, location: str) -> tuple[bytes, bytes, bytes]:
     """Return what names a class, if its name leads to it, as it must for ``pickle``."""
-    found: Any = sys.modules.get(kind.__module__)
+    module: Any = sys.modules.get(kind.__module__)
+    found = module
     for step in kind.__qualname__.split("."):
         found = getattr(found, step, None)
     if found is not kind:
         raise _NoDigestError(f"{kind.__qualname__}, a class that its module and name don't lead to")
-    return what, kind.__module__.encode(), kind.__qualname__.encode()
+    place = place_of(vars(module), kind.__module__, location)
+    return what, place.encode("utf-8", "surrogatepass"), kind.__qualname__.encode()
 
 
 def _held_by(value: Any) -> list[tuple[str, object]]:  # noqa: ANN401  # a dataclass's instance

@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import sys
-import sysconfig
 import types
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.errors import FingerprintError
 from checkpoint_manager.stages.fingerprint import digest, underlying
+from checkpoint_manager.stages.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 _MAX_LEVELS = 5
 _MAX_BYTES = 1000
 _OWN, _LIBRARY = "checkpoint_manager.stages.", "checkpoint_manager."
-_INSTALLED = tuple(
-    os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("purelib", "platlib", "stdlib", "platstdlib")
-)
 
 
 def origin_of(function: Callable[..., Any], location: str) -> str:
@@ -84,34 +80,17 @@ def _origin(function: Any, location: str, level: int) -> str:  # noqa: ANN401  #
         if called.__name__ == "<lambda>" or called.__code__.co_name == "<lambda>":
             name += f" {_digest_of(called.__code__)}"
         if isinstance(owner, type):
-            name += f" of {_place(sys.modules.get(owner.__module__), owner.__module__, location)}:{owner.__qualname__}"
+            name += f" of {place_of(_variables(owner.__module__), owner.__module__, location)}:{owner.__qualname__}"
         inner = [f"{each}={_origin(value, location, level + 1)}" for each, value in _functions_in(called)]
         around = f"({', '.join(inner)})" if inner and level < _MAX_LEVELS else ""
-        return f"{_place(called.__globals__, module, location)}:{name}{around}"
+        return f"{place_of(called.__globals__, module, location)}:{name}{around}"
     named = called if isinstance(called, type | types.BuiltinFunctionType) else type(called)
     module = named.__module__ or type(owner).__module__  # of a built-in method, that of its object
-    return f"{_place(sys.modules.get(module), module, location)}:{named.__qualname__}"
+    return f"{place_of(_variables(module), module, location)}:{named.__qualname__}"
 
 
-def _place(module: Any, name: str, location: str) -> str:  # noqa: ANN401  # a module, its variables, or None
-    """Return a module's name, or its file if the name does not say which module it is."""
-    variables = module if isinstance(module, dict) else getattr(module, "__dict__", {})
-    spec = variables.get("__spec__")
-    if name in {"__main__", "__mp_main__"} and spec is not None and spec.name not in {"__main__", "__mp_main__"}:
-        name = spec.name  # python -m
-    file = variables.get("__file__", _notebook(variables) if name == "__main__" else None)
-    if not isinstance(file, str) or "." in name:
-        return name
-    file = os.path.realpath(file)
-    if file.startswith(_INSTALLED) or os.path.basename(file) == "__init__.py":
-        return name
-    return os.path.relpath(file, os.path.realpath(location)) if os.path.isabs(location) else file
-
-
-def _notebook(variables: dict[str, Any]) -> object:
-    """Return the file of the notebook that this runs in; None if there is none, or it is not known."""
-    session = os.environ.get("JPY_SESSION_NAME", "")
-    return variables.get("__vsc_ipynb_file__", session if session.endswith(".ipynb") else None)
+def _variables(module: str) -> dict[str, Any]:
+    return getattr(sys.modules.get(module), "__dict__", {})
 
 
 def _functions_in(function: types.FunctionType) -> list[tuple[str, Any]]:

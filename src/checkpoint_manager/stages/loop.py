@@ -42,7 +42,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-def note_of(items: object, initial: object, *, revision: int | str, key: object) -> Note:
+def note_of(items: object, initial: object, *, revision: int | str, key: object, location: str) -> Note:
     """Return what progress and result will be the progress and result of.
 
     Raises:
@@ -56,8 +56,8 @@ def note_of(items: object, initial: object, *, revision: int | str, key: object)
     arguments = {"start": digest(initial, "initial", "Pass JSON")}
     if key is None:
         hint = "Pass key=, a value that changes when the items do"
-        return Note(revision, {**arguments, "items": digest(items, "items", hint)})
-    arguments["key"] = digest(key, "key", "Pass text or a number")
+        return Note(revision, {**arguments, "items": digest(items, "items", hint, location)})
+    arguments["key"] = digest(key, "key", "Pass text or a number", location)
     if isinstance(items, Sized):
         arguments["number of items"] = str(len(items))
     return Note(revision, arguments)
@@ -396,6 +396,7 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
         raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
     encoded = payload.encode(initial, stage=stage, what="initial state")
-    run = Run(runner.store_id, stage, note_of(items, initial, revision=revision, key=key), is_function=False)
+    note = note_of(items, initial, revision=revision, key=key, location=runner.location)
+    run = Run(runner.store_id, stage, note, is_function=False)
     pace = Pace(every_seconds, every_items)
     return Loop(runner, run, items, encoded, pace, timeout=timeout_of(wait), bar=bar and can_show_bar())

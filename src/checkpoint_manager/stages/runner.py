@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import logging
 import math
+import os
 import time
 import traceback
 import weakref
@@ -151,7 +152,9 @@ class Runner:
         Raises:
             FingerprintError: An argument can't be compared with later calls.
         """
-        arguments = fingerprints(definition.function, args, kwargs, key=definition.key, ignore=definition.ignore)
+        arguments = fingerprints(
+            definition.function, args, kwargs, key=definition.key, ignore=definition.ignore, location=self.location
+        )
         return Run(self.store_id, definition.stage, Note(definition.revision, arguments, definition.origin))
 
     # Once
@@ -178,8 +181,12 @@ class Runner:
 
     def log_waiting(self, error: LockTimeoutError) -> None:
         """Log which run this one waits for: it may take hours."""
-        holder = error.holder or "another process"
-        _LOG.info("%s: waits for %s, which runs it", display(str(error.stage)), holder, extra={"is_waiting": True})
+        stage, holder = display(str(error.stage)), display(error.holder or "another process")
+        if holder.split()[:2] == ["process", str(os.getppid())]:
+            message = "%s: waits for %s, which runs it and is this process's parent: if that waits for this one, neither ends"
+            _LOG.warning(message, stage, holder, extra={"is_waiting": True})
+        else:
+            _LOG.info("%s: waits for %s, which runs it", stage, holder, extra={"is_waiting": True})
 
     def begin(self, run: Run, lock: RunLock) -> None:
         """Let the code that is called now know which run it is a part of, until :meth:`end`."""

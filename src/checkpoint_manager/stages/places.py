@@ -1,0 +1,44 @@
+"""Names the module that a function or a class comes from, so that another script's function of the same name is another one.
+
+The name is that of the module, or for a script and a module beside one, whose names may be anybody's, the path of its file as
+seen from the store: see :mod:`.identity`.
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INSTALLED = tuple(
+    os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("purelib", "platlib", "stdlib", "platstdlib")
+)
+
+
+def place_of(variables: Mapping[str, Any], name: str, location: str) -> str:
+    """Return a module's name, or its file if the name does not say which module it is.
+
+    Args:
+        variables: The module's variables.
+        name: Its name.
+        location: Where the store is.
+    """
+    spec = variables.get("__spec__")
+    if name in {"__main__", "__mp_main__"} and spec is not None and spec.name not in {"__main__", "__mp_main__"}:
+        name = spec.name  # python -m
+    file = variables.get("__file__", _notebook(variables) if name == "__main__" else None)
+    if not isinstance(file, str) or "." in name:
+        return name
+    file = os.path.realpath(file)
+    if file.startswith(_INSTALLED) or os.path.basename(file) == "__init__.py":
+        return name
+    return os.path.relpath(file, os.path.realpath(location)) if os.path.isabs(location) else file
+
+
+def _notebook(variables: Mapping[str, Any]) -> object:
+    """Return the file of the notebook that this runs in; None if there is none, or it is not known."""
+    session = os.environ.get("JPY_SESSION_NAME", "")
+    return variables.get("__vsc_ipynb_file__", session if session.endswith(".ipynb") else None)
