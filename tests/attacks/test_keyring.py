@@ -771,3 +771,33 @@ def test_a_writer_whose_lock_was_taken_away_does_not_write_under_a_key_that_was_
         assert writer.delete_versions("train", [2])
     assert rotated
     assert opened().verify().ok
+
+
+def test_a_foreign_keyring_that_appears_while_a_store_is_opened_is_refused(opened: Opened, store: Path, tmp_path: Path) -> None:
+    """There was none at the first look, so that a new store seemed to begin."""
+    opened()
+    CheckpointManager(tmp_path / "other", key=KEY)
+    (store / "keyring.json").unlink()
+
+    class Overtaken(LocalBackend):
+        def stages(self) -> list[str]:
+            shutil.copy(tmp_path / "other" / "keyring.json", store / "keyring.json")
+            return super().stages()
+
+    with pytest.raises(RollbackError, match="belongs to another store"):
+        CheckpointManager(Overtaken(store), key=KEY)
+
+
+def test_a_state_folder_that_leads_to_another_users_is_not_believed(
+    opened: Opened, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link is followed, as users move such folders; whose folder it leads to is what counts."""
+    state = home / ".local" / "state" / "checkpoint_manager"
+    state.rename(tmp_path / "elsewhere")
+    state.symlink_to(tmp_path / "elsewhere")
+    opened()
+    assert not caplog.text
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "elsewhere", 12345, 12345)
+        opened()
+        assert "belongs to another user" in caplog.text

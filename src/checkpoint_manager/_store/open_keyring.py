@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import logging
 import time
 from datetime import UTC, datetime
@@ -162,7 +161,7 @@ class OpenKeyring:
         fresh = current
         if record is not current.record:
             keyring = Keyring.parse(record.data, where=self._where)
-            if not hmac.compare_digest(keyring.store, self.store_id):
+            if keyring.store != self.store_id:
                 raise RollbackError(f"{self._where} belongs to another store, {keyring.store}", hint=Hint.ACCEPT_KEYRING)
             fresh = _Current(record, current.unlocked.reopen(keyring, where=self._where))
         digest = _digest(record)
@@ -220,6 +219,7 @@ class OpenKeyring:
         if record is None:
             message = f"{self._where} is gone, but there are checkpoints; no new keyring was made"
             raise IntegrityError(message, hint=_PUT_IT_BACK)
+        self._check_store(record, self._store_seen_here())
         return self._unlock(record, secret)
 
     def _forget_the_store_that_was_here(self, store_here: str) -> None:
