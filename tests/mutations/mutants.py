@@ -264,7 +264,7 @@ MUTANTS: list[Mutant] = [
         "a rotation leaves records under the old key",
         "_operations/rotate_key.py",
         "_Resealing._stage",
-        Delete("self._records(stage)"),
+        Delete("self._records(stage, session)"),
     ),
     Mutant(
         "a rotation finishes another's",
@@ -275,6 +275,67 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "an older keyring is served", "_store/open_keyring.py", "OpenKeyring._roll_back", Decide("_on_rollback", outcome=False)
     ),
+    Mutant(
+        "a key that was given up is followed",
+        "_format/keyring.py",
+        "UnlockedKeyring.why_it_does_not_succeed",
+        Decide("handover.lead", outcome=True),
+    ),
+    Mutant("a handover is not verified", "_format/handover.py", "lead", Delete(".verify(")),
+    Mutant("a handover leads to any key", "_format/handover.py", "lead", Replace("(key_id, public) == active", "True")),
+    Mutant("a handover is good for any store", "_format/handover.py", "_message", Drop("store")),
+    Mutant("a serial number may jump", "_format/keyring.py", "_problem_of_serial", Replace("serial - seen.serial", "0")),
+    Mutant(
+        "another store is followed where one was seen",
+        "_store/open_keyring.py",
+        "OpenKeyring._check_store",
+        Delete("self._roll_back"),
+    ),
+    Mutant(
+        "an emptied store is begun again in silence",
+        "_store/open_keyring.py",
+        "OpenKeyring._create",
+        Delete("_forget_the_store_that_was_here"),
+    ),
+    Mutant(
+        "what was only warned of is accepted",
+        "_store/open_keyring.py",
+        "OpenKeyring.change",
+        Decide("self._seen.digest", outcome=True),
+    ),
+    Mutant(
+        "all slots together may cost anything", "_format/key_slot.py", "check_costs", Decide("MAX_TOTAL_COST", outcome=False)
+    ),
+    Mutant(
+        "a costly slot is tried first",
+        "_format/keyring.py",
+        "_by_cost",
+        Replace("slot.cost.memory_kib * slot.cost.passes", "-1"),
+    ),
+    Mutant("a key file of another user is taken", "_store/key_sources.py", "_check_owner", Decide("is_foreign", outcome=False)),
+    Mutant(
+        "a key file that others may change is taken",
+        "_store/key_sources.py",
+        "_check_owner",
+        Decide("others_may_write", outcome=False),
+    ),
+    Mutant(
+        "memories of another user are believed",
+        "_store/last_seen.py",
+        "_make_private",
+        Decide("is_foreign(status)", outcome=False),
+    ),
+    Mutant(
+        "a rotation drops the key of what is missing", "_operations/rotate_key.py", "_Resealing._stage", Delete("self._missing")
+    ),
+    Mutant(
+        "a rotation drops the key of a stage that was hidden",
+        "_operations/rotate_key.py",
+        "_Resealing.run",
+        Replace("self._store.last_seen.stages()", "()"),
+    ),
+    Mutant("a rotation looks only once", "_operations/rotate_key.py", "_rotate_once", Delete("resealing.run()", at=1, of=2)),
+    Mutant("a key shows in a frame", "_format/hidden.py", "Hidden.__repr__", Body("return repr(self.raw)")),
     Mutant("a found key file is not made durable", "_store/key_sources.py", "make_durable", Delete("_sync(place)")),
     # Bundles
     Mutant("a bundle's body is not bound to its header", "_format/bundle.py", "_context", Drop("header.line")),
@@ -348,7 +409,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a record of deletions outgrows what is read back",
         "_store/store.py",
-        "Store._sealed_gaps",
+        "Store.check_gaps",
         Decide("max_bytes", outcome=False),
     ),
     Mutant(
