@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -61,7 +62,7 @@ def test_a_sound_store_is_found_sound_and_left_as_it_is(cli: Cli, doctor: Doctor
     found = doctor()
     assert {topic for topic, check in found.items() if check["state"] != "ok"} <= {"file system", "room"}
     assert set(found) == {
-        *("Python", "libraries", "environment", "memory", "key", "store", "keyring", "opening", "clock", "owner"),
+        *("Python", "libraries", "environment", "memory", "key", "store", "keyring", "opening", "stages", "clock", "owner"),
         *("leftovers", "file system", "room", "writing", "hard links", "locks", "sync"),
     }
     assert (contents(store), contents(home)) == before
@@ -177,7 +178,16 @@ class TestStore:
 
     def test_a_clock_that_is_behind(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(keys, "_CLOCKS_DIFFER", timedelta(days=-1))
-        assert "is in the future" in doctor()["clock"]["found"]
+        assert doctor()["clock"]["state"] == "warning"
+
+    def test_a_stage_that_has_vanished(self, doctor: Doctor, store: Path) -> None:
+        CheckpointManager(store).load_checkpoint("train")
+        shutil.rmtree(store / "history" / "train")
+        (store / "train.checkpoint").unlink()
+        found = doctor()["stages"]
+        assert found["state"] == "problem"
+        assert "stage train" in found["found"]
+        assert "repair --accept-rollback" in found["next"]
 
     def test_nothing_saved_yet(self, doctor: Doctor, tmp_path: Path) -> None:
         CheckpointManager(tmp_path / "checkpoints")

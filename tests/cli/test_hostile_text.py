@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 EVIL = "\x1b]0;owned\x07\x9b2J\x7f\u202e\u2028\u200b\r\nok: all is well\t\x00\x85"
-NAMES = (EVIL, "-", "a@1", "@latest", "x" * 255, "\u202egood", "50% \\x1b", "{}", "'\"`$(id)", " ", "é\U000e0041")
+NAMES = (EVIL, "-", "@latest", "\u202e'\"`$(id)\U000e0041")
 NOTES: tuple[dict[str, Any], ...] = (
     {"@failure": 5},
     {"@failure": {"type": EVIL, "message": EVIL}},
@@ -48,7 +48,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch.setenv("HOME", str(folder / "home"))
     for name in ("XDG_DATA_HOME", "XDG_STATE_HOME"):
         patch.delenv(name, raising=False)
-    patch.setattr(save, "origin", lambda: Origin(EVIL, EVIL, 2**62, EVIL, EVIL))
+    patch.setattr(save, "origin", lambda _: Origin(EVIL, EVIL, 2**62, EVIL, EVIL))
     (folder / "home").mkdir()
     cm = CheckpointManager(os.path.join(os.fsencode(folder), b"st\xffore").decode(errors="surrogateescape"))
     for name in (*NAMES, "train"):

@@ -101,3 +101,23 @@ def test_a_note_of_another_shape_is_passed_over(cli: Cli, store: Path, metadata:
     save.save(cm._store, "odd", save.Draft(b"1", metadata, "failed"), None)
     assert cli("log", "odd").code == 0
     assert cli("log", "odd", "--json").json["versions"][0]["metadata"] == {}
+
+
+def test_a_damaged_and_a_missing_version_stand_in_the_list(cli: Cli, store: Path) -> None:
+    history = store / "history" / "train"
+    (history / "000000000001.checkpoint").unlink()
+    with (history / "000000000002.checkpoint").open("r+b") as file:
+        file.truncate(10)
+    result = cli("log", "train")
+    assert result.code == 13
+    assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [
+        ["3", "completed"],
+        ["2", "damaged"],
+        ["1", "missing"],
+    ]
+    assert "2 of 3 versions are damaged or missing" in result.err
+    told = cli("log", "train", "--json")
+    assert told.code == 13
+    versions = told.json["versions"]
+    assert [(version["version"], version["status"]) for version in versions][1:] == [(2, "damaged"), (1, "missing")]
+    assert versions[2]["created_at"] is None

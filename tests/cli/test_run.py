@@ -70,7 +70,7 @@ def test_a_failure_passes_its_exit_code_on_and_runs_again(program: Program, stor
         assert "new: failed with exit code 7" in result.err
     cm = CheckpointManager(store)
     assert [version.status for version in cm.history("new")] == ["failed", "failed"]
-    assert cm.load_checkpoint("new")["message"] == "exit code 7"
+    assert cm.get_checkpoint("new", 2).data["message"] == "exit code 7"
     assert program("has", "new").code == 1
 
 

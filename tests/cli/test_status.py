@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import CheckpointManager
@@ -54,3 +55,19 @@ def test_a_stage_name_can_move_no_cursor(cli: Cli, store: Path) -> None:
     out = cli("status").out
     assert "\x1b" not in out
     assert r"\x1b[2Jevil\nname" in out
+
+
+def test_a_stage_of_a_newer_format_and_one_that_vanished_do_not_hide_the_others(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    cm.save_checkpoint("new", 1)
+    cm.save_checkpoint("gone", 1)
+    (store / "history" / "new" / "000000000002.checkpoint").write_bytes(b'{"format":"checkpoint-manager/2"}\n')
+    for place in ((store / "history" / "gone"), (store / "gone.checkpoint")):
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+    result = cli("status", "--json")
+    assert result.code == 13
+    states = {stage["stage"]: stage["status"] for stage in result.json["stages"]}
+    assert states == {"clean": "completed", "train": "completed", "new": "damaged", "gone": "rolled-back"}
+    told = cli("status")
+    assert told.code == 13
+    assert told.err.count("error: ") == 2

@@ -40,9 +40,14 @@ class Access:
     as_json: bool
 
     @property
+    def location(self) -> str:
+        """The store's location, without the password that a URL may hold."""
+        return redacted(self.store)
+
+    @property
     def shown(self) -> str:
-        """The store's location as it can be shown: safe for a terminal, and without the password that a URL may hold."""
-        return printable(redacted(self.store))
+        """The store's location as a sentence can hold it."""
+        return printable(self.location)
 
     def is_there(self) -> bool:
         """Return whether there is a store, whole or not.

@@ -21,28 +21,12 @@ if TYPE_CHECKING:
 
 def tell(error: BaseException, program: str, arguments: Sequence[str]) -> int:
     """Tell the user, or with ``--json`` the calling program, what went wrong, and return the exit code."""
-    match error:
-        case BrokenPipeError():  # the reader of stdout has read enough: not an error, and nothing is left to do
-            discard_the_rest()
-            return Exit.DONE
-        case CheckpointError():
-            code, message, hint = exit_of(error), error.message, hint_of(error)
-        case click.ClickException():
-            code = Exit.USAGE
-            message, hint = _usage(error, program)
-        case DeclinedError():
-            code, message, hint = Exit.DECLINED, "declined: nothing was changed", ""
-        case click.Abort() | KeyboardInterrupt():
-            again = shlex.join([program, *arguments])
-            code, message, hint = Exit.INTERRUPTED, "interrupted: the store is whole", f"To go on, run it again: {again}"
-        case MemoryError():
-            code, message, hint = Exit.STORAGE, "there is not enough memory", "Free some memory, or work with smaller data"
-        case OSError():
-            code, message, hint = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}", ""
-        case _:
-            say_lines("".join(traceback.format_exception(error)))
-            code = Exit.INTERNAL
-            message, hint = f"this is a bug of {program}", "Please report it with the lines above"
+    if isinstance(error, BrokenPipeError):  # the reader of stdout has read enough: not an error, and nothing is left to do
+        discard_the_rest()
+        return Exit.DONE
+    code, message, hint = _explained(error, program, arguments)
+    if code == Exit.INTERNAL:
+        say_lines("".join(traceback.format_exception(error)))
     if "--json" in itertools.takewhile(lambda word: word != "--", arguments):
         fields = {"kind": type(error).__name__, "message": message, "hint": hint, "exit_code": int(code)}
         say_json({"error": fields})
@@ -51,6 +35,27 @@ def tell(error: BaseException, program: str, arguments: Sequence[str]) -> int:
     else:
         say(f"error: {message}. {hint}" if hint else f"error: {message}")
     return code
+
+
+def _explained(error: BaseException, program: str, arguments: Sequence[str]) -> tuple[Exit, str, str]:
+    """Return the exit code, the message and the hint of an error."""
+    match error:
+        case CheckpointError():
+            explained = exit_of(error), error.message, hint_of(error)
+        case click.ClickException():
+            explained = Exit.USAGE, *_usage(error, program)
+        case DeclinedError():
+            explained = Exit.DECLINED, "declined: nothing was changed", ""
+        case click.Abort() | KeyboardInterrupt():
+            again = shlex.join([program, *arguments])
+            explained = Exit.INTERRUPTED, "interrupted: the store is whole", f"To go on, run it again: {again}"
+        case MemoryError():
+            explained = Exit.STORAGE, "there is not enough memory", "Free some memory, or work with smaller data"
+        case OSError():
+            explained = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}", ""
+        case _:
+            explained = Exit.INTERNAL, f"this is a bug of {program}", "Please report it with the lines above"
+    return explained
 
 
 def _usage(error: click.ClickException, program: str) -> tuple[str, str]:

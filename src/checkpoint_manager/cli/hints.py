@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checkpoint_manager.errors import CheckpointError, Hint
+from checkpoint_manager.errors import CheckpointError, Hint, ResultNotSavedError
 
 HINTS: dict[Hint, str] = {
     Hint.ACCEPT_ROLLBACK: (
@@ -37,6 +37,8 @@ HINTS: dict[Hint, str] = {
 
 def hint_of(error: CheckpointError) -> str:
     """Return what to do next about an error, in the words of the command line; empty if there is nothing to do."""
+    if isinstance(error, ResultNotSavedError):  # the result is lost with this process; the cause says what to do
+        return hint_of(error.__cause__) if isinstance(error.__cause__, CheckpointError) else ""
     return HINTS[error.hint] if isinstance(error.hint, Hint) else error.hint
 
 

@@ -245,7 +245,8 @@ class Runner:
             version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata()}))
         except Exception as error:
             self.ended(run, "ran", None)
-            message = f"stage {display(run.stage)} ran for {took}, and its result could not be saved: {error}"
+            why = error.message if isinstance(error, CheckpointError) else error
+            message = f"stage {display(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "The result is this error's attribute result: save it elsewhere"
             raise ResultNotSavedError(message, hint=hint, stage=run.stage, result=run.result) from error
         self.ended(run, "ran", version)

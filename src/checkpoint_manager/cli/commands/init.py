@@ -25,6 +25,6 @@ def init(access: Access) -> None:
     """
     cm = access.open(make=True)
     if access.as_json:
-        write_json("init", {"store": access.shown, "stages": cm.stages()})
+        write_json("init", {"store": access.location, "stages": cm.stages()})
     else:
         say(f"the store {access.shown} is ready")

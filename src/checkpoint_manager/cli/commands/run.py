@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _NOT_FOUND, _NOT_RUNNABLE, _BY_SIGNAL = 127, 126, 128
 _A_DAY = 86_400.0
+_STDERR = 2
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
 _FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 _PASSED_ON = (*_FROM_THE_KEYBOARD, signal.SIGTERM, signal.SIGHUP)
@@ -130,7 +131,7 @@ def _execute(command: list[str], environment: dict[str, str], locks: list[int], 
     Raises:
         CommandFailedError: It can't be started, or ended with another exit code than 0.
     """
-    stdout = subprocess.PIPE if capture else sys.stderr.fileno() if quiet else None
+    stdout = subprocess.PIPE if capture else _STDERR if quiet else None
     kept = bytearray()
     with _PassedOn() as signals, _started(command, environment, locks, stdout) as process:
         signals.to(process)

@@ -58,7 +58,7 @@ def status(access: Access, *, watched: bool, interval: float) -> int:
     with progress_of("reading") as step:
         rows = _Look(cm).rows(step)
     if access.as_json:
-        write_json("status", {"store": access.shown, "stages": rows})
+        write_json("status", {"store": access.location, "stages": rows})
     elif not rows:
         say("no stages yet: nothing was saved in this store")
     else:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
-from checkpoint_manager.cli.hints import explain
+from checkpoint_manager.cli.hints import explain, hint_of
 from checkpoint_manager.cli.output import show_time
 from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
-from checkpoint_manager.models import display
+from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
+    from checkpoint_manager.models import Version
 
 _CLOCKS_DIFFER = timedelta(minutes=2)
 _NEXT: tuple[tuple[type[CheckpointError], str], ...] = (
@@ -61,7 +62,7 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
     except CheckpointError as error:
         yield problem("keyring", explain(error), "put it back from a backup")
         return
-    slots = ", ".join(slot.kind + (f" ({display(slot.label)})" if slot.label else "") for slot in keyring.slots)
+    slots = ", ".join(slot.kind + (f" ({printable(slot.label)})" if slot.label else "") for slot in keyring.slots)
     yield ok("keyring", f"{len(keyring.slots)} slots: {slots}" if len(keyring.slots) > 1 else f"one slot: {slots}")
     if len(keyring.keys) > 1:
         step = "if no rotation runs now, one was stopped: checkpoint-manager key rotate goes on where it stopped"
@@ -69,32 +70,40 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
 
 
 def look_inside(access: Access) -> Iterator[Check]:
-    """Open the store, and look at its newest version's time."""
+    """Open the store, and look at the newest versions."""
     try:
         cm = access.open()
         yield ok("opening", "the key opens the store")
-        yield from _look_at_clock(cm)
+        yield from _look_at_stages(cm)
     except CheckpointError as error:
         step = next((step for kind, step in _NEXT if isinstance(error, kind)), "checkpoint-manager verify looks closer")
         yield problem("opening", explain(error), step)
 
 
-def _look_at_clock(cm: CheckpointManager) -> Iterator[Check]:
+def _look_at_stages(cm: CheckpointManager) -> Iterator[Check]:
+    """Look at the newest version of each stage, of those that are there and those that were seen."""
+    newest: list[Version] = []
+    for stage in cm.stages():
+        try:
+            newest.append(cm.get_version(stage))
+        except CheckpointError as error:
+            step = hint_of(error) or "checkpoint-manager verify looks closer"
+            yield problem("stages", error.message, step)
+    yield ok("stages", f"{len(newest)} stages have a newest version that opens")
+    yield _clock(newest)
+
+
+def _clock(newest: list[Version]) -> Check:
     now = datetime.now(UTC)
-    newest = [
-        (version.created_at, version)
-        for history in map(cm.history, cm.stages())
-        for version in history[:1]
-        if version.created_at is not None
-    ]
-    if not newest:
-        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; nothing is saved yet to compare it with")
-        return
-    saved_at, last = max(newest, key=lambda dated: dated[0])
-    what = f"the newest version, {display(last.stage)}@{last.number}"
-    if saved_at > now + _CLOCKS_DIFFER:
-        found = f"{what}, was saved at {saved_at:%Y-%m-%d %H:%M:%S} UTC, which is in the future"
-        step = "set this host's clock (timedatectl): retention and --at go by it"
-        yield warning("clock", found, step)
-    else:
-        yield ok("clock", f"{what}, was saved {show_time(saved_at)}")
+    dated = [(version.created_at, version) for version in newest if version.created_at is not None]
+    if not dated:
+        return ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC; nothing is saved yet to compare it with")
+    at, last = max(dated, key=lambda each: each[0])
+    what = f"the newest version, {printable(last.stage)}@{last.number}"
+    if at <= now + _CLOCKS_DIFFER:
+        return ok("clock", f"{what}, was saved {show_time(at)}")
+    found = f"{what}, says that it was saved {show_time(at)}"
+    step = (
+        "compare the clocks of the hosts that save (timedatectl); versions dated in the future are kept and count for no rule"
+    )
+    return warning("clock", found, step)
