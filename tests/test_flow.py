@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DATA = {"rows": ["x" * 10] * 70}
-MOST_CALLS, MOST_DEPTH = 70, 12
+MOST_CALLS, MOST_DEPTH = 60, 8
 
 
 @pytest.fixture

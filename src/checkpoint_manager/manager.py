@@ -230,7 +230,10 @@ class CheckpointManager:
             IntegrityError: The version is damaged, forged or missing.
             RollbackError: The store is older than what this user has seen.
         """
-        return self.get_checkpoint(stage_name, version, at=at).data
+        stage = validate(stage_name)
+        if version is None and at is None:
+            return payload.decode(load.load_newest(self._store, stage).data)
+        return self.get_checkpoint(stage, version, at=at).data
 
     def get_checkpoint(
         self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None

@@ -38,6 +38,7 @@ restored_from   the number of the version this one is a copy of, or null
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ from checkpoint_manager.errors import FormatError
 from checkpoint_manager.models import Origin, Status, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer
@@ -152,8 +153,8 @@ def parse_header(opening: bytes) -> Header:
     return Header(match[0], match[1].decode(), match[2].decode(), int(match[3]), length, match.end() + length)
 
 
-def seal_version(key_id: str, key: SecretBytes, place: Place, entry: Entry, data: Buffer) -> Iterator[Buffer]:
-    """Yield the bytes of a version's file, to be written in this order.
+def seal_version(key_id: str, key: SecretBytes, place: Place, entry: Entry, data: Buffer) -> Iterable[Buffer]:
+    """Return the bytes of a version's file, to be written in this order.
 
     A piece may share its buffer with the next one: use it before taking the next.
     """
@@ -162,13 +163,11 @@ def seal_version(key_id: str, key: SecretBytes, place: Place, entry: Entry, data
         f'{{"format":"{FORMAT}","store":"{place.store}","key":"{key_id}",'
         f'"version":{place.version},"metadata":{seal.sealed_length(len(plain))}}}\n'
     ).encode()
-    opening = line + seal.seal(key, plain, _metadata_context(line, place))
-    pieces = seal.seal_slices(key, data, _data_context(line, place, entry))
+    opening = line + seal.seal(key, plain, _METADATA + seal.context(line, place.stage, place.version))
+    bound_to = _DATA + seal.context(line, place.stage, place.version, entry.id)
     if len(data) <= seal.SLICE_BYTES:
-        yield opening + b"".join(pieces)
-    else:
-        yield opening
-        yield from pieces
+        return (opening + seal.seal(key, data, bound_to),)
+    return itertools.chain((opening,), seal.seal_slices(key, data, bound_to))
 
 
 def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) -> Entry:
@@ -180,7 +179,7 @@ def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) ->
     if header.version != place.version:
         raise BrokenError(f"was written as version {header.version}", foreign=True)
     try:
-        plain = seal.unseal(key, sealed, _metadata_context(header.line, place))
+        plain = seal.unseal(key, sealed, _METADATA + seal.context(header.line, place.stage, place.version))
     except seal.SealBrokenError:
         raise BrokenError("has metadata that does not open: it is damaged, was changed, or belongs elsewhere") from None
     return decode_entry(plain)
@@ -192,8 +191,9 @@ def open_data(key: SecretBytes, header: Header, place: Place, entry: Entry, seal
     Raises:
         BrokenError: It does not open.
     """
+    bound_to = _DATA + seal.context(header.line, place.stage, place.version, entry.id)
     try:
-        return seal.unseal_slices(key, sealed, entry.size, _data_context(header.line, place, entry))
+        return seal.unseal_slices(key, sealed, entry.size, bound_to)
     except seal.SealBrokenError:
         raise BrokenError("has data that does not open: it is damaged or was changed") from None
 
@@ -201,14 +201,6 @@ def open_data(key: SecretBytes, header: Header, place: Place, entry: Entry, seal
 def file_length(header: Header, entry: Entry) -> int:
     """Return the exact length of the file."""
     return header.data_offset + seal.sealed_length(entry.size)
-
-
-def _metadata_context(line: bytes, place: Place) -> bytes:
-    return _METADATA + seal.context(line, place.stage, place.version)
-
-
-def _data_context(line: bytes, place: Place, entry: Entry) -> bytes:
-    return _DATA + seal.context(line, place.stage, place.version, entry.id)
 
 
 def encode_time(moment: datetime) -> str:
@@ -229,7 +221,7 @@ def encode_entry(entry: Entry) -> bytes:
             "id": entry.id,
             "previous": entry.previous,
             "status": entry.status,
-            "created_at": encode_time(entry.created_at),
+            "created_at": entry.created_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
             "metadata": entry.metadata,
             "origin": {
                 "user": origin.user,
@@ -254,18 +246,22 @@ def decode_entry(plain: bytes) -> Entry:
     """
     try:
         fields = orjson.loads(plain)
-        if tuple(fields) == _ENTRY_FIELDS and all(is_valid(fields[name]) for name, is_valid in _IS_VALID):
-            return Entry(
-                fields["id"],
-                fields["previous"],
-                fields["status"],
-                decode_time(fields["created_at"]),
-                fields["metadata"],
-                Origin(**fields["origin"]),
-                fields["size"],
-                fields["restored_from"],
-            )
-    except (ValueError, TypeError):
+        version_id, previous, status, created_at, metadata, origin, size, restored_from = fields.values()
+        if (
+            tuple(fields) == _ENTRY_FIELDS
+            and _ID.fullmatch(version_id) is not None
+            and (previous is None or _ID.fullmatch(previous) is not None)
+            and status in _STATUSES
+            and _TIME.fullmatch(created_at) is not None
+            and type(metadata) is dict
+            and dict(zip(origin, map(type, origin.values()), strict=True)) == _ORIGIN_TYPES
+            and type(size) is int
+            and size >= 0
+            and (restored_from is None or (type(restored_from) is int and 1 <= restored_from <= MAX_VERSION))
+        ):
+            at = datetime.fromisoformat(created_at)
+            return Entry(version_id, previous, status, at, metadata, Origin(**origin), size, restored_from)
+    except (ValueError, TypeError, AttributeError):
         pass
     raise BrokenError("has metadata that is not of this format")
 
@@ -280,18 +276,4 @@ def is_number(value: object) -> bool:
     return type(value) is int and 1 <= value <= MAX_VERSION
 
 
-def _is_origin(value: object) -> bool:
-    return type(value) is dict and {name: type(part) for name, part in value.items()} == _ORIGIN_TYPES
-
-
 _ORIGIN_TYPES = {"user": str, "host": str, "pid": int, "python": str, "library": str}
-_IS_VALID: tuple[tuple[str, Callable[[object], bool]], ...] = (
-    ("id", is_id),
-    ("previous", lambda value: value is None or is_id(value)),
-    ("status", lambda value: type(value) is str and value in _STATUSES),
-    ("created_at", lambda value: type(value) is str and _TIME.fullmatch(value) is not None),
-    ("metadata", lambda value: type(value) is dict),
-    ("origin", _is_origin),
-    ("size", lambda value: type(value) is int and value >= 0),
-    ("restored_from", lambda value: value is None or is_number(value)),
-)

@@ -65,7 +65,7 @@ def sealed_length(length: int) -> int:
     return HEADER_BYTES + length + TAG_BYTES * (length // CHUNK_BYTES + 1)
 
 
-def seal(key: SecretBytes, message: bytes, bound_to: bytes) -> bytes:
+def seal(key: SecretBytes, message: Buffer, bound_to: bytes) -> bytes:
     """Return a small message sealed under ``key``, bound to the context ``bound_to``."""
     encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     return encryptor.update(message) + encryptor.finalize()

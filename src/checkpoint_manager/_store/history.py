@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
+_MOST_MISSING = 1000
 
 
 class Tip(NamedTuple):
@@ -238,15 +239,17 @@ class History:
         return sorted((*found, *self._missing(stage, found, gaps, look.number)), reverse=True, key=lambda each: each.number)
 
     def _missing(self, stage: str, found: list[Scanned], gaps: Gaps, newest: int) -> Iterator[Scanned]:
+        """Yield the missing versions below the newest one that opens: a planted one says nothing about numbers below it.
+
+        At most ``_MOST_MISSING`` of a range are listed, and an ERROR line tells how far it goes.
+        """
         top = max((each.number for each in found if each.entry is not None), default=0)
-        known = [(each.number, each.number) for each in found] + [(gap.first, gap.last) for gap in gaps]
-        reached = 0
-        for first, last in sorted(known):
-            if first > top:
-                return
-            for version in range(reached + 1, first):
+        for first, last in missing_ranges((each.number for each in found if each.number <= top), gaps):
+            for version in range(max(first, last - _MOST_MISSING + 1), min(last, top) + 1):
                 yield Scanned(version, None, self.absent(stage, version, newest), is_missing=True)
-            reached = max(reached, last)
+            if last - first >= _MOST_MISSING:
+                where = f"of stage {printable(stage)} in {self._store.backend.location}"
+                _LOG.error("versions %d to %d %s are missing, and not all of them are listed", first, last, where)
 
     def entries(self, stage: str, session: Session | None = None) -> list[tuple[int, Entry]]:
         """Return the readable versions of a stage, newest first. The others are told with an ERROR line each."""

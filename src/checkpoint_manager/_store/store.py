@@ -129,7 +129,7 @@ class Store:
             if self.keyring.active[0] == key_id:
                 return
 
-    def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterator[Buffer]:
+    def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterable[Buffer]:
         """Return a version's file under the active key."""
         key_id, key = self.keyring.active
         return sealed_format.seal_version(key_id, key, Place(self._store_id, stage, version), entry, data)
@@ -151,7 +151,7 @@ class Store:
         """Return a version's authenticated metadata without reading its data; errors as in :meth:`load`."""
         try:
             with self.backend.open(stage, version, session=session) as file:
-                return self._open_entry(file, Place(self._store_id, stage, version), _ENTRY_READ)[0]
+                return self._entry(file, Place(self._store_id, stage, version))
         except (BrokenError, FormatError) as broken:
             self._refuse(stage, version, broken)
 
@@ -171,7 +171,9 @@ class Store:
         """As :meth:`load`, but what is wrong comes as a BrokenError or FormatError, for a caller that judges it itself."""
         place = Place(self._store_id, stage, version)
         with self.backend.open(stage, version, session=session) as file:
-            entry, header, key, sealed = self._open_entry(file, place, _FIRST_READ)
+            header, key, read = self._open(file, place, _FIRST_READ)
+            length = header.data_offset - len(header.line)
+            entry, sealed = sealed_format.open_entry(key, header, place, read[:length]), read[length:]
             if file.size != sealed_format.file_length(header, entry):
                 raise BrokenError("is cut short, or has something appended")
             missing = file.size - header.data_offset - len(sealed)
@@ -182,13 +184,17 @@ class Store:
         """Return whether the file of this version was written for another stage."""
         try:
             with self.backend.open(stage, version) as file:
-                self._open_entry(file, Place(self._store_id, other, version), _ENTRY_READ)
+                self._entry(file, Place(self._store_id, other, version))
         except (BrokenError, FormatError, VersionAbsentError):
             return False
         return True
 
-    def _open_entry(self, file: Reader, place: Place, first_read: int) -> tuple[Entry, Header, SecretBytes, bytes]:
-        """Open a version's metadata, and return it with the header, the key, and what was read of the sealed data."""
+    def _entry(self, file: Reader, place: Place) -> Entry:
+        header, key, read = self._open(file, place, _ENTRY_READ)
+        return sealed_format.open_entry(key, header, place, read[: header.data_offset - len(header.line)])
+
+    def _open(self, file: Reader, place: Place, first_read: int) -> tuple[Header, SecretBytes, bytes]:
+        """Read a version to the end of its metadata at least; return its header, its key, and what follows the header."""
         opening = file.read(min(first_read, file.size))
         header = sealed_format.parse_header(opening)
         if header.store != place.store:
@@ -200,8 +206,7 @@ class Store:
             raise BrokenError("is cut short")
         if len(opening) < header.data_offset:
             opening += file.read(header.data_offset - len(opening))
-        sealed = opening[len(header.line) : header.data_offset]
-        return sealed_format.open_entry(key, header, place, sealed), header, key, opening[header.data_offset :]
+        return header, key, opening[len(header.line) :]
 
     def _refuse(self, stage: str, version: int, broken: Exception) -> NoReturn:
         """Raise what a caller sees of bytes that do not open."""
@@ -236,7 +241,7 @@ class Store:
                 "gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session
             )
             if record is known[1]:
-                return known[0].last
+                return None if record is None else known[0].last
         return self.gaps(stage, session)[0].last
 
     def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
