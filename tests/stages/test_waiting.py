@@ -559,3 +559,49 @@ except LockTimeoutError:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "refused\n"
     assert "which runs it and is this process's parent: if that waits for this one, neither ends" in done.stderr
+
+
+def test_threads_that_wait_for_one_another_by_an_event_are_told_so(tmp_path: Path) -> None:
+    """In a process of its own: there is no other thread that could set the event."""
+    program = """
+import queue, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from checkpoint_manager import CheckpointError, CheckpointManager
+cm = CheckpointManager(sys.argv[1], key=bytes(32))
+idle = ThreadPoolExecutor(1)
+idle.submit(int).result()
+
+@cm.stage
+def size(depth):
+    answers = queue.Queue()
+    def work():
+        try:
+            answers.put(size(depth))
+        except CheckpointError as error:
+            answers.put(str(error))
+    threading.Thread(target=work).start()
+    return answers.get()
+
+assert "is called by itself" in size(1)
+print("told")
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "store")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "told\n"
+
+
+def test_a_thread_that_waits_with_a_limit_is_no_standstill(cm: CheckpointManager) -> None:
+    begun, results = threading.Event(), []
+
+    @cm.stage
+    def train() -> int:
+        begun.set()
+        threading.Event().wait(4)
+        return 1
+
+    thread = threading.Thread(target=lambda: results.append(train()))
+    thread.start()
+    begun.wait()
+    assert train() == 1
+    thread.join()
+    assert results == [1]

@@ -5,8 +5,10 @@ follows those that wait for it: a thread that joins another thread or asks for t
 another one, directly or through ``gather``, ``wait``, ``shield`` or a task group; an event loop whose thread is blocked; and
 the runs that wait for one another. If it reaches the holder of the lock, neither would ever go on.
 
-It can't see waits on an event, a queue or a semaphore. So its "no" means "not known", and waiting goes on; its "yes" is
-certain. It reads the stacks of other threads, and is asked only now and then, by a call that has to wait anyway.
+It can't see who would set an event or fill a queue. So its "no" means "not known", and waiting goes on; its "yes" is certain.
+For events and queues there is :func:`standstill`: if each thread of the process waits for another one, without a limit of time,
+only a signal handler or a thread of a library in C could end that. Both read the stacks of other threads, and are asked only
+now and then, by a call that has to wait anyway.
 """
 
 from __future__ import annotations
@@ -85,6 +87,43 @@ def would_deadlock(waiter: Worker, holder: Worker, waits: Iterable[tuple[Worker,
         for wait in found:
             pending.remove(wait)
             search.add_worker(wait[0])
+
+
+def standstill() -> tuple[object, ...]:
+    """Return what each other thread waits for if none of them can go on by itself, and else nothing.
+
+    The same answer twice, some time apart, means that nothing went on in between.
+    """
+    found: list[object] = []
+    for thread, frame in sys._current_frames().items():  # noqa: SLF001
+        if thread == threading.get_ident() or _is_waiting_for_a_run(frame):
+            continue
+        if not _is_waiting_without_limit(frame):
+            return ()
+        found.append((thread, id(frame), frame.f_lasti))
+    return tuple(found)
+
+
+def _is_waiting_for_a_run(frame: FrameType | None) -> bool:
+    """Return whether a thread waits for a run of this process; one that waits for another process may go on."""
+    while frame is not None and not (frame.f_globals.get("__name__") == _RUN_LOCK and frame.f_code.co_name in _ACQUIRING):
+        frame = frame.f_back
+    return frame is not None and frame.f_code.co_name == "acquire"
+
+
+def _is_waiting_without_limit(frame: FrameType) -> bool:
+    place = (frame.f_globals.get("__name__"), frame.f_code.co_qualname)
+    if place == ("concurrent.futures.thread", "_worker"):  # an executor's thread that has nothing to do
+        return True
+    return place in _WAITS and frame.f_locals.get("timeout") in {None, -1}
+
+
+_RUN_LOCK, _ACQUIRING = "checkpoint_manager.stages.run_lock", {"acquire", "_enter"}
+_WAITS = {
+    ("threading", "Condition.wait"),  # of an event, a queue, a semaphore, a barrier or a future
+    ("threading", "Thread._wait_for_tstate_lock"),
+    ("threading", "Thread.join"),
+}
 
 
 @dataclass

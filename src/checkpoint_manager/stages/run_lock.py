@@ -12,6 +12,7 @@ meets no lock that the code it interrupted has yet to give back.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.errors import CheckpointError, LockTimeoutError
 from checkpoint_manager.models import display
-from checkpoint_manager.stages.deadlock import Worker, would_deadlock
+from checkpoint_manager.stages.deadlock import Worker, standstill, would_deadlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,8 @@ SILENT_WAIT = 0.4
 """How long a run waits before the log says for whom, in seconds; so short that no place in a queue is lost."""
 _POLL = 0.05
 _FIRST_PAUSE, _SHARE_OF_CHECKS = 0.02, 0.05
+_STANDSTILL = 3.0
+"""For how many seconds all threads have to wait for one another until that counts as a deadlock."""
 _HINT = "Call the plain function inside of it, call it with other arguments, or give the inner stage another name"
 
 _holders: dict[tuple[str, str, str, str], weakref.ref[RunLock]] = {}
@@ -60,8 +63,11 @@ class RunLock:
         self._reference = weakref.ref(self)
         self._worker = Worker.current(is_blocking=is_blocking)
         self._thread_name = threading.current_thread().name
+        self._threads = frozenset(sys._current_frames())  # noqa: SLF001  # those that were there before; takes no lock
         self._process = os.getpid()
         self._lock: AbstractContextManager[object] | None = None
+        self._standstill: tuple[object, ...] = ()
+        self._standstill_since = 0.0
         self._pause = _FIRST_PAUSE
         self._next_check = 0.0 if is_blocking else time.monotonic() + _FIRST_PAUSE
 
@@ -159,11 +165,19 @@ class RunLock:
         now = time.monotonic()
         if now >= self._next_check:
             waits = [(each._worker, held._worker) for each, held in _waits() if each is not self]  # noqa: SLF001
-            if would_deadlock(self._worker, holder._worker, waits):
+            if would_deadlock(self._worker, holder._worker, waits) or self._is_at_a_standstill(holder, now):
                 raise self._calls_itself()
             took = time.monotonic() - now
             self._pause = max(2 * self._pause, took / _SHARE_OF_CHECKS)
             self._next_check = now + self._pause
+
+    def _is_at_a_standstill(self, holder: RunLock, now: float) -> bool:
+        """Return whether this thread was started during the holder's run, and no thread has gone on for a while, nor can."""
+        is_new = self._worker.is_blocking and self._worker.thread not in holder._threads
+        found = standstill() if is_new else ()
+        if found != self._standstill:
+            self._standstill, self._standstill_since = found, now
+        return bool(found) and now - self._standstill_since >= _STANDSTILL
 
     def _enter(self, timeout: float) -> None:
         lock = self._backend.lock(self.stage, max(timeout, 0), purpose="run", name=self._name)
