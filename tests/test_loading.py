@@ -72,7 +72,7 @@ def test_nothing_is_imported_while_a_lock_is_held(tmp_path: Path) -> None:
 
 
 def test_a_fork_waits_for_what_another_thread_is_loading(tmp_path: Path) -> None:
-    """Else a child that needs the same module would wait for it for ever."""
+    """Else a child that needs the same module would wait for it for ever. The module asks for a logger while the fork waits."""
     program = """
         import importlib.abc, os, signal, sys, threading, time
         from checkpoint_manager import CheckpointManager

@@ -88,9 +88,7 @@ def test_what_a_save_and_a_load_need_is_loaded_when_the_manager_is_made(tmp_path
         for epoch in range(3):
             cm.save_checkpoint("train", {"epoch": epoch}, metadata={"run": "a"}, expected_version=epoch)
         cm.update_checkpoint("train", lambda data: data)
-        for version in (None, 2, 7):
-            with contextlib.suppress(CheckpointError):
-                cm.load_checkpoint("train", version)
+        cm.load_checkpoint("train")
         assert cm.has_checkpoint("train") and len(cm.history("train")) == 4
         print(*(name for name in set(sys.modules) - before if name.startswith("checkpoint_manager.")))
     """

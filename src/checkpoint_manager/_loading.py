@@ -2,11 +2,10 @@
 
 A module's ``__getattr__`` calls :func:`load`. A process that forks while one of its threads is in the middle of such a load
 would leave the child with a module that nobody ever finishes: whoever asks for it there waits for ever. So a fork waits for
-the loads that are under way.
+the loads that are under way: :mod:`checkpoint_manager._log` says so to the interpreter.
 """
 
 import contextlib
-import os
 from importlib import import_module
 from types import ModuleType
 
@@ -22,11 +21,8 @@ def load(name: str) -> ModuleType:
         _under_way.remove(name)
 
 
-def _finish_loads() -> None:
+def finish_loads() -> None:
     """Wait for what other threads are loading; each module has a lock of its own in the import system."""
     for name in tuple(_under_way):
         with contextlib.suppress(Exception):  # the thread that began to load it sees the error
             import_module(name)
-
-
-os.register_at_fork(before=_finish_loads)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 
+from checkpoint_manager._loading import finish_loads
 from checkpoint_manager._text import escaped
 
 
@@ -19,6 +21,9 @@ class _OneLine(logging.Filter):
 
 _LOGGER = logging.getLogger("checkpoint_manager")
 _LOGGER.addFilter(_OneLine())
+# What is registered last runs first. A module that is being loaded asks for this logger, which takes the lock of logging: to
+# hold that across a fork, as logging's own function does, has to come after the wait for the module.
+os.register_at_fork(before=finish_loads)
 
 
 def get_logger() -> logging.Logger:

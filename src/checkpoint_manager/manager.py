@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from checkpoint_manager import _operations, stages
 from checkpoint_manager._format import payload
 from checkpoint_manager._log import get_logger
-from checkpoint_manager._operations import load, save, select
+from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
@@ -240,8 +240,10 @@ class CheckpointManager:
     ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
         stage = validate(stage_name)
-        number = select.chosen(self._store, stage, version, at)
-        loaded = load.load_newest(self._store, stage) if number is None else load.load_version(self._store, stage, number)
+        if version is None and at is None:
+            loaded = load.load_newest(self._store, stage)
+        else:
+            loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
 
     def get_version(self, stage_name: str, version: int | str = "latest", *, at: datetime | str | None = None) -> Version:
@@ -257,8 +259,8 @@ class CheckpointManager:
         """
         stage = validate(stage_name)
         named = None if at is not None and version == "latest" else version
-        number = select.chosen(self._store, stage, named, at)
-        return self._store.history.entry(stage, number or 0).as_version(stage, number or 0)
+        number = _operations.select.named(self._store, stage, named, at)
+        return self._store.history.entry(stage, number).as_version(stage, number)
 
     def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
         """Return the version that ``STAGE``, ``STAGE@7``, ``STAGE@latest``, ``STAGE@prev`` or ``STAGE@TAG`` names.
@@ -273,7 +275,7 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
             StageNameError, TagError: It can't be a selector, or could mean two things.
         """
-        stage, version = select.split(self._store, selector)
+        stage, version = _operations.select.split(self._store, selector)
         return self.get_version(stage, version or "latest", at=at)
 
     def history(self, stage_name: str) -> list[Version]:
@@ -320,7 +322,10 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
         stage = validate(stage_name)
-        before, after = select.chosen(self._store, stage, old, at), select.chosen(self._store, stage, new, None)
+        before, after = (
+            _operations.select.chosen(self._store, stage, old, at),
+            _operations.select.chosen(self._store, stage, new, None),
+        )
         return _operations.diff.diff(self._store, stage, before, after)
 
     # Going back: each of these appends a version, and can be undone by another one
@@ -344,9 +349,9 @@ class CheckpointManager:
         if (version is None) == (at is None):
             raise TypeError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
-            restored = _operations.restore.restore(self._store, stage, select.checked(version))
+            restored = _operations.restore.restore(self._store, stage, _operations.select.checked(version))
         else:
-            restored = _operations.restore.restore_at(self._store, stage, select.moment(at))
+            restored = _operations.restore.restore_at(self._store, stage, _operations.select.moment(at))
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", printable(stage), restored.number, restored.restored_from)
         return restored
 
@@ -360,7 +365,7 @@ class CheckpointManager:
         Args:
             at: The moment, as for ``load_checkpoint``.
         """
-        moment = select.moment(at)
+        moment = _operations.select.moment(at)
         appended = _operations.restore.restore_pipeline(self._store, moment)
         _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), moment.isoformat())
         return appended
@@ -408,7 +413,7 @@ class CheckpointManager:
             RollbackError: The tags are older than what this user has seen.
         """
         stage, wanted = validate(stage_name), _operations.tag.validate(name)
-        number = select.number(self._store, stage, select.checked(version))
+        number = _operations.select.number(self._store, stage, _operations.select.checked(version))
         entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
         _LOG.info("Version tagged: %s (version %d is %s)", printable(stage), number, wanted)
         return entry.as_version(stage, number)
@@ -472,7 +477,7 @@ class CheckpointManager:
             CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
         """
         stage = validate(stage_name)
-        chosen = [select.checked_number(version) for version in versions]
+        chosen = [_operations.select.checked_number(version) for version in versions]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
         _LOG.info("Versions deleted: %s %s", printable(stage), deleted)
         return deleted

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         repair,
         restore,
         rotate_key,
+        select,
         tag,
         verify,
     )
@@ -36,6 +37,7 @@ __all__ = [
     "repair",
     "restore",
     "rotate_key",
+    "select",
     "tag",
     "verify",
 ]

@@ -52,14 +52,21 @@ def moment(at: datetime | str) -> datetime:
     return times.moment(at, datetime.now(UTC))
 
 
-def chosen(store: Store, stage: str, version: int | str | None, at: datetime | str | None) -> int | None:
-    """Return the number of the version that a caller means by ``version`` or ``at``; None if the caller gave neither."""
-    if at is None:
-        named = None if version is None else checked(version)
-        return number(store, stage, named) if isinstance(named, str) else named
-    if version is not None:
+def named(store: Store, stage: str, version: int | str | None, at: datetime | str | None) -> int:
+    """Return the number of the version that a caller names by ``version``, or by ``at``, a moment.
+
+    Raises:
+        TypeError: Both are given, or neither.
+        TagError, CheckpointNotFoundError: As for :func:`number` and :func:`number_at`.
+    """
+    if (version is None) == (at is None):
         raise TypeError("give either a version or a moment, not both")
-    return number_at(store, stage, moment(at))
+    return number_at(store, stage, moment(at)) if at is not None else number(store, stage, checked(version))
+
+
+def chosen(store: Store, stage: str, version: int | str | None, at: datetime | str | None) -> int | None:
+    """Return what :func:`named` does, or None if the caller gave neither."""
+    return None if version is None and at is None else named(store, stage, version, at)
 
 
 def split(store: Store, text: str) -> tuple[str, str | None]:
