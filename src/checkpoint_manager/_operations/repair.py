@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,13 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
         name for name, found in leftovers.items() if name is not None and any(each.kind != "displaced" for each in found)
     }
     for stage in sorted({*store.backend.stages(), *touched}):
-        with store.lock(stage):
+        # A dry run takes no lock: whoever takes one removes what killed writers left.
+        with contextlib.nullcontext() if dry_run else store.lock(stage):
             try:
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
             except RollbackError as error:
                 _LOG.warning("Not repaired: %s", error)
-    with store.backend.lock(None, store.lock_timeout):
+    with contextlib.nullcontext() if dry_run else store.backend.lock(None, store.lock_timeout):
         done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
 

@@ -345,7 +345,7 @@ class Maintenance(ABC):
 
     @abstractmethod
     def remove(self, leftover: Leftover) -> bool:
-        """Remove a leftover; return False if it was gone or is in use. The caller holds the lock of its stage."""
+        """Remove a leftover that may be gone by now; return False if it is in use. The caller holds the lock of its stage."""
 
     @abstractmethod
     def warnings(self) -> list[str]:

@@ -445,7 +445,8 @@ class LocalBackend(Backend, Maintenance):
         name = os.path.basename(leftover.path)
         with as_our_errors("remove", leftover.path), files.open_directory(os.path.dirname(leftover.path)) as directory:
             if not os.path.isdir(leftover.path):
-                return files.remove(name, directory)
+                files.remove(name, directory)  # gone, if its stage's lock was taken since it was listed
+                return True
             with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0):
                 return maintenance.sweep_directory(name, directory)
 
