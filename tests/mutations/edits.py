@@ -22,9 +22,9 @@ class PlaceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(ABC):
-    """One edit; number ``at`` of the ``of`` places that it would fit."""
+    """One edit; number ``at`` of the ``of`` places that it would fit, or all of them if that is None."""
 
-    at: int = 0
+    at: int | None = 0
     of: int = 1
 
     @abstractmethod
@@ -36,7 +36,9 @@ class Edit(ABC):
         places = self.places(symbol)
         if len(places) != self.of:
             raise PlaceError(f"{self} fits {len(places)} places instead of {self.of}")
-        places[self.at]()
+        for number, place in enumerate(places):
+            if self.at in {None, number}:
+                place()
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,19 @@ class Body(Edit):
         return [lambda: setattr(symbol, "body", ast.parse(self.code).body)]
 
 
+@dataclass(frozen=True)
+class Both(Edit):
+    """Make two edits that belong together, as a writer's and a reader's."""
+
+    first: Edit
+    second: Edit
+
+    def places(self, symbol: ast.AST) -> list[Callable[[], object]]:
+        return [lambda: (self.first.apply(symbol), self.second.apply(symbol))]
+
+
 def edited(source: str, symbol: str, edit: Edit) -> str:
-    """Return a module with one edit made in one of its symbols, such as ``append``, ``Store.append`` or ``MAX_BYTES``.
+    """Return a module with one edit made in one of its symbols, such as ``append`` or ``Store.append``; empty: in all of it.
 
     Raises:
         PlaceError: There is no such symbol, or the edit does not fit exactly one place in it.
@@ -155,7 +168,7 @@ def edited(source: str, symbol: str, edit: Edit) -> str:
 
 def _find(module: ast.Module, symbol: str) -> ast.AST:
     node: ast.AST = module
-    for name in symbol.split("."):
+    for name in filter(None, symbol.split(".")):
         found = [each for each in _definitions(node) if name in _names(each)]
         if len(found) != 1:
             raise PlaceError(f"there are {len(found)} of {name} in {symbol}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, Replace, Swap, edited
+from tests.mutations.edits import Body, Both, Decide, Delete, Drop, Edit, Replace, Swap, edited
 
 
 @dataclass(frozen=True)
@@ -157,14 +157,19 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("a link in the place of a lock is followed", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope
-    Mutant("the metadata is not bound to its stage", "_format/checkpoint_file.py", "_metadata_context", Drop("place.stage")),
-    Mutant("the metadata is not bound to its header", "_format/checkpoint_file.py", "_metadata_context", Drop("line")),
-    Mutant("the data is not bound to its version's id", "_format/checkpoint_file.py", "_data_context", Drop("entry.id")),
+    Mutant("the metadata is not bound to its stage", "_format/checkpoint_file.py", "", Drop("place.stage", at=None, of=4)),
+    Mutant(
+        "the metadata is not bound to its header",
+        "_format/checkpoint_file.py",
+        "",
+        Both(Drop("line", at=None, of=2), Drop("header.line", at=None, of=2)),
+    ),
+    Mutant("the data is not bound to its version's id", "_format/checkpoint_file.py", "", Drop("entry.id", at=None, of=2)),
     Mutant(
         "metadata and data have one context",
         "_format/checkpoint_file.py",
-        "_data_context",
-        Body("return _metadata_context(line, place)"),
+        "",
+        Both(Drop("entry.id", at=None, of=2), Replace("_DATA", "_METADATA", at=None, of=3)),
     ),
     Mutant(
         "a context can be read in two ways",
@@ -173,7 +178,7 @@ MUTANTS: list[Mutant] = [
         Replace("len(encoded).to_bytes(4, 'big') + encoded", "encoded"),
     ),
     Mutant("another version's number is believed", "_format/checkpoint_file.py", "open_entry", Decide("header.version", False)),
-    Mutant("another store's version is tried", "_store/store.py", "Store._open_entry", Decide("header.store", outcome=False)),
+    Mutant("another store's version is tried", "_store/store.py", "Store._open", Decide("header.store", outcome=False)),
     Mutant(
         "what is appended to a file is passed over",
         "_store/store.py",

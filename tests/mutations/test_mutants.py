@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.edits import Body, Decide, Delete, Drop, Edit, PlaceError, Replace, Swap, edited
+from tests.mutations.edits import Body, Both, Decide, Delete, Drop, Edit, PlaceError, Replace, Swap, edited
 from tests.mutations.mutants import MUTANTS, Mutant
 
 PACKAGE = Path(__file__).parents[2] / "src" / "checkpoint_manager"
@@ -51,6 +51,8 @@ def test_the_readme_counts_them() -> None:
         ("Store.save", Drop("self.closed"), "self.closed and (not data)", "not data"),
         ("Store.save", Drop("data", at=0, of=2), "self.write(data)", "self.write()"),
         ("FLAGS", Drop("B"), "A | B | C", "A | C"),
+        ("other", Delete("sync", at=None, of=2), "    sync()\n    sync()", "    pass\n    pass"),
+        ("", Both(Drop("A"), Replace("C", "D")), "A | B | C", "B | D"),
         ("other", Body("return 1"), "    sync()\n    sync()", "    return 1"),
         ("other", Delete("sync", at=1, of=2), "    sync()\n    sync()", "    sync()\n    pass"),
     ],
