@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from checkpoint_manager import _text
 from checkpoint_manager._text import escaped
 
 if TYPE_CHECKING:
@@ -68,9 +67,6 @@ class Checkpoint:
 
     version: Version
     data: Any
-
-
-display = printable = _text.printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem.files import NotAFileError
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, IntegrityError, StorageError
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -106,4 +106,4 @@ def translate(error: BaseException, action: str, path: str, stage: str | None = 
 def _what(action: str, stage: str | None, version: int | None) -> str:
     if stage is None:
         return f"can't {action}"
-    return f"can't {action}{'' if version is None else f' version {version} of'} stage {display(stage)}"
+    return f"can't {action}{'' if version is None else f' version {version} of'} stage {printable(stage)}"

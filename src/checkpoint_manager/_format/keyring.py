@@ -67,8 +67,8 @@ from checkpoint_manager._format.key_slot import (
     decode_bytes,
     encode_bytes,
 )
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, FormatError, IntegrityError, WrongKeyError
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -417,7 +417,7 @@ def _check_known(unlocked: UnlockedKeyring, slot_ids: Iterable[str]) -> None:
     known = {slot.slot for slot in unlocked.keyring.slots}
     for slot_id in slot_ids:
         if slot_id not in known:
-            message = f"there is no key slot {display(slot_id)}"
+            message = f"there is no key slot {printable(slot_id)}"
             raise CheckpointNotFoundError(message, hint=f"The slots are {_listed(unlocked.keyring.slots, labels=True)}")
 
 

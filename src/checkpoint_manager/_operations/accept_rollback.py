@@ -16,9 +16,9 @@ from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.history import Tip, missing_ranges
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import Version, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.last_seen import SeenVersion
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
+    from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
 

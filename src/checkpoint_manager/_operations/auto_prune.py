@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import printable
 from checkpoint_manager.retention import HeldVersions, VersionFacts
 from checkpoint_manager.times import CLOCK_TOLERANCE
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format.seal import SLICE_BYTES
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import Hint, StorageError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

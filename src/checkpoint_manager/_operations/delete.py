@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager._operations import tag
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

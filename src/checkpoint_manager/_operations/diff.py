@@ -17,8 +17,8 @@ import orjson
 
 from checkpoint_manager._format import payload
 from checkpoint_manager._operations.load import Loaded, load_version
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +132,7 @@ def _load_pair(store: Store, stage: str, old: int | None, new: int | None) -> tu
     if old is None:
         old = store.history.before(stage, later)
         if old is None:
-            message = f"stage {display(stage)} in {store.backend.location} has no version before version {later}"
+            message = f"stage {printable(stage)} in {store.backend.location} has no version before version {later}"
             raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=later)
     return load_version(store, stage, old), second
 
@@ -242,7 +242,7 @@ def _escaped(key: str) -> str:
 def _line(change: Change, *, redact: bool, colour: bool) -> str:
     shown = _kind_of if redact else _text_of
     values = [shown(value) for kind, value in (("added", change.old), ("removed", change.new)) if kind != change.kind]
-    line = f"{_SIGNS[change.kind]} {display(change.where)}: {' → '.join(values)}"
+    line = f"{_SIGNS[change.kind]} {printable(change.where)}: {' → '.join(values)}"
     return f"{_COLOURS[change.kind]}{line}{_PLAIN}" if colour else line
 
 
@@ -251,7 +251,7 @@ def _same(value: Any) -> Any:  # noqa: ANN401  # JSON is what it is
 
 
 def _text_of(value: Any) -> str:  # noqa: ANN401
-    text = display(orjson.dumps(value).decode())
+    text = printable(orjson.dumps(value).decode())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
 
 

@@ -17,9 +17,10 @@ from checkpoint_manager._format.bundle_parts import MAX_GAPS_BYTES, EndPart, Gap
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps, encode_list
 from checkpoint_manager._operations import bundle_file, tag
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError
-from checkpoint_manager.models import BundledStage, BundleSummary, Progress, printable
+from checkpoint_manager.models import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -33,6 +33,7 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.json_check import is_json
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._store.history import Tip
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import (
@@ -44,7 +45,7 @@ from checkpoint_manager.errors import (
     VersionConflictError,
     WrongKeyError,
 )
-from checkpoint_manager.models import BundledStage, BundleSummary, Progress, printable
+from checkpoint_manager.models import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry

@@ -10,9 +10,10 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import IntegrityError, RollbackError
-from checkpoint_manager.models import Finding, RepairStep, printable
+from checkpoint_manager.models import Finding, RepairStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._operations import select
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import IntegrityError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from datetime import datetime

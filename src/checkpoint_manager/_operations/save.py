@@ -15,9 +15,9 @@ from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.store import origin
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
 from checkpoint_manager.errors import Hint, IntegrityError, PayloadError, StorageError, VersionConflictError
-from checkpoint_manager.models import printable
 from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from checkpoint_manager import times
 from checkpoint_manager._format.tags import RESERVED, is_name
 from checkpoint_manager._operations import tag
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, StageNameError, TagError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

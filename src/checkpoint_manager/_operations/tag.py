@@ -16,9 +16,9 @@ from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager._store.last_seen import SeenRecord
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, RollbackError, TagError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -17,9 +17,10 @@ from checkpoint_manager._format.bundle_chain import MAX_UNREADABLE
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import tag
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
-from checkpoint_manager.models import Finding, Progress, State, VerificationReport, printable
+from checkpoint_manager.models import Finding, Progress, State, VerificationReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

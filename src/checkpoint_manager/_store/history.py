@@ -22,9 +22,10 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._store.last_seen import SeenVersion
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
-from checkpoint_manager.models import Version, printable
+from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -22,10 +22,11 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.history import History
 from checkpoint_manager._store.last_seen import SeenRecord
+from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
-from checkpoint_manager.models import Origin, printable
+from checkpoint_manager.models import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

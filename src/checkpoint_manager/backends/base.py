@@ -22,8 +22,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -375,7 +375,7 @@ class _NoMaintenance(Maintenance):
 
     def quarantine(self, stage: str, what: int | StageRecord) -> str:
         which = f"version {what}" if isinstance(what, int) else f"the record of {what}"
-        message = f"{which} of stage {display(stage)} can't be put aside in {self._location}, which has no place for it"
+        message = f"{which} of stage {printable(stage)} can't be put aside in {self._location}, which has no place for it"
         raise CheckpointError(message, hint="Restore it from a backup", stage=stage)
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
@@ -28,7 +29,6 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,11 +15,11 @@ import re
 from typing import TYPE_CHECKING, Protocol, cast
 
 from checkpoint_manager import _loading
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.errors import LocationError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

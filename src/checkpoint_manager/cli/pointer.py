@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.errors import CheckpointNotFoundError
-from checkpoint_manager.models import display
 
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*", re.DOTALL)
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
@@ -21,7 +21,7 @@ def steps_of(pointer: str) -> list[str]:
     """
     if not _POINTER.fullmatch(pointer):
         raise UsageError(
-            f"{display(pointer)} is not a JSON pointer",
+            f"{printable(pointer)} is not a JSON pointer",
             hint="Start it with a slash, as in /rows/0/name; in a key, write ~0 for ~, and ~1 for /",
         )
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
@@ -47,16 +47,16 @@ def value_at(data: Any, pointer: str, of: str) -> Any:  # noqa: ANN401  # JSON i
             case list() if _INDEX.fullmatch(step) and int(step) < len(data):
                 data = data[int(step)]
             case _:
-                raise CheckpointNotFoundError(f"{of} has nothing at {display(pointer)}: {_whereabouts(data, led, step)}")
+                raise CheckpointNotFoundError(f"{of} has nothing at {printable(pointer)}: {_whereabouts(data, led, step)}")
         led += f"/{step.replace('~', '~0').replace('/', '~1')}"
     return data
 
 
 def _whereabouts(data: Any, led: str, step: str) -> str:  # noqa: ANN401
-    here = f"at {display(led)}" if led else "at its top"
+    here = f"at {printable(led)}" if led else "at its top"
     match data:
         case dict():
-            return f"{here} is an object of {len(data)} keys, and none of them is {display(step)}"
+            return f"{here} is an object of {len(data)} keys, and none of them is {printable(step)}"
         case list():
             last = f", the last of them {len(data) - 1}" if data else ""
             return f"{here} is a list of {len(data)} elements, counted from 0{last}"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import times
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.output import say
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -98,5 +98,5 @@ def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> 
 
 def no_such_stage(access: Access, stage: str) -> CheckpointNotFoundError:
     """Return the error for a stage that does not exist."""
-    message = f"there is no stage {display(stage)} in {access.shown}"
+    message = f"there is no stage {printable(stage)} in {access.shown}"
     return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)

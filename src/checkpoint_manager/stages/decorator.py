@@ -7,8 +7,8 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import stages
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.models import display
 from checkpoint_manager.stages.annotations import check_annotation
 from checkpoint_manager.stages.fingerprint import check_names, underlying
 from checkpoint_manager.stages.identity import check_sibling, origin_of
@@ -85,9 +85,9 @@ def _check_function(runner: Runner, definition: Definition) -> None:
     stage, origin, function = definition.stage, definition.origin, definition.function
     known, other = runner.functions.setdefault(stage, (origin, function))
     if known != origin:
-        message = f"the stage {display(stage)} is {display(known)} already"
-        raise ValueError(f'{message}. Give {display(origin)} another name: @cm.stage("…")')
-    check_sibling(other, function, display(origin))
+        message = f"the stage {printable(stage)} is {printable(known)} already"
+        raise ValueError(f'{message}. Give {printable(origin)} another name: @cm.stage("…")')
+    check_sibling(other, function, printable(origin))
     runner.functions[stage] = (origin, function)
 
 

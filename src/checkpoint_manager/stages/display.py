@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from checkpoint_manager import stages
-from checkpoint_manager.models import display
+from checkpoint_manager._text import printable
 from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def can_show_bar() -> bool:
 def open_display(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
     """Return the display for a loop that begins with so many items done: a bar if there may be one and none is shown yet."""
     if bar and _one_bar.acquire(blocking=False):
-        return stages.Bar(display(stage), done, total, _one_bar.release)
+        return stages.Bar(printable(stage), done, total, _one_bar.release)
     return LogLines(stage, done, total)
 
 
@@ -71,7 +71,7 @@ class LogLines:
         if self._total is not None:
             left = f", {100 * done // self._total} %, about {duration((self._total - done) / rate)} left"
         speed = f"{rate:.1f} a second" if rate >= 1 else f"one in {duration(1 / rate)}"
-        _LOG.info("%s: %s done (%s%s)", display(self._stage), items(done, self._total), speed, left)
+        _LOG.info("%s: %s done (%s%s)", printable(self._stage), items(done, self._total), speed, left)
 
     def close(self) -> None:
         """Do nothing: lines in a log stay."""

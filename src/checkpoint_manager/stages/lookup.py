@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import Entry
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager._operations.load import Loaded, load_version, newest_of_any_kind
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
-from checkpoint_manager.models import display
 from checkpoint_manager.stages.notes import Note, ProgressNote, read_note, read_progress
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Lookup:
                 return self._store.entry(stage, number)
             except VersionAbsentError:
                 gap = self._gaps(stage).find(number)  # deleted since the gaps were read
-                reason = f"version {number} of stage {display(stage)} is missing"
+                reason = f"version {number} of stage {printable(stage)} is missing"
             except (IntegrityError, FormatError) as error:
                 reason = str(error)
             if gap is None:
@@ -250,4 +250,4 @@ def _arguments(note: Note) -> dict[str, object]:
 
 
 def _printable(text: str) -> str:
-    return display(text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…")
+    return printable(text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "…")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from checkpoint_manager import stages
 from checkpoint_manager._format import payload
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
-from checkpoint_manager.models import display
 from checkpoint_manager.stages.deadlock import current_task
 from checkpoint_manager.stages.display import Display, can_show_bar, open_display
 from checkpoint_manager.stages.display import items as count
@@ -247,7 +247,7 @@ class Loop(Generic[T, S]):
         self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
 
     def _log_beginning(self, found: Match) -> None:
-        stage = display(self._run.stage)
+        stage = printable(self._run.stage)
         if found.loaded is not None:
             reached = count(self._done, self._total)
             self._run.why = f"went on after {reached}"
@@ -315,7 +315,7 @@ class Loop(Generic[T, S]):
         reached = count(self._progress.reached.done, self._total)
         version = self._progress.kept[-1] if self._progress.kept else None
         kept = f"version {version} goes on after {reached}" if version else "nothing to go on from"
-        took, stage = duration(self._run.seconds), display(self._run.stage)
+        took, stage = duration(self._run.seconds), printable(self._run.stage)
         if error is None:
             _LOG.info("%s: left after %s, %s", stage, took, kept)
         else:
@@ -374,7 +374,7 @@ class Loop(Generic[T, S]):
         self._refuse(f"has only {there} items now, and {self._done} are done", hint="Pass the same items, or another key=")
 
     def _refuse(self, why: str, *, hint: str) -> NoReturn:
-        raise CheckpointError(f"the loop {display(self._run.stage)} {why}", hint=hint, stage=self._run.stage)
+        raise CheckpointError(f"the loop {printable(self._run.stage)} {why}", hint=hint, stage=self._run.stage)
 
 
 def make_loop(  # noqa: PLR0913  # all but three are choices, by name

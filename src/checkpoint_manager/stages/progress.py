@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import payload
 from checkpoint_manager._operations.save import Draft
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
-from checkpoint_manager.models import display
 from checkpoint_manager.stages.notes import NOTE, PROGRESS, ProgressNote, read_progress
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class ProgressLog:
         try:
             version = self._runner.save(stage, Draft(bytes(reached.data), metadata, "progress"))
         except CheckpointError as error:
-            _LOG.warning("%s: the progress could not be saved, and the loop goes on: %s", display(stage), error)
+            _LOG.warning("%s: the progress could not be saved, and the loop goes on: %s", printable(stage), error)
         else:
             self._saved = reached.position
             self.kept = [*self.kept, version]

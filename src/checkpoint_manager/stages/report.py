@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
-from checkpoint_manager.models import display
+from checkpoint_manager._text import printable
 
 What: TypeAlias = Literal["reused", "ran", "failed", "stopped"]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -59,9 +59,9 @@ class RunReport:
 
     def __str__(self) -> str:
         """Return a line for each run, with aligned columns, and a line with the counts."""
-        width = max((len(display(outcome.stage)) for outcome in self.outcomes), default=0)
+        width = max((len(printable(outcome.stage)) for outcome in self.outcomes), default=0)
         lines = [
-            f"{display(each.stage):<{width}}  {each.what:<7}  {duration(each.seconds):>8}"
+            f"{printable(each.stage):<{width}}  {each.what:<7}  {duration(each.seconds):>8}"
             + (f"  version {each.version}" if each.version else "")
             + (f"  ({each.why})" if each.why else "")
             for each in self.outcomes

@@ -18,8 +18,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, LockTimeoutError
-from checkpoint_manager.models import display
 from checkpoint_manager.stages.deadlock import Worker, standstill, would_deadlock
 
 if TYPE_CHECKING:
@@ -191,12 +191,12 @@ class RunLock:
 
     def _timed_out(self, holder: RunLock) -> LockTimeoutError:
         who = f"{holder._thread_name} of this process"
-        message = f"stage {display(self.stage)} is being run with these arguments by {display(who)}"
+        message = f"stage {printable(self.stage)} is being run with these arguments by {printable(who)}"
         hint = "Wait until it is done, or pass a longer wait="
         return LockTimeoutError(message, hint=hint, stage=self.stage, holder=who)
 
     def _calls_itself(self) -> CheckpointError:
-        message = f"stage {display(self.stage)} is called by itself with the same arguments, and would wait for itself"
+        message = f"stage {printable(self.stage)} is called by itself with the same arguments, and would wait for itself"
         return CheckpointError(message, hint=_HINT, stage=self.stage)
 
 

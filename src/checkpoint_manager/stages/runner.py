@@ -17,9 +17,9 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
-from checkpoint_manager.models import display
 from checkpoint_manager.stages.fingerprint import fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
 from checkpoint_manager.stages.notes import FAILURE, NOTE, FailureNote, Note, read_note
@@ -181,7 +181,7 @@ class Runner:
 
     def log_waiting(self, error: LockTimeoutError) -> None:
         """Log which run this one waits for: it may take hours."""
-        stage, holder = display(str(error.stage)), display(error.holder or "another process")
+        stage, holder = printable(str(error.stage)), printable(error.holder or "another process")
         if holder.split()[:2] == ["process", str(os.getppid())]:
             message = "%s: waits for %s, which runs it and is this process's parent: if that waits for this one, neither ends"
             _LOG.warning(message, stage, holder, extra={"is_waiting": True})
@@ -221,7 +221,7 @@ class Runner:
     def reused(self, run: Run, loaded: Loaded) -> None:
         """Note that a completed version took the place of a run."""
         self.ended(run, "reused", loaded.version)
-        _LOG.info("%s: reused version %d (saved %s)", display(run.stage), loaded.version, ago(loaded.entry.created_at))
+        _LOG.info("%s: reused version %d (saved %s)", printable(run.stage), loaded.version, ago(loaded.entry.created_at))
 
     # Saving
 
@@ -246,11 +246,11 @@ class Runner:
         except Exception as error:
             self.ended(run, "ran", None)
             why = error.message if isinstance(error, CheckpointError) else error
-            message = f"stage {display(run.stage)} ran for {took}, and its result could not be saved: {why}"
+            message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "The result is this error's attribute result: save it elsewhere"
             raise ResultNotSavedError(message, hint=hint, stage=run.stage, result=run.result) from error
         self.ended(run, "ran", version)
-        _LOG.info("%s: ran in %s, saved version %d (%s)", display(run.stage), took, version, run.why)
+        _LOG.info("%s: ran in %s, saved version %d (%s)", printable(run.stage), took, version, run.why)
         self.delete_progress(run, run.superseded)
 
     def save(self, stage: str, version: Draft) -> int:
@@ -275,7 +275,7 @@ class Runner:
             if there:
                 delete_versions(self._store, run.stage, there)
         except CheckpointError as error:
-            _LOG.debug("%s: superseded progress is left: %s", display(run.stage), error)
+            _LOG.debug("%s: superseded progress is left: %s", printable(run.stage), error)
             return there
         return []
 
@@ -299,9 +299,9 @@ class Runner:
             metadata = {NOTE: run.note.as_metadata(), FAILURE: shown.as_metadata()}
             version = self.save(run.stage, replace(result, metadata=metadata))
         except CheckpointError as unsaved:
-            _LOG.warning("%s: failed, and that could not be saved: %s", display(run.stage), unsaved)
+            _LOG.warning("%s: failed, and that could not be saved: %s", printable(run.stage), unsaved)
         self.ended(run, "failed", version)
-        _LOG.info("%s: failed after %s (%s)", display(run.stage), duration(run.seconds), kind)
+        _LOG.info("%s: failed after %s (%s)", printable(run.stage), duration(run.seconds), kind)
 
     def ended(self, run: Run, what: What, version: int | None) -> None:
         """Put what became of a run into the report."""

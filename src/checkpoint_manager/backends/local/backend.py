@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
@@ -44,7 +45,6 @@ from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLo
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
 from checkpoint_manager.errors import CheckpointError, IntegrityError
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -231,7 +231,7 @@ class LocalBackend(Backend, Maintenance):
             files.remove(temporary, folder)
             if not is_refusal(error):
                 raise
-            _LOG.warning("%s: the head can't be set at %s: %s", display(stage), self._head(stage), error.strerror)
+            _LOG.warning("%s: the head can't be set at %s: %s", printable(stage), self._head(stage), error.strerror)
             return False
         return True
 

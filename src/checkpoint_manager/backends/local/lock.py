@@ -33,10 +33,10 @@ from filelock import lock_descriptor
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals, translate
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.local.lock_descriptors import open_into
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

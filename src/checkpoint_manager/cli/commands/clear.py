@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -37,7 +37,7 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
     if stage is not None and stage not in there:
         raise no_such_stage(access, stage)
     chosen = there if stage is None else [stage]
-    say(f"To be cleared in {access.shown}: {', '.join(map(display, chosen)) or 'nothing'}")
+    say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
     if not dry_run and chosen:
         confirm("Clear?", yes=yes)
     cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, chosen) if version is not None]
@@ -45,4 +45,4 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
         write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})
         return
     for version in cleared:
-        write_line(f"{display(version.stage)}@{version.number}")
+        write_line(f"{printable(version.stage)}@{version.number}")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, write_json
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -36,13 +36,15 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, 
         raise no_such_stage(access, stage)
     for version in wanted:
         if version not in there:
-            message = f"stage {display(stage)} has no version {version}"
+            message = f"stage {printable(stage)} has no version {version}"
             raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
     for name, version in cm.tags(stage).items():
         if version in wanted:
-            message = f"version {version} of stage {display(stage)} has the tag {name}, which protects it. Nothing was deleted"
+            message = (
+                f"version {version} of stage {printable(stage)} has the tag {name}, which protects it: nothing was deleted"
+            )
             raise CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
-    say(f"To be deleted for good, of {len(there)} versions of stage {display(stage)}: {', '.join(map(str, wanted))}")
+    say(f"To be deleted for good, of {len(there)} versions of stage {printable(stage)}: {', '.join(map(str, wanted))}")
     if not dry_run:
         confirm("Delete them?", yes=yes)
         cm.delete_versions(stage, wanted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
@@ -16,7 +17,6 @@ from checkpoint_manager.cli.output import discard_the_rest, say, write_json, wri
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError, StorageError
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +46,11 @@ def export(access: Access, stages: tuple[str, ...], file: str, bundle_key: Sourc
     cm = access.open()
     if not stages and file in cm.stages():
         raise UsageError(
-            f"{display(file)} is a stage, and FILE is missing",
-            hint=f"Name the file after it, or write ./{display(file)} if that is the file",
+            f"{printable(file)} is a stage, and FILE is missing",
+            hint=f"Name the file after it, or write ./{printable(file)} if that is the file",
         )
     if not overwrite and file != STREAM and os.path.lexists(file):
-        raise UsageError(f"{display(file)} exists already", hint="Choose another name, or give --overwrite")
+        raise UsageError(f"{printable(file)} exists already", hint="Choose another name, or give --overwrite")
     key = key_of_bundle(access, bundle_key, new=True)
     with progress_of("exporting") as step:
         bundle = _piped(lambda: cm.export_bundle(_output(file), stages or None, key=key, overwrite=overwrite, progress=step))

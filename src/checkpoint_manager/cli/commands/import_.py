@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import dry_run_option, store_options
 from checkpoint_manager.cli.output import say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -55,7 +55,7 @@ def import_(
     for stage in bundle.stages:
         if stage.tags_kept:
             names = ", ".join(stage.tags_kept)
-            say(f"stage {display(stage.stage)}: these tags name other versions here and were not moved: {names}")
+            say(f"stage {printable(stage.stage)}: these tags name other versions here and were not moved: {names}")
             say("Move one with: checkpoint-manager tag --force")
     what = "would be added" if dry_run else "added"
     say(bundle_summary(bundle, f"{bundle.added} of {bundle.versions} versions {what}"))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import write_json, write_line
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -28,4 +28,4 @@ def list_stages(access: Access) -> None:
         write_json("list", {"stages": stages})
         return
     for stage in stages:
-        write_line(display(stage))
+        write_line(printable(stage))

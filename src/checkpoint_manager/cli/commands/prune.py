@@ -9,11 +9,11 @@ import click
 
 import checkpoint_manager
 from checkpoint_manager import times
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -76,7 +76,7 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
         _write_plan(plan, dry_run=dry_run)
     elif not dry_run:
         for version in plan.dropped:
-            write_line(f"{display(version.stage)}@{version.number}")
+            write_line(f"{printable(version.stage)}@{version.number}")
 
 
 def _policy(rules: dict[str, Any]) -> Retention:
@@ -89,7 +89,7 @@ def _line(decision: PruneDecision) -> str:
     version = decision.version
     what = "keep" if decision.keep else "drop"
     when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
-    return f"{what} {display(version.stage)}@{version.number} ({when}): {', '.join(decision.rules)}"
+    return f"{what} {printable(version.stage)}@{version.number} ({when}): {', '.join(decision.rules)}"
 
 
 def _write_plan(plan: PrunePlan, *, dry_run: bool) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -49,7 +49,7 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     left = [finding for finding in cm.verify().problems if finding.state not in {"leftover", "exposed", "clock"}]
     _show_repair(access, cm, plan, appended, dry_run=dry_run)
     for finding in [] if dry_run else left:
-        say(f"left: {finding.state}: {display(finding.stage or '')} {finding.version or ''} {finding.detail}")
+        say(f"left: {finding.state}: {printable(finding.stage or '')} {finding.version or ''} {finding.detail}")
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 
@@ -67,5 +67,5 @@ def _show_repair(
 
 
 def _step(step: RepairStep) -> str:
-    place = "" if step.stage is None else f" {display(step.stage)}" + ("" if step.version is None else f"@{step.version}")
-    return f"{step.action}{place}: {display(step.detail)}"
+    place = "" if step.stage is None else f" {printable(step.stage)}" + ("" if step.version is None else f"@{step.version}")
+    return f"{step.action}{place}: {printable(step.detail)}"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,12 +44,12 @@ def restore(access: Access, selector: str, at: datetime | None, *, redact: bool,
     chosen = Selector.find(cm, selector, at)
     if chosen.version is None:
         raise UsageError(
-            f"it is not clear which version of {display(selector)} is meant",
-            hint=f"Write {display(selector)}@NUMBER, {display(selector)}@prev or --at TIME; see: checkpoint-manager log",
+            f"it is not clear which version of {printable(selector)} is meant",
+            hint=f"Write {printable(selector)}@NUMBER, {printable(selector)}@prev or --at TIME; see: checkpoint-manager log",
         )
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before the question
     number = checkpoint.version.number
-    say(f"Stage {display(chosen.stage)} in {access.shown}: a copy of {_described(checkpoint.version)}")
+    say(f"Stage {printable(chosen.stage)} in {access.shown}: a copy of {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")
     diff = difference(cm, checkpoint.version) if dry_run or not yes else None
     if dry_run and access.as_json:
@@ -65,7 +65,7 @@ def restore(access: Access, selector: str, at: datetime | None, *, redact: bool,
     if access.as_json:
         write_json("restore", {"dry_run": False, "version": version_fields(restored)})
     else:
-        write_line(f"{display(chosen.stage)}@{restored.number}")
+        write_line(f"{printable(chosen.stage)}@{restored.number}")
 
 
 def _described(version: Version) -> str:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from typing import Self
@@ -151,7 +151,7 @@ def _started(command: list[str], environment: dict[str, str], locks: list[int], 
     try:
         return subprocess.Popen(command, stdout=stdout, env=environment, pass_fds=locks)  # noqa: S603  # what the user typed
     except OSError as error:
-        say(f"error: {display(command[0])}: {error.strerror}")
+        say(f"error: {printable(command[0])}: {error.strerror}")
         raise CommandFailedError(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE) from None
 
 
@@ -222,7 +222,7 @@ def _output_of(stage: str, result: object) -> dict[str, str]:
             return {"stdout": text}
         case {"stdout_base64": str(text)} if _BASE64.fullmatch(text):
             return {"stdout_base64": text}
-    message = f"the result of stage {display(stage)} was not saved by this program"
+    message = f"the result of stage {printable(stage)} was not saved by this program"
     raise CheckpointError(message, hint="Run it again with --again, or choose another stage", stage=stage)
 
 
@@ -241,4 +241,4 @@ def _tell(access: Access, outcome: Outcome, code: int, output: dict[str, str]) -
     why = f" ({outcome.why})" if outcome.why else ""
     ended = "" if code == 0 else f" with exit code {code}"
     sys.stdout.flush()
-    say(f"{display(outcome.stage)}: {outcome.what}{ended}{version}{why}")
+    say(f"{printable(outcome.stage)}: {outcome.what}{ended}{version}{why}")

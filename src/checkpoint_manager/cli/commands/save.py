@@ -8,11 +8,11 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -46,7 +46,7 @@ def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
     try:
         return json.loads(file.read(), parse_constant=_not_json, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{display(str(file.name))} does not hold JSON: {error}", hint="Nothing was saved") from None
+        raise UsageError(f"{printable(str(file.name))} does not hold JSON: {error}", hint="Nothing was saved") from None
 
 
 def _not_json(name: str) -> NoReturn:

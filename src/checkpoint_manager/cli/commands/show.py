@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import version_fields, write_data, write_json
 from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,7 +41,7 @@ def show(access: Access, selector: str, at: datetime | None, *, meta: bool, poin
     fields = version_fields(checkpoint.version)
     what = fields if meta else checkpoint.data
     if pointer is not None:
-        of = f"{'what is known of ' if meta else ''}{display(checkpoint.version.stage)}@{checkpoint.version.number}"
+        of = f"{'what is known of ' if meta else ''}{printable(checkpoint.version.stage)}@{checkpoint.version.number}"
         what = value_at(what, pointer, of)
     if not access.as_json:
         write_data(what)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,7 +54,7 @@ def tag(access: Access, selector: str | None, name: str | None, at: datetime | N
         if access.as_json:
             write_json("tag", {"tag": name, "version": version_fields(version)})
         else:
-            write_line(f"{display(version.stage)}@{version.number} {name}")
+            write_line(f"{printable(version.stage)}@{version.number} {name}")
 
 
 def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.models import display
 
 
 @click.command()
@@ -24,5 +24,5 @@ def demo(folder: Path | None) -> None:
     from checkpoint_manager.cli.commands.demo.story import tell  # noqa: PLC0415  # --help does not wait for it
 
     if folder is not None and not folder.is_dir():
-        raise UsageError(f"{display(str(folder))} is not a folder", hint="Name a folder with Python files in it, or none")
+        raise UsageError(f"{printable(str(folder))} is not a folder", hint="Name a folder with Python files in it, or none")
     tell(folder, Path.cwd())

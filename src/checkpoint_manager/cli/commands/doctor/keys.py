@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.hints import explain, hint_of
 from checkpoint_manager.cli.output import show_time
 from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
-from checkpoint_manager.models import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ import pwd
 import stat
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.local import capabilities as probing
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.output import show_size
-from checkpoint_manager.models import display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def look_at_owner(directory: str) -> Iterator[Check]:
     for path, owner in itertools.islice(_owners(directory), _MOST_LOOKED_AT):
         if owner != me:
             step = f"run the program as that user, or give the store to one: chown -R {_user(me)} {directory}"
-            yield warning("owner", f"{display(path)} belongs to {_user(owner)}, and you are {_user(me)}", step)
+            yield warning("owner", f"{printable(path)} belongs to {_user(owner)}, and you are {_user(me)}", step)
             return
     yield ok("owner", f"all belongs to {_user(me)}")
 
@@ -123,7 +123,7 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
     ours = [leftover for leftover in leftovers if leftover.kind in {"leftover", "stale head"}]
     if ours:
         step = "checkpoint-manager repair --dry-run says what would be done"
-        yield warning("leftovers", f"{len(ours)} of interrupted operations, such as {display(ours[0].path)}", step)
+        yield warning("leftovers", f"{len(ours)} of interrupted operations, such as {printable(ours[0].path)}", step)
     for kind, step in (
         ("unknown", "move it out of the store, unless another program needs it there"),
         ("displaced", "move it away: it stands where a stage belongs"),
@@ -132,7 +132,7 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
         found = [leftover for leftover in leftovers if leftover.kind == kind]
         if found:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            what = f"{display(found[0].path)} {found[0].detail.strip()}{more}"
+            what = f"{printable(found[0].path)} {found[0].detail.strip()}{more}"
             topic = "permissions" if kind == "exposed" else "leftovers"
             yield (problem if kind == "displaced" else warning)(topic, what, step)
     if not leftovers:
