@@ -117,6 +117,16 @@ def rotation(root: str) -> None:
     save(cm, "train", 3)
 
 
+def relaxed_rotation(root: str) -> None:
+    """The key is exchanged by a process that leaves its saves to the operating system: what was durable stays so."""
+    cm = opened(root)
+    save(cm, "train", 1)
+    save(cm, "train", 2)
+    save(cm, "clean", 1)
+    cm = CheckpointManager(f"{root}/project/some/store", lock_timeout=LOCK_TIMEOUT, durability="relaxed")
+    cm.keys.rotate()
+
+
 def repair(root: str) -> None:
     """A damaged version is moved aside."""
     cm = opened(root)
@@ -161,6 +171,7 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "pipeline": (pipeline,),
     "deletion": (deletion,),
     "rotation": (rotation,),
+    "relaxed rotation": (relaxed_rotation,),
     "repair": (repair,),
     "keeping": (keeping,),
     "long name": (long_name,),
@@ -318,7 +329,7 @@ def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
     problems = [
         f"verify: {each}"
         for each in cm.verify().problems
-        if each.state != "leftover" and (each.stage, each.version) not in damaged
+        if each.state not in {"leftover", "unfinished"} and (each.stage, each.version) not in damaged
     ]
     for (stage, version), data in saved.items():
         if (stage, version) in deleted | damaged:
