@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -52,6 +53,28 @@ def test_a_planted_newest_version_is_damage_and_not_a_crash(
         assert reader.load_checkpoint("train", 1) == 1
     assert all(record.getMessage().isprintable() for record in caplog.records)
     assert cm.save_checkpoint("train", 2).number == 3
+
+
+def test_names_that_are_not_utf_8_or_act_on_a_terminal_are_shown_and_break_no_json(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store")
+    cm.save_checkpoint("train", 1)
+    root = os.fsencode(tmp_path / "store")
+    for name in (b"caf\xe9", b"\x1b[2Jx", b"a\nERROR forged", "\u202etxt".encode(), b"%zz", b"x" * 200):
+        os.mkdir(root + b"/history/" + name)
+        for place in (b"/history/" + name + b"/000000000001.checkpoint", b"/.locks/" + name + b".lock", b"/" + name):
+            with open(root + place, "wb") as file:
+                file.write(b"x")
+    assert cm.stages() == ["train"]
+    assert cm.verify().ok
+    assert cm.save_checkpoint("train", 2).number == 2
+    for line in ("status", "list", "verify", "repair --dry-run"):
+        for more in ([], ["--json"]):
+            command = [sys.executable, "-m", "checkpoint_manager", *line.split(), *more, "--store", str(tmp_path / "store")]
+            done = subprocess.run(command, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert all(text.isprintable() for text in (done.stdout + done.stderr).decode().splitlines())
+            if more:
+                json.loads(done.stdout)
 
 
 def test_the_metadata_of_an_older_library_crashes_nothing(tmp_path: Path) -> None:
