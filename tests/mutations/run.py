@@ -24,6 +24,8 @@ COPIES = 2
 NEAREST = {
     "_filesystem/": ["tests/backends", "tests/attacks/test_planted.py"],
     "_format/bundle": ["tests/format/test_bundle.py", "tests/attacks/test_bundles.py"],
+    "_format/handover.py": ["tests/vectors/test_keyrings.py", "tests/attacks/test_keyring.py"],
+    "_format/hidden.py": ["tests/format/test_hidden.py"],
     "_format/key": ["tests/vectors", "tests/attacks/test_keyring.py", "tests/operations/test_keys.py"],
     "_format/": ["tests/format", "tests/vectors", "tests/attacks/test_versions.py"],
     "_operations/auto_prune.py": ["tests/operations/test_auto_prune.py"],
@@ -35,6 +37,7 @@ NEAREST = {
     "_operations/rotate_key.py": ["tests/operations/test_keys.py", "tests/attacks/test_keyring.py"],
     "_operations/tag.py": ["tests/operations/test_tag.py", "tests/attacks/test_tags.py", "tests/attacks/test_bundles.py"],
     "_operations/verify.py": ["tests/operations/test_upkeep.py"],
+    "_store/key_sources.py": ["tests/store"],
     "_store/last_seen.py": ["tests/store"],
     "_store/open_keyring.py": ["tests/attacks/test_keyring.py"],
     "_store/": ["tests/test_manager.py", "tests/attacks/test_versions.py", "tests/operations/test_upkeep.py"],

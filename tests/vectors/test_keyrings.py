@@ -58,6 +58,9 @@ def test_both_agree_which_keyring_succeeds_which(name: str) -> None:
         succeeds = other in VALID[name]["succeeds"]
         assert stranger.succeeds(content, seen, active[1]) == succeeds
         assert handover.lead(now.keyring.handovers, now.keyring.store, seen, active) == succeeds
+        another = (seen[0], bytes(32))  # the key that was seen is another one of the same id
+        assert not stranger.succeeds(content, another, active[1])
+        assert not handover.lead(now.keyring.handovers, now.keyring.store, another, active)
 
 
 @pytest.mark.parametrize("name", MANIFEST["invalid"])
