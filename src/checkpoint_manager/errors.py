@@ -65,6 +65,7 @@ class Hint(StrEnum):
     GIVE_A_KEY = (
         "Pass key=, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back from your copy"
     )
+    GIVE_OR_DROP_SLOTS = "Give their secrets with also=, or give the slots up with drop= and add them again afterwards"
     IMPORT_RENAMED = "Import it under another name with rename="
     MOVE_TAG = "Choose another name, or move the tag with force=True"
     REMOVE_TAG = "Remove a tag first with untag()"

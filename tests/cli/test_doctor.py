@@ -62,7 +62,7 @@ def test_a_sound_store_is_found_sound_and_left_as_it_is(cli: Cli, doctor: Doctor
     found = doctor()
     assert {topic for topic, check in found.items() if check["state"] != "ok"} <= {"file system", "room"}
     assert set(found) == {
-        *("Python", "libraries", "environment", "memory", "key", "store", "keyring", "opening", "stages", "clock", "owner"),
+        *("Python", "libraries", "environment", "last seen", "key", "store", "keyring", "opening", "stages", "clock", "owner"),
         *("leftovers", "file system", "room", "writing", "hard links", "locks", "sync"),
     }
     assert (contents(store), contents(home)) == before
@@ -88,7 +88,7 @@ class TestKeys:
         found = doctor()
         assert found["key"]["found"].endswith("CHECKPOINT_MANAGER_PASSPHRASE")
         assert found["opening"]["state"] == "problem"
-        assert found["keyring"]["found"] == "one slot: key-file"
+        assert found["keyring"]["found"] == "it claims to have 1 slot: key-file"
         assert found["environment"]["found"] == "set: CHECKPOINT_MANAGER_PASSPHRASE"
         assert "hunter2" not in json.dumps(found)
 
@@ -149,7 +149,7 @@ class TestSurroundings:
 
     def test_a_state_directory_that_can_not_be_made(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", "/dev/null/state")
-        assert doctor()["memory"]["state"] == "warning"
+        assert doctor()["last seen"]["state"] == "warning"
 
 
 class TestStore:

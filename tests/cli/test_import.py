@@ -45,7 +45,7 @@ def test_tags_come_along_and_are_never_moved_silently(
     for version, name in (("1", "first"), ("2", "good")):
         assert cli("tag", f"train@{version}", name).code == 0
     exported = cli("export", "train", "x.bundle", *words)
-    assert "1 stages, 3 versions and 2 tags" in exported.err
+    assert "1 stage, 3 versions and 2 tags" in exported.err
     planned = cli("import", "x.bundle", *words, *there, "--dry-run")
     assert "3 of 3 versions would be added and 2 tags" in planned.err
     assert "3 of 3 versions added and 2 tags" in cli("import", "x.bundle", *words, *there).err
@@ -55,7 +55,7 @@ def test_tags_come_along_and_are_never_moved_silently(
     before = cli("tag", "train", *there).out
     said = cli("import", "x.bundle", *words, *there, "--dry-run")
     assert "stage train: these tags name other versions here and were not moved: good" in said.err
-    assert "0 of 3 versions would be added and 1 tags" in said.err
+    assert "0 of 3 versions would be added and 1 tag" in said.err
     assert cli("tag", "train", *there).out == before
     stage = cli("import", "x.bundle", *words, *there, "--json").json["stages"][0]
     assert (stage["added"], stage["tags"], stage["tags_kept"]) == (0, ["first"], ["good"])

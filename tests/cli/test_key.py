@@ -67,7 +67,7 @@ def test_rotation(cli: Cli, store: Path, tmp_path: Path, passphrase: str) -> Non
     assert refused.code == 2
     assert "alice" in refused.err
     result = cli("key", "rotate", "--also", f"passphrase-file:{passphrase}", "--also", f"file:{tmp_path / 'backup.key'}")
-    assert (result.code, result.out) == (0, "4 versions are sealed under a new key\n")
+    assert (result.code, result.out) == (0, "4 versions sealed under a new key\n")
     dropped = cli("key", "rotate", "--also", f"file:{tmp_path / 'backup.key'}", "--drop", alice, "--yes", "--json")
     assert dropped.json["versions"] == 4
     assert cli("show", "train", "--key", f"file:{tmp_path / 'backup.key'}").code == 0

@@ -68,7 +68,7 @@ from checkpoint_manager._format.key_slot import (
     encode_bytes,
 )
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, FormatError, IntegrityError, WrongKeyError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, FormatError, Hint, IntegrityError, WrongKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -363,7 +363,7 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
     unknown = [slot for slot in kept if slot.slot not in known]
     if unknown:
         message = f"the new key can't be given to these key slots without their secrets: {_listed(unknown, labels=True)}"
-        raise CheckpointError(message, hint="Give their secrets as well, or drop these slots and add them again afterwards")
+        raise CheckpointError(message, hint=Hint.GIVE_OR_DROP_SLOTS)
     if unlocked.slot not in known:
         message = f"key slot {unlocked.slot} is the one this was opened with and can't be dropped"
         raise CheckpointError(message, hint="Open the store with another key first")

@@ -50,6 +50,10 @@ class Access:
         """The store's location as a sentence can hold it."""
         return printable(self.location)
 
+    @property
+    def _whole(self) -> str:
+        return self.shown if scheme_of(self.store) else printable(os.path.abspath(self.store))
+
     def is_there(self) -> bool:
         """Return whether there is a store, whole or not.
 
@@ -86,7 +90,7 @@ class Access:
         exists = self.is_there()
         if not make and not exists:
             raise NoStoreError(
-                f"there is no checkpoint store at {self.shown}",
+                f"there is no checkpoint store at {self._whole}",
                 hint="Name its directory with --store, or make one: checkpoint-manager init",
             )
         key = self._key(new=not exists)

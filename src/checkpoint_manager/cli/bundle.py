@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase, source_option
-from checkpoint_manager.cli.output import show_size
+from checkpoint_manager.cli.output import show_count, show_size
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -40,4 +40,5 @@ def bundle_fields(bundle: BundleSummary, *names: str) -> dict[str, object]:
 def bundle_summary(bundle: BundleSummary, versions: str) -> str:
     """Return what was exported or imported, in a sentence."""
     tags = sum(len(stage.tags) for stage in bundle.stages)
-    return f"{len(bundle.stages)} stages, {versions}{f' and {tags} tags' if tags else ''}, {show_size(bundle.size)}"
+    tagged = f" and {show_count(tags, 'tag')}" if tags else ""
+    return f"{show_count(len(bundle.stages), 'stage')}, {versions}{tagged}, {show_size(bundle.size)}"

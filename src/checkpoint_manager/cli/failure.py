@@ -70,5 +70,5 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
             return error.format_message(), ""
         case _:
             context = error.ctx if isinstance(error, click.UsageError) else None
-            message = " ".join(error.format_message().split()).removesuffix(".")
+            message = " ".join(error.format_message().split()).rstrip(".?")
             return message, f"See: {program if context is None else context.command_path} --help"

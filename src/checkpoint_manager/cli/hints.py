@@ -16,6 +16,9 @@ HINTS: dict[Hint, str] = {
         "Name the key with --key, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back "
         "from your copy"
     ),
+    Hint.GIVE_OR_DROP_SLOTS: (
+        "Name their keys with --also SOURCE, or give the slots up with --drop SLOT and add them again afterwards"
+    ),
     Hint.IMPORT_RENAMED: "Import it under another name with --rename",
     Hint.LOAD_ANOTHER: (
         "Choose another version, or see what else is affected with: checkpoint-manager verify, "
@@ -23,9 +26,9 @@ HINTS: dict[Hint, str] = {
     ),
     Hint.PUT_IT_BACK: "Put it back from a backup, or choose another version",
     Hint.MOVE_TAG: "Choose another name, or move the tag with --force",
-    Hint.REMOVE_TAG: "Remove a tag first: checkpoint-manager tag --delete",
+    Hint.REMOVE_TAG: "Remove a tag first: checkpoint-manager tag --delete STAGE NAME",
     Hint.OVERWRITE: "Choose another name, or give --overwrite",
-    Hint.UNTAG_FIRST: "Take the tag away first: checkpoint-manager tag --delete",
+    Hint.UNTAG_FIRST: "Remove the tag first: checkpoint-manager tag --delete STAGE NAME",
     Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: checkpoint-manager log",
     Hint.SEE_HISTORY: "Choose a version from: checkpoint-manager log",
     Hint.SEE_STAGES: "See the names with: checkpoint-manager list",

@@ -64,7 +64,7 @@ class SourceType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         kind, colon, rest = value.partition(":")
         option = "SOURCE" if param is None or isinstance(param, click.Argument) else param.opts[0]
         if kind not in get_args(Kind):
-            self.fail(f"{printable(value)} does not name a source. Write {FORMS}; for a key file: file:PATH", param, ctx)
+            self.fail(f"{printable(value)} does not name a source. Write {FORMS}", param, ctx)
         if (kind == "prompt") == bool(colon and rest) or (kind == "prompt" and colon):
             self.fail(f"{printable(value)} is incomplete or has too much. Write {FORMS}", param, ctx)
         if kind == "fd" and not (rest.isascii() and rest.isdigit() and len(rest) <= 9):

@@ -9,7 +9,7 @@ import click
 
 from checkpoint_manager.cli.key_options import SOURCE, Source
 from checkpoint_manager.cli.options import confirm, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_time, write_json, write_line, write_table
+from checkpoint_manager.cli.output import say, show_count, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def remove(access: Access, slot: str, *, yes: bool) -> None:
       checkpoint-manager key remove 1f0c22ab
     """
     cm = access.open()
-    say("Whoever has opened the store with this slot may have kept the store's key,")
-    say("and can read on until the key is replaced: checkpoint-manager key rotate")
+    if slot in {each.slot for each in cm.keys.list()}:
+        say("Whoever has opened the store with this slot may have kept the store's key,")
+        say("and can read on until the key is replaced: checkpoint-manager key rotate")
     confirm(f"Remove key slot {slot}?", yes=yes)
     cm.keys.remove(slot)
     if access.as_json:
@@ -119,4 +120,4 @@ def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], y
     if access.as_json:
         write_json("key rotate", {"versions": versions})
     else:
-        write_line(f"{versions} versions are sealed under a new key")
+        write_line(f"{show_count(versions, 'version')} sealed under a new key")

@@ -14,7 +14,6 @@ from checkpoint_manager.cli.output import say, version_fields, write_json, write
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.models import RepairStep, Version
 
 
@@ -47,20 +46,18 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
         confirm("Do this?", yes=yes)
         plan = cm.repair()
     left = [finding for finding in cm.verify().problems if finding.state not in {"leftover", "exposed", "clock"}]
-    _show_repair(access, cm, plan, appended, dry_run=dry_run)
+    _show_repair(access, plan, appended, dry_run=dry_run)
     for finding in [] if dry_run else left:
         say(f"left: {finding.state}: {printable(finding.stage or '')} {finding.version or ''} {finding.detail}")
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 
-def _show_repair(
-    access: Access, cm: CheckpointManager, steps: list[RepairStep], appended: list[Version], *, dry_run: bool
-) -> None:
+def _show_repair(access: Access, steps: list[RepairStep], appended: list[Version], *, dry_run: bool) -> None:
     if access.as_json:
         versions = [version_fields(version) for version in appended]
         write_json("repair", {"dry_run": dry_run, "steps": [asdict(step) for step in steps], "accepted": versions})
     elif not steps:
-        say(f"nothing to repair in {cm!r}")
+        say(f"nothing to repair in {access.shown}")
     elif not dry_run:
         for step in steps:
             write_line(_step(step))

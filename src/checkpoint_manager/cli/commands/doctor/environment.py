@@ -1,4 +1,4 @@
-"""What the program stands on: Python and libraries, the environment, and the place where it remembers what it saw."""
+"""Python and the libraries, the environment, and the place of the last-seen records."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ def look_at_environment(environ: Mapping[str, str]) -> Iterator[Check]:
     yield ok("environment", f"set: {', '.join(there)}" if there else "no variable of this program is set")
 
 
-def look_at_memory() -> Iterator[Check]:
-    """Look at where it is remembered what was seen of a store, by which a rollback of the directory is noticed."""
+def look_at_last_seen() -> Iterator[Check]:
+    """Look at the place of the last-seen records, by which a rollback of a directory is noticed."""
     place = str(state_directory())
     here = place
     while not os.path.lexists(here):
         here = os.path.dirname(here)
     step = "give this user a writable home, or set XDG_STATE_HOME: without it, an older copy put back is not noticed"
     if not os.path.isdir(here) or not os.access(here, os.W_OK | os.X_OK):
-        yield warning("memory", f"{place} can't be made or used: {here} is no directory that this user may write to", step)
+        yield warning("last seen", f"{place} can't be made or used: {here} is no directory that this user may write to", step)
     elif here == place and (wrong := probing.syncs(place)):
-        yield warning("memory", f"{place} can't be written to: {wrong}", step)
+        yield warning("last seen", f"{place} can't be written to: {wrong}", step)
     else:
-        yield ok("memory", f"what was seen is remembered in {place}")
+        yield ok("last seen", f"what this user has seen of a store is recorded in {place}")

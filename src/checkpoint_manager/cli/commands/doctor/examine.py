@@ -21,7 +21,7 @@ def examine(access: Access) -> Iterator[Check]:
     """Yield what is found, one thing after the other."""
     yield from environment.look_at_python()
     yield from environment.look_at_environment(os.environ)
-    yield from _or_why_not("memory", environment.look_at_memory)
+    yield from _or_why_not("last seen", environment.look_at_last_seen)
     try:
         exists = access.is_there()
     except CheckpointError as error:

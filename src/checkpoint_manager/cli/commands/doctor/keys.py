@@ -11,7 +11,7 @@ from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, i
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.hints import explain, hint_of
-from checkpoint_manager.cli.output import show_time
+from checkpoint_manager.cli.output import show_count, show_time
 from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
         yield problem("keyring", explain(error), "put it back from a backup")
         return
     slots = ", ".join(slot.kind + (f" ({printable(slot.label)})" if slot.label else "") for slot in keyring.slots)
-    yield ok("keyring", f"{len(keyring.slots)} slots: {slots}" if len(keyring.slots) > 1 else f"one slot: {slots}")
+    yield ok("keyring", f"it claims to have {show_count(len(keyring.slots), 'slot')}: {slots}")
     if len(keyring.keys) > 1:
         step = "if no rotation runs now, one was stopped: checkpoint-manager key rotate goes on where it stopped"
         yield warning("rotation", "the store has two keys: its versions are being sealed under the new one", step)
