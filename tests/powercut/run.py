@@ -187,7 +187,7 @@ def relaxed_pruning(root: str) -> None:
     cm.save_checkpoint("train", 5)
 
 
-def relaxed_rotation(root: str) -> None:
+def rotation_of_relaxed_saves(root: str) -> None:
     """A rotation of a relaxed store makes durable what it seals again before the old key goes."""
     tell("relaxed", "train", 0)
     cm = opened(root, "relaxed")
@@ -246,7 +246,7 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "relaxed saves": (relaxed_saves,),
     "relaxed deletion": (relaxed_deletion,),
     "relaxed pruning": (relaxed_pruning,),
-    "relaxed rotation": (relaxed_rotation,),
+    "rotation of relaxed saves": (rotation_of_relaxed_saves,),
     "relaxed then full": (relaxed_then_full,),
 }
 KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
