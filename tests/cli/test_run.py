@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Program = Callable[..., Result]
 
 COUNT = ("sh", "-c", "echo run >> runs; echo out")
+LONG = "echo > log; sleep 1; seq 90000"
 
 
 def runs(tmp_path: Path) -> int:
@@ -120,6 +121,31 @@ def test_a_run_that_is_ended_lets_no_second_command_begin_while_its_own_lives(
     program("run", "new", "--", *deaf)
     first.wait()
     assert (tmp_path / "log").read_text().split() == ["begun", "ended"] * 2
+
+
+def test_a_command_that_closes_what_it_inherits_is_guarded_as_well(program: Program, store: Path, tmp_path: Path) -> None:
+    script = "import os, time; os.closerange(3, 256); print('begun', file=open('log', 'a'), flush=True); time.sleep(1);"
+    script += "print('ended', file=open('log', 'a'), flush=True); os.abort()"
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", sys.executable, "-c", script]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not (tmp_path / "log").exists() or not (tmp_path / "log").read_text():
+        time.sleep(0.01)
+    first.kill()
+    program("run", "new", "--", sys.executable, "-c", script)
+    first.wait()
+    assert (tmp_path / "log").read_text().split() == ["begun", "ended"] * 2
+
+
+def test_a_command_whose_output_nobody_reads_any_more_ends(program: Program, store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--capture", "--", "sh", "-c", LONG]
+    first = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    first.kill()
+    assert program("run", "new", "--capture", "--lock-timeout", "30", "--", "sh", "-c", LONG).code == 0
+    first.wait()
 
 
 def test_a_command_in_the_background_does_not_keep_the_next_one_waiting(program: Program, store: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -135,16 +136,40 @@ def _execute(command: list[str], environment: dict[str, str], locks: list[int], 
     kept = bytearray()
     with _PassedOn() as signals, _started(command, environment, locks, stdout) as process:
         signals.to(process)
+        guard = _guard(process) if locks else None
         while process.stdout is not None and (piece := process.stdout.read1()):  # type: ignore[attr-defined]
             kept += piece
             with contextlib.suppress(BrokenPipeError):  # its reader has gone: what is captured is still worth keeping
                 write_bytes(b"" if quiet else piece)
         process.wait()
+    if guard is not None:
+        os.waitpid(guard, 0)
     if signals.interrupted:
         raise KeyboardInterrupt
     if process.returncode:
         raise CommandFailedError(process.returncode if process.returncode > 0 else _BY_SIGNAL - process.returncode)
     return bytes(kept)
+
+
+def _guard(command: subprocess.Popen[bytes]) -> int | None:
+    """Start a process that holds the locks, too, until the command has ended, and return its id; None where that can't be done.
+
+    A command may close the descriptors that it inherits, as ``sudo`` does.
+    """
+    if not hasattr(os, "pidfd_open"):  # not on Linux
+        return None
+    with contextlib.suppress(OSError):
+        ended = os.pidfd_open(command.pid)
+        if guard := os.fork():
+            os.close(ended)
+            return guard
+        for number in _PASSED_ON:
+            signal.signal(number, signal.SIG_IGN)
+        if command.stdout is not None:  # else a command whose output nobody reads any more would wait for a reader
+            os.close(command.stdout.fileno())
+        select.select([ended], [], [])
+        os._exit(0)
+    return None
 
 
 def _started(command: list[str], environment: dict[str, str], locks: list[int], stdout: int | None) -> subprocess.Popen[bytes]:
