@@ -447,3 +447,14 @@ def test_what_has_no_end_is_refused() -> None:
     loop.append(loop)
     with pytest.raises(FingerprintError, match="contains itself"):
         digest(loop)
+    with pytest.raises(FingerprintError, match="contains itself"):
+        digest([(loop, loop)] * 50)
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    for levels in (150, 5000):
+        nested: Any = 1
+        for _ in range(levels):
+            nested = [nested]
+        with pytest.raises(FingerprintError, match="too deep"):
+            digest(nested)

@@ -25,6 +25,7 @@ from checkpoint_manager import (
     PayloadError,
     ResultNotSavedError,
     StorageError,
+    stages,
 )
 from checkpoint_manager.backends.memory import MemoryBackend
 
@@ -503,3 +504,40 @@ class TestOnceAcrossProcesses:
         for thread in threads:
             thread.join()
         assert results == [0] * 4
+
+
+class TestMisuse:
+    @pytest.mark.parametrize("revision", [None, 1.5, [1], (1,)])
+    def test_a_revision_of_another_type_is_refused(self, cm: CheckpointManager, revision: Any) -> None:
+        with pytest.raises(TypeError, match="revision= must be an integer or text"):
+            cm.stage(revision=revision)(same)
+        with pytest.raises(TypeError, match="revision= must be an integer or text"):
+            cm.loop("sum", [], initial=0, revision=revision)
+
+    @pytest.mark.parametrize("revision", [2**63, -(2**63), "\ud800"])
+    def test_a_revision_that_can_not_be_stored_is_refused_before_the_work(self, cm: CheckpointManager, revision: Any) -> None:
+        with pytest.raises(ValueError, match="revision= must be an integer of at most 64 bits"):
+            cm.stage(revision=revision)(same)
+
+    def test_one_name_to_ignore_is_not_a_list_of_letters(self, cm: CheckpointManager) -> None:
+        with pytest.raises(TypeError, match=r'ignore= is a list of names. Write \["limit"\]'):
+            cm.stage(ignore="limit")(same)
+
+    def test_a_wrapper_that_returns_a_coroutine_is_refused(self, cm: CheckpointManager) -> None:
+        async def fetch() -> int:
+            return 1
+
+        with pytest.raises(TypeError, match="returns a coroutine, but is not an async function itself"):
+            cm.stage("fetch")(lambda: fetch())()  # noqa: PLW0108  # its own function, which is not async
+
+    def test_an_async_object_is_awaited(self, cm: CheckpointManager) -> None:
+        assert asyncio.run(cm.stage("double", ignore=["self"])(Doubling())(2)) == 4
+
+    def test_what_stages_do_not_have_is_an_attribute_error(self) -> None:
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            _ = stages.nothing  # type: ignore[attr-defined]
+
+
+class Doubling:
+    async def __call__(self, number: int) -> int:
+        return number * 2

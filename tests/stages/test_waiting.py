@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import itertools
 import logging
 import os
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError
+from checkpoint_manager.stages.notes import Note
+from checkpoint_manager.stages.runner import Run
 from tests import forking
 
 if TYPE_CHECKING:
@@ -252,6 +255,18 @@ class TestThreads:
             cm.stage(wait=wait)(len)
         with pytest.raises(ValueError, match="wait="):
             cm.loop("sum", [], initial=0, wait=wait)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the lock's file, which its finaliser closes
+def test_a_lock_that_nothing_refers_to_any_more_is_free(cm: CheckpointManager) -> None:
+    """As an interrupt leaves it that comes between taking a lock and the block that releases it."""
+    run = Run(cm._runner.store_id, "train", Note(1))
+    for _ in range(2):
+        lock = cm._runner.lock(run, is_blocking=True)
+        lock.acquire(0, print)
+        assert lock.is_held
+        del lock
+        gc.collect()
 
 
 class TestProcesses:

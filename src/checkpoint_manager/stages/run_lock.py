@@ -155,9 +155,8 @@ class RunLock:
             if holder is not None:
                 self._check(holder)
                 return holder
-            if (
-                _holders.get(self._key) is found
-            ):  # dropped by code that was interrupted; the backend's lock excludes in any case
+            # It was dropped by code that was interrupted. Should another thread be faster, the backend's lock excludes the two.
+            if _holders.get(self._key) is found:
                 _holders.pop(self._key, None)
 
     def _check(self, holder: RunLock) -> None:
