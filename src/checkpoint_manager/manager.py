@@ -222,12 +222,13 @@ class CheckpointManager:
 
         Args:
             stage_name: The stage.
-            version: A number, ``"latest"``, ``"prev"`` or a tag; None: the newest.
+            version: A number, ``"latest"``, ``"prev"`` or a tag; None: the newest completed version, never the record of a
+                failure and never half a loop.
             at: Instead of ``version``, a moment: the version that was the newest then, of those that still exist.
 
         Raises:
-            CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared.
-            IntegrityError: The version is damaged, forged or missing.
+            CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared or not completed.
+            IntegrityError: The version is damaged, forged or missing; or one above it is, which may hold newer data.
             RollbackError: The store is older than what this user has seen.
         """
         stage = validate(stage_name)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, FormatError, IntegrityError
+from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager.backends.base import Record
 from checkpoint_manager.backends.memory import MemoryBackend
 
@@ -124,3 +126,25 @@ def test_new_records_of_gaps_and_tags_are_read_by_the_stranger() -> None:
     for kind, stage in (("tags", "clean"), ("gaps", "clean")):
         with pytest.raises(stranger.RefusedError):
             stranger.read_record(kind, backend._records[kind, "train"].data, store, keys, stage)
+
+
+@pytest.mark.parametrize(("name", "serial", "record_id"), [("gaps-1.record", 0, ""), ("gaps-2.record", 7, "23" * 16)])
+def test_a_record_of_gaps_is_read_as_it_was_written(name: str, serial: int, record_id: str) -> None:
+    """Of both formats; its bytes never change."""
+    gaps = [
+        [1, 2, None, "ab" * 16, "deleted"],
+        [4, 4, "cd" * 16, "ef" * 16, "set aside"],
+        [7, 9, "01" * 16, None, "lost"],
+    ]
+    file = (HERE / name).read_bytes()
+    key, store = bytes.fromhex(MANIFEST["store_key_hex"]), MANIFEST["store"]
+    read = sealed_gaps.decode(sealed_gaps.RECORD.open(Hidden(key), store, "train", file))
+    assert [list(gap) for gap in read] == gaps
+    assert (read.serial, read.id) == (serial, record_id)
+    content = stranger.read_record("gaps", file, store, {MANIFEST["key_id"]: key}, "train")
+    assert content == ([serial, record_id, gaps] if serial else gaps)
+    for stage, edited in (("clean", file), ("train", file.replace(b"gaps/1", b"gaps/2") if not serial else file[:-1])):
+        with pytest.raises(sealed_gaps.BrokenError):
+            sealed_gaps.RECORD.open(Hidden(key), store, stage, edited)
+        with pytest.raises(stranger.RefusedError):
+            stranger.read_record("gaps", edited, store, {MANIFEST["key_id"]: key}, stage)
