@@ -9,8 +9,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.local import capabilities as probing
+from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.output import show_size
 
@@ -118,7 +119,7 @@ def _user(number: int) -> str:
 def look_at_leftovers(directory: str) -> Iterator[Check]:
     """Look at what lies about in the store."""
     leftovers = [
-        leftover for leftover in LocalBackend(directory).leftovers() if leftover.path != directory
+        leftover for leftover in maintenance_of(open_backend(directory)).leftovers() if leftover.path != directory
     ]  # that is told by its owner
     ours = [leftover for leftover in leftovers if leftover.kind in {"leftover", "stale head"}]
     if ours:
