@@ -209,10 +209,10 @@ def test_only_short_lived_functions_hold_a_secret_in_a_variable() -> None:
 
         def interrupt(frame: FrameType, event: str, _: object) -> None:
             nonlocal left
-            if (
-                frame.f_code.co_flags & inspect.CO_GENERATOR or frame.f_code.co_name == "__del__"
-            ):  # what is raised there is lost
-                return
+            caller = frame.f_back
+            finalised = "__del__" in {frame.f_code.co_name, caller.f_code.co_name if caller else ""}
+            if frame.f_code.co_flags & inspect.CO_GENERATOR or finalised:
+                return  # what is raised there is lost
             if event == "call" and "checkpoint_manager" in frame.f_code.co_filename:
                 left -= 1
                 if left == 0:
