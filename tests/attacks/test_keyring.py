@@ -661,6 +661,19 @@ def test_a_stage_that_is_hidden_for_a_moment_is_not_left_under_a_dropped_key(ope
     assert len(orjson.loads((store / "keyring.json").read_bytes())["keys"]) == 1
 
 
+def test_a_stage_that_comes_back_during_a_rotation_is_sealed_by_its_second_look(opened: Opened, store: Path) -> None:
+    cm, hidden = opened(), store / "history" / "clean"
+    hidden.rename(store / "hidden")
+
+    def bring_it_back(_: object) -> None:
+        if (store / "hidden").exists():
+            (store / "hidden").rename(hidden)
+
+    cm.keys.rotate(progress=bring_it_back)  # its first call comes with the stage "train", after the one that is hidden
+    assert opened().load_checkpoint("clean")["number"] == 4
+    assert len(orjson.loads((store / "keyring.json").read_bytes())["keys"]) == 1
+
+
 def test_a_newest_version_that_is_hidden_is_not_left_under_a_dropped_key(opened: Opened, store: Path) -> None:
     cm, path = opened(), store / "history" / "train" / f"{4:012d}.checkpoint"
     content = path.read_bytes()
