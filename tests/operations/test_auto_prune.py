@@ -266,6 +266,7 @@ def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
     program = (
         "import os, sys; from checkpoint_manager import CheckpointManager as C, Retention\n"
         f"cm = C(sys.argv[1], key=bytes(range(32)), retention={policy})\n"
+        "cm.has_checkpoint('train')  # lists once, and follows the chain once from what this user saw\n"
         "for turn in range(33):\n"
         "    os.access('MARK', 0); cm.save_checkpoint('train', 1)\n"
         "os.access('MARK', 0)\n"
