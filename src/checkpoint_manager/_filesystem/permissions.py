@@ -57,6 +57,14 @@ def exposed_parent(path: str) -> str:
     return ""
 
 
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one without a name."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
 def _is_private(group: int) -> bool:
     """Return whether a group is this user's own, as many systems make one for each user, named as the user is."""
     with contextlib.suppress(KeyError):

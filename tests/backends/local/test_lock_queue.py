@@ -128,3 +128,26 @@ def test_a_forked_child_does_not_stand_in_its_parents_queue(tmp_path: Path) -> N
 
         assert forking.end(forking.start(what_is_held)) == 0
     waiter.join()
+
+
+def test_a_child_that_is_forked_while_a_lock_is_let_go_does_not_keep_it(tmp_path: Path) -> None:
+    """Another thread may be closing the descriptor at the moment of the fork: then no object knows of it any more."""
+    stop = threading.Event()
+
+    def hold() -> None:
+        while not stop.is_set():
+            with lock(tmp_path):
+                pass
+
+    holders = [threading.Thread(target=hold) for _ in range(2)]
+    for holder in holders:
+        holder.start()
+
+    def what_is_held() -> int:
+        return sum("train.lock" in os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+
+    children = [forking.start(what_is_held) for _ in range(150)]
+    stop.set()
+    assert {forking.end(child) for child in children} == {0}
+    for holder in holders:
+        holder.join()

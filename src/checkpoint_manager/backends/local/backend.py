@@ -12,13 +12,14 @@ known to be durable. Only a version that does not follow such a one is always du
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
 import time
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
@@ -41,10 +42,10 @@ from checkpoint_manager.backends.base import (
 from checkpoint_manager.backends.local import head, layout, maintenance
 from checkpoint_manager.backends.local import lock_descriptors as descriptors
 from checkpoint_manager.backends.local.head import Found
-from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, UnusableError
+from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, UnusableError, is_held
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
-from checkpoint_manager.errors import CheckpointError, IntegrityError
+from checkpoint_manager.errors import IntegrityError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -82,6 +83,23 @@ class LocalBackend(Backend, Maintenance):
         self._swept: set[str | None] = set()  # whose temporary files were swept by this process
         with as_our_errors("open the checkpoint directory", self.location):
             maintenance.make_store_directory(self.location)
+            self._refuse_another_owner()
+
+    def _refuse_another_owner(self) -> None:
+        """Refuse a store of another user: each could lock the other out, for what is written is closed to all but its owner.
+
+        On a file system that gives all files to one user, a new file belongs to the same one as the keyring.
+        """
+        try:
+            owner = os.stat(self._keyring, follow_symlinks=False).st_uid
+        except FileNotFoundError:
+            return
+        if owner == os.geteuid() or maintenance.owner_of_new_files(self.location) in {owner, None}:
+            return
+        me, other = permissions.user_name(os.geteuid()), permissions.user_name(owner)
+        message = f"the store {self.location} belongs to {other}, and what {me} saved there, {other} could not read"
+        hint = f"Run this as {other}, or give the whole directory to {me}"
+        raise StorageError(message, hint=hint, errno=errno.EPERM, filename=self.location)
 
     # Locks
 
@@ -89,18 +107,19 @@ class LocalBackend(Backend, Maintenance):
         file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
         if purpose == "run":
             return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return FileLock(self._locks, file, stage, timeout, None if stage in self._swept else self._sweep)
+        return FileLock(self._locks, file, stage, timeout)
 
-    def _sweep(self, stage: str | None) -> None:
-        """Remove what killed writers left. What the system refuses here is left to ``repair``."""
-        try:
-            with self._folder_of(stage) as folder:
-                if folder >= 0:
-                    maintenance.sweep(folder)
-        except (CheckpointError, OSError) as error:
-            if not isinstance(error, CheckpointError) and not is_refusal(error):
-                raise
-        self._swept.add(stage)
+    def _sweep(self, stage: str | None, folder: int) -> None:
+        """Remove what killed writers left, and keep the room for deletions, if this thread holds the lock.
+
+        What the system refuses here is left to ``repair``.
+        """
+        name = layout.STORE_LOCK if stage is None else layout.lock_name(stage)
+        if is_held(f"{self._locks}{os.sep}{name}"):
+            with passing_over_refusals():
+                maintenance.sweep(folder)
+            maintenance.keep_reserve(self.location)
+            self._swept.add(stage)
 
     def session(self, stage: str) -> LocalSession:
         return LocalSession(self.location, stage)
@@ -109,9 +128,12 @@ class LocalBackend(Backend, Maintenance):
 
     def stages(self) -> list[str]:
         with as_our_errors("list the stages", self._history):
-            return sorted(
-                stage for _, stage in maintenance.stage_directories(self._history) if stage and self._has_versions(stage)
-            )
+            try:
+                with files.open_directory(self._history) as history:
+                    named = [stage for _, stage in maintenance.stage_directories(history) if stage is not None]
+            except FileNotFoundError:
+                return []
+        return sorted(stage for stage in named if self._has_versions(stage))
 
     def _has_versions(self, stage: str) -> bool:
         try:
@@ -181,7 +203,6 @@ class LocalBackend(Backend, Maintenance):
             if version <= found.number:
                 raise VersionTakenError if files.exists(name, folder) else OutOfOrderError
             durable = self._prepare(stage, version, found, folder)
-            self._swept.discard(stage)
             temporary = files.write_temporary(folder, make_pieces(), durable=durable)
             try:
                 files.publish(temporary, name, folder)
@@ -199,13 +220,16 @@ class LocalBackend(Backend, Maintenance):
                 files.remove(temporary, folder)
                 found = found._replace(number=version)
             session.found = self._found[stage] = found
-            self._swept.add(stage)  # otherwise a temporary file may have been left
+            self._swept.add(stage)
         except (OSError, files.NotAFileError) as error:
             translate(error, "write", self._history, stage, version)
             raise
 
     def _prepare(self, stage: str, version: int, found: Found, folder: int) -> bool:
         """Make durable what a version is built on, and return whether it has to be durable itself."""
+        if stage not in self._swept:
+            self._sweep(stage, folder)
+        self._swept.discard(stage)  # until this version stands: a temporary file may be left
         follows = version == found.number + 1 and found.durable > 0
         if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap
             with contextlib.suppress(IsADirectoryError):  # that is not a version, either
@@ -293,12 +317,20 @@ class LocalBackend(Backend, Maintenance):
         if session.folder < 0:
             return
         with as_our_errors("delete versions of", self._history, stage):
-            if session.found is not None and session.found.number:
+            if session.found is not None and session.found.number and not self._is_head(session, session.found.number):
                 self._set_head(session, session.found.number)  # who remembers an older version finds it changed
                 files.sync_directory(self.location)
             for version in versions:
                 files.remove(layout.version_name(version), session.folder)
             files.sync(session.folder)
+        maintenance.keep_reserve(self.location)  # it may have been used for the record of these deletions
+
+    def _is_head(self, session: LocalSession, version: int) -> bool:
+        try:
+            status = os.stat(self._head(session.stage), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return head.is_same(self._head(session.stage), status, version, session.folder)
 
     # Records
 
@@ -347,8 +379,21 @@ class LocalBackend(Backend, Maintenance):
         expected: Record | None,
         session: Session | None = None,
     ) -> Record:
+        try:
+            return self._write_record(name, stage, data, expected, session)
+        except StorageError as error:
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            if not is_full or stage is None or not maintenance.free_reserve(self.location):
+                raise
+        return self._write_record(name, stage, data, expected, session)
+
+    def _write_record(
+        self, name: RecordName, stage: str | None, data: bytes, expected: Record | None, session: Session | None
+    ) -> Record:
         file_name = layout.KEYRING if stage is None else name
         with self._folder_to_write(stage, session) as folder:
+            if stage is None and stage not in self._swept:
+                self._sweep(stage, folder)
             temporary = files.write_temporary(folder, [data], durable=True)
             try:
                 if not self._is_still(expected, file_name, folder):
@@ -365,15 +410,6 @@ class LocalBackend(Backend, Maintenance):
                 return expected is not None and file.read(len(expected.data) + 1) == expected.data
         except FileNotFoundError:
             return expected is None
-
-    @contextlib.contextmanager
-    def _folder_of(self, stage: str | None) -> Iterator[int]:
-        if stage is None:
-            with files.open_directory(self.location) as folder:
-                yield folder
-        else:
-            with LocalSession(self.location, stage) as session:
-                yield session.folder
 
     @contextlib.contextmanager
     def _folder_to_write(self, stage: str | None, session: Session | None) -> Iterator[int]:
@@ -418,14 +454,21 @@ class LocalBackend(Backend, Maintenance):
 
     def warnings(self) -> list[str]:
         with as_our_errors("open the checkpoint directory", self.location):
-            mode = stat.S_IMODE(os.stat(self.location).st_mode)
-        if not mode & maintenance.OTHERS_MAY_WRITE:
-            return []
-        warning = (
-            f"Other users of this host may write to {self.location} (mode {mode:04o}): they can't read or forge "
-            "checkpoints, but they can delete them. Take that away: chmod go-w"
-        )
-        return [warning]
+            status = os.stat(self.location)
+            exposed = permissions.exposed_parent(self.location)
+        where = printable(self.location)
+        found = []
+        if permissions.is_foreign(status):
+            found.append(f"{where} belongs to {permissions.user_name(status.st_uid)}, who may delete and replace what is in it")
+        if permissions.others_may_write(status):
+            mode = stat.S_IMODE(status.st_mode)
+            found.append(
+                f"Other users of this host may write to {where} (mode {mode:04o}): they can't read or forge "
+                f"checkpoints, but they can delete them. Take that away: chmod go-w {where}"
+            )
+        if exposed:
+            found.append(f"Other users of this host may write to {printable(exposed)}: they can move {where} away")
+        return found
 
     def leftovers(self) -> list[Leftover]:
         with as_our_errors("look through", self.location):
@@ -442,13 +485,16 @@ class LocalBackend(Backend, Maintenance):
     def remove(self, leftover: Leftover) -> bool:
         if leftover.kind == "stale head":
             return leftover.stage is not None and self._mend_head(leftover.stage)
-        name = os.path.basename(leftover.path)
-        with as_our_errors("remove", leftover.path), files.open_directory(os.path.dirname(leftover.path)) as directory:
-            if not os.path.isdir(leftover.path):
-                files.remove(name, directory)  # gone, if its stage's lock was taken since it was listed
+        with as_our_errors("remove", leftover.path), contextlib.ExitStack() as opened:
+            folder = opened.enter_context(files.open_directory(self.location))
+            *parents, name = os.path.relpath(leftover.path, self.location).split(os.sep)
+            for parent in parents:
+                folder = opened.enter_context(files.open_directory(parent, folder))
+            if layout.TEMPORARY.fullmatch(name):
+                files.remove(name, folder)  # gone, if its stage's next writer was faster
                 return True
             with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0):
-                return maintenance.sweep_directory(name, directory)
+                return maintenance.sweep_directory(name, folder)
 
     def _mend_head(self, stage: str) -> bool:
         with LocalSession(self.location, stage) as session, as_our_errors("set the head of", self.location, stage):

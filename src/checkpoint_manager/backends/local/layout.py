@@ -10,6 +10,7 @@
       history/data_ingestion/tags                    record "tags", where versions have names
       history/%%9f86…/stage                          the stage's name, where it is too long for a file's name
       damaged/                                       what a repair has moved away
+      .reserve                                       room for a record of deletions when the disk is full
       .locks/data_ingestion.lock                     locks: never removed
       .locks/data_ingestion~5c0f….run                held while the stage's function runs; removed with the lock
       .locks/store.record
@@ -33,6 +34,7 @@ KEYRING = "keyring.json"
 HISTORY = "history"
 DAMAGED = "damaged"
 LOCKS = ".locks"
+RESERVE, RESERVED_NAME = ".reserve", ".reserve.name"
 GAPS = "gaps"
 TAGS = "tags"
 STAGE = "stage"

@@ -39,7 +39,6 @@ from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
 _SHORTEST_PAUSE = 0.0005
@@ -67,6 +66,13 @@ class _Mine(threading.local):
 _mine = _Mine()
 
 
+def is_held(path: str) -> bool:
+    """Return whether this thread holds the lock of a file, or is taking it."""
+    reference = _mine.locks.get(path)
+    lock = None if reference is None else reference()
+    return lock is not None and not lock.closed
+
+
 class FileLock(io.FileIO):
     """The lock of one stage (or of the store's records), for one ``with`` block.
 
@@ -75,20 +81,16 @@ class FileLock(io.FileIO):
         name: The lock file's name; made if it is not there, never removed.
         stage: Whose lock it is, for messages; None: the store's records.
         timeout: How long to wait, in seconds.
-        then: Called with the stage, once the lock is taken.
     """
 
     _refuses_itself = True
 
-    def __init__(
-        self, folder: str, name: str, stage: str | None, timeout: float, then: Callable[[str | None], None] | None = None
-    ) -> None:
+    def __init__(self, folder: str, name: str, stage: str | None, timeout: float) -> None:
         # The descriptor is opened on entry: until then, this is a closed file.
         self._folder = folder
         self._name = name
         self._stage = stage
         self._timeout = timeout
-        self._then = then
         self._path = f"{folder}{os.sep}{name}"
 
     def __enter__(self) -> Self:
@@ -98,8 +100,7 @@ class FileLock(io.FileIO):
             LockTimeoutError: It was not free within ``timeout`` seconds, or what stands at its name is not a lock file.
             CheckpointError: This thread is taking it, or holds it.
         """
-        before = _mine.locks.get(self._path)
-        if before is not None and (held := before()) is not None and not held.closed and self._refuses_itself:
+        if self._refuses_itself and is_held(self._path):
             raise self._held_by_this_thread()
         deadline = time.monotonic() + self._timeout
         try:
@@ -115,8 +116,6 @@ class FileLock(io.FileIO):
                 replaced += 1
                 if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
                     raise self._timed_out("another file keeps being put in the place of its lock file")
-            if self._then is not None:
-                self._then(self._stage)
         except BaseException as error:
             with passing_over_refusals():
                 self.close()
@@ -140,10 +139,11 @@ class FileLock(io.FileIO):
                 files.make_directory(self._folder)
                 folder = os.open(self._folder, files.DIRECTORY)
             try:
-                open_into(self, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name)
+                self._status = open_into(
+                    self, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name
+                )
             finally:
                 os.close(folder)
-            self._status = os.fstat(self.fileno())
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK} and error.filename == self._folder:
                 raise self._unusable(f"{files.what_stands_at(self._folder)} stands in place of its folder") from None

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _files: set[weakref.ref[io.FileIO]] = set()
+_numbers: dict[int, tuple[int, int]] = {}
+"""Device and inode of the file that each descriptor was opened for; it may be closed, and its number be another file's."""
 _opening = threading.RLock()
 """Held while a descriptor is opened and noted, and during a fork: no child inherits one that it does not know of."""
 
 
-def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
-    """Open a descriptor for a file object, which is closed so far, and note it.
+def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> os.stat_result:
+    """Open a descriptor for a file object, which is closed so far, note it, and return the file's status.
 
     Args:
         file: What owns the descriptor from now on.
@@ -39,6 +41,8 @@ def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
     with _opening:
         try:
             opened += map(open_it, (what,))
+            status = os.fstat(opened[0])
+            _numbers[opened[0]] = status.st_dev, status.st_ino
             _files.add(weakref.ref(file, _files.discard))
             io.FileIO.__init__(file, opened[0], "r+b")
         except BaseException:
@@ -47,6 +51,7 @@ def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> None:
             with passing_over_refusals():
                 file.close()
             raise
+    return status
 
 
 def held() -> tuple[int, ...]:
@@ -62,7 +67,13 @@ def _close_inherited() -> None:
         if file is not None:
             with passing_over_refusals():
                 file.close()
+    for number, file_id in _numbers.items():  # another thread was just closing it: its file object knows of it no more
+        with passing_over_refusals():
+            status = os.fstat(number)
+            if (status.st_dev, status.st_ino) == file_id:
+                os.close(number)
     _files.clear()
+    _numbers.clear()
     _opening.release()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import is_refusal
+from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager.backends.base import Leftover, RecordChangedError, VersionAbsentError
 from checkpoint_manager.backends.local import layout
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
+_AT_THE_TOP = {layout.KEYRING, layout.HISTORY, layout.LOCKS, layout.DAMAGED, layout.RESERVE, layout.RESERVED_NAME}
+_RESERVE_BYTES = 64 * 1024
+"""More than the record of some thousand deletions, and as much as a file system of 1 MiB can spare."""
 
 
 def make_store_directory(path: str) -> None:
@@ -40,6 +44,17 @@ def _sync_names_up_to(path: str) -> None:
         path = parent
 
 
+def owner_of_new_files(path: str) -> int | None:
+    """Return the number of the user to whom a new file belongs here; None: none can be made."""
+    with passing_over_refusals(), files.open_directory(path) as folder:
+        temporary = files.write_temporary(folder, [], durable=False)
+        try:
+            return os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_uid
+        finally:
+            files.remove(temporary, folder)
+    return None
+
+
 def name_stage_directory(stage: str, directory: int) -> None:
     """Write a stage's name into its directory, durably, where it is too long for a file's name."""
     if is_hashed(to_filename(stage)) and not files.exists(layout.STAGE, directory):
@@ -57,17 +72,11 @@ def sync_stage_names(root: str) -> None:
     files.sync_directory(os.path.join(root, layout.HISTORY))
 
 
-def stage_directories(history: str) -> Iterator[tuple[str, str | None]]:
+def stage_directories(history: int) -> Iterator[tuple[str, str | None]]:
     """Yield the name of each entry of the history with the stage it belongs to; None: to none that can be told."""
-    try:
-        descriptor = files.directory_descriptor(history)
-    except FileNotFoundError:
-        return
-    try:
-        for name in sorted(os.listdir(descriptor)):
-            yield name, from_filename(name) or _hashed_stage(name, descriptor)
-    finally:
-        os.close(descriptor)
+    with files.entries(history) as entries:
+        for entry in entries:
+            yield entry.name, from_filename(entry.name) or _hashed_stage(entry.name, history)
 
 
 def _hashed_stage(name: str, history: int) -> str | None:
@@ -124,32 +133,88 @@ def sweep(directory: int) -> None:
 def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]:
     """Look at every name in the store; see :class:`Leftover` for what is reported.
 
+    Each folder is opened once, without following a link, and what is in it is looked at from there: a link that is put in its
+    place meanwhile leads nowhere.
+
     Args:
         root: The store's directory.
         is_stale: Says of a stage whether its head has to be set again.
     """
-    history = os.path.join(root, layout.HISTORY)
-    found = list(_leftovers_at_the_top(root))
-    for name, stage in stage_directories(history):
-        path = os.path.join(history, name)
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            found.append(Leftover("displaced", path, "stands where only folders of stages belong", stage))
-            continue
-        if stage is None:
-            found.append(_nameless(name, path))
-            continue
-        found += _exposed(path, stage)
-        found += _leftovers_of_a_stage(path, stage)
-        if is_stale(stage):
-            path = os.path.join(root, layout.head_name(stage))
-            found.append(Leftover("stale head", path, "is not the newest version", stage))
+    found: list[Leftover] = []
+    stages: set[str] = set()
+    with contextlib.suppress(FileNotFoundError), files.open_directory(os.path.join(root, layout.HISTORY)) as history:
+        for name, stage in stage_directories(history):
+            stages.add(name)
+            inside = list(_leftovers_of_a_stage(os.path.join(root, layout.HISTORY, name), name, history, stage))
+            found += inside
+            if stage is not None and not any(each.kind == "displaced" for each in inside) and is_stale(stage):
+                path = os.path.join(root, layout.head_name(stage))
+                found.append(Leftover("stale head", path, "is not the newest version", stage))
+    with files.open_directory(root) as top:
+        found += _leftovers_at_the_top(root, top, stages)
     return sorted(found, key=lambda leftover: leftover.path)
 
 
-def _nameless(name: str, path: str) -> Leftover:
-    if is_hashed(name) and all(layout.TEMPORARY.fullmatch(inside) for inside in os.listdir(path)):
-        return Leftover("leftover", path, "was made by a first save that was interrupted")
+def _leftovers_of_a_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:
+    try:
+        folder = files.directory_descriptor(name, history)
+    except files.NotAFileError:
+        yield Leftover("displaced", path, "stands where only folders of stages belong", stage)
+        return
+    except FileNotFoundError:  # removed meanwhile
+        return
+    try:
+        if stage is None:
+            yield _nameless(name, path, folder)
+            return
+        yield from _exposed(path, os.fstat(folder), stage)
+        with files.entries(folder) as entries:
+            for entry in entries:
+                inside = os.path.join(path, entry.name)
+                if layout.TEMPORARY.fullmatch(entry.name):
+                    yield Leftover("leftover", inside, "was left by an interrupted write", stage)
+                elif layout.version_of(entry.name) is not None or entry.name in {layout.GAPS, layout.TAGS, layout.STAGE}:
+                    with contextlib.suppress(FileNotFoundError):
+                        yield from _exposed(inside, entry.stat(follow_symlinks=False), stage)
+                else:
+                    yield Leftover("unknown", inside, "is not of this store", stage)
+    finally:
+        os.close(folder)
+
+
+def _nameless(name: str, path: str, folder: int) -> Leftover:
+    with files.entries(folder) as entries:
+        if is_hashed(name) and all(layout.TEMPORARY.fullmatch(entry.name) for entry in entries):
+            return Leftover("leftover", path, "was made by a first save that was interrupted")
     return Leftover("unknown", path, "is not a folder of a stage")
+
+
+def _leftovers_at_the_top(root: str, top: int, stages: set[str]) -> Iterator[Leftover]:
+    if stat.S_IMODE(os.fstat(top).st_mode) & OTHERS_MAY_WRITE:
+        yield Leftover("exposed", root, "may be written to by other users of this host: chmod go-w")
+    with files.entries(top) as entries:
+        for entry in entries:
+            path = os.path.join(root, entry.name)
+            if layout.TEMPORARY.fullmatch(entry.name):
+                yield Leftover("leftover", path, "was left by an interrupted write")
+            elif entry.name in {
+                layout.KEYRING,
+                layout.HISTORY,
+                layout.LOCKS,
+                layout.DAMAGED,
+                layout.RESERVE,
+                layout.RESERVED_NAME,
+            }:
+                with contextlib.suppress(FileNotFoundError):
+                    yield from _exposed(path, entry.stat(follow_symlinks=False), None)
+            elif not (entry.name.endswith(layout.SUFFIX) and entry.name.removesuffix(layout.SUFFIX) in stages):
+                yield Leftover("unknown", path, "is not of this store")
+
+
+def _exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Leftover]:
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISLNK(status.st_mode) and mode & _OTHERS_MAY_ANYTHING:
+        yield Leftover("exposed", path, f"has mode {mode:04o}, open to others: chmod go= ", stage)
 
 
 def sweep_directory(name: str, parent: int) -> bool:
@@ -165,36 +230,30 @@ def sweep_directory(name: str, parent: int) -> bool:
     return True
 
 
-def _leftovers_at_the_top(root: str) -> Iterator[Leftover]:
-    if stat.S_IMODE(os.stat(root).st_mode) & OTHERS_MAY_WRITE:
-        yield Leftover("exposed", root, "may be written to by other users of this host: chmod go-w")
-    for name in sorted(os.listdir(root)):
-        path = os.path.join(root, name)
-        if layout.TEMPORARY.fullmatch(name):
-            yield Leftover("leftover", path, "was left by an interrupted write")
-        elif name in {layout.KEYRING, layout.HISTORY, layout.LOCKS, layout.DAMAGED}:
-            yield from _exposed(path, None)
-        elif not (name.endswith(layout.SUFFIX) and _has_history(root, name)):
-            yield Leftover("unknown", path, "is not of this store")
+# Room for deletions
 
 
-def _has_history(root: str, head: str) -> bool:
-    return os.path.isdir(os.path.join(root, layout.HISTORY, head.removesuffix(layout.SUFFIX)))
+def keep_reserve(root: str) -> None:
+    """Keep some room, if there is any: deleting writes a record first, which on a full disk would have no place.
+
+    The bytes are random, so that no file system finds a smaller form for them. The second name is for those that count names
+    as files, as tmpfs does.
+    """
+    if os.path.lexists(os.path.join(root, layout.RESERVE)):
+        return
+    with passing_over_refusals(), files.open_directory(root) as folder:
+        temporary = files.write_temporary(folder, [os.urandom(_RESERVE_BYTES)], durable=False)
+        try:
+            os.rename(temporary, layout.RESERVE, src_dir_fd=folder, dst_dir_fd=folder)
+            os.link(layout.RESERVE, layout.RESERVED_NAME, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        finally:
+            files.remove(temporary, folder)
 
 
-def _leftovers_of_a_stage(path: str, stage: str) -> Iterator[Leftover]:
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if layout.TEMPORARY.fullmatch(entry.name):
-                yield Leftover("leftover", entry.path, "was left by an interrupted write", stage)
-            elif layout.version_of(entry.name) is not None or entry.name in {layout.GAPS, layout.TAGS, layout.STAGE}:
-                yield from _exposed(entry.path, stage)
-            else:
-                yield Leftover("unknown", entry.path, "is not of this store", stage)
-
-
-def _exposed(path: str, stage: str | None) -> Iterator[Leftover]:
-    status = os.lstat(path)
-    mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISLNK(status.st_mode) and mode & _OTHERS_MAY_ANYTHING:
-        yield Leftover("exposed", path, f"has mode {mode:04o}, open to others: chmod go= ", stage)
+def free_reserve(root: str) -> bool:
+    """Free the room that was kept, and return whether there was any."""
+    with passing_over_refusals(), files.open_directory(root) as folder:
+        names = [name for name in (layout.RESERVED_NAME, layout.RESERVE) if files.remove(name, folder)]
+        files.sync(folder)
+        return bool(names)
+    return False
