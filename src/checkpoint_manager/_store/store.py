@@ -388,9 +388,8 @@ class _Writing:
 
     def __enter__(self) -> Session:
         try:
-            lock = self._store.backend.lock(self._stage, self._store.lock_timeout)
-            lock.__enter__()
-            self._lock = lock
+            self._lock = self._store.backend.lock(self._stage, self._store.lock_timeout)
+            self._lock.__enter__()  # to leave one that was not entered does no harm
             self._session = self._store.backend.session(self._stage)
             session = self._session.__enter__()
             self._store.keyring.refresh()

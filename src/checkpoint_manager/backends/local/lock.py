@@ -100,7 +100,8 @@ class FileLock(io.FileIO):
             LockTimeoutError: It was not free within ``timeout`` seconds, or what stands at its name is not a lock file.
             CheckpointError: This thread is taking it, or holds it.
         """
-        if self._refuses_itself and is_held(self._path):
+        before = _mine.locks.get(self._path)  # as is_held, without the call
+        if before is not None and (lock := before()) is not None and not lock.closed and self._refuses_itself:
             raise self._held_by_this_thread()
         deadline = time.monotonic() + self._timeout
         try:
