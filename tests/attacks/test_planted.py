@@ -106,6 +106,7 @@ class TestPlanted:
         assert cm.load_checkpoint("clean")["number"] == 4
         assert cm.stages() == ["clean", "train"]  # it was seen
         assert not cm.verify().ok
+        assert opened(forgetful=True).stages() == ["clean"]
         assert not opened(forgetful=True).verify().ok or kind == "directory"
         assert outside.read_bytes() == PRECIOUS
         assert os.listdir(outside.parent) == ["file"]
