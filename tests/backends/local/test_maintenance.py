@@ -7,6 +7,8 @@ import errno
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,6 @@ from tests import forking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 KEY = bytes(32)
 NOBODY = 65534
@@ -82,14 +83,13 @@ def test_many_planted_names_cost_a_listing_each(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def nobodys(tmp_path: Path) -> Iterator[Path]:
-    """A directory in which another user can make a store."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    (tmp_path / "nobody").mkdir()
-    os.chown(tmp_path / "nobody", NOBODY, NOBODY)
-    yield tmp_path / "nobody"
-    shutil.rmtree(tmp_path / "nobody")
+def nobodys() -> Iterator[Path]:
+    """A directory in which another user can make a store; those of pytest are closed to him."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    os.chown(directory, NOBODY, NOBODY)
+    yield directory
+    shutil.rmtree(directory)
 
 
 def as_nobody(act: object) -> int:
