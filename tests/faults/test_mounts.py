@@ -38,7 +38,7 @@ try:
                 file.write(bytes(100_000))
 except StorageError as error:
     assert error.errno == errno.ENOSPC, error
-    assert "free some space" in str(error)
+    assert "Free some space" in error.hint
     assert Path(error.filename).is_relative_to(store)
 for _ in range(3):
     try:
@@ -96,7 +96,7 @@ for write in (
         write()
     except StorageError as error:
         assert error.errno == errno.EROFS, error
-        assert "read-only" in str(error)
+        assert "Read-only" in error.message and "writable" in error.hint, error
     else:
         raise AssertionError("it was written to")
 subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)

@@ -299,8 +299,8 @@ def show_before_it_is_durable() -> None:
     """A reader is shown what its writer, which was killed, had not yet made durable, and it is remembered."""
     look = history.History.look
 
-    def careless(self: history.History, stage: str, session: Session | None = None) -> history.Look:
-        return look(self, stage, session)._replace(durable=True)
+    def careless(self: history.History, stage: str, session: Session | None = None, *, exact: bool = False) -> history.Look:
+        return look(self, stage, session, exact=exact)._replace(durable=True)
 
     history.History.look = careless  # type: ignore[method-assign]
 
