@@ -27,6 +27,7 @@ from checkpoint_manager._format import seal
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._operations import save as writing
 from checkpoint_manager._operations import verify
+from checkpoint_manager._store.last_seen import LastSeen
 from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import Leftover, Session, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
@@ -217,6 +218,34 @@ class TestRepair:
         assert cm.restore_checkpoint("train", 3).number == 6
         assert cm.has_checkpoint("train")
         assert cm.verify().ok
+
+    @pytest.mark.parametrize("by", ["a repair that is killed", "another user"])
+    def test_what_was_appended_over_damage_is_no_rollback(
+        self, cm: CheckpointManager, store: Path, by: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The new version names the one below the damaged one, which this user has seen; and nobody told him of the new one."""
+        path_of(store, 4).write_bytes(b"damaged")
+        with monkeypatch.context() as context:
+            if by == "another user":
+                context.setenv("XDG_STATE_HOME", str(tmp_path / "another state"))
+                CheckpointManager(store, key=KEY).save_checkpoint("train", 5)
+            else:
+                context.setattr(LastSeen, "remember", Mock(side_effect=KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    CheckpointManager(store, key=KEY).repair()
+        fresh = CheckpointManager(store, key=KEY)
+        assert [(step.action, step.version) for step in fresh.repair()] == [("set-aside", 4)]
+        assert [version.number for version in fresh.history("train")] == [5, 3, 2, 1]
+        assert fresh.verify().ok
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_the_version_after_one_set_aside_tells_its_id(self, cm: CheckpointManager, store: Path, version: int) -> None:
+        version_id = cm._store.entry("train", version).id
+        path_of(store, version).write_bytes(b"damaged")
+        cm.repair()
+        gap = cm._store.gaps("train")[0].find(version)
+        assert gap is not None
+        assert gap.id == version_id
 
     def test_a_missing_head_is_made_again(self, cm: CheckpointManager, store: Path) -> None:
         (store / "train.checkpoint").unlink()

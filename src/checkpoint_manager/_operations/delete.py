@@ -93,8 +93,9 @@ def _id_of(store: Store, stage: str, version: int, session: Session | None = Non
         return store.entry(stage, version, session).id
     except (IntegrityError, VersionAbsentError):
         pass
-    try:
-        return store.entry(stage, version + 1, session).previous  # what comes after it knows it too
+    try:  # what comes after it names the last version that could be read by then: this one, unless it was damaged already
+        named = store.entry(stage, version + 1, session).previous
+        return named if version == 1 or store.entry(stage, version - 1, session).id != named else None
     except (IntegrityError, VersionAbsentError):
         return None
 
