@@ -86,10 +86,11 @@ class OpenFile:
 
 def close(descriptor: int) -> None:
     """Close what was only read, or is a directory: if the system reports something by then, nothing can be lost by it."""
-    try:  # noqa: SIM105  # each look at a stage closes three: here, suppress() takes longer than the call
+    try:
         os.close(descriptor)
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno is None:  # of the caller's signal handler
+            raise
 
 
 @contextlib.contextmanager
@@ -99,7 +100,7 @@ def open_directory(path: str, parent: int | None = None) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def directory_descriptor(path: str, parent: int | None = None) -> int:
@@ -265,4 +266,4 @@ def sync_directory(path: str) -> None:
     try:
         sync(descriptor)
     finally:
-        os.close(descriptor)
+        close(descriptor)

@@ -144,7 +144,7 @@ class FileLock(io.FileIO):
                     self, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name
                 )
             finally:
-                os.close(folder)
+                files.close(folder)
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK} and error.filename == self._folder:
                 raise self._unusable(f"{files.what_stands_at(self._folder)} stands in place of its folder") from None

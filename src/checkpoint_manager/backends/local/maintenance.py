@@ -179,7 +179,7 @@ def _leftovers_of_a_stage(path: str, name: str, history: int, stage: str | None)
                 else:
                     yield Leftover("unknown", inside, "is not of this store", stage)
     finally:
-        os.close(folder)
+        files.close(folder)
 
 
 def _nameless(name: str, path: str, folder: int) -> Leftover:

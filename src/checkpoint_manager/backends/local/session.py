@@ -50,7 +50,7 @@ class LocalSession(Session):
             try:
                 self.folder = os.open(to_filename(self.stage), files.DIRECTORY, dir_fd=history)
             finally:
-                os.close(history)
+                files.close(history)  # if this failed, it would hide that there is no folder
         except FileNotFoundError:
             pass
         except OSError as error:
