@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -202,3 +203,40 @@ def test_room_is_kept_again_after_it_was_used(tmp_path: Path) -> None:
     cm.delete_versions("train", [1])
     assert reserve.stat().st_size == 64 * 1024
     assert cm.verify().problems == ()
+
+
+def test_a_record_that_was_refused_after_it_got_its_name_is_not_taken_for_another_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(3):
+        cm.save_checkpoint("train", number)
+    sync, reserve = files.sync, tmp_path / "store" / ".reserve"
+
+    def beyond_the_quota(descriptor: int) -> None:
+        if reserve.exists() and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        sync(descriptor)
+
+    monkeypatch.setattr(files, "sync", beyond_the_quota)
+    with pytest.raises(StorageError, match="Disk quota exceeded") as caught:
+        cm.delete_versions("train", [1])
+    assert caught.value.errno == errno.EDQUOT
+    assert not reserve.exists()
+
+
+def test_a_folder_that_was_only_looked_at_may_be_closed_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    cm.save_checkpoint("train", 1)
+    close = os.close
+
+    def refused(descriptor: int) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        close(descriptor)
+        if is_directory:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "close", refused)
+    assert not cm.has_checkpoint("new")
+    assert cm.save_checkpoint("new", 1).number == 1
+    assert cm.verify().ok

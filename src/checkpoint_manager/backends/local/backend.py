@@ -385,7 +385,11 @@ class LocalBackend(Backend, Maintenance):
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             if not is_full or stage is None or not maintenance.free_reserve(self.location):
                 raise
-        return self._write_record(name, stage, data, expected, session)
+            refusal = error
+        try:
+            return self._write_record(name, stage, data, expected, session)
+        except RecordChangedError:  # by the first try, which was refused something only after that
+            raise refusal from None
 
     def _write_record(
         self, name: RecordName, stage: str | None, data: bytes, expected: Record | None, session: Session | None
