@@ -144,10 +144,11 @@ class Trial:
             problems.append(f"the error does not say what and where: {said}")
         self.reached = "(INJECTED)" in self._log.read_text(errors="replace")
         acknowledged = code == 0 and said.get("done", False)
-        if acknowledged and self.reached and call.name == "fsync" and errno != "EINTR" and not self._operation.tidies:
-            problems.append("a failed sync was acknowledged")
         if call.name == "fsync" and errno != "EINTR":
-            problems += _synced_again(call, calls(self._log))
+            made = calls(self._log)
+            if acknowledged and self.reached and not self._operation.tidies and not _thrown_away(call, made):
+                problems.append("a failed sync was acknowledged")
+            problems += _synced_again(call, made)
         return acknowledged, problems + self._check(run, acknowledged=acknowledged)
 
     def _act(self, run: Path) -> Callable[[], object]:
@@ -196,7 +197,10 @@ class Trial:
         cm = opened(str(store))
         problems: list[str] = []
         if not self._operation.mends:
-            problems += [f"verify: {each}" for each in cm.verify().problems if each.state != "leftover"]
+            allowed = {"leftover", "unfinished"} if self._operation.rotates and not acknowledged else {"leftover"}
+            problems += [f"verify: {each}" for each in cm.verify().problems if each.state not in allowed]
+            if problems:  # what is damaged may not even be looked at
+                return problems
         else:  # it begins damaged, and what can't be read just then is not mended: the next try has to do it
             self._operation.act(cm, str(store))
         here = snapshot(cm)
@@ -215,7 +219,7 @@ class Trial:
             problems += [f"left over: {each.path}" for each in cm.verify().problems if each.stage is not None and each.path]
         if problems:
             return problems
-        cm.keys.rotate(also=[SECOND_KEY])
+        cm.keys.rotate(also=[SECOND_KEY])  # it finishes one that was interrupted
         cm.repair()
         problems += [f"verify after repair: {each}" for each in opened(str(store)).verify().problems]
         return problems
@@ -251,6 +255,20 @@ def _synced_again(failed: Call, made: list[Call]) -> list[str]:
         if call.text.startswith(same):
             return [f"it was synced again: {call.text}"]
     return []
+
+
+def _thrown_away(failed: Call, made: list[Call]) -> bool:
+    """Return whether a file whose sync failed was removed before it got its name: it was written anew, then."""
+    at = next((index for index, call in enumerate(made) if (call.name, call.ordinal) == (failed.name, failed.ordinal)), None)
+    if at is None:
+        return False
+    descriptor = made[at].text.partition("(")[2].partition(")")[0]
+    opened = [call.text for call in made[:at] if call.name == "openat" and call.text.endswith(f"= {descriptor}")]
+    if not opened or "O_EXCL" not in opened[-1]:
+        return False
+    name = opened[-1].split('"')[1]
+    after = next((call.name for call in made[at + 1 :] if f'"{name}"' in call.text), None)
+    return after == "unlinkat"
 
 
 def errno_name(number: int) -> str:

@@ -41,6 +41,7 @@ class Operation:
         opens: Opening the store is part of it.
         mends: The store it begins with is damaged.
         goes_on: It goes on where the system refuses something that it can do without, so it is only killed.
+        rotates: Until it is done again, an interrupted one is found unfinished.
         tidies: It ends with something that may fail without failing it: what was to go may still be there.
         stage: What it writes to, above all.
     """
@@ -51,6 +52,7 @@ class Operation:
     opens: bool = False
     mends: bool = False
     goes_on: bool = False
+    rotates: bool = False
     tidies: bool = False
     stage: str = "train"
 
@@ -189,7 +191,7 @@ OPERATIONS = {
             mends=True,
         ),
         Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), _three_versions),
-        Operation("rotate the key", lambda cm, _: cm.keys.rotate(), _three_versions),
+        Operation("rotate the key", lambda cm, _: cm.keys.rotate(), _three_versions, rotates=True),
         Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True),
         Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True),
     )
