@@ -15,6 +15,7 @@ import pwd
 import sys
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Header, Place
@@ -404,7 +405,11 @@ class _Writing:
                 self._session.__exit__(kind, error, traceback)
         finally:
             if self._lock is not None:
-                self._lock.__exit__(kind, error, traceback)
+                try:
+                    self._lock.__exit__(kind, error, traceback)
+                except OSError as refused:  # by the close, which lets go of it all the same: what was written is durable
+                    if not is_refusal(refused):
+                        raise
 
 
 def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, Retention, St
 from checkpoint_manager._filesystem import files
 from checkpoint_manager.backends.base import Leftover
 from checkpoint_manager.backends.local import LocalBackend, maintenance
+from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
 
 if TYPE_CHECKING:
@@ -240,3 +241,14 @@ def test_a_folder_that_was_only_looked_at_may_be_closed_with_an_error(tmp_path: 
     assert not cm.has_checkpoint("new")
     assert cm.save_checkpoint("new", 1).number == 1
     assert cm.verify().ok
+
+
+def test_a_lock_whose_close_is_refused_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(FileLock):
+        def __exit__(self, *_: object) -> None:
+            self.close()
+            raise OSError(errno.EIO, "Input/output error")
+
+    cm = CheckpointManager(tmp_path / "store", key=KEY, lock_timeout=0)
+    monkeypatch.setattr("checkpoint_manager.backends.local.backend.FileLock", Refused)
+    assert [cm.save_checkpoint("train", number).number for number in (1, 2)] == [1, 2]
