@@ -430,11 +430,15 @@ def test_an_exception_of_the_callers_signal_handler_passes_as_it_is(
         def interrupted(*arguments: object, **named: object) -> object:
             nonlocal calls
             calls += 1
+            result = None
             try:
-                return real(*arguments, **named)
+                result = real(*arguments, **named)
             finally:
                 if calls == at:  # noqa: B023  # called in this round only
+                    if call == "open" and result is not None:
+                        os.close(result)  # a call that was interrupted has opened nothing
                     raise TimeoutError("time limit of the job") from None
+            return result
 
         with monkeypatch.context() as patch:
             patch.setattr(os, call, interrupted)

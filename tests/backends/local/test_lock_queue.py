@@ -34,6 +34,12 @@ def in_the_queue(folder: Path) -> int:
         return sum("->" in line and f":{number} " in line for line in locks)
 
 
+def held_here(folder: Path) -> int:
+    """Return how many descriptors of the lock's file this process has; those of other tests' locks don't count."""
+    path = os.path.realpath(folder / "train.lock")
+    return sum(os.path.realpath(f"/proc/self/fd/{name}") == path for name in os.listdir("/proc/self/fd"))
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -121,12 +127,8 @@ def test_a_forked_child_does_not_stand_in_its_parents_queue(tmp_path: Path) -> N
     with lock(tmp_path):
         waiter.start()
         until(lambda: in_the_queue(tmp_path) == 1)
-
-        def what_is_held() -> int:
-            held = sum("train.lock" in os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
-            return held + places()
-
-        assert forking.end(forking.start(what_is_held)) == 0
+        assert held_here(tmp_path) > 1
+        assert forking.end(forking.start(lambda: held_here(tmp_path) + places())) == 0
     waiter.join()
 
 
@@ -143,10 +145,7 @@ def test_a_child_that_is_forked_while_a_lock_is_let_go_does_not_keep_it(tmp_path
     for holder in holders:
         holder.start()
 
-    def what_is_held() -> int:
-        return sum("train.lock" in os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
-
-    children = [forking.start(what_is_held) for _ in range(150)]
+    children = [forking.start(lambda: held_here(tmp_path)) for _ in range(150)]
     stop.set()
     assert {forking.end(child) for child in children} == {0}
     for holder in holders:
