@@ -65,12 +65,13 @@ class _Entry:
 class _MemoryLock:
     """A lock for one ``with`` block."""
 
+    _is_held = False  # here, for an interruption may keep the constructor from its first step, and __del__ comes all the same
+
     def __init__(self, entry: _Entry, stage: str | None, timeout: float, purpose: Purpose) -> None:
         self._purpose = purpose
         self._entry = entry
         self._stage = stage
         self._timeout = timeout
-        self._is_held = False
 
     def __enter__(self) -> None:
         entry, stage = self._entry, self._stage
