@@ -62,6 +62,9 @@ class Store:
     Attributes:
         history: Which version of each stage is the newest.
         last_seen: What this user has seen of the store.
+        lock: Called with a stage, for a ``with`` block: holds the stage's lock, and gives a session on the stage, with the keys
+            as they are now. Raises a LockTimeoutError if another writer holds it, and a CheckpointError if this thread itself
+            holds it, or waits for it, further up.
         after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
             stage's lock is held. It must not raise.
     """
@@ -73,20 +76,12 @@ class Store:
         self.lock_timeout = lock_timeout
         self.on_rollback = on_rollback
         self.history = History(self)
+        self.lock = functools.partial(_Writing, self)
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
         self._store_id = keyring.store_id
         self._gaps: dict[str, tuple[Gaps, Record | None]] = {}
 
     # Sessions
-
-    def lock(self, stage: str) -> _Writing:
-        """Hold the stage's lock, for a ``with`` block that gets a session on the stage, with the keys as they are now.
-
-        Raises:
-            LockTimeoutError: Another writer holds it.
-            CheckpointError: This thread itself holds it, or waits for it, further up.
-        """
-        return _Writing(self, stage)
 
     def reading(self, stage: str) -> AbstractContextManager[Session]:
         """Return a session to read a stage in, for a ``with`` block, with the keys as they are now."""

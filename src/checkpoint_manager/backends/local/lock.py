@@ -9,9 +9,10 @@ over as soon as it is its turn. Where it can't, it looks for itself: the pause i
 and 10 ms. One deadline holds for all of it, whatever happens to the file meanwhile.
 
 **Interruptions.** A signal handler may raise an exception between any two steps of the interpreter, also before the first one
-of an ``__exit__`` that is written in Python. So the lock is the descriptor, its owner is a :class:`io.FileIO`, and what ends
-the ``with`` block is the interpreter's own ``close``. A handler, or a finaliser, that comes to take a lock which its own thread
-is taking or holds is refused at once: to wait would be to wait for itself.
+of an ``__exit__`` or a ``close`` that is written in Python. So the lock is the descriptor, and its owner a :class:`io.FileIO`:
+where the end of the ``with`` block is cut off, the interpreter closes it as soon as nothing refers to it any more. A handler,
+or a finaliser, that comes to take a lock which its own thread is taking or holds is refused at once: to wait would be to wait
+for itself.
 
 **Forks.** A child that is forked while the lock is held neither holds nor frees it: see :mod:`.lock_descriptors`.
 """
@@ -118,11 +119,18 @@ class FileLock(io.FileIO):
                 if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
                     raise self._timed_out("another file keeps being put in the place of its lock file")
         except BaseException as error:
-            with passing_over_refusals():
-                self.close()
+            self.close()
             translate(error, "take the lock of", self._folder, self._stage)
             raise
         return self
+
+    def close(self) -> None:
+        """Let go. What the system reports by then is passed over: what was done under the lock is done, and nothing is lost."""
+        try:
+            super().close()
+        except OSError as error:
+            if error.errno is None:  # not the system's
+                raise
 
     def _held_by_this_thread(self) -> CheckpointError:
         message = f"{self._whose()} is locked by this very thread already"
@@ -144,7 +152,11 @@ class FileLock(io.FileIO):
                     self, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name
                 )
             finally:
-                files.close(folder)
+                try:
+                    os.close(folder)
+                except OSError as error:  # as files.close, without the call
+                    if error.errno is None:
+                        raise
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK} and error.filename == self._folder:
                 raise self._unusable(f"{files.what_stands_at(self._folder)} stands in place of its folder") from None

@@ -50,7 +50,11 @@ class LocalSession(Session):
             try:
                 self.folder = os.open(to_filename(self.stage), files.DIRECTORY, dir_fd=history)
             finally:
-                files.close(history)  # if this failed, it would hide that there is no folder
+                try:
+                    os.close(history)
+                except OSError as error:  # if it were raised, it would hide that there is no folder
+                    if error.errno is None:
+                        raise
         except FileNotFoundError:
             pass
         except OSError as error:
