@@ -129,7 +129,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a record is written whoever changed it",
         "backends/local/backend.py",
-        "LocalBackend.write_record",
+        "LocalBackend._write_record",
         Decide("self._is_still", outcome=False),
     ),
     Mutant("two make a keyring each", "backends/local/maintenance.py", "put_record", Decide("not first", outcome=True)),
@@ -152,8 +152,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "what a killed writer left stays",
         "backends/local/backend.py",
-        "LocalBackend.lock",
-        Replace("None if stage in self._swept else self._sweep", "None"),
+        "LocalBackend._prepare",
+        Decide("stage not in self._swept", outcome=False),
     ),
     Mutant("a link in the place of a lock is followed", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope
