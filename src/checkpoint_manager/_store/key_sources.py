@@ -241,10 +241,13 @@ def default_key_path() -> Path:
         KeyUnavailableError: This user has no home directory, and XDG_DATA_HOME is not set.
     """
     try:
-        return platformdirs.user_data_path("checkpoint_manager") / "default.key"
+        directory = platformdirs.user_data_path("checkpoint_manager")
     except RuntimeError:
+        directory = Path("~")
+    if directory.parts[0].startswith("~"):  # as older versions of platformdirs return it, instead of raising an error
         message = "no key is set, and this user has no home directory for a key file"
-    raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY)
+        raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY)
+    return directory / "default.key"
 
 
 def is_there(path: Path) -> bool:

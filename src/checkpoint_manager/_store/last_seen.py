@@ -239,9 +239,12 @@ def state_directory() -> str:
         CheckpointError: This user has no home directory, and XDG_STATE_HOME is not set.
     """
     try:
-        return str(platformdirs.user_state_path("checkpoint_manager"))
+        directory = str(platformdirs.user_state_path("checkpoint_manager"))
     except RuntimeError:
-        raise CheckpointError("this user has no home directory", hint="Set HOME or XDG_STATE_HOME") from None
+        directory = "~"
+    if directory.startswith("~"):  # as older versions of platformdirs return it, instead of raising an error
+        raise CheckpointError("this user has no home directory", hint="Set HOME or XDG_STATE_HOME")
+    return directory
 
 
 def _make_private(directory: str) -> None:
