@@ -28,6 +28,12 @@ def test_a_length_has_a_unit(text: str, expected: timedelta) -> None:
     assert moment(text, NOW) == NOW - expected
 
 
+def test_an_age_may_be_in_m_for_minutes_and_a_length_that_deletes_may_not() -> None:
+    assert moment("10m", NOW) == moment(" 10 m", NOW) == NOW - timedelta(minutes=10)
+    with pytest.raises(ValueError, match="no length of time"):
+        length("10m")
+
+
 @pytest.mark.parametrize("text", ["", "1", "d", "1m", "1.5h", "-1d", "1d2h", "1e9d", "999999999w", "٣d", "1\nd"])
 def test_what_is_no_length_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no length of time"):

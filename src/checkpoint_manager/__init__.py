@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Passphrase,
         Progress,
         RepairStep,
+        RestoreStep,
         VerificationReport,
         Version,
     )
@@ -80,6 +81,7 @@ __all__ = [
     "PruneDecision",
     "PrunePlan",
     "RepairStep",
+    "RestoreStep",
     "ResultNotSavedError",
     "Retention",
     "RollbackError",
@@ -131,6 +133,7 @@ _HOMES = {
         "Passphrase",
         "Progress",
         "RepairStep",
+        "RestoreStep",
         "VerificationReport",
         "Version",
     ],

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         OnProgress,
         OnRollback,
         RepairStep,
+        RestoreStep,
         VerificationReport,
     )
     from checkpoint_manager.retention import PrunePlan, Retention
@@ -70,7 +71,8 @@ class CheckpointManager:
     Three kinds of argument have the same meaning in every method:
 
     * ``stage_name`` is any non-empty text of up to 255 characters.
-    * ``version`` is a version's number, ``"latest"``, ``"prev"`` (the one before the newest) or a tag.
+    * ``version`` is a version's number, ``"latest"`` (the newest completed version), ``"prev"`` (the completed one before it),
+      ``"failed"`` (the newest record of a failure) or a tag.
     * ``at`` is a moment: a ``datetime``, or text such as ``2026-11-20T14:00`` or ``1d`` (one day ago). **Without a time zone,
       it is local time**, in both forms and on the command line.
 
@@ -222,8 +224,8 @@ class CheckpointManager:
 
         Args:
             stage_name: The stage.
-            version: A number, ``"latest"``, ``"prev"`` or a tag; None: the newest completed version, never the record of a
-                failure and never half a loop.
+            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None: the newest completed version, never the
+                record of a failure and never half a loop.
             at: Instead of ``version``, a moment: the version that was the newest then, of those that still exist.
 
         Raises:
@@ -247,26 +249,28 @@ class CheckpointManager:
             loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
 
-    def get_version(self, stage_name: str, version: int | str = "latest", *, at: datetime | str | None = None) -> Version:
+    def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
         """Return a version without its data, whatever its status: that of a cleared stage, too.
 
         Args:
             stage_name: The stage.
-            version: A number, ``"latest"``, ``"prev"`` or a tag.
+            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None: the newest version, whatever its status.
             at: Instead of ``version``, a moment, as for ``load_checkpoint``.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
         stage = validate(stage_name)
-        named = None if at is not None and version == "latest" else version
-        number = _operations.select.named(self._store, stage, named, at)
+        number = _operations.select.chosen(self._store, stage, version, at)
+        if number is None:
+            number = _operations.select.newest(self._store, stage)
         return self._store.history.entry(stage, number).as_version(stage, number)
 
     def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
         """Return the version that ``STAGE``, ``STAGE@7``, ``STAGE@latest``, ``STAGE@prev`` or ``STAGE@TAG`` names.
 
-        This is how the command line takes a stage and a version in one word; see also ``get_version``.
+        This is how the command line takes a stage and a version in one word; see also ``get_version``. A stage alone names its
+        newest version, whatever its status.
 
         Args:
             selector: The stage and the version. A stage whose own name ends like that is written ``STAGE@3@latest``.
@@ -277,7 +281,7 @@ class CheckpointManager:
             StageNameError, TagError: It can't be a selector, or could mean two things.
         """
         stage, version = _operations.select.split(self._store, selector)
-        return self.get_version(stage, version or "latest", at=at)
+        return self.get_version(stage, version, at=at)
 
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
@@ -340,7 +344,7 @@ class CheckpointManager:
 
         Args:
             stage_name: The stage.
-            version: The version's number, ``"prev"`` or a tag; or
+            version: The version's number, ``"prev"``, ``"latest"`` or a tag; or
             at: a moment, as for ``load_checkpoint``: the version that was the newest then.
 
         Raises:
@@ -356,20 +360,36 @@ class CheckpointManager:
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", printable(stage), restored.number, restored.restored_from)
         return restored
 
-    def restore_pipeline(self, *, at: datetime | str) -> list[Version]:
-        """Bring every stage back to its state at a moment, and return the versions that this appended.
+    def restore_pipeline(self, *, at: datetime | str | None = None, tag: str | None = None) -> list[Version]:
+        """Bring every stage back to a moment, or to its version with a tag, and return the versions that this appended.
 
-        Stages that did not exist then, or whose versions of that time are deleted, end up cleared; those that are as they were
-        are left alone. Everything that is to be restored is read and verified before the first stage is touched; if it is
-        killed in between, run it again.
+        Stages that did not exist then or have no such tag, or whose versions of that time are deleted, end up cleared; those
+        that are as they were are left alone. Everything that is to be restored is read and verified before the first stage is
+        touched; if it is killed in between, run it again. ``plan_restore`` says beforehand what this does.
 
         Args:
-            at: The moment, as for ``load_checkpoint``.
+            at: The moment, as for ``load_checkpoint``; or
+            tag: the tag, as ``tag_pipeline`` gives it to all stages.
+
+        Raises:
+            CheckpointNotFoundError: No stage has the tag. Nothing was written.
+            IntegrityError, RollbackError: As for ``load_checkpoint``. Nothing was written.
         """
-        moment = _operations.select.moment(at)
-        appended = _operations.restore.restore_pipeline(self._store, moment)
-        _LOG.info("Pipeline restored: %d stages changed, to their state at %s", len(appended), moment.isoformat())
+        goal = _operations.restore.goal(at, tag)
+        appended = _operations.restore.restore_pipeline(self._store, goal)
+        _LOG.info("Pipeline restored: %d stages changed, to %s", len(appended), goal.description)
         return appended
+
+    def plan_restore(self, *, at: datetime | str | None = None, tag: str | None = None) -> list[RestoreStep]:
+        """Return what ``restore_pipeline`` would do, a step for each stage, and change nothing.
+
+        Everything that would be restored is read and verified. A stage that can't be restored does not hide the others: its
+        step says why.
+
+        Raises:
+            CheckpointNotFoundError: No stage has the tag.
+        """
+        return _operations.restore.plan(self._store, _operations.restore.goal(at, tag))
 
     def clear_checkpoint(self, stage_name: str) -> Version | None:
         """Mark a stage as not done, by appending a ``cleared`` version, which a restore undoes.
@@ -401,8 +421,8 @@ class CheckpointManager:
 
         Args:
             stage_name: The stage.
-            version: A number, ``"latest"``, ``"prev"`` or another tag.
-            name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest`` or ``prev``.
+            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or another tag.
+            name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest``, ``prev`` or ``failed``.
             force: Move the name if another version has it.
 
         Returns:
@@ -419,6 +439,28 @@ class CheckpointManager:
         _LOG.info("Version tagged: %s (version %d is %s)", printable(stage), number, wanted)
         return entry.as_version(stage, number)
 
+    def tag_pipeline(self, name: str, *, force: bool = False) -> list[Version]:
+        """Give a tag to the state of every stage, for ``restore_pipeline``: to its newest completed or cleared version.
+
+        A stage that was never completed gets none. All stages are looked at before the first one is changed; if it is killed in
+        between, run it again.
+
+        Args:
+            name: As for ``tag``.
+            force: Move the name where another version has it.
+
+        Returns:
+            The versions that have the name now.
+
+        Raises:
+            TagError: The name can't be a tag, or names another version of a stage. Nothing was changed.
+            IntegrityError, RollbackError: As for ``tag``. Nothing was changed.
+        """
+        wanted = _operations.tag.validate(name)
+        tagged = _operations.tag.tag_pipeline(self._store, wanted, force=force)
+        _LOG.info("Pipeline tagged: %d stages are %s", len(tagged), wanted)
+        return tagged
+
     def untag(self, stage_name: str, name: str) -> None:
         """Take a name away: it no longer protects its version.
 
@@ -426,7 +468,7 @@ class CheckpointManager:
             CheckpointNotFoundError: There is no such tag.
             RollbackError: The tags are older than what this user has seen.
         """
-        stage, unwanted = validate(stage_name), _operations.tag.validate(name)
+        stage, unwanted = validate(stage_name), _operations.tag.validate(name, existing=True)
         _operations.tag.untag(self._store, stage, [unwanted])
         _LOG.info("Tag removed: %s %s", printable(stage), unwanted)
 

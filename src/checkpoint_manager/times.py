@@ -25,6 +25,8 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """How much the clocks of hosts may differ before anything is said or done about it."""
 
 _LENGTH = re.compile(r"([0-9]{1,9}) ?(s|min|h|d|w)", re.ASCII)
+_MINUTES = re.compile(r"([0-9]{1,9}) ?m", re.ASCII)
+"""Minutes, in an age only: where versions are deleted, "1m" might be meant for a month."""
 _UNITS = {
     "s": timedelta(seconds=1),
     "min": timedelta(minutes=1),
@@ -62,14 +64,15 @@ def moment(when: datetime | str, now: datetime) -> datetime:
     try:
         if isinstance(when, datetime):
             return when.astimezone(UTC)
-        if _LENGTH.fullmatch(when.strip()):
-            return now - length(when)
+        age = _MINUTES.sub(r"\1min", when.strip()) if _MINUTES.fullmatch(when.strip()) else when.strip()
+        if _LENGTH.fullmatch(age):
+            return now - length(age)
         return datetime.fromisoformat(when.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
         shown = when.isoformat() if isinstance(when, datetime) else when[:40]
         raise ValueError(
             f"{shown!r} is no moment: give a time such as 2026-11-20T14:00 (local, unless it names a zone), or an age "
-            "such as 90s, 30min, 12h, 1d or 2w"
+            "such as 90s, 30m, 12h, 1d or 2w"
         ) from None
 
 

@@ -68,6 +68,8 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     line = re.sub(r"--at \S+", "--at 0s", line)
     if "tag --delete" in line:
         cm.tag("train", 7, "good")
+    if "--tag release-7" in line:
+        cm.tag_pipeline("release-7")
     if "checkpoint-manager import" in line:
         create_key_file(folder / "bundle.key")
         cm.export_bundle(folder / "history.bundle", key=KeyFile(str(folder / "bundle.key")))

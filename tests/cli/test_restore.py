@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,3 +103,85 @@ def test_a_damaged_version_is_refused_before_the_question(cli: Cli, store: Path)
     damage(store, 1)
     assert cli("restore", "train@1", "--yes").code == 13
     assert len(CheckpointManager(store).history("train")) == 3
+
+
+class TestAll:
+    @pytest.fixture(autouse=True)
+    def release(self, cli: Cli, store: Path) -> None:
+        """Tag a release, and go on after it."""
+        assert cli("tag", "--all", "release-7").out == "clean@1 release-7\ntrain@3 release-7\n"
+        cm = CheckpointManager(store)
+        cm.save_checkpoint("train", {"epoch": 4})
+        cm.save_checkpoint("late", 1)
+
+    def test_the_plan_has_a_line_for_each_stage(self, cli: Cli, store: Path) -> None:
+        result = cli("restore", "--all", "--tag", "release-7", "--dry-run")
+        assert (result.code, result.out) == (0, "")
+        lines = result.err.splitlines()
+        assert lines[:2] == ["clean: 1 (completed) stays as it is", "late: 1 (completed) → cleared"]
+        assert lines[2].startswith("train: 4 (completed) → a copy of 3 (completed, ")
+        steps = cli("restore", "--all", "--tag", "release-7", "--dry-run", "--json").json["steps"]
+        assert [(step["stage"], step["action"], step["newest"], step["from"]) for step in steps] == [
+            ("clean", "keep", 1, 1),
+            ("late", "clear", 1, None),
+            ("train", "restore", 4, 3),
+        ]
+        assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 4}
+
+    def test_it_is_done_and_done_only_once(self, cli: Cli, store: Path) -> None:
+        result = cli("restore", "--all", "--tag", "release-7", "--yes")
+        assert (result.code, result.out) == (0, "late@2 cleared\ntrain@5\n")
+        cm = CheckpointManager(store)
+        assert cm.load_checkpoint("train") == {"epoch": 3}
+        assert not cm.has_checkpoint("late")
+        again = cli("restore", "--all", "--tag", "release-7", "--yes", "--json")
+        assert again.json["versions"] == []
+        assert "nothing to restore" in again.err
+
+    def test_by_moment(self, cli: Cli, store: Path) -> None:
+        moment = CheckpointManager(store).get_version("train", 2).created_at
+        assert moment is not None
+        result = cli("restore", "--all", "--at", moment.isoformat(), "--yes", "--json")
+        assert [version["stage"] for version in result.json["versions"]] == ["clean", "late", "train"]
+        assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 2}
+
+    def test_one_question_is_asked(self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        for answer, code, epoch in (("n", 15, 4), ("y", 0, 3)):
+            with Terminal("restore", "--all", "--tag", "release-7") as terminal:
+                terminal.answer("Change 2 stages? Nothing is removed, and another restore undoes it. [y/N]", answer)
+                assert terminal.end() == code
+                assert terminal.shown.count("[y/N]") == 1
+            assert CheckpointManager(store).load_checkpoint("train") == {"epoch": epoch}
+
+    def test_one_stage_in_trouble_holds_all_of_them_and_is_named(self, cli: Cli, store: Path) -> None:
+        damage(store, 3)
+        for more in ("--yes", "--dry-run"):
+            result = cli("restore", "--all", "--tag", "release-7", more)
+            assert (result.code, result.out) == (13, "")
+            assert "late: 1 (completed) → cleared" in result.err
+            assert "train: can't be restored: version 3 of stage train" in result.err
+            assert "Nothing was changed" in result.err
+        problems = [
+            step["problem"] for step in cli("restore", "--all", "--tag", "release-7", "--dry-run", "--json").json["steps"]
+        ]
+        assert problems[:2] == [None, None]
+        assert "version 3 of stage train" in problems[2]
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (["--all"], 2),
+            (["--all", "train", "--at", "1d"], 2),
+            (["--all", "--at", "1d", "--tag", "release-7"], 2),
+            (["train", "--tag", "release-7"], 2),
+            ([], 2),
+            (["--all", "--tag", "a b"], 2),
+            (["--all", "--tag", "release-9"], 14),
+        ],
+        ids=str,
+    )
+    def test_what_can_not_be(self, cli: Cli, store: Path, arguments: list[str], code: int) -> None:
+        result = cli("restore", *arguments, "--yes")
+        assert (result.code, result.out) == (code, "")
+        assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 4}

@@ -58,6 +58,10 @@ def test_by_moment(cli: Cli, store: Path) -> None:
         (["--delete", "--force", "train", "good"], 2),
         (["--delete", "train", "good"], 14),
         (["--force", "train"], 2),
+        (["--all"], 2),
+        (["--all", "train", "good"], 2),
+        (["--all", "--delete", "good"], 2),
+        (["--all", "failed"], 2),
         (["--at", "1d", "train"], 2),
         (["--at", "soon", "train", "good"], 2),
         (["train@1", "good", "--at", "0s"], 2),
@@ -113,3 +117,11 @@ def test_a_log_is_shown_also_if_the_tags_are_damaged(cli: Cli, store: Path) -> N
     assert len(result.out.splitlines()) == 4
     assert "warning: the record of tags" in result.err
     assert cli("show", "train@good").code == 13
+
+
+def test_a_pipeline_of_which_nothing_is_done_has_nothing_to_tag(cli: Cli, tmp_path: Path) -> None:
+    CheckpointManager(tmp_path / "checkpoints")
+    result = cli("tag", "--all", "good")
+    assert (result.code, result.out) == (0, "")
+    assert "nothing to tag" in result.err
+    assert cli("tag", "--all", "good", "--json").json["versions"] == []

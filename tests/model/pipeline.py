@@ -75,11 +75,11 @@ class Pipeline:
         """Which version is meant; None: there is none."""
         if isinstance(version, int):
             return version if self.entry(stage, version) is not None else None
-        present = self.present(stage)
         if version in {"latest", "prev"}:
-            return (
-                next(iter(present[-1 if version == "latest" else -2 :]), None) if len(present) > (version == "prev") else None
-            )
+            states = [(number, entry) for number in self.present(stage) if (entry := self.entry(stage, number)) is not None]
+            if version == "latest":
+                return states[-1][0] if states and states[-1][1].status == "completed" else None
+            return next((number for number, entry in reversed(states[:-1]) if entry.status == "completed"), None)
         return self.tags.get(stage, {}).get(version)
 
     def prune(self, last: int, *, keep_tagged: bool) -> list[tuple[str, int]]:

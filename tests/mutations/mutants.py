@@ -260,7 +260,10 @@ MUTANTS: list[Mutant] = [
     Mutant("a damaged version counts as done", "_operations/load.py", "is_completed", Replace("False", "True")),
     Mutant("a restore does not say from what", "_operations/restore.py", "_append_copy", Drop("restored_from=loaded.version")),
     Mutant(
-        "a pipeline is restored without being read first", "_operations/restore.py", "restore_pipeline", Delete("load_version")
+        "a pipeline is restored without being read first",
+        "_operations/restore.py",
+        "restore_pipeline",
+        Delete("raise step.error"),
     ),
     # Keys
     Mutant("a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.keyring.refresh()")),
@@ -491,7 +494,7 @@ MUTANTS: list[Mutant] = [
     Mutant("a tag protects nothing", "_operations/delete.py", "delete_versions", Decide("tags.of(version)", outcome=False)),
     Mutant("older tags are believed", "_operations/tag.py", "read", Decide("on_rollback", outcome=False)),
     Mutant("a tag follows its number", "_operations/tag.py", "find", Decide("entry.id != tagged.id", outcome=False)),
-    Mutant("a tag is moved without being asked", "_operations/tag.py", "tag_version", Decide("not force", outcome=False)),
+    Mutant("a tag is moved without being asked", "_operations/tag.py", "_is_new", Decide("not force", outcome=False)),
     Mutant("a rotation leaves tags under the old key", "_operations/rotate_key.py", "_Resealing._records", Delete("tag.write")),
     Mutant(
         "a deletion of what has a tag is not reported",

@@ -38,7 +38,8 @@ def test_a_failure_or_half_a_loop_is_not_handed_out_as_data(cm: CheckpointManage
         assert cm.load_checkpoint("train") == {"rows": 1200}
         assert cm.get_checkpoint("train").version.number == 1
         assert not cm.has_checkpoint("train")
-    assert cm.load_checkpoint("train", "latest") == "not the data"
+    assert cm.load_checkpoint("train", "latest") == {"rows": 1200}
+    assert cm.load_checkpoint("train", "failed") == "not the data"
     assert cm.load_checkpoint("train", 2) == "not the data"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,12 @@ from checkpoint_manager import (
     StageNameError,
     TagError,
 )
+from checkpoint_manager._operations import tag
+from checkpoint_manager._operations.save import draft, save
 from checkpoint_manager.backends.memory import MemoryBackend
+
+if TYPE_CHECKING:
+    from checkpoint_manager.models import Status
 
 KEY = bytes(range(32))
 
@@ -61,15 +66,75 @@ def test_what_is_not_there_of_no_stage(cm: CheckpointManager, version: str | Non
 
 def test_there_may_be_none_before_the_newest(cm: CheckpointManager) -> None:
     cm.save_checkpoint("clean", 1)
-    with pytest.raises(CheckpointNotFoundError, match="no version before its newest"):
+    with pytest.raises(CheckpointNotFoundError, match="no completed version before its newest"):
         cm.load_checkpoint("clean", "prev")
 
 
 def test_resolving_says_what_a_cleared_stage_is(cm: CheckpointManager) -> None:
     cm.clear_checkpoint("train")
-    assert cm.resolve("train").status == cm.resolve("train@latest").status == "cleared"
-    with pytest.raises(CheckpointNotFoundError, match="is cleared"):
-        cm.load_checkpoint("train")
+    assert cm.resolve("train").status == "cleared"
+    for version in ("latest", None):
+        with pytest.raises(CheckpointNotFoundError, match="is cleared"):
+            cm.load_checkpoint("train", version)
+    assert cm.restore_checkpoint("train", "prev").restored_from == 4, "which undoes it"
+
+
+class TestCompleted:
+    """``latest`` and ``prev`` mean completed versions; ``failed``, numbers and tags reach the others."""
+
+    def saved(self, *statuses: Status) -> CheckpointManager:
+        cm = CheckpointManager(MemoryBackend(), key=KEY)
+        for number, status in enumerate(statuses, 1):
+            save(cm._store, "train", draft("train", number, None, status=status))
+        return cm
+
+    @pytest.mark.parametrize(
+        ("statuses", "latest", "prev", "failed"),
+        [
+            (["completed", "completed", "failed", "failed"], 2, 1, 4),
+            (["completed", "failed", "completed", "progress"], 3, 1, 2),
+            (["completed", "cleared", "completed"], 3, 1, None),
+            (["completed", "completed", "failed", "cleared"], None, 2, 3),
+            (["completed", "progress"], 1, None, None),
+            (["failed"], None, None, 1),
+        ],
+    )
+    def test_what_is_meant(self, statuses: list[Status], latest: int | None, prev: int | None, failed: int | None) -> None:
+        cm = self.saved(*statuses)
+        for name, number in (("latest", latest), ("prev", prev), ("failed", failed)):
+            if number is None:
+                with pytest.raises(CheckpointNotFoundError):
+                    cm.resolve(f"train@{name}")
+            else:
+                assert cm.resolve(f"train@{name}").number == number
+                assert cm.load_checkpoint("train", name) == number
+                assert cm.get_version("train", name).status == statuses[number - 1]
+        assert cm.get_version("train").number == len(statuses)
+
+    def test_a_damaged_version_is_not_passed_over(self) -> None:
+        backend = MemoryBackend()
+        cm = CheckpointManager(backend, key=KEY)
+        for number in (1, 2, 3):
+            cm.save_checkpoint("train", number)
+        backend._versions["train"][3] = backend._versions["train"][1]
+        with pytest.raises(IntegrityError, match="version 3"):
+            cm.load_checkpoint("train", "latest")
+        assert cm.load_checkpoint("train", "prev") == 2
+        backend._versions["train"][2] = backend._versions["train"][1]
+        with pytest.raises(IntegrityError, match="version 2"):
+            cm.load_checkpoint("train", "prev")
+
+    def test_failed_is_a_tag_only_where_it_was_one_already(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cm = self.saved("completed", "failed")
+        for name in ("failed", "Failed"):
+            with pytest.raises(TagError, match="can't be a tag"):
+                cm.tag("train", 1, name)
+        with monkeypatch.context() as earlier:
+            earlier.setattr(tag, "FAILED", "")
+            cm.tag("train", 1, "failed")
+        assert cm.load_checkpoint("train", "failed") == 1
+        cm.untag("train", "failed")
+        assert cm.load_checkpoint("train", "failed") == 2
 
 
 def test_resolving_verifies_what_it_reads() -> None:
@@ -104,7 +169,7 @@ class TestMoments:
         cm.untag("train", "good")
         cm.delete_versions("train", [1, 2])
         assert [version.status for version in cm.restore_pipeline(at=then)] == ["cleared"]
-        assert "Stage train: what it was at" in caplog.text
+        assert "Stage train: its version of then was deleted" in caplog.text
 
     def test_a_moment_or_a_version(self, cm: CheckpointManager) -> None:
         now = datetime.now(UTC)

@@ -86,8 +86,8 @@ class TestGoingOn:
     ) -> None:
         with pytest.raises(KeyError):
             add_up(cm, until=7)
-        assert cm.load_checkpoint("sum", "latest") == {"sum": 21, "seen": list(range(7))}
-        assert cm.get_checkpoint("sum", "latest").version.status == "progress"
+        assert cm.get_checkpoint("sum", cm.get_version("sum").number).data == {"sum": 21, "seen": list(range(7))}
+        assert cm.get_version("sum").status == "progress"
         assert not cm.has_checkpoint("sum")
         assert add_up(cm) == {"sum": 45, "seen": list(range(10))}
         assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
@@ -112,7 +112,7 @@ class TestGoingOn:
 
         with pytest.raises(KeyError):
             work()
-        assert cm.load_checkpoint("slow", "latest") == 3
+        assert cm.get_checkpoint("slow", cm.get_version("slow").number).data == 3
 
     def test_an_exception_before_the_first_item_is_done_leaves_no_trace(self, cm: CheckpointManager) -> None:
         with pytest.raises(KeyError):
@@ -128,7 +128,7 @@ class TestGoingOn:
                     break
         with pytest.raises(CheckpointError, match="left before its last item"):
             _ = progress.result
-        assert cm.load_checkpoint("sum", "latest") == 10
+        assert cm.get_checkpoint("sum", cm.get_version("sum").number).data == 10
         assert [len(cm.run_report().stopped), str(cm.run_report()).splitlines()[-1]] == [
             1,
             "0 reused, 0 ran, 0 failed, 1 stopped",
@@ -225,7 +225,7 @@ class TestGoingOn:
 
         with pytest.raises(KeyError):
             asyncio.run(run(10, 6))
-        assert cm.load_checkpoint("sum", "latest") == 15
+        assert cm.get_checkpoint("sum", cm.get_version("sum").number).data == 15
         with pytest.raises(CheckpointError, match="only 5 items now, and 6 are done"):
             asyncio.run(run(5, -1))
         assert asyncio.run(run(10, -1)) == 45
@@ -248,7 +248,7 @@ class TestWhatIsThere:
         with cm.loop("sum", range(40), initial=0, every_items=1) as progress:
             for item in progress:
                 if item == 4:
-                    cm.tag("sum", "latest", "four")
+                    cm.tag("sum", cm.get_version("sum").number, "four")
                 progress.state += item
         assert statuses(cm) == ["progress", "completed"]
         assert cm.load_checkpoint("sum", "four") == 6
@@ -509,7 +509,7 @@ class TestWhenSavingFails:
         with pytest.raises(ResultNotSavedError) as caught:
             work()
         assert caught.value.result == {45}
-        assert cm.load_checkpoint("sum", "latest") == 45
+        assert cm.get_checkpoint("sum", cm.get_version("sum").number).data == 45
 
 
 class TestInAStage:
@@ -724,7 +724,8 @@ class TestProcesses:
         out, err = child.communicate(timeout=60)
         assert (out, child.returncode) == ("", -signal.SIGINT), err
         assert "(KeyboardInterrupt), version 1 goes on after" in err
-        saved = CheckpointManager(loop.store, key=KEY).load_checkpoint("sum", "latest")
+        cm = CheckpointManager(loop.store, key=KEY)
+        saved = cm.load_checkpoint("sum", cm.get_version("sum").number)
         assert saved["sum"] == sum(saved["seen"])
         assert len(loop.seen) - len(saved["seen"]) <= 6  # the one at hand, and what a very slow machine could not copy in time
 

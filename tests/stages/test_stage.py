@@ -271,7 +271,7 @@ class TestFailures:
         with pytest.raises(ValueError, match="rows"):
             train()
         assert not cm.has_checkpoint("train")
-        failed = cm.get_checkpoint("train", "latest")
+        failed = cm.get_checkpoint("train", "failed")
         assert failed.version.status == "failed"
         assert (failed.data["type"], failed.data["message"]) == ("ValueError", r"no \ud800 rows")
         assert "in train" in failed.data["traceback"]

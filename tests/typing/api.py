@@ -15,6 +15,7 @@ from checkpoint_manager import (
     Progress,
     PrunePlan,
     RepairStep,
+    RestoreStep,
     Retention,
     RunReport,
     VerificationReport,
@@ -49,6 +50,8 @@ assert_type(cm.repair(dry_run=True), list[RepairStep])
 assert_type(cm.accept_rollback(stage_name="train"), list[Version])
 assert_type(cm.history("train"), list[Version])
 assert_type(cm.diff("train"), Diff)
+assert_type(cm.tag_pipeline("good"), list[Version])
+assert_type(cm.plan_restore(tag="good"), list[RestoreStep])
 assert_type(cm.tag("train", "prev", "good"), Version)
 assert_type(cm.tags("train"), dict[str, int])
 assert_type(cm.get_version("train", "good"), Version)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from checkpoint_manager._operations import select
+from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, LockTimeoutError
+from checkpoint_manager.models import RestoreStep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from checkpoint_manager._store.store import Store
@@ -40,23 +45,65 @@ def restore_at(store: Store, stage: str, moment: datetime) -> Version:
         return _append_copy(store, stage, load_version(store, stage, number, session), session)
 
 
-def restore_pipeline(store: Store, moment: datetime) -> list[Version]:
-    """Bring every stage back to its state at a moment; stages that did not exist then end up cleared.
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a pipeline is brought back to.
+
+    Attributes:
+        description: What, in words.
+        find: Returns a stage's version of then; None if it had none. Called with the store, the stage and a session on it.
+        tag: The tag, if it is one.
+    """
+
+    description: str
+    find: Callable[[Store, str, Session], int | None]
+    tag: str | None = None
+
+
+def goal(at: datetime | str | None, name: str | None) -> Goal:
+    """Return the goal that a caller names: a moment, or a tag.
+
+    Raises:
+        TypeError: Both are given, or neither.
+    """
+    if (at is None) == (name is None):
+        raise TypeError("give either at= or tag=, and not both")
+    if name is not None:
+        wanted = tag.validate(name, existing=True)
+        return Goal(f"what is tagged {wanted}", functools.partial(_tagged, name=wanted), wanted)
+    moment = select.moment(cast("datetime | str", at))
+    return Goal(f"their state at {moment.isoformat()}", functools.partial(_newest_at, moment=moment))
+
+
+def plan(store: Store, goal: Goal) -> list[RestoreStep]:
+    """Return what :func:`restore_pipeline` would do to each stage; a stage's own trouble stands in its step.
+
+    Raises:
+        CheckpointNotFoundError: No stage has the tag.
+    """
+    steps = [_planned(store, stage, goal) for stage in store.stages()]
+    if goal.tag is not None and not any(step.target is not None or step.error is not None for step in steps):
+        message = f"no stage in {store.backend.location} has the tag {goal.tag}"
+        raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS)
+    return steps
+
+
+def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
+    """Bring every stage back to what it was; stages that did not exist then end up cleared.
 
     What will be appended is read and verified for all stages before the first one is changed. Killed in between, it can be run
     again: stages that are already as they were are left alone.
 
     Raises:
+        CheckpointNotFoundError: No stage has the tag.
         RollbackError: A stage that this user has seen is gone, or older. Nothing was changed.
         IntegrityError: A version that would be restored is damaged. Nothing was changed.
     """
-    stages = store.stages()
-    for stage in stages:
-        with store.reading(stage) as session:
-            then = select.newest_at(store.history.entries(stage, session), moment)
-            if then is not None:
-                load_version(store, stage, then[0], session)
-    appended = (_restore_state(store, stage, moment) for stage in stages)
+    steps = plan(store, goal)
+    for step in steps:
+        if step.error is not None:
+            raise step.error
+    appended = (_restore_state(store, step.stage, goal) for step in steps)
     return [version for version in appended if version is not None]
 
 
@@ -79,25 +126,56 @@ def clear_all(store: Store) -> list[Version]:
     return [version for version in cleared if version is not None]
 
 
-def _restore_state(store: Store, stage: str, moment: datetime) -> Version | None:
+def _tagged(store: Store, stage: str, session: Session, *, name: str) -> int | None:  # noqa: ARG001  # as _newest_at
+    return tag.find(store, stage, name) if name in tag.read(store, stage)[0].named else None
+
+
+def _newest_at(store: Store, stage: str, session: Session, *, moment: datetime) -> int | None:
+    then = select.newest_at(store.history.entries(stage, session), moment)
+    return None if then is None else then[0]
+
+
+def _planned(store: Store, stage: str, goal: Goal) -> RestoreStep:
+    newest: Version | None = None
+    try:
+        with store.reading(stage) as session:
+            number = store.history.look(stage, session).number
+            with contextlib.suppress(IntegrityError):  # a damaged one does not stop a restore
+                newest = store.history.entry(stage, number, session).as_version(stage, number) if number else None
+            then = goal.find(store, stage, session)
+            if then is None:
+                is_cleared = newest is not None and newest.status == "cleared"
+                return RestoreStep(stage, "keep" if is_cleared or not number else "clear", newest)
+            target = load_version(store, stage, then, session).entry.as_version(stage, then)
+    except LockTimeoutError:
+        raise
+    except CheckpointError as error:
+        return RestoreStep(stage, "refuse", newest, error=error)
+    return RestoreStep(stage, "keep" if newest is not None and _is_already(newest, target) else "restore", newest, target)
+
+
+def _is_already(newest: Version, target: Version) -> bool:
+    return target.number in {newest.number, newest.restored_from} or newest.status == target.status == "cleared"
+
+
+def _restore_state(store: Store, stage: str, goal: Goal) -> Version | None:
     with store.lock(stage) as session:
-        entries = store.history.entries(stage, session)
-        then = select.newest_at(entries, moment)
+        then = goal.find(store, stage, session)
+        number = store.history.look(stage, session).number
         if then is None:
-            if entries and entries[-1][0] > 1:
+            if goal.tag is None and number > 1 and 1 in store.gaps(stage, session)[0]:
                 _LOG.warning(
-                    "Stage %s: what it was at %s is not there any more, or it did not exist then; it is cleared",
+                    "Stage %s: its version of then was deleted, or it did not exist then; it is cleared, to go back to %s",
                     printable(stage),
-                    moment.isoformat(),
+                    goal.description,
                 )
             return _clear_locked(store, stage, session)
-        number, entry = then
-        newest, current = entries[0]
-        if number in {newest, current.restored_from}:
-            return None
-        if current.status == entry.status == "cleared":
-            return None
-        return _append_copy(store, stage, load_version(store, stage, number, session), session)
+        loaded = load_version(store, stage, then, session)
+        with contextlib.suppress(IntegrityError):
+            newest = store.history.entry(stage, number, session).as_version(stage, number)
+            if _is_already(newest, loaded.entry.as_version(stage, then)):
+                return None
+        return _append_copy(store, stage, loaded, session)
 
 
 def _clear_locked(store: Store, stage: str, session: Session) -> Version | None:

@@ -2,10 +2,14 @@
 
 ====================  ==================================================================================================
 ``7``, ``"7"``        version 7
-``"latest"``          the newest version
-``"prev"``            the one before the newest, whole or not
+``"latest"``          the newest completed version; the stage must not have been cleared since
+``"prev"``            the completed version before that; of a cleared stage, the last one before it was cleared
+``"failed"``          the newest record of a failure, unless a tag of this name is there from an earlier release
 ``"good"``            the one that was tagged so
 ====================  ==================================================================================================
+
+A version that does not open, or is missing, counts as completed for ``"latest"`` and ``"prev"``: it may have been, and no older
+one passes for it.
 
 A stage's name may itself hold an ``@``. ``STAGE@VERSION`` is split at the last one, if what follows it can be a version;
 else the whole is a stage's name. So ``mail@3`` is version 3 of the stage ``mail``, and the newest version of a stage called
@@ -22,17 +26,19 @@ from typing import TYPE_CHECKING
 from checkpoint_manager import times
 from checkpoint_manager._format.tags import RESERVED, is_name
 from checkpoint_manager._operations import tag
+from checkpoint_manager._operations.tag import FAILED
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.errors import CheckpointNotFoundError, Hint, StageNameError, TagError
+from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, StageNameError, TagError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
 
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
+_COMPLETED = frozenset(("completed", "damaged"))
 
 
 def checked(version: object) -> int | str:
@@ -93,7 +99,7 @@ def number(store: Store, stage: str, version: int | str) -> int:
 
     Raises:
         TagError: It can't be a version.
-        CheckpointNotFoundError: There is no version before the newest, or no such tag.
+        CheckpointNotFoundError: There is no such version, or no such tag.
         IntegrityError, RollbackError: As for :func:`tag.find`.
     """
     if isinstance(version, int):
@@ -103,18 +109,73 @@ def number(store: Store, stage: str, version: int | str) -> int:
         raise TagError(message, hint="Give a number, latest, prev or a tag", stage=stage)
     if _NUMBER.fullmatch(version):
         return int(version)
-    if version not in RESERVED:
-        return tag.find(store, stage, version)
-    newest = store.history.look(stage).number
-    if newest == 0:
-        raise store.history.absent(stage, 0, 0)
     if version == "latest":
-        return newest
-    before = store.history.before(stage, newest)
-    if before is None:
-        message = f"stage {printable(stage)} in {store.backend.location} has no version before its newest one"
-        raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
-    return before
+        return _latest(store, stage)
+    if version == "prev":
+        return _before_latest(store, stage)
+    if version == FAILED and FAILED not in tag.read(store, stage)[0].named:
+        return _failed(store, stage)
+    return tag.find(store, stage, version)
+
+
+def newest(store: Store, stage: str) -> int:
+    """Return the number of the newest version, whatever its status.
+
+    Raises:
+        CheckpointNotFoundError: The stage has none.
+    """
+    found = store.history.look(stage).number
+    if found == 0:
+        raise store.history.absent(stage, 0, 0)
+    return found
+
+
+def _latest(store: Store, stage: str) -> int:
+    for found, status in _downwards(store, stage):
+        if status == "cleared":
+            message = f"stage {printable(stage)} in {store.backend.location} is cleared (version {found})"
+            raise CheckpointNotFoundError(message, hint=Hint.RESTORE_EARLIER, stage=stage, version=found)
+        if status in _COMPLETED:
+            return found
+    raise _none(store, stage, "has no completed version")
+
+
+def _before_latest(store: Store, stage: str) -> int:
+    is_below = False
+    for found, status in _downwards(store, stage):
+        if is_below and status in _COMPLETED:
+            return found
+        is_below = is_below or status in _COMPLETED or status == "cleared"
+    raise _none(store, stage, "has no completed version before its newest one")
+
+
+def _failed(store: Store, stage: str) -> int:
+    for found, status in _downwards(store, stage):
+        if status == "failed":
+            return found
+    raise _none(store, stage, "has no record of a failure")
+
+
+def _downwards(store: Store, stage: str) -> Iterator[tuple[int, str]]:
+    """Yield the number and status of each version, newest first; the status of one that can't be had is ``damaged``.
+
+    Raises:
+        CheckpointNotFoundError: The stage has no versions.
+    """
+    found: int | None = newest(store, stage)
+    while found is not None:
+        try:
+            yield found, store.history.entry(stage, found).status
+        except IntegrityError:
+            yield found, "damaged"
+        except CheckpointNotFoundError:  # deleted meanwhile
+            pass
+        found = store.history.before(stage, found)
+
+
+def _none(store: Store, stage: str, what: str) -> CheckpointNotFoundError:
+    message = f"stage {printable(stage)} in {store.backend.location} {what}"
+    return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
 
 
 def number_at(store: Store, stage: str, moment: datetime) -> int:

@@ -26,22 +26,25 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Record
+    from checkpoint_manager.models import Version
 
+FAILED = "failed"
+"""Names the newest record of a failure. A new tag can't be called so; a store of an earlier release may have one."""
 _LOG = logging.getLogger("checkpoint_manager")
 
 
-def validate(name: object) -> str:
-    """Return a tag's name if it can be one.
+def validate(name: object, *, existing: bool = False) -> str:
+    """Return a tag's name if it can be one, or with ``existing`` one of an earlier release.
 
     Raises:
         TagError: It can't.
     """
-    if isinstance(name, str) and is_name(name):
+    if isinstance(name, str) and is_name(name) and (existing or name.lower() != FAILED):
         return str(name)
     shown = ascii(name[: MAX_TAG_CHARACTERS + 1]) if isinstance(name, str) else f"a {type(name).__name__}"
     message = (
         f"{shown} can't be a tag: use up to {MAX_TAG_CHARACTERS} of the characters A-Z a-z 0-9 _ . + - that begin with a "
-        'letter or _, and neither "latest" nor "prev"'
+        'letter or _, and none of "latest", "prev" and "failed"'
     )
     raise TagError(message)
 
@@ -134,18 +137,50 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
     with store.lock(stage):
         tags, record = read(store, stage)
         entry = store.history.entry(stage, version)
-        wanted, present = Tagged(version, entry.id), tags.named.get(name)
-        if present == wanted:
-            return entry
-        where = f"stage {printable(stage)} in {store.backend.location}"
-        if present is not None and not force:
-            message = f"the tag {name} of {where} names version {present.version} already, and protects it"
-            raise TagError(message, hint=Hint.MOVE_TAG, stage=stage, version=present.version)
-        if present is None and len(tags.named) >= MAX_TAGS:
-            message = f"{where} has {MAX_TAGS} tags, and that is the most"
-            raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
-        _write(store, stage, tags, {**tags.named, name: wanted}, record)
+        wanted = Tagged(version, entry.id)
+        if _is_new(store, stage, tags, name, wanted, force=force):
+            _write(store, stage, tags, {**tags.named, name: wanted}, record)
         return entry
+
+
+def tag_pipeline(store: Store, name: str, *, force: bool) -> list[Version]:
+    """Give a name to the newest completed or cleared version of each stage that has one, and return these versions.
+
+    Raises:
+        TagError, IntegrityError, RollbackError: As for :func:`tag_version`. Nothing was changed.
+    """
+    chosen = {stage: version for stage in store.stages() if (version := _newest_state(store, stage)) is not None}
+    for stage, version in chosen.items():
+        wanted = Tagged(version, store.history.entry(stage, version).id)
+        _is_new(store, stage, read(store, stage)[0], name, wanted, force=force)
+    return [
+        tag_version(store, stage, version, name, force=force).as_version(stage, version) for stage, version in chosen.items()
+    ]
+
+
+def _newest_state(store: Store, stage: str) -> int | None:
+    """Return the number of the newest completed or cleared version; a damaged one above it raises an IntegrityError."""
+    version: int | None = store.history.look(stage).number or None
+    while version is not None and store.history.entry(stage, version).status not in {"completed", "cleared"}:
+        version = store.history.before(stage, version)
+    return version
+
+
+def _is_new(store: Store, stage: str, tags: Tags, name: str, wanted: Tagged, *, force: bool) -> bool:
+    """Return whether a version gets a name that it does not have yet.
+
+    Raises:
+        TagError: The name names another version, and this is not ``force``; or the stage has too many.
+    """
+    present = tags.named.get(name)
+    where = f"stage {printable(stage)} in {store.backend.location}"
+    if present is not None and present != wanted and not force:
+        message = f"the tag {name} of {where} names version {present.version} already, and protects it"
+        raise TagError(message, hint=Hint.MOVE_TAG, stage=stage, version=present.version)
+    if present is None and len(tags.named) >= MAX_TAGS:
+        message = f"{where} has {MAX_TAGS} tags, and that is the most"
+        raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
+    return present != wanted
 
 
 def untag(store: Store, stage: str, names: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ def difference(cm: CheckpointManager, to: Version) -> Diff | None:
     """Return what changes from the newest version to this one; None if the newest is damaged and can't be compared."""
     with progress_of("comparing"):
         try:
-            return cm.diff(to.stage, "latest", to.number)
+            return cm.diff(to.stage, cm.get_version(to.stage).number, to.number)
         except IntegrityError:
             return None
 

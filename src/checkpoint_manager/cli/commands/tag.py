@@ -23,18 +23,36 @@ if TYPE_CHECKING:
 @click.argument("selector", shell_complete=stage_names, metavar="[STAGE[@VERSION]]", required=False)
 @click.argument("name", required=False)
 @click.option("--delete", "unwanted", is_flag=True, help="Remove the tag; it does not protect its version any more.")
+@click.option("--all", "every", is_flag=True, help="Tag the newest completed or cleared version of every stage.")
 @click.option("--force", is_flag=True, help="Move a tag that names another version.")
 @at_option
 @store_options
-def tag(access: Access, selector: str | None, name: str | None, at: datetime | None, *, unwanted: bool, force: bool) -> None:
+def tag(
+    access: Access,
+    selector: str | None,
+    name: str | None,
+    at: datetime | None,
+    *,
+    unwanted: bool,
+    every: bool,
+    force: bool,
+) -> None:
     """Tag a version of a STAGE with a NAME, which protects it from deletion. Without a NAME, list the tags.
+
+    With --all, every stage's newest completed or cleared version gets the NAME: `restore --all --tag NAME` goes back to it.
 
     \b
     Examples:
       checkpoint-manager tag train@7 good
       checkpoint-manager tag train
       checkpoint-manager tag --delete train good
+      checkpoint-manager tag --all release-7
     """
+    if every:
+        if selector is None or name is not None or unwanted or at is not None:
+            raise UsageError("--all needs a tag, and nothing else", hint="Write: checkpoint-manager tag --all NAME")
+        _tag_all(access, selector, force=force)
+        return
     if unwanted and (name is None or force or at is not None):
         raise UsageError(
             "--delete needs a stage and a tag, and nothing else", hint="Write: checkpoint-manager tag --delete STAGE NAME"
@@ -50,11 +68,23 @@ def tag(access: Access, selector: str | None, name: str | None, at: datetime | N
             write_json("tag", {"stage": selector, "deleted": name})
     else:
         chosen = Selector.find(cm, selector, at)
-        version = cm.tag(chosen.stage, "latest" if chosen.version is None else chosen.version, name, force=force)
+        number = cm.get_version(chosen.stage).number if chosen.version is None else chosen.version
+        version = cm.tag(chosen.stage, number, name, force=force)
         if access.as_json:
             write_json("tag", {"tag": name, "version": version_fields(version)})
         else:
             write_line(f"{printable(version.stage)}@{version.number} {name}")
+
+
+def _tag_all(access: Access, name: str, *, force: bool) -> None:
+    tagged = access.open().tag_pipeline(name, force=force)
+    if access.as_json:
+        write_json("tag", {"tag": name, "versions": list(map(version_fields, tagged))})
+        return
+    for version in tagged:
+        write_line(f"{printable(version.stage)}@{version.number} {name}")
+    if not tagged:
+        say("no stage was completed yet, and there is nothing to tag")
 
 
 def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
