@@ -9,7 +9,7 @@ import pytest
 
 import checkpoint_manager
 from checkpoint_manager import errors
-from checkpoint_manager._filesystem.os_errors import _NEXT_STEP
+from checkpoint_manager._filesystem.os_errors import HINTS_BY_ERRNO
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._text import MAX_PRINTED_CHARACTERS, escaped, printable
 from checkpoint_manager.models import Finding, RepairStep
@@ -70,7 +70,7 @@ def test_an_error_of_the_system_without_a_message_is_empty() -> None:
 
 
 def test_each_next_step_is_a_sentence_for_a_person() -> None:
-    assert all(len(step.split()) > 4 for step in _NEXT_STEP.values())
+    assert all(len(step.split()) > 4 for step in HINTS_BY_ERRNO.values())
 
 
 @pytest.mark.parametrize(

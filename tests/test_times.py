@@ -30,13 +30,13 @@ def test_a_length_has_a_unit(text: str, expected: timedelta) -> None:
 
 def test_an_age_may_be_in_m_for_minutes_and_a_length_that_deletes_may_not() -> None:
     assert moment("10m", NOW) == moment(" 10 m", NOW) == NOW - timedelta(minutes=10)
-    with pytest.raises(ValueError, match="no length of time"):
+    with pytest.raises(ValueError, match="not a duration"):
         length("10m")
 
 
 @pytest.mark.parametrize("text", ["", "1", "d", "1m", "1.5h", "-1d", "1d2h", "1e9d", "999999999w", "٣d", "1\nd"])
 def test_what_is_no_length_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no length of time"):
+    with pytest.raises(ValueError, match="not a duration"):
         length(text)
 
 
@@ -44,7 +44,7 @@ def test_what_is_no_length_is_refused(text: str) -> None:
     "text", ["", "yesterday", "2026-13-01", "2026-11-20T25:00", "0001-01-01T00:00+23:00", "999999999w", "1d ago"]
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no moment"):
+    with pytest.raises(ValueError, match="is not a time"):
         moment(text, NOW)
 
 
@@ -66,5 +66,5 @@ def test_a_datetime_keeps_its_moment(naive: datetime, hours: int) -> None:
 
 
 def test_a_datetime_beyond_the_calendar_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no moment"):
+    with pytest.raises(ValueError, match="is not a time"):
         moment(datetime.min.replace(tzinfo=timezone(timedelta(hours=23))), NOW)

@@ -1,8 +1,7 @@
 """A secure, versioned checkpoint store for pipelines.
 
-Start at :class:`CheckpointManager`. Everything public is importable from here; errors are drawn as a tree in
-:mod:`checkpoint_manager.errors`. A name is loaded when it is first asked for (PEP 562): the command line shows its help without
-waiting for the cryptography.
+Start with :class:`CheckpointManager`. All public names can be imported from here; :mod:`checkpoint_manager.errors` shows the
+errors as a tree. Each name is imported on first use (PEP 562), so that ``--help`` does not wait for the cryptography.
 """
 
 from typing import TYPE_CHECKING
@@ -154,7 +153,7 @@ _HOMES = {
         "Retention",
     ],
 }
-"""Which module defines which names: only that one is loaded for them."""
+"""The module that defines each public name: only that module is imported for it."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
@@ -162,7 +161,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
     module = _load(f"{__name__}.{_HOME_OF[name]}")
-    globals()[name] = vars(module)[name]  # from now on, it is found without this function
+    globals()[name] = vars(module)[name]  # later lookups bypass this function
     return globals()[name]
 
 

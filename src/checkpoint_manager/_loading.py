@@ -1,8 +1,8 @@
-"""Modules that are loaded when they are first asked for (PEP 562), safely beside a fork.
+"""Lazy imports (PEP 562) that are safe to use beside a fork.
 
-A module's ``__getattr__`` calls :func:`load`. A process that forks while one of its threads is in the middle of such a load
-would leave the child with a module that nobody ever finishes: whoever asks for it there waits for ever. So a fork waits for
-the loads that are under way: :mod:`checkpoint_manager._log` says so to the interpreter.
+A module's ``__getattr__`` calls :func:`load`. If a process forks while one of its threads is importing a module, the child
+inherits a half-imported module and the lock on it, and the next import there waits forever. So a fork waits until the imports
+under way have finished; :mod:`checkpoint_manager._log` registers that wait.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ _under_way: list[str] = []
 
 
 def load(name: str) -> ModuleType:
-    """Return a module, loaded if need be."""
+    """Import a module if necessary, and return it."""
     _under_way.append(name)
     try:
         return import_module(name)
@@ -22,7 +22,7 @@ def load(name: str) -> ModuleType:
 
 
 def finish_loads() -> None:
-    """Wait for what other threads are loading; each module has a lock of its own in the import system."""
+    """Wait for the imports of other threads: importing a module again waits for its lock."""
     for name in tuple(_under_way):
-        with contextlib.suppress(Exception):  # the thread that began to load it sees the error
+        with contextlib.suppress(Exception):  # the importing thread gets the error
             import_module(name)

@@ -1,4 +1,4 @@
-"""The library's logger, ``checkpoint_manager``: each of its records is one safe line, whatever a file says."""
+"""The library's logger, ``checkpoint_manager``. Each of its records is one line without control characters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from checkpoint_manager._text import escaped
 
 
 class _OneLine(logging.Filter):
-    """Escapes what is not printable in a record, whatever handlers do with it afterwards."""
+    """A filter that escapes unprintable characters in a record before any handler sees it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -21,8 +21,8 @@ class _OneLine(logging.Filter):
 
 _LOGGER = logging.getLogger("checkpoint_manager")
 _LOGGER.addFilter(_OneLine())
-# What is registered last runs first. A module that is being loaded asks for this logger, which takes the lock of logging: to
-# hold that across a fork, as logging's own function does, has to come after the wait for the module.
+# A module under import may call getLogger(), which takes logging's lock. Logging holds that lock across a fork, so the wait for
+# imports has to come first: handlers run in the reverse order of their registration, and logging has registered its own.
 os.register_at_fork(before=finish_loads)
 
 

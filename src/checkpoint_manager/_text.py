@@ -1,23 +1,21 @@
-"""Text from outside, made safe for the people who read it: the one place where that is done.
+"""Escaping of untrusted text before it is shown.
 
-Stage names, paths, labels, host names and stored text come from files that others may write. Shown as they are, they could move
-a terminal's cursor, begin a line of a log that nobody wrote, or change the direction of what follows. :func:`printable` is for
-such a text inside a sentence. :func:`escaped` is the last guard: every message of an error, and every record of a log, passes
-through it as a whole.
+Stage names, paths, labels, host names and stored text may come from an attacker. Shown as they are, they could move a
+terminal's cursor, forge a line of a log, or reverse the direction of the text that follows. :func:`printable` prepares such a
+text for use inside a sentence. :func:`escaped` is the last guard: every error message and every log record passes through it.
 """
 
 from __future__ import annotations
 
 MAX_PRINTED_CHARACTERS = 300
-"""Longer than any stage name; of longer text, its beginning and its end are shown."""
+"""The limit above which only the beginning and the end of a text are shown; no stage name is that long."""
 
 
 def printable(text: str, limit: int = MAX_PRINTED_CHARACTERS) -> str:
-    """Return text from outside as it can stand in a sentence.
+    """Return untrusted text in a form that is safe inside a sentence.
 
-    What is not printable (control characters, line separators, marks that change the direction of writing, lone surrogates of
-    names that are not UTF-8) is escaped as in a Python literal, in quotes; long text is cut in its middle. Other text stays as
-    it is.
+    Text with unprintable characters (control characters, line separators, bidirectional marks, or the surrogates of a file name
+    that is not UTF-8) is returned as a quoted Python literal. Long text is shortened in the middle. Other text is unchanged.
     """
     if len(text) > limit:
         half = (limit - 1) // 2
@@ -26,7 +24,7 @@ def printable(text: str, limit: int = MAX_PRINTED_CHARACTERS) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a whole message as one safe line: what is not printable becomes an escape, and the rest stays as it is."""
+    """Return a whole message as one line: unprintable characters are escaped, and the rest is unchanged."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)

@@ -3,25 +3,25 @@
 ::
 
     CheckpointError
-    ├── CheckpointNotFoundError   (LookupError)   no such stage or version, or the stage is cleared
+    ├── CheckpointNotFoundError   (LookupError)   the stage or version does not exist, or the stage is cleared
     ├── VersionConflictError                      the newest version is not the expected one
-    ├── PayloadError              (ValueError)    the data would not come back as it was given
-    ├── StageNameError            (ValueError)    the stage name can't be used
-    ├── TagError                  (ValueError)    the tag can't be used, or names another version already
-    ├── FingerprintError          (TypeError)     it can't be told whether a stage's argument is the same as before
-    ├── ResultNotSavedError                       a stage ran, and its result could not be saved: the error carries it
-    ├── LockTimeoutError          (TimeoutError)  another writer holds the stage
-    ├── LocationError             (ValueError)    no store can be at the location, or not as it is to be opened
-    ├── KeyUnavailableError                       no key, or more than one source of it
-    ├── WrongKeyError                             the key given opens none of the slots
-    ├── IntegrityError                            a file is damaged, forged or not where it belongs
-    ├── RollbackError                             the store is older than what this user has already seen
-    ├── FormatError               (ValueError)    a file is not of a format this version reads
+    ├── PayloadError              (ValueError)    the data would not load as it was saved
+    ├── StageNameError            (ValueError)    the stage name is not valid
+    ├── TagError                  (ValueError)    the tag is not valid, or names another version already
+    ├── FingerprintError          (TypeError)     an argument of a stage can't be compared with the one of an earlier run
+    ├── ResultNotSavedError                       a stage ran but its result could not be saved: the error carries it
+    ├── LockTimeoutError          (TimeoutError)  another writer holds the lock
+    ├── LocationError             (ValueError)    the location is not valid, or its backend lacks what was asked for
+    ├── KeyUnavailableError                       no key was found, or more than one source names one
+    ├── WrongKeyError                             the key opens none of the store's key slots
+    ├── IntegrityError                            a file is damaged, forged or misplaced
+    ├── RollbackError                             the store is older than what this user has seen of it
+    ├── FormatError               (ValueError)    a file has a format that this version does not read
     └── StorageError              (OSError)       the operating system refused; carries ``errno`` and ``filename``
 
-Each error has a ``message``, which says what happened and where, and a ``hint``, which says what to do next; ``str(error)`` is
-both. Neither ever holds data, a passphrase or a key, and no attribute or cause does. All of them survive pickling, so that they
-can cross process boundaries.
+Each error has a ``message``, which says what happened and where, and a ``hint``, which says what to do next; ``str(error)``
+joins the two. Messages, hints and causes never contain data, a passphrase or a key. The one attribute with data is
+``ResultNotSavedError.result``. All errors survive pickling, so that they can cross process boundaries.
 """
 
 from __future__ import annotations
@@ -51,29 +51,30 @@ __all__ = [
 
 
 class Hint(StrEnum):
-    """The next steps that a program takes by a call and a user of the command line by a command.
+    """Hints that differ between Python and the command line: a call in one, a command in the other.
 
-    The value is the sentence for a program. The command line has a sentence of its own for each member, in
-    :mod:`checkpoint_manager.cli.hints`. A hint that reads the same in both is plain text and not listed here.
+    The value is the hint for Python. :mod:`checkpoint_manager.cli.hints` holds the command line's text for each member. A hint
+    that reads the same in both is plain text and not listed here.
     """
 
-    ACCEPT_ROLLBACK = "If you put an older copy back on purpose, call accept_rollback(). If not, restore it from a backup"
+    ACCEPT_ROLLBACK = (
+        "If you restored an older copy on purpose, call accept_rollback(); otherwise restore the store from a backup"
+    )
     ACCEPT_KEYRING = (
-        'If you put it there on purpose, open the store with on_rollback="warn" and call accept_rollback(). '
-        "If not, restore it from a backup"
+        'If you replaced it on purpose, open the store with on_rollback="warn" and call accept_rollback(); '
+        "otherwise restore it from a backup"
     )
     GIVE_A_KEY = (
-        "Pass key=, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back from your copy"
+        "Pass key=, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or restore the key file from your copy"
     )
-    GIVE_OR_DROP_SLOTS = "Give their secrets with also=, or give the slots up with drop= and add them again afterwards"
+    GIVE_OR_DROP_SLOTS = "Pass their keys with also=, or drop the slots with drop= and add them again afterwards"
     IMPORT_RENAMED = "Import it under another name with rename="
     MOVE_TAG = "Choose another name, or move the tag with force=True"
-    REMOVE_TAG = "Remove a tag first with untag()"
+    REMOVE_TAG = "Remove tags with untag() first"
     RESTORE_EARLIER = "Compute it again, or restore an earlier version from history()"
     SEE_HISTORY = "Choose a version from history()"
     LOAD_ANOTHER = "Load another version, or call verify() to see what else is affected and repair() to set it aside"
-    PUT_IT_BACK = "Put it back from a backup, or load another version"
-    UNTAG_FIRST = "Take the tag away first, with untag()"
+    PUT_IT_BACK = "Restore it from a backup, or load another version"
     SEE_STAGES = "See stages() for the names"
     OVERWRITE = "Choose another name, or pass overwrite=True"
     SEE_TAGS = "See tags() for its tags and history() for its versions"
@@ -82,17 +83,17 @@ class Hint(StrEnum):
 
 
 class CheckpointError(Exception):
-    """The root of all errors of this library.
+    """The base class of all errors of this library.
 
     Args:
         message: What happened, and where: a clause without a full stop.
-        hint: What to do next: a sentence without a full stop, a :class:`Hint` where a program and a person do it differently.
+        hint: What to do next: an instruction without a full stop; a :class:`Hint` if it differs on the command line.
         stage: The stage concerned.
         version: The number of the version concerned.
 
     Attributes:
         message: What happened, and where.
-        hint: What to do next; empty if there is nothing to do.
+        hint: What to do next; empty if there is nothing to advise.
         stage: The stage concerned, or None.
         version: The number of the version concerned, or None.
     """
@@ -125,7 +126,7 @@ def _rebuild(kind: type[CheckpointError], args: tuple[object, ...], attributes: 
 
 
 class CheckpointNotFoundError(CheckpointError, LookupError):
-    """There is no such stage or version, it was deleted, or the stage is cleared."""
+    """The stage or version does not exist, was deleted, or the stage is cleared."""
 
 
 class VersionConflictError(CheckpointError):
@@ -133,7 +134,7 @@ class VersionConflictError(CheckpointError):
 
     Attributes:
         expected: The version number the caller named.
-        actual: The newest version's number (0: none yet).
+        actual: The number of the newest version; 0 if there is none.
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, expected: int = 0, actual: int = 0) -> None:
@@ -143,7 +144,7 @@ class VersionConflictError(CheckpointError):
 
 
 class PayloadError(CheckpointError, ValueError):
-    """The data can't be stored so that it comes back equal; nothing was written.
+    """The data can't be stored such that it loads as it was saved; nothing was written.
 
     Attributes:
         path: The JSON path of the value at fault, such as ``$.model.weights[3]``.
@@ -159,18 +160,18 @@ class StageNameError(CheckpointError, ValueError):
 
 
 class TagError(CheckpointError, ValueError):
-    """The name can't be that of a tag, or it names another version already; nothing was changed."""
+    """The tag is not a valid name, or names another version already; nothing was changed."""
 
 
 class FingerprintError(CheckpointError, TypeError):
-    """It can't be told whether a stage's argument is the same as before; the stage did not run."""
+    """An argument of a stage can't be compared with the one of an earlier run; the stage did not run."""
 
 
 class ResultNotSavedError(CheckpointError):
-    """A stage's function ran, and its result could not be saved; the cause says why.
+    """A stage's function ran, but its result could not be saved; the cause says why.
 
     Attributes:
-        result: What the function returned, to be saved elsewhere. Never part of the message.
+        result: What the function returned, so that the caller can save it elsewhere. Never part of the message.
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, result: object = None) -> None:
@@ -182,7 +183,7 @@ class LockTimeoutError(CheckpointError, TimeoutError):
     """Another writer held the stage's lock for longer than ``lock_timeout``.
 
     Attributes:
-        holder: What the system says of the holder, such as ``process 4711``, or None.
+        holder: The holder as far as the system knows it, such as ``process 4711``, or None.
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, holder: str | None = None) -> None:
@@ -191,11 +192,11 @@ class LockTimeoutError(CheckpointError, TimeoutError):
 
 
 class LocationError(CheckpointError, ValueError):
-    """The location names no backend that is known, or one that can't do what was asked of it; nothing was opened."""
+    """The location is not valid, its backend is unknown, or lacks what was asked for; nothing was opened."""
 
 
 class KeyUnavailableError(CheckpointError):
-    """No key was found where it should be, or two sources name one at once."""
+    """No key was found, or more than one source names one."""
 
 
 class WrongKeyError(CheckpointError):
@@ -203,15 +204,15 @@ class WrongKeyError(CheckpointError):
 
 
 class IntegrityError(CheckpointError):
-    """Something stored is damaged, forged, missing from its place, or belongs elsewhere."""
+    """A stored file is damaged, forged, missing, or belongs elsewhere."""
 
 
 class RollbackError(CheckpointError):
-    """The store is older than, or different from, what this user has already seen of it."""
+    """The store is older than what this user has seen of it, or is another store."""
 
 
 class FormatError(CheckpointError, ValueError):
-    """A file is not of a format that this version of the library reads."""
+    """A file has a format that this version of the library does not read."""
 
 
 class StorageError(CheckpointError, OSError):

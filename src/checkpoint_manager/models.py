@@ -1,4 +1,4 @@
-"""The values that callers see. Frozen, slotted, without behaviour that does I/O."""
+"""The values of the public interface: frozen, slotted, and free of I/O."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 Status: TypeAlias = Literal["completed", "progress", "failed", "cleared"]
-"""What a version says of its stage. Only ``completed`` makes ``has_checkpoint`` true."""
+"""The state that a version records for its stage. Only ``completed`` makes ``has_checkpoint`` true."""
 
 Durability: TypeAlias = Literal["full", "relaxed"]
 """``full`` syncs each save to the medium; ``relaxed`` leaves that to the operating system."""
 
 OnRollback: TypeAlias = Literal["raise", "warn"]
-"""What to do when the directory is older than what this user has already seen."""
+"""What to do when the store is older than what this user has seen of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a version was written: kept with it, encrypted, to find out later who wrote it."""
+    """Who wrote a version, and where. It is stored encrypted with the version."""
 
     user: str
     host: str
@@ -44,12 +44,12 @@ class Version:
     Attributes:
         stage: The stage's name.
         number: 1, 2, 3, … within the stage, never used twice.
-        status: ``completed``, ``progress``, ``failed`` or ``cleared``. In a history also ``damaged``: it does not open, or is
-            forged; and ``missing``: it is gone, and no record says that it was deleted. Nothing more is known of these two.
-        created_at: When it was written, aware, in UTC, as the clock of that host said; None if that is not known.
-        metadata: What the caller gave as ``metadata=``.
-        origin: Who wrote it, and where, as that process said; None if that is not known.
-        size: Length of the data as JSON, in bytes; None if that is not known.
+        status: ``completed``, ``progress``, ``failed`` or ``cleared``. In a history also ``damaged`` (it does not open, or is
+            forged) and ``missing`` (it is gone without a record of its deletion); of these two, all other fields are unknown.
+        created_at: When it was written by the clock of the writing host, aware, in UTC; None if unknown.
+        metadata: The ``metadata=`` of the save.
+        origin: Who wrote it, and where, as the writing process reported; None if unknown.
+        size: The length of the data as JSON, in bytes; None if unknown.
         restored_from: The number of the version that this one is a copy of, or None.
     """
 
@@ -76,12 +76,12 @@ class BundledStage:
     """One stage of a bundle.
 
     Attributes:
-        stage: Its name; after an import, the one that it has in the store.
-        versions: How many versions of it the bundle holds.
-        newest: The number of the newest one.
-        added: How many of them an import appended to the store, or with ``dry_run`` would append; 0 for an export.
-        tags: The tags that were exported; after an import, those that it added, or with ``dry_run`` would add.
-        tags_kept: The tags of the bundle that an import left alone, as another version has that name in the store.
+        stage: Its name; after an import, its name in the store.
+        versions: The number of its versions in the bundle.
+        newest: The number of the newest of them.
+        added: The number of versions that an import appended, or would append with ``dry_run``; 0 for an export.
+        tags: The tags that were exported; after an import, those that were added, or would be added with ``dry_run``.
+        tags_kept: The tags of the bundle that an import skipped because they name another version in the store.
     """
 
     stage: str
@@ -94,10 +94,10 @@ class BundledStage:
 
 @dataclass(frozen=True, slots=True)
 class BundleSummary:
-    """What was exported or imported.
+    """The result of an export or import.
 
     Attributes:
-        stages: The stages, by name as in the bundle.
+        stages: The stages, sorted by their names in the bundle.
         size: The length of the bundle in bytes.
     """
 
@@ -106,37 +106,43 @@ class BundleSummary:
 
     @property
     def versions(self) -> int:
-        """How many versions the bundle holds."""
+        """The number of versions in the bundle."""
         return sum(stage.versions for stage in self.stages)
 
     @property
     def added(self) -> int:
-        """How many of them an import appended."""
+        """The number of versions that an import appended."""
         return sum(stage.added for stage in self.stages)
 
 
 State: TypeAlias = Literal[
     "whole", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "clock", "leftover", "exposed"
 ]
-"""What ``verify`` found: see :class:`Finding`."""
+"""The state of something that ``verify`` examined: see :class:`Finding`."""
 
 _HARMLESS = frozenset({"whole", "clock", "leftover", "exposed"})
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that ``verify`` looked at.
+    """The result of ``verify`` for one version or file.
 
     Attributes:
-        stage: The stage, or None for something that belongs to no stage (the keyring, a stray file).
+        stage: The stage, or None for what belongs to no stage, such as the keyring.
         version: The version's number, or None.
-        state: ``whole``; ``damaged``: does not open or contradicts itself; ``missing``: was there and no record says
-            that it was deleted; ``foreign``: genuine, but of another stage, store or position; ``rolled-back``: older than
-            what was already seen; ``unreadable``: the operating system refused to read it, perhaps only this time;
-            ``unfinished``: a key rotation that was interrupted, so that the old key still counts; ``clock``: dated in the
-            future, or before an earlier version; ``leftover``: harmless remains of an interrupted operation; ``exposed``:
-            others on this host may read or write it.
-        detail: What exactly, in a sentence. Never data.
+        state: One of
+
+            * ``whole``: it is in order;
+            * ``damaged``: it does not open, or contradicts itself;
+            * ``missing``: it is gone without a record of its deletion;
+            * ``foreign``: it is genuine, but belongs to another stage, store or position;
+            * ``rolled-back``: it is older than what this user has seen;
+            * ``unreadable``: the operating system refused to read it, perhaps only this time;
+            * ``unfinished``: a key rotation was interrupted, and the old key is still valid;
+            * ``clock``: it is dated in the future, or before an earlier version;
+            * ``leftover``: a harmless leftover of an interrupted operation;
+            * ``exposed``: other users of this host may read or write it.
+        detail: What was found, as a sentence. Never data.
         path: Where, or the empty string.
     """
 
@@ -147,37 +153,37 @@ class Finding:
     path: str = ""
 
     def __post_init__(self) -> None:
-        """Make the sentence safe to show, whatever a file says."""
+        """Escape what a file may have put into the sentence."""
         object.__setattr__(self, "detail", escaped(self.detail))
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What ``verify`` found, in the order: store, then stages by name, then versions by number."""
+    """The findings of ``verify``: those of the store first, then by stage and by version."""
 
     findings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """True if no finding is worse than a wrong clock, a leftover or wide permissions."""
+        """Whether all findings are harmless: whole, or a wrong clock, a leftover or wide permissions."""
         return all(finding.state in _HARMLESS for finding in self.findings)
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """All findings but the ``whole`` ones."""
+        """All findings except those that are ``whole``."""
         return tuple(finding for finding in self.findings if finding.state != "whole")
 
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """What one step of ``repair`` did, or with ``dry_run`` would do.
+    """One step of ``repair``, done or, with ``dry_run``, planned.
 
     Attributes:
-        action: ``set-aside`` (moved to the folder ``damaged``, nothing is deleted), ``rebuild-head``, ``remove`` (a
-            leftover) or ``append`` (a version that says that the newest one was set aside).
+        action: ``set-aside`` (move to the folder ``damaged``; nothing is deleted), ``rebuild-head``, ``remove`` (a
+            leftover) or ``append`` (a version that records that the newest one was set aside).
         stage: The stage, or None.
         version: The version's number, or None.
-        detail: What, where and why, in a sentence.
+        detail: What, where and why, as a sentence.
     """
 
     action: Literal["set-aside", "rebuild-head", "remove", "append"]
@@ -186,7 +192,7 @@ class RepairStep:
     detail: str
 
     def __post_init__(self) -> None:
-        """Make the sentence safe to show, whatever a file says."""
+        """Escape what a file may have put into the sentence."""
         object.__setattr__(self, "detail", escaped(self.detail))
 
 
@@ -212,14 +218,14 @@ class RestoreStep:
 
 @dataclass(frozen=True, slots=True)
 class KeySlot:
-    """One way to open the store, as ``cm.keys.list()`` shows it: nothing in it is secret.
+    """A key slot of the store, without secrets: one key or passphrase that opens it.
 
     Attributes:
-        slot: The slot's id, to name it in ``cm.keys.remove``.
+        slot: The slot's id, as ``cm.keys.remove()`` takes it.
         kind: ``key-file`` or ``passphrase``.
-        label: What the owner called it, or the empty string.
+        label: The label given by the user, or the empty string.
         created_at: When it was added, aware, in UTC.
-        current: True for the slot that this manager itself opened the store with.
+        current: Whether this manager opened the store with it.
     """
 
     slot: str
@@ -231,13 +237,13 @@ class KeySlot:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long operation has come, as its ``progress`` callback is told.
+    """The progress of a long operation, as passed to its ``progress`` callback.
 
     Attributes:
-        done: How many units are done.
-        total: How many there are; it may grow while writers go on.
+        done: The number of units done.
+        total: The number of units in all; it may grow while other writers are active.
         unit: What is counted: ``versions``, ``stages``, or the ``bytes`` of a bundle.
-        stage: The stage just worked on, or None where the operation does not go by stages.
+        stage: The stage being worked on, or None.
     """
 
     done: int
@@ -247,22 +253,22 @@ class Progress:
 
 
 OnProgress: TypeAlias = "Callable[[Progress], object]"
-"""A callback for progress; what it returns is ignored, what it raises ends the operation."""
+"""A progress callback. Its return value is ignored; an exception from it ends the operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passphrase:
-    """A passphrase to open a store with: ``CheckpointManager(key=Passphrase("…"))``. Never shown by ``repr``."""
+    """A passphrase that opens a store: ``CheckpointManager(key=Passphrase("…"))``. Its ``repr`` hides the text."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A key file to open a store with: ``CheckpointManager(key=KeyFile("/path/to/key"))``."""
+    """A key file that opens a store: ``CheckpointManager(key=KeyFile("/path/to/key"))``."""
 
     path: str
 
 
 Key: TypeAlias = Passphrase | KeyFile | os.PathLike[str] | bytes
-"""What opens a store or a bundle: a passphrase, a key file (also as a path, such as ``pathlib.Path``), or 32 bytes."""
+"""A key for a store or a bundle: a passphrase, a key file (or its path, such as ``pathlib.Path``), or 32 bytes."""

@@ -1,33 +1,33 @@
-"""Which versions of a stage are kept: a pure function from policy, history, tags and time to a plan. No I/O here.
+"""Retention: which versions of a stage are kept. A pure function of policy, history, tags and time.
 
-**What a rule counts.** ``keep_last`` and the periods count *completed* versions: what failed, was in progress or was
-cleared can't be gone back to, and must not push out what can. ``keep_within`` keeps every version of its time, failures
-too: they are what one looks into. A period keeps the newest completed version of each of the last N hours, days, ISO weeks
-or months that have one (as restic and borg do), in UTC: the same history gives the same plan on every host. Rules don't
-share: a version may be kept by several, and each counts it.
+**What the rules count.** ``keep_last`` and the periods count *completed* versions only: a failed, unfinished or cleared
+version can't be resumed from, so it must not push out one that can. ``keep_within`` keeps every version of its time span,
+failures included, because those are what a user investigates. A period rule keeps the newest completed version of each of the
+last N hours, days, ISO weeks or months that have one (as in restic and borg), in UTC, so that every host computes the same
+plan. The rules are independent: a version may be kept by several, and counts for each.
 
-**What is kept whatever the policy says:**
+**What is always kept:**
 
-* ``newest``: the newest version of a stage, of any status: it is the stage's state.
-* ``newest completed``: what a pipeline resumes from, or goes back to.
-* ``newest cleared``: below it nothing is done any more; were it gone, what was cleared would be taken for done.
-* ``newest progress``: the two newest ``progress`` versions: a loop that was killed goes on from the one, or should that be
+* ``newest``: the newest version of any status, which is the state of the stage.
+* ``newest completed``: the version that a pipeline resumes from or returns to.
+* ``newest cleared``: without it, the older versions that it cleared would count as done again.
+* ``newest progress``: the two newest ``progress`` versions; an interrupted loop resumes from the newest one or, if that is
   damaged, from the other.
 
-That is all a restore needs: versions are whole, no version is a difference to another one. A version that says
-``restored_from`` holds a copy, so the version that it names is kept only by rules of its own.
+A restore needs nothing else: each version is complete, not a difference to another one. A version with ``restored_from`` is
+a copy, so the version that it names is kept only if a rule keeps it.
 
-**What can't be judged stays:** a version whose metadata does not open is in no plan.
+A version whose metadata does not open can't be judged. It is in no plan, and stays.
 
-**Clocks.** The times are those of :mod:`checkpoint_manager.times`. A version dated in the future is kept by the rule ``dated in
-the future``, and counts for no other. ``keep_within`` counts back from now; where all versions are older than that, or the next
-older one is by more than the same length, it counts back from that one, too: a clock that is years ahead, once, makes nothing
-old. So the last versions before a pause that is longer than ``keep_within`` stay until there are enough after it.
+**Clocks.** Times are taken as :mod:`checkpoint_manager.times` believes them. A version dated in the future is kept by the rule
+``dated in the future`` and counts for no other. ``keep_within`` counts back from now. If the next older version lies beyond
+that span by more than the same span again, it also counts back from that version, once: a clock that is years ahead must not
+make everything old. As a consequence, the last versions before a pause longer than ``keep_within`` stay until newer ones
+follow.
 
-A rule holds the newest version of each of the last N periods that have one; for ``keep_last``, each version is a period of
-its own. Whether a version is held depends on newer ones alone. So versions may be told from the newest downwards, as far as
-one likes, and each new one may be added on top, at a cost that does not depend on how many there are; and one that is held
-by no rule is never held again.
+**Cost.** A rule holds the newest version of each of the last N periods; for ``keep_last``, each version is its own period.
+Whether a version is held depends only on newer versions, and a version that no rule holds is never held again. So versions can
+be added from the newest downwards, as far as needed, and new ones on top, each at a cost that does not depend on their number.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Retention:
         Retention(keep_within="2w")
 
     Attributes:
-        keep_last: So many completed versions, the newest ones.
-        keep_within: Every version younger than this: a ``timedelta``, or text such as ``12h``, ``1d`` or ``2w``.
-        keep_hourly: The newest completed version of each of so many hours (in UTC) that have one; and so on.
-        keep_daily: Likewise of days.
-        keep_weekly: Likewise of ISO weeks.
-        keep_monthly: Likewise of months.
-        keep_tagged: Keep each version that has a tag. If False, a tag goes with its version.
+        keep_last: Keep the last N completed versions.
+        keep_within: Keep every version younger than this: a ``timedelta``, or text such as ``12h``, ``1d`` or ``2w``.
+        keep_hourly: Keep the newest completed version of each of the last N hours (UTC) that have one.
+        keep_daily: Keep the newest completed version of each of the last N days.
+        keep_weekly: Keep the newest completed version of each of the last N ISO weeks.
+        keep_monthly: Keep the newest completed version of each of the last N months.
+        keep_tagged: Keep every version that has a tag. If False, tags are removed with their versions.
 
     Raises:
-        ValueError: No rule would keep anything, or one says something impossible.
+        ValueError: No rule is given, or a value is out of range.
     """
 
     keep_last: int = 0
@@ -82,24 +82,22 @@ class Retention:
         if isinstance(self.keep_within, str):
             object.__setattr__(self, "keep_within", length(self.keep_within))
         if not (self.keep_within is None or (isinstance(self.keep_within, timedelta) and self.keep_within > timedelta())):
-            raise ValueError(f"keep_within must be a length of time above 0, such as 1d, not {self.keep_within!r}")
+            raise ValueError(f"keep_within must be a positive duration, such as 1d, not {self.keep_within!r}")
         for name, number in self.counts.items():
             if type(number) is not int or number < 0:
                 raise ValueError(f"{name} must be a number of versions, 0 or more, not {number!r}")
         if self.keep_within is None and not any(self.counts.values()):
-            raise ValueError(
-                "a retention that keeps nothing is refused: give at least one of keep_last, keep_within, keep_daily, …"
-            )
+            raise ValueError("a retention needs at least one rule: keep_last, keep_within, keep_daily, …")
 
     @property
     def counts(self) -> dict[str, int]:
-        """The rules that count, by name."""
+        """The counting rules, by name."""
         names = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
         return {name: getattr(self, name) for name in names}
 
     @property
     def window(self) -> timedelta | None:
-        """``keep_within`` as a length of time."""
+        """``keep_within`` as a ``timedelta``."""
         return self.keep_within if isinstance(self.keep_within, timedelta) else None
 
     def __str__(self) -> str:
@@ -109,12 +107,12 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class PruneDecision:
-    """What becomes of one version.
+    """The decision on one version.
 
     Attributes:
         version: The version.
         keep: Whether it is kept.
-        rules: The rules that keep it, such as ``keep_last`` or ``tag good``; of one that is dropped, why.
+        rules: The rules that keep it, such as ``keep_last`` or ``tag good``; if it is dropped, the reason.
     """
 
     version: Version
@@ -124,7 +122,7 @@ class PruneDecision:
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """What a pruning keeps and drops: the stages by name, the versions of each newest first."""
+    """The decisions of a pruning: stages sorted by name, and the versions of each newest first."""
 
     decisions: tuple[PruneDecision, ...] = ()
 
@@ -135,23 +133,23 @@ class PrunePlan:
 
     @property
     def dropped(self) -> tuple[Version, ...]:
-        """The versions that are deleted."""
+        """The versions to delete."""
         return tuple(decision.version for decision in self.decisions if not decision.keep)
 
     @property
     def bytes_dropped(self) -> int:
-        """The size of the data that is deleted."""
+        """The size of the data to delete, in bytes."""
         return sum(version.size or 0 for version in self.dropped)
 
 
 class VersionFacts(NamedTuple):
-    """What the rules look at of a version, and no more: thousands of these may be remembered.
+    """The facts of a version that the rules need. It is small, because thousands may be held in memory.
 
     Attributes:
         number: Its number.
         status: Its status.
-        created_at: When it was written, in UTC, as far as that can be believed; see :func:`checkpoint_manager.times.believed`.
-        size: The length of its data.
+        created_at: When it was written, in UTC, as :func:`checkpoint_manager.times.believed` takes it.
+        size: The length of its data in bytes.
     """
 
     number: int
@@ -161,7 +159,7 @@ class VersionFacts(NamedTuple):
 
 
 class _Rule:
-    """Holds the newest version of each of the last ``limit`` periods."""
+    """A rule that holds the newest version of each of the last ``limit`` periods."""
 
     __slots__ = ("_held", "_limit", "_period_of", "_status", "name")
 
@@ -173,7 +171,7 @@ class _Rule:
         self._held: deque[tuple[Hashable, int]] = deque()  # the newest on the right
 
     def newer(self, version: VersionFacts) -> tuple[bool, int | None]:
-        """Add a version above all others; return whether it is held, and which one is not any more."""
+        """Add a version above all others; return whether it is held, and the version released for it, if any."""
         if not self._counts(version):
             return False, None
         period, lost = self._period_of(version), None
@@ -231,11 +229,11 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 
 
 class HeldVersions:
-    """The versions of one stage, as far as they were told, with the rules that hold each.
+    """The versions of one stage that were added so far, each with the rules that hold it.
 
     Args:
         policy: The rules.
-        now: What ``keep_within`` counts from.
+        now: The time that ``keep_within`` counts back from.
     """
 
     def __init__(self, policy: Retention, now: datetime) -> None:
@@ -253,24 +251,24 @@ class HeldVersions:
         self._within: deque[VersionFacts] = deque()  # the newest on the right
         self._held: dict[int, tuple[VersionFacts, list[str]]] = {}
         self.free: dict[int, VersionFacts] = {}
-        """The versions that no rule holds; whoever has deleted one takes it out."""
+        """The versions that no rule holds. The caller removes those that it has deleted."""
 
     def newer(self, version: VersionFacts) -> None:
-        """Add a version that is above all others."""
+        """Add a version above all others."""
         self._add(version, [rule.name for rule in self._rules if self._takes(rule, version)])
         if self._window is not None and version.created_at >= self._edge:
             self._hold_within(version)
             self._within.append(version)
 
     def older(self, version: VersionFacts) -> None:
-        """Add a version that is below all others."""
+        """Add a version below all others."""
         self._add(version, [rule.name for rule in self._rules if rule.older(version)])
         if self._window is not None and self._reaches(version.created_at, self._window):
             self._hold_within(version)
             self._within.appendleft(version)
 
     def older_all(self, versions: Sequence[VersionFacts], now: datetime) -> None:
-        """Add versions below all others, newest first, with the times that can be believed at ``now``."""
+        """Add versions below all others, newest first, at the times that are believed at ``now``."""
         saved = believed([version.created_at for version in reversed(versions)], now)
         for version, when in zip(versions, reversed(saved), strict=True):
             if when is None:
@@ -279,7 +277,7 @@ class HeldVersions:
                 self.older(version._replace(created_at=when))
 
     def pass_time(self, now: datetime) -> None:
-        """Let go of what is not within ``keep_within`` any more."""
+        """Release the versions that are no longer within ``keep_within``."""
         if self._window is None:
             return
         self._now = now
@@ -291,11 +289,11 @@ class HeldVersions:
             if above - older[-1].created_at > self._window:  # a pause, or a clock that is wrong now
                 edge = self._edge_before(older[-1].created_at)
         while self._within and self._within[0].created_at < edge:
-            self._let_go(self._within.popleft().number, _WITHIN)
+            self._release(self._within.popleft().number, _WITHIN)
         self._edge = edge
 
     def _reaches(self, created_at: datetime, window: timedelta) -> bool:
-        """Return whether ``keep_within`` reaches down to this time, beyond one pause if there is any."""
+        """Return whether ``keep_within`` reaches back to this time, across at most one pause."""
         if created_at >= self._edge:
             return True
         if self._past_pause:
@@ -310,7 +308,7 @@ class HeldVersions:
     def _edge_before(self, moment: datetime) -> datetime:
         try:
             return _EVER if self._window is None else moment - self._window
-        except OverflowError:  # longer than the calendar: for ever
+        except OverflowError:  # longer than the calendar
             return _EVER
 
     def rules_of(self, number: int) -> tuple[str, ...]:
@@ -318,7 +316,7 @@ class HeldVersions:
         return tuple(self._held[number][1]) if number in self._held else ()
 
     def holder(self, rule: str) -> int | None:
-        """Return the oldest version that a rule holds."""
+        """Return the oldest version that a rule holds, or None."""
         return min((number for number, (_, rules) in self._held.items() if rule in rules), default=None)
 
     @property
@@ -329,7 +327,7 @@ class HeldVersions:
     def _takes(self, rule: _Rule, version: VersionFacts) -> bool:
         held, lost = rule.newer(version)
         if lost is not None:
-            self._let_go(lost, rule.name)
+            self._release(lost, rule.name)
         return held
 
     def _add(self, version: VersionFacts, rules: list[str]) -> None:
@@ -342,7 +340,7 @@ class HeldVersions:
         self.free.pop(version.number, None)
         self._held.setdefault(version.number, (version, []))[1].append(_WITHIN)
 
-    def _let_go(self, number: int, rule: str) -> None:
+    def _release(self, number: int, rule: str) -> None:
         version, rules = self._held[number]
         rules.remove(rule)
         if not rules:
@@ -356,8 +354,8 @@ def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int],
     Args:
         policy: The rules.
         history: The stage's versions, newest first.
-        tags: Its tags, with the numbers of the versions they name.
-        now: What ``keep_within`` counts from.
+        tags: The stage's tags, each with the number of the version that it names.
+        now: The time that ``keep_within`` counts back from.
     """
     held_versions = HeldVersions(policy, now)
     versions = [version for version in history if version.created_at is not None]

@@ -1,14 +1,14 @@
-"""Moments and lengths of time as people write them, and which times of versions can be believed. Pure: the clock is handed in.
+"""Times and durations as users write them, and which times of versions to believe. Pure: the caller passes the clock.
 
-A version says when it was saved by the clock of its host, and clocks are wrong at times. Versions are ordered by number, and
-no clock decides that. Where time matters (retention, ``at=``), the times of a stage are compared with one another:
+A version is dated by the clock of the host that saved it, and clocks are sometimes wrong. Versions are ordered by number, never
+by time. Where time matters (retention, ``at=``), the times of a stage are checked against each other:
 
-* A version dated in the future, by more than ``CLOCK_TOLERANCE``, is not believed: retention keeps it and counts it for
-  nothing, and ``at=`` finds it at its own time only.
-* Of the others, the longest run of versions whose times do not go back is believed. One that does not fit in was saved under a
-  wrong clock, and counts as saved when the last believed version before it was.
+* A version dated more than ``CLOCK_TOLERANCE`` in the future is not believed. Retention keeps it without counting it, and
+  ``at=`` finds it only at its own time.
+* Of the others, the longest run of versions whose times do not go back is believed. A version outside that run was saved under
+  a wrong clock; it counts as saved at the time of the last believed version before it.
 
-So one wrong time changes nothing for the versions before and after it.
+One wrong time thus changes nothing for the versions before and after it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How much the clocks of hosts may differ before anything is said or done about it."""
+"""How far the clocks of two hosts may differ before it is reported or acted upon."""
 
 _LENGTH = re.compile(r"([0-9]{1,9}) ?(s|min|h|d|w)", re.ASCII)
 _MINUTES = re.compile(r"([0-9]{1,9}) ?m", re.ASCII)
@@ -37,10 +37,10 @@ _UNITS = {
 
 
 def length(text: str) -> timedelta:
-    """Return a length of time: a number and one of the units s, min, h, d, w.
+    """Parse a duration: a number and one of the units s, min, h, d, w.
 
     Raises:
-        ValueError: It is none, or longer than a calendar.
+        ValueError: ``text`` is not a duration, or is longer than the calendar.
     """
     match = _LENGTH.fullmatch(text.strip())
     try:
@@ -48,18 +48,18 @@ def length(text: str) -> timedelta:
             return int(match[1]) * _UNITS[match[2]]
     except OverflowError:
         pass
-    raise ValueError(f"{text[:40]!r} is no length of time: give a number and a unit, such as 90s, 30min, 12h, 1d or 2w")
+    raise ValueError(f"{text[:40]!r} is not a duration: give a number and a unit, such as 90s, 30min, 12h, 1d or 2w")
 
 
 def moment(when: datetime | str, now: datetime) -> datetime:
-    """Return a moment in UTC. Without a time zone, it is local time, whether it is a ``datetime`` or text.
+    """Return a time in UTC. A ``datetime`` or text without a time zone is taken as local time.
 
     Args:
-        when: A ``datetime``; or text: a date and time as in ISO 8601, or an age such as ``1d``.
-        now: What the ages count from.
+        when: A ``datetime``, a time in ISO 8601, or an age such as ``1d``.
+        now: The time that an age counts back from.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: ``when`` is not a time.
     """
     try:
         if isinstance(when, datetime):
@@ -71,17 +71,17 @@ def moment(when: datetime | str, now: datetime) -> datetime:
     except (ValueError, OverflowError):
         shown = when.isoformat() if isinstance(when, datetime) else when[:40]
         raise ValueError(
-            f"{shown!r} is no moment: give a time such as 2026-11-20T14:00 (local, unless it names a zone), or an age "
-            "such as 90s, 30m, 12h, 1d or 2w"
+            f"{shown!r} is not a time: give one such as 2026-11-20T14:00 (local, unless it names a zone), "
+            "or an age such as 90s, 30m, 12h, 1d or 2w"
         ) from None
 
 
 def believed(times: Sequence[datetime], now: datetime) -> list[datetime | None]:
-    """Return when versions were saved, as far as their times can be believed; None: dated in the future.
+    """Return when each version was saved, as far as it is believed; None for one dated in the future.
 
     Args:
-        times: The times of a stage's versions, in the order of their numbers.
-        now: What the clock says.
+        times: The times of a stage's versions, by ascending number.
+        now: The current time.
     """
     latest = now + CLOCK_TOLERANCE
     plausible = [index for index, time in enumerate(times) if time <= latest]
@@ -97,8 +97,8 @@ def believed(times: Sequence[datetime], now: datetime) -> list[datetime | None]:
 
 
 def _longest_run(times: Sequence[datetime]) -> list[int]:
-    """Return the indexes of the longest run of times that do not go back, the earlier times where there are several."""
-    tails: list[datetime] = []  # the earliest time that a run of each length ends with
+    """Return the indexes of the longest non-decreasing subsequence; of several, the one with the earlier times."""
+    tails: list[datetime] = []  # for each length, the earliest time that such a run ends with
     ends: list[int] = []
     previous: list[int] = []
     for index, time in enumerate(times):

@@ -68,7 +68,7 @@ def test_it_asks_first(program: Cli, store: Path) -> None:
         ([], 2, "nothing would be kept"),
         (["--keep-last", "0"], 2, "nothing would be kept"),
         (["--keep-last", "-1"], 2, "--keep-last"),
-        (["--keep-within", "7"], 2, "no length of time"),
+        (["--keep-within", "7"], 2, "not a duration"),
         (["nothing", "--keep-last", "1"], 14, "no checkpoint of stage nothing"),
     ],
 )

@@ -98,7 +98,7 @@ def test_and_so_does_a_moment(cli: Cli, store: Path) -> None:
     assert cli("show", "train@1", "--at", "1w").code == 2
     result = cli("show", "train", "--at", "then")
     assert result.code == 2
-    assert "is no moment" in result.err
+    assert "is not a time" in result.err
 
 
 def test_what_has_a_tag_is_not_deleted(cli: Cli, store: Path) -> None:

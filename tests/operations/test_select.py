@@ -182,7 +182,7 @@ class TestMoments:
                 call()
 
     def test_what_is_no_moment_is_refused(self, cm: CheckpointManager) -> None:
-        with pytest.raises(ValueError, match="is no moment"):
+        with pytest.raises(ValueError, match="is not a time"):
             cm.load_checkpoint("train", at="then")
 
 

@@ -1,4 +1,4 @@
-"""What the operating system refuses, as the errors of this library."""
+"""Translation of errors of the operating system into errors of this library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from checkpoint_manager.errors import CheckpointError, IntegrityError, StorageEr
 if TYPE_CHECKING:
     from types import TracebackType
 
-_NEXT_STEP = {
+HINTS_BY_ERRNO = {
     errno.ENOSPC: "Free some space on this file system and save again",
     errno.EDQUOT: "Free some space within your quota and save again",
     errno.EROFS: "Mount the file system writable, or choose another directory",
@@ -21,18 +21,18 @@ _NEXT_STEP = {
     errno.EPERM: "Give this user access to it, or choose another directory",
     errno.EMFILE: "Close some of the files that this process has open, or raise the limit (ulimit -n)",
     errno.ENFILE: "Close some of the files that are open on this host, then try again",
-    errno.EIO: "Look at the system's log, for the medium may be failing, and keep a copy of the directory elsewhere",
-    errno.ENOTDIR: "Move away what stands there in place of a directory, or choose another directory",
+    errno.EIO: "Check the system log, because the medium may be failing, and copy the directory to another one",
+    errno.ENOTDIR: "Move away the file that is in the place of a directory, or choose another directory",
     errno.ENAMETOOLONG: "Choose a directory with a shorter path",
 }
 
 
-class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a third of a generator on the hot path
-    """Turn an ``OSError`` inside the block into a ``StorageError`` that says what, where and what to do next.
+class as_our_errors:  # noqa: N801  # reads as a phrase; on the hot path, a class costs a third of a generator
+    """A context manager that raises an ``OSError`` from its block as a ``StorageError`` with action, place and hint.
 
     Args:
         action: What was being done, as in "can't ``write`` …".
-        path: Where, if the error itself names no path.
+        path: Where, if the error itself does not name a path.
         stage: The stage concerned, or None.
         version: The version concerned, or None.
     """
@@ -54,9 +54,9 @@ class as_our_errors:  # noqa: N801  # reads as the phrase it is; a class costs a
 
 
 class passing_over_refusals:  # noqa: N801  # likewise
-    """Pass over what the operating system refuses inside the block, and nothing else.
+    """A context manager that suppresses errors of the operating system, and nothing else.
 
-    ``suppress(OSError)`` would also swallow the exception by which a signal handler of the caller's ends a call.
+    ``suppress(OSError)`` would also suppress a ``TimeoutError`` that the caller's signal handler raises to end a call.
     """
 
     __slots__ = ()
@@ -69,26 +69,25 @@ class passing_over_refusals:  # noqa: N801  # likewise
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether the operating system refused something: its errors have a number, those of callers mostly have none."""
+    """Return whether an error comes from the operating system: its errors carry an ``errno``, those of callers rarely do."""
     return isinstance(error, OSError) and error.errno is not None
 
 
 def translate(error: BaseException, action: str, path: str, stage: str | None = None, version: int | None = None) -> None:
-    """Raise our error in place of one of the operating system; return if it is another one, for the caller to raise again.
+    """Raise an error of the operating system as one of this library; return for any other, which the caller re-raises.
 
-    An ``OSError`` without a number is not the system's: a signal handler of the caller's may have raised it, to end a call that
-    takes too long.
+    An ``OSError`` without an ``errno`` is not the system's: the caller's signal handler may have raised it to end a call.
 
     Args:
-        error: What was raised.
+        error: The error that was raised.
         action: What was being done, as in "can't ``write`` …".
-        path: Where, if the error itself names no path.
+        path: Where, if the error itself does not name a path.
         stage: The stage concerned, or None.
         version: The version concerned, or None.
 
     Raises:
         StorageError: The operating system refused.
-        IntegrityError: Something other than a file or folder stands in the place of one.
+        IntegrityError: Something other than a file or folder stands in its place.
     """
     if isinstance(error, CheckpointError):
         return
@@ -99,7 +98,7 @@ def translate(error: BaseException, action: str, path: str, stage: str | None = 
         named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         where = named if os.path.isabs(named) else os.path.join(path, named) if named else path
         message = f"{_what(action, stage, version)}: {where}: {error.strerror or error}; nothing older was changed"
-        hint = _NEXT_STEP.get(error.errno, "See what the operating system says about it, then try again")
+        hint = HINTS_BY_ERRNO.get(error.errno, "Correct what the operating system reports, then try again")
         raise StorageError(message, hint=hint, errno=error.errno, filename=where, stage=stage, version=version) from error
 
 

@@ -1,7 +1,7 @@
-"""Who else on this host could read, change or replace what is this user's own.
+"""Which other users of this host could read, change or replace a file.
 
-A file can be trusted if it belongs to this user or to root, and nobody else may write to it. Others who may write to a
-directory can replace what is in it, unless the directory has the sticky bit, as ``/tmp`` has; what they put there is foreign.
+A file is trusted if this user or root owns it and other users can't write to it. A user who can write to a directory can
+replace the files in it, unless the directory has the sticky bit, as ``/tmp`` has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _GROUP, _WORLD = stat.S_IWGRP, stat.S_IWOTH
 
 
 def make_private_directories(path: str) -> None:
-    """Make a directory and the parents that it lacks, each for this user alone, whatever the umask."""
+    """Make a directory and its missing parents, all with mode 0700 whatever the umask."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
@@ -24,13 +24,13 @@ def make_private_directories(path: str) -> None:
     for directory in reversed(missing):
         try:
             os.mkdir(directory, 0o700)
-        except FileExistsError:  # another process was faster, or a file is there: what follows tells
+        except FileExistsError:  # another process was faster; if a file is in the way, the next step fails
             continue
         os.chmod(directory, 0o700)
 
 
 def is_foreign(status: os.stat_result) -> bool:
-    """Return whether something belongs to another user, and not to root."""
+    """Return whether a user other than this one and root owns the file."""
     return status.st_uid not in {os.geteuid(), 0}
 
 
@@ -40,7 +40,7 @@ def others_may_read(status: os.stat_result) -> bool:
 
 
 def others_may_write(status: os.stat_result) -> bool:
-    """Return whether other users may write to a file, or replace what is in a directory."""
+    """Return whether other users may write to a file, or replace the files in a directory."""
     mode = status.st_mode
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
         return False
@@ -48,17 +48,17 @@ def others_may_write(status: os.stat_result) -> bool:
 
 
 def exposed_parent(path: str) -> str:
-    """Return the nearest directory above a path in which others may replace what is there; empty: none."""
+    """Return the nearest directory above a path in which other users may replace files, or "" if there is none."""
     directory = os.path.realpath(path)
     while directory != (directory := os.path.dirname(directory)):
-        with contextlib.suppress(OSError):  # what can't be looked at is no reason for a warning
+        with contextlib.suppress(OSError):  # a directory that can't be examined is not worth a warning
             if others_may_write(os.stat(directory)):
                 return directory
     return ""
 
 
 def user_name(number: int) -> str:
-    """Return the name of a user, or the number of one without a name."""
+    """Return the name of a user; for one without a name, the number."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -66,7 +66,7 @@ def user_name(number: int) -> str:
 
 
 def _is_private(group: int) -> bool:
-    """Return whether a group is this user's own, as many systems make one for each user, named as the user is."""
+    """Return whether a group is this user's private group, which many systems create under the user's name."""
     with contextlib.suppress(KeyError):
         entry, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
         return user.pw_gid == group and entry.gr_name == user.pw_name and not set(entry.gr_mem) - {user.pw_name}

@@ -1,15 +1,15 @@
-"""Sealing one message: Cobblestone-256 under a store key, bound to a context that says what the message is.
+"""Seal and unseal messages: Cobblestone-256 under a key, bound to a context that says what the message is.
 
 This is the only module that touches a cipher. The cipher is pyca's Cobblestone-256 (C2SP chunked encryption: a random
-192-bit salt per message, HKDF-SHA-512, AES-256-GCM in chunks of 16 KiB, a 32-byte key commitment). There is no choice
-of algorithm here, on purpose: nothing that is read can ask for a weaker one.
+192-bit salt per message, HKDF-SHA-512, AES-256-GCM in chunks of 16 KiB, a 32-byte key commitment). The algorithm is fixed
+on purpose: a file cannot ask for a weaker one.
 
 **Context.** The context is authenticated but not stored, so writer and reader must build the same bytes. It is the
 concatenation of its fields, each as a 4-byte big-endian length and then the bytes; text is UTF-8, an integer is its decimal
-digits. No two different lists of fields give the same bytes.
+digits. Two different lists of fields never give the same bytes.
 
-**Length.** A message of n bytes is sealed into ``56 + n + 16 * (n // 16384 + 1)`` bytes, so the length of a part is known
-before it is sealed and can be checked before it is opened.
+**Length.** A message of n bytes is sealed into ``56 + n + 16 * (n // 16384 + 1)`` bytes. The writer knows the sealed length
+in advance, and the reader can check it before decrypting.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 CHUNK_BYTES = 16 * 1024
-"""The cipher's own chunk."""
+"""The chunk size of the cipher."""
 TAG_BYTES = 16
 HEADER_BYTES = 56
 """The cipher's salt and key commitment in front of the first chunk."""
 SLICE_BYTES = 256 * 1024
-"""How much is fed to the cipher at a time: small enough for the caches, large enough to forget the call."""
+"""Input per call of the cipher: small enough for the CPU caches, large enough to hide the cost of the call."""
 _OUTPUT_BYTES = HEADER_BYTES + SLICE_BYTES + CHUNK_BYTES + TAG_BYTES * (SLICE_BYTES // CHUNK_BYTES + 2)
 
 
 class SealBrokenError(Exception):
-    """The message does not open: damaged, cut short, or sealed under another key or context.
+    """The message does not open: it is damaged, cut short, or sealed under another key or context.
 
-    Deliberately a single error without detail: which of these it is, only the caller can judge, from what else it knows.
+    The error carries no detail on purpose. The cipher cannot tell these cases apart; the caller may know enough to do so.
     """
 
 
@@ -52,7 +52,7 @@ def generate_key() -> SecretBytes:
 
 
 def context(*fields: str | int | bytes) -> bytes:
-    """Return the context of these fields, as specified in the module's docstring."""
+    """Return the fields encoded as a context, as specified in the module's docstring."""
     joined = b""
     for value in fields:
         encoded = value if isinstance(value, bytes) else str(value).encode()
@@ -72,7 +72,7 @@ def seal(key: SecretBytes, message: Buffer, bound_to: bytes) -> bytes:
 
 
 def seal_key(key: SecretBytes, inner: SecretBytes, bound_to: bytes) -> bytes:
-    """Return a key sealed under another one, which no frame shows on the way."""
+    """Return the key ``inner`` sealed under ``key``. Both stay wrapped, so that no traceback shows their bytes."""
     encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     return encryptor.update(inner.raw) + encryptor.finalize()
 
@@ -81,16 +81,16 @@ def unseal_key(key: SecretBytes, sealed: bytes, bound_to: bytes) -> SecretBytes:
     """Return the key that :func:`seal_key` sealed.
 
     Raises:
-        SealBrokenError: It does not open under this key and context.
+        SealBrokenError: ``sealed`` does not open under this key and context.
     """
     return Hidden(unseal(key, sealed, bound_to))
 
 
 def seal_slices(key: SecretBytes, message: Buffer, bound_to: bytes) -> Iterator[Buffer]:
-    """Seal a message of any size piece by piece.
+    """Seal a message of known length, piece by piece.
 
     Yields:
-        Pieces to write in this order. A piece shares one buffer with the next one: use it before asking for more.
+        The pieces of the sealed message, in order. All share one buffer: use each piece before asking for the next.
     """
     encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     if len(message) <= SLICE_BYTES:
@@ -103,10 +103,10 @@ def seal_slices(key: SecretBytes, message: Buffer, bound_to: bytes) -> Iterator[
 
 
 def unseal(key: SecretBytes, sealed: bytes, bound_to: bytes) -> bytes:
-    """Return a small message.
+    """Return a small message, unsealed.
 
     Raises:
-        SealBrokenError: It does not open under this key and context.
+        SealBrokenError: ``sealed`` does not open under this key and context.
     """
     try:
         decryptor = Cobblestone256Decryptor(key.raw, bound_to)
@@ -116,13 +116,13 @@ def unseal(key: SecretBytes, sealed: bytes, bound_to: bytes) -> bytes:
 
 
 def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound_to: bytes) -> bytearray:
-    """Return a message of ``length`` bytes, fed in slices, verified as a whole.
+    """Unseal a message of ``length`` bytes and return it after every tag has been verified.
 
-    Nothing is given out before the last chunk's tag is checked. The caller has compared the sealed length with
-    ``sealed_length(length)``, so that no unchecked number decides how much memory is taken.
+    The caller must compare the sealed length with ``sealed_length(length)`` first: this function allocates ``length`` bytes
+    before it has verified anything.
 
     Raises:
-        SealBrokenError: It does not open under this key and context, or is not ``length`` bytes long.
+        SealBrokenError: The message does not open under this key and context, or is not ``length`` bytes long.
     """
     message = bytearray(length)
     output, filled = memoryview(message), 0
@@ -131,7 +131,7 @@ def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound
         for piece in slices:
             filled += decryptor.update_into(piece, output[filled:])
         rest = decryptor.finalize()
-    except (InvalidTag, ValueError):  # ValueError: more came than fits into ``length``
+    except (InvalidTag, ValueError):  # ValueError: the message is longer than ``length``
         raise SealBrokenError from None
     if filled + len(rest) != length:
         raise SealBrokenError
@@ -140,10 +140,10 @@ def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound
 
 
 def seal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
-    """Seal a message whose length nobody knows yet, in constant memory.
+    """Seal a message of unknown length in constant memory.
 
     Yields:
-        The sealed message, to be written in this order.
+        The pieces of the sealed message, in order.
     """
     encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     for piece in pieces:
@@ -155,13 +155,16 @@ def seal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> 
 
 
 def unseal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
-    """Open a message of any length in constant memory.
+    """Unseal a message of any length in constant memory.
 
-    What this yields is authentic and in its order, but only when the generator has ended it is known that nothing is missing:
-    nothing may be done for good before that.
+    Each piece is authentic and in order, but the message may still be cut short: do nothing irreversible until the generator
+    has finished.
+
+    Yields:
+        The pieces of the message, in order.
 
     Raises:
-        SealBrokenError: It does not open under this key and context, or not to its end.
+        SealBrokenError: The message does not open under this key and context, or ends early.
     """
     decryptor = Cobblestone256Decryptor(key.raw, bound_to)
     try:

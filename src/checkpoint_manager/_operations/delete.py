@@ -85,7 +85,7 @@ def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, se
 def _tagged(store: Store, stage: str, version: int, names: list[str]) -> CheckpointError:
     where = f"version {version} of stage {printable(stage)} in {store.backend.location}"
     message = f"{where} has the tag {' and '.join(names)}, which protects it; nothing was deleted"
-    return CheckpointError(message, hint=Hint.UNTAG_FIRST, stage=stage, version=version)
+    return CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
 
 
 def _id_of(store: Store, stage: str, version: int, session: Session | None = None) -> str | None:

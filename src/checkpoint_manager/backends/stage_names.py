@@ -1,17 +1,16 @@
-"""The name of a stage on disk: one file name for each stage name, safe on every platform.
+"""The file names of stages: one for each stage name, safe on every platform. Pure: no file system is touched.
 
-A stage name is any text of 1 to ``MAX_STAGE_CHARACTERS`` code points. Its file name is made of ``a-z 0-9 _ . - %``
-only:
+A stage name is any text of 1 to ``MAX_STAGE_CHARACTERS`` code points. Its file name consists of ``a-z 0-9 _ . - %`` only:
 
-*  Lower-case letters, digits, ``_``, ``-`` and ``.`` stand for themselves.
-*  Everything else is written as the bytes of its UTF-8, each as ``%`` and two lower-case hexadecimal digits. So are a
-   ``.`` or ``-`` in front, a ``.`` at the end, and the first letter of a name that Windows keeps for a device (``con``,
+*  Lower-case ASCII letters, digits, ``_``, ``-`` and ``.`` stand for themselves.
+*  Every other character is percent-encoded: each byte of its UTF-8 as ``%`` and two lower-case hexadecimal digits. So are
+   a leading ``.`` or ``-``, a trailing ``.``, and the first letter of a name that Windows reserves for a device (``con``,
    ``nul.json``).
-*  If that is longer than ``MAX_FILENAME_CHARACTERS``: as many whole characters of it as fit in front of ``%%`` and the
-   64 hexadecimal digits of the SHA-256 of the name's UTF-8. Only a record inside the file can tell the name then.
+*  If the result is longer than ``MAX_FILENAME_CHARACTERS``, as many whole encoded characters as fit are kept, followed by
+   ``%%`` and the SHA-256 of the name's UTF-8 in hexadecimal. The full name is then stored in the stage's directory.
 
-Two stage names never share a file name, also where the file system folds case or Unicode forms: there is nothing to
-fold. A file name that no stage name leads to is not taken for a stage. Nothing here touches a file system.
+Two stage names never share a file name, even where the file system ignores case or normalises Unicode: the encoding leaves
+nothing to fold. A file name that is not the canonical encoding of a stage name is not taken for a stage.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from checkpoint_manager.errors import StageNameError
 
 MAX_STAGE_CHARACTERS = 255
 MAX_FILENAME_CHARACTERS = 150
-"""Leaves room for suffixes: most file systems allow names of 255 bytes."""
+"""Leaves room for suffixes below the 255 bytes that most file systems allow."""
 
 _SHOWN_CHARACTERS = 40
 _READABLE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
-# The other devices (CONIN$, CONOUT$, CLOCK$, COM and LPT with a superscript digit) hold what is encoded anyway.
+# The other devices (CONIN$, CONOUT$, CLOCK$, COM and LPT with a superscript digit) contain characters that are encoded.
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|\Z)")
 _ENCODED = re.compile(r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+")
 _BYTE = re.compile(r"%([0-9a-f]{2})")
@@ -39,33 +38,31 @@ _MAX_PREFIX_CHARACTERS = MAX_FILENAME_CHARACTERS - len(_HASH_MARK) - 64
 
 
 def validate(stage: object) -> str:
-    """Return ``stage`` as a plain str if it can be the name of a stage.
+    """Return ``stage`` as a plain str if it is a valid stage name.
 
     Raises:
-        StageNameError: It is not a str, empty, longer than ``MAX_STAGE_CHARACTERS``, or has a lone surrogate.
+        StageNameError: ``stage`` is not a str, is empty, is longer than ``MAX_STAGE_CHARACTERS``, or contains a lone surrogate.
     """
     if not isinstance(stage, str):
-        message = f"a stage name must be a str, not {type(stage).__qualname__}; use str(…) of it"
-        raise StageNameError(message)
-    name = str.__str__(stage)  # of a subclass too, whatever it makes of __str__
+        raise StageNameError(f"a stage name must be a str, not {type(stage).__qualname__}", hint="Convert it to text")
+    name = str.__str__(stage)  # a subclass may override __str__
     if not name:
-        message = "a stage name must not be empty; give the stage a name"
-        raise StageNameError(message)
+        raise StageNameError("the stage name is empty", hint="Give the stage a name")
     if len(name) > MAX_STAGE_CHARACTERS:
-        message = f"the stage name {_shown(name)} is longer than {MAX_STAGE_CHARACTERS} characters; shorten it"
-        raise StageNameError(message)
+        message = f"the stage name {_shown(name)} is longer than {MAX_STAGE_CHARACTERS} characters"
+        raise StageNameError(message, hint="Shorten it")
     if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
-        message = f"the stage name {_shown(name)} has a lone surrogate, which is not valid Unicode; leave it out"
-        raise StageNameError(message)
+        message = f"the stage name {_shown(name)} contains a lone surrogate, which is not valid Unicode"
+        raise StageNameError(message, hint="Leave the surrogate out")
     return name
 
 
-@lru_cache(maxsize=16_384)  # each save asks several times
+@lru_cache(maxsize=16_384)  # a save asks for it several times
 def to_filename(stage: str) -> str:
-    """Return the file name of a stage, as specified in the module's docstring; no other stage has the same.
+    """Return the file name of a stage, as specified in the module's docstring.
 
     Raises:
-        StageNameError: ``stage`` can't be the name of a stage.
+        StageNameError: ``stage`` is not a valid stage name.
     """
     name = validate(stage)
     pieces = _encode(name)
@@ -77,7 +74,7 @@ def to_filename(stage: str) -> str:
 
 
 def from_filename(name: str) -> str | None:
-    """Return the stage of a file name; None if there is none, or only its hash is left (:func:`is_hashed`)."""
+    """Return the stage that a file name encodes; None if it encodes none, or only a hash (see :func:`is_hashed`)."""
     if len(name) > MAX_FILENAME_CHARACTERS:
         return None
     stage = _decode(name)
@@ -85,14 +82,14 @@ def from_filename(name: str) -> str | None:
 
 
 def is_hashed(name: str) -> bool:
-    """Return whether :func:`to_filename` may have made ``name`` for a stage whose encoded name is too long."""
+    """Return whether :func:`to_filename` could have made ``name`` from a stage name that is too long to encode."""
     prefix, mark, digest = name.partition(_HASH_MARK)
     if not mark or len(prefix) > _MAX_PREFIX_CHARACTERS or _HASH.fullmatch(digest) is None:
         return False
     start = _decode(prefix)
     if start is None:
         return False
-    # The name went on behind the prefix, with a character that had no more room: at most four bytes.
+    # A further character of at most four bytes did not fit behind the prefix.
     return "".join(_encode(start + "x")[:-1]) == prefix and len(prefix) + 4 * len("%xx") > _MAX_PREFIX_CHARACTERS
 
 
@@ -111,7 +108,7 @@ def _escape(character: str) -> str:
 
 
 def _decode(name: str) -> str | None:
-    """Return what the encoding stands for, canonical or not; None if it is none."""
+    """Return the text that ``name`` encodes, canonically or not; None if it is not an encoding."""
     if _ENCODED.fullmatch(name) is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The next step after an error, as a command: what :class:`~checkpoint_manager.errors.Hint` says for a program as a call."""
+"""The hints of errors in the words of the command line: commands where :class:`~checkpoint_manager.errors.Hint` names calls."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ from checkpoint_manager.errors import CheckpointError, Hint, ResultNotSavedError
 
 HINTS: dict[Hint, str] = {
     Hint.ACCEPT_ROLLBACK: (
-        "If you put an older copy back on purpose, run: checkpoint-manager repair --accept-rollback. "
-        "If not, restore it from a backup"
+        "If you restored an older copy on purpose, run: checkpoint-manager repair --accept-rollback; "
+        "otherwise restore the store from a backup"
     ),
     Hint.ACCEPT_KEYRING: (
-        "If you put it there on purpose, run: checkpoint-manager repair --accept-rollback. If not, restore it from a backup"
+        "If you replaced it on purpose, run: checkpoint-manager repair --accept-rollback; otherwise restore it from a backup"
     ),
     Hint.GIVE_A_KEY: (
-        "Name the key with --key, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or put the key file back "
-        "from your copy"
+        "Name the key with --key, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, "
+        "or restore the key file from your copy"
     ),
     Hint.GIVE_OR_DROP_SLOTS: (
-        "Name their keys with --also SOURCE, or give the slots up with --drop SLOT and add them again afterwards"
+        "Name their keys with --also SOURCE, or drop the slots with --drop SLOT and add them again afterwards"
     ),
     Hint.IMPORT_RENAMED: "Import it under another name with --rename",
     Hint.LOAD_ANOTHER: (
         "Choose another version, or see what else is affected with: checkpoint-manager verify, "
         "then set it aside with: checkpoint-manager repair"
     ),
-    Hint.PUT_IT_BACK: "Put it back from a backup, or choose another version",
+    Hint.PUT_IT_BACK: "Restore it from a backup, or choose another version",
     Hint.MOVE_TAG: "Choose another name, or move the tag with --force",
-    Hint.REMOVE_TAG: "Remove a tag first: checkpoint-manager tag --delete STAGE NAME",
+    Hint.REMOVE_TAG: "Remove tags first with: checkpoint-manager tag --delete STAGE NAME",
     Hint.OVERWRITE: "Choose another name, or give --overwrite",
-    Hint.UNTAG_FIRST: "Remove the tag first: checkpoint-manager tag --delete STAGE NAME",
     Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: checkpoint-manager log",
     Hint.SEE_HISTORY: "Choose a version from: checkpoint-manager log",
     Hint.SEE_STAGES: "See the names with: checkpoint-manager list",
@@ -39,13 +38,13 @@ HINTS: dict[Hint, str] = {
 
 
 def hint_of(error: CheckpointError) -> str:
-    """Return what to do next about an error, in the words of the command line; empty if there is nothing to do."""
-    if isinstance(error, ResultNotSavedError):  # the result is lost with this process; the cause says what to do
+    """Return the hint of an error for the command line; empty if there is nothing to advise."""
+    if isinstance(error, ResultNotSavedError):  # its hint is about the result, which ends with this process
         return hint_of(error.__cause__) if isinstance(error.__cause__, CheckpointError) else ""
     return HINTS[error.hint] if isinstance(error.hint, Hint) else error.hint
 
 
 def explain(error: CheckpointError) -> str:
-    """Return the message and the hint of an error, in the words of the command line."""
+    """Return the message and the hint of an error for the command line."""
     hint = hint_of(error)
     return f"{error.message}. {hint}" if hint else error.message

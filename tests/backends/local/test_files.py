@@ -114,7 +114,7 @@ def test_a_failed_sync_is_never_acknowledged_and_never_tried_again(tmp_path: Pat
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(StorageError, match="keep a copy of the directory elsewhere") as caught:
+        with pytest.raises(StorageError, match="copy the directory to another one") as caught:
             backend.append("train", 2, lambda: [b"second"])
     assert caught.value.errno == errno.EIO
     assert len(synced) == len(set(synced)) == 1
@@ -256,7 +256,7 @@ def test_errors_of_the_system_become_ours() -> None:
     told = r"can't read version 3 of stage train: /store/name: File name too long.*shorter"
     with pytest.raises(StorageError, match=told), as_our_errors("read", "/store", "train", 3):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "name")
-    with pytest.raises(StorageError, match="See what the operating system says"), as_our_errors("read", "/store"):
+    with pytest.raises(StorageError, match="Correct what the operating system reports"), as_our_errors("read", "/store"):
         raise OSError(errno.EXDEV, "odd")
     with pytest.raises(io.UnsupportedOperation), as_our_errors("read", "/store"):
         raise io.UnsupportedOperation("without a number: not the system's")

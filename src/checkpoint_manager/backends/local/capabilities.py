@@ -1,6 +1,6 @@
-"""Trying out what a directory's file system can do, with files of our own that are removed again.
+"""Probe what the file system of a directory can do, with temporary files that are removed afterwards.
 
-A probe that is killed leaves nothing but temporary files, which a repair sweeps. No file of the store is opened.
+A probe that is killed leaves only temporary files behind, which a repair removes. Files of the store are never opened.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MOUNTS = "/proc/self/mountinfo"
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""How a space, a tab, a line feed and a backslash stand in there: see proc_pid_mountinfo(5)."""
+"""Escapes for space, tab, line feed and backslash in a mount point: see proc_pid_mountinfo(5)."""
 _OTHER_PROCESS = """
 import os, sys
 from filelock import lock_descriptor
@@ -32,16 +32,16 @@ descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_NOFOLLOW)
 for _ in sys.stdin:
     print(lock_descriptor(descriptor, blocking=False), flush=True)
 """
-"""Tries the lock once for each line it is given."""
+"""A program that tries the lock once for each line it reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is left of a file system, for this user.
+    """The free space of a file system, as available to this user.
 
     Attributes:
         bytes: Free bytes.
-        files: How many more files it takes; None: it does not count them.
+        files: Free inodes, or None where the file system does not count them.
     """
 
     bytes: int
@@ -49,13 +49,13 @@ class Room:
 
 
 def room(path: str) -> Room:
-    """Return how much room there is."""
+    """Return the free space of the file system that a path is on."""
     status = os.statvfs(path)
     return Room(status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
 
 
 def file_system(path: str) -> str:
-    """Return the type of the file system that a path is on, such as ``ext4``; empty if the system does not tell."""
+    """Return the type of the file system that a path is on, such as ``ext4``, or "" if the system does not say."""
     real = os.path.realpath(path)
     best, kind = "", ""
     with passing_over_refusals(), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
@@ -63,16 +63,16 @@ def file_system(path: str) -> str:
             before, _, after = line.partition(" - ")
             place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
             above = real == place or real.startswith(place.rstrip("/") + "/")
-            if above and len(place) >= len(best):  # what is mounted later hides what was there before
+            if above and len(place) >= len(best):  # a later mount hides an earlier one at the same place
                 best, kind = place, after.split(" ")[0]
     return kind
 
 
 def hard_links(directory: str) -> bool:
-    """Return whether a file can have a second name here.
+    """Return whether a file in this directory can have a second name.
 
     Raises:
-        OSError: Nothing can be written here.
+        OSError: The directory can't be written to.
     """
     with _temporary(directory) as (descriptor, name):
         try:
@@ -86,13 +86,13 @@ def hard_links(directory: str) -> bool:
 
 
 def private_modes(directory: str) -> bool:
-    """Return whether a file can be closed to others here."""
+    """Return whether a file in this directory can be closed to other users."""
     with _temporary(directory) as (descriptor, name):
         return stat.S_IMODE(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode) == files.FILE_MODE
 
 
 def syncs(directory: str) -> str:
-    """Return what is wrong with making files and their names durable here; empty: nothing."""
+    """Sync a file and its directory; return what the system says against it, or "" if both succeed."""
     try:
         with _temporary(directory, durable=True) as (descriptor, _):
             files.sync(descriptor)
@@ -102,7 +102,7 @@ def syncs(directory: str) -> str:
 
 
 def locks(directory: str) -> str:
-    """Return what is wrong with locks between two processes here; empty: nothing."""
+    """Try a lock from two processes; return what is wrong with it, or "" if it works."""
     with _temporary(directory) as (descriptor, name):
         ours = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
         try:
@@ -116,15 +116,15 @@ def locks(directory: str) -> str:
     wrong = {
         ("True", "True"): "two processes can hold one lock at the same time",
         ("True", "False"): "two processes can hold one lock at the same time",
-        ("False", "False"): "a lock that was let go stays taken",
+        ("False", "False"): "a lock stays taken after it was released",
         ("False", "True"): "",
     }
     return wrong.get(answers, "another process could not try the lock")
 
 
-def _ask_another_process(path: str, let_go: Callable[[], object]) -> tuple[str, str]:
-    """Let a child try the lock while this process holds it, and once more when it has let go."""
-    command = [sys.executable, "-P", "-c", _OTHER_PROCESS, path]  # -P: no module of the folder that one happens to be in
+def _ask_another_process(path: str, release: Callable[[], object]) -> tuple[str, str]:
+    """Let a child try the lock while this process holds it, and again after its release; return both answers."""
+    command = [sys.executable, "-P", "-c", _OTHER_PROCESS, path]  # -P: import nothing from the current directory
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603  # ours
         assert child.stdin is not None  # noqa: S101  # for the type checker
         assert child.stdout is not None  # noqa: S101  # likewise
@@ -132,7 +132,7 @@ def _ask_another_process(path: str, let_go: Callable[[], object]) -> tuple[str, 
             child.stdin.write("\n")
             child.stdin.flush()
             first = child.stdout.readline().strip()
-            let_go()
+            release()
             child.stdin.write("\n")
             child.stdin.flush()
             return first, child.stdout.readline().strip()
@@ -141,10 +141,10 @@ def _ask_another_process(path: str, let_go: Callable[[], object]) -> tuple[str, 
 
 @contextlib.contextmanager
 def _temporary(directory: str, *, durable: bool = False) -> Iterator[tuple[int, str]]:
-    """Make a temporary file, and remove it again."""
+    """Provide a temporary file for one ``with`` block: the directory's descriptor and the file's name."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        name = files.write_temporary(descriptor, [b"checkpoint_manager was here"], durable=durable)
+        name = files.write_temporary(descriptor, [b"a probe of checkpoint_manager"], durable=durable)
         try:
             yield descriptor, name
         finally:

@@ -1,4 +1,4 @@
-"""Around the save protocol: making directories, the record's own steps, and finding what lies about."""
+"""What surrounds the save protocol in a directory: making folders, writing records, finding leftovers, reserving space."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-OTHERS_MAY_WRITE = 0o022
+_OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
-_AT_THE_TOP = {layout.KEYRING, layout.HISTORY, layout.LOCKS, layout.DAMAGED, layout.RESERVE, layout.RESERVED_NAME}
+_TOP_LEVEL_NAMES = {layout.KEYRING, layout.HISTORY, layout.LOCKS, layout.DAMAGED, layout.RESERVE, layout.RESERVED_NAME}
 _RESERVE_BYTES = 64 * 1024
-"""More than the record of some thousand deletions, and as much as a file system of 1 MiB can spare."""
+"""Larger than the record of a few thousand deletions, and small enough for a file system of 1 MiB."""
 
 
 def make_store_directory(path: str) -> None:
-    """Make the store's directory and the parents it lacks, durably, as long as there is no keyring in it."""
+    """Make the store's directory and its missing parents. Until it holds a keyring, make their names durable, too."""
     missing: list[str] = []
     here = path
     while not os.path.isdir(here):
@@ -39,13 +39,13 @@ def make_store_directory(path: str) -> None:
 
 def _sync_names_up_to(path: str) -> None:
     while path != (parent := os.path.dirname(path)):
-        if os.access(parent, os.R_OK):  # one that can't be read was not made by us
+        if os.access(parent, os.R_OK):  # an unreadable parent was there before
             files.sync_directory(parent)
         path = parent
 
 
 def owner_of_new_files(path: str) -> int | None:
-    """Return the number of the user to whom a new file belongs here; None: none can be made."""
+    """Return the user id that owns a new file in this directory, or None if no file can be made."""
     with passing_over_refusals(), files.open_directory(path) as folder:
         temporary = files.write_temporary(folder, [], durable=False)
         try:
@@ -56,7 +56,7 @@ def owner_of_new_files(path: str) -> int | None:
 
 
 def name_stage_directory(stage: str, directory: int) -> None:
-    """Write a stage's name into its directory, durably, where it is too long for a file's name."""
+    """Write the stage's name into its directory, durably, if the name is too long to be a file name."""
     if is_hashed(to_filename(stage)) and not files.exists(layout.STAGE, directory):
         temporary = files.write_temporary(directory, [stage.encode()], durable=True)
         try:
@@ -67,13 +67,13 @@ def name_stage_directory(stage: str, directory: int) -> None:
 
 
 def sync_stage_names(root: str) -> None:
-    """Make the names of the history and of each stage's directory durable, whoever made them."""
+    """Make the names of the history and of all stage directories durable, including those another process made."""
     files.sync_directory(root)
     files.sync_directory(os.path.join(root, layout.HISTORY))
 
 
 def stage_directories(history: int) -> Iterator[tuple[str, str | None]]:
-    """Yield the name of each entry of the history with the stage it belongs to; None: to none that can be told."""
+    """Yield each name in the history directory with the stage it belongs to, or None if that is unknown."""
     with files.entries(history) as entries:
         for entry in entries:
             yield entry.name, from_filename(entry.name) or _hashed_stage(entry.name, history)
@@ -96,7 +96,7 @@ def _hashed_stage(name: str, history: int) -> str | None:
 
 
 def put_record(temporary: str, name: str, directory: int, *, first: bool) -> None:
-    """Give a record its name; the first one exclusively."""
+    """Rename a temporary file to a record's name; if it is the first such record, only if the name is free."""
     if not first:
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         return
@@ -107,7 +107,7 @@ def put_record(temporary: str, name: str, directory: int, *, first: bool) -> Non
 
 
 def move_to_damaged(root: str, stage: str, name: str, directory: int) -> str:
-    """Move a version's or a record's file, or whatever stands in its place, to the folder of damaged files."""
+    """Move whatever stands at the name of a version or record to the folder ``damaged``; return the new path."""
     folder = os.path.join(root, layout.DAMAGED)
     files.make_directory(folder)
     files.sync_directory(root)
@@ -123,7 +123,7 @@ def move_to_damaged(root: str, stage: str, name: str, directory: int) -> str:
 
 
 def sweep(directory: int) -> None:
-    """Remove all temporary files in a directory that nobody writes to."""
+    """Remove all temporary files in a directory. The caller must hold the lock, so that no writer is using them."""
     with files.entries(directory) as entries:
         leftovers = [entry.name for entry in entries if layout.TEMPORARY.fullmatch(entry.name)]
     for name in leftovers:
@@ -131,41 +131,41 @@ def sweep(directory: int) -> None:
 
 
 def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]:
-    """Look at every name in the store; see :class:`Leftover` for what is reported.
+    """Examine every name in the store; see :class:`Leftover` for what is reported.
 
-    Each folder is opened once, without following a link, and what is in it is looked at from there: a link that is put in its
-    place meanwhile leads nowhere.
+    Each folder is opened once, without following links, and examined through its descriptor: replacing it with a link
+    meanwhile has no effect.
 
     Args:
         root: The store's directory.
-        is_stale: Says of a stage whether its head has to be set again.
+        is_stale: Returns whether the head of a stage needs to be set again.
     """
     found: list[Leftover] = []
     stages: set[str] = set()
     with contextlib.suppress(FileNotFoundError), files.open_directory(os.path.join(root, layout.HISTORY)) as history:
         for name, stage in stage_directories(history):
             stages.add(name)
-            inside = list(_leftovers_of_a_stage(os.path.join(root, layout.HISTORY, name), name, history, stage))
+            inside = list(_leftovers_of_stage(os.path.join(root, layout.HISTORY, name), name, history, stage))
             found += inside
             if stage is not None and not any(each.kind == "displaced" for each in inside) and is_stale(stage):
                 path = os.path.join(root, layout.head_name(stage))
                 found.append(Leftover("stale head", path, "is not the newest version", stage))
     with files.open_directory(root) as top:
-        found += _leftovers_at_the_top(root, top, stages)
+        found += _top_level_leftovers(root, top, stages)
     return sorted(found, key=lambda leftover: leftover.path)
 
 
-def _leftovers_of_a_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:
+def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:
     try:
         folder = files.directory_descriptor(name, history)
     except files.NotAFileError:
-        yield Leftover("displaced", path, "stands where only folders of stages belong", stage)
+        yield Leftover("displaced", path, "stands where only the folders of stages belong", stage)
         return
     except FileNotFoundError:  # removed meanwhile
         return
     try:
         if stage is None:
-            yield _nameless(name, path, folder)
+            yield _unnamed(name, path, folder)
             return
         yield from _exposed(path, os.fstat(folder), stage)
         with files.entries(folder) as entries:
@@ -177,67 +177,60 @@ def _leftovers_of_a_stage(path: str, name: str, history: int, stage: str | None)
                     with contextlib.suppress(FileNotFoundError):
                         yield from _exposed(inside, entry.stat(follow_symlinks=False), stage)
                 else:
-                    yield Leftover("unknown", inside, "is not of this store", stage)
+                    yield Leftover("unknown", inside, "does not belong to this store", stage)
     finally:
         files.close(folder)
 
 
-def _nameless(name: str, path: str, folder: int) -> Leftover:
+def _unnamed(name: str, path: str, folder: int) -> Leftover:
     with files.entries(folder) as entries:
         if is_hashed(name) and all(layout.TEMPORARY.fullmatch(entry.name) for entry in entries):
-            return Leftover("leftover", path, "was made by a first save that was interrupted")
-    return Leftover("unknown", path, "is not a folder of a stage")
+            return Leftover("leftover", path, "was left by an interrupted first save")
+    return Leftover("unknown", path, "is not the folder of a stage")
 
 
-def _leftovers_at_the_top(root: str, top: int, stages: set[str]) -> Iterator[Leftover]:
-    if stat.S_IMODE(os.fstat(top).st_mode) & OTHERS_MAY_WRITE:
-        yield Leftover("exposed", root, "may be written to by other users of this host: chmod go-w")
+def _top_level_leftovers(root: str, top: int, stages: set[str]) -> Iterator[Leftover]:
+    if stat.S_IMODE(os.fstat(top).st_mode) & _OTHERS_MAY_WRITE:
+        yield Leftover("exposed", root, "can be written to by other users of this host: chmod go-w")
     with files.entries(top) as entries:
         for entry in entries:
             path = os.path.join(root, entry.name)
             if layout.TEMPORARY.fullmatch(entry.name):
                 yield Leftover("leftover", path, "was left by an interrupted write")
-            elif entry.name in {
-                layout.KEYRING,
-                layout.HISTORY,
-                layout.LOCKS,
-                layout.DAMAGED,
-                layout.RESERVE,
-                layout.RESERVED_NAME,
-            }:
+            elif entry.name in _TOP_LEVEL_NAMES:
                 with contextlib.suppress(FileNotFoundError):
                     yield from _exposed(path, entry.stat(follow_symlinks=False), None)
             elif not (entry.name.endswith(layout.SUFFIX) and entry.name.removesuffix(layout.SUFFIX) in stages):
-                yield Leftover("unknown", path, "is not of this store")
+                yield Leftover("unknown", path, "does not belong to this store")
 
 
 def _exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Leftover]:
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISLNK(status.st_mode) and mode & _OTHERS_MAY_ANYTHING:
-        yield Leftover("exposed", path, f"has mode {mode:04o}, open to others: chmod go= ", stage)
+        yield Leftover("exposed", path, f"is open to other users of this host (mode {mode:04o}): chmod go=", stage)
 
 
 def sweep_directory(name: str, parent: int) -> bool:
-    """Remove a stage's folder that has neither a name nor versions; the caller holds the stage's lock."""
+    """Remove a stage's folder if only temporary files are in it. The caller must hold the stage's lock."""
     with files.open_directory(name, parent) as directory:
         sweep(directory)
     try:
         os.rmdir(name, dir_fd=parent)
-    except OSError as error:  # it has something in it by now
+    except OSError as error:  # a writer has used it meanwhile
         if not is_refusal(error):
             raise
         return False
     return True
 
 
-# Room for deletions
+# Space for deletions
 
 
 def keep_reserve(root: str) -> None:
-    """Keep some room, if there is any: deleting writes a record first, which on a full disk would have no place.
+    """Reserve some space, if there is any: a deletion first writes a record, which would not fit on a full disk.
 
-    The bytes are random, so that no file system finds a smaller form for them. The second name is for those that count names
-    as files, as tmpfs does.
+    The bytes are random, so that a compressing file system can't shrink them. The second name reserves an inode on file
+    systems that count names, such as tmpfs.
     """
     if os.path.lexists(os.path.join(root, layout.RESERVE)):
         return
@@ -251,7 +244,7 @@ def keep_reserve(root: str) -> None:
 
 
 def free_reserve(root: str) -> bool:
-    """Free the room that was kept, and return whether there was any."""
+    """Free the reserved space; return whether there was any."""
     with passing_over_refusals(), files.open_directory(root) as folder:
         names = [name for name in (layout.RESERVED_NAME, layout.RESERVE) if files.remove(name, folder)]
         files.sync(folder)
