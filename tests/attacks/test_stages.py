@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, RollbackError
+from checkpoint_manager._format.notes import Note, read_failure, read_note, read_progress
 from checkpoint_manager._operations.save import Draft, save
-from checkpoint_manager.stages.notes import Note, read_failure, read_note, read_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

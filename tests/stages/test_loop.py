@@ -26,8 +26,8 @@ from checkpoint_manager import (
     Retention,
     StorageError,
 )
+from checkpoint_manager._format.notes import Note, ProgressNote
 from checkpoint_manager._operations.save import Draft, save
-from checkpoint_manager.stages.notes import Note, ProgressNote
 from checkpoint_manager.stages.progress import MOST_USELESS
 from checkpoint_manager.stages.runner import Run
 

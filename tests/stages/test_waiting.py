@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError
-from checkpoint_manager.stages.notes import Note
+from checkpoint_manager._format.notes import Note
 from checkpoint_manager.stages.runner import Run
 from tests import forking
 

@@ -7,12 +7,12 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import stages
+from checkpoint_manager._format.notes import check_revision
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.stages.annotations import check_annotation
 from checkpoint_manager.stages.fingerprint import check_names, underlying
 from checkpoint_manager.stages.identity import check_sibling, origin_of
-from checkpoint_manager.stages.notes import check_revision
 from checkpoint_manager.stages.runner import Definition, timeout_of
 
 if TYPE_CHECKING:

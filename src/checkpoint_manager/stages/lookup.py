@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import Entry
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager._format.notes import Note, ProgressNote, read_note, read_progress
 from checkpoint_manager._operations.load import Loaded, load_version, newest_of_any_kind
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, IntegrityError
-from checkpoint_manager.stages.notes import Note, ProgressNote, read_note, read_progress
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from checkpoint_manager import stages
 from checkpoint_manager._format import payload
+from checkpoint_manager._format.notes import Note, check_revision
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
@@ -19,7 +20,6 @@ from checkpoint_manager.stages.display import Display, can_show_bar, open_displa
 from checkpoint_manager.stages.display import items as count
 from checkpoint_manager.stages.fingerprint import digest
 from checkpoint_manager.stages.lookup import Match, mismatch
-from checkpoint_manager.stages.notes import Note, check_revision
 from checkpoint_manager.stages.pacing import Pace
 from checkpoint_manager.stages.progress import ProgressLog
 from checkpoint_manager.stages.report import ago, duration

@@ -1,6 +1,6 @@
 """Saves how far a loop is: copies of its state between two items, as ``progress`` versions.
 
-A ``progress`` version's data is the state after a whole number of items; its metadata says after how many (see :mod:`.notes`).
+A ``progress`` version's data is the state after a whole number of items; its metadata says after how many (see ``_format.notes``).
 
 **Deletion.** A loop of a week saves some ten thousand times. So when a version is durable, the run deletes its older ones, all
 but the one before: if the newest one's data is damaged, the loop goes on from that. A deletion syncs more often than a save, so
@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import payload
+from checkpoint_manager._format.notes import NOTE, PROGRESS, ProgressNote, read_progress
 from checkpoint_manager._operations.save import Draft
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
-from checkpoint_manager.stages.notes import NOTE, PROGRESS, ProgressNote, read_progress
 
 if TYPE_CHECKING:
     from checkpoint_manager._operations.load import Loaded

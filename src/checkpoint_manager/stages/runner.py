@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
+from checkpoint_manager._format.notes import FAILURE, NOTE, FailureNote, Note, read_note
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
@@ -22,7 +23,6 @@ from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
 from checkpoint_manager.stages.fingerprint import fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
-from checkpoint_manager.stages.notes import FAILURE, NOTE, FailureNote, Note, read_note
 from checkpoint_manager.stages.report import Outcome, ago, duration
 from checkpoint_manager.stages.run_lock import RunLock
 

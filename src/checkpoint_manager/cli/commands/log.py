@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from checkpoint_manager._format.notes import read_failure, read_progress
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import HINTS
 from checkpoint_manager.cli.options import store_options
@@ -13,7 +14,6 @@ from checkpoint_manager.cli.output import say, show_size, show_time, version_fie
 from checkpoint_manager.cli.selector import stage_names, tags_by_version
 from checkpoint_manager.errors import Hint
 from checkpoint_manager.stages.display import items
-from checkpoint_manager.stages.notes import read_failure, read_progress
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
