@@ -663,7 +663,8 @@ class CheckpointManager:
         name: str | None = None,
         /,
         *,
-        revision: int | str = 1,
+        revision: int | str | None = None,
+        code: bool | None = None,
         key: Callable[..., object] | None = None,
         ignore: Sequence[str] = (),
         encode: Callable[[Any], object] | None = None,
@@ -676,7 +677,8 @@ class CheckpointManager:
         name: Callable[..., Any] | str | None = None,
         /,
         *,
-        revision: int | str = 1,
+        revision: int | str | None = None,
+        code: bool | None = None,
         key: Callable[..., object] | None = None,
         ignore: Sequence[str] = (),
         encode: Callable[[Any], object] | None = None,
@@ -690,12 +692,17 @@ class CheckpointManager:
         another one takes over. Calls with other arguments run at the same time. Async functions work, too.
 
         A result belongs to the function's arguments, its name and where it comes from: another script's function of the same
-        name does not reuse it (:mod:`checkpoint_manager.stages.identity`). Neither the code is compared nor the variables
-        around it: when they change what the function returns, change ``revision``, or make them arguments.
+        name does not reuse it (:mod:`checkpoint_manager.stages.identity`). It also belongs to the function's code and that of
+        the functions and classes of the same module that it uses; comments, docstrings and formatting make no difference
+        (:mod:`checkpoint_manager.stages.code`). When they change, the function runs again, and the log says which one changed.
+        **Not compared** are the values of global variables, other modules, and the files that it reads: make them arguments, or
+        give a ``revision`` and change it.
 
         Args:
             name: The stage's name; None: the function's.
-            revision: A number or text for what the function does: another one makes it run again.
+            revision: A number or text for what the function does: another one makes it run again. Then the code is not
+                compared, unless you say ``code=True``.
+            code: Whether the code is compared; None: yes, unless there is a ``revision``.
             key: A function of the same arguments, whose result stands for them when they are compared.
             ignore: Names of arguments that are not compared.
             encode: Turns a result that is not JSON into JSON.
@@ -714,7 +721,15 @@ class CheckpointManager:
         if callable(name):
             return self.stage()(name)
         return stages.make_stage(
-            self._runner, name, revision=revision, key=key, ignore=ignore, encode=encode, decode=decode, wait=wait
+            self._runner,
+            name,
+            revision=revision,
+            code=code,
+            key=key,
+            ignore=ignore,
+            encode=encode,
+            decode=decode,
+            wait=wait,
         )
 
     @overload

@@ -4,7 +4,8 @@ Three keys of a version's metadata belong to stages:
 
 =============  =========================================================================================================
 ``@stage``     what the version is the result of: ``version`` (the revision), ``arguments`` (digests by name), ``function``
-               (where the function comes from, see :mod:`.identity`) and ``within`` (the note of the call that a loop runs in)
+               (where the function comes from, see ``stages.identity``), ``code`` (``digest``, and ``functions``: the digest of
+               each, see ``stages.code``) and ``within`` (the note of the call that a loop runs in)
 ``@progress``  how far a ``progress`` version is: ``done``, ``total`` (or null), ``complete`` (nothing is left to loop over)
                and ``before`` (the ``progress`` versions of the same run that were there before it, ascending)
 ``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception; the data has the traceback as well
@@ -29,6 +30,23 @@ _REVISION_TYPES = {int, str, bool}
 
 
 @dataclass(frozen=True, slots=True)
+class CodeNote:
+    """The code that a version is the result of.
+
+    Attributes:
+        digest: Of all of it.
+        functions: The digests of the single functions, as far as they are kept, by name.
+    """
+
+    digest: str
+    functions: Mapping[str, str] = field(default_factory=dict)
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the value that is kept under ``code``."""
+        return {"digest": self.digest, "functions": dict(self.functions)}
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """What a version is the result of, or the progress of.
 
@@ -37,12 +55,14 @@ class Note:
         arguments: The digest of each argument, by its name.
         function: Where the function comes from; empty for a loop, and for what was saved before this was recorded.
         within: The note of the call of a stage that a loop runs in.
+        code: The function's code; None if it is not compared, and for what was saved before it was.
     """
 
     revision: int | str
     arguments: Mapping[str, str] = field(default_factory=dict)
     function: str = ""
     within: Note | None = None
+    code: CodeNote | None = None
 
     def as_metadata(self) -> dict[str, Any]:
         """Return the value that is kept under ``@stage``."""
@@ -51,12 +71,28 @@ class Note:
             note["function"] = self.function
         if self.within is not None:
             note["within"] = self.within.as_metadata()
+        if self.code is not None:
+            note["code"] = self.code.as_metadata()
         return note
 
     @property
     def digest(self) -> str:
-        """32 hex digits, the same only for equal notes: revision 1 is neither "1" nor True."""
-        return hashlib.sha256(json.dumps(self.as_metadata(), sort_keys=True).encode()).hexdigest()[:32]
+        """32 hex digits, the same only for notes that are equal but for the code: revision 1 is neither "1" nor True."""
+        return hashlib.sha256(json.dumps(self._without_code().as_metadata(), sort_keys=True).encode()).hexdigest()[:32]
+
+    def _without_code(self) -> Note:
+        within = None if self.within is None else self.within._without_code()  # noqa: SLF001  # of this very class
+        return Note(self.revision, self.arguments, self.function, within)
+
+    @property
+    def whole_code(self) -> CodeNote | None:
+        """The code that counts: the function's own, or of a loop that of the function around it."""
+        return self.within.code if self.within is not None else self.code
+
+    def has_code_of(self, other: Note) -> bool:
+        """Return whether the code is the same, or that of one of the two is not known."""
+        mine, others = self.whole_code, other.whole_code
+        return mine is None or others is None or mine.digest == others.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +145,26 @@ def _note(value: object, *, inner: bool = False) -> Note | None:
     revision, arguments, function = value["version"], value["arguments"], value.get("function", "")
     if not _is_revision(revision) or not isinstance(function, str) or not _is_texts_by_name(arguments):
         return None
-    if "within" not in value:
-        return Note(revision, arguments, function)
-    within = None if inner else _note(value["within"], inner=True)
-    return None if within is None else Note(revision, arguments, function, within)
+    code, within = None, None
+    if "code" in value:
+        code = _code(value["code"])
+        if code is None:
+            return None
+    if "within" in value:
+        within = None if inner else _note(value["within"], inner=True)
+        if within is None:
+            return None
+    return Note(revision, arguments, function, within, code)
 
 
-_KEYS = {"version", "arguments", "function", "within"}
+_KEYS = {"version", "arguments", "function", "within", "code"}
+
+
+def _code(value: object) -> CodeNote | None:
+    if not isinstance(value, dict) or value.keys() != {"digest", "functions"}:
+        return None
+    digest, functions = value["digest"], value["functions"]
+    return CodeNote(digest, functions) if isinstance(digest, str) and _is_texts_by_name(functions) else None
 
 
 def read_progress(metadata: Mapping[str, Any]) -> ProgressNote | None:

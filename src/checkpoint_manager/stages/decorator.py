@@ -11,6 +11,7 @@ from checkpoint_manager._format.notes import check_revision
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.stages.annotations import check_annotation
+from checkpoint_manager.stages.code import STAGE, Inner
 from checkpoint_manager.stages.fingerprint import check_names, underlying
 from checkpoint_manager.stages.identity import check_sibling, origin_of
 from checkpoint_manager.stages.runner import Definition, timeout_of
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.runner import Runner
 
 
-def make_stage(
+def make_stage(  # noqa: PLR0913  # all but two are choices, by name
     runner: Runner,
     name: Callable[..., Any] | str | None,
     *,
-    revision: int | str,
+    revision: int | str | None,
+    code: bool | None,
     key: Callable[..., object] | None,
     ignore: Sequence[str],
     encode: Callable[[Any], object] | None,
@@ -37,14 +39,30 @@ def make_stage(
         raise TypeError("encode= and decode= belong together. Give both")
     if isinstance(ignore, str):
         raise TypeError(f'ignore= is a list of names. Write ["{ignore}"]')
-    check_revision(revision)
+    check_revision(1 if revision is None else revision)
+    if code not in {None, True, False}:
+        raise TypeError(f"code= must be True or False, not {code!r}")
+    is_code_compared = revision is None if code is None else code
     timeout = timeout_of(wait)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         stage = _name_of(function, name)
         origin = origin_of(function, runner.location)
-        definition = Definition(function, stage, origin, revision, key, tuple(ignore), encode, decode, timeout)
-        return _decorate(runner, definition)
+        definition = Definition(
+            function,
+            stage,
+            origin,
+            1 if revision is None else revision,
+            key,
+            tuple(ignore),
+            encode,
+            decode,
+            timeout,
+            is_code_compared,
+        )
+        decorated = _decorate(runner, definition)
+        setattr(decorated, STAGE, Inner(function, definition.revision, is_code_compared))
+        return decorated
 
     return decorate(name) if callable(name) else decorate
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import Entry
 from checkpoint_manager._format.gaps import Gap, Gaps
-from checkpoint_manager._format.notes import Note, ProgressNote, read_note, read_progress
+from checkpoint_manager._format.notes import CodeNote, Note, ProgressNote, read_note, read_progress
 from checkpoint_manager._operations.load import Loaded, load_version, newest_of_any_kind
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -46,11 +46,15 @@ class Match:
         loaded: The newest version that matches, or None.
         why: Why the newest version of all does not match; empty if one was found.
         other: The newest ``progress`` version and how far it is, if none matches.
+        is_code_changed: There is a version of the same arguments, and the function's code was another one.
+        has_unknown_code: What was found was saved before code was compared, and now it is.
     """
 
     loaded: Loaded | None
     why: str = ""
     other: Other | None = None
+    is_code_changed: bool = False
+    has_unknown_code: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -77,6 +81,7 @@ class _Index:
         whole: Nothing below ``bottom`` counts: it is the first version, or the walk has to end there.
         versions: The numbers, newest first, by the digest of their notes.
         progress: The newest ``progress`` version.
+        codes: The newest version that tells the code of a function, and the digest of that code, by the function.
     """
 
     top: int
@@ -84,6 +89,7 @@ class _Index:
     whole: bool = False
     versions: dict[str, list[int]] = field(default_factory=dict)
     progress: Other | None = None
+    codes: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def add(self, number: int, entry: Entry, *, newest: bool) -> Note | None:
         """Add a version above or below all others, and return its note."""
@@ -91,6 +97,8 @@ class _Index:
         if note is not None:
             numbers = self.versions.setdefault(note.digest, [])
             numbers.insert(0 if newest else len(numbers), number)
+            if note.code is not None and (newest or note.function not in self.codes):
+                self.codes[note.function] = number, note.code.digest
         progress = read_progress(entry.metadata)
         if progress is not None and (newest or self.progress is None):
             self.progress = Other(number, progress, entry)
@@ -129,7 +137,7 @@ class Lookup:
             if newest is None:
                 return Match(None, "no version yet")
             if is_match(newest.entry, note, kinds):
-                return Match(newest)
+                return Match(newest, has_unknown_code=_has_unknown_code(newest.entry, note))
             number, entry, why = newest.version, newest.entry, mismatch(newest.entry, note)
         if entry is None or entry.status == "cleared":
             return Match(None, why)
@@ -137,13 +145,24 @@ class Lookup:
             self._renew()
         with self._walking:
             index = self._index(stage, number)
-            candidates = (self._load(stage, older) for older in self._candidates(stage, index, note.digest))
-            loaded = next((each for each in candidates if each is not None and is_match(each.entry, note, kinds)), None)
+            loaded, changed = self._first_match(stage, index, note, kinds)
             other = index.progress
         if loaded is not None:
-            return Match(loaded)
+            return Match(loaded, has_unknown_code=_has_unknown_code(loaded.entry, note))
         is_there = other is not None and self._gaps(stage).find(other.version) is None
-        return Match(None, why, other if is_there else None)
+        return Match(None, changed or why, other if is_there else None, is_code_changed=bool(changed))
+
+    def _first_match(self, stage: str, index: _Index, note: Note, kinds: Collection[Status]) -> tuple[Loaded | None, str]:
+        """Return the newest candidate that matches; and how the code changed since one that does not match for that alone."""
+        changed = ""
+        for number in self._candidates(stage, index, note.digest):
+            candidate = self._load(stage, number)
+            if candidate is None or candidate.entry.status not in kinds:
+                continue
+            changed = changed or _code_change(candidate, note, index)
+            if is_match(candidate.entry, note, kinds) and (not changed or _has_same_code(candidate.entry, note)):
+                return candidate, ""
+        return None, changed
 
     def _index(self, stage: str, newest: int) -> _Index:
         """Return the index of a stage, after the versions that are new were added to it."""
@@ -210,7 +229,41 @@ def is_match(entry: Entry, note: Note, kinds: Collection[Status]) -> bool:
     if entry.status not in kinds or (entry.status == "progress" and read_progress(entry.metadata) is None):
         return False
     found = read_note(entry.metadata)
-    return found is not None and found.digest == note.digest
+    return found is not None and found.digest == note.digest and found.has_code_of(note)
+
+
+def _has_same_code(entry: Entry, note: Note) -> bool:
+    """Return whether it is certain that a version is the result of the same code."""
+    found = read_note(entry.metadata)
+    code = None if found is None else found.whole_code
+    return code is not None and note.whole_code is not None and code.digest == note.whole_code.digest
+
+
+def _has_unknown_code(entry: Entry, note: Note) -> bool:
+    found = read_note(entry.metadata)
+    return found is not None and found.whole_code is None and note.whole_code is not None
+
+
+def _code_change(candidate: Loaded, note: Note, index: _Index) -> str:
+    """Return how the code changed since a version with this note was saved, as a reason; empty if it did not.
+
+    A version that does not tell its code was saved before all that do. So if the next one above it tells another code than the
+    one of now, the code has changed since.
+    """
+    found, code = read_note(candidate.entry.metadata), note.whole_code
+    if found is None or code is None:
+        return ""
+    if found.whole_code is not None:
+        return "" if found.whole_code.digest == code.digest else _changed_code(found.whole_code, code)
+    function = note.function if note.within is None else note.within.function
+    number, newest = index.codes.get(function, (0, code.digest))
+    return "code changed" if number > candidate.version and newest != code.digest else ""
+
+
+def _changed_code(old: CodeNote, new: CodeNote) -> str:
+    names = sorted(name for name in {*old.functions, *new.functions} if old.functions.get(name) != new.functions.get(name))
+    more = [f"{len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
+    return f"code changed: {', '.join([*map(_printable, names[:_MOST_NAMES]), *more])}" if names else "code changed"
 
 
 def mismatch(entry: Entry, note: Note) -> str:
@@ -232,6 +285,8 @@ def _difference(old: Note, note: Note) -> str:
         return f"the newest version is the result of {_printable(old.function) or 'a function that was not recorded'}"
     if (type(old.revision), old.revision) != (type(note.revision), note.revision):
         return f"revision changed: {_printable(str(old.revision))} to {_printable(str(note.revision))}"
+    if old.digest == note.digest and old.whole_code is not None and note.whole_code is not None:
+        return _changed_code(old.whole_code, note.whole_code)
     before, now = _arguments(old), _arguments(note)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     more = [f"{len(changed) - _MOST_NAMES} more"] if len(changed) > _MOST_NAMES else []

@@ -1,6 +1,7 @@
 """Saves how far a loop is: copies of its state between two items, as ``progress`` versions.
 
-A ``progress`` version's data is the state after a whole number of items; its metadata says after how many (see ``_format.notes``).
+A ``progress`` version's data is the state after a whole number of items; its metadata says after how many
+(see :mod:`checkpoint_manager._format.notes`).
 
 **Deletion.** A loop of a week saves some ten thousand times. So when a version is durable, the run deletes its older ones, all
 but the one before: if the newest one's data is damaged, the loop goes on from that. A deletion syncs more often than a save, so

@@ -21,6 +21,7 @@ from checkpoint_manager._operations.save import Draft, draft, save
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
+from checkpoint_manager.stages.code import Code
 from checkpoint_manager.stages.fingerprint import fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
 from checkpoint_manager.stages.report import Outcome, ago, duration
@@ -29,6 +30,7 @@ from checkpoint_manager.stages.run_lock import RunLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from checkpoint_manager._format.notes import CodeNote
     from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status
@@ -53,6 +55,7 @@ class Definition:
         encode: Turns a result into JSON; None if it is JSON.
         decode: Turns that JSON into the result.
         timeout: How long to wait for another run with the same arguments, in seconds.
+        is_code_compared: Whether the function's code is compared.
     """
 
     function: Callable[..., Any]
@@ -64,6 +67,7 @@ class Definition:
     encode: Callable[[Any], Any] | None
     decode: Callable[[Any], Any] | None
     timeout: float
+    is_code_compared: bool
 
 
 def timeout_of(wait: float) -> float:
@@ -90,6 +94,7 @@ class Run:
         is_function: It is a call of a function, in which loops of the same stage may run.
         started: When it began, by the monotonic clock.
         why: Why it runs.
+        is_code_changed: It runs because the function's code changed.
         result: What came of it.
         loops: The notes of the loops that ran in it.
         superseded: The ``progress`` versions that its result makes useless.
@@ -104,6 +109,7 @@ class Run:
     is_function: bool = True
     started: float = field(default_factory=time.monotonic)
     why: str = ""
+    is_code_changed: bool = False
     result: Any = field(default=None, repr=False)
     loops: list[Note] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
@@ -132,12 +138,15 @@ class Runner:
         location: Where the store is.
         outcomes: What became of each run.
         functions: Each stage's function, and where it comes from.
+        codes: The code of each stage, as it was read for the last call.
     """
 
     def __init__(self, store: Store) -> None:
         self.location = store.backend.location
         self.outcomes: list[Outcome] = []
         self.functions: dict[str, tuple[str, Callable[..., Any]]] = {}
+        self.codes: dict[str, tuple[Callable[..., Any], Code]] = {}
+        self._told: set[tuple[str, str]] = set()
         self._store = store
         self._lookup = Lookup(store)
 
@@ -155,7 +164,26 @@ class Runner:
         arguments = fingerprints(
             definition.function, args, kwargs, key=definition.key, ignore=definition.ignore, location=self.location
         )
-        return Run(self.store_id, definition.stage, Note(definition.revision, arguments, definition.origin))
+        code = self._code_of(definition) if definition.is_code_compared else None
+        note = Note(definition.revision, arguments, definition.origin, code=code)
+        return Run(self.store_id, definition.stage, note)
+
+    def _code_of(self, definition: Definition) -> CodeNote | None:
+        """Return the code of a function as it is now, and tell once what is not seen of it."""
+        stage, function = definition.stage, definition.function
+        known, code = self.codes.get(stage, (None, None))
+        if code is None or known is not function or not code.is_current:
+            code = Code(function)
+            self.codes[stage] = function, code
+            if code.unseen and self._is_first(stage, "unseen"):
+                _LOG.info("%s: its code is compared, but not that of %s", printable(stage), printable(", ".join(code.unseen)))
+        return code.note
+
+    def _is_first(self, stage: str, what: str) -> bool:
+        """Return whether this is told of a stage for the first time."""
+        is_first = (stage, what) not in self._told
+        self._told.add((stage, what))
+        return is_first
 
     # Once
 
@@ -192,6 +220,8 @@ class Runner:
         """Let the code that is called now know which run it is a part of, until :meth:`end`."""
         run.around, run.lock_reference, run.started = _current.get(), weakref.ref(lock), time.monotonic()
         run.token = _current.set(run)
+        if run.is_code_changed:
+            _LOG.info("%s: runs again: %s", printable(run.stage), run.why)
 
     def end(self, run: Run) -> None:
         """Undo :meth:`begin`. May be called again."""
@@ -215,7 +245,11 @@ class Runner:
     def search(self, run: Run, kinds: Collection[Status]) -> Match:
         """Look for the newest version that matches, and tell the run why there is none, or why it is not the newest of all."""
         found = self._lookup.find(run.stage, run.note, kinds)
-        run.why = found.why
+        run.why, run.is_code_changed = found.why, found.is_code_changed
+        loaded = found.loaded
+        if loaded is not None and found.has_unknown_code and self._is_first(run.stage, "unknown code"):
+            message = "%s: version %d was saved without its code, and is used: whether the code changed since can't be told"
+            _LOG.warning(message, printable(run.stage), loaded.version)
         return found
 
     def reused(self, run: Run, loaded: Loaded) -> None:

@@ -75,7 +75,7 @@ def run(
     backend = cm._store.backend  # noqa: SLF001  # of this very package: the lock of the run belongs to the command
     environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
-    @cm.stage(stage, wait=0 if no_wait else _patience(access), ignore=["shown"])
+    @cm.stage(stage, wait=0 if no_wait else _patience(access), ignore=["shown"], code=False)
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
         locks.extend(map(os.dup, backend.lock_descriptors()))
         output = _execute(words, environment, locks, capture=capture, quiet=access.as_json)
