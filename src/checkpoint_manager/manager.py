@@ -18,10 +18,9 @@ from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
-from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
-from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
@@ -53,6 +52,14 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 _LOG = get_logger()
+
+
+def _valid(stage_name: object) -> str:
+    """Return the name of a stage as a plain str; a name that was checked before is only looked up."""
+    try:
+        return checked(stage_name)
+    except TypeError:  # it is not hashable, so not text
+        return validate(stage_name)
 
 
 class CheckpointManager:
@@ -176,7 +183,7 @@ class CheckpointManager:
             RollbackError: The store is older than what this user has seen. Nothing was written.
             StorageError: The operating system refused. All older versions are as they were.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
 
     def update_checkpoint(
@@ -198,12 +205,12 @@ class CheckpointManager:
             IntegrityError: The newest version is damaged; an update of it would lose what it held.
             Exception: Whatever the function raises. Nothing was written then. And as ``save_checkpoint``.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
 
         return self._saved(save.update(self._store, stage, function, metadata))
 
     def _saved(self, version: Version) -> Version:
-        _LOG.info("Checkpoint saved: %s (version %d)", printable(version.stage), version.number)
+        _LOG.info("Checkpoint saved: %s (version %d)", version.stage, version.number)
         return version
 
     # Reading
@@ -217,7 +224,7 @@ class CheckpointManager:
             RollbackError: The store is older than what this user has seen.
             WrongKeyError: The key was removed from the store meanwhile.
         """
-        return load.is_completed(self._store, validate(stage_name))
+        return load.is_completed(self._store, _valid(stage_name))
 
     def load_checkpoint(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
         """Return a stage's data, equal to what was saved.
@@ -233,7 +240,7 @@ class CheckpointManager:
             IntegrityError: The version is damaged, forged or missing; or one above it is, which may hold newer data.
             RollbackError: The store is older than what this user has seen.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         if version is None and at is None:
             return payload.decode(load.load_newest(self._store, stage).data)
         return self.get_checkpoint(stage, version, at=at).data
@@ -242,7 +249,7 @@ class CheckpointManager:
         self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
     ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         if version is None and at is None:
             loaded = load.load_newest(self._store, stage)
         else:
@@ -260,7 +267,7 @@ class CheckpointManager:
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         number = _operations.select.chosen(self._store, stage, version, at)
         if number is None:
             number = _operations.select.newest(self._store, stage)
@@ -294,7 +301,7 @@ class CheckpointManager:
             IntegrityError: The record of deleted versions is damaged or forged.
             RollbackError: The stage, or that record, is older than what this user has seen.
         """
-        return self._store.history.versions(validate(stage_name))
+        return self._store.history.versions(_valid(stage_name))
 
     def stages(self, prefix: str = "") -> list[str]:
         """Return the names of the stages, sorted; cleared ones too.
@@ -326,7 +333,7 @@ class CheckpointManager:
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         before, after = (
             _operations.select.chosen(self._store, stage, old, at),
             _operations.select.chosen(self._store, stage, new, None),
@@ -350,14 +357,14 @@ class CheckpointManager:
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``. Nothing was written.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         if (version is None) == (at is None):
             raise TypeError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
             restored = _operations.restore.restore(self._store, stage, _operations.select.checked(version))
         else:
             restored = _operations.restore.restore_at(self._store, stage, _operations.select.moment(at))
-        _LOG.info("Checkpoint restored: %s (version %d, from %s)", printable(stage), restored.number, restored.restored_from)
+        _LOG.info("Checkpoint restored: %s (version %d, from %s)", stage, restored.number, restored.restored_from)
         return restored
 
     def restore_pipeline(self, *, at: datetime | str | None = None, tag: str | None = None) -> list[Version]:
@@ -397,9 +404,9 @@ class CheckpointManager:
         Returns:
             The version that was appended, or None if there was nothing to clear.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         cleared = _operations.restore.clear(self._store, stage)
-        _LOG.info("Checkpoint cleared: %s", printable(stage))
+        _LOG.info("Checkpoint cleared: %s", stage)
         return cleared
 
     def clear_checkpoints(self) -> list[Version]:
@@ -433,10 +440,10 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError: The version is not there, or is damaged.
             RollbackError: The tags are older than what this user has seen.
         """
-        stage, wanted = validate(stage_name), _operations.tag.validate(name)
+        stage, wanted = _valid(stage_name), _operations.tag.validate(name)
         number = _operations.select.number(self._store, stage, _operations.select.checked(version))
         entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
-        _LOG.info("Version tagged: %s (version %d is %s)", printable(stage), number, wanted)
+        _LOG.info("Version tagged: %s (version %d is %s)", stage, number, wanted)
         return entry.as_version(stage, number)
 
     def tag_pipeline(self, name: str, *, force: bool = False) -> list[Version]:
@@ -468,9 +475,9 @@ class CheckpointManager:
             CheckpointNotFoundError: There is no such tag.
             RollbackError: The tags are older than what this user has seen.
         """
-        stage, unwanted = validate(stage_name), _operations.tag.validate(name, existing=True)
+        stage, unwanted = _valid(stage_name), _operations.tag.validate(name, existing=True)
         _operations.tag.untag(self._store, stage, [unwanted])
-        _LOG.info("Tag removed: %s %s", printable(stage), unwanted)
+        _LOG.info("Tag removed: %s %s", stage, unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
         """Return a stage's tags, sorted by name, with the numbers of the versions they name.
@@ -479,7 +486,7 @@ class CheckpointManager:
             IntegrityError: The record of tags is damaged or forged.
             RollbackError: It is older than what this user has seen.
         """
-        tags, _ = _operations.tag.read(self._store, validate(stage_name))
+        tags, _ = _operations.tag.read(self._store, _valid(stage_name))
         return {name: tagged.version for name, tagged in tags.named.items()}
 
     def prune(self, policy: Retention, stage_name: str | None = None, *, dry_run: bool = False) -> PrunePlan:
@@ -499,7 +506,7 @@ class CheckpointManager:
                 deleted.
         """
         _operations.prune.check_policy(policy)
-        stage = None if stage_name is None else validate(stage_name)
+        stage = None if stage_name is None else _valid(stage_name)
         plan = _operations.prune.prune(self._store, policy, stage, dry_run=dry_run)
         if not dry_run:
             _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
@@ -519,10 +526,10 @@ class CheckpointManager:
             CheckpointNotFoundError: One of them does not exist. Nothing was deleted.
             CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
         """
-        stage = validate(stage_name)
+        stage = _valid(stage_name)
         chosen = [_operations.select.checked_number(version) for version in versions]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
-        _LOG.info("Versions deleted: %s %s", printable(stage), deleted)
+        _LOG.info("Versions deleted: %s %s", stage, deleted)
         return deleted
 
     # Upkeep
@@ -534,7 +541,7 @@ class CheckpointManager:
             stage_name: One stage, or None for the whole store.
             progress: Called after each version.
         """
-        stage = None if stage_name is None else validate(stage_name)
+        stage = None if stage_name is None else _valid(stage_name)
         return _operations.verify.verify(self._store, stage, progress)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
@@ -557,7 +564,7 @@ class CheckpointManager:
         Returns:
             The versions that this appended.
         """
-        stage = None if stage_name is None else validate(stage_name)
+        stage = None if stage_name is None else _valid(stage_name)
         return _operations.accept_rollback.accept_rollback(self._store, stage)
 
     # Bundles
@@ -593,7 +600,7 @@ class CheckpointManager:
         key = conceal(key)
         if isinstance(stages, str):
             raise TypeError(f'stages= is a list of names: write ["{stages}"]')
-        chosen = None if stages is None else [validate(stage) for stage in stages]
+        chosen = None if stages is None else [_valid(stage) for stage in stages]
         bundle = _operations.export_bundle.export_bundle(
             self._store, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
         )
@@ -636,7 +643,7 @@ class CheckpointManager:
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
         key = conceal(key)
-        names = {validate(old): validate(new) for old, new in (rename or {}).items()}
+        names = {_valid(old): _valid(new) for old, new in (rename or {}).items()}
         bundle = _operations.import_bundle.import_bundle(
             self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress
         )

@@ -141,8 +141,8 @@ MUTANTS: list[Mutant] = [
         "FileLock._named",
         Replace("os.path.samestat(self._status, named)", "True"),
     ),
-    Mutant("a child keeps its parent's lock", "backends/local/lock_descriptors.py", "_close_inherited", Delete("file.close()")),
-    Mutant("a lock is not noted for forks", "backends/local/lock_descriptors.py", "open_into", Delete("_files.add")),
+    Mutant("a child keeps its parent's lock", "backends/local/lock.py", "_close_inherited", Delete("file.close()")),
+    Mutant("a lock is not noted for forks", "backends/local/lock.py", "open_into", Delete("_files.add")),
     Mutant(
         "who holds the lock is not said",
         "backends/local/lock.py",
@@ -266,7 +266,7 @@ MUTANTS: list[Mutant] = [
         Delete("raise step.error"),
     ),
     # Keys
-    Mutant("a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.keyring.refresh()")),
+    Mutant("a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.refresh_keys()")),
     Mutant("a rotation does not wait for writers", "_operations/rotate_key.py", "_rotate_once", Delete("wait_for_writers")),
     Mutant(
         "a rotation leaves records under the old key",

@@ -47,7 +47,7 @@ def accept_rollback(store: Store, stage: str | None) -> list[Version]:
 
 
 def _accept(store: Store, stage: str) -> Version | None:
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         seen = store.last_seen.recall(stage)
         number = store.backend.newest(stage, exact=True, session=session).number
         try:

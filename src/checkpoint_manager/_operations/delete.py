@@ -29,7 +29,7 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[i
         CheckpointError: One of them is the newest, or has a tag. Nothing is deleted.
     """
     wanted = sorted(set(versions))
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         newest = store.history.look(stage, session).number
         present = set(store.backend.versions(stage, session=session))
         gaps, _ = store.gaps(stage, session)

@@ -345,7 +345,7 @@ def _write(store: Store, parts: Iterator[Part], arrivals: list[Arrival]) -> None
     part = next(parts, None)
     while part is not None:
         if isinstance(part, StagePart) and (arrival := planned[part.name]).brings_something:
-            with store.lock(arrival.stage) as session:
+            with store.lock(arrival.stage) as lock, store.session(arrival.stage, lock) as session:
                 part = _write_stage(store, arrival, parts, session)
         else:
             part = next(parts, None)

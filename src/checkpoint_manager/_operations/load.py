@@ -35,7 +35,7 @@ def load_newest(store: Store, stage: str) -> Loaded:
         IntegrityError: The newest version is damaged or forged, or one is that may hide a newer state.
         RollbackError: The stage is older than what this user has seen.
     """
-    with store.reading(stage) as session:
+    with store.session(stage) as session:
         newest = newest_of_any_kind(store, stage, session)
         if newest is None:
             raise store.history.absent(stage, 0, 0)
@@ -72,7 +72,7 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
         RollbackError: It is older than what this user has seen.
     """
     if session is None:
-        with store.reading(stage) as own:
+        with store.session(stage) as own:
             return newest_of_any_kind(store, stage, own)
     look = store.history.look(stage, session)
     while look.number:
@@ -127,7 +127,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
         RollbackError: The stage is older than what this user has seen.
     """
     if session is None:
-        with store.reading(stage) as own:
+        with store.session(stage) as own:
             return load_version(store, stage, version, own)
     look = store.history.look(stage, session)
     try:

@@ -47,12 +47,12 @@ def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) 
 
 
 def _dry_run(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
-    with store.reading(stage) as session:
+    with store.session(stage) as session:
         return _plan(store, policy, stage, now, session)
 
 
 def _prune(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         plan = _plan(store, policy, stage, now, session)
         dropped = sorted(version.number for version in plan.dropped)
         if dropped:

@@ -53,7 +53,9 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     }
     for stage in sorted({*store.backend.stages(), *touched}):
         # A dry run takes no lock: whoever takes one removes what killed writers left.
-        with contextlib.nullcontext() if dry_run else store.lock(stage):
+        with contextlib.ExitStack() as held:
+            if not dry_run:
+                held.enter_context(store.session(stage, held.enter_context(store.lock(stage))))
             try:
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
             except RollbackError as error:

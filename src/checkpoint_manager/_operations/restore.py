@@ -29,7 +29,7 @@ _CLEARED = Draft(b"null", {}, "cleared")
 
 def restore(store: Store, stage: str, version: int | str) -> Version:
     """Append a copy of a version; errors as in :func:`select.number` and :func:`load_version`."""
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         number = select.number(store, stage, version)
         return _append_copy(store, stage, load_version(store, stage, number, session), session)
 
@@ -40,7 +40,7 @@ def restore_at(store: Store, stage: str, moment: datetime) -> Version:
     Raises:
         CheckpointNotFoundError: The stage had no version then.
     """
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         number = select.number_at(store, stage, moment)
         return _append_copy(store, stage, load_version(store, stage, number, session), session)
 
@@ -109,7 +109,7 @@ def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
 
 def clear(store: Store, stage: str) -> Version | None:
     """Append a version that says that the stage is not done; return None if it is cleared already or never was there."""
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         return _clear_locked(store, stage, session)
 
 
@@ -138,7 +138,7 @@ def _newest_at(store: Store, stage: str, session: Session, *, moment: datetime) 
 def _planned(store: Store, stage: str, goal: Goal) -> RestoreStep:
     newest: Version | None = None
     try:
-        with store.reading(stage) as session:
+        with store.session(stage) as session:
             number = store.history.look(stage, session).number
             with contextlib.suppress(IntegrityError):  # a damaged one does not stop a restore
                 newest = store.history.entry(stage, number, session).as_version(stage, number) if number else None
@@ -159,7 +159,7 @@ def _is_already(newest: Version, target: Version) -> bool:
 
 
 def _restore_state(store: Store, stage: str, goal: Goal) -> Version | None:
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         then = goal.find(store, stage, session)
         number = store.history.look(stage, session).number
         if then is None:

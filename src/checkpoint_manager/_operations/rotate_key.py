@@ -102,7 +102,7 @@ class _Resealing:
         self._total = max(self._total, sum(len(self._listed(stage)) for stage in stages))
         for stage in stages:
             try:
-                with self._store.lock(stage) as session:
+                with self._store.lock(stage) as lock, self._store.session(stage, lock) as session:
                     self.problems += self._stage(stage, session)
             except (IntegrityError, RollbackError) as error:  # of the stage or its records
                 self.problems.append(error)

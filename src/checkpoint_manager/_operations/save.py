@@ -89,7 +89,7 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
         RollbackError: The stage is older than what this user has seen. Nothing was written.
         StorageError: The version could not be written. Nothing was acknowledged.
     """
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         tip = store.history.tip(stage, session)
         if expected is not None and tip.version != expected:
             raise _conflict(store, stage, expected, tip.version)
@@ -103,7 +103,7 @@ def update(store: Store, stage: str, function: Callable[[Any], object], metadata
         IntegrityError: A version is damaged that may hold the newest data.
         Exception: What the function raises, and what :func:`save` raises. Nothing was written.
     """
-    with store.lock(stage) as session:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
         tip = store.history.tip(stage, session)
         loaded = newest_completed(store, stage, session)
         present = None if loaded is None else payload.decode(loaded.data)

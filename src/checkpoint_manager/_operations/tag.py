@@ -134,7 +134,7 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
         TagError: The name names another version, and this is not ``force``; or the stage has too many.
         CheckpointNotFoundError, IntegrityError: The version can't be had.
     """
-    with store.lock(stage):
+    with store.lock(stage) as lock, store.session(stage, lock):
         tags, record = read(store, stage)
         entry = store.history.entry(stage, version)
         wanted = Tagged(version, entry.id)
@@ -189,7 +189,7 @@ def untag(store: Store, stage: str, names: Iterable[str]) -> None:
     Raises:
         CheckpointNotFoundError: There is no such tag. Nothing was changed.
     """
-    with store.lock(stage):
+    with store.lock(stage) as lock, store.session(stage, lock):
         untag_locked(store, stage, names)
 
 
@@ -263,7 +263,7 @@ def accept_rollback(store: Store, stage: str) -> bool:
 
     It is written anew, with a number above all that was seen: nobody who saw the newer one takes it for a second rollback.
     """
-    with store.lock(stage):
+    with store.lock(stage) as lock, store.session(stage, lock):
         seen = store.last_seen.recall_record(stage, "tags")
         tags, record = stored(store, stage)
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:

@@ -222,7 +222,7 @@ class History:
         Missing is a number below a version that opens, without a version and without a record of its deletion.
         """
         if session is None:
-            with self._store.reading(stage) as own:
+            with self._store.session(stage) as own:
                 return self.scan(stage, own)
         look = self.look(stage, session)
         found: list[Scanned] = []
@@ -279,7 +279,7 @@ class History:
             IntegrityError: It is damaged, or missing without a record.
         """
         if session is None:
-            with self._store.reading(stage) as own:
+            with self._store.session(stage) as own:
                 return self.entry(stage, version, own)
         look = self.look(stage, session)
         try:

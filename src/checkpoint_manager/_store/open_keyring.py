@@ -33,11 +33,18 @@ _LOG = logging.getLogger("checkpoint_manager")
 _PUT_IT_BACK = "Put it back from a backup: without it, nothing opens"
 
 
-class _Current(NamedTuple):
-    """The keyring as last read: its bytes, and what they open to."""
+class Current(NamedTuple):
+    """The keyring as last read.
+
+    Attributes:
+        record: Its bytes.
+        unlocked: What they open to.
+        active: The id and the key that new versions are sealed under.
+    """
 
     record: Record
     unlocked: UnlockedKeyring
+    active: tuple[str, SecretBytes]
 
 
 class OpenKeyring:
@@ -66,38 +73,36 @@ class OpenKeyring:
         record = self._read()
         secret = key_sources.find_secret(key)
         if record is None:
-            self._current = self._create(_secret_for_a_new_store() if secret is None else secret, store_here)
+            self.current = self._create(_secret_for_a_new_store() if secret is None else secret, store_here)
         else:
             self._check_store(record, store_here)
-            self._current = self._unlock(record, _default_secret(backend.location) if secret is None else secret)
+            self.current = self._unlock(record, _default_secret(backend.location) if secret is None else secret)
         self.last_seen = LastSeen(self.store_id)
-        self._follow(self._current)
+        self._follow(self.current)
         if self._locations is not None and self._store_seen_here() is None:
             self._locations.remember(backend.location, self.store_id)
 
     @property
     def store_id(self) -> str:
         """The store's id."""
-        return self._current.unlocked.keyring.store
+        return self.current.unlocked.keyring.store
 
     @property
     def unlocked(self) -> UnlockedKeyring:
         """The keyring as last read."""
-        return self._current.unlocked
+        return self.current.unlocked
 
     @property
     def active(self) -> tuple[str, SecretBytes]:
         """The id and the key that new versions are sealed under."""
-        unlocked = self._current.unlocked
-        key_id = unlocked.keyring.keys[-1]
-        return key_id, unlocked.keys[key_id]
+        return self.current.active
 
     def key(self, key_id: str) -> SecretBytes | None:
         """Return the key of this id, reading the keyring again if it is not known; None if there is none."""
-        known = self._current.unlocked.keys.get(key_id)
+        known = self.current.unlocked.keys.get(key_id)
         if known is None:
             self.refresh()
-            known = self._current.unlocked.keys.get(key_id)
+            known = self.current.unlocked.keys.get(key_id)
         return known
 
     def refresh(self) -> bool:
@@ -108,7 +113,7 @@ class OpenKeyring:
             RollbackError: It is older than one that was seen, does not succeed it, or belongs to another store.
             WrongKeyError: The slot that this process opened the store with was removed.
         """
-        current = self._current
+        current = self.current
         if self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=current.record) is current.record:
             return False
         self._follow(current)
@@ -125,7 +130,7 @@ class OpenKeyring:
         with self._backend.lock(None, timeout):
             while True:
                 self.refresh()
-                current = self._current
+                current = self.current
                 changed = make(current.unlocked)
                 if changed is current.unlocked:
                     return changed
@@ -136,19 +141,19 @@ class OpenKeyring:
                         continue
                     message = f"{self._where} was changed again and again by others, for {timeout:g} s"
                     raise LockTimeoutError(message, hint="Find out what writes to the directory, then try again") from None
-                self._current = _Current(record, changed)
+                self.current = _opened(record, changed)
                 if self._seen is not None and self._seen.digest == _digest(current.record):  # not one that was only warned of
                     self._remember(changed.as_seen(_digest(record)))
                 return changed
 
     def accept_rollback(self) -> None:
         """Take the store that is here, and its keyring, for the right ones from now on."""
-        current = self._current
+        current = self.current
         self._remember(current.unlocked.as_seen(_digest(current.record)), even_if_older=True)
         if self._locations is not None:
             self._locations.remember(self._backend.location, self.store_id)
 
-    def _follow(self, current: _Current) -> None:
+    def _follow(self, current: Current) -> None:
         """Replace a keyring that was read before with the one that is there now.
 
         What was seen is recalled before the keyring is read, because another process may change both in between. A keyring
@@ -163,7 +168,7 @@ class OpenKeyring:
             keyring = Keyring.parse(record.data, where=self._where)
             if keyring.store != self.store_id:
                 raise RollbackError(f"{self._where} belongs to another store, {keyring.store}", hint=Hint.ACCEPT_KEYRING)
-            fresh = _Current(record, current.unlocked.reopen(keyring, where=self._where))
+            fresh = _opened(record, current.unlocked.reopen(keyring, where=self._where))
         digest = _digest(record)
         if problem := fresh.unlocked.why_it_does_not_succeed(seen, digest):
             self._roll_back(f"{self._where} {problem}")
@@ -171,8 +176,8 @@ class OpenKeyring:
             self._remember(fresh.unlocked.as_seen(digest), even_if_older=seen is not None and not seen.key_id)
         else:
             self._seen = seen
-        if self._current is current:
-            self._current = fresh
+        if self.current is current:
+            self.current = fresh
 
     def _newest_seen(self) -> SeenKeyring | None:
         """Return the newest keyring seen by this user or, if that can't be remembered, by this process."""
@@ -205,16 +210,16 @@ class OpenKeyring:
     def _read(self, known: Record | None = None) -> Record | None:
         return self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known)
 
-    def _unlock(self, record: Record, secret: Secret) -> _Current:
-        return _Current(record, unlock(Keyring.parse(record.data, where=self._where), secret, where=self._where))
+    def _unlock(self, record: Record, secret: Secret) -> Current:
+        return _opened(record, unlock(Keyring.parse(record.data, where=self._where), secret, where=self._where))
 
-    def _create(self, secret: Secret, store_here: str | None) -> _Current:
+    def _create(self, secret: Secret, store_here: str | None) -> Current:
         if not self._backend.stages():
             if store_here is not None:
                 self._forget_the_store_that_was_here(store_here)
             unlocked = create(secret, label="", now=datetime.now(UTC))
             with contextlib.suppress(RecordChangedError):  # another process was faster: its keyring is the store's
-                return _Current(self._backend.write_record("keyring", data=unlocked.keyring.encode(), expected=None), unlocked)
+                return _opened(self._backend.write_record("keyring", data=unlocked.keyring.encode(), expected=None), unlocked)
         record = self._read()  # once more: the faster process may even have saved already
         if record is None:
             message = f"{self._where} is gone, but there are checkpoints; no new keyring was made"
@@ -232,6 +237,11 @@ class OpenKeyring:
         )
         if self._locations is not None:
             self._locations.forget(self._backend.location)
+
+
+def _opened(record: Record, unlocked: UnlockedKeyring) -> Current:
+    key_id = unlocked.keyring.active
+    return Current(record, unlocked, (key_id, unlocked.keys[key_id]))
 
 
 def _digest(record: Record) -> str:

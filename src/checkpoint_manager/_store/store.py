@@ -15,11 +15,11 @@ import pwd
 import sys
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Header, Place
 from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.history import History
 from checkpoint_manager._store.last_seen import SeenRecord
@@ -32,7 +32,6 @@ from checkpoint_manager.models import Origin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from checkpoint_manager._format.gaps import Gap
     from checkpoint_manager._format.hidden import SecretBytes
@@ -62,9 +61,6 @@ class Store:
     Attributes:
         history: Which version of each stage is the newest.
         last_seen: What this user has seen of the store.
-        lock: Called with a stage, for a ``with`` block: holds the stage's lock, and gives a session on the stage, with the keys
-            as they are now. Raises a LockTimeoutError if another writer holds it, and a CheckpointError if this thread itself
-            holds it, or waits for it, further up.
         after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
             stage's lock is held. It must not raise.
     """
@@ -76,17 +72,39 @@ class Store:
         self.lock_timeout = lock_timeout
         self.on_rollback = on_rollback
         self.history = History(self)
-        self.lock = functools.partial(_Writing, self)
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
         self._store_id = keyring.store_id
         self._gaps: dict[str, tuple[Gaps, Record | None]] = {}
 
     # Sessions
 
-    def reading(self, stage: str) -> AbstractContextManager[Session]:
-        """Return a session to read a stage in, for a ``with`` block, with the keys as they are now."""
-        self.keyring.refresh()
-        return self.backend.session(stage)
+    def lock(self, stage: str) -> AbstractContextManager[object]:
+        """Return the lock of a stage, for a ``with`` block, in which a session is opened next: ``session(stage, lock)``.
+
+        Raises:
+            LockTimeoutError: On entry, when another writer holds it.
+            CheckpointError: On entry, when this thread holds it, or waits for it, further up.
+        """
+        return self.backend.lock(stage, self.lock_timeout)
+
+    def session(self, stage: str, lock: object = None) -> AbstractContextManager[Session]:
+        """Return a session on a stage, for a ``with`` block, with the keys as they are now.
+
+        Args:
+            stage: The stage.
+            lock: Its lock, held by the caller that writes. The session lets go of it at its end.
+        """
+        self.refresh_keys()
+        return self.backend.session(stage, lock)
+
+    def refresh_keys(self) -> None:
+        """Follow what others have changed in the keyring; errors as in :meth:`OpenKeyring.refresh`.
+
+        Each operation asks: as a rule, nothing has changed, and one cheap call says so.
+        """
+        known = self.keyring.current.record
+        if self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known) is not known:
+            self.keyring.refresh()
 
     def stages(self) -> list[str]:
         """Return the names of the stages, sorted: those that hold a version that opens, and those that this user has seen.
@@ -110,11 +128,12 @@ class Store:
 
     def append(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
         """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`."""
-        key_id, key = self.keyring.active
+        key_id, key = self.keyring.current.active
         place = Place(self._store_id, stage, version)
         make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
         self.backend.append(stage, version, make_pieces, session=session)
-        if self.keyring.refresh() and self.keyring.active[0] != key_id:
+        self.refresh_keys()
+        if self.keyring.current.active[0] != key_id:
             self.replace(stage, version, entry, data, session)  # a rotation gave it up that this writer's lock did not hold up
 
     def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
@@ -196,7 +215,7 @@ class Store:
         header = sealed_format.parse_header(opening)
         if header.store != place.store:
             raise BrokenError("belongs to another store", foreign=True)
-        key = self.keyring.key(header.key)
+        key = self.keyring.current.unlocked.keys.get(header.key) or self.keyring.key(header.key)
         if key is None:
             raise BrokenError("is sealed under a key that the keyring does not have")
         if header.data_offset > file.size:
@@ -366,45 +385,6 @@ class Store:
     def _sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
         key_id, key = self.keyring.active
         return form.seal(key_id, key, self._store_id, stage, content)
-
-
-class _Writing:
-    """A writer's hold on a stage, for one ``with`` block: its lock, a session, and the keys as they are now.
-
-    A lock that is dropped without an end to the block, as an interruption may do at any call, is let go of with its object.
-    """
-
-    __slots__ = ("_lock", "_session", "_stage", "_store")
-
-    def __init__(self, store: Store, stage: str) -> None:
-        self._store = store
-        self._stage = stage
-        self._lock: AbstractContextManager[object] | None = None
-        self._session: AbstractContextManager[Session] | None = None
-
-    def __enter__(self) -> Session:
-        try:
-            self._lock = self._store.backend.lock(self._stage, self._store.lock_timeout)
-            self._lock.__enter__()  # to leave one that was not entered does no harm
-            self._session = self._store.backend.session(self._stage)
-            session = self._session.__enter__()
-            self._store.keyring.refresh()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return session
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        try:
-            if self._session is not None:
-                self._session.__exit__(kind, error, traceback)
-        finally:
-            if self._lock is not None:
-                try:
-                    self._lock.__exit__(kind, error, traceback)
-                except OSError as refused:  # by the close, which lets go of it all the same: what was written is durable
-                    if not is_refusal(refused):
-                        raise
 
 
 def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:

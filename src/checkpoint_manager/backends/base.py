@@ -174,10 +174,15 @@ class Backend(ABC):
                 may be held by a task while others of its thread go on.)
         """
 
-    def session(self, stage: str) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share
+    def session(self, stage: str, lock: object = None) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share
         """Return a session on a stage, to be entered with ``with`` and passed to several calls.
 
         It makes the calls cheaper and changes nothing in what they return.
+
+        Args:
+            stage: The stage.
+            lock: What its lock gave on entry, if the caller holds it. The session may let go of it at its end: what the
+                system reports by then concerns nobody any more, and is passed over.
         """
         return Session()
 

@@ -57,6 +57,10 @@ def validate(stage: object) -> str:
     return name
 
 
+checked = lru_cache(maxsize=16_384, typed=True)(validate)
+""":func:`validate` with a cache, for names that can be hashed: each operation asks."""
+
+
 @lru_cache(maxsize=16_384)  # a save asks for it several times
 def to_filename(stage: str) -> str:
     """Return the file name of a stage, as specified in the module's docstring.

@@ -13,7 +13,7 @@ import pytest
 
 from checkpoint_manager import LockTimeoutError
 from checkpoint_manager.backends.local import lock_queue as queue
-from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.local.lock import FileLock, open_into
 from tests import forking
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def test_what_the_kernel_refuses_is_told(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "file", os.O_PATH)
     try:
         with pytest.raises(OSError, match="Bad file descriptor"):
-            queue.wait_in_turn(descriptor, 1)
+            queue.wait_in_turn(descriptor, 1, open_into)
     finally:
         os.close(descriptor)
     until(lambda: not places())

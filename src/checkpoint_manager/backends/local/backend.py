@@ -40,9 +40,16 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.local import head, layout, maintenance
-from checkpoint_manager.backends.local import lock_descriptors as descriptors
 from checkpoint_manager.backends.local.head import Found
-from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, UnusableError, is_held
+from checkpoint_manager.backends.local.lock import (
+    FileLock,
+    NamedRunLock,
+    RunLock,
+    StageLock,
+    UnusableError,
+    descriptors_held,
+    is_held,
+)
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
 from checkpoint_manager.errors import IntegrityError, StorageError
@@ -107,7 +114,7 @@ class LocalBackend(Backend, Maintenance):
         file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
         if purpose == "run":
             return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return FileLock(self._locks, file, stage, timeout)
+        return (FileLock if stage is None else StageLock)(self._locks, file, stage, timeout)
 
     def _sweep(self, stage: str | None, folder: int) -> None:
         """Remove what killed writers left, and keep the room for deletions, if this thread holds the lock.
@@ -121,8 +128,8 @@ class LocalBackend(Backend, Maintenance):
             maintenance.keep_reserve(self.location)
             self._swept.add(stage)
 
-    def session(self, stage: str) -> LocalSession:
-        return LocalSession(self.location, stage)
+    def session(self, stage: str, lock: object = None) -> LocalSession:
+        return LocalSession(self.location, stage, lock)
 
     # Versions
 
@@ -162,14 +169,29 @@ class LocalBackend(Backend, Maintenance):
         if session.folder < 0:
             session.found = head.NOTHING
             return Newest(0, durable=True)
-        known = None if exact else self._found.get(stage)
+        found = None if exact else self._found.get(stage)
         try:
-            found = head.find(self.location, stage, session.folder, known)
+            if found is None or not self._is_still_the_newest(found, stage, session.folder):
+                found = head.find(self.location, stage, session.folder, found)
         except OSError as error:
             translate(error, "find the newest version of", self._history, stage)
             raise
         session.found = self._found[stage] = found
         return Newest(found.number, found.durable == found.number)
+
+    def _is_still_the_newest(self, found: Found, stage: str, folder: int) -> bool:
+        """Return whether what was found is still there: the head is the same file, and no version follows without a gap."""
+        try:
+            status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if (status.st_dev, status.st_ino) != found.head:
+            return False
+        try:
+            os.stat(layout.version_name(found.number + 1), dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        return False
 
     def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
         if not isinstance(session, LocalSession):
@@ -214,8 +236,7 @@ class LocalBackend(Backend, Maintenance):
                     raise VersionTakenError from None
                 raise
             if durable:
-                is_head = self._put_head(temporary, stage, version, folder)
-                found = Found(version, version if is_head else 0)
+                found = self._put_head(temporary, stage, version, folder)
             else:
                 files.remove(temporary, folder)
                 found = found._replace(number=version)
@@ -244,20 +265,22 @@ class LocalBackend(Backend, Maintenance):
     def _head(self, stage: str) -> str:
         return f"{self.location}{os.sep}{layout.head_name(stage)}"
 
-    def _put_head(self, temporary: str, stage: str, version: int, folder: int) -> bool:
+    def _put_head(self, temporary: str, stage: str, version: int, folder: int) -> Found:
         """Turn the temporary name of a version into the stage's head. The version stands, whatever becomes of this."""
         try:
+            status = os.stat(temporary, dir_fd=folder, follow_symlinks=False)
             os.rename(temporary, f"{self.location}{os.sep}{layout.head_name(stage)}", src_dir_fd=folder)
         except FileNotFoundError:  # no hard links: the temporary file itself became the version
             with passing_over_refusals():
                 head.put(self.location, stage, version, folder)
+            return Found(version, version)
         except OSError as error:
             files.remove(temporary, folder)
             if not is_refusal(error):
                 raise
             _LOG.warning("%s: the head can't be set at %s: %s", printable(stage), self._head(stage), error.strerror)
-            return False
-        return True
+            return Found(version, 0)
+        return Found(version, version, (status.st_dev, status.st_ino))
 
     def _sync_versions(self, found: Found, folder: int) -> None:
         """Make the versions durable that may not be: those above the head."""
@@ -352,13 +375,13 @@ class LocalBackend(Backend, Maintenance):
         try:
             if known is not None:
                 status = os.stat(place, dir_fd=folder, follow_symlinks=False)
-                if known.stamp == layout.stamp(status):
+                if known.stamp == files.stamp(status):
                     return known
             with files.OpenFile(place, folder) as file:
                 if file.size > limit:
                     message = f"{name} in {self.location} is {file.size} bytes long, and the limit is {limit}"
                     raise IntegrityError(message, hint="Restore it from a backup", stage=stage)
-                return Record(file.read(limit), layout.stamp(file.status))
+                return Record(file.read(limit), files.stamp(file.status))
         except FileNotFoundError:
             return None
         except (OSError, files.NotAFileError) as error:
@@ -406,7 +429,7 @@ class LocalBackend(Backend, Maintenance):
             finally:
                 files.remove(temporary, folder)
             files.sync(folder)
-            return Record(data, layout.stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
+            return Record(data, files.stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
 
     def _is_still(self, expected: Record | None, file_name: str, folder: int) -> bool:
         try:
@@ -452,7 +475,7 @@ class LocalBackend(Backend, Maintenance):
                 yield name, stage or stem
 
     def lock_descriptors(self) -> tuple[int, ...]:
-        return descriptors.held()
+        return descriptors_held()
 
     # Maintenance
 

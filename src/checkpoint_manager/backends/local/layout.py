@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.backends.stage_names import MAX_STAGE_CHARACTERS, to_filename
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Hashable
+    from collections.abc import Callable
 
     from checkpoint_manager.backends.base import Purpose
 
@@ -48,10 +47,8 @@ _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
 MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 
 
-@lru_cache(maxsize=1024)  # each save and load asks several times
-def version_name(version: int) -> str:
-    """Return the name of a version's file."""
-    return f"{version:012d}{SUFFIX}"
+version_name: Callable[[int], str] = ("{:012d}" + SUFFIX).format
+"""Returns the name of a version's file."""
 
 
 def version_of(name: str) -> int | None:
@@ -60,19 +57,14 @@ def version_of(name: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16_384)
 def head_name(stage: str) -> str:
     """Return the name of a stage's head."""
     return to_filename(stage) + SUFFIX
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16_384)
 def lock_name(stage: str, purpose: Purpose = "write", name: str = "") -> str:
     """Return the file name of a stage's lock; that of a run has a ``~``, which no stage's file name has."""
     run = f"~{name}" if name else ""
     return to_filename(stage) + run + (LOCK_SUFFIX if purpose == "write" else RUN_SUFFIX)
-
-
-def stamp(status: os.stat_result) -> Hashable:
-    """Return what changes when a record does: every record is a new file."""
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -14,7 +14,10 @@ where the end of the ``with`` block is cut off, the interpreter closes it as soo
 or a finaliser, that comes to take a lock which its own thread is taking or holds is refused at once: to wait would be to wait
 for itself.
 
-**Forks.** A child that is forked while the lock is held neither holds nor frees it: see :mod:`.lock_descriptors`.
+**Forks.** A child shares its parent's open file descriptions, and with one of them the lock on it: it would keep the lock alive
+after the parent's death. So each descriptor of a lock file is noted, and a child closes at once what it inherited; nothing is
+freed for the parent. A signal may interrupt any of this between two steps, and its handler may take a lock or fork itself. So a
+descriptor is opened and put into a list in one step of the interpreter, and the lock that a fork waits for is re-entrant.
 """
 
 from __future__ import annotations
@@ -28,19 +31,21 @@ import stat
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import lock_descriptor
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals, translate
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.local.lock_descriptors import open_into
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
+
+T = TypeVar("T")
 
 _SHORTEST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.01
@@ -51,6 +56,13 @@ _REPLACEMENTS = 3
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK}
+
+
+_files: set[weakref.ref[io.FileIO]] = set()
+_numbers: dict[int, tuple[int, int]] = {}
+"""Device and inode of the file that each descriptor was opened for; it may be closed, and its number be another file's."""
+_opening = threading.RLock()
+"""Held while a descriptor is opened and noted, and during a fork: no child inherits one that it does not know of."""
 
 
 class UnusableError(LockTimeoutError):
@@ -114,23 +126,25 @@ class FileLock(io.FileIO):
                     self._wait(deadline)
                 if self._named() is not None:
                     break
-                self.close()  # it was removed meanwhile: a lock on a file that nobody else will find
+                self.let_go()  # it was removed meanwhile: a lock on a file that nobody else will find
                 replaced += 1
                 if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
                     raise self._timed_out("another file keeps being put in the place of its lock file")
         except BaseException as error:
-            self.close()
+            self.let_go()
             translate(error, "take the lock of", self._folder, self._stage)
             raise
         return self
 
-    def close(self) -> None:
-        """Let go. What the system reports by then is passed over: what was done under the lock is done, and nothing is lost."""
+    def let_go(self) -> None:
+        """Close it, and pass over what the system reports: what was done under the lock is done, and nothing is lost."""
         try:
-            super().close()
+            io.FileIO.close(self)
         except OSError as error:
             if error.errno is None:  # not the system's
                 raise
+
+    close = let_go
 
     def _held_by_this_thread(self) -> CheckpointError:
         message = f"{self._whose()} is locked by this very thread already"
@@ -168,7 +182,7 @@ class FileLock(io.FileIO):
 
     def _wait(self, deadline: float) -> None:
         started = time.monotonic()
-        taken = wait_in_turn(self.fileno(), deadline - started)
+        taken = wait_in_turn(self.fileno(), deadline - started, open_into)
         if taken is None:
             self._look_now_and_again(started, deadline)
         elif not taken:
@@ -205,6 +219,15 @@ class FileLock(io.FileIO):
         return "the store" if self._stage is None else f"stage {printable(self._stage)}"
 
 
+class StageLock(FileLock):
+    """The lock of a stage that is written to: no interruption keeps it, for the end of its block is the interpreter's own step.
+
+    That one reports what the system reports. So a session that is opened in the block has let go already, where it could.
+    """
+
+    close = io.FileIO.close
+
+
 class RunLock(FileLock):
     """The lock of a run, which a task may hold while other tasks of its thread go on: they wait for it like anyone else."""
 
@@ -237,3 +260,54 @@ def _holder(lock: os.stat_result) -> str:
         match = re.search(rf"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) {place} ", locks.read(), re.MULTILINE)
         return f"process {match[1]}" if match else ""
     return ""
+
+
+def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> os.stat_result:
+    """Open a descriptor for a file object, which is closed so far, note it, and return the file's status.
+
+    Args:
+        file: What owns the descriptor from now on.
+        open_it: Opens it: a function of the interpreter's own, for one written in Python could be interrupted at its end.
+        what: Its argument.
+    """
+    opened: list[int] = []
+    with _opening:
+        try:
+            opened += map(open_it, (what,))
+            status = os.fstat(opened[0])
+            _numbers[opened[0]] = status.st_dev, status.st_ino
+            _files.add(weakref.ref(file, _files.discard))
+            io.FileIO.__init__(file, opened[0], "r+b")
+        except BaseException:
+            if opened and file.closed:  # the file object does not own it yet
+                os.close(opened[0])
+            with passing_over_refusals():
+                file.close()
+            raise
+    return status
+
+
+def descriptors_held() -> tuple[int, ...]:
+    """Return the descriptors that are open now."""
+    with _opening:
+        files = [reference() for reference in tuple(_files)]
+        return tuple(file.fileno() for file in files if file is not None and not file.closed)
+
+
+def _close_inherited() -> None:
+    for reference in tuple(_files):
+        file = reference()
+        if file is not None:
+            with passing_over_refusals():
+                file.close()
+    for number, file_id in _numbers.items():  # another thread was just closing it: its file object knows of it no more
+        with passing_over_refusals():
+            status = os.fstat(number)
+            if (status.st_dev, status.st_ino) == file_id:
+                os.close(number)
+    _files.clear()
+    _numbers.clear()
+    _opening.release()
+
+
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_close_inherited)

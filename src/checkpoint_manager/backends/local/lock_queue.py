@@ -18,9 +18,12 @@ import io
 import math
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
-from checkpoint_manager.backends.local.lock_descriptors import open_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SHORTEST_WAIT = 0.5
 _MOST_THREADS = 64
@@ -29,8 +32,15 @@ _seats: list[None] = [None] * _MOST_THREADS
 """One for each thread that may wait."""
 
 
-def wait_in_turn(descriptor: int, timeout: float) -> bool | None:
+def wait_in_turn(
+    descriptor: int, timeout: float, open_into: Callable[[io.FileIO, Callable[[int], int], int], object]
+) -> bool | None:
     """Take the lock of an open file, waiting for at most ``timeout`` seconds.
+
+    Args:
+        descriptor: The open file.
+        timeout: How long to wait, in seconds.
+        open_into: Opens a descriptor for a file object so that no forked child keeps it; see :mod:`.lock`.
 
     Returns:
         Whether it was taken; None if this is not the way to wait. If False, the caller closes the descriptor.

@@ -13,6 +13,7 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import is_refusal, translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
+from checkpoint_manager.backends.local.lock import FileLock
 from checkpoint_manager.backends.stage_names import to_filename
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ class LocalSession(Session):
         found: What was found of the newest version, if it was looked for and not changed since.
     """
 
-    __slots__ = ("_root", "folder", "found", "stage")
+    __slots__ = ("_lock", "_root", "folder", "found", "stage")
 
-    def __init__(self, root: str, stage: str) -> None:
+    def __init__(self, root: str, stage: str, lock: object = None) -> None:
         self._root = root
+        self._lock = lock
         self.stage = stage
         self.folder = -1
         self.found: Found | None = None
@@ -88,3 +90,5 @@ class LocalSession(Session):
             except OSError as error:  # what was only read: nothing can be lost by it
                 if error.errno is None:
                     raise
+        if isinstance(self._lock, FileLock):
+            self._lock.let_go()
