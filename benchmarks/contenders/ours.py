@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.base import KEY, AbsentError, Contender
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
-from checkpoint_manager._format import round_trip
+from checkpoint_manager._format import payload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,12 +73,12 @@ class Plain(Ours):
         return f'durability="{self.durability}", without the extra fast'
 
     def save(self, stage: str, value: Any) -> int:
-        there = round_trip._pack  # noqa: SLF001
-        round_trip._pack = lambda: None  # type: ignore[assignment]  # noqa: SLF001
+        there = payload._pack  # noqa: SLF001
+        payload._pack = lambda: None  # type: ignore[assignment]  # noqa: SLF001
         try:
             return super().save(stage, value)
         finally:
-            round_trip._pack = there  # noqa: SLF001
+            payload._pack = there  # noqa: SLF001
 
 
 def _has_fast() -> bool:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpoint_manager._format import payload, round_trip
+from checkpoint_manager._format import payload
 from checkpoint_manager.errors import FormatError, PayloadError
 from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses, same
 
@@ -28,7 +28,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything here holds, whichever way the value is checked."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in Python":
-            patch.setattr(round_trip, "_pack", lambda: None)
+            patch.setattr(payload, "_pack", lambda: None)
         else:
             pytest.importorskip("ormsgpack")
         yield
@@ -254,7 +254,7 @@ def test_a_text_over_which_orjson_would_crash_is_refused_before_it_sees_it(
         pytest.fail("orjson was called")
 
     if not with_ormsgpack:
-        monkeypatch.setattr(round_trip, "_pack", lambda: None)
+        monkeypatch.setattr(payload, "_pack", lambda: None)
     monkeypatch.setattr(payload, "MAX_DATA_BYTES", 29)
     monkeypatch.setattr(orjson, "dumps", crash)
     assert "29 characters" in str(refusal(data))

@@ -198,15 +198,15 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("any cost of a passphrase is accepted", "_format/key_slot.py", "check_cost", Replace("MAX_MEMORY_KIB", "2**40")),
     Mutant("a record is not bound to its stage", "_format/records.py", "RecordFormat.seal", Drop("stage")),
-    Mutant("NaN becomes null", "_format/round_trip.py", "_has_only_json_types", Replace("_are_finite(value)", "True")),
+    Mutant("NaN becomes null", "_format/payload.py", "_has_only_json_types", Replace("_are_finite(value)", "True")),
     Mutant(
         "NaN becomes null, the quick way",
-        "_format/round_trip.py",
+        "_format/payload.py",
         "_scan",
         Replace("_MAYBE_NOT_FINITE.search(packed) is not None", "False"),
     ),
-    Mutant("a tuple becomes a list, the quick way", "_format/round_trip.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
-    Mutant("a tuple becomes a list", "_format/round_trip.py", "_has_only_json_types", Decide("types <= TYPES", False)),
+    Mutant("a tuple becomes a list, the quick way", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
+    Mutant("a tuple becomes a list", "_format/payload.py", "_has_only_json_types", Decide("types <= TYPES", False)),
     # History
     Mutant(
         "a number is left out",

@@ -27,7 +27,7 @@ NEAREST = {
     "_format/handover.py": ["tests/vectors/test_keyrings.py", "tests/attacks/test_keyring.py"],
     "_format/hidden.py": ["tests/format/test_hidden.py"],
     "_format/key": ["tests/vectors", "tests/attacks/test_keyring.py", "tests/operations/test_keys.py"],
-    "_format/round_trip.py": ["tests/format/test_round_trip.py", "tests/format/test_payload.py"],
+    "_format/payload.py": ["tests/format/test_payload_ways.py", "tests/format/test_payload.py"],
     "_format/checkpoint_file.py": ["tests/vectors", "tests/format/test_checkpoint_file.py", "tests/attacks/test_versions.py"],
     "_format/": ["tests/vectors", "tests/format", "tests/attacks/test_versions.py"],
     "_operations/auto_prune.py": ["tests/operations/test_auto_prune.py"],

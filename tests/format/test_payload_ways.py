@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpoint_manager._format import payload, round_trip
+from checkpoint_manager._format import payload
 from tests.strategies import NearMiss, json_values, near_misses
 
 ormsgpack = pytest.importorskip("ormsgpack")
@@ -21,35 +21,35 @@ ormsgpack = pytest.importorskip("ormsgpack")
 @given(json_values())
 def test_both_ways_write_what_reads_back(value: Any) -> None:
     encoded = orjson.dumps(value)
-    assert round_trip._scan(value) is not None
-    assert round_trip._has_only_json_types(value, encoded)
-    assert round_trip.dumps(value) == encoded
+    assert payload._scan(value) is not None
+    assert payload._has_only_json_types(value, encoded)
+    assert payload._dumps(value) == encoded
 
 
 @given(near_misses())
 def test_the_compiled_way_never_writes_what_would_not_read_back(miss: NearMiss) -> None:
-    assert round_trip.dumps(miss.data) is None
+    assert payload._dumps(miss.data) is None
 
 
 @given(st.floats(), st.sampled_from([None, "null", 1.5]))
 def test_a_float_is_written_if_and_only_if_it_is_finite(value: float, beside: object) -> None:
-    assert (round_trip.dumps([value, beside]) is not None) == math.isfinite(value)
+    assert (payload._dumps([value, beside]) is not None) == math.isfinite(value)
 
 
 @pytest.mark.parametrize("tail", [b"\xcb\x7f\xf0", b"\xcb\xff\xff"])
 def test_a_number_whose_bytes_look_like_an_infinity_is_saved(tail: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     (value,) = struct.unpack(">d", b"\x3f" + tail + bytes(4))
-    assert round_trip._scan(value) is True
+    assert payload._scan(value) is True
     assert payload.decode(payload.encode([value, None])) == [value, None]
-    monkeypatch.setattr(round_trip, "_has_only_json_types", lambda *_: pytest.fail("the JSON has no null: it is not needed"))
+    monkeypatch.setattr(payload, "_has_only_json_types", lambda *_: pytest.fail("the JSON has no null: it is not needed"))
     assert payload.decode(payload.encode([value, 1])) == [value, 1]
 
 
 def test_without_the_extra_the_value_is_checked_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ormsgpack", None)
-    round_trip._pack.cache_clear()
+    payload._pack.cache_clear()
     try:
-        assert round_trip._scan(1) is None
+        assert payload._scan(1) is None
         assert payload.encode([1]) == b"[1]"
     finally:
-        round_trip._pack.cache_clear()
+        payload._pack.cache_clear()
