@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DATA = {"rows": ["x" * 10] * 70}
-MOST_CALLS, MOST_DEPTH = 60, 8
+MOST = {"save_checkpoint": (55, 12, 7), "load_checkpoint": (35, 11, 7), "has_checkpoint": (34, 10, 7)}
+"""How many calls, modules and levels a save, a load and a has of a small checkpoint take at most."""
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def cm(tmp_path: Path) -> CheckpointManager:
     return cm
 
 
-def calls_of(act: Callable[[], object]) -> tuple[list[str], int]:
-    """Return the functions of the library that are called, and how deep they are nested."""
-    calls: list[str] = []
+def calls_of(act: Callable[[], object]) -> tuple[list[tuple[str, str]], int]:
+    """Return the module and the name of each function of the library that is called, and how deep they are nested."""
+    calls: list[tuple[str, str]] = []
     depth = deepest = 0
 
     def note(frame: FrameType, event: str, _: object) -> None:
@@ -39,7 +40,7 @@ def calls_of(act: Callable[[], object]) -> tuple[list[str], int]:
             depth += 1 if event == "call" else -1
             deepest = max(deepest, depth)
             if event == "call":
-                calls.append(frame.f_code.co_qualname)
+                calls.append((frame.f_code.co_filename, frame.f_code.co_qualname))
 
     before = sys.getprofile()
     sys.setprofile(note)
@@ -50,14 +51,23 @@ def calls_of(act: Callable[[], object]) -> tuple[list[str], int]:
     return calls, deepest
 
 
-@pytest.mark.parametrize("what", ["save_checkpoint", "load_checkpoint", "has_checkpoint"])
-def test_it_takes_few_calls(cm: CheckpointManager, what: str) -> None:
+@pytest.mark.parametrize("what", MOST)
+def test_it_takes_few_calls_through_few_modules(cm: CheckpointManager, what: str) -> None:
     arguments = ("train", DATA) if what == "save_checkpoint" else ("train",)
     calls, deepest = calls_of(lambda: getattr(cm, what)(*arguments))
-    assert len(calls) <= MOST_CALLS, "\n".join(calls)
-    assert deepest <= MOST_DEPTH
+    most_calls, most_modules, most_depth = MOST[what]
+    assert len(calls) <= most_calls, "\n".join(name for _, name in calls)
+    assert len({module for module, _ in calls}) <= most_modules
+    assert deepest <= most_depth
     for once in ("LastSeen.recall", "LocalBackend.newest", "LocalBackend.session"):
-        assert calls.count(once) == 1
+        assert [name for _, name in calls].count(once) == 1
+
+
+def test_a_save_after_a_save_goes_the_same_way(cm: CheckpointManager) -> None:
+    cm.save_checkpoint("train", DATA)
+    calls, _ = calls_of(lambda: cm.save_checkpoint("train", DATA))
+    assert len(calls) <= MOST["save_checkpoint"][0]
+    assert len({module for module, _ in calls}) <= MOST["save_checkpoint"][1]
 
 
 def test_its_calls_do_not_grow_with_the_history(cm: CheckpointManager) -> None:

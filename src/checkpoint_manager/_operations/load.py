@@ -150,7 +150,8 @@ def is_completed(store: Store, stage: str) -> bool:
         RollbackError, WrongKeyError, StorageError: The question has no answer.
     """
     try:
-        loaded = newest_of_any_kind(store, stage)
+        with store.session(stage) as session:
+            loaded = newest_of_any_kind(store, stage, session)
     except IntegrityError as error:
         _LOG.error("%s", error)  # the message says all; a traceback would not help
         return False
