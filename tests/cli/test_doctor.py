@@ -235,7 +235,7 @@ class TestFileSystem:
         assert not list(store.glob(".*.tmp"))
 
     def test_files_that_can_not_be_closed_to_others(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(storage.probing, "private_modes", lambda _: False)
+        monkeypatch.setattr(storage.probes, "private_modes", lambda _: False)
         assert "permissions" in {check.topic for check in storage.look_at_place(str(store)) if check.state == "warning"}
 
     def test_a_directory_that_this_user_may_not_write_to(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,25 +244,25 @@ class TestFileSystem:
 
     @pytest.mark.parametrize(("kind", "state"), [("nfs4", "warning"), ("tmpfs", "warning"), ("", "ok")])
     def test_its_type(self, store: Path, monkeypatch: pytest.MonkeyPatch, kind: str, state: str) -> None:
-        monkeypatch.setattr(storage.probing, "file_system", lambda _: kind)
+        monkeypatch.setattr(storage.probes, "file_system", lambda _: kind)
         assert next(storage.look_at_place(str(store))).state == state
 
     def test_its_type_is_told_by_the_system(self) -> None:
-        assert storage.probing.file_system("/proc/self") == "proc"
+        assert storage.probes.file_system("/proc/self") == "proc"
 
     @pytest.mark.parametrize(
         ("room", "state"),
         [
-            (storage.probing.Room(10**12, None), "ok"),
-            (storage.probing.Room(10**12, 10**6), "ok"),
-            (storage.probing.Room(10**12, 500), "warning"),
-            (storage.probing.Room(10**12, 0), "problem"),
-            (storage.probing.Room(10**8, 10**6), "warning"),
-            (storage.probing.Room(0, 10**6), "problem"),
+            (storage.probes.Room(10**12, None), "ok"),
+            (storage.probes.Room(10**12, 10**6), "ok"),
+            (storage.probes.Room(10**12, 500), "warning"),
+            (storage.probes.Room(10**12, 0), "problem"),
+            (storage.probes.Room(10**8, 10**6), "warning"),
+            (storage.probes.Room(0, 10**6), "problem"),
         ],
     )
-    def test_its_room(self, store: Path, monkeypatch: pytest.MonkeyPatch, room: storage.probing.Room, state: str) -> None:
-        monkeypatch.setattr(storage.probing, "room", lambda _: room)
+    def test_its_room(self, store: Path, monkeypatch: pytest.MonkeyPatch, room: storage.probes.Room, state: str) -> None:
+        monkeypatch.setattr(storage.probes, "room", lambda _: room)
         assert next(storage._look_at_room(str(store))).state == state
 
 

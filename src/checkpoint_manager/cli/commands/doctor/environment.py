@@ -10,9 +10,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import _version
+from checkpoint_manager._filesystem import probes
 from checkpoint_manager._store.key_sources import VARIABLES
 from checkpoint_manager._store.last_seen import state_directory
-from checkpoint_manager.backends.local import capabilities as probing
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def look_at_last_seen() -> Iterator[Check]:
     step = "give this user a writable home, or set XDG_STATE_HOME: without it, an older copy put back is not noticed"
     if not os.path.isdir(here) or not os.access(here, os.W_OK | os.X_OK):
         yield warning("last seen", f"{place} can't be made or used: {here} is no directory that this user may write to", step)
-    elif here == place and (wrong := probing.syncs(place)):
+    elif here == place and (wrong := probes.syncs(place)):
         yield warning("last seen", f"{place} can't be written to: {wrong}", step)
     else:
         yield ok("last seen", f"what this user has seen of a store is recorded in {place}")

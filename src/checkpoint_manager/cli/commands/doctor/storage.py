@@ -8,9 +8,9 @@ import pwd
 import stat
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem import probes
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
-from checkpoint_manager.backends.local import capabilities as probing
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.output import show_size
@@ -28,7 +28,7 @@ _OTHERS_MAY_WRITE = 0o022
 
 def look_at_place(directory: str) -> Iterator[Check]:
     """Look at a directory and its file system; what can be done there is tried out."""
-    kind = probing.file_system(directory)
+    kind = probes.file_system(directory)
     if kind in _NETWORK:
         step = "let only one host write to it, or use a local disk: locks and syncs are as good as the server's"
         yield warning("file system", f"{kind}, a network file system", step)
@@ -42,7 +42,7 @@ def look_at_place(directory: str) -> Iterator[Check]:
         yield problem("writing", f"this user can't write to {directory}", step)
         return
     try:
-        linked = probing.hard_links(directory)
+        linked = probes.hard_links(directory)
     except OSError as error:
         step = "see what the operating system says about it, or name another directory with --store"
         yield problem("writing", f"a file can't be written in {directory}: {error.strerror}", step)
@@ -57,21 +57,21 @@ def _look_at_abilities(directory: str, *, linked: bool) -> Iterator[Check]:
     else:
         step = "prefer a file system with hard links, if you can: then a version can't be overwritten even without locks"
         yield warning("hard links", "there are none here: saving is slower, and relies on the locks alone", step)
-    if not probing.private_modes(directory):
+    if not probes.private_modes(directory):
         step = "mount it so that only this user can read it, or use another file system"
         yield warning("permissions", "files can't be closed to other users here", step)
-    if wrong := probing.locks(directory):
+    if wrong := probes.locks(directory):
         yield problem("locks", f"{wrong}", "use another file system: two writers would get in each other's way here")
     else:
         yield ok("locks", "they keep two processes apart")
-    if wrong := probing.syncs(directory):
+    if wrong := probes.syncs(directory):
         yield problem("sync", f"it fails: {wrong}", "look at the system's log: what is saved here may not survive a power cut")
     else:
         yield ok("sync", "files and their names can be made durable")
 
 
 def _look_at_room(directory: str) -> Iterator[Check]:
-    room = probing.room(directory)
+    room = probes.room(directory)
     found = f"{show_size(room.bytes)} free" + ("" if room.files is None else f", and room for {room.files} more files")
     step = "free some space, or delete old versions: checkpoint-manager delete"
     if room.bytes < _NOTHING or (room.files is not None and room.files < _NO_FILES):
