@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +63,8 @@ class Access:
             StorageError: The operating system does not say.
         """
         if scheme_of(self.store):
-            backend = open_backend(self.store)
-            try:
+            with contextlib.closing(open_backend(self.store)) as backend:
                 return bool(backend.read_record("keyring", limit=_MAX_RECORD_BYTES) or backend.stages())
-            finally:
-                backend.close()
         return any(self._exists(os.path.join(self.store, name)) for name in ("keyring.json", "history"))
 
     def _exists(self, path: str) -> bool:
@@ -79,6 +77,11 @@ class Access:
             hint = "Give this user access to the directory, or name another one with --store"
             raise StorageError(message, hint=hint, errno=error.errno, filename=path) from None
         return True
+
+    def stages(self) -> list[str]:
+        """Return what the backend calls stages, without a key: anyone who may write to the store can add to them."""
+        with contextlib.closing(open_backend(self.store)) as backend:
+            return backend.stages()
 
     def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
         """Open the store; no command but ``init`` makes one.

@@ -85,14 +85,14 @@ def tags_by_version(cm: CheckpointManager, stage: str) -> dict[int, list[str]]:
 
 def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of stages that begin with what was typed."""
-    from checkpoint_manager.backends.stage_names import from_filename  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # loads the library; --help does not wait for it
 
-    store = context.params.get("store") or os.environ.get("CHECKPOINT_MANAGER_STORE") or "checkpoints"
+    location = context.params.get("store") or os.environ.get("CHECKPOINT_MANAGER_STORE") or "checkpoints"
+    access = Access(location, key=None, lock_timeout=0, as_json=False)
     try:
-        names = os.listdir(os.path.join(store, "history"))
-    except OSError:  # no store there: nothing to offer
+        stages = access.stages() if access.is_there() else []
+    except CheckpointError:  # no store that can be looked at: nothing to offer
         return []
-    stages = (from_filename(name) or "" for name in names)
     return sorted(stage for stage in stages if stage.startswith(incomplete) and _PLAIN.fullmatch(stage))
 
 
