@@ -1,8 +1,8 @@
-"""The public class: what the author of a pipeline works with, on one page.
+"""The public class, :class:`CheckpointManager`.
 
-A method checks what its caller hands in, passes it to the function that does the work, and logs what was done. Operations that
-few programs need are loaded by :mod:`checkpoint_manager._operations` and :mod:`checkpoint_manager.stages` when they are first
-called, before anything is locked.
+Each method validates its arguments, calls the function that does the work, and logs the result. Operations that few programs
+need are imported on first use, before anything is locked, by :mod:`checkpoint_manager._operations` and
+:mod:`checkpoint_manager.stages`.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class CheckpointManager:
     """A secure, versioned store of a pipeline's checkpoints.
 
     Every save is encrypted, atomic, durable and kept as a version; every earlier version can be restored; any number of
-    processes and threads may write at once. A manager may be shared by threads and used after a fork. It can be pickled where
-    its key comes from a key file or the environment: the store's location and the source of the key travel, never a key.
+    processes and threads may write at once. A manager may be shared by threads and used after a fork. It can be pickled if its
+    key comes from a key file or the environment: the pickle holds the location of the store and the source of the key, never
+    the key itself.
 
     ::
 
@@ -75,7 +76,7 @@ class CheckpointManager:
         if not cm.has_checkpoint("train"):
             cm.save_checkpoint("train", {"epoch": 3})
 
-    Three kinds of argument have the same meaning in every method:
+    Three arguments have the same meaning in every method:
 
     * ``stage_name`` is any non-empty text of up to 255 characters.
     * ``version`` is a version's number, ``"latest"`` (the newest completed version), ``"prev"`` (the completed one before it),
@@ -84,24 +85,23 @@ class CheckpointManager:
       it is local time**, in both forms and on the command line.
 
     Args:
-        checkpoint_dir: The directory, one for each pipeline, created if needed. Or a URL, such as ``memory:`` for a store that
-            lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`.
-        key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. None: what the
-            environment says (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE``,
-            ``…_PASSPHRASE_COMMAND``), and if it says nothing, a key file in the user's data directory, made on first use.
-        lock_timeout: How long a writer waits for another one, in seconds.
-        durability: ``full``, or ``relaxed`` to leave the syncing of saves to the operating system: a power cut may then cost
-            the last ones. A backend that can't heed it refuses it.
-        on_rollback: What to do when the store is older than what this user has already seen: ``raise`` or ``warn``.
-        retention: What is kept of each stage that this manager saves to: a little is deleted after a save, at a cost that does
-            not depend on the length of the history; see :mod:`checkpoint_manager._operations.auto_prune`. None: everything.
+        checkpoint_dir: The directory of the store, one for each pipeline, created if needed; or a URL, such as ``memory:`` for
+            a store that lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`.
+        key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. If None, the key comes
+            from the environment (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE`` or
+            ``…_PASSPHRASE_COMMAND``) or else from a key file in the user's data directory, which is created on first use.
+        lock_timeout: How long a writer waits for another writer, in seconds.
+        durability: ``full``, or ``relaxed`` to leave syncing to the operating system: a power cut may then lose the last saves.
+        on_rollback: What to do when the store is older than what this user has seen: ``raise`` or ``warn``.
+        retention: What to keep of each stage that this manager saves to; None keeps everything. After a save, a few versions
+            are deleted, at a cost that does not depend on the length of the history.
 
     Raises:
-        KeyUnavailableError: There is no key, or there are two.
+        KeyUnavailableError: No key was found, or more than one source names one.
         WrongKeyError: The key does not open this store.
         IntegrityError: The keyring is damaged or forged.
-        RollbackError: The keyring is older than one this user has seen, or another store is in this one's place.
-        LocationError: The scheme of the URL is not known, or the backend can't heed ``durability``.
+        RollbackError: The keyring is older than one that this user has seen, or another store is in its place.
+        LocationError: The scheme of the URL is unknown, or the backend does not support ``durability``.
         StorageError: The directory can't be created or opened.
     """
 
@@ -146,9 +146,9 @@ class CheckpointManager:
             }
 
     def close(self) -> None:
-        """Free what the store's backend holds, such as connections. The manager is not used afterwards.
+        """Close the backend, such as its connections. The manager can't be used afterwards.
 
-        A ``with`` block does this at its end. A directory holds nothing, and need not be closed.
+        A ``with`` block does this at its end. A store in a directory holds nothing open and need not be closed.
         """
         self._store.backend.close()
 
@@ -168,20 +168,20 @@ class CheckpointManager:
         metadata: Mapping[str, object] | None = None,
         expected_version: int | None = None,
     ) -> Version:
-        """Save a stage's progress as its newest version. When this returns, the version survives a power cut.
+        """Save data as the newest version of a stage. When this returns, the version survives a power cut.
 
         Args:
             stage_name: The stage.
             data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
-            expected_version: Refuse unless this is the newest version now (0: none yet).
+            expected_version: Save only if this is the number of the newest version (0: there is none).
 
         Raises:
-            PayloadError: The data would not come back equal; the error names the value's path. Nothing was written.
+            PayloadError: The data would not load as it was saved; the error names the path of the value. Nothing was written.
             VersionConflictError: Another version is the newest. Nothing was written.
             LockTimeoutError: Another writer held the stage for longer than ``lock_timeout``. Nothing was written.
             RollbackError: The store is older than what this user has seen. Nothing was written.
-            StorageError: The operating system refused. All older versions are as they were.
+            StorageError: The operating system refused. All older versions are unchanged.
         """
         stage = _valid(stage_name)
         return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
@@ -216,13 +216,14 @@ class CheckpointManager:
     # Reading
 
     def has_checkpoint(self, stage_name: str) -> bool:
-        """Return True only if the stage's newest version is whole, authentic and completed.
+        """Return whether the newest version of the stage is whole, authentic and completed.
 
-        A damaged one gives False and an ERROR log line: the stage is computed again, and the file is kept as evidence.
+        For a damaged version the answer is False, with an ERROR log line: the pipeline computes the stage again, and the file
+        is kept as evidence.
 
         Raises:
             RollbackError: The store is older than what this user has seen.
-            WrongKeyError: The key was removed from the store meanwhile.
+            WrongKeyError: The key slot of this manager was removed from the store.
         """
         return load.is_completed(self._store, _valid(stage_name))
 
@@ -233,7 +234,7 @@ class CheckpointManager:
             stage_name: The stage.
             version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None: the newest completed version, never the
                 record of a failure and never half a loop.
-            at: Instead of ``version``, a moment: the version that was the newest then, of those that still exist.
+            at: A moment, instead of ``version``: the version that was the newest then, of those that still exist.
 
         Raises:
             CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared or not completed.
@@ -257,12 +258,12 @@ class CheckpointManager:
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
-        """Return a version without its data, whatever its status: that of a cleared stage, too.
+        """Return a version without its data, whatever its status.
 
         Args:
             stage_name: The stage.
-            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None: the newest version, whatever its status.
-            at: Instead of ``version``, a moment, as for ``load_checkpoint``.
+            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None means the newest version.
+            at: A moment, instead of ``version``, as for ``load_checkpoint``.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
@@ -274,18 +275,18 @@ class CheckpointManager:
         return self._store.history.entry(stage, number).as_version(stage, number)
 
     def resolve(self, selector: str, *, at: datetime | str | None = None) -> Version:
-        """Return the version that ``STAGE``, ``STAGE@7``, ``STAGE@latest``, ``STAGE@prev`` or ``STAGE@TAG`` names.
+        """Return the version that a selector of the command line names, such as ``train``, ``train@7`` or ``train@good``.
 
-        This is how the command line takes a stage and a version in one word; see also ``get_version``. A stage alone names its
-        newest version, whatever its status.
+        A stage alone names its newest version, whatever its status.
 
         Args:
-            selector: The stage and the version. A stage whose own name ends like that is written ``STAGE@3@latest``.
-            at: As for ``load_checkpoint``, with a selector that names no version.
+            selector: ``STAGE`` or ``STAGE@VERSION``. A stage whose own name looks like a selector, such as ``train@3``, is
+                written ``train@3@latest``.
+            at: As for ``load_checkpoint``, with a selector that names only the stage.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
-            StageNameError, TagError: It can't be a selector, or could mean two things.
+            StageNameError, TagError: The selector is not valid, or is ambiguous.
         """
         stage, version = _operations.select.split(self._store, selector)
         return self.get_version(stage, version, at=at)
@@ -293,9 +294,9 @@ class CheckpointManager:
     def history(self, stage_name: str) -> list[Version]:
         """Return the versions of a stage, newest first, without reading their data; empty if there are none.
 
-        None is passed over: one that does not open has the status ``damaged``, and one that is gone without a record of its
-        deletion has the status ``missing``. Their ``created_at``, ``origin`` and ``size`` are None. Versions that were deleted
-        on purpose are not in the list. The data is not read: ``verify`` does that.
+        A version that does not open is listed with the status ``damaged``, and one that is gone without a record of its
+        deletion with the status ``missing``; their ``created_at``, ``origin`` and ``size`` are None. Deleted versions are not
+        listed. To check the data, call ``verify``.
 
         Raises:
             IntegrityError: The record of deleted versions is damaged or forged.
@@ -304,10 +305,10 @@ class CheckpointManager:
         return self._store.history.versions(_valid(stage_name))
 
     def stages(self, prefix: str = "") -> list[str]:
-        """Return the names of the stages, sorted; cleared ones too.
+        """Return the names of the stages, sorted, including cleared ones.
 
-        A stage counts if it holds a version that opens, or if this user has seen it: a folder that anyone may have made does
-        not make a stage, and a stage whose folder vanished is still named.
+        A stage counts if it holds a version that opens, or if this user has seen it. So a planted folder is not listed, and a
+        stage whose folder was removed still is.
 
         Args:
             prefix: Return only names that begin with this.
@@ -322,13 +323,13 @@ class CheckpointManager:
         *,
         at: datetime | str | None = None,
     ) -> Diff:
-        """Return what changed from one version of a stage to another one.
+        """Return what changed from one version of a stage to another.
 
         Args:
             stage_name: The stage.
-            old: The earlier version, as for ``load_checkpoint``; None: the one before ``new``.
-            new: The later version; None: the newest.
-            at: Instead of ``old``, a moment, as for ``load_checkpoint``.
+            old: The earlier version, as for ``load_checkpoint``. None means the one before ``new``.
+            new: The later version. None means the newest.
+            at: A moment, instead of ``old``, as for ``load_checkpoint``.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
@@ -345,14 +346,14 @@ class CheckpointManager:
     def restore_checkpoint(
         self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
     ) -> Version:
-        """Make an earlier version the newest, by appending a copy of it that says ``restored_from``.
+        """Make an earlier version the newest by appending a copy of it, whose ``restored_from`` names the original.
 
-        Nothing is removed, and a restore can itself be undone by a restore.
+        Nothing is removed, so a restore can be undone by another restore.
 
         Args:
             stage_name: The stage.
-            version: The version's number, ``"prev"``, ``"latest"`` or a tag; or
-            at: a moment, as for ``load_checkpoint``: the version that was the newest then.
+            version: A number, ``"prev"``, ``"latest"`` or a tag.
+            at: A moment, instead of ``version``: the version that was the newest then.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``. Nothing was written.
@@ -399,10 +400,10 @@ class CheckpointManager:
         return _operations.restore.plan(self._store, _operations.restore.goal(at, tag))
 
     def clear_checkpoint(self, stage_name: str) -> Version | None:
-        """Mark a stage as not done, by appending a ``cleared`` version, which a restore undoes.
+        """Mark a stage as not done by appending a ``cleared`` version. A restore undoes this.
 
         Returns:
-            The version that was appended, or None if there was nothing to clear.
+            The appended version, or None if there was nothing to clear.
         """
         stage = _valid(stage_name)
         cleared = _operations.restore.clear(self._store, stage)
@@ -410,10 +411,10 @@ class CheckpointManager:
         return cleared
 
     def clear_checkpoints(self) -> list[Version]:
-        """Mark all stages as not done, by appending a ``cleared`` version to each, which a restore undoes.
+        """Mark all stages as not done by appending a ``cleared`` version to each. A restore undoes this.
 
         Returns:
-            The versions that were appended; a stage that was cleared already has none.
+            The appended versions; none for a stage that was cleared already.
         """
         cleared = _operations.restore.clear_all(self._store)
         _LOG.info("All checkpoints cleared.")
@@ -422,22 +423,22 @@ class CheckpointManager:
     # Tags and deletion
 
     def tag(self, stage_name: str, version: int | str, name: str, *, force: bool = False) -> Version:
-        """Give a version a name, which stands for its number from then on and protects it from deletion.
+        """Name a version. The tag can be used in place of the number, and protects the version from deletion.
 
-        Tags are authenticated, like everything else. To give a version a tag that it has already changes nothing.
+        Tags are authenticated like everything else. Repeating a tag changes nothing.
 
         Args:
             stage_name: The stage.
             version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or another tag.
             name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest``, ``prev`` or ``failed``.
-            force: Move the name if another version has it.
+            force: Move the tag if it names another version.
 
         Returns:
-            The version that has the name now.
+            The tagged version.
 
         Raises:
-            TagError: The name can't be one, or names another version.
-            CheckpointNotFoundError, IntegrityError: The version is not there, or is damaged.
+            TagError: The name is not valid, or names another version.
+            CheckpointNotFoundError, IntegrityError: The version does not exist, or is damaged.
             RollbackError: The tags are older than what this user has seen.
         """
         stage, wanted = _valid(stage_name), _operations.tag.validate(name)
@@ -469,7 +470,7 @@ class CheckpointManager:
         return tagged
 
     def untag(self, stage_name: str, name: str) -> None:
-        """Take a name away: it no longer protects its version.
+        """Remove a tag, which then no longer protects its version.
 
         Raises:
             CheckpointNotFoundError: There is no such tag.
@@ -480,7 +481,7 @@ class CheckpointManager:
         _LOG.info("Tag removed: %s %s", stage, unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
-        """Return a stage's tags, sorted by name, with the numbers of the versions they name.
+        """Return the tags of a stage, sorted by name, each with the number of its version.
 
         Raises:
             IntegrityError: The record of tags is damaged or forged.
@@ -490,20 +491,19 @@ class CheckpointManager:
         return {name: tagged.version for name, tagged in tags.named.items()}
 
     def prune(self, policy: Retention, stage_name: str | None = None, *, dry_run: bool = False) -> PrunePlan:
-        """Delete for good what a policy does not keep, and return the plan: each version, and which rule keeps it, or none.
+        """Delete the versions that a policy does not keep, and return the plan: each version with the rules that keep it.
 
-        Whatever the policy says, the newest version of a stage is never deleted, nor the newest completed and the newest
-        cleared one, nor versions that do not open. Before anything is deleted, the newest completed version is read as a whole.
+        Whatever the policy, a stage keeps its newest version, its newest completed and newest cleared ones, and the versions
+        that do not open. Before anything is deleted, the newest completed version is read and verified.
 
         Args:
             policy: The rules; see :class:`Retention`.
             stage_name: One stage, or None for all of them.
-            dry_run: Delete nothing, and return the plan that would be carried out.
+            dry_run: Return the plan without deleting anything.
 
         Raises:
-            CheckpointNotFoundError: There is no such stage.
-            IntegrityError, RollbackError: The record of tags or of deleted versions can't be trusted. Nothing of that stage was
-                deleted.
+            CheckpointNotFoundError: The stage does not exist.
+            IntegrityError, RollbackError: The record of tags or deletions can't be trusted. Nothing of that stage was deleted.
         """
         _operations.prune.check_policy(policy)
         stage = None if stage_name is None else _valid(stage_name)
@@ -513,11 +513,11 @@ class CheckpointManager:
         return plan
 
     def delete_versions(self, stage_name: str, versions: Iterable[int]) -> list[int]:
-        """Delete versions for good. An authenticated record remains, so that ``verify`` can tell a deletion from a theft.
+        """Delete versions permanently. An authenticated record of the deletion remains, so that ``verify`` can recognise it.
 
         Args:
             stage_name: The stage.
-            versions: Their numbers, which are never used again. The newest version can't be deleted.
+            versions: The numbers of the versions, which are never used again. The newest version can't be deleted.
 
         Returns:
             The numbers of the versions that were deleted, in order.
@@ -535,7 +535,7 @@ class CheckpointManager:
     # Upkeep
 
     def verify(self, stage_name: str | None = None, *, progress: OnProgress | None = None) -> VerificationReport:
-        """Read and check everything, and return what was found. Findings are never raised.
+        """Read and check everything, and return the findings. A finding is never raised as an error.
 
         Args:
             stage_name: One stage, or None for the whole store.
@@ -545,24 +545,24 @@ class CheckpointManager:
         return _operations.verify.verify(self._store, stage, progress)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
-        """Move damaged files aside, remove leftovers, set the heads right, and return what was done.
+        """Set damaged files aside, remove leftovers, rebuild stale heads, and return the steps.
 
         Args:
-            dry_run: Change nothing, and return what would be done.
+            dry_run: Return the steps without carrying them out.
         """
         return _operations.repair.repair(self._store, dry_run=dry_run)
 
     def accept_rollback(self, stage_name: str | None = None) -> list[Version]:
-        """Accept that the store is older than what was seen, because an older copy was put back on purpose.
+        """Accept that the store is older than what this user has seen, because an older copy was restored on purpose.
 
-        The versions that are gone are recorded as lost, their numbers stay used, and what is the newest now is appended once
-        more above them. If the keyring is older too, open the store with ``on_rollback="warn"`` to get here.
+        The missing versions are recorded as lost, their numbers stay used, and the present newest version is appended again
+        above them. If the keyring is older, too, open the store with ``on_rollback="warn"`` first.
 
         Args:
             stage_name: One stage, or None for the whole store.
 
         Returns:
-            The versions that this appended.
+            The appended versions.
         """
         stage = None if stage_name is None else _valid(stage_name)
         return _operations.accept_rollback.accept_rollback(self._store, stage)
@@ -578,23 +578,23 @@ class CheckpointManager:
         overwrite: bool = False,
         progress: OnProgress | None = None,
     ) -> BundleSummary:
-        """Write the histories and tags of stages into a bundle: one file, encrypted as a whole, that another store can import.
+        """Write the histories and tags of stages into a bundle: one encrypted file that another store can import.
 
-        Writers need not stop. The file appears whole or not at all. A bundle has a key of its own, which says nothing about the
-        store's; whoever knows the secret given here reads all that the bundle holds.
+        Writers need not stop. The file appears whole or not at all. A bundle has its own key, unrelated to the store's: the
+        ``key`` given here opens everything in it.
 
         Args:
-            file: Where to; or an open binary stream.
-            stages: Which stages; None: all of them.
-            key: What is to open the bundle where it arrives: a passphrase, a key file, or 32 bytes. There is no default: the
-                store's own secret may not be known there.
-            overwrite: Replace a file that is there.
+            file: The path of the bundle, or an open binary stream.
+            stages: The stages to export; None exports all.
+            key: The key of the bundle: a passphrase, a key file, or 32 bytes. There is no default, because the recipient may
+                not have the store's key.
+            overwrite: Replace an existing file.
             progress: Called after each version.
 
         Raises:
-            CheckpointNotFoundError: There is no such stage. Nothing was written.
-            IntegrityError: A stage is damaged, or something is missing. Nothing was written.
-            RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was written.
+            CheckpointNotFoundError: A stage does not exist. Nothing was written.
+            IntegrityError: A stage is damaged or incomplete. Nothing was written.
+            RollbackError: A stage or its tags are older than what this user has seen. Nothing was written.
             StorageError: The file exists already, or the operating system refused.
         """
         key = conceal(key)
@@ -616,28 +616,27 @@ class CheckpointManager:
         dry_run: bool = False,
         progress: OnProgress | None = None,
     ) -> BundleSummary:
-        """Take over the histories of a bundle: all that is not in this store yet.
+        """Add the histories and tags of a bundle to this store, as far as it lacks them.
 
-        The whole bundle is verified before anything is written. Numbers, times, metadata and origins stay as they were. A stage
-        that this store has already gets the newer versions, if both are one history; so doing this again and again keeps a copy
-        up to date. Killed in the middle, run it again: it goes on where it stopped.
+        The whole bundle is verified before anything is written. Numbers, times, metadata and origins are kept. A stage that
+        exists here receives the newer versions, provided that both have the same history; so repeated imports keep a copy up to
+        date. An interrupted import continues when it is run again.
 
-        So do the tags of versions that are here then. A name that another version has here already is not moved: ``tags_kept``
-        of its stage in the result says so.
+        A tag that names another version here is not moved; ``tags_kept`` of its stage in the result lists it.
 
         Args:
-            file: The bundle; or an open binary stream, which is kept, encrypted, in a temporary file.
-            key: What the bundle was exported with.
-            rename: Other names for stages, by their names in the bundle.
-            dry_run: Verify the bundle and say what would be added, and change nothing.
+            file: The path of the bundle, or an open binary stream, which is buffered, encrypted, in a temporary file.
+            key: The key that the bundle was exported with.
+            rename: New names for stages, by their names in the bundle.
+            dry_run: Verify the bundle and return what would be added, without changing anything.
             progress: Called after each piece, in bytes; the bundle is read twice.
 
         Raises:
-            WrongKeyError: The bundle was made for another key. Nothing was imported.
-            IntegrityError: It is damaged, cut short or forged. Nothing was imported.
-            FormatError: It was made by a newer version of the library. Nothing was imported.
-            VersionConflictError: A stage has another history here; they are named. Nothing was imported. Or another writer
-                saved a version meanwhile: import it again.
+            WrongKeyError: The bundle was exported with another key. Nothing was imported.
+            IntegrityError: The bundle is damaged, cut short or forged. Nothing was imported.
+            FormatError: The bundle was made by a newer version of the library. Nothing was imported.
+            VersionConflictError: A stage has another history here; nothing was imported. Or another writer saved a version
+                meanwhile; import again.
             RollbackError: This store is older than what this user has seen of it. Nothing was imported.
             TagError: A stage would have too many tags. Nothing was imported.
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
@@ -655,9 +654,9 @@ class CheckpointManager:
 
     @property
     def _runner(self) -> Runner:
-        """Runs the stages of this manager: one for all threads, made when it is first needed."""
+        """The runner of this manager's stages: one for all threads, made on first use."""
         if self._made_runner is None:
-            self.__dict__.setdefault("_made_runner", stages.Runner(self._store))  # of two threads, the first one's
+            self.__dict__.setdefault("_made_runner", stages.Runner(self._store))  # if two threads race, the first one wins
         runner: Runner = self.__dict__["_made_runner"]
         return runner
 
@@ -694,27 +693,28 @@ class CheckpointManager:
     ) -> Any:
         """Make a function a stage: it runs once for the same arguments, and its result is saved and returned to later calls.
 
-        An exception is saved as a ``failed`` version, and the function runs again the next time. Of several calls with the same
-        arguments, in any processes of one host, one runs and the others wait for its result; if its process is killed,
-        another one takes over. Calls with other arguments run at the same time. Async functions work, too.
+        An exception is saved as a ``failed`` version, and the function runs again on the next call. If several processes of one
+        host make the same call, one of them runs it and the others wait for its result; if that one is killed, another takes
+        over. Calls with other arguments run at the same time. Async functions work, too.
 
-        A result belongs to the function's arguments, its name and where it comes from: another script's function of the same
-        name does not reuse it (:mod:`checkpoint_manager.stages.identity`). It also belongs to the function's code and that of
-        the functions and classes of the same module that it uses; comments, docstrings and formatting make no difference
-        (:mod:`checkpoint_manager.stages.code`). When they change, the function runs again, and the log says which one changed.
-        **Not compared** are the values of global variables, other modules, and the files that it reads: make them arguments, or
-        give a ``revision`` and change it.
+        A result belongs to the function's arguments, its name and its origin: a function of the same name in another script
+        does not reuse it (:mod:`checkpoint_manager.stages.identity`). It also belongs to the code of the function and of the
+        functions and classes of the same module that it uses; comments, docstrings and formatting make no difference
+        (:mod:`checkpoint_manager.stages.code`). When that code changes, the function runs again, and the log names the change.
+        The values of global variables, other modules, and files that the function reads are **not compared**: pass them as
+        arguments, or set ``revision`` and change it.
 
         Args:
-            name: The stage's name; None: the function's.
-            revision: A number or text for what the function does: another one makes it run again. Then the code is not
-                compared, unless you say ``code=True``.
-            code: Whether the code is compared; None: yes, unless there is a ``revision``.
-            key: A function of the same arguments, whose result stands for them when they are compared.
-            ignore: Names of arguments that are not compared.
+            name: The stage's name; None means the function's.
+            revision: A number or text that identifies what the function does. Changing it makes the function run again. With a
+                ``revision``, the code is not compared unless ``code=True``.
+            code: Whether to compare the code. None means yes, unless ``revision`` is given.
+            key: A function of the same arguments; its result is compared in their place.
+            ignore: The names of arguments that are not compared.
             encode: Turns a result that is not JSON into JSON.
             decode: Turns that JSON back into the result.
-            wait: How long to wait for another run with the same arguments, in seconds; True: until it ends, False: not at all.
+            wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at
+                all.
 
         Raises:
             PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
@@ -797,21 +797,21 @@ class CheckpointManager:
         wait: bool | float = True,
         bar: bool = True,
     ) -> Loop[Any, Any]:
-        """Make a long loop a stage: its state is saved now and then, and after a kill the loop goes on from there.
+        """Make a long loop a stage: its state is saved from time to time, and an interrupted loop continues from there.
 
-        What is saved, what it is compared by and how it works with ``@cm.stage``: see :class:`Loop`.
+        :class:`Loop` describes what is saved and compared, and how it works with ``@cm.stage``.
 
         Args:
             stage_name: Any non-empty text up to 255 characters.
-            items: What to loop over: a list, tuple or range; anything else in a certain order needs ``key``.
+            items: The items to loop over: a list, tuple or range; any other iterable with a fixed order needs ``key``.
             initial: The state before the first item: any JSON value. It is copied.
-            every_seconds: The shortest time between two saves, in seconds; 0: what saving costs alone decides.
-            every_items: Save after so many items in any case.
-            revision: A number or text for what the loop does: another one makes it start from the beginning.
-            key: A value that stands for the items when they are compared.
-            wait: How long to wait for another run of the same loop, in seconds; True: until it ends, False: not at all. In a
-                coroutine, use ``async with``: ``with`` would block the event loop, and is refused where it would have to wait.
-            bar: Show a bar if stderr is a terminal and ``rich`` is installed; else a line in the log every ten seconds.
+            every_seconds: The shortest time between two saves, in seconds. With 0, only the cost of saving limits them.
+            every_items: Also save after every N items.
+            revision: A number or text that identifies what the loop does. Changing it makes the loop start over.
+            key: A value that is compared in place of the items.
+            wait: How long to wait for another run of the same loop, in seconds; True waits until it ends, False not at all. In
+                a coroutine, use ``async with``: ``with`` would block the event loop, and raises instead of waiting.
+            bar: Show a progress bar if stderr is a terminal and ``rich`` is installed; otherwise log a line every ten seconds.
 
         Raises:
             FingerprintError: The items can't be compared with later runs.
@@ -833,22 +833,22 @@ class CheckpointManager:
         )
 
     def run_report(self) -> RunReport:
-        """Return what became of each run of a stage since this manager was made: reused, ran, failed or stopped."""
+        """Return the outcome of each call of a stage since this manager was made: reused, ran, failed or stopped."""
         return stages.RunReport(tuple(self._runner.outcomes))
 
     # Keys
 
     @property
     def keys(self) -> Keys:
-        """The slots that open the store, and the change of its key."""
+        """The key slots of the store, and the rotation of its key."""
         return Keys(self._store)
 
     def __repr__(self) -> str:
-        store = getattr(self, "_store", None)  # an error while it was opened leaves it without one
+        store = getattr(self, "_store", None)  # missing after an error in the constructor
         return f"CheckpointManager({store.backend.location!r})" if store is not None else "CheckpointManager(not open)"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle what opens the store again: its location, and where its key is found.
+        """Pickle the location of the store and the source of its key, from which it is opened again.
 
         Raises:
             TypeError: The manager was given the key itself, or a backend.
