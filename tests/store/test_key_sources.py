@@ -155,6 +155,17 @@ def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.__cause__ is None
 
 
+def test_a_command_that_prints_without_end_is_stopped() -> None:
+    with pytest.raises(KeyUnavailableError, match="PASSPHRASE_COMMAND printed more than 65536 bytes"):
+        read_passphrase_command(Hidden("yes"), "PASSPHRASE_COMMAND")
+
+
+def test_a_command_that_goes_on_after_it_closed_its_output_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_sources, "_COMMAND_SECONDS", 0.2)
+    with pytest.raises(KeyUnavailableError, match="did not end within"):
+        read_passphrase_command(Hidden("sh -c 'echo words; exec sleep 30 >&-'"), "PASSPHRASE_COMMAND")
+
+
 def test_a_command_runs_without_a_shell(tmp_path: Path) -> None:
     found = read_passphrase_command(Hidden(f"echo $HOME; touch {tmp_path / 'made'}"), "PASSPHRASE_COMMAND")
     assert found.text == f"$HOME; touch {tmp_path / 'made'}"

@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,18 +170,29 @@ def read_passphrase_command(command: Hidden[str], source: str) -> Passphrase:
 
 def _run(command: Hidden[str]) -> tuple[SecretBytes, str]:
     """Return what a command printed, and what went wrong or the empty string. Never raises: it holds the output."""
-    import shlex  # noqa: PLC0415  # takes time to load, and few have such a command
+    import select  # noqa: PLC0415  # takes time to load, and few have such a command
+    import shlex  # noqa: PLC0415  # likewise
     import subprocess  # noqa: PLC0415  # likewise
 
+    deadline, output = time.monotonic() + _COMMAND_SECONDS, bytearray()
     try:
-        done = subprocess.run(  # noqa: S603  # the user's own command, without a shell
-            shlex.split(command.raw), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
-        )
+        with subprocess.Popen(shlex.split(command.raw), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:  # noqa: S603  # the user's own command, without a shell
+            try:
+                pipe = process.stdout.fileno()  # type: ignore[union-attr]  # there is one, as asked for
+                waiting = select.poll()
+                waiting.register(pipe, select.POLLIN)
+                while waiting.poll(max(deadline - time.monotonic(), 0) * 1000) and (piece := os.read(pipe, _MAX_FILE_BYTES)):
+                    output += piece
+                    if len(output) > _MAX_FILE_BYTES:
+                        return Hidden(b""), f"printed more than {_MAX_FILE_BYTES} bytes"
+                code = process.wait(max(deadline - time.monotonic(), 0))
+            finally:
+                process.kill()
     except subprocess.TimeoutExpired:
         return Hidden(b""), f"did not end within {_COMMAND_SECONDS:.0f} s"
     except (OSError, ValueError, IndexError):
         return Hidden(b""), "can't be run"
-    return Hidden(done.stdout), f"failed with exit code {done.returncode}" if done.returncode else ""
+    return Hidden(bytes(output)), f"failed with exit code {code}" if code else ""
 
 
 def read_passphrase_descriptor(number: int) -> Passphrase:
