@@ -435,7 +435,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a bundle takes the place of a file that was made meanwhile",
         "_operations/bundle_file.py",
-        "write",
+        "_write",
         Decide("overwrite", True),
     ),
     # Upkeep

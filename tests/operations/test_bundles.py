@@ -442,6 +442,35 @@ def test_a_failed_export_leaves_no_file(here: CheckpointManager, path: Path) -> 
         here.export_bundle(path.parent / "nowhere" / "bundle", ["clean"], key=KEY)
 
 
+@pytest.mark.parametrize(
+    "error", [TimeoutError("too slow"), FileNotFoundError(2, "No such file", "/elsewhere"), OSError(28, "full")]
+)
+def test_an_error_of_the_callers_progress_is_not_one_of_writing_the_bundle(
+    here: CheckpointManager, path: Path, error: OSError
+) -> None:
+    def progress(_: object) -> None:
+        raise error
+
+    for place in (path, io.BytesIO()):
+        with pytest.raises(OSError) as raised:
+            here.export_bundle(place, key=KEY, progress=progress)
+        assert raised.value is error
+    assert not path.exists()
+
+
+def test_a_bundle_where_the_working_directory_is_gone_is_an_error_of_ours(
+    here: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(StorageError, match=r"can't write the bundle: all\.bundle: No such file"):
+        here.export_bundle("all.bundle", key=KEY)
+    with pytest.raises(StorageError, match=r"can't read the bundle: all\.bundle: No such file"):
+        here.import_bundle("all.bundle", key=KEY)
+
+
 def test_a_spliced_history_is_not_exported(here: CheckpointManager, path: Path) -> None:
     """Two histories from one point, or a version in the place of another one's: what verify would report."""
     store = here._store

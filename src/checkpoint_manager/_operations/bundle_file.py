@@ -58,6 +58,17 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
         StorageError: The name is taken, or the operating system refused.
     """
     counter = _Counter(pieces)
+    try:
+        _write(place, counter, overwrite=overwrite)
+    except StorageError:
+        if counter.error is None:
+            raise
+    else:
+        return counter.total
+    raise counter.error
+
+
+def _write(place: BundlePath, counter: _Counter, *, overwrite: bool) -> None:
     if not isinstance(place, str | os.PathLike):
         with as_our_errors("write the bundle", name_of(place)):
             for piece in counter:
@@ -65,8 +76,9 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
                 while view:
                     view = view[place.write(view) :]  # a raw stream may take only a part
             place.flush()
-        return counter.total
-    path = os.path.abspath(os.fspath(place))
+        return
+    with as_our_errors("write the bundle", os.fspath(place)):  # the working directory may be gone
+        path = os.path.abspath(os.fspath(place))
     folder, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
     with as_our_errors("write the bundle", path), files.open_directory(folder) as directory:
         temporary = files.write_temporary(directory, counter, durable=True)
@@ -80,7 +92,6 @@ def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> in
         finally:
             files.remove(temporary, directory)  # after a link, its second name; after a rename, gone already
         files.sync(directory)
-    return counter.total
 
 
 def _taken(path: str) -> StorageError:
@@ -89,14 +100,26 @@ def _taken(path: str) -> StorageError:
 
 
 class _Counter:
+    """The pieces of a bundle.
+
+    Attributes:
+        total: How many bytes they had so far.
+        error: What they raised, such as an error of the caller's own from ``progress``: not one of writing.
+    """
+
     def __init__(self, pieces: Iterable[Buffer]) -> None:
         self._pieces = pieces
         self.total = 0
+        self.error: OSError | None = None
 
     def __iter__(self) -> Iterator[Buffer]:
-        for piece in self._pieces:
-            self.total += len(piece)
-            yield piece
+        try:
+            for piece in self._pieces:
+                self.total += len(piece)
+                yield piece
+        except OSError as error:
+            self.error = error
+            raise
 
 
 class BundleFile:

@@ -80,7 +80,8 @@ class LocalBackend(Backend, Maintenance):
     capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=True)
 
     def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
-        self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
+        with as_our_errors("open the checkpoint directory", os.fspath(directory)):  # the working directory may be gone
+            self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
         self.durability = durability
         self._durable = durability == "full"
         self._history = os.path.join(self.location, layout.HISTORY)
