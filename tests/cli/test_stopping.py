@@ -187,6 +187,25 @@ def test_a_full_disk_is_told(store: Path, words: str) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("show nothing", 14), ("shwo train", 2), ("show nothing --json", 14), ("diff train", 0), ("show train > /dev/full", 20)],
+)
+def test_where_nothing_can_be_told_on_stderr_the_exit_code_still_tells(store: Path, words: str, code: int) -> None:
+    line = f"{sys.executable} -m checkpoint_manager {words} 2> /dev/full"
+    assert subprocess.run(["bash", "-c", line], cwd=store.parent, stdout=subprocess.DEVNULL, check=False).returncode == code
+
+
+def test_a_working_directory_that_is_gone_is_named(store: Path) -> None:
+    gone = store.parent / "gone"
+    gone.mkdir()
+    for words, told in (("list", "the working directory is gone"), ("init", "can't open the checkpoint directory")):
+        line = f"rmdir {gone}; {sys.executable} -m checkpoint_manager {words}; code=$?; mkdir {gone}; exit $code"
+        done = subprocess.run(["bash", "-c", line], cwd=gone, capture_output=True, text=True, check=False)
+        assert (done.returncode, told in done.stderr) == (20, True), done.stderr
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_fault_and_their_numbers_are_given_to_no_file(store: Path, closed: str) -> None:
     before = sorted(store.rglob("*")), [path.read_bytes() for path in sorted(store.rglob("*.checkpoint"))]

@@ -30,19 +30,25 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             return _bug()
-        sys.stderr.write("error: the command line needs click and rich. Run: pip install 'checkpoint-manager[cli]'\n")
+        _say("error: the command line needs click and rich. Run: pip install 'checkpoint-manager[cli]'\n")
         return 2
     except KeyboardInterrupt:  # before the program began, or while it reported another interruption
-        sys.stderr.write("interrupted: the store is whole\n")
+        _say("interrupted: the store is whole\n")
         return _INTERRUPTED
     except Exception:  # noqa: BLE001  # Python would exit with 1, which scripts read as "no"
         return _bug()
 
 
 def _bug() -> int:
-    sys.excepthook(*sys.exc_info())
-    sys.stderr.write("error: this is a bug of checkpoint-manager. Please report it with the lines above\n")
+    with contextlib.suppress(OSError):
+        sys.excepthook(*sys.exc_info())
+    _say("error: this is a bug of checkpoint-manager. Please report it with the lines above\n")
     return _INTERNAL
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be full or closed; the exit code tells
+        sys.stderr.write(text)
 
 
 def _done(code: int) -> int:

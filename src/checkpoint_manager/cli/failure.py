@@ -51,6 +51,8 @@ def _explained(error: BaseException, program: str, arguments: Sequence[str]) -> 
             explained = Exit.INTERRUPTED, "interrupted: the store is whole", f"To go on, run it again: {again}"
         case MemoryError():
             explained = Exit.STORAGE, "there is not enough memory", "Free some memory, or work with smaller data"
+        case FileNotFoundError(filename=None):  # of os.getcwd
+            explained = Exit.STORAGE, "the working directory is gone", "Change to another one"
         case OSError():
             explained = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}", ""
         case _:

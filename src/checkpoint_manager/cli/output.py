@@ -90,13 +90,13 @@ def write_bytes(data: bytes) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the user something that is not data, on one line. That nobody listens is not a reason to stop half-way."""
+    """Tell the user something that is not data, on one line. That it can't be told is not a reason to stop half-way."""
     say_coloured(escaped(text))
 
 
 def say_coloured(text: str) -> None:
     """Tell the user a line whose colours are the program's own; the caller has made the rest of it safe."""
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
