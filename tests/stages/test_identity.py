@@ -314,3 +314,12 @@ print(CheckpointManager(sys.argv[1], key=bytes(32)).stage(describe)(Shape(3)))
         (tmp_path / name / "job.py").write_text(code)
     store = tmp_path / "store"
     assert [run(tmp_path / name / "job.py", store, cwd=tmp_path) for name in ("a", "b", "a")] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("kind", [classmethod, property])
+def test_a_class_method_below_the_decorator_says_where_it_belongs(cm: CheckpointManager, kind: Any) -> None:
+    def method(owner: object) -> int:
+        return 1
+
+    with pytest.raises(TypeError, match=f"{kind.__name__} already. Put @cm.stage directly above def"):
+        cm.stage("train")(kind(method))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.runner import Runner
 
 
+_DESCRIPTORS: tuple[type, ...] = (classmethod, property)
+
+
 def make_stage(  # noqa: PLR0913  # all but two are choices, by name
     runner: Runner,
     name: Callable[..., Any] | str | None,
@@ -86,6 +89,9 @@ def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
         TypeError: It is a generator function, or ``ignore`` names an argument that it does not have.
     """
     function = definition.function
+    if isinstance(function, _DESCRIPTORS):
+        kind = type(function).__name__
+        raise TypeError(f"{_title(function)} is a {kind} already. Put @cm.stage directly above def, and @{kind} above it")
     called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(f"{_title(function)} is a generator function, whose items can't be saved. Let it return a list")

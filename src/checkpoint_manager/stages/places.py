@@ -32,7 +32,10 @@ def place_of(variables: Mapping[str, Any], name: str, location: str) -> str:
     file = variables.get("__file__", _notebook(variables) if name == "__main__" else None)
     if not isinstance(file, str) or "." in name:
         return name
-    file = os.path.realpath(file)
+    try:
+        file = os.path.realpath(file)
+    except FileNotFoundError:  # it is a relative one, and the working directory is gone
+        return file
     if file.startswith(_INSTALLED) or os.path.basename(file) == "__init__.py":
         return name
     return os.path.relpath(file, os.path.realpath(location)) if os.path.isabs(location) else file
