@@ -11,6 +11,7 @@ from checkpoint_manager._version import __version__
 
 if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Change, Diff
+    from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.errors import (
         CheckpointError,
         CheckpointNotFoundError,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
         Passphrase,
         Progress,
         RepairStep,
-        RestoreStep,
         VerificationReport,
         Version,
     )
@@ -132,7 +132,6 @@ _HOMES = {
         "Passphrase",
         "Progress",
         "RepairStep",
-        "RestoreStep",
         "VerificationReport",
         "Version",
     ],
@@ -146,6 +145,9 @@ _HOMES = {
     "_operations.diff": [
         "Change",
         "Diff",
+    ],
+    "_operations.restore": [
+        "RestoreStep",
     ],
     "retention": [
         "PruneDecision",

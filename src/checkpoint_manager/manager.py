@@ -25,11 +25,12 @@ from checkpoint_manager.keys import Keys
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
+    from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import (
         BundleSummary,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
         OnProgress,
         OnRollback,
         RepairStep,
-        RestoreStep,
         VerificationReport,
     )
     from checkpoint_manager.retention import PrunePlan, Retention
@@ -301,6 +301,14 @@ class CheckpointManager:
         Raises:
             IntegrityError: The record of deleted versions is damaged or forged.
             RollbackError: The stage, or that record, is older than what this user has seen.
+        """
+        return list(self.iter_history(stage_name))
+
+    def iter_history(self, stage_name: str) -> Iterator[Version]:
+        """Return the versions of ``history`` one by one: each is read when it is asked for, and a long history takes no memory.
+
+        Raises:
+            IntegrityError, RollbackError: As for ``history``, when the first version is asked for.
         """
         return self._store.history.versions(_valid(stage_name))
 

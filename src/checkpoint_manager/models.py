@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from checkpoint_manager.errors import CheckpointError
-
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 Status: TypeAlias = Literal["completed", "progress", "failed", "cleared"]
@@ -194,26 +192,6 @@ class RepairStep:
     def __post_init__(self) -> None:
         """Escape what a file may have put into the sentence."""
         object.__setattr__(self, "detail", escaped(self.detail))
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreStep:
-    """What ``restore_pipeline`` would do to one stage, as ``plan_restore`` returns it.
-
-    Attributes:
-        stage: The stage.
-        action: ``restore``: append a copy of ``target``; ``clear``: append a cleared version, as the stage was not there then;
-            ``keep``: leave it as it is; ``refuse``: it can't be restored, and then no stage is.
-        newest: The newest version now; None if there is none, or it can't be told.
-        target: The version that is restored; None if there is none.
-        error: Why it can't be restored; None if it can.
-    """
-
-    stage: str
-    action: Literal["restore", "clear", "keep", "refuse"]
-    newest: Version | None = None
-    target: Version | None = None
-    error: CheckpointError | None = None
 
 
 @dataclass(frozen=True, slots=True)

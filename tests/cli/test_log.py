@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager._operations import save
+from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,3 +125,57 @@ def test_a_damaged_and_a_missing_version_stand_in_the_list(cli: Cli, store: Path
     versions = told.json["versions"]
     assert [(version["version"], version["status"]) for version in versions][1:] == [(2, "damaged"), (1, "missing")]
     assert versions[2]["created_at"] is None
+
+
+def test_what_is_asked_for_is_chosen(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    cm.save_checkpoint("train", 4, metadata={"run": "b8", "epoch": 4})
+    cm.clear_checkpoint("train")
+
+    def chosen(*options: str) -> list[int]:
+        lines = cli("log", "train", *options).out.splitlines()[1:]
+        numbers = [int(line.split()[0]) for line in lines]
+        assert [version["version"] for version in cli("log", "train", "--json", *options).json["versions"]] == numbers
+        return numbers
+
+    assert chosen("--limit", "2") == [5, 4]
+    assert chosen("--status", "cleared") == [5]
+    assert chosen("--status", "cleared", "--status", "completed", "--limit", "3") == [5, 4, 3]
+    assert chosen("--grep-metadata", "run=a7") == [3, 2, 1]
+    assert chosen("--grep-metadata", "run=b8", "--grep-metadata", "epoch=4") == [4]
+    assert chosen("--since", "1h") == [5, 4, 3, 2, 1]
+    moment = cm.get_version("train", 4).created_at
+    assert moment is not None
+    assert chosen("--since", moment.isoformat()) == [5, 4]
+    assert chosen("--grep-metadata", "run=c9") == []
+    assert "no version of stage train is as asked for" in cli("log", "train", "--status", "failed").err
+    assert cli("log", "train", "--grep-metadata", "run").code == 2
+
+
+def test_the_first_lines_of_a_long_history_do_not_wait_for_the_last(store: Path, tmp_path: Path) -> None:
+    """The versions far down are read only by who asks for them: here they would be found damaged."""
+    cm = CheckpointManager(store, durability="relaxed")
+    for number in range(600):
+        cm.save_checkpoint("long", number)
+    (store / "history" / "long" / "000000000010.checkpoint").write_bytes(b"damaged")
+    program = f"{sys.executable} -m checkpoint_manager log long --store {store}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{program} | head -3"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["VERSION", "600", "599"]
+    versions = cm.iter_history("long")
+    assert next(versions).number == 600
+    assert sum(version.status == "damaged" for version in versions) == 1
+
+
+@pytest.mark.parametrize("columns", [30, 50, 80])
+def test_nothing_breaks_inside_a_word(cli: Cli, store: Path, columns: int) -> None:
+    with Terminal("log", "train", "--store", str(store), columns=columns) as terminal:
+        assert terminal.end() == 0
+
+    def words(text: str) -> set[str]:
+        without_ages = re.sub(r"\(\d+ s ago\)", "", " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split()))
+        return {word for word in without_ages.split() if not re.fullmatch(r"\(?\d+|s|ago\)", word)}
+
+    assert words(terminal.shown) == words(cli("log", "train").out)

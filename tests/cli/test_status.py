@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from checkpoint_manager import CheckpointManager
 
 if TYPE_CHECKING:
@@ -71,3 +73,80 @@ def test_a_stage_of_a_newer_format_and_one_that_vanished_do_not_hide_the_others(
     told = cli("status")
     assert told.code == 13
     assert told.err.count("error: ") == 2
+
+
+def test_a_newest_version_that_is_a_failure_or_half_a_loop_is_shown_as_such(cli: Cli, store: Path) -> None:
+    with CheckpointManager(store).loop("clean", range(2000), initial=0, every_items=400) as progress:
+        for item in progress:
+            if item == 1200:
+                break
+    row = cli("status", "--json").json["stages"][0]
+    assert (row["stage"], row["status"], row["note"]) == ("clean", "progress", "1,200 of 2,000 items")
+    assert "1,200 of 2,000 items" in cli("status").out
+    assert cli("has", "clean").code == 1
+
+
+class TestAStageThatIsMissing:
+    """From a copy that was put back: each command notices it, and shows the others."""
+
+    @pytest.fixture(autouse=True)
+    def gone(self, store: Path) -> None:
+        cm = CheckpointManager(store)
+        cm.save_checkpoint("gone", 1)
+        cm.tag("train", 1, "good")
+        shutil.rmtree(store / "history" / "gone")
+        (store / "gone.checkpoint").unlink()
+
+    @pytest.mark.parametrize(
+        ("command", "healthy"),
+        [
+            ("status", "train"),
+            ("list", "train"),
+            ("tag", "good"),
+            ("verify", "whole"),
+            ("prune --keep-last 1 --yes", "train@2"),
+            ("restore --all --at 0s --yes", "train: 3 (completed) stays as it is"),
+        ],
+    )
+    def test_of_all_stages(self, cli: Cli, command: str, healthy: str) -> None:
+        result = cli(*command.split())
+        assert result.code == 13
+        assert healthy in result.out + result.err
+        assert "gone" in result.out + result.err
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "show gone",
+            "has gone",
+            "log gone",
+            "tag gone",
+            "tag gone good",
+            "tag --all good",
+            "diff gone",
+            "save gone",
+            "restore gone@1 --yes",
+            "clear gone --yes",
+            "clear --all --yes",
+            "delete gone 1 --yes",
+            "prune gone --keep-last 1 --yes",
+            "export all.bundle --bundle-key file:bundle.key",
+            "export gone all.bundle --bundle-key file:bundle.key",
+            "run gone -- true",
+        ],
+    )
+    def test_of_one_stage(self, cli: Cli, store: Path, command: str) -> None:
+        if command == "save gone":
+            (store.parent / "one.json").write_text("1")
+            command = "save gone one.json"
+        result = cli(*command.split())
+        assert (result.code, result.out) == (13, "")
+        assert "gone" in result.err
+        assert "repair --accept-rollback" in result.err
+
+    def test_programs_are_told_of_it_beside_the_others(self, cli: Cli) -> None:
+        for command in ("list", "tag", "prune --keep-last 1 --dry-run"):
+            result = cli(*command.split(), "--json")
+            assert result.code == 13
+            assert [problem["stage"] for problem in result.json["problems"]] == ["gone"]
+        assert cli("list", "--json").json["stages"] == ["clean", "gone", "train"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -190,9 +193,44 @@ class TestWatch:
         for number in range(30):
             cm.save_checkpoint(f"stage {number}")
         with Terminal("status", "--watch", "--store", str(store)) as terminal:
-            terminal.until("… and 12 more")
+            terminal.until("… and 12 more stages")
             terminal.type("q")
             assert terminal.end() == 0
+
+    def test_it_counts_stages_and_breaks_no_word_on_a_narrow_screen(self, store: Path) -> None:
+        cm = CheckpointManager(store, durability="relaxed")
+        for number in range(30):
+            cm.save_checkpoint(f"stage {number}")
+        with Terminal("status", "--watch", "--store", str(store), columns=50) as terminal:
+            terminal.until("more stages")
+            terminal.type("q")
+            assert terminal.end() == 0
+        screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.shown)
+        shown = len(re.findall(r"^(?:clean|train|stage)", screen, re.MULTILINE))
+        (left,) = re.findall(r"… and (\d+) more stages", screen)
+        assert shown + int(left) == 32
+        assert "completed" in screen
+        assert max(map(len, screen.splitlines()[2:])) <= 50
+
+    def test_it_follows_a_loop_of_another_process(self, store: Path) -> None:
+        script = (
+            "import sys, time; from checkpoint_manager import CheckpointManager\n"
+            f"with CheckpointManager({str(store)!r}).loop('embed', range(2000), initial=0, every_items=1, bar=False) as loop:\n"
+            "    for item in loop: time.sleep(0.02)\n"
+        )
+        with (
+            subprocess.Popen([sys.executable, "-c", script]) as other,
+            Terminal("status", "--watch", "--interval", "0.1", "--store", str(store), columns=120) as terminal,
+        ):
+            try:
+                for done in ("3 of 2,000 items", "of 2,000 items", "of 2,000 items"):
+                    terminal.until(done)
+            finally:
+                other.kill()
+            terminal.type("q")
+            assert terminal.end() == 0
+        assert len(set(re.findall(r"(\d+) of 2,000 items", terminal.shown))) > 1
+        assert "progress" in terminal.shown
 
     def test_stopped_it_leaves_the_terminal_as_it_was(self, store: Path) -> None:
         with Terminal("status", "--watch", "--store", str(store)) as terminal:

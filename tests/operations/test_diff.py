@@ -5,20 +5,18 @@ from __future__ import annotations
 import copy
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import Any
 
 import jsonpatch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Diff, Version
 from checkpoint_manager._operations.diff import changes
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests.strategies import json_values, same
-
-if TYPE_CHECKING:
-    from checkpoint_manager._operations.diff import Diff
 
 KEY = bytes(32)
 
@@ -164,3 +162,46 @@ class TestWhichVersions:
             cm.diff("train", 4)
         with pytest.raises(CheckpointNotFoundError):
             cm.diff("nothing")
+
+
+class TestTexts:
+    """Long texts show where they part."""
+
+    def text(self, old: Any, new: Any) -> str:
+        moment = datetime.now(UTC)
+        versions = [Version("train", number, "completed", moment) for number in (1, 2)]
+        return Diff(versions[0], versions[1], changes({"t": old}, {"t": new})).as_text()
+
+    def test_on_one_line(self) -> None:
+        old = f"{'a' * 1000}the quick brown fox{'b' * 1000}"
+        text = self.text(old, old.replace("brown", "red"))
+        assert "quick brown fox" in text
+        assert "quick red fox" in text
+        assert len(text) < 300
+        assert "from character 1,011" in text
+
+    def test_by_line(self) -> None:
+        lines = [f"line {number}" for number in range(1000)]
+        changed = [*lines[:500], "a new line", *lines[501:]]
+        assert self.text("\n".join(lines), "\n".join(changed)).splitlines() == [
+            "~ $.t: ",
+            "    @@ from line 499 on @@",
+            "     line 498",
+            "     line 499",
+            "    -line 500",
+            "    +a new line",
+            "     line 501",
+            "     line 502",
+        ]
+
+    def test_of_two_that_have_nothing_in_common_the_beginning(self) -> None:
+        text = self.text("\n".join(f"old {n}" for n in range(9999)), "\n".join(f"new {n}" for n in range(9999)))
+        assert len(text.splitlines()) < 30
+        assert "-old 0" in text
+        assert "9,999 lines" in text
+
+    @given(st.text(max_size=300), st.text(max_size=300))
+    def test_whatever_they_are_it_ends_and_moves_no_cursor(self, old: str, new: str) -> None:
+        text = self.text(old, new)
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert bool(text) == (old != new)

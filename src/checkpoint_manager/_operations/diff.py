@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import orjson
 
 from checkpoint_manager._format import payload
+from checkpoint_manager._operations import text_diff
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint
@@ -102,7 +103,9 @@ class Diff:
         return found
 
     def as_text(self, *, redact: bool = False, colour: bool = False) -> str:
-        """Return a line for each difference.
+        """Return a line for each difference; of texts of several lines, the lines that differ below it.
+
+        Of long texts, the part in which they differ is shown, with what stands around it.
 
         Args:
             redact: Show where and what kind of value, and no value.
@@ -240,10 +243,19 @@ def _escaped(key: str) -> str:
 
 
 def _line(change: Change, *, redact: bool, colour: bool) -> str:
+    line = f"{_SIGNS[change.kind]} {printable(change.where)}: {_shown(change, redact=redact)}"
+    return f"{_COLOURS[change.kind]}{line}{_PLAIN}" if colour else line
+
+
+def _shown(change: Change, *, redact: bool) -> str:
+    if not redact and isinstance(change.old, str) and isinstance(change.new, str) and change.kind == "changed":
+        if "\n" in change.old and "\n" in change.new:
+            return "".join(f"\n    {line}" for line in text_diff.lines_parted(change.old, change.new)).lstrip(" ")
+        if max(len(change.old), len(change.new)) > _MOST_CHARACTERS // 2:
+            return text_diff.parted(change.old, change.new)
     shown = _kind_of if redact else _text_of
     values = [shown(value) for kind, value in (("added", change.old), ("removed", change.new)) if kind != change.kind]
-    line = f"{_SIGNS[change.kind]} {printable(change.where)}: {' → '.join(values)}"
-    return f"{_COLOURS[change.kind]}{line}{_PLAIN}" if colour else line
+    return " → ".join(values)
 
 
 def _same(value: Any) -> Any:  # noqa: ANN401  # JSON is what it is

@@ -6,14 +6,13 @@ import contextlib
 import functools
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, LockTimeoutError
-from checkpoint_manager.models import RestoreStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +42,26 @@ def restore_at(store: Store, stage: str, moment: datetime) -> Version:
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         number = select.number_at(store, stage, moment)
         return _append_copy(store, stage, load_version(store, stage, number, session), session)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreStep:
+    """What ``restore_pipeline`` would do to one stage, as ``plan_restore`` returns it.
+
+    Attributes:
+        stage: The stage.
+        action: ``restore``: append a copy of ``target``; ``clear``: append a cleared version, as the stage was not there then;
+            ``keep``: leave it as it is; ``refuse``: it can't be restored, and then no stage is.
+        newest: The newest version now; None if there is none, or it can't be told.
+        target: The version that is restored; None if there is none.
+        error: Why it can't be restored; None if it can.
+    """
+
+    stage: str
+    action: Literal["restore", "clear", "keep", "refuse"]
+    newest: Version | None = None
+    target: Version | None = None
+    error: CheckpointError | None = None
 
 
 @dataclass(frozen=True, slots=True)

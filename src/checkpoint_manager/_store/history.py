@@ -224,33 +224,50 @@ class History:
         if session is None:
             with self._store.session(stage) as own:
                 return self.scan(stage, own)
+        return list(self.walk(stage, session))
+
+    def walk(self, stage: str, session: Session) -> Iterator[Scanned]:
+        """Yield what :meth:`scan` returns, one version at a time: each is read when it is asked for."""
         look = self.look(stage, session)
-        found: list[Scanned] = []
-        for version in self._store.backend.versions(stage, session=session):
+        below: int | None = None  # the next number that should be there; None: no version that opens was met yet
+        versions = self._store.backend.versions(stage, session=session)
+        gaps, _ = self._store.gaps(stage, session)
+        for version in reversed(versions):
+            if version in gaps:
+                continue
+            if below is not None:
+                yield from self._missing(stage, version + 1, below, look.number, session)
+                below = version - 1
             try:
-                found.append(Scanned(version, self._store.entry(stage, version, session), None))
+                entry = self._store.entry(stage, version, session)
             except VersionAbsentError:  # deleted since it was listed
                 continue
             except IntegrityError as error:
-                found.append(Scanned(version, None, error))
-        gaps, _ = self._store.gaps(stage, session)  # after the listing: what was deleted meanwhile is not missing
-        found = [each for each in found if each.number not in gaps]
-        if found and found[-1].number == look.number and found[-1].entry is not None:
-            self.confirm(stage, look, found[-1].entry, session)
-        return sorted((*found, *self._missing(stage, found, gaps, look.number)), reverse=True, key=lambda each: each.number)
+                yield Scanned(version, None, error)
+                continue
+            if version == look.number:
+                self.confirm(stage, look, entry, session)
+            below = version - 1
+            yield Scanned(version, entry, None)
+        if below is not None:
+            yield from self._missing(stage, 1, below, look.number, session)
 
-    def _missing(self, stage: str, found: list[Scanned], gaps: Gaps, newest: int) -> Iterator[Scanned]:
-        """Yield the missing versions below the newest one that opens: a planted one says nothing about numbers below it.
+    def _missing(self, stage: str, first: int, last: int, newest: int, session: Session) -> Iterator[Scanned]:
+        """Yield the numbers of a range that are not recorded as gone, the highest first.
 
-        At most ``_MOST_MISSING`` of a range are listed, and an ERROR line tells how far it goes.
+        At most ``_MOST_MISSING`` of a run are listed, and an ERROR line tells how far it goes. A planted version that does not
+        open says nothing about the numbers below it.
         """
-        top = max((each.number for each in found if each.entry is not None), default=0)
-        for first, last in missing_ranges((each.number for each in found if each.number <= top), gaps):
-            for version in range(max(first, last - _MOST_MISSING + 1), min(last, top) + 1):
+        if first > last:
+            return
+        gaps, _ = self._store.gaps(stage, session)  # after the listing: what was deleted meanwhile is not missing
+        edges = [(gap.first, gap.last) for gap in gaps if first <= gap.last and gap.first <= last]
+        for low, high in reversed([*_between(edges, first, last)]):
+            for version in range(high, max(low, high - _MOST_MISSING + 1) - 1, -1):
                 yield Scanned(version, None, self.absent(stage, version, newest), is_missing=True)
-            if last - first >= _MOST_MISSING:
+            if high - low >= _MOST_MISSING:
                 where = f"of stage {printable(stage)} in {self._store.backend.location}"
-                _LOG.error("versions %d to %d %s are missing, and not all of them are listed", first, last, where)
+                _LOG.error("versions %d to %d %s are missing, and not all of them are listed", low, high, where)
 
     def entries(self, stage: str, session: Session | None = None) -> list[tuple[int, Entry]]:
         """Return the readable versions of a stage, newest first. The others are told with an ERROR line each."""
@@ -262,14 +279,14 @@ class History:
                 _LOG.error("%s", fault)  # the message says all; a traceback would not help
         return readable
 
-    def versions(self, stage: str) -> list[Version]:
-        """Return the versions of a stage as callers see them, newest first, damaged and missing ones among them."""
-        return [
-            Version(stage, version, "missing" if is_missing else "damaged")
-            if entry is None
-            else entry.as_version(stage, version)
-            for version, entry, _, is_missing in self.scan(stage)
-        ]
+    def versions(self, stage: str) -> Iterator[Version]:
+        """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them."""
+        with self._store.session(stage) as session:
+            for version, entry, _, is_missing in self.walk(stage, session):
+                if entry is None:
+                    yield Version(stage, version, "missing" if is_missing else "damaged")
+                else:
+                    yield entry.as_version(stage, version)
 
     def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
         """Return one version's entry; its data is not read.
@@ -385,6 +402,16 @@ class History:
         if self._store.on_rollback == "raise":
             raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen)
         _LOG.warning("%s", message)
+
+
+def _between(edges: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges from ``first`` to ``last`` that lie between others, which ascend."""
+    for low, high in edges:
+        if low > first:
+            yield first, low - 1
+        first = max(first, high + 1)
+    if first <= last:
+        yield first, last
 
 
 def missing_ranges(versions: Iterable[int], gaps: Gaps) -> Iterator[tuple[int, int]]:

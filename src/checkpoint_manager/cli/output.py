@@ -17,6 +17,7 @@ from checkpoint_manager.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from checkpoint_manager.cli.table import Table
     from checkpoint_manager.models import Version
 
 SCHEMA = 1
@@ -53,14 +54,14 @@ def _encode(value: object, *, indented: bool = False) -> bytes:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table: fitted to a terminal, and never cut where a program reads."""
-    write_text(table_text(columns, rows))
+    write_text(new_table(columns).page(rows))
 
 
-def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as it looks on stdout, with the states coloured."""
-    from checkpoint_manager.cli.table import drawn  # noqa: PLC0415  # loads rich, which takes as long as the rest
+def new_table(columns: Sequence[str]) -> Table:
+    """Return a table that is drawn a page at a time."""
+    from checkpoint_manager.cli.table import Table  # noqa: PLC0415  # loads rich, and --help does not wait for it
 
-    return drawn(columns, rows)
+    return Table(columns)
 
 
 def in_colour(judgement: str, text: str) -> str:

@@ -35,7 +35,10 @@ def say_difference(diff: Diff | None, *, redact: bool) -> None:
         return
     say(f"What that changes, compared with {newest}:")
     shown = type(diff)(diff.old, diff.new, diff.changes[:_MAX_LINES])
-    for line in shown.as_text(redact=redact, colour=colourful(sys.stderr)).split("\n"):
+    lines = shown.as_text(redact=redact, colour=colourful(sys.stderr)).split("\n")
+    for line in lines[:_MAX_LINES]:
         say_coloured(f"  {line}")
-    if more := len(diff.changes) - len(shown.changes):
+    if len(lines) > _MAX_LINES:
+        say("  … and more; see all of it with: checkpoint-manager diff")
+    elif more := len(diff.changes) - len(shown.changes):
         say(f"  … and {more} more")

@@ -64,9 +64,10 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]  # generic since click
             self.fail(str(error), param, ctx)
 
 
+MOMENT = _Moment()
 at_option = click.option(
     "--at",
-    type=_Moment(),
+    type=MOMENT,
     metavar="TIME",
     help="The version that was the newest then: 2026-11-20T14:00 (local, or with a zone), or an age such as 12h, 1d, 2w.",
 )

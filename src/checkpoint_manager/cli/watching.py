@@ -12,7 +12,7 @@ import tty
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
-from checkpoint_manager.cli.output import write_text
+from checkpoint_manager.cli.output import show_count, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +32,11 @@ def need_a_terminal(what: str) -> None:
         raise UsageError(f"{what} needs a terminal", hint="For a program, run: checkpoint-manager status --json")
 
 
-def watch(draw: Callable[[], str], title: str, interval: float) -> Exit:
+def watch(draw: Callable[[], list[list[str]]], title: str, interval: float) -> Exit:
     """Draw until q is pressed (exit code 0) or Ctrl-C (130), and put the terminal back as it was.
 
     Args:
-        draw: Returns what to show: lines.
+        draw: Returns what to show: the lines of each stage, below those of the head.
         title: Stands above it.
         interval: How long to wait after each drawing, in seconds.
     """
@@ -58,12 +58,15 @@ def watch(draw: Callable[[], str], title: str, interval: float) -> Exit:
         _show(_END)
 
 
-def _screen(head: str, text: str) -> str:
-    lines = [head, "", *(text.splitlines() or ["nothing saved yet"])]
-    height = shutil.get_terminal_size().lines
-    if len(lines) > height:
-        more = len(lines) - height + 1
-        lines[height - 1 :] = [f"… and {more} more"]
+def _screen(head: str, rows: list[list[str]]) -> str:
+    lines, left = [head, ""], shutil.get_terminal_size().lines - 2
+    for number, row in enumerate(rows):
+        is_last = number == len(rows) - 1
+        if len(row) + (not is_last) > left:  # a line is kept for what does not fit
+            lines.append(f"… and {show_count(len(rows) - number, 'more stage')}")
+            break
+        lines += row
+        left -= len(row)
     return _HOME + "\n".join(f"{line}{_TO_END_OF_LINE}" for line in lines) + _TO_END_OF_SCREEN
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
 
 
+_PAGE = 200
+
+
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("old", required=False)
@@ -26,8 +30,9 @@ if TYPE_CHECKING:
 @click.option("--redact", is_flag=True, help="Show the paths and the kinds of values, not the values.")
 @click.option("--patch", is_flag=True, help="Print a JSON patch (RFC 6902) from the old data to the new.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show the first N differences only.")
 @store_options
-def diff(
+def diff(  # noqa: PLR0913  # each is an option of its own
     access: Access,
     stage: str,
     old: str | None,
@@ -37,10 +42,11 @@ def diff(
     redact: bool,
     patch: bool,
     exit_code: bool,
+    limit: int | None,
 ) -> int:
     """Show what changed in a STAGE: from the version before to the newest, from OLD to the newest, or from OLD to NEW.
 
-    A version is a number, `latest`, `prev` or a tag. With --at, OLD is the version that was the newest then.
+    A version is a number, `latest`, `prev`, `failed` or a tag. With --at, OLD is the version that was the newest then.
 
     \b
     Examples:
@@ -54,13 +60,17 @@ def diff(
     found = access.open().diff(stage, old, new, at=at)
     if access.as_json:
         versions = {"old": version_fields(found.old), "new": version_fields(found.new)}
-        changes = {"patch": found.as_patch()} if patch else {"changes": found.as_dicts(redact=redact)}
+        changes = {"patch": found.as_patch()} if patch else {"changes": found.as_dicts(redact=redact)[:limit]}
         write_json("diff", {**versions, **changes})
     elif patch:
         write_data(found.as_patch())
     else:
         count = len(found.changes)
         say(f"version {found.old.number} → {found.new.number}: {count or 'no'} difference{'s' * (count != 1)}")
-        if found:
-            write_text(f"{found.as_text(redact=redact, colour=colourful(sys.stdout))}\n")
+        shown = replace(found, changes=found.changes[:limit])
+        for start in range(0, len(shown.changes), _PAGE):
+            page = replace(found, changes=shown.changes[start : start + _PAGE])
+            write_text(f"{page.as_text(redact=redact, colour=colourful(sys.stdout))}\n")
+        if len(shown.changes) < count:
+            say(f"… and {count - len(shown.changes)} more")
     return Exit.NO if exit_code and found else Exit.DONE

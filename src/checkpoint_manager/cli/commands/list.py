@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
+from checkpoint_manager.cli.exit_codes import Exit, exit_of
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import write_json, write_line
 
@@ -16,16 +18,19 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @store_options
-def list_stages(access: Access) -> None:
-    """List the names of the stages, one on each line, without reading what they hold.
+def list_stages(access: Access) -> int:
+    """List the names of the stages, one on each line, without reading their data. Exits with 13 if one of them is in trouble.
 
     \b
     Example:
       checkpoint-manager list
     """
-    stages = access.open().stages()
+    cm = access.open()
+    stages = cm.stages()
+    _, troubles = with_each(stages, cm.get_version)
     if access.as_json:
-        write_json("list", {"stages": stages})
-        return
+        write_json("list", {"stages": stages, "problems": trouble_fields(troubles)})
+        return next(map(exit_of, troubles.values()), Exit.DONE)
     for stage in stages:
         write_line(printable(stage))
+    return tell_troubles(troubles)

@@ -1,55 +1,137 @@
-"""``log``: the versions of a stage."""
+"""``log``: the versions of a stage, each shown as soon as it is read."""
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import click
+import orjson
 
-from checkpoint_manager._format.notes import read_failure, read_progress
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import HINTS
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_table
-from checkpoint_manager.cli.selector import stage_names, tags_by_version
+from checkpoint_manager.cli.output import (
+    new_table,
+    say,
+    show_count,
+    show_size,
+    show_time,
+    version_fields,
+    write_json,
+    write_text,
+)
+from checkpoint_manager.cli.selector import MOMENT, stage_names, tags_by_version
+from checkpoint_manager.cli.version_notes import note_fields, own_metadata, stage_notes
 from checkpoint_manager.errors import Hint
-from checkpoint_manager.stages.display import items
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
     from checkpoint_manager.cli.access import Access
+    from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.models import Version
 
-
+_STATUSES = ("completed", "progress", "failed", "cleared", "damaged", "missing")
 _WRONG = {"damaged", "missing"}
+_FIRST_PAGE, _PAGE = 20, 200
+_COLUMNS = ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE")
+
+
+class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:  # noqa: ANN401  # click's own signature
+        if isinstance(value, tuple):
+            return value
+        key, sign, wanted = value.partition("=")
+        if not key or not sign:
+            self.fail(f"{printable(value)} is not of the form KEY=VALUE", param, ctx)
+        return key, wanted
 
 
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show the N newest versions of those that are asked for.")
+@click.option(
+    "--since", type=MOMENT, metavar="TIME", help="Show versions saved since then: 2026-11-20T14:00, or an age such as 1d."
+)
+@click.option(
+    "--status", "statuses", type=click.Choice(_STATUSES), multiple=True, help="Show versions of this status. May be repeated."
+)
+@click.option(
+    "--grep-metadata",
+    "wanted",
+    type=_KeyAndValue(),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Show versions with this metadata; a value that is not text is written as JSON. May be repeated: all must be there.",
+)
 @store_options
-def log(access: Access, stage: str) -> int:
+def log(
+    access: Access,
+    stage: str,
+    limit: int | None,
+    since: datetime | None,
+    statuses: tuple[str, ...],
+    wanted: tuple[tuple[str, str], ...],
+) -> int:
     """List the versions of a STAGE, newest first. Damaged and missing ones are marked; then it exits with 13.
 
     Who saved a version, BY, is what the saving process said of itself.
 
     \b
-    Example:
+    Examples:
       checkpoint-manager log train
+      checkpoint-manager log train --limit 10 --status failed --since 1d
+      checkpoint-manager log train --grep-metadata run=a7
     """
     cm = access.open()
-    versions = cm.history(stage)
-    if not versions:
-        cm.get_version(stage)  # raises, and says what is wrong
     tags = tags_by_version(cm, stage)
+    chosen = (
+        version
+        for version in _each(cm, stage)
+        if (not statuses or version.status in statuses)
+        and (since is None or (version.created_at is not None and version.created_at >= since))
+        and all(_holds(version, key, value) for key, value in wanted)
+    )
+    versions = itertools.islice(chosen, limit)
     if access.as_json:
-        fields = [{**_fields(version), "tags": tags.get(version.number, [])} for version in versions]
+        listed = list(versions)
+        fields = [{**_fields(version), "tags": tags.get(version.number, [])} for version in listed]
         write_json("log", {"stage": stage, "versions": fields})
-    else:
-        rows = [_row(version, tags.get(version.number, [])) for version in versions]
-        write_table(("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE"), rows)
-    wrong = [version for version in versions if version.status in _WRONG]
-    if wrong and not access.as_json:
-        say(f"error: {len(wrong)} of {len(versions)} versions are damaged or missing. {HINTS[Hint.VERIFY_AND_REPAIR]}")
+        return Exit.INTEGRITY if any(version.status in _WRONG for version in listed) else Exit.DONE
+    shown = wrong = 0
+    table, size = new_table(_COLUMNS), _FIRST_PAGE
+    while page := list(itertools.islice(versions, size)):
+        write_text(table.page(_row(version, tags.get(version.number, [])) for version in page))
+        shown += len(page)
+        wrong += sum(version.status in _WRONG for version in page)
+        size = _PAGE
+    if not shown:
+        say(f"no version of stage {printable(stage)} is as asked for")
+    if wrong:
+        is_or_are = "is" if wrong == 1 else "are"
+        say(f"error: {wrong} of {show_count(shown, 'version')} {is_or_are} damaged or missing. {HINTS[Hint.VERIFY_AND_REPAIR]}")
     return Exit.INTEGRITY if wrong else Exit.DONE
+
+
+def _each(cm: CheckpointManager, stage: str) -> Iterator[Version]:
+    version = None
+    for version in cm.iter_history(stage):
+        yield version
+    if version is None:
+        cm.get_version(stage)  # raises, and says what is wrong
+
+
+def _holds(version: Version, key: str, value: str) -> bool:
+    metadata = own_metadata(version)
+    if key not in metadata:
+        return False
+    found = metadata[key]
+    return (found if isinstance(found, str) else orjson.dumps(found).decode()) == value
 
 
 def _row(version: Version, tags: list[str]) -> tuple[str, ...]:
@@ -64,23 +146,9 @@ def _row(version: Version, tags: list[str]) -> tuple[str, ...]:
 
 
 def _fields(version: Version) -> dict[str, Any]:
-    """Return a version as a listing tells it: of what stages note beside it, only how far it got, or why it failed."""
-    metadata = {name: value for name, value in version.metadata.items() if not name.startswith("@")}
-    fields = {**version_fields(version), "metadata": metadata}
-    if progress := read_progress(version.metadata):
-        fields["progress"] = progress.as_metadata()
-    if failure := read_failure(version.metadata):
-        fields["failure"] = failure.as_metadata()
-    return fields
+    return {**version_fields(version), "metadata": own_metadata(version), **note_fields(version)}
 
 
 def _notes(version: Version) -> list[str]:
-    notes = [f"{name}={value}" for name, value in version.metadata.items() if not name.startswith("@")]  # those are ours
-    if failure := read_failure(version.metadata):
-        first_line = failure.message.partition("\n")[0]
-        notes.insert(0, f"{failure.type}: {first_line}" if first_line else failure.type)
-    if progress := read_progress(version.metadata):
-        notes.insert(0, items(progress.done, progress.total))
-    if version.restored_from is not None:
-        notes.insert(0, f"restored from {version.restored_from}")
-    return notes
+    restored = [] if version.restored_from is None else [f"restored from {version.restored_from}"]
+    return [*restored, *stage_notes(version), *(f"{name}={value}" for name, value in own_metadata(version).items())]

@@ -10,14 +10,19 @@ import click
 import checkpoint_manager
 from checkpoint_manager import times
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
+from checkpoint_manager.cli.output import say, show_count, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.retention import PrunePlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
+    from checkpoint_manager.errors import CheckpointError
+    from checkpoint_manager.retention import PruneDecision, Retention
 
 
 _NUMBER = click.IntRange(0)
@@ -50,10 +55,11 @@ class _Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
 @click.option("--keep-weekly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N weeks.")
 @click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N months.")
 @click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, what has a tag.")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the first N lines of the plan only.")
 @yes_option
 @dry_run_option
 @store_options
-def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rules: Any) -> None:  # noqa: ANN401  # as click gives them; checked where they go
+def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dry_run: bool, **rules: Any) -> int:  # noqa: ANN401  # as click gives them; checked where they go
     """Delete the versions of a STAGE, or of all, that no rule keeps, for good. It first shows the rule that keeps each version.
 
     Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
@@ -65,18 +71,32 @@ def prune(access: Access, stage: str | None, *, yes: bool, dry_run: bool, **rule
     """
     policy = _policy(rules)
     cm = access.open()
-    plan = cm.prune(policy, stage, dry_run=True)
-    for decision in plan.decisions:
+    if stage is None:
+        plans, troubles = with_each(cm.stages(), lambda stage: cm.prune(policy, stage, dry_run=True))
+    else:
+        plans, troubles = {stage: cm.prune(policy, stage, dry_run=True)}, {}
+    plan = _together(plans)
+    for decision in plan.decisions[:limit]:
         say(_line(decision))
+    if limit is not None and len(plan.decisions) > limit:
+        say(f"… and {len(plan.decisions) - limit} more")
     say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
+    code = tell_troubles(troubles)
+    if troubles:
+        say(f"{show_count(len(troubles), 'stage')} in trouble: nothing of it is deleted")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
-        plan = cm.prune(policy, stage)
+        plan = _together({name: cm.prune(policy, name) for name, each in plans.items() if each.dropped})
     if access.as_json:
-        _write_plan(plan, dry_run=dry_run)
+        _write_plan(plan, troubles, dry_run=dry_run)
     elif not dry_run:
         for version in plan.dropped:
             write_line(f"{printable(version.stage)}@{version.number}")
+    return code
+
+
+def _together(plans: Mapping[str, PrunePlan]) -> PrunePlan:
+    return PrunePlan(tuple(decision for plan in plans.values() for decision in plan.decisions))
 
 
 def _policy(rules: dict[str, Any]) -> Retention:
@@ -92,9 +112,10 @@ def _line(decision: PruneDecision) -> str:
     return f"{what} {printable(version.stage)}@{version.number} ({when}): {', '.join(decision.rules)}"
 
 
-def _write_plan(plan: PrunePlan, *, dry_run: bool) -> None:
+def _write_plan(plan: PrunePlan, troubles: dict[str, CheckpointError], *, dry_run: bool) -> None:
     versions = [
         {**version_fields(decision.version), "keep": decision.keep, "rules": list(decision.rules)}
         for decision in plan.decisions
     ]
-    write_json("prune", {"dry_run": dry_run, "versions": versions, "bytes_dropped": plan.bytes_dropped})
+    problems = trouble_fields(troubles)
+    write_json("prune", {"dry_run": dry_run, "versions": versions, "bytes_dropped": plan.bytes_dropped, "problems": problems})

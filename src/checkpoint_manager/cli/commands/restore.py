@@ -17,8 +17,8 @@ from checkpoint_manager.cli.selector import Selector, at_option, stage_names
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from checkpoint_manager import RestoreStep, Version
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import RestoreStep, Version
 
 
 @click.command()

@@ -9,12 +9,12 @@ import click
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.options import Seconds, store_options
-from checkpoint_manager.cli.output import say, show_size, show_time, table_text, write_json, write_text
+from checkpoint_manager.cli.output import new_table, say, show_size, show_time, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
+from checkpoint_manager.cli.version_notes import stage_notes
 from checkpoint_manager.cli.watching import need_a_terminal, watch
 from checkpoint_manager.errors import (
     CheckpointError,
-    CheckpointNotFoundError,
     FormatError,
     IntegrityError,
     LockTimeoutError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import OnProgress
 
 _TROUBLE = ((RollbackError, "rolled-back"), (IntegrityError, "damaged"), (FormatError, "unreadable"))
-_COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE")
+_COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 
 
 @click.command()
@@ -62,7 +62,7 @@ def status(access: Access, *, watched: bool, interval: float) -> int:
     elif not rows:
         say("no stages yet: nothing was saved in this store")
     else:
-        write_text(table_text(_COLUMNS, map(_cells, rows)))
+        write_table(*_table(rows))
         for row in rows:
             if row["problem"]:
                 say(f"error: {row['problem']}")
@@ -74,7 +74,12 @@ def _watch(access: Access, interval: float) -> int:
     if access.as_json:
         raise UsageError("--watch is for people, and --json for programs", hint="Give one of them")
     look = _Look(access.open())
-    return watch(lambda: table_text(_COLUMNS, map(_cells, look.rows())), access.shown, interval)
+
+    def draw() -> list[list[str]]:
+        columns, cells = _table(look.rows())
+        return new_table(columns).rows(cells) if cells else [["nothing saved yet"]]
+
+    return watch(draw, access.shown, interval)
 
 
 class _Look:
@@ -114,7 +119,7 @@ class _Look:
             raise
         except CheckpointError as error:  # one stage's trouble does not hide the others
             state = next((state for kind, state in _TROUBLE if isinstance(error, kind)), "unreadable")
-            known = {"stage": stage, "status": state, "version": error.version, "created_at": None, "size": None}
+            known = {"stage": stage, "status": state, "version": error.version, "created_at": None, "size": None, "note": None}
             return {**known, "problem": explain(error)}
         return {
             "stage": stage,
@@ -122,17 +127,19 @@ class _Look:
             "version": version.number,
             "created_at": version.created_at,
             "size": version.size,
+            "note": ", ".join(stage_notes(version)) or None,
             "problem": None,
         }
 
     def _whole(self, stage: str) -> Version:
-        """Return a stage's newest version, cleared or not, after it was read and verified as a whole."""
-        try:
-            return self._cm.get_checkpoint(stage).version
-        except CheckpointNotFoundError as error:
-            if error.version is None:
-                raise
-            return self._cm.get_checkpoint(stage, error.version).version
+        """Return a stage's newest version, whatever its status, after it was read and verified as a whole."""
+        return self._cm.get_checkpoint(stage, self._cm.get_version(stage).number).version
+
+
+def _table(rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and the cells; the notes only if there are any: a narrow terminal has better use for the room."""
+    width = len(_COLUMNS) if any(row["note"] for row in rows) else len(_COLUMNS) - 1
+    return _COLUMNS[:width], [_cells(row)[:width] for row in rows]
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -142,4 +149,5 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         str(row["version"] or ""),
         show_time(row["created_at"]) if row["created_at"] else "",
         show_size(row["size"]) if row["size"] is not None else "",
+        row["note"] or "",
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
-from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
+from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -36,7 +37,7 @@ def tag(
     unwanted: bool,
     every: bool,
     force: bool,
-) -> None:
+) -> int:
     """Tag a version of a STAGE with a NAME, which protects it from deletion. Without a NAME, list the tags.
 
     With --all, every stage's newest completed or cleared version gets the NAME: `restore --all --tag NAME` goes back to it.
@@ -52,7 +53,7 @@ def tag(
         if selector is None or name is not None or unwanted or at is not None:
             raise UsageError("--all needs a tag, and nothing else", hint="Write: checkpoint-manager tag --all NAME")
         _tag_all(access, selector, force=force)
-        return
+        return Exit.DONE
     if unwanted and (name is None or force or at is not None):
         raise UsageError(
             "--delete needs a stage and a tag, and nothing else", hint="Write: checkpoint-manager tag --delete STAGE NAME"
@@ -60,9 +61,11 @@ def tag(
     if name is None and (force or at is not None):
         raise UsageError("the tag is missing", hint="Write: checkpoint-manager tag STAGE@VERSION NAME")
     cm = access.open()
+    if name is None and selector is not None:
+        cm.get_version(selector)  # of one stage, its error is that of the command
     if selector is None or name is None:
-        _list(access, cm, cm.stages() if selector is None else [selector])
-    elif unwanted:
+        return _list(access, cm, cm.stages() if selector is None else [selector])
+    if unwanted:
         cm.untag(selector, name)
         if access.as_json:
             write_json("tag", {"stage": selector, "deleted": name})
@@ -74,6 +77,7 @@ def tag(
             write_json("tag", {"tag": name, "version": version_fields(version)})
         else:
             write_line(f"{printable(version.stage)}@{version.number} {name}")
+    return Exit.DONE
 
 
 def _tag_all(access: Access, name: str, *, force: bool) -> None:
@@ -87,13 +91,19 @@ def _tag_all(access: Access, name: str, *, force: bool) -> None:
         say("no stage was completed yet, and there is nothing to tag")
 
 
-def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> None:
-    if len(stages) == 1:
-        cm.get_version(stages[0])  # raises if there is no such stage
-    rows = [(stage, name, number) for stage in stages for name, number in cm.tags(stage).items()]
+def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> int:
+    def of(stage: str) -> dict[str, int]:
+        cm.get_version(stage)  # raises if there is no such stage
+        return cm.tags(stage)
+
+    tags, troubles = with_each(stages, of)
+    rows = [(stage, name, number) for stage, named in tags.items() for name, number in named.items()]
     if access.as_json:
-        write_json("tag", {"tags": [{"stage": stage, "tag": name, "version": number} for stage, name, number in rows]})
-    elif rows:
+        told = [{"stage": stage, "tag": name, "version": number} for stage, name, number in rows]
+        write_json("tag", {"tags": told, "problems": trouble_fields(troubles)})
+        return next(map(exit_of, troubles.values()), Exit.DONE)
+    if rows:
         write_table(("STAGE", "TAG", "VERSION"), [(stage, name, str(number)) for stage, name, number in rows])
-    else:
+    elif not troubles:
         say("no tags yet. Add one: checkpoint-manager tag STAGE@VERSION NAME")
+    return tell_troubles(troubles)
