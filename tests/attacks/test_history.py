@@ -74,6 +74,62 @@ def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_reader_wit
     assert "rolled-back" in {finding.state for finding in fresh.verify("train").problems}
 
 
+def test_a_head_put_back_below_a_deleted_version_hides_nothing_from_a_running_process(
+    opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    as_user("reader")
+    running = opened()
+    assert running.load_checkpoint("train")["number"] == 4
+    as_user("writer")
+    writer = opened()
+    for number in range(5, 9):
+        writer.save_checkpoint("train", {"number": number})
+    writer.delete_versions("train", [5, 6])
+    (store / "train.checkpoint").unlink()
+    os.link(version_file("train", 4), store / "train.checkpoint")
+    as_user("reader")
+    assert running.load_checkpoint("train") == {"number": 8}
+    assert running.save_checkpoint("train", "precious").number == 9
+
+
+def test_a_head_and_a_record_of_deletions_put_back_hide_nothing_from_a_running_process(
+    opened: Opened, store: Path, tmp_path: Path, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    as_user("reader")
+    running = opened()
+    assert running.load_checkpoint("train")["number"] == 4
+    record = store / "history" / "train" / "gaps"
+    os.link(record, tmp_path / "gaps")
+    as_user("writer")
+    writer = opened()
+    for number in range(5, 9):
+        writer.save_checkpoint("train", {"number": number})
+    writer.delete_versions("train", [5, 6])
+    (store / "train.checkpoint").unlink()
+    os.link(version_file("train", 4), store / "train.checkpoint")
+    (tmp_path / "gaps").replace(record)
+    as_user("reader")
+    with pytest.raises(RollbackError, match="do not lead back to version 4"):
+        running.load_checkpoint("train")
+
+
+def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_running_process(
+    opened: Opened, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    as_user("reader")
+    running = opened()
+    assert running.load_checkpoint("train")["number"] == 4
+    as_user("writer")
+    writer = opened()
+    for number in (5, 6):
+        writer.save_checkpoint("train", {"number": number})
+    writer.delete_versions("train", [5])
+    version_file("train", 6).unlink()
+    as_user("reader")
+    with pytest.raises(RollbackError, match="was deleted below a newer one"):
+        running.load_checkpoint("train")
+
+
 def test_a_deleted_version_in_the_place_of_the_newest_is_refused(opened: Opened, version_file: VersionFile) -> None:
     kept = version_file("train", 3).read_bytes()
     opened().delete_versions("train", [3])

@@ -6,7 +6,8 @@ Nothing that is not authenticated decides what is the newest:
   version at or above the newest one, that one was taken away: no deletion ever includes the newest. Only ``lost`` versions may
   stand at the top: an acceptance of a rollback, or an import, was killed there.
 * Later looks take the same time however long the history is: what this process knows of the stage is revalidated by the
-  backend, and a history that ends below it is listed again before anything is concluded.
+  backend. A history that ends below it, or whose record of deletions has changed, is listed again before anything is concluded:
+  above a deleted version there may be newer ones.
 * The newest version must lead back to the one that this user saw last: each version names the id of the last one before it that
   could be read. The chain is followed once from the newest down to the one that was seen, which is then replaced in what was
   seen. A damaged or missing version may be passed over if the next one names the one below it. A chain that begins again in
@@ -116,12 +117,13 @@ class History:
         seen = self._store.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
-        number, durable = backend.newest(stage, exact=exact, session=session)
-        if seen is not None and number < seen.version:
+        number, durable = backend.newest(stage, exact=exact or known is None, session=session)
+        has_new_gaps = self._store.has_new_gaps(stage, session)  # after it: what was deleted by then is recorded by now
+        if (has_new_gaps and known is not None) or (seen is not None and number < seen.version):
             number, durable = backend.newest(stage, exact=True, session=session)
-            if number < seen.version:
+            if seen is not None and number < seen.version:
                 self._turned_back(stage, f"its newest version is {number or 'gone'}", seen.version)
-        if known is None:
+        if has_new_gaps or known is None:
             self._check_deletions(stage, number, session)
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen)
@@ -151,7 +153,8 @@ class History:
         if tip.version != look.number or tip.id is None:
             tip = self._read_tip(stage, look, session)
         used = look.seen.version if look.seen is not None else 0
-        gap = self._store.last_gap(stage, session)
+        gaps, record = self._store.known_gaps.get(stage) or self._store.gaps(stage, session)
+        gap = None if record is None else gaps.last
         if gap is not None and gap.last > max(tip.version, used):
             return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last)
         return tip if used <= tip.version else tip._replace(used=used)

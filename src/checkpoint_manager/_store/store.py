@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from checkpoint_manager._format.gaps import Gap
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.open_keyring import OpenKeyring
@@ -61,6 +60,7 @@ class Store:
     Attributes:
         history: Which version of each stage is the newest.
         last_seen: What this user has seen of the store.
+        known_gaps: The gaps of each stage, and their record, as of this process's last look at it.
         after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
             stage's lock is held. It must not raise.
     """
@@ -74,7 +74,7 @@ class Store:
         self.history = History(self)
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
         self._store_id = keyring.store_id
-        self._gaps: dict[str, tuple[Gaps, Record | None]] = {}
+        self.known_gaps: dict[str, tuple[Gaps, Record | None]] = {}
 
     # Sessions
 
@@ -239,26 +239,22 @@ class Store:
             IntegrityError: The record is damaged or forged.
             RollbackError: It is older than the one that this user has seen.
         """
-        known = self._gaps.get(stage, _NO_GAPS)
+        known = self.known_gaps.get(stage, _NO_GAPS)
         record = self.backend.read_record("gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session)
         if record is not None and record is known[1]:
             return known
         seen = self.last_seen.recall_record(stage, "gaps")
         return self._gaps_newer_than(seen, stage, session)
 
-    def last_gap(self, stage: str, session: Session | None = None) -> Gap | None:
-        """Return the last gap, for a writer that asks each time; errors as for :meth:`gaps`.
-
-        While nothing has changed since this process read or missed the record, it is not compared with what was seen again.
-        """
-        known = self._gaps.get(stage)
+    def has_new_gaps(self, stage: str, session: Session | None = None) -> bool:
+        """Return whether the gaps are not those that this process knows, and forget them then."""
+        known = self.known_gaps.get(stage)
         if known is not None:
-            record = self.backend.read_record(
-                "gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session
-            )
-            if record is known[1]:
-                return None if record is None else known[0].last
-        return self.gaps(stage, session)[0].last
+            limit = sealed_gaps.RECORD.max_bytes
+            if self.backend.read_record("gaps", stage, limit=limit, known=known[1], session=session) is known[1]:
+                return False
+            self.known_gaps.pop(stage, None)
+        return True
 
     def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
         """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
@@ -280,7 +276,7 @@ class Store:
             if self.on_rollback == "raise":
                 raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
             _LOG.warning("%s", message)
-        self._gaps[stage] = gaps, record
+        self.known_gaps[stage] = gaps, record
         return gaps, record
 
     def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None, session: Session | None = None) -> None:
@@ -294,7 +290,7 @@ class Store:
         self.check_gaps(stage, gaps)
         record = self.write_record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps), expected, session)
         self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
-        self._gaps[stage] = gaps, record
+        self.known_gaps[stage] = gaps, record
 
     def check_gaps(self, stage: str, gaps: Gaps) -> None:
         """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
