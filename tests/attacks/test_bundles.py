@@ -476,6 +476,22 @@ def test_metadata_and_data_that_are_no_json_are_refused(attempt: Callable[[bytes
         attempt(sealed(start, frame("V", b"1\n" + entry), frame("D", b"null"), stop))
 
 
+@pytest.mark.parametrize("deep", [b"[" * 500 + b"]" * 500, b'{"a":' * 500 + b"1" + b"}" * 500], ids=["lists", "objects"])
+def test_data_nested_deeper_than_can_be_saved_breaks_no_operation(
+    target: CheckpointManager, tmp_path: Path, deep: bytes
+) -> None:
+    path = tmp_path / "bundle"
+    path.write_bytes(sealed(frame("S", b"deep"), version(1, b"{}"), version(2, b'{"new":%b}' % deep), gaps(), end(1, 2)))
+    target.import_bundle(path, key=KEY)
+    assert target.verify("deep").ok
+    assert target.load_checkpoint("deep").keys() == {"new"}
+    with pytest.raises(FormatError, match="nested deeper than 254 levels"):
+        target.diff("deep")
+    target.restore_checkpoint("deep", 2)
+    target.keys.rotate()
+    assert target.load_checkpoint("deep").keys() == {"new"}
+
+
 def test_a_history_that_is_not_the_stores_own_is_not_continued(target: CheckpointManager, tmp_path: Path) -> None:
     """Not by any bundle whose version of that number is another one, nor by one that can't tell."""
     path = tmp_path / "bundle"

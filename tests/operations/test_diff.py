@@ -103,6 +103,17 @@ def test_the_patch_of_an_edited_list_makes_the_new_of_the_old(old: list[Any], ed
     assert len(found.changes) <= 2 * len(edits) + 2 * len(old) + nested
 
 
+def test_lists_made_to_be_split_again_and_again_are_compared_in_bounded_steps() -> None:
+    """Each element is in a list twice, and once in what is left after the split before: as deep as the list is long."""
+    old = ["x2", "A"]
+    for number in range(3, 3000):
+        old += [f"x{number}", f"x{number - 1}"]
+    new = [each for element in old for each in ("F", element)]
+    found = changes([*old, "P"], [*new, "Q"])
+    patch = Diff(None, None, found).as_patch()  # type: ignore[arg-type]  # the versions do not matter here
+    assert jsonpatch.apply_patch([*old, "P"], patch) == [*new, "Q"]
+
+
 class TestShown:
     OLD, NEW = {"a": 1, "b": "secret", "c": [1, 2]}, {"b": {"x": None}, "c": [1, 2, 3.5], "d": True}
 

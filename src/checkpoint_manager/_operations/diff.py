@@ -2,8 +2,9 @@
 
 Two values are the same if they are written the same, keys in order: ``1``, ``1.0`` and ``true`` are not. So each element of a
 list is compared by its text, once. Lists are aligned by what they have in common at both ends, then by the elements that each
-has exactly once (the longest run of them in one order, as in patience diff): an element inserted in front is one change, and
-the time taken is that of sorting, whatever the lists hold. What is left between two aligned elements is compared pair by pair.
+has exactly once (the longest run of them in one order, as in patience diff): an element inserted in front is one change. What
+lies between two aligned elements is aligned again in the same way, ``_MOST_SPLITS`` times at most: so the time taken is that of
+sorting, whatever the lists hold. What is left then is compared pair by pair.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import orjson
 
 from checkpoint_manager._format import payload
+from checkpoint_manager._format.payload_faults import MAX_DEPTH
 from checkpoint_manager._operations import text_diff
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointNotFoundError, Hint
+from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 Path: TypeAlias = tuple[str | int, ...]
 
 _MOST_CHARACTERS = 80
+_MOST_SPLITS = 16
+"""Lists that people edit take two or three; lists made for it would take as many as they have elements."""
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 _COLOURS = {"added": "\x1b[32m", "removed": "\x1b[31m", "changed": "\x1b[33m"}
 _PLAIN = "\x1b[0m"
@@ -119,14 +123,20 @@ def diff(store: Store, stage: str, old: int | None, new: int | None) -> Diff:
 
     Raises:
         CheckpointNotFoundError: A version does not exist, or there is none before the later one.
+        FormatError: The data of one is nested more deeply than can be compared.
         IntegrityError, RollbackError: As for :func:`load_version`.
     """
     before, after = _load_pair(store, stage, old, new)
-    return Diff(
-        before.entry.as_version(stage, before.version),
-        after.entry.as_version(stage, after.version),
-        changes(payload.decode(before.data), payload.decode(after.data)),
-    )
+    decoded = [payload.decode(loaded.data) for loaded in (before, after)]
+    try:
+        for data in decoded:
+            orjson.dumps(data)
+        found = changes(*decoded)
+    except (TypeError, RecursionError):  # a bundle may bring data that is nested more deeply than what can be saved
+        where = f"version {before.version} or {after.version} of stage {printable(stage)} in {store.backend.location}"
+        message = f"{where} is nested deeper than {MAX_DEPTH} levels, and can't be compared"
+        raise FormatError(message, hint="Load both, and compare what is of interest") from None
+    return Diff(before.entry.as_version(stage, before.version), after.entry.as_version(stage, after.version), found)
 
 
 def _load_pair(store: Store, stage: str, old: int | None, new: int | None) -> tuple[Loaded, Loaded]:
@@ -188,7 +198,7 @@ def _compare_between(
         yield Change("added", (*path, index), None, new[index], f"{pointer}/{end}")
 
 
-def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+def _aligned(old: Sequence[bytes], new: Sequence[bytes], splits: int = _MOST_SPLITS) -> Iterator[tuple[int, int]]:
     """Yield the indexes of elements that stay, ascending in both lists."""
     shorter = min(len(old), len(new))
     head = next((index for index in range(shorter) if old[index] != new[index]), shorter)
@@ -196,13 +206,13 @@ def _aligned(old: Sequence[bytes], new: Sequence[bytes]) -> Iterator[tuple[int, 
     most = shorter - head
     tail = next((index for index in range(most) if old[-1 - index] != new[-1 - index]), most)
     middle_old, middle_new = old[head : len(old) - tail], new[head : len(new) - tail]
-    if middle_old and middle_new:
+    if middle_old and middle_new and splits:
         at_old = at_new = 0
         for same_old, same_new in [*_in_one_order(_once_in_both(middle_old, middle_new)), (len(middle_old), len(middle_new))]:
             # Between two anchors, the ends may have more in common.
             between = middle_old[at_old:same_old], middle_new[at_new:same_new]
             if between != (middle_old, middle_new):
-                yield from ((head + at_old + left, head + at_new + right) for left, right in _aligned(*between))
+                yield from ((head + at_old + left, head + at_new + right) for left, right in _aligned(*between, splits - 1))
             if same_old < len(middle_old):
                 yield head + same_old, head + same_new
             at_old, at_new = same_old + 1, same_new + 1
