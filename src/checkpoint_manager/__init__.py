@@ -32,21 +32,8 @@ if TYPE_CHECKING:
     )
     from checkpoint_manager.keys import Keys
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import (
-        BundledStage,
-        BundleSummary,
-        Checkpoint,
-        Finding,
-        Key,
-        KeyFile,
-        KeySlot,
-        Origin,
-        Passphrase,
-        Progress,
-        RepairStep,
-        VerificationReport,
-        Version,
-    )
+    from checkpoint_manager.models import Checkpoint, Key, KeyFile, KeySlot, Origin, Passphrase, Version
+    from checkpoint_manager.reports import BundledStage, BundleSummary, Finding, Progress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
     from checkpoint_manager.stages.loop import Loop
     from checkpoint_manager.stages.report import Outcome, RunReport
@@ -121,19 +108,21 @@ _HOMES = {
         "CheckpointManager",
     ],
     "models": [
-        "BundleSummary",
-        "BundledStage",
         "Checkpoint",
-        "Finding",
         "Key",
         "KeyFile",
         "KeySlot",
         "Origin",
         "Passphrase",
+        "Version",
+    ],
+    "reports": [
+        "BundleSummary",
+        "BundledStage",
+        "Finding",
         "Progress",
         "RepairStep",
         "VerificationReport",
-        "Version",
     ],
     "stages.report": [
         "Outcome",

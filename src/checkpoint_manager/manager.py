@@ -32,15 +32,8 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
-    from checkpoint_manager.models import (
-        BundleSummary,
-        Durability,
-        Key,
-        OnProgress,
-        OnRollback,
-        RepairStep,
-        VerificationReport,
-    )
+    from checkpoint_manager.models import Durability, Key, OnRollback
+    from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
     from checkpoint_manager.stages.loop import Loop
     from checkpoint_manager.stages.report import RunReport

@@ -20,7 +20,7 @@ from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError
-from checkpoint_manager.models import BundledStage, BundleSummary, Progress
+from checkpoint_manager.reports import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._operations.bundle_file import BundlePath
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.models import OnProgress
+    from checkpoint_manager.reports import OnProgress
 
 
 def export_bundle(

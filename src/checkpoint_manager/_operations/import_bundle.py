@@ -45,7 +45,7 @@ from checkpoint_manager.errors import (
     VersionConflictError,
     WrongKeyError,
 )
-from checkpoint_manager.models import BundledStage, BundleSummary, Progress
+from checkpoint_manager.reports import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.bundle_file import BundlePath
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
-    from checkpoint_manager.models import OnProgress
+    from checkpoint_manager.reports import OnProgress
 
 MAX_IMPORTED_VERSION = 99_999_999_999
 """The highest number that an import may bring. A hostile bundle could use up a stage's numbers with one version; so it leaves

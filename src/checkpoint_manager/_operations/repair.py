@@ -13,7 +13,7 @@ from checkpoint_manager._operations.verify import Check
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import IntegrityError, RollbackError
-from checkpoint_manager.models import Finding, RepairStep
+from checkpoint_manager.reports import Finding, RepairStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -23,7 +23,7 @@ from checkpoint_manager._store.history import missing_ranges
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, RollbackError
-from checkpoint_manager.models import Progress
+from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.keyring import UnlockedKeyring
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
-    from checkpoint_manager.models import OnProgress
+    from checkpoint_manager.reports import OnProgress
 
 
 def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> None:

@@ -20,7 +20,7 @@ from checkpoint_manager._operations import tag
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
-from checkpoint_manager.models import Finding, Progress, State, VerificationReport
+from checkpoint_manager.reports import Finding, Progress, State, VerificationReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Leftover
-    from checkpoint_manager.models import OnProgress
+    from checkpoint_manager.reports import OnProgress
 
 _STATE_OF: dict[str, State] = {
     "leftover": "leftover",

@@ -12,7 +12,8 @@ from checkpoint_manager.cli.output import show_count, show_size
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import BundleSummary, KeyFile, Passphrase
+    from checkpoint_manager.models import KeyFile, Passphrase
+    from checkpoint_manager.reports import BundleSummary
 
 STREAM = "-"
 bundle_key_option = source_option("--bundle-key", "The bundle's own key, as for --key. Without it, a passphrase is asked for.")

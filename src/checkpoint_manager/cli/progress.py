@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.models import OnProgress
+    from checkpoint_manager.reports import OnProgress
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.cli.key_options import Source
-    from checkpoint_manager.models import BundleSummary
+    from checkpoint_manager.reports import BundleSummary
 
 
 @click.command("export")

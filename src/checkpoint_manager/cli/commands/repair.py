@@ -14,7 +14,8 @@ from checkpoint_manager.cli.output import say, version_fields, write_json, write
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import RepairStep, Version
+    from checkpoint_manager.models import Version
+    from checkpoint_manager.reports import RepairStep
 
 
 @click.command()

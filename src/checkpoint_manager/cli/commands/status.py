@@ -20,12 +20,12 @@ from checkpoint_manager.errors import (
     LockTimeoutError,
     RollbackError,
 )
-from checkpoint_manager.models import Progress
+from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager, Version
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import OnProgress
+    from checkpoint_manager.reports import OnProgress
 
 _TROUBLE = ((RollbackError, "rolled-back"), (IntegrityError, "damaged"), (FormatError, "unreadable"))
 _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")

@@ -16,7 +16,7 @@ from checkpoint_manager.cli.selector import stage_names
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import VerificationReport
+    from checkpoint_manager.reports import VerificationReport
 
 
 @click.command()
