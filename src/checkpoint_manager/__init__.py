@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         VersionConflictError,
         WrongKeyError,
     )
-    from checkpoint_manager.keys import Keys
+    from checkpoint_manager.keys import Keys, KeySlot
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import Checkpoint, Key, KeyFile, KeySlot, Origin, Passphrase, Version
+    from checkpoint_manager.models import Checkpoint, Key, KeyFile, Origin, Passphrase, Version
     from checkpoint_manager.reports import BundledStage, BundleSummary, Finding, Progress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
     from checkpoint_manager.stages.loop import Loop
@@ -102,6 +102,7 @@ _HOMES = {
         "WrongKeyError",
     ],
     "keys": [
+        "KeySlot",
         "Keys",
     ],
     "manager": [
@@ -111,7 +112,6 @@ _HOMES = {
         "Checkpoint",
         "Key",
         "KeyFile",
-        "KeySlot",
         "Origin",
         "Passphrase",
         "Version",

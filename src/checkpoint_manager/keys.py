@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from checkpoint_manager import _operations
 from checkpoint_manager._format.keyring import add_slot, remove_slot
 from checkpoint_manager._store.key_sources import conceal, given_secret
-from checkpoint_manager.models import KeySlot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,25 @@ if TYPE_CHECKING:
     from checkpoint_manager.reports import OnProgress
 
 _LOG = logging.getLogger("checkpoint_manager")
+
+
+@dataclass(frozen=True, slots=True)
+class KeySlot:
+    """A key slot of the store, without secrets: one key or passphrase that opens it.
+
+    Attributes:
+        slot: The slot's id, as ``cm.keys.remove()`` takes it.
+        kind: ``key-file`` or ``passphrase``.
+        label: The label given by the user, or the empty string.
+        created_at: When it was added, aware, in UTC.
+        current: Whether this manager opened the store with it.
+    """
+
+    slot: str
+    kind: Literal["key-file", "passphrase"]
+    label: str
+    created_at: datetime
+    current: bool = False
 
 
 class Keys:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
-from checkpoint_manager import _operations, stages
+from checkpoint_manager import _loading, _operations, stages
 from checkpoint_manager._format import payload
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import load, save
@@ -21,7 +21,6 @@ from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.backends.stage_names import checked, validate
-from checkpoint_manager.keys import Keys
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Diff
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
+    from checkpoint_manager.keys import Keys
     from checkpoint_manager.models import Durability, Key, OnRollback
     from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
@@ -842,7 +842,8 @@ class CheckpointManager:
     @property
     def keys(self) -> Keys:
         """The key slots of the store, and the rotation of its key."""
-        return Keys(self._store)
+        keys = _loading.load("checkpoint_manager.keys")
+        return cast("Keys", keys.Keys(self._store))
 
     def __repr__(self) -> str:
         store = getattr(self, "_store", None)  # missing after an error in the constructor

@@ -68,25 +68,6 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class KeySlot:
-    """A key slot of the store, without secrets: one key or passphrase that opens it.
-
-    Attributes:
-        slot: The slot's id, as ``cm.keys.remove()`` takes it.
-        kind: ``key-file`` or ``passphrase``.
-        label: The label given by the user, or the empty string.
-        created_at: When it was added, aware, in UTC.
-        current: Whether this manager opened the store with it.
-    """
-
-    slot: str
-    kind: Literal["key-file", "passphrase"]
-    label: str
-    created_at: datetime
-    current: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Passphrase:
     """A passphrase that opens a store: ``CheckpointManager(key=Passphrase("…"))``. Its ``repr`` hides the text."""
 

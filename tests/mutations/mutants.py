@@ -289,9 +289,11 @@ MUTANTS: list[Mutant] = [
         "UnlockedKeyring.why_it_does_not_succeed",
         Decide("handover.lead", outcome=True),
     ),
-    Mutant("a handover is not verified", "_format/handover.py", "lead", Delete(".verify(")),
-    Mutant("a handover leads to any key", "_format/handover.py", "lead", Replace("(key_id, public) == active", "True")),
-    Mutant("a handover is good for any store", "_format/handover.py", "_message", Drop("store")),
+    Mutant("a handover is not verified", "_format/handover_signatures.py", "lead", Delete(".verify(")),
+    Mutant(
+        "a handover leads to any key", "_format/handover_signatures.py", "lead", Replace("(key_id, public) == active", "True")
+    ),
+    Mutant("a handover is good for any store", "_format/handover_signatures.py", "_message", Drop("store")),
     Mutant("a serial number may jump", "_format/keyring.py", "_problem_of_serial", Replace("serial - seen.serial", "0")),
     Mutant(
         "another store is followed where one was seen",

@@ -24,7 +24,7 @@ COPIES = 2
 NEAREST = {
     "_filesystem/": ["tests/backends", "tests/attacks/test_planted.py"],
     "_format/bundle": ["tests/format/test_bundle.py", "tests/attacks/test_bundles.py"],
-    "_format/handover.py": ["tests/vectors/test_keyrings.py", "tests/attacks/test_keyring.py"],
+    "_format/handover": ["tests/vectors/test_keyrings.py", "tests/attacks/test_keyring.py"],
     "_format/hidden.py": ["tests/format/test_hidden.py"],
     "_format/key": ["tests/vectors", "tests/attacks/test_keyring.py", "tests/operations/test_keys.py"],
     "_format/payload.py": ["tests/format/test_payload_ways.py", "tests/format/test_payload.py"],

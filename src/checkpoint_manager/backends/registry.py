@@ -18,7 +18,6 @@ from checkpoint_manager import _loading
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
-from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.errors import LocationError
 
 if TYPE_CHECKING:
@@ -104,7 +103,8 @@ def _opener(scheme: str, url: str) -> OpenBackend:
 def _memory(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # there is nothing to choose
     if url.partition(":")[2].strip("/"):
         raise LocationError(f"{printable(url)} names a place in memory", hint='Give "memory:", which is a new store each time')
-    return MemoryBackend()
+    memory = _loading.load("checkpoint_manager.backends.memory")
+    return cast("Backend", memory.MemoryBackend())
 
 
 _SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory}
