@@ -71,7 +71,7 @@ def test_a_failure_passes_its_exit_code_on_and_runs_again(program: Program, stor
         assert "new: failed with exit code 7" in result.err
     cm = CheckpointManager(store)
     assert [version.status for version in cm.history("new")] == ["failed", "failed"]
-    assert cm.get_checkpoint("new", 2).data["message"] == "exit code 7"
+    assert cm.get_checkpoint("new", 2).data == {"command": ["sh", "-c", "exit 7"], "exit_code": 7, "stderr": ""}
     assert program("has", "new").code == 1
 
 
@@ -256,3 +256,114 @@ def test_another_process_is_waited_for_no_longer_than_is_said_and_it_is_told_for
         os.killpg(first.pid, signal.SIGKILL)
     assert result.code == 11
     assert "info: new: waits for " in result.err
+
+
+def test_a_changed_input_runs_it_again(program: Program, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("1\n")
+    command = ("run", "new", "--input", "rows.csv", "--", *COUNT)
+    assert "ran version 1" in program(*command).err
+    assert "reused version 1" in program(*command).err
+    (tmp_path / "rows.csv").write_text("2\n")
+    assert "ran version 2 (arguments changed: input rows.csv)" in program(*command).err
+    (tmp_path / "rows.csv").write_text("1\n")
+    assert "reused version 1" in program(*command).err
+    assert runs(tmp_path) == 2
+
+
+@pytest.mark.parametrize("name", ["missing", ".", "fifo"])
+def test_an_input_that_is_no_file_is_refused(program: Program, store: Path, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    result = program("run", "new", "--input", name, "--", *COUNT)
+    assert result.code == 2
+    assert f"the input {name} is not a file that can be read" in result.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_output_that_is_not_what_it_was_runs_it_again(program: Program, store: Path, tmp_path: Path) -> None:
+    command = ("run", "new", "--output", "out", "--", "sh", "-c", "echo out > out")
+    program(*command)
+    assert "reused version 1" in program(*command).err
+    (tmp_path / "out").write_text("edited\n")
+    assert "ran version 2 (output out changed)" in program(*command).err
+    (tmp_path / "out").unlink()
+    assert "ran version 3 (output out is missing)" in program(*command).err
+    assert (tmp_path / "out").read_text() == "out\n"
+
+
+def test_an_output_that_was_not_written_is_a_failure(program: Program, store: Path) -> None:
+    result = program("run", "new", "--output", "out", "--", "true")
+    assert result.code == 1
+    assert "did not write the output out" in result.err
+    assert program("has", "new").code == 1
+
+
+def test_variables_the_folder_and_stdin_are_compared(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+
+    def run(stdin: str = "a", folder: Path = tmp_path, mode: str = "x") -> str:
+        command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--store", str(store)]
+        command += ["--env", "MODE", "--capture", "--", "cat"]
+        environment = {**os.environ, "MODE": mode}
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, cwd=folder, env=environment)
+        assert done.stdout == stdin
+        return done.stderr
+
+    assert "ran version 1" in run()
+    assert "reused version 1" in run()
+    assert "ran version 2 (arguments changed: stdin)" in run(stdin="b")
+    assert "ran version 3 (arguments changed: stdin, variable MODE)" in run(mode="y")
+    assert "ran version 4 (arguments changed: the working folder, variable MODE)" in run(folder=tmp_path / "below")
+    assert "reused version 1" in run()
+
+
+def test_stdin_that_is_a_file_is_read_from_where_it_stands(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text("first\nsecond\n")
+    command = f"(read line; {sys.executable} -m checkpoint_manager run new --env MODE --capture -- cat) < rows"
+    for _ in range(2):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert done.stdout == "second\n"
+    assert "reused version 1" in done.stderr
+
+
+def test_it_is_said_once_that_only_the_command_line_is_compared(program: Program, store: Path) -> None:
+    assert "only the command line is compared" in program("run", "new", "--", "true").err
+    assert "only the command line" not in program("run", "new", "--", "true").err
+    assert "only the command line" not in program("run", "other", "--input", sys.executable, "--", "true").err
+
+
+def test_a_failure_keeps_the_exit_code_and_the_last_lines_of_stderr(store: Path, tmp_path: Path) -> None:
+    script = r"seq 9000 >&2; printf 'no \033[31mrows\n' >&2; exit 7"
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path)
+    assert done.returncode == 7
+    assert b"\n8999\n9000\nno \033[31mrows\n" in done.stderr  # all of it is passed on as it is
+    cm = CheckpointManager(store)
+    failed = cm.get_checkpoint("new", 1).data
+    assert failed["exit_code"] == 7
+    assert failed["stderr"].splitlines() == [*map(str, range(8982, 9001)), "no [31mrows"]
+    assert "traceback" not in failed
+    listed = subprocess.run([*command[:3], "log", "new"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "exit code 7: no [31mrows" in listed.stdout
+
+
+def test_what_a_command_leaves_behind_may_write_to_stderr(store: Path, tmp_path: Path) -> None:
+    script = "(sleep 0.5; echo late >&2 && echo written > done) & echo early >&2"
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", "sh", "-c", script]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "early\n" in err
+    assert "late\n" in err
+    assert (tmp_path / "done").exists()
+
+
+def test_a_command_goes_on_writing_to_stderr_when_this_program_is_killed(store: Path, tmp_path: Path) -> None:
+    script = "echo early > early; sleep 0.5; echo late >&2 && echo written > done"
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--", "sh", "-c", script]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        while not (tmp_path / "early").exists():
+            time.sleep(0.01)
+        process.kill()
+        _, err = process.communicate(timeout=30)
+    assert "late\n" in err
+    assert (tmp_path / "done").exists()

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.decorator import make_stage
     from checkpoint_manager.stages.loop import Loop, make_loop
     from checkpoint_manager.stages.report import RunReport
-    from checkpoint_manager.stages.runner import Runner
+    from checkpoint_manager.stages.runner import FailedCallError, Runner
 
-__all__ = ["Bar", "Loop", "RunReport", "Runner", "acquire", "make_loop", "make_stage", "run_coroutine"]
+__all__ = ["Bar", "FailedCallError", "Loop", "RunReport", "Runner", "acquire", "make_loop", "make_stage", "run_coroutine"]
 
 _MODULES = {
     "acquire": "coroutines",  # needs asyncio, which takes longer to import than all of these
     "Bar": "bar",  # needs rich, an extra
+    "FailedCallError": "runner",
     "Loop": "loop",
     "RunReport": "report",
     "Runner": "runner",

@@ -17,7 +17,7 @@ from checkpoint_manager.stages.identity import check_sibling, origin_of
 from checkpoint_manager.stages.runner import Definition, timeout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from checkpoint_manager.stages.runner import Runner
 
@@ -36,6 +36,8 @@ def make_stage(  # noqa: PLR0913  # all but two are choices, by name
     encode: Callable[[Any], object] | None,
     decode: Callable[[Any], Any] | None,
     wait: float,
+    check: Callable[[Any], str] | None = None,
+    beside: Mapping[str, object] | None = None,
 ) -> Callable[..., Any]:
     """Return the decorator that makes a function a stage, or the decorated function where one is given instead of a name."""
     if (encode is None) != (decode is None):
@@ -62,6 +64,8 @@ def make_stage(  # noqa: PLR0913  # all but two are choices, by name
             decode,
             timeout,
             is_code_compared,
+            check,
+            beside or {},
         )
         decorated = _decorate(runner, definition)
         setattr(decorated, STAGE, Inner(function, definition.revision, is_code_compared))

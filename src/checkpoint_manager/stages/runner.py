@@ -22,13 +22,13 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
 from checkpoint_manager.stages.code import Code
-from checkpoint_manager.stages.fingerprint import fingerprints
+from checkpoint_manager.stages.fingerprint import digest, fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
 from checkpoint_manager.stages.report import Outcome, ago, duration
 from checkpoint_manager.stages.run_lock import RunLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from checkpoint_manager._format.notes import CodeNote
     from checkpoint_manager._operations.load import Loaded
@@ -38,6 +38,22 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _MAX_MESSAGE_CHARACTERS = 500
+
+
+class FailedCallError(Exception):
+    """A failure that says itself what is kept of it, in place of a traceback.
+
+    Args:
+        kind: What a listing shows first, such as ``exit code 7``.
+        message: What it shows after that.
+        record: The data of the failed version.
+    """
+
+    def __init__(self, kind: str, message: str, record: dict[str, Any]) -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind, self.message, self.record = kind, message, record
+
+
 _COMPLETED: tuple[Status, ...] = ("completed",)
 
 
@@ -56,6 +72,8 @@ class Definition:
         decode: Turns that JSON into the result.
         timeout: How long to wait for another run with the same arguments, in seconds.
         is_code_compared: Whether the function's code is compared.
+        check: Tells why a result that was found can't be used; empty: it can.
+        beside: What is compared beside the arguments, by name.
     """
 
     function: Callable[..., Any]
@@ -68,6 +86,8 @@ class Definition:
     decode: Callable[[Any], Any] | None
     timeout: float
     is_code_compared: bool
+    check: Callable[[Any], str] | None = None
+    beside: Mapping[str, object] = field(default_factory=dict)
 
 
 def timeout_of(wait: float) -> float:
@@ -164,6 +184,7 @@ class Runner:
         arguments = fingerprints(
             definition.function, args, kwargs, key=definition.key, ignore=definition.ignore, location=self.location
         )
+        arguments |= {name: digest(value, name, "", self.location) for name, value in definition.beside.items()}
         code = self._code_of(definition) if definition.is_code_compared else None
         note = Note(definition.revision, arguments, definition.origin, code=code)
         return Run(self.store_id, definition.stage, note)
@@ -238,6 +259,9 @@ class Runner:
         if found.loaded is None:
             return False
         value = payload.decode(found.loaded.data)
+        if definition.check is not None and (why := definition.check(value)):
+            run.why = why
+            return False
         run.result = value if definition.decode is None else definition.decode(value)
         self.reused(run, found.loaded)
         return True
@@ -323,9 +347,12 @@ class Runner:
 
     def save_failure(self, run: Run, error: Exception) -> None:
         """Save an exception as a ``failed`` version; if that fails, a WARNING says so."""
-        trace = "".join(traceback.format_exception(error))
-        kind, message = type(error).__qualname__, _encodable(str(error))
-        failure = {"type": kind, "message": message, "traceback": _encodable(trace)}
+        if isinstance(error, FailedCallError):
+            kind, message, failure = error.kind, error.message, error.record
+        else:
+            kind, message = type(error).__qualname__, _encodable(str(error))
+            trace = _encodable("".join(traceback.format_exception(error)))
+            failure = {"type": kind, "message": message, "traceback": trace}
         shown = FailureNote(kind, message[:_MAX_MESSAGE_CHARACTERS])  # for a listing of the history, which reads no data
         version = None
         try:

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from checkpoint_manager import stages
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.commands.run_files import changed_output, digest_of, digests_of, stdin_of, storable
+from checkpoint_manager.cli.commands.run_stderr import Relay
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.stages import FailedCallError
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import BinaryIO, Self
 
     from checkpoint_manager import Outcome
     from checkpoint_manager.cli.access import Access
@@ -36,11 +40,13 @@ _FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 _PASSED_ON = (*_FROM_THE_KEYBOARD, signal.SIGTERM, signal.SIGHUP)
 
 
-class CommandFailedError(Exception):
-    """The command ended with another exit code than 0; the text says which."""
+class CommandFailedError(FailedCallError):
+    """The command ended with another exit code than 0; the record has it, and the last lines of the command's stderr."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exit code {code}")
+    def __init__(self, code: int, command: list[str], stderr: str = "") -> None:
+        words = [_storable(word) for word in command]
+        last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
+        super().__init__(f"exit code {code}", last, {"command": words, "exit_code": code, "stderr": stderr})
         self.code = code
 
 
@@ -48,17 +54,38 @@ class CommandFailedError(Exception):
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @click.option("--capture", is_flag=True, help="Save the command's stdout, and print it again when the result is reused.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="FILE", help="A file that the command reads: run again if its content changed."
+)
+@click.option(
+    "--output", "outputs", multiple=True, metavar="FILE", help="A file that it writes: run again if it is not what it was."
+)
+@click.option("--env", "names", multiple=True, metavar="NAME", help="An environment variable that it reads: compare its value.")
 @click.option("--again", is_flag=True, help="Run it even if it is done.")
 @click.option("--no-wait", is_flag=True, help="If another process is running it, exit with 11 instead of waiting.")
 @click.option("--with-key", is_flag=True, help="Pass the environment variables that name the store's key on to the command.")
 @store_options
-def run(
-    access: Access, stage: str, command: tuple[str, ...], *, capture: bool, again: bool, no_wait: bool, with_key: bool
+def run(  # noqa: PLR0913  # options, by name
+    access: Access,
+    stage: str,
+    command: tuple[str, ...],
+    *,
+    capture: bool,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    names: tuple[str, ...],
+    again: bool,
+    no_wait: bool,
+    with_key: bool,
 ) -> int:
     """Run a COMMAND as a STAGE: only if it is not done yet, and only once, however many processes ask for it.
 
-    It is done if the same command has ended with exit code 0 before. A command that fails is recorded as a failed version, and
-    runs again next time; its exit code is passed on. With --json, the command's stdout goes to stderr.
+    It is done if the same command has ended with exit code 0 before. Only the command line is compared, unless you name what
+    else matters: with --input, --output or --env, the contents of these files, the values of these variables, the working
+    folder and stdin (where it is not a terminal) must be the same, too. Each may be given several times.
+
+    A command that fails is recorded as a failed version, with its exit code and the last lines of its stderr, and runs again
+    next time; its exit code is passed on. With --json, the command's stdout goes to stderr.
 
     Another process that runs the same command is waited for: for --lock-timeout seconds if that is given, or else for a day. If
     this program is killed, its command goes on, and no other one begins until it has ended. The command does not get the
@@ -67,20 +94,36 @@ def run(
     \b
     Examples:
       checkpoint-manager run clean -- python clean.py --limit 100
+      checkpoint-manager run clean --input clean.py --input raw.csv --output rows.csv -- python clean.py
       checkpoint-manager run rows --capture -- curl -s https://example.org/rows.json > rows.json
     """
+    around, stdin = _compared(inputs, outputs, names)
     cm = access.open()
     if again:
         cm.clear_checkpoint(stage)
     backend = cm._store.backend  # noqa: SLF001  # of this very package: the lock of the run belongs to the command
     environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
-    @cm.stage(stage, wait=0 if no_wait else _patience(access), ignore=["shown"], code=False)
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
         locks.extend(map(os.dup, backend.lock_descriptors()))
-        output = _execute(words, environment, locks, capture=capture, quiet=access.as_json)
+        output = _execute(words, environment, locks, stdin, capture=capture, quiet=access.as_json)
         shown.append(len(output))
-        return {"command": command, "exit_code": 0, **_as_json(output, capture=capture)}
+        written = {"outputs": _written(outputs, words)} if outputs else {}
+        return {"command": command, "exit_code": 0, **written, **_as_json(output, capture=capture)}
+
+    execute = stages.make_stage(
+        cm._runner,  # noqa: SLF001  # of this very package: the check of the outputs is not for callers
+        stage,
+        revision=1,
+        code=False,
+        key=None,
+        ignore=["shown"],
+        encode=None,
+        decode=None,
+        wait=0 if no_wait else _patience(access),
+        check=lambda result: changed_output(result, outputs),
+        beside=around,
+    )(execute)
 
     words, shown, locks = list(command), list[int](), list[int]()
     try:
@@ -92,11 +135,47 @@ def run(
         for lock in locks:  # what the command has left in the background holds it, too
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
+    if not inputs and not access.as_json and cm.run_report().outcomes[-1].why == "no version yet":
+        say("only the command line is compared. To run again when a file changes, name it with --input")
     output = _output_of(stage, result) if capture else {}
     if not shown and not access.as_json:
         write_bytes(_bytes_of(output))
     _tell(access, cm.run_report().outcomes[-1], 0, output)
     return 0
+
+
+def _compared(
+    inputs: tuple[str, ...], outputs: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[dict[str, Any], BinaryIO | None]:
+    """Return what is compared beside the command line, by name, and what the command gets as stdin; None: that of this program.
+
+    Raises:
+        UsageError: An input can't be read.
+    """
+    if not (inputs or outputs or names):
+        return {}, None
+    around: dict[str, Any] = {f"input {path}": digest for path, digest in digests_of(inputs).items()}
+    around |= {f"variable {name}": os.environ.get(name) for name in names}
+    around["the outputs"] = sorted(outputs)
+    around["the working folder"] = os.getcwd()
+    content, stdin = stdin_of()
+    return {**around, "stdin": content}, stdin
+
+
+def _written(outputs: tuple[str, ...], command: list[str]) -> dict[str, str]:
+    """Return the digests of the files that a command has written.
+
+    Raises:
+        CommandFailedError: One is missing.
+    """
+    found = {}
+    for path in outputs:
+        content = digest_of(path)
+        if content is None:
+            say(f"error: the command ended with exit code 0 and did not write the output {printable(path)}")
+            raise CommandFailedError(1, command, f"the output {printable(path)} was not written")
+        found[storable(path)] = content
+    return found
 
 
 def _patience(access: Access) -> float:
@@ -119,13 +198,22 @@ def _storable(word: str) -> str | dict[str, str]:
     return word
 
 
-def _execute(command: list[str], environment: dict[str, str], locks: list[int], *, capture: bool, quiet: bool) -> bytes:
+def _execute(  # two are choices, by name
+    command: list[str],
+    environment: dict[str, str],
+    locks: list[int],
+    stdin: BinaryIO | None,
+    *,
+    capture: bool,
+    quiet: bool,
+) -> bytes:
     """Run the command.
 
     Args:
         command: Its words.
         environment: Its environment.
         locks: The descriptors that hold the lock of the run. The command inherits them, so that the lock lives as long as it.
+        stdin: Its stdin; None: that of this program.
         capture: Return what it writes to stdout; it goes on to stdout at once, too, unless ``quiet``.
         quiet: Keep stdout free.
 
@@ -134,8 +222,10 @@ def _execute(command: list[str], environment: dict[str, str], locks: list[int], 
     """
     stdout = subprocess.PIPE if capture else _STDERR if quiet else None
     kept = bytearray()
-    with _PassedOn() as signals, _started(command, environment, locks, stdout) as process:
+    relay = Relay(_PASSED_ON)
+    with _PassedOn() as signals, _started(command, environment, locks, (stdin, stdout, relay)) as process:
         signals.to(process)
+        relay.started()
         guard = _guard(process) if locks else None
         while process.stdout is not None and (piece := process.stdout.read1()):  # type: ignore[attr-defined]
             kept += piece
@@ -144,10 +234,12 @@ def _execute(command: list[str], environment: dict[str, str], locks: list[int], 
         process.wait()
     if guard is not None:
         os.waitpid(guard, 0)
+    stderr = relay.last_lines()
     if signals.interrupted:
         raise KeyboardInterrupt
     if process.returncode:
-        raise CommandFailedError(process.returncode if process.returncode > 0 else _BY_SIGNAL - process.returncode)
+        code = process.returncode if process.returncode > 0 else _BY_SIGNAL - process.returncode
+        raise CommandFailedError(code, command, stderr)
     return bytes(kept)
 
 
@@ -172,12 +264,23 @@ def _guard(command: subprocess.Popen[bytes]) -> int | None:
     return None
 
 
-def _started(command: list[str], environment: dict[str, str], locks: list[int], stdout: int | None) -> subprocess.Popen[bytes]:
+def _started(
+    command: list[str], environment: dict[str, str], locks: list[int], streams: tuple[BinaryIO | None, int | None, Relay]
+) -> subprocess.Popen[bytes]:
+    stdin, stdout, relay = streams
+    stderr = relay.descriptor
+    if stdin is not None:
+        stdin.seek(0)
     try:
-        return subprocess.Popen(command, stdout=stdout, env=environment, pass_fds=locks)  # noqa: S603  # what the user typed
+        return subprocess.Popen(  # noqa: S603  # what the user typed
+            command, stdin=stdin, stdout=stderr if stdout == _STDERR else stdout, stderr=stderr, env=environment, pass_fds=locks
+        )
     except OSError as error:
-        say(f"error: {printable(command[0])}: {error.strerror}")
-        raise CommandFailedError(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE) from None
+        why = f"{printable(command[0])}: {error.strerror}"
+        relay.last_lines()
+        say(f"error: {why}")
+        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE
+        raise CommandFailedError(code, command, why) from None
 
 
 class _PassedOn:
