@@ -6,6 +6,9 @@ failures included, because those are what a user investigates. A period rule kee
 last N hours, days, ISO weeks or months that have one (as in restic and borg), in UTC, so that every host computes the same
 plan. The rules are independent: a version may be kept by several, and counts for each.
 
+A function's stage (``@cm.stage``) holds the results of calls with different arguments, none of which replaces that of another
+call. So its rules count for each arguments separately: ``keep_last=2`` keeps the two newest results of each.
+
 **What is always kept:**
 
 * ``newest``: the newest version of any status, which is the state of the stage.
@@ -36,7 +39,7 @@ from collections import deque
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoint_manager.times import believed, length
 
@@ -150,47 +153,64 @@ class VersionFacts(NamedTuple):
         status: Its status.
         created_at: When it was written, in UTC, as :func:`checkpoint_manager.times.believed` takes it.
         size: The length of its data in bytes.
+        group: What tells the arguments that it is the result of; empty unless a function's stage wrote it.
     """
 
     number: int
     status: str
     created_at: datetime
     size: int
+    group: str = ""
 
 
 class _Rule:
-    """A rule that holds the newest version of each of the last ``limit`` periods."""
+    """Holds the newest version of each of the last ``limit`` periods; of each group, if it counts by group."""
 
-    __slots__ = ("_held", "_limit", "_period_of", "_status", "name")
+    __slots__ = ("_by_group", "_held", "_limit", "_period_of", "_status", "name")
 
-    def __init__(self, name: str, limit: int, period_of: Callable[[VersionFacts], Hashable], status: Status | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        period_of: Callable[[VersionFacts], Hashable],
+        status: Status | None,
+        *,
+        by_group: bool = False,
+    ) -> None:
         self.name = name
         self._limit = limit
         self._period_of = period_of
         self._status = status
-        self._held: deque[tuple[Hashable, int]] = deque()  # the newest on the right
+        self._by_group = by_group
+        self._held: dict[str, deque[tuple[Hashable, int]]] = {}  # the newest on the right
 
     def newer(self, version: VersionFacts) -> tuple[bool, int | None]:
-        """Add a version above all others; return whether it is held, and the version released for it, if any."""
+        """Add a version above all others; return whether it is held, and which one is not any more."""
         if not self._counts(version):
             return False, None
-        period, lost = self._period_of(version), None
-        if self._held and self._held[-1][0] == period:
-            lost = self._held.pop()[1]
-        elif len(self._held) == self._limit:
-            lost = self._held.popleft()[1]
-        self._held.append((period, version.number))
+        period, lost, held = self._period_of(version), None, self._held_of(version)
+        if held and held[-1][0] == period:
+            lost = held.pop()[1]
+        elif len(held) == self._limit:
+            lost = held.popleft()[1]
+        held.append((period, version.number))
         return True, lost
 
     def older(self, version: VersionFacts) -> bool:
         """Add a version below all others; return whether it is held."""
-        if not self._counts(version) or len(self._held) == self._limit:
+        if not self._counts(version):
+            return False
+        held = self._held_of(version)
+        if len(held) == self._limit:
             return False
         period = self._period_of(version)
-        if self._held and self._held[0][0] == period:
+        if held and held[0][0] == period:
             return False
-        self._held.appendleft((period, version.number))
+        held.appendleft((period, version.number))
         return True
+
+    def _held_of(self, version: VersionFacts) -> deque[tuple[Hashable, int]]:
+        return self._held.setdefault(version.group if self._by_group else "", deque())
 
     def _counts(self, version: VersionFacts) -> bool:
         return self._limit > 0 and self._status in {None, version.status}
@@ -246,7 +266,7 @@ class HeldVersions:
             _Rule("newest completed", 1, _number, "completed"),
             _Rule("newest cleared", 1, _number, "cleared"),
             _Rule("newest progress", 2, _number, "progress"),
-            *(_Rule(name, limit, _PERIODS[name], "completed") for name, limit in policy.counts.items()),
+            *(_Rule(name, limit, _PERIODS[name], "completed", by_group=True) for name, limit in policy.counts.items() if limit),
         ]
         self._within: deque[VersionFacts] = deque()  # the newest on the right
         self._held: dict[int, tuple[VersionFacts, list[str]]] = {}
@@ -348,7 +368,13 @@ class HeldVersions:
             self.free[number] = version
 
 
-def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int], now: datetime) -> PrunePlan:
+def plan(
+    policy: Retention,
+    history: Iterable[Version],
+    tags: Mapping[str, int],
+    now: datetime,
+    group_of: Callable[[Mapping[str, Any]], str] = lambda _: "",
+) -> PrunePlan:
     """Return what a policy keeps and drops of one stage.
 
     Args:
@@ -356,10 +382,12 @@ def plan(policy: Retention, history: Iterable[Version], tags: Mapping[str, int],
         history: The stage's versions, newest first.
         tags: The stage's tags, each with the number of the version that it names.
         now: The time that ``keep_within`` counts back from.
+        group_of: Returns the group of a version with such metadata.
     """
     held_versions = HeldVersions(policy, now)
     versions = [version for version in history if version.created_at is not None]
-    held_versions.older_all([VersionFacts(v.number, v.status, v.created_at or now, v.size or 0) for v in versions], now)
+    facts = [VersionFacts(v.number, v.status, v.created_at or now, v.size or 0, group_of(v.metadata)) for v in versions]
+    held_versions.older_all(facts, now)
     decisions: list[PruneDecision] = []
     for version in versions:
         names = sorted(name for name, number in tags.items() if number == version.number) if policy.keep_tagged else []

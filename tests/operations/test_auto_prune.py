@@ -49,6 +49,25 @@ class TestOneProcess:
         assert cm.verify().problems == ()
         assert cm.load_checkpoint("train") == 100
 
+    def test_a_stage_keeps_the_results_of_each_arguments(self, tmp_path: Path) -> None:
+        calls: list[int] = []
+
+        def square(number: int) -> int:
+            calls.append(number)
+            return number * number
+
+        for revision in (1, 2, 3, 4):
+            for _ in range(2):
+                cm = opened(tmp_path / "store", Retention(keep_last=2))
+                stage = cm.stage(revision=revision)(square)
+                assert [stage(number) for number in range(30)] == [number * number for number in range(30)]
+        assert calls == [*range(30)] * 4
+        assert len(cm.history("square")) < 2 * 30 + ENOUGH
+        plan = cm.prune(Retention(keep_last=1))
+        assert [len(plan.kept), len(cm.history("square"))] == [30, 30]
+        assert [stage(number) for number in range(30)] == [number * number for number in range(30)]
+        assert len(calls) == 120
+
     def test_large_versions_go_sooner(self) -> None:
         cm = opened(MemoryBackend(), Retention(keep_last=1))
         for _ in range(5):

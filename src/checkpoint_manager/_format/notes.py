@@ -139,6 +139,15 @@ def read_note(metadata: Mapping[str, Any]) -> Note | None:
     return _note(metadata.get(NOTE))
 
 
+def read_group(metadata: Mapping[str, Any]) -> str:
+    """Return what tells the arguments that a version of a function's stage is a result of; empty for any other version."""
+    note = read_note(metadata)
+    if note is None or not note.function:
+        return ""
+    told = json.dumps([note.function, dict(note.arguments)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
 def _note(value: object, *, inner: bool = False) -> Note | None:
     if not isinstance(value, dict) or not {"version", "arguments"} <= value.keys() <= _KEYS:
         return None

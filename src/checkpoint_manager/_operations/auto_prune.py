@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._format.notes import read_group
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -220,4 +221,4 @@ class AutoPrune:
 
 
 def _facts(number: int, entry: Entry) -> VersionFacts:
-    return VersionFacts(number, entry.status, entry.created_at, entry.size)
+    return VersionFacts(number, entry.status, entry.created_at, entry.size, read_group(entry.metadata))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import retention
+from checkpoint_manager._format.notes import read_group
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
@@ -67,7 +68,7 @@ def _prune(store: Store, policy: Retention, stage: str, now: datetime) -> PruneP
 def _plan(store: Store, policy: Retention, stage: str, now: datetime, session: Session) -> PrunePlan:
     tags = tag.certain(store, stage)
     named = {name: tagged.version for name, tagged in tags.named.items()}
-    return retention.plan(policy, _sound_history(store, stage, session), named, now)
+    return retention.plan(policy, _sound_history(store, stage, session), named, now, read_group)
 
 
 def _sound_history(store: Store, stage: str, session: Session) -> list[Version]:
