@@ -713,7 +713,7 @@ class CheckpointManager:
             key: A function of the same arguments; its result is compared in their place.
             ignore: The names of arguments that are not compared.
             encode: Turns a result that is not JSON into JSON.
-            decode: Turns that JSON back into the result.
+            decode: Turns that JSON back into the result. The first call returns that, too, so that all calls give the same.
             wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at
                 all.
 

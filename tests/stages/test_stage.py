@@ -506,6 +506,28 @@ class TestOnceAcrossProcesses:
         assert results == [0] * 4
 
 
+class TestDecoding:
+    def test_the_first_call_gives_what_later_ones_give(self, cm: CheckpointManager) -> None:
+        stage = cm.stage("pair", encode=list, decode=list)(lambda: (1, 2))
+        assert [stage(), stage()] == [[1, 2], [1, 2]]
+
+        @cm.stage("other", encode=list, decode=tuple)
+        async def pair() -> tuple[int, ...]:
+            return (1, 2)
+
+        assert [asyncio.run(pair()), asyncio.run(pair())] == [(1, 2), (1, 2)]
+
+    def test_a_result_that_does_not_decode_is_not_saved(self, cm: CheckpointManager) -> None:
+        def broken(_: object) -> object:
+            raise KeyError("no such key")
+
+        stage = cm.stage("pair", encode=list, decode=broken)(lambda: (1, 2))
+        with pytest.raises(ResultNotSavedError) as caught:
+            stage()
+        assert caught.value.result == (1, 2)
+        assert cm.history("pair") == []
+
+
 class TestMisuse:
     @pytest.mark.parametrize("revision", [1.5, [1], (1,)])
     def test_a_revision_of_another_type_is_refused(self, cm: CheckpointManager, revision: Any) -> None:

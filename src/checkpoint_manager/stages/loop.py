@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from checkpoint_manager import stages
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.notes import Note, check_revision
+from checkpoint_manager._operations.save import draft
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
@@ -305,7 +306,7 @@ class Loop(Generic[T, S]):
     def _complete(self) -> None:
         self._run.result, self._run.superseded = self.state, self._progress.kept
         try:
-            self._runner.complete(self._run, lambda: self.state)
+            self._runner.complete(self._run, lambda: draft(self._run.stage, self.state, None))
         except BaseException:  # Ctrl-C, too
             self._progress.save()  # at least how far the loop got
             raise

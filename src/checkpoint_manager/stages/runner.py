@@ -284,14 +284,24 @@ class Runner:
     # Saving
 
     def save_result(self, definition: Definition, run: Run) -> None:
-        """Save a function's result.
+        """Save a function's result. With ``decode``, the run gets what a later call will get: the result, decoded.
 
         Raises:
-            ResultNotSavedError: That failed; the error carries the result.
+            ResultNotSavedError: That failed, or it could not be decoded again; the error carries the result.
         """
-        self.complete(run, lambda: run.result if definition.encode is None else definition.encode(run.result))
 
-    def complete(self, run: Run, value: Callable[[], Any]) -> None:
+        def encoded() -> Draft:
+            value = run.result if definition.encode is None else definition.encode(run.result)
+            result = draft(run.stage, value, None)
+            if definition.decode is not None:
+                decoded.append(definition.decode(payload.decode(result.data)))
+            return result
+
+        decoded: list[Any] = []
+        self.complete(run, encoded)
+        run.result = decoded[0] if decoded else run.result
+
+    def complete(self, run: Run, result_of: Callable[[], Draft]) -> None:
         """Save what a run came to as its completed version, and delete the progress that this makes useless.
 
         Raises:
@@ -299,7 +309,7 @@ class Runner:
         """
         took = duration(run.seconds)
         try:
-            result = draft(run.stage, value(), None)
+            result = result_of()
             version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata()}))
         except Exception as error:
             self.ended(run, "ran", None)
