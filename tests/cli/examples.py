@@ -50,13 +50,14 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     for name, text in {
         "settings.json": "{}",
         "rows.json": "[1, 2]",
+        "raw.csv": "1,2",
         "alice.txt": "correct horse",
         "secret.txt": "x y z",
     }.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o600)
     for script in ("clean.py", "train.py"):
-        (folder / script).write_text("print('done')")
+        (folder / script).write_text("open('rows.csv', 'w').close(); print('done')")
     (home / ".config" / "fish" / "completions").mkdir(parents=True)
     programs = folder / "bin"
     programs.mkdir()
