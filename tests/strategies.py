@@ -1,9 +1,7 @@
-"""What the property tests draw: every Hypothesis strategy of the test suite.
+"""What the property tests draw, besides what the library ships for them in :mod:`checkpoint_manager.testing.strategies`.
 
-* :func:`json_values`: data that a checkpoint must keep exactly.
 * :func:`near_misses`: such data with one value in it, at a random place, that JSON can't hold; and the path to it.
 * :func:`same`: whether what came back is what was drawn.
-* :func:`stage_names`: every name that a stage may have, the treacherous ones often.
 * :func:`programs`: what several processes do in one directory at once, and which of them are killed or stopped meanwhile.
 """
 
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from hypothesis import strategies as st
 
+from checkpoint_manager.testing.strategies import json_values
 from tests.concurrency.program import STAGES, Op, Program, Signal, Writer
 
 if TYPE_CHECKING:
@@ -31,20 +30,6 @@ SECRET = "hunter2-5ecret"
 """Part of every value at fault that can hold text: it must not turn up in an error."""
 SECRET_NUMBER = 0x5EC2E7
 """The same for values that can hold a number only."""
-
-INTEGERS_OF_64_BITS = st.integers(-(2**63), 2**64 - 1)
-
-
-def json_values(max_leaves: int = 25) -> st.SearchStrategy[Any]:
-    """Return a strategy for every value that JSON can hold: types, limits and odd keys included."""
-    numbers = INTEGERS_OF_64_BITS | st.sampled_from([0, 1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1])
-    floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e16, 2.0**64])
-    text = st.text() | st.sampled_from(["", "null", "\0", "\x7f", "é", "e\u0301", "\u2028", "\U0001f600"])
-    return st.recursive(
-        st.none() | st.booleans() | numbers | floats | text,
-        lambda inner: st.lists(inner, max_size=6) | st.dictionaries(text, inner, max_size=6),
-        max_leaves=max_leaves,
-    )
 
 
 @dataclass(frozen=True)
@@ -222,25 +207,6 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, float) and isinstance(right, float):
         return left == right and math.copysign(1, left) == math.copysign(1, right)
     return bool(left == right)
-
-
-def stage_names() -> st.SearchStrategy[str]:
-    """Return a strategy for valid stage names: ordinary, any Unicode, and what trips up file systems."""
-    ordinary = st.from_regex(r"[a-z][a-z0-9_.-]{0,30}", fullmatch=True)
-    any_text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=255)
-    treacherous = st.text(
-        st.sampled_from("aAcConNuUxX01.-_% /\\:~$éÉe\u0301\u202eß\u0131İ\U0001f600\0\n"), min_size=1, max_size=60
-    )
-    reserved = st.sampled_from(
-        ["con", "CON", "nul.txt", "aux.", "com1.json", "COM0", "lpt9", "conin$", "..", ".", "-rf", "%2e"]
-    )
-    long = st.builds(
-        lambda unit, times, tail: (unit * times)[: 255 - len(tail)] + tail,
-        st.sampled_from(["a", "A", "é", "\u20ac", "\U0001f600", "a.", "aé"]),
-        st.integers(40, 255),
-        st.text(st.characters(codec="utf-8"), max_size=3),
-    )
-    return ordinary | any_text | treacherous | reserved | long
 
 
 _LENGTHS = st.sampled_from([0, 1, 100, 20_000, 300_000])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename, validate
 from checkpoint_manager.errors import StageNameError
-from tests.strategies import stage_names
+from checkpoint_manager.testing.strategies import stage_names
 
 MAX_FILENAME_CHARACTERS = 150
 RESERVED_ON_WINDOWS = {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"} | {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager import CheckpointError
 from checkpoint_manager.cli.json_text import encode
-from tests.strategies import json_values
+from checkpoint_manager.testing.strategies import json_values
 
 
 @given(json_values())

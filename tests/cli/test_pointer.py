@@ -10,7 +10,7 @@ from hypothesis import given
 
 from checkpoint_manager import CheckpointNotFoundError
 from checkpoint_manager.cli.pointer import value_at
-from tests.strategies import json_values
+from checkpoint_manager.testing.strategies import json_values
 
 RFC = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, 'k"l': 6, " ": 7, "m~n": 8, "~1": 9}
 

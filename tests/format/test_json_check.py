@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from checkpoint_manager._format import json_check
-from tests.strategies import json_values
+from checkpoint_manager.testing.strategies import json_values
 
 TOKENS = [*"[]{},:", '"', "\\", "1", "-", "null", " ", '"a"', '"b,"', '"\\",', '"]"', "[]", "{}", '{"a":1}', "[1,2]", ",1", "é"]
 

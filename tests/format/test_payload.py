@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from checkpoint_manager._format import payload
 from checkpoint_manager.errors import FormatError, PayloadError
-from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, json_values, near_misses, same
+from checkpoint_manager.testing.strategies import json_values
+from tests.strategies import NOT_A_KEY, NOT_JSON, SECRET, SECRET_NUMBER, NearMiss, near_misses, same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoint_manager._format import payload
-from tests.strategies import NearMiss, json_values, near_misses
+from checkpoint_manager.testing.strategies import json_values
+from tests.strategies import NearMiss, near_misses
 
 ormsgpack = pytest.importorskip("ormsgpack")
 

@@ -29,11 +29,12 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.backends.stage_names import to_filename
+from checkpoint_manager.testing.strategies import json_values
 from tests.concurrency.hosting import Host
 from tests.concurrency.program import Op, Program, Signal, Writer
 from tests.concurrency.writer import KEY, content
 from tests.model.pipeline import Entry, Pipeline
-from tests.strategies import json_values, same
+from tests.strategies import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,8 +32,9 @@ from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag as tagging
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.testing.strategies import json_values
 from tests.bundles import KEY, end, frame, gaps, id_of, sealed, version
-from tests.strategies import json_values, same
+from tests.strategies import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Diff, Version
 from checkpoint_manager._operations.diff import changes
 from checkpoint_manager.backends.memory import MemoryBackend
-from tests.strategies import json_values, same
+from checkpoint_manager.testing.strategies import json_values
+from tests.strategies import same
 
 KEY = bytes(32)
 

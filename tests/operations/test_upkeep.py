@@ -15,6 +15,7 @@ import platformdirs
 import pytest
 
 from checkpoint_manager import (
+    CheckpointError,
     CheckpointManager,
     CheckpointNotFoundError,
     IntegrityError,
@@ -372,23 +373,16 @@ class TestRepair:
         assert [version.number for version in cm.history("train")] == [5]
         assert cm.verify().ok
 
-    def test_a_store_in_memory(self) -> None:
-        cm = CheckpointManager(MemoryBackend(), key=KEY)
-        backend = cm._store.backend
-        assert isinstance(backend, MemoryBackend)
-        cm.save_checkpoint("train", 1)
-        cm.save_checkpoint("train", 2)
-        cm.save_checkpoint("train", 3)
-        cm.delete_versions("train", [1])
+    def test_a_store_without_a_place_for_damaged_versions_stays_as_it_is(self) -> None:
+        backend = MemoryBackend()
+        cm = CheckpointManager(backend, key=KEY)
+        for epoch in (1, 2, 3):
+            cm.save_checkpoint("train", epoch)
         backend._versions["train"][2] = b"damaged"
-        record = backend._records["gaps", "train"]
-        backend._records["gaps", "train"] = type(record)(b"damaged", object())
-        assert {step.action for step in cm.repair()} == {"set-aside"}
+        with pytest.raises(CheckpointError, match="version 2 of stage train can't be put aside in memory:"):
+            cm.repair()
+        assert backend.versions("train") == [1, 2, 3]
         assert cm.load_checkpoint("train") == 3
-        assert "damaged" in backend.quarantine("train", "gaps")
-        with pytest.raises(VersionAbsentError):
-            backend.quarantine("train", "gaps")
-        assert not backend.remove(None)  # type: ignore[arg-type]
 
 
 ACCEPT = """

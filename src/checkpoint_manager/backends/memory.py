@@ -9,13 +9,12 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
-    Leftover,
-    Maintenance,
     Newest,
     OutOfOrderError,
     Purpose,
@@ -24,7 +23,6 @@ from checkpoint_manager.backends.base import (
     RecordChangedError,
     RecordName,
     Session,
-    StageRecord,
     VersionAbsentError,
     VersionTakenError,
 )
@@ -54,7 +52,7 @@ class _Bytes:
 
 
 class _Entry:
-    """A lock, and which thread holds it since when."""
+    """A lock, and which thread holds it since when. It lasts as long as someone holds it or waits for it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -94,7 +92,7 @@ class _MemoryLock:
         self.__exit__()
 
 
-class MemoryBackend(Backend, Maintenance):
+class MemoryBackend(Backend):
     """Versions and records in this process, gone when it ends."""
 
     def __init__(self) -> None:
@@ -102,15 +100,16 @@ class MemoryBackend(Backend, Maintenance):
         self.capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, persistent=False)
         self._versions: dict[str, dict[int, bytes]] = {}
         self._process = os.getpid()
-        self._locks: dict[tuple[str | None, Purpose, str], _Entry] = {}
+        self._locks: WeakValueDictionary[tuple[str | None, Purpose, str], _Entry] = WeakValueDictionary()
         self._records: dict[tuple[str, str | None], Record] = {}
-        self._aside: dict[str, bytes] = {}
         self._changing = threading.RLock()  # a signal handler of the thread that holds it may save, too
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> _MemoryLock:
         if os.getpid() != self._process:  # a child: what its parent's threads held, nobody would ever free here
-            self._process, self._locks, self._changing = os.getpid(), {}, threading.RLock()
-        return _MemoryLock(self._locks.setdefault((stage, purpose, name), _Entry()), stage, timeout, purpose)
+            self._process, self._locks, self._changing = os.getpid(), WeakValueDictionary(), threading.RLock()
+        with self._changing:
+            entry = self._locks.setdefault((stage, purpose, name), _Entry())
+        return _MemoryLock(entry, stage, timeout, purpose)
 
     def stages(self) -> list[str]:
         return [stage for stage, versions in list(self._versions.items()) if versions]
@@ -190,25 +189,3 @@ class MemoryBackend(Backend, Maintenance):
             if stage is not None and purpose == "write":
                 with self.lock(stage, deadline - time.monotonic()):
                     pass
-
-    def leftovers(self) -> list[Leftover]:
-        return []
-
-    def remove(self, leftover: Leftover) -> bool:  # noqa: ARG002  # there are none
-        return False
-
-    def warnings(self) -> list[str]:
-        return []
-
-    def quarantine(self, stage: str, what: int | StageRecord) -> str:
-        with self._changing:
-            if isinstance(what, int):
-                data = self._versions.get(stage, {}).pop(what, None)
-            else:
-                record = self._records.pop((what, stage), None)
-                data = None if record is None else record.data
-            if data is None:
-                raise VersionAbsentError
-            place = f"memory:damaged/{len(self._aside)}"
-            self._aside[place] = data
-            return place

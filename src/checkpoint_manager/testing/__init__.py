@@ -1,5 +1,9 @@
-"""What a backend is tested with: the executable contract."""
+"""What a backend is tested with: the executable contract, for pytest.
 
-from checkpoint_manager.testing.backend_contract import BackendContract, read_all
+:mod:`checkpoint_manager.testing.strategies` has what property tests draw: stage names, and data that a checkpoint keeps
+exactly. It needs Hypothesis and is not imported here.
+"""
 
-__all__ = ["BackendContract", "read_all"]
+from checkpoint_manager.testing.backend_contract import BackendContract, MaintenanceContract, read_all
+
+__all__ = ["BackendContract", "MaintenanceContract", "read_all"]

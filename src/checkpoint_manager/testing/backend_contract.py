@@ -5,14 +5,29 @@
     class TestMyBackend(BackendContract):
         @pytest.fixture
         def backend(self):
-            return MyBackend(...)
+            return MyBackend(...)          # a new, empty store
 
-Each test states one promise of :mod:`checkpoint_manager.backends.base`.
+        def read_behind(self, backend, stage, version):
+            ...                            # the bytes as they are stored, or None, without the backend's own methods
+
+        def write_behind(self, backend, stage, version, data):
+            ...                            # store bytes as a version, as a writer on another host would
+
+Each test states one promise of :mod:`checkpoint_manager.backends.base`. The two methods are a back door: a backend that only
+answers from its own memory passes every test that asks the backend alone. A backend that implements ``Maintenance`` is tested
+with :class:`MaintenanceContract` instead, which adds the promises of that interface.
+
+A test opens a second backend at the same location, as another process does. It uses the location that the backend shows;
+override :meth:`BackendContract.location` if that is not enough, for instance because a password was taken out of it.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -20,18 +35,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager.backends.base import (
+    Backend,
+    Maintenance,
+    Newest,
     OutOfOrderError,
     RecordChangedError,
     VersionAbsentError,
     VersionTakenError,
-    maintenance_of,
 )
-from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError
+from checkpoint_manager.backends.registry import open_backend
+from checkpoint_manager.errors import CheckpointError, IntegrityError, LocationError, LockTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.backends.base import Backend, Purpose, StageRecord
+    from checkpoint_manager.backends.base import Purpose, StageRecord
     from checkpoint_manager.models import Buffer
 
 STAGE = "data_ingestion"
@@ -74,6 +92,21 @@ def read_all(backend: Backend, stage: str, version: int) -> bytes:
         return file.read(file.size + 1)
 
 
+PURPOSES: list[tuple[Purpose, str]] = [("write", ""), ("run", ""), ("run", "1" * 32)]
+"""What a lock of a stage is held for, and the name of the run."""
+OTHER_PROCESS = """
+import sys
+from checkpoint_manager.backends.registry import open_backend
+from checkpoint_manager.errors import LockTimeoutError
+location, stage, purpose, name = sys.argv[1:]
+try:
+    with open_backend(location).lock(stage, 0.05, purpose=purpose, name=name):
+        print("taken")
+except LockTimeoutError:
+    print("refused")
+"""
+
+
 def refused(backend: Backend, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> object:
     """Return what another thread gets that tries to take a lock: an exception, or None."""
 
@@ -85,8 +118,30 @@ def refused(backend: Backend, stage: str | None, timeout: float, *, purpose: Pur
         return pool.submit(take).exception()
 
 
+def refused_while_held(backend: Backend, stage: str) -> object:
+    """Return what another thread gets that tries to take a lock while this one holds it."""
+    with backend.lock(stage, 1):
+        return refused(backend, stage, 0)
+
+
 class BackendContract:
-    """What every backend must do. Subclasses give a fresh, empty ``backend`` as a fixture."""
+    """What every backend must do. Subclasses give a new, empty ``backend`` as a fixture, and the back door."""
+
+    def location(self, backend: Backend) -> str:
+        """Return the path or URL by which another process opens the same store."""
+        return backend.location
+
+    def read_behind(self, backend: Backend, stage: str, version: int) -> bytes | None:
+        """Return the bytes of a version as they are stored, or None, without the backend's own methods."""
+        raise NotImplementedError
+
+    def write_behind(self, backend: Backend, stage: str, version: int, data: bytes) -> None:
+        """Store bytes as a version of a stage that has one already, without the backend's own methods."""
+        raise NotImplementedError
+
+    def another(self, backend: Backend) -> Backend:
+        """Return a second backend on the same store; where another process can't open it, the same one."""
+        return open_backend(self.location(backend)) if backend.capabilities.persistent else backend
 
     # Versions
 
@@ -94,13 +149,20 @@ class BackendContract:
         assert backend.stages() == []
         assert backend.versions(STAGE) == []
         assert backend.newest(STAGE).number == 0
-        assert maintenance_of(backend).leftovers() == []
 
     def test_what_is_appended_is_read_back(self, backend: Backend) -> None:
         backend.append(STAGE, 1, lambda: [b"one ", b"", b"two"])
-        assert read_all(backend, STAGE, 1) == b"one two"
+        assert read_all(backend, STAGE, 1) == b"one two" == self.read_behind(backend, STAGE, 1)
         assert backend.stages() == [STAGE]
         assert backend.versions(STAGE) == [1]
+
+    def test_what_is_appended_is_the_newest_and_durable(self, backend: Backend) -> None:
+        for version in (1, 2, 3):
+            backend.append(STAGE, version, lambda: [b"x"])
+            assert backend.newest(STAGE).durable or backend.durability == "relaxed"
+            backend.flush(STAGE)
+            assert backend.newest(STAGE) == Newest(version, durable=True)
+            assert backend.newest(STAGE, exact=True).number == version
 
     def test_a_version_can_be_read_in_pieces(self, backend: Backend) -> None:
         backend.append(STAGE, 1, lambda: [b"abcdef"])
@@ -128,8 +190,7 @@ class BackendContract:
         backend.append(STAGE, 1, lambda: [b"first"])
         with pytest.raises(VersionTakenError):
             backend.append(STAGE, 1, lambda: [b"second"])
-        assert read_all(backend, STAGE, 1) == b"first"
-        assert maintenance_of(backend).leftovers() == []
+        assert read_all(backend, STAGE, 1) == b"first" == self.read_behind(backend, STAGE, 1)
 
     def test_of_many_writers_of_one_number_exactly_one_succeeds(self, backend: Backend) -> None:
         start = threading.Barrier(8)
@@ -155,8 +216,11 @@ class BackendContract:
         with pytest.raises(KeyboardInterrupt):
             backend.append(STAGE, 1, pieces)
         assert backend.versions(STAGE) == []
-        assert maintenance_of(backend).leftovers() == []
+        assert self.read_behind(backend, STAGE, 1) is None
         backend.append(STAGE, 1, lambda: [b"whole"])
+        with pytest.raises(KeyboardInterrupt):
+            backend.replace(STAGE, 1, pieces)
+        assert read_all(backend, STAGE, 1) == b"whole" == self.read_behind(backend, STAGE, 1)
 
     def test_the_newest_is_found_over_missing_numbers(self, backend: Backend) -> None:
         for version in (1, 2, 7, 8, 20):
@@ -186,29 +250,77 @@ class BackendContract:
         with backend.open(STAGE, 1) as file:
             backend.replace(STAGE, 1, lambda: [b"new"])
             assert file.read(3) == b"old"
-        assert read_all(backend, STAGE, 1) == b"new"
+        assert read_all(backend, STAGE, 1) == b"new" == self.read_behind(backend, STAGE, 1)
 
     def test_replacing_what_is_not_there(self, backend: Backend) -> None:
         with pytest.raises(VersionAbsentError):
             backend.replace(STAGE, 1, lambda: [b"x"])
         assert backend.versions(STAGE) == []
 
+    def test_the_newest_stays_where_others_are_deleted(self, backend: Backend) -> None:
+        for version in range(1, 5):
+            backend.append(STAGE, version, lambda: [b"%d" % version])  # noqa: B023  # called at once
+        backend.delete(STAGE, [1, 2, 3])
+        assert backend.newest(STAGE, exact=True).number == 4
+        assert read_all(backend, STAGE, 4) == b"4"
+        with pytest.raises(OutOfOrderError):
+            backend.append(STAGE, 3, lambda: [b"again"])
+
     def test_deleted_versions_are_gone(self, backend: Backend) -> None:
         for version in range(1, 5):
             backend.append(STAGE, version, lambda: [b"x"])
         backend.delete(STAGE, [1, 3, 3, 9])
         assert backend.versions(STAGE) == [2, 4]
+        assert backend.newest(STAGE).number == 4
+        assert self.read_behind(backend, STAGE, 1) is None
+        with pytest.raises(VersionAbsentError), backend.open(STAGE, 3):
+            pass
 
-    @pytest.mark.parametrize("stage", AWKWARD_STAGES, ids=ascii)
-    def test_any_name_is_a_stage_of_its_own(self, backend: Backend, stage: str) -> None:
-        for other in AWKWARD_STAGES:
-            if other != stage:
-                backend.append(other, 1, lambda: [b"other"])
-        assert backend.versions(stage) == []
-        backend.append(stage, 1, lambda: [b"mine"])
-        assert read_all(backend, stage, 1) == b"mine"
+    def test_what_another_writer_stores_is_seen(self, backend: Backend) -> None:
+        backend.append(STAGE, 1, lambda: [b"mine"])
+        assert backend.newest(STAGE).number == 1
+        self.write_behind(backend, STAGE, 2, b"of another host")
+        assert backend.newest(STAGE).number == 2
+        assert backend.versions(STAGE) == [1, 2]
+        assert read_all(backend, STAGE, 2) == b"of another host"
+        with pytest.raises(VersionTakenError):
+            backend.append(STAGE, 2, lambda: [b"mine"])
+        assert self.read_behind(backend, STAGE, 2) == b"of another host"
+
+    def test_what_changed_behind_the_backend_is_read_as_it_is(self, backend: Backend) -> None:
+        """Bytes are not kept in memory: whether they are whole, the reader above decides."""
+        backend.append(STAGE, 1, lambda: [b"whole"])
+        assert read_all(backend, STAGE, 1) == b"whole"
+        self.write_behind(backend, STAGE, 1, b"damaged")
+        assert read_all(backend, STAGE, 1) == b"damaged"
+
+    def test_a_session_changes_nothing_in_what_is_returned(self, backend: Backend) -> None:
+        with backend.session(STAGE) as session:
+            assert backend.versions(STAGE, session=session) == []
+            assert backend.newest(STAGE, session=session).number == 0
+            assert backend.read_record("gaps", STAGE, limit=99, session=session) is None
+            for version in (1, 2):
+                backend.append(STAGE, version, lambda: [b"old"], session=session)
+            backend.flush(STAGE, session=session)
+            backend.replace(STAGE, 1, lambda: [b"new"], session=session)
+            with backend.open(STAGE, 1, session=session) as file:
+                assert file.read(9) == b"new" == self.read_behind(backend, STAGE, 1)
+            written = backend.write_record("gaps", STAGE, data=b"gap", expected=None, session=session)
+            assert backend.read_record("gaps", STAGE, limit=99, known=written, session=session) is written
+            backend.delete(STAGE, [1], session=session)
+            assert backend.versions(STAGE, session=session) == backend.versions(STAGE) == [2]
+            assert backend.newest(STAGE, session=session) == backend.newest(STAGE) == Newest(2, durable=True)
+        with backend.session(STAGE) as session:
+            assert backend.versions(STAGE, session=session) == [2]
+
+    def test_any_name_is_a_stage_of_its_own(self, backend: Backend) -> None:
+        for stage in AWKWARD_STAGES:
+            assert backend.versions(stage) == []
+            backend.append(stage, 1, lambda: [stage.encode()])  # noqa: B023  # called at once
         assert sorted(backend.stages()) == sorted(AWKWARD_STAGES)
-        assert maintenance_of(backend).leftovers() == []
+        for stage in AWKWARD_STAGES:
+            assert read_all(backend, stage, 1) == stage.encode() == self.read_behind(backend, stage, 1)
+            assert isinstance(refused_while_held(backend, stage), LockTimeoutError)
 
     # Records
 
@@ -223,7 +335,6 @@ class BackendContract:
         read = backend.read_record("keyring", limit=99)
         assert read is not None
         assert read.data == second.data == b"second"
-        assert maintenance_of(backend).leftovers() == []
 
     def test_a_record_that_has_not_changed_is_given_back(self, backend: Backend) -> None:
         first = backend.write_record("keyring", data=b"first", expected=None)
@@ -264,14 +375,35 @@ class BackendContract:
 
     # Locks
 
-    def test_a_lock_excludes_and_names_its_holder(self, backend: Backend) -> None:
-        with backend.lock(STAGE, 1):
-            error = refused(backend, STAGE, 0.05)
-        assert isinstance(error, LockTimeoutError)
-        assert error.stage == STAGE
-        assert error.holder
-        with backend.lock(STAGE, 0):
-            pass
+    @pytest.mark.parametrize(("purpose", "name"), PURPOSES)
+    def test_a_lock_excludes_and_names_its_holder(self, backend: Backend, purpose: Purpose, name: str) -> None:
+        for _ in range(2):
+            with backend.lock(STAGE, 1, purpose=purpose, name=name):
+                error = refused(backend, STAGE, 0.05, purpose=purpose, name=name)
+            assert isinstance(error, LockTimeoutError)
+            assert error.stage == STAGE
+            assert error.holder or not backend.capabilities.lock_excludes
+            assert refused(backend, STAGE, 0, purpose=purpose, name=name) is None
+
+    def test_the_lock_of_the_records_excludes(self, backend: Backend) -> None:
+        with backend.lock(None, 1):
+            assert isinstance(refused(backend, None, 0.05), LockTimeoutError)
+        assert refused(backend, None, 0) is None
+
+    @pytest.mark.parametrize(("purpose", "name"), PURPOSES)
+    def test_a_lock_is_let_go_of_when_its_block_fails(self, backend: Backend, purpose: Purpose, name: str) -> None:
+        with pytest.raises(KeyboardInterrupt), backend.lock(STAGE, 1, purpose=purpose, name=name):
+            raise KeyboardInterrupt
+        assert refused(backend, STAGE, 0, purpose=purpose, name=name) is None
+
+    @pytest.mark.parametrize(("purpose", "name"), PURPOSES)
+    def test_a_lock_that_excludes_excludes_another_process(self, backend: Backend, purpose: Purpose, name: str) -> None:
+        if not (backend.capabilities.lock_excludes and backend.capabilities.persistent):
+            return
+        command = [sys.executable, "-P", "-c", OTHER_PROCESS, self.location(backend), STAGE, purpose, name]
+        with backend.lock(STAGE, 1, purpose=purpose, name=name):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own program
+        assert done.stdout == "refused\n", done.stderr
 
     def test_a_thread_that_holds_a_lock_does_not_wait_for_itself(self, backend: Backend) -> None:
         with backend.lock(STAGE, 1), pytest.raises(CheckpointError) as caught, backend.lock(STAGE, 60):
@@ -280,76 +412,168 @@ class BackendContract:
         with backend.lock(STAGE, 0):
             pass
 
-    def test_locks_of_different_stages_do_not_meet(self, backend: Backend) -> None:
-        with backend.lock(STAGE, 0), backend.lock("Data_ingestion", 0), backend.lock(None, 0):
+    @pytest.mark.parametrize("name", ["", "1" * 32])
+    def test_the_lock_of_a_run_refuses_its_own_thread_only_after_the_wait(self, backend: Backend, name: str) -> None:
+        """It may be held by a task while other tasks of its thread go on."""
+        with (
+            backend.lock(STAGE, 1, purpose="run", name=name),
+            pytest.raises(LockTimeoutError),
+            backend.lock(STAGE, 0.01, purpose="run", name=name),
+        ):
             pass
 
-    def test_locks_of_different_purposes_and_names_do_not_meet(self, backend: Backend) -> None:
+    def test_locks_of_different_stages_purposes_and_names_do_not_meet(self, backend: Backend) -> None:
         with (
             backend.lock(STAGE, 0),
+            backend.lock(STAGE.upper(), 0),
+            backend.lock(None, 0),
             backend.lock(STAGE, 0, purpose="run"),
             backend.lock(STAGE, 0, purpose="run", name="0" * 32),
             backend.lock(STAGE, 0, purpose="run", name="1" * 32),
         ):
             pass
 
-    def test_a_named_lock_excludes_and_may_be_taken_again(self, backend: Backend) -> None:
-        for _ in range(2):
-            with backend.lock(STAGE, 0, purpose="run", name="1" * 32):
-                assert isinstance(refused(backend, STAGE, 0.05, purpose="run", name="1" * 32), LockTimeoutError)
-
-    def test_threads_exclude_one_another_by_a_named_lock(self, backend: Backend) -> None:
+    @pytest.mark.parametrize(("purpose", "name"), PURPOSES)
+    def test_threads_exclude_one_another(self, backend: Backend, purpose: Purpose, name: str) -> None:
         inside = 0
         most = 0
 
         def work(_: int) -> None:
             nonlocal inside, most
-            with backend.lock(STAGE, 30, purpose="run", name="1" * 32):
+            with backend.lock(STAGE, 30, purpose=purpose, name=name):
                 inside += 1
                 most = max(most, inside)
+                time.sleep(0.0002)  # another thread has its turn
                 inside -= 1
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(100)))
         assert most == 1
 
-    def test_threads_exclude_one_another(self, backend: Backend) -> None:
-        inside = 0
-        most = 0
+    def test_the_descriptors_of_locks_are_open_while_they_are_held(self, backend: Backend) -> None:
+        before = set(backend.lock_descriptors())
+        with backend.lock(STAGE, 1):
+            held = set(backend.lock_descriptors()) - before
+            assert all(os.fstat(descriptor) for descriptor in held)
+        assert not held & set(backend.lock_descriptors())
 
-        def work(_: int) -> None:
-            nonlocal inside, most
-            with backend.lock(STAGE, 30):
-                inside += 1
-                most = max(most, inside)
-                inside -= 1
-
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(work, range(100)))
-        assert most == 1
-
-    def test_waiting_for_writers_waits_for_each_lock(self, backend: Backend) -> None:
+    def test_waiting_for_writers_waits_for_each_lock_to_write(self, backend: Backend) -> None:
         backend.wait_for_writers(1)
+        with backend.lock(STAGE, 1, purpose="run"), backend.lock(None, 1):
+            backend.wait_for_writers(1)
         with backend.lock(STAGE, 1), ThreadPoolExecutor(1) as pool, pytest.raises(LockTimeoutError):
             pool.submit(backend.wait_for_writers, 0.05).result()
         backend.wait_for_writers(1)
 
-    # Upkeep
+    # Capabilities, and the end
 
-    def test_what_is_set_aside_is_out_of_the_history(self, backend: Backend) -> None:
+    def test_a_store_that_is_persistent_is_there_for_another_process(self, backend: Backend) -> None:
+        backend.append(STAGE, 1, lambda: [b"x"])
+        backend.write_record("keyring", data=b"first", expected=None)
+        other = self.another(backend)
+        assert other.stages() == [STAGE]
+        assert read_all(other, STAGE, 1) == b"x"
+        known = other.read_record("keyring", limit=99)
+        assert known is not None
+        other.write_record("keyring", data=b"second", expected=known)
+        with pytest.raises(RecordChangedError):
+            backend.write_record("keyring", data=b"third", expected=known)
+        other.append(STAGE, 2, lambda: [b"y"])
+        assert backend.newest(STAGE).number == 2
+
+    def test_a_listing_that_sees_over_gaps_misses_nothing(self, backend: Backend) -> None:
+        backend.append(STAGE, 1, lambda: [b"x"])
+        assert backend.newest(STAGE).number == 1
+        self.write_behind(backend, STAGE, 90, b"y")
+        if backend.capabilities.lists_over_gaps:
+            assert backend.versions(STAGE) == [1, 90]
+            assert backend.newest(STAGE, exact=True).number == 90
+            with pytest.raises(OutOfOrderError):
+                backend.append(STAGE, 2, lambda: [b"z"])
+
+    def test_durability_is_heeded_where_it_is_said_to_be_and_refused_elsewhere(self, backend: Backend) -> None:
+        if not backend.capabilities.durability:
+            with pytest.raises(LocationError):
+                open_backend(self.location(backend), durability="relaxed")
+            return
+        relaxed = open_backend(self.location(backend), durability="relaxed")
+        assert relaxed.durability == "relaxed"
+        for version in (1, 2, 3):
+            relaxed.append(STAGE, version, lambda: [b"x"])
+        assert relaxed.newest(STAGE).number == 3
+        relaxed.flush(STAGE)
+        assert relaxed.newest(STAGE) == Newest(3, durable=True)
+
+    def test_a_store_outlives_a_backend_that_is_closed(self, backend: Backend) -> None:
+        backend.append(STAGE, 1, lambda: [b"x"])
+        other = self.another(backend)
+        other.close()
+        other.close()
+        assert self.read_behind(backend, STAGE, 1) == b"x"
+        assert read_all(backend, STAGE, 1) == b"x"
+
+
+class MaintenanceContract(BackendContract):
+    """What a backend must do that implements :class:`~checkpoint_manager.backends.base.Maintenance`, too."""
+
+    @pytest.fixture
+    def maintenance(self, backend: Backend) -> Maintenance:
+        """Return the backend as what it is besides."""
+        assert isinstance(backend, Maintenance)
+        return backend
+
+    def leave_behind(self, backend: Backend, stage: str) -> None:
+        """Leave in a stage what a writer leaves that is killed, without the backend's own methods."""
+        raise NotImplementedError
+
+    def test_what_is_written_leaves_nothing_else(self, backend: Backend, maintenance: Maintenance) -> None:
+        assert maintenance.leftovers() == []
+        for version in (1, 2):
+            backend.append(STAGE, version, lambda: [b"x"])
+        with pytest.raises(VersionTakenError):
+            backend.append(STAGE, 2, lambda: [b"y"])
+        with pytest.raises(ZeroDivisionError):
+            backend.append(STAGE, 3, lambda: [bytes(1 // 0)])
+        backend.replace(STAGE, 1, lambda: [b"z"])
+        backend.delete(STAGE, [1])
+        first = backend.write_record("keyring", data=b"first", expected=None)
+        backend.write_record("keyring", data=b"second", expected=first)
+        with pytest.raises(RecordChangedError):
+            backend.write_record("keyring", data=b"third", expected=first)
+        backend.flush(STAGE)
+        assert maintenance.leftovers() == []
+
+    def test_what_a_killed_writer_left_is_told_and_removed(self, backend: Backend, maintenance: Maintenance) -> None:
+        backend.append(STAGE, 1, lambda: [b"x"])
+        backend.flush(STAGE)
+        self.leave_behind(backend, STAGE)
+        (leftover,) = maintenance.leftovers()
+        assert (leftover.kind, leftover.stage) == ("leftover", STAGE)
+        assert leftover.detail
+        with backend.lock(STAGE, 1):
+            assert maintenance.remove(leftover)
+            assert maintenance.remove(leftover)
+        assert maintenance.leftovers() == []
+        assert self.read_behind(backend, STAGE, 1) == b"x"
+
+    def test_what_is_quarantined_is_out_of_the_history(self, backend: Backend, maintenance: Maintenance) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])
         backend.append(STAGE, 2, lambda: [b"y"])
-        assert maintenance_of(backend).quarantine(STAGE, 1)
+        assert maintenance.quarantine(STAGE, 1)
         assert backend.versions(STAGE) == [2]
+        assert self.read_behind(backend, STAGE, 1) is None
         with pytest.raises(VersionAbsentError):
-            maintenance_of(backend).quarantine(STAGE, 1)
+            maintenance.quarantine(STAGE, 1)
 
     @pytest.mark.parametrize("name", ["gaps", "tags"])
-    def test_a_record_can_be_set_aside(self, backend: Backend, name: StageRecord) -> None:
+    def test_a_record_can_be_quarantined(self, backend: Backend, maintenance: Maintenance, name: StageRecord) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])
         with pytest.raises(VersionAbsentError):
-            maintenance_of(backend).quarantine(STAGE, name)
+            maintenance.quarantine(STAGE, name)
         backend.write_record(name, STAGE, data=b"damaged", expected=None)
-        assert maintenance_of(backend).quarantine(STAGE, name)
+        assert maintenance.quarantine(STAGE, name)
         assert backend.read_record(name, STAGE, limit=99) is None
         assert backend.versions(STAGE) == [1]
+
+    def test_a_private_store_needs_no_warning(self, maintenance: Maintenance) -> None:
+        assert maintenance.warnings() == []
