@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import random
@@ -210,6 +211,58 @@ def relaxed_then_full(root: str) -> None:
     tell("saved", "train", full.restore_checkpoint("train", 1).number, 1)
 
 
+def relaxed_tags(root: str) -> None:
+    """A version that was given a name is there to stay, with its name."""
+    tell("relaxed", "train", 0)
+    cm = opened(root, "relaxed")
+    for number in range(1, 4):
+        cm.save_checkpoint("train", number)
+    cm.tag("train", 2, "good")
+    tell_all(cm, "train")
+    tell("tagged", "train", 2)
+    cm.save_checkpoint("train", 4)
+
+
+def relaxed_export(root: str) -> None:
+    """What a bundle holds is there to stay: the store does not go on from an older version than its copy."""
+    tell("relaxed", "train", 0)
+    cm = opened(root, "relaxed")
+    for number in range(1, 4):
+        cm.save_checkpoint("train", number)
+    cm.export_bundle(io.BytesIO(), key=bytes(32))
+    tell_all(cm, "train")
+    cm.save_checkpoint("train", 4)
+
+
+def relaxed_import(root: str) -> None:
+    """What was imported is there to stay."""
+    tell("relaxed", "train", 0)
+    bundle = io.BytesIO()
+    source = CheckpointManager("memory:")
+    for number in range(1, 6):
+        source.save_checkpoint("train", number)
+    source.tag("train", 4, "good")
+    source.delete_versions("train", [1, 3])
+    source.export_bundle(bundle, key=bytes(32))
+    cm = opened(root, "relaxed")
+    bundle.seek(0)
+    cm.import_bundle(bundle, key=bytes(32))
+    tell_all(cm, "train")
+    tell("tagged", "train", 4)
+    cm.save_checkpoint("train", 6)
+
+
+def relaxed_stages(root: str) -> None:
+    """A loop and a function of a relaxed store may be lost, and the next process goes on without an alarm."""
+    tell("relaxed", "train", 0)
+    cm = opened(root, "relaxed")
+    with cm.loop("train", [1, 2, 3], initial=[], every_items=1, bar=False) as loop:
+        for item in loop:
+            loop.state.append(item)
+    cm.stage("count")(len)([1])
+    cm.restore_checkpoint("train", "latest")
+
+
 def long_name(root: str) -> None:
     """A stage whose name is no file's name."""
     cm = opened(root)
@@ -248,6 +301,10 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "relaxed pruning": (relaxed_pruning,),
     "rotation of relaxed saves": (rotation_of_relaxed_saves,),
     "relaxed then full": (relaxed_then_full,),
+    "relaxed tags": (relaxed_tags,),
+    "relaxed export": (relaxed_export,),
+    "relaxed import": (relaxed_import,),
+    "relaxed stages": (relaxed_stages,),
 }
 KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
     "killed first save": (first_save, taking_over),

@@ -109,6 +109,8 @@ def _versions(store: Store, stage: str) -> Iterator[VersionPart]:
     reached, goal = 0, 0
     while reached == 0 or reached < goal:
         look = store.history.look(stage)
+        if not look.durable:  # what a power cut takes from here must not stand in a copy of it
+            store.flush(stage)
         goal = goal or look.number
         before = reached
         gaps, _ = store.gaps(stage)

@@ -361,6 +361,7 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part], session:
     is_announced = False
     for part in parts:
         if isinstance(part, GapsPart):
+            store.flush(arrival.stage, session)  # also of a relaxed store: the bundle may be gone tomorrow
             _record_gaps(store, arrival, part.gaps)
             following = next(parts, None)
             if isinstance(following, TagsPart):

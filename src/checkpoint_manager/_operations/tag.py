@@ -274,6 +274,7 @@ def accept_rollback(store: Store, stage: str) -> bool:
 
 
 def _write(store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
+    store.flush(stage)  # a name must not outlive its version, which a relaxed store may lose
     changed = tags.changed(named, above=store.last_seen.recall_record(stage, "tags")[0])
     write(store, stage, changed, record)
     store.last_seen.remember_record(stage, "tags", SeenRecord(changed.serial, changed.id))
