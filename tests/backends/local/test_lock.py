@@ -309,3 +309,11 @@ def test_all_writers_are_waited_for_with_one_deadline(tmp_path: Path) -> None:
         with pytest.raises(LockTimeoutError):
             pool.submit(backend.wait_for_writers, 0.3).result()
         assert time.monotonic() - started < 20 * 0.3
+
+
+def test_a_store_whose_lock_can_not_be_made_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="can't take the lock of the store: "),
+        FileLock(str(tmp_path / "no" / "locks"), "x", None, 1),
+    ):
+        pass

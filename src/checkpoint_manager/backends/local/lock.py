@@ -132,7 +132,7 @@ class FileLock(io.FileIO):
                     raise self._timed_out("another file keeps being put in the place of its lock file")
         except BaseException as error:
             self.let_go()
-            translate(error, "take the lock of", self._folder, self._stage)
+            translate(error, f"take the lock of{'' if self._stage else ' the store'}", self._folder, self._stage)
             raise
         return self
 
