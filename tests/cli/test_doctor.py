@@ -173,7 +173,7 @@ class TestStore:
         found = [check for check in _all(doctor, store) if check["topic"] == "leftovers"]
         assert [check["state"] for check in found] == ["warning", "warning", "problem"]
         assert "notes.txt" in found[1]["found"]
-        assert "keyring.json has mode 0644" in doctor()["permissions"]["found"]
+        assert "keyring.json is open to other users of this host (mode 0644)" in doctor()["permissions"]["found"]
         assert (store / "notes.txt").read_text() == "mine"
 
     def test_a_clock_that_is_behind(self, doctor: Doctor, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -346,12 +346,12 @@ class TestRotation:
 
         def slowly() -> tuple[int, str] | None:
             keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
-            held = keyring._current
+            held = keyring.current
             other.keys._store.keyring.change(
                 lambda opened: begin_rotation(opened, also=[Secret("key-file", Hidden(OTHER_KEY))]), 1
             )
             keyring.refresh()  # the other thread
-            assert keyring._current is not held
+            assert keyring.current is not held
             return recall()
 
         keyring.last_seen.recall_keyring = slowly  # type: ignore[method-assign]
