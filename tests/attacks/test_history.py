@@ -284,7 +284,7 @@ def test_a_deletion_undone_by_removing_its_record_is_refused(opened: Opened, sto
         if data is not None:
             record.write_bytes(data)
         for cm in (running, opened()):
-            with pytest.raises(RollbackError, match=r"record of deleted versions .* was turned back"):
+            with pytest.raises(RollbackError, match=r"record of deleted versions .* was rolled back"):
                 cm.load_checkpoint("train", 2)
             with pytest.raises(RollbackError):
                 cm.history("train")

@@ -96,7 +96,7 @@ class TestPlanted:
         plant(kind, place, outside)
         cm = opened()
         if kind == "directory":
-            with pytest.raises(CheckpointError, match="turned back"):
+            with pytest.raises(CheckpointError, match="rolled back"):
                 cm.save_checkpoint("train", 5)
         else:
             with pytest.raises(IntegrityError, match="stands where a file or folder of the store belongs"):

@@ -37,7 +37,7 @@ def runs(tmp_path: Path) -> int:
 def test_it_runs_once(program: Program, store: Path, tmp_path: Path) -> None:
     first, second = program("run", "new", "--", *COUNT), program("run", "new", "--", *COUNT)
     assert (first.code, first.out, second.code, second.out) == (0, "out\n", 0, "")
-    assert "new: ran version 1 (no version yet)" in first.err
+    assert "new: ran version 1 (first run)" in first.err
     assert "new: reused version 1" in second.err
     assert runs(tmp_path) == 1
     assert CheckpointManager(store).load_checkpoint("new") == {"command": list(COUNT), "exit_code": 0}

@@ -429,7 +429,7 @@ MUTANTS: list[Mutant] = [
         Replace("Found(max(numbers(folder), default=0), 0)", "known or Found(max(numbers(folder), default=0), 0)"),
     ),
     Mutant(
-        "a stage that was turned back is imported into",
+        "a stage that was rolled back is imported into",
         "_operations/import_bundle.py",
         "_tip",
         Decide("tip.used > tip.version", outcome=False),

@@ -336,7 +336,7 @@ class TestRepair:
         assert newcomer.history("train")[0].status == "failed"
         assert newcomer.verify().problems == ()
 
-    def test_a_stage_that_was_turned_back_is_left_alone_and_the_others_are_repaired(
+    def test_a_stage_that_was_refuse_rollback_is_left_alone_and_the_others_are_repaired(
         self, cm: CheckpointManager, store: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         for stage in ("a", "z"):
@@ -346,7 +346,7 @@ class TestRepair:
         self.plant_another_history(cm)
         assert [(step.stage, step.action) for step in cm.repair()] == [("a", "set-aside"), ("z", "set-aside")]
         assert "stage train" in caplog.text
-        assert "was turned back" in caplog.text
+        assert "was rolled back" in caplog.text
         assert path_of(store, 5).exists()
 
     def test_the_store_is_listed_once_however_many_stages_it_has(
@@ -379,7 +379,7 @@ class TestRepair:
         for epoch in (1, 2, 3):
             cm.save_checkpoint("train", epoch)
         backend._versions["train"][2] = b"damaged"
-        with pytest.raises(CheckpointError, match="version 2 of stage train can't be put aside in memory:"):
+        with pytest.raises(CheckpointError, match="version 2 of stage train can't be set aside in memory:"):
             cm.repair()
         assert backend.versions("train") == [1, 2, 3]
         assert cm.load_checkpoint("train") == 3
@@ -521,7 +521,7 @@ class TestRollback:
         self.roll_back(store, 4)
         lenient = CheckpointManager(store, key=KEY, on_rollback="warn")
         assert lenient.load_checkpoint("train") == 3
-        assert "was turned back" in caplog.text
+        assert "was rolled back" in caplog.text
         assert lenient.save_checkpoint("train", 5).number == 5
 
     def test_another_version_of_the_same_number_warned_of(

@@ -325,7 +325,7 @@ def test_what_a_callable_holds_is_an_argument_too() -> None:
     assert found(functools.lru_cache(add), 1, 5) == found(add, 1, 5)
     assert found(pow, 2, 3) != found(pow, 3, 2)
     assert found(Adder(1), 5, ignore=["self"]) == found(Adder(2).to, 5, ignore=["self"])
-    with pytest.raises(FingerprintError, match="argument self is or contains a object"):
+    with pytest.raises(FingerprintError, match="argument self is or contains an object of type object"):
         found([object()].index, 1)
 
 
@@ -432,7 +432,9 @@ def test_class_methods_and_static_methods() -> None:
 )
 def test_what_has_no_certain_digest_is_refused_by_name(value: object, named: str) -> None:
     for held in (value, [value], {"a": (value,)}):
-        with pytest.raises(FingerprintError, match=f"argument value is or contains a (local.<locals>.)?{named}"):
+        with pytest.raises(
+            FingerprintError, match=f"argument value is or contains an object of type (local.<locals>.)?{named}"
+        ):
             digest(held)
 
 

@@ -91,7 +91,7 @@ class TestGoingOn:
         assert not cm.has_checkpoint("sum")
         assert add_up(cm) == {"sum": 45, "seen": list(range(10))}
         assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
-            ("failed", "no version yet"),
+            ("failed", "first run"),
             ("ran", "went on after 7 of 10 items"),
         ]
         messages = [record.getMessage() for record in log.records]
@@ -398,7 +398,7 @@ class TestIdentity:
             add_up(cm, iter(range(3)), key="first")
         assert add_up(cm, iter(range(10)), key="first")["sum"] == 45
         assert add_up(cm, iter(range(3)), key="second")["sum"] == 3
-        with pytest.raises(FingerprintError, match="key is or contains a object"):
+        with pytest.raises(FingerprintError, match="key is or contains an object of type object"):
             add_up(cm, iter([]), key=object())
 
     def test_a_key_with_another_number_of_items_is_something_else(self, cm: CheckpointManager) -> None:

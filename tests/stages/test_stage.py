@@ -174,9 +174,9 @@ class TestRefusals:
             calls.append(1)
             return len(calls)
 
-        with pytest.raises(FingerprintError, match=r"argument model is or contains a object.*ignore=.*key="):
+        with pytest.raises(FingerprintError, match=r"argument model is or contains an object of type object.*ignore=.*key="):
             cm.stage(train)([1], object())
-        with pytest.raises(FingerprintError, match="argument rows is or contains a function"):
+        with pytest.raises(FingerprintError, match="argument rows is or contains an object of type function"):
             cm.stage(train)([{"f": [start]}])
         assert calls == []
         ignoring = cm.stage("a", ignore=["model"])(train)
@@ -277,7 +277,7 @@ class TestFailures:
         assert "in train" in failed.data["traceback"]
         assert train() == 7
         assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
-            ("failed", "no version yet"),
+            ("failed", "first run"),
             ("ran", "the last run failed"),
         ]
         assert "rows" not in log.text
@@ -306,7 +306,7 @@ class TestWhatItSays:
         cm.stage("clean", revision=2)(same)(2)
         lines = [record.getMessage() for record in log.records if record.getMessage().startswith("clean:")]
         assert [line.partition(", saved ")[2] or line for line in lines] == [
-            "version 1 (no version yet)",
+            "version 1 (first run)",
             "version 2 (arguments changed: limit)",
             "clean: reused version 2 (saved 0 s ago)",
             "version 3 (revision changed: 1 to 2)",
@@ -318,7 +318,7 @@ class TestWhatItSays:
         for limit in (1, 2, 2):
             cm.stage("clean")(same)(limit)
         patterns = [
-            r"clean: ran in \d+ ms, saved version 1 \(no version yet\)",
+            r"clean: ran in \d+ ms, saved version 1 \(first run\)",
             r"clean: ran in \d+ ms, saved version 2 \(arguments changed: limit\)",
             r"clean: reused version 2 \(saved \d+ s ago\)",
         ]

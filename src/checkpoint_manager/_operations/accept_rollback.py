@@ -151,11 +151,10 @@ def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion | No
     tip = Tip(number, (last.id if last is not None else None) or before, None, used)
     version = append(store, stage, tip, draft, session)
     _LOG.warning(
-        "Rollback accepted: stage %s, versions %d to %d are lost, and what is there is now version %d",
+        "Rollback accepted: stage %s goes on as version %d without %s",
         printable(stage),
-        number + 1,
-        used,
         version.number,
+        f"version {used}" if used == number + 1 else f"versions {number + 1} to {used}",
     )
     return version
 

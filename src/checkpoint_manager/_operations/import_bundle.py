@@ -240,7 +240,7 @@ def _tip(store: Store, stage: str) -> Tip:
     gap = store.gaps(stage)[0].find(tip.used)
     if tip.used > tip.version and (gap is None or gap.reason != "lost"):  # a rollback that was only warned of
         raise RollbackError(
-            f"stage {printable(stage)} in {store.backend.location} was turned back, and nothing is imported into it",
+            f"stage {printable(stage)} in {store.backend.location} was rolled back, and nothing is imported into it",
             hint=Hint.ACCEPT_ROLLBACK,
             stage=stage,
             version=tip.used,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
 _NOT_BROKEN = {"whole", "unreadable"}
-_AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and put aside"}, "failed")
+_AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and set aside"}, "failed")
 
 
 def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
@@ -40,7 +40,7 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     * Leftovers of interrupted operations are removed.
 
     Missing versions can't be brought back, and only the user can judge a rollback: both stay as ``verify`` reports them. Of a
-    stage that was turned back, the versions are left alone, with a warning in the log.
+    stage that was rolled back, the versions are left alone, with a warning in the log.
     """
     leftovers: dict[str | None, list[Leftover]] = {}
     for leftover in maintenance_of(store.backend).leftovers():
@@ -141,7 +141,7 @@ def _set_aside(store: Store, stage: str, version: int, why: str, *, dry_run: boo
     where = ""
     if not dry_run:
         where = f"; now {maintenance_of(store.backend).quarantine(stage, version)}"
-        _LOG.warning("Put aside: version %d of stage %s%s", version, printable(stage), where)
+        _LOG.warning("Set aside: version %d of stage %s%s", version, printable(stage), where)
     return RepairStep("set-aside", stage, version, f"{why}{where}")
 
 

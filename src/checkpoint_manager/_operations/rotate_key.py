@@ -146,7 +146,7 @@ class _Resealing:
         gaps, record = self._store.gaps(stage, session)
         seen = self._store.last_seen.recall_record(stage, "gaps")
         if gaps.serial < seen.serial:  # of which the caller may want no more than a warning, but the key is dropped for good
-            message = f"the record of deleted versions of stage {printable(stage)} was turned back"
+            message = f"the record of deleted versions of stage {printable(stage)} was rolled back"
             yield RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
         elif record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
             self._store.write_gaps(stage, gaps, record, session)
@@ -164,7 +164,7 @@ class _Resealing:
         newest = versions[-1] if versions else 0
         if seen is not None and newest < seen.version:
             found = f"its newest version is {newest}" if newest else "it is gone"
-            message = f"{where} was turned back: {found}, and this user has already seen version {seen.version}"
+            message = f"{where} was rolled back: {found}, and this user has already seen version {seen.version}"
             yield RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen.version)
         missing = next(missing_ranges(versions, self._store.gaps(stage, session)[0]), None)
         if missing is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from checkpoint_manager.errors import Hint, IntegrityError, PayloadError, Storag
 from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
@@ -182,6 +183,8 @@ def _warn_of_clock(stage: str, now: datetime, before: datetime) -> None:
 
 
 def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata= must be a dict, not {type(metadata).__name__}")
     reserved = next((key for key in metadata if str(key).startswith("@")), None)
     if reserved is not None:
         message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are the library's own"

@@ -96,7 +96,7 @@ def look(store: Store, stage: str) -> tuple[Tags, Record | None, str]:
         return tags, record, ""
     found = "gone" if record is None else f"number {tags.serial}" if tags.serial < seen[0] else "another one"
     turned_back = (
-        f"the tags of stage {printable(stage)} in {store.backend.location} were turned back: their record is {found}, "
+        f"the tags of stage {printable(stage)} in {store.backend.location} were rolled back: their record is {found}, "
         f"and this user has already seen number {seen[0]}"
     )
     return tags, record, turned_back

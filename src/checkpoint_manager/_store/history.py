@@ -122,7 +122,7 @@ class History:
         if (has_new_gaps and known is not None) or (seen is not None and number < seen.version):
             number, durable = backend.newest(stage, exact=True, session=session)
             if seen is not None and number < seen.version:
-                self._turned_back(stage, f"its newest version is {number or 'gone'}", seen.version)
+                self._refuse_rollback(stage, f"its newest version is {number or 'gone'}", seen.version)
         if has_new_gaps or known is None:
             self._check_deletions(stage, number, session)
             self._tips.setdefault(stage, NOTHING)
@@ -137,7 +137,9 @@ class History:
         """
         seen = look.seen
         if seen is not None and entry.id != seen.id and not self.leads_back(stage, look.number, entry, seen, session):
-            self._turned_back(stage, f"its versions do not lead back to version {seen.version} as it was seen", seen.version)
+            self._refuse_rollback(
+                stage, f"its versions do not lead back to version {seen.version} as it was seen", seen.version
+            )
             return
         if self._tips.get(stage, NOTHING).version < look.number:
             self.learn(stage, Tip(look.number, entry.id, entry.created_at), session, durable=look.durable, seen=seen)
@@ -342,7 +344,7 @@ class History:
             message = f"version {version} of stage {printable(stage)} {where} was {gap.reason}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         if not 1 <= version <= newest:
-            message = f"there is no version {version} of stage {printable(stage)} {where}: the versions are 1 to {newest}"
+            message = f"there is no version {version} of stage {printable(stage)} {where}: its newest version is {newest}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         message = (
             f"version {version} of stage {printable(stage)} {where} is missing, and there is no record that it was deleted"
@@ -360,7 +362,7 @@ class History:
             return
         if gap is not None and gap.last >= newest and gap.reason != "lost":
             found = f"its newest version is {newest or 'gone'}, and version {gap.last} was {gap.reason} below a newer one"
-            self._turned_back(stage, found, gap.last)
+            self._refuse_rollback(stage, found, gap.last)
 
     def leads_back(self, stage: str, number: int, entry: Entry, seen: SeenVersion, session: Session | None) -> bool:
         """Return whether a version, or one that it names as before it, and so on, is the one that was seen."""
@@ -397,9 +399,9 @@ class History:
         steps += [(gap.last, gap) for gap in gaps if lowest <= gap.last < above]
         return sorted(steps, key=lambda step: step[0], reverse=True)
 
-    def _turned_back(self, stage: str, found: str, seen: int) -> None:
+    def _refuse_rollback(self, stage: str, found: str, seen: int) -> None:
         message = (
-            f"stage {printable(stage)} in {self._store.backend.location} was turned back: {found}, and version {seen} was "
+            f"stage {printable(stage)} in {self._store.backend.location} was rolled back: {found}, and version {seen} was "
             "already seen"
         )
         if self._store.on_rollback == "raise":

@@ -105,7 +105,7 @@ def given_secret(key: object) -> Secret:
 def _argument(key: object) -> Callable[[], Secret]:
     match key:
         case Passphrase():
-            return lambda: _secret_of(key, "Passphrase")
+            return lambda: _secret_of(key, "key=")
         case KeyFile():
             return lambda: read_key_file(Path(key.path))
         case os.PathLike():
@@ -126,6 +126,8 @@ def _secret_of(passphrase: Passphrase, source: str) -> Secret:
     Raises:
         KeyUnavailableError: It is empty, or not valid Unicode.
     """
+    if not isinstance(passphrase.text, str):
+        raise TypeError(f"a passphrase must be a str, not {type(passphrase.text).__name__}")
     _refuse_if_empty(passphrase, source)
     try:
         return Secret.from_passphrase(passphrase.text)

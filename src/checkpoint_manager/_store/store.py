@@ -270,7 +270,7 @@ class Store:
         elif (gaps.serial, gaps.id) != seen:
             found = "gone" if record is None else f"number {gaps.serial}" if gaps.serial < seen.serial else "another one"
             message = (
-                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} was turned back: it is "
+                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} was rolled back: it is "
                 f"{found}, and this user has already seen number {seen.serial}"
             )
             if self.on_rollback == "raise":

@@ -380,7 +380,7 @@ class _NoMaintenance(Maintenance):
 
     def quarantine(self, stage: str, what: int | StageRecord) -> str:
         which = f"version {what}" if isinstance(what, int) else f"the record of {what}"
-        message = f"{which} of stage {printable(stage)} can't be put aside in {self._location}, which has no place for it"
+        message = f"{which} of stage {printable(stage)} can't be set aside in {self._location}, which has no place for it"
         raise CheckpointError(message, hint="Restore it from a backup", stage=stage)
 
 

@@ -97,7 +97,7 @@ def _opener(scheme: str, url: str) -> OpenBackend:
         return cast("OpenBackend", others[scheme].load())
     message = f"{printable(redacted(url))} has the scheme {printable(scheme)}, which is not known"
     known = ", ".join(f"{name}:" for name in sorted({*_SCHEMES, *others}))
-    raise LocationError(message, hint=f"Give the path of a directory, or a URL with one of the schemes {known}")
+    raise LocationError(message, hint=f"Give the path of a directory, or a URL with a known scheme: {known}")
 
 
 def _memory(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # there is nothing to choose

@@ -100,7 +100,8 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to ask at", hint="Give --yes, or look first with --dry-run")
+        message = f'there is no terminal to ask "{question}"'
+        raise UsageError(message, hint="Give --yes, or see the plan with --dry-run")
     while (answer := _answer(f"{question} [y/N]: ")) not in {"y", "yes"}:
         if answer in {"", "n", "no"}:
             raise DeclinedError

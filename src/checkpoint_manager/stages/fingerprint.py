@@ -121,7 +121,7 @@ def digest(value: object, what: str, hint: str, location: str = "") -> str:
         for piece in _pieces(value, location):
             hasher.update(piece)
     except _NoDigestError as error:
-        raise FingerprintError(f"{what} is or contains a {error}, which can't be compared", hint=hint) from None
+        raise FingerprintError(f"{what} is or contains an object of type {error}, which can't be compared", hint=hint) from None
     except RecursionError:
         raise FingerprintError(f"{what} is nested too deeply to be compared", hint=hint) from None
     return hasher.hexdigest()[:32]

@@ -135,7 +135,7 @@ class Lookup:
             entry = read if isinstance(read, Entry) else None
         else:
             if newest is None:
-                return Match(None, "no version yet")
+                return Match(None, "first run")
             if is_match(newest.entry, note, kinds):
                 return Match(newest, has_unknown_code=_has_unknown_code(newest.entry, note))
             number, entry, why = newest.version, newest.entry, mismatch(newest.entry, note)

@@ -535,7 +535,7 @@ class LocalBackend(Backend, Maintenance):
     def quarantine(self, stage: str, what: int | StageRecord) -> str:
         name = layout.version_name(what) if isinstance(what, int) else what
         self._found.pop(stage, None)
-        with LocalSession(self.location, stage) as session, as_our_errors("put aside", self._history, stage):
+        with LocalSession(self.location, stage) as session, as_our_errors("set aside", self._history, stage):
             if session.folder < 0:
                 raise VersionAbsentError
             return maintenance.move_to_damaged(self.location, stage, name, session.folder)

@@ -15,7 +15,7 @@ from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_count, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
-from checkpoint_manager.retention import PrunePlan
+from checkpoint_manager.retention import NO_RULE, PrunePlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,10 +51,10 @@ class _Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
     metavar="N",
     help="Keep the newest completed version of each of the last N hours (UTC) that have one.",
 )
-@click.option("--keep-daily", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N days.")
-@click.option("--keep-weekly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N weeks.")
-@click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="Likewise of the last N months.")
-@click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, what has a tag.")
+@click.option("--keep-daily", type=_NUMBER, default=0, metavar="N", help="The same for each of the last N days.")
+@click.option("--keep-weekly", type=_NUMBER, default=0, metavar="N", help="The same for each of the last N weeks.")
+@click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="The same for each of the last N months.")
+@click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, versions that have a tag.")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the first N lines of the plan only.")
 @yes_option
 @dry_run_option
@@ -109,7 +109,8 @@ def _line(decision: PruneDecision) -> str:
     version = decision.version
     what = "keep" if decision.keep else "drop"
     when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
-    return f"{what} {printable(version.stage)}@{version.number} ({when}): {', '.join(decision.rules)}"
+    why = ", ".join(decision.rules) if decision.keep else NO_RULE
+    return f"{what} {printable(version.stage)}@{version.number} ({when}): {why}"
 
 
 def _write_plan(plan: PrunePlan, troubles: dict[str, CheckpointError], *, dry_run: bool) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--accept-rollback",
     is_flag=True,
-    help="Accept the directory as it is now, after an older copy was put back on purpose.",
+    help="Accept the store as it is now, after an older copy was restored on purpose.",
 )
 @store_options
 def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -> int:

@@ -135,7 +135,7 @@ def run(  # noqa: PLR0913  # options, by name
         for lock in locks:  # what the command has left in the background holds it, too
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
-    if not inputs and not access.as_json and cm.run_report().outcomes[-1].why == "no version yet":
+    if not inputs and not access.as_json and cm.run_report().outcomes[-1].why == "first run":
         say("only the command line is compared. To run again when a file changes, name it with --input")
     output = _output_of(stage, result) if capture else {}
     if not shown and not access.as_json:
