@@ -15,14 +15,12 @@ MARKER = "readable in the clear"
 
 
 def rows(length: int, *, nones: bool = True, seed: int = 0) -> dict[str, Any]:
-    """Return a payload that is ``length`` bytes of JSON; callers change ``step`` from save to save."""
+    """Return a payload that is ``length`` bytes of JSON in distinct rows; callers change ``step`` from save to save."""
     chance = random.Random(seed)
-    block = [_row(number, chance, nones=nones) for number in range(1000)]
     value: dict[str, Any] = {"step": 1_000_000, "marker": MARKER, "rows": [], "filler": ""}
     free = length - len(orjson.dumps(value))
     for number in itertools.count():
-        model = block[number % 1000]
-        row = {**model, "id": 1_000_000 + number, "tags": list(model["tags"])}
+        row = {**_row(number, chance, nones=nones), "id": 1_000_000 + number}
         needed = len(orjson.dumps(row)) + bool(number)  # a comma before each but the first
         if needed > free:
             break

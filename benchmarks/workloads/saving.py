@@ -1,14 +1,16 @@
-"""Saving, by size, with and without ``None`` among the values."""
+"""Saving, by size, with and without ``None`` among the values; and a small checkpoint on a disk with a journal, too."""
 
 from __future__ import annotations
 
 import gc
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import payload
+from benchmarks import disks, payload
 from benchmarks.contenders import floors
 from benchmarks.contenders.ours import VARIANTS
-from benchmarks.scale import MB
+from benchmarks.scale import KIB, MB
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
 from benchmarks.workloads.context import Context, opened
@@ -16,11 +18,32 @@ from benchmarks.workloads.context import Context, opened
 if TYPE_CHECKING:
     from benchmarks.contenders.base import Contender
 
+JOURNALED = "journaled/"
+"""What the keys begin with of what was measured on a disk with a journal."""
 _STAGE = "train"
 _FLOORS = {floors.BARE, floors.BARE_UNSYNCED, floors.LINK_FIRST, floors.APPEND, floors.MEMORY, floors.JSON_BARE}
 
 
 def run(context: Context) -> list[Result]:
+    results = _on_one_disk(context)
+    with disks.journaled(context.folder) as place:
+        if isinstance(place, str):
+            context.tell(f"not measured with a journal: {place}")
+            return results
+        small = replace(context, folder=place, scale=replace(context.scale, sizes={"1 KiB": KIB}))
+        before = os.environ.get("XDG_STATE_HOME")
+        os.environ["XDG_STATE_HOME"] = str(place / "state")  # a save writes there, too
+        try:
+            found = _on_one_disk(small)
+        finally:
+            if before is None:
+                del os.environ["XDG_STATE_HOME"]
+            else:
+                os.environ["XDG_STATE_HOME"] = before
+    return results + [replace(each, key=JOURNALED + each.key, title=f"{each.title}, on ext4 with a journal") for each in found]
+
+
+def _on_one_disk(context: Context) -> list[Result]:
     kinds = context.choose(_FLOORS, slow=True, variants=VARIANTS)
     results = []
     for name, size in context.scale.sizes.items():

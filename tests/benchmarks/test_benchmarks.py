@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import aims, bootstrap, chart, summary, timing
+from benchmarks import aims, bootstrap, chart, disks, environment, summary, timing
 from benchmarks.__main__ import WORKLOADS
 from benchmarks.contenders import floors, ours, programs, registry
 from benchmarks.contenders.base import Contender
@@ -113,6 +113,21 @@ def test_payloads_are_of_the_length_that_is_asked_for(length: int, nones: bool) 
     assert (b"null" in encoded) == nones
 
 
+def test_no_row_of_a_payload_repeats_another_one() -> None:
+    found = [json.dumps({**row, "id": 0, "parent": None}) for row in rows(500_000)["rows"]]
+    assert len(set(found)) == len(found)
+
+
+def test_a_disk_with_a_journal_is_mounted_where_that_may_be_done_and_is_gone_in_the_end(tmp_path: Path) -> None:
+    with disks.journaled(tmp_path) as place:
+        if isinstance(place, str):
+            pytest.skip(place)
+        assert environment.filesystem(place).startswith("ext4 ")
+        with disks.journaled(place) as inner:
+            assert inner == "the disk under test has a journal itself"
+    assert not os.path.ismount(tmp_path / "journaled")
+
+
 def test_turns_are_taken_by_all_and_the_first_round_does_not_count() -> None:
     turns: list[tuple[str, int]] = []
     entrants = [timing.Entrant(name, lambda number, name=name: turns.append((name, number)), lambda n: n) for name in "abc"]
@@ -166,10 +181,10 @@ def test_the_quickest_encrypted_peer_is_the_one_to_beat() -> None:
         name = "plain"
         lacks = frozenset({"encrypt"})
 
-    rows_ = (Row(ours.OURS, 1.0), Row("sealing", 1.4), Row("plain", 0.1))
+    rows_ = (Row(ours.OURS, 1.0), Row("sealing", 0.9), Row("plain", 0.1))
     judged = aims.judge([Result("save/1 MB/None", "", "s", rows_)], field_of(ours.Ours, Sealing, Plain))
     found = next(each for each in judged if "sealing" in each.text)
-    assert (found.measured, found.decision) == (1.4, "not met")
+    assert (found.measured, found.decision) == (0.9, "not met")
 
 
 def test_figures_have_three_digits_and_a_unit() -> None:
