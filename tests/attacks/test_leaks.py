@@ -159,6 +159,10 @@ def test_no_frame_of_an_error_shows_a_passphrase_or_a_key(
         lambda: CheckpointManager(directory, key=Passphrase(PASSPHRASE + "\ud800")),
         lambda: CheckpointManager(directory, key=PASSPHRASE),  # type: ignore[arg-type]
         lambda: CheckpointManager(directory, key=KEY + b"?"),
+        lambda: CheckpointManager(directory, key=bytearray(KEY)),  # type: ignore[arg-type]
+        lambda: CheckpointManager(directory, key=[PASSPHRASE]),  # type: ignore[arg-type]
+        lambda: cm.keys.add(bytearray(KEY)),  # type: ignore[arg-type]
+        lambda: cm.export_bundle(tmp_path / "bundle of another", key={"key": PASSPHRASE}),  # type: ignore[arg-type]
         lambda: CheckpointManager(directory, key=KEY, on_rollback="never"),  # type: ignore[arg-type]
         lambda: CheckpointManager(directory, key=written("not UTF-8", line + PASSPHRASE.encode() + b"\xff")),
         lambda: CheckpointManager(directory, key=written("two keys", line + line)),

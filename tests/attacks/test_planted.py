@@ -113,6 +113,7 @@ class TestPlanted:
 
     def test_planted_at_the_history(self, opened: Opened, store: Path, outside: Path, kind: str) -> None:
         plant(kind, store / "history", outside)
+        assert {"damaged", "rolled-back"} & {finding.state for finding in opened().verify().problems}
         with pytest.raises(CheckpointError):
             opened().save_checkpoint("train", 5)
         assert outside.read_bytes() == PRECIOUS
@@ -220,6 +221,16 @@ def test_a_directory_that_others_may_write_to_is_warned_of(
     exposed = [finding for finding in cm.verify().problems if finding.state == "exposed"]
     assert {os.path.basename(finding.path) for finding in exposed} == {"store", "000000000004.checkpoint"}
     assert cm.verify().ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize("name", ["history", "history/train", "history/train/000000000004.checkpoint", ".locks"])
+def test_what_belongs_to_another_user_is_found(opened: Opened, store: Path, name: str) -> None:
+    os.chown(store / name, 12345, 12345)
+    exposed = [finding for finding in opened().verify().problems if finding.state == "exposed"]
+    assert [(finding.path, finding.detail) for finding in exposed] == [
+        (str(store / name), "belongs to user 12345, who can change it")
+    ]
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o777, 0o022])

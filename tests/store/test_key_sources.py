@@ -235,11 +235,16 @@ class TestOtherUsers:
     def test_a_folder_that_others_may_write_to_is_warned_of(self, planted: Path, caplog: pytest.LogCaptureFixture) -> None:
         planted.parent.chmod(0o777)
         read_key_file(planted)
-        assert f"can be replaced by other users of this host: chmod go-w {planted.parent}" in caplog.text
+        assert f"can be replaced by other users of this host, who may write to {planted.parent}" in caplog.text
         caplog.clear()
         planted.parent.chmod(0o1777)
         read_key_file(planted)
         assert not caplog.text
+
+    def test_a_folder_of_another_user_is_warned_of(self, planted: Path, caplog: pytest.LogCaptureFixture) -> None:
+        os.chown(planted.parent, 12345, 12345)
+        read_key_file(planted)
+        assert f"can be replaced by other users of this host, who may write to {planted.parent}" in caplog.text
 
     @pytest.mark.parametrize("umask", [0o000, 0o002, 0o777])
     def test_folders_made_for_a_key_file_are_private_whatever_the_umask(self, tmp_path: Path, umask: int) -> None:

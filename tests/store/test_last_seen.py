@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -101,6 +102,16 @@ def test_a_parent_that_others_may_write_to_is_warned_of(tmp_path: Path, caplog: 
     (tmp_path / "state").chmod(0o1777)
     LastSeen("0" * 32, tmp_path / "state" / "checkpoint_manager")
     assert not caplog.text
+
+
+@pytest.mark.parametrize("name", [b"[1]", b"{", b'""', b"\0\0\0", b'"another"', b"\xff"])
+def test_a_line_with_a_damaged_name_counts_as_none(tmp_path: Path, name: bytes) -> None:
+    last_seen = LastSeen("0" * 32, tmp_path)
+    for stage in ("train", "clean"):
+        last_seen.remember(stage, SeenVersion(1, "a" * 32))
+    damaged = tmp_path / ("0" * 32) / hashlib.sha256(b"train").hexdigest()[:40]
+    damaged.write_bytes(b"000000000001 " + b"a" * 32 + b" " + name + b"\n")
+    assert last_seen.stages() == ["clean"]
 
 
 def test_without_a_home_a_warning_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,11 +48,12 @@ def others_may_write(status: os.stat_result) -> bool:
 
 
 def exposed_parent(path: str) -> str:
-    """Return the nearest directory above a path in which other users may replace files, or "" if there is none."""
+    """Return the nearest directory above a path that is another user's, or that others may write to; empty if there is none."""
     directory = os.path.realpath(path)
     while directory != (directory := os.path.dirname(directory)):
         with contextlib.suppress(OSError):  # a directory that can't be examined is not worth a warning
-            if others_may_write(os.stat(directory)):
+            status = os.stat(directory)
+            if is_foreign(status) or others_may_write(status):
                 return directory
     return ""
 

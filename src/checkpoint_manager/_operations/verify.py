@@ -54,13 +54,15 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None) 
     """
     try:
         leftovers = _by_stage(maintenance_of(store.backend).leftovers())
-    except StorageError as error:
-        leftovers = {None: [Finding(None, None, "unreadable", str(error))]}
+        named = store.backend.stages()
+    except (IntegrityError, StorageError) as error:
+        leftovers = {None: [Finding(None, None, _state_of_error(error), str(error))]}
+        named = []
     if stage is not None:
         check = Check(store)
         check.count([stage], progress)
         return VerificationReport((*check.stage(stage), *leftovers.get(stage, ())))
-    stages = sorted({*store.backend.stages(), *store.last_seen.stages(), *(name for name in leftovers if name is not None)})
+    stages = sorted({*named, *store.last_seen.stages(), *(name for name in leftovers if name is not None)})
     check = Check(store)
     check.count(stages, progress)
     findings = [*_keyring(store), *leftovers.get(None, ())]

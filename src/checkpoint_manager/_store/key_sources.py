@@ -52,11 +52,11 @@ _GIVE_ONE = "Give a passphrase; a sentence of several words is best"
 
 
 def conceal(key: object) -> Any:  # noqa: ANN401  # takes the place of a caller's argument, whose type is narrower
-    """Return a key as a caller gave it, hidden if it would show in a frame. Never raises.
+    """Return a key as a caller gave it, hidden if it could show in a frame: also one of a type that is refused. Never raises.
 
     A function that takes a key from a caller begins with ``key = conceal(key)``.
     """
-    return Hidden(key) if isinstance(key, bytes | str) else key
+    return key if key is None or isinstance(key, Passphrase | KeyFile | os.PathLike | Hidden) else Hidden(key)
 
 
 def find_secret(key: object) -> Secret | None:
@@ -112,6 +112,8 @@ def _argument(key: object) -> Callable[[], Secret]:
             return lambda: read_key_file(Path(key))
         case Hidden() if isinstance(key.raw, str):
             raise TypeError('key= as str could be a path or a passphrase: write KeyFile("…") or Passphrase("…")')
+        case Hidden() if not isinstance(key.raw, bytes):
+            raise TypeError(f"key= must be a Passphrase, a KeyFile, a path or 32 bytes, not {type(key.raw).__name__}")
         case Hidden() if len(key.raw) == KEY_BYTES:
             return lambda: Secret("key-file", key)
         case Hidden():
@@ -339,7 +341,7 @@ def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
     if permissions.others_may_read(status):
         _LOG.warning("The %s %s can be read by other users of this host: chmod 600 it", what, path)
     if exposed := permissions.exposed_parent(str(path)):
-        _LOG.warning("The %s %s can be replaced by other users of this host: chmod go-w %s", what, path, exposed)
+        _LOG.warning("The %s %s can be replaced by other users of this host, who may write to %s", what, path, exposed)
 
 
 def create_key_file(path: Path) -> Secret:

@@ -206,8 +206,7 @@ class LastSeen(_Folder):
             if not is_refusal(error):
                 raise
             return []
-        matches = (_VERSION.match(self._read(name)) for name in files)
-        return sorted(orjson.loads(match[3]) for match in matches if match)
+        return sorted(stage for name in files if (stage := _stage_in(self._read(name))) is not None and _file_of(stage) == name)
 
     def recall_record(self, stage: str, name: SeenRecordName) -> SeenRecord:
         """Return the newest record of this name that was seen of a stage."""
@@ -263,7 +262,7 @@ def _make_private(directory: str) -> None:
     if exposed := exposed_parent(os.path.dirname(directory)):
         _LOG.warning(
             "Others may replace what was seen of this store, because they may write to %s: "
-            "an older copy of the store could then pass unnoticed. Take that away: chmod go-w",
+            "an older copy of the store could then pass unnoticed",
             exposed,
         )
 
@@ -271,6 +270,16 @@ def _make_private(directory: str) -> None:
 @functools.lru_cache(maxsize=16_384)
 def _file_of(stage: str) -> str:
     return hashlib.sha256(stage.encode()).hexdigest()[:40]
+
+
+def _stage_in(line: bytes) -> str | None:
+    """Return the name of the stage that a line speaks of; None if it is damaged, or speaks of something else."""
+    match = _VERSION.match(line)
+    try:
+        stage = orjson.loads(match[3]) if match else None
+    except orjson.JSONDecodeError:
+        return None
+    return stage if isinstance(stage, str) and stage else None
 
 
 def _file_of_location(location: str) -> str:

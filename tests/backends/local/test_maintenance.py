@@ -139,6 +139,8 @@ def test_a_file_system_that_gives_all_files_to_one_user_is_no_other_user(
 def test_who_else_may_get_at_the_store_is_told(nobodys: Path) -> None:
     store = nobodys / "store"
     backend = LocalBackend(store)
+    assert [text for text in backend.warnings() if "move" in text] == backend.warnings() != []
+    os.chown(nobodys, 0, 0)
     assert backend.warnings() == []
     store.chmod(0o777)
     assert [text for text in backend.warnings() if "chmod go-w" in text] == backend.warnings() != []

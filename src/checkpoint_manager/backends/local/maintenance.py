@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
+from checkpoint_manager._filesystem.permissions import is_foreign, user_name
 from checkpoint_manager.backends.base import Leftover, RecordChangedError, VersionAbsentError
 from checkpoint_manager.backends.local import layout
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
@@ -206,7 +207,9 @@ def _top_level_leftovers(root: str, top: int, stages: set[str]) -> Iterator[Left
 
 def _exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Leftover]:
     mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISLNK(status.st_mode) and mode & _OTHERS_MAY_ANYTHING:
+    if is_foreign(status):
+        yield Leftover("exposed", path, f"belongs to {user_name(status.st_uid)}, who can change it", stage)
+    elif not stat.S_ISLNK(status.st_mode) and mode & _OTHERS_MAY_ANYTHING:
         yield Leftover("exposed", path, f"is open to other users of this host (mode {mode:04o}): chmod go=", stage)
 
 
