@@ -228,7 +228,7 @@ MUTANTS: list[Mutant] = [
         Replace("tip.version != expected", "tip.version < expected"),
     ),
     Mutant("an update writes over what came in between", "_operations/save.py", "update", Drop("exactly=True")),
-    Mutant("a lost answer is not recognised", "_operations/save.py", "append", Decide("_is_mine", outcome=False)),
+    Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("_is_mine", outcome=False)),
     Mutant(
         "an older directory is served",
         "_store/history.py",

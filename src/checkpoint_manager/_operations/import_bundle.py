@@ -32,6 +32,7 @@ from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.json_check import is_json
 from checkpoint_manager._operations import bundle_file, tag
+from checkpoint_manager._operations.save import append_entry
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, VersionAbsentError, VersionTakenError
@@ -392,11 +393,11 @@ def _announce_gaps(store: Store, arrival: Arrival, session: Session) -> None:
 def _append(store: Store, arrival: Arrival, part: VersionPart, session: Session) -> Tip:
     stage, version, entry = arrival.stage, part.version, part.entry
     try:
-        store.append(stage, version, entry, part.data, session)
+        durable = append_entry(store, stage, version, entry, part.data, session)
     except (VersionTakenError, OutOfOrderError):  # by a writer without a working lock
         raise _overtaken(store, arrival, version) from None
     added = Tip(version, entry.id, entry.created_at)
-    store.history.learn(stage, added, session, durable=store.backend.durability == "full")
+    store.history.learn(stage, added, session, durable=durable)
     return added
 
 

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
-    from checkpoint_manager.models import Status, Version
+    from checkpoint_manager.models import Buffer, Status, Version
 
 _LOG = logging.getLogger("checkpoint_manager")
 _ATTEMPTS = 100
 """How often a writer that is overtaken without a lock tries the next number."""
+_LOST_ANSWERS = 5
+"""How often a version is written again while the backend does not say whether it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +122,15 @@ def append(
     the draft was made ``exactly`` from this tip.
     """
     number, entry = _place_after(store, stage, tip, draft)
-    durable = store.backend.durability == "full"
     for _ in range(_ATTEMPTS):
         try:
-            store.append(stage, number, entry, draft.data, session)
-        except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
-            if _is_mine(store, stage, number, entry):
-                store.replace(stage, number, entry, draft.data, session)  # the key may have been given up meanwhile
-                durable = False
-            elif isinstance(error, UnknownOutcomeError):
-                continue  # the same once more: should the first attempt arrive after all, it is found by its id
-            elif exactly:
+            durable = append_entry(store, stage, number, entry, draft.data, session)
+        except (VersionTakenError, OutOfOrderError):
+            if exactly:
                 raise _conflict(store, stage, tip.version, number) from None
-            else:
-                tip = store.history.tip(stage, session, exact=True)
-                number, entry = _place_after(store, stage, tip, draft)
-                continue
+            tip = store.history.tip(stage, session, exact=True)
+            number, entry = _place_after(store, stage, tip, draft)
+            continue
         store.history.learn(stage, Tip(number, entry.id, entry.created_at), session, durable=durable)
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)
@@ -145,6 +140,32 @@ def append(
         "which a working lock prevents"
     )
     raise StorageError(message, hint="Check that the file system supports locks", stage=stage)
+
+
+def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> bool:
+    """Append one version exactly once, even if an answer of the backend is lost, and return whether it is durable.
+
+    Raises:
+        VersionTakenError: Another writer has the number. Nothing was written.
+        OutOfOrderError: Another writer has a higher number. Nothing was written.
+        StorageError: It was not written, or the backend never answered whether it was.
+    """
+    for _ in range(_LOST_ANSWERS):
+        try:
+            store.append(stage, number, entry, data, session)
+        except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
+            if _is_mine(store, stage, number, entry):
+                store.replace(stage, number, entry, data, session)  # the key may have been given up meanwhile
+                return False
+            if not isinstance(error, UnknownOutcomeError):
+                raise
+            cause = error.__cause__  # once more: should the first attempt arrive after all, it is found by its id
+        else:
+            return store.backend.durability == "full"
+    where = f"version {number} of stage {printable(stage)} in {store.backend.location}"
+    why = f": {printable(str(cause))}" if cause is not None else ""
+    message = f"it is not known whether {where} was written, after {_LOST_ANSWERS} attempts{why}"
+    raise StorageError(message, hint="Load the newest version to see, when the storage answers again", stage=stage) from cause
 
 
 def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, Entry]:

@@ -57,8 +57,9 @@ class OutOfOrderError(Exception):
 class UnknownOutcomeError(Exception):
     """Append: the version may have been written, or may yet be. The cause says what went wrong.
 
-    The caller looks whether the version that stands at the number has the id it gave out, and appends the same bytes again
-    if there is none.
+    The caller looks whether the version that stands at the number has the random id that it gave out, and appends the same
+    content again if there is none. The other methods change nothing when they are called a second time, so they need no such
+    answer: when theirs is lost, they raise a StorageError.
     """
 
 
