@@ -1,4 +1,4 @@
-"""What can be done to a store: one verb a module, functions over an opened store.
+"""The operations on an opened store: one module for each verb.
 
 Modules that few programs need are loaded when they are first asked for as attributes of this package, which is always before
 a lock is taken: ``_operations.verify.verify(store)``.

@@ -1,10 +1,10 @@
-"""Moving on after a rollback of the directory that its user accepts.
+"""Accept a rollback of the store, so that it can be used again.
 
-What is there becomes the truth again, but no number is used twice: the versions that were seen, or recorded as deleted, and are
-gone are recorded as lost, and what is the newest now is appended once more above them.
+The present state becomes the accepted one, but no number is used twice: versions that were seen or recorded as deleted, and are
+gone, are recorded as lost, and the present newest version is appended again above them.
 
-The record is written before the version. Killed in between, whoever saves next finds the lost versions at the top of the record
-and writes above them (see :mod:`checkpoint_manager._store.history`); and accepting again goes on from there.
+The record is written before the version. If the process is killed in between, the next writer finds the lost versions at the
+top of the record and writes above them (see :mod:`checkpoint_manager._store.history`); accepting again continues from there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOG = logging.getLogger("checkpoint_manager")
 
 
 def accept_rollback(store: Store, stage: str | None) -> list[Version]:
-    """Accept what is there, of one stage or of all and the keyring, and return the versions that this appended."""
+    """Accept the present state of one stage, or of all stages and the keyring; return the appended versions."""
     if stage is None:
         store.keyring.accept_rollback()
     stages = sorted({*store.backend.stages(), *store.last_seen.stages()}) if stage is None else [stage]
@@ -42,7 +42,7 @@ def accept_rollback(store: Store, stage: str | None) -> list[Version]:
     for name in stages:
         tag.accept_rollback(store, name)
     for name in stages:
-        store.history.look(name)  # what could not be accepted is told now, and not by the next save
+        store.history.look(name)  # report now, not at the next save, what could not be accepted
     return [version for version in appended if version is not None]
 
 
@@ -69,7 +69,7 @@ def _accept(store: Store, stage: str) -> Version | None:
         if entry is not None and store.history.leads_back(stage, number, entry, seen, session):
             return None
         if entry is None and number == seen.version:
-            return None  # damaged, and told where it is read
+            return None  # damaged; reported where it is read
         store.history.forget(stage)
         if entry is not None:
             store.flush(stage, session)
@@ -160,7 +160,7 @@ def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion | No
 
 
 def _unrecorded(gaps: Gaps, first: int, last: int, before: str | None, last_id: str | None) -> Iterator[Gap]:
-    """Yield what lies between two numbers, and in no gap yet, as lost."""
+    """Yield the numbers of a range that are in no gap yet, as lost."""
     for gap in gaps:
         if gap.last >= first:
             if first < gap.first:

@@ -1,17 +1,17 @@
 """Retention after each save, at a cost that does not depend on how long the history is.
 
 The first save of a process looks at a stage's versions from the newest downwards, until it has found one batch of deletable
-versions or has looked at ``_MOST_LOOKED_AT``; later saves go on below. What was seen is remembered, and each save adds one
-version to it (see :mod:`checkpoint_manager.retention`). So a save reads nothing as long as no other process saves to the stage;
-then it reads what those have added.
+versions or has examined ``_MOST_LOOKED_AT``; later saves continue below. The process remembers what it has read, and each save
+adds one version to it (see :mod:`checkpoint_manager.retention`). So a save reads nothing unless another process has saved to
+the stage; then it reads what that process has added.
 
-A deletion costs as many syncs as two saves, whatever is deleted. So versions are deleted when ``_ENOUGH`` of them, or
-``_ENOUGH_BYTES`` together, are held by no rule: **a history shows up to 15 versions more than the policy keeps.** At most
-``_MOST_AT_A_TIME`` are deleted in one go: a long history that was never pruned shrinks by that much with each save.
+A deletion costs as many syncs as two saves, however many versions it removes. So versions are deleted once no rule holds
+``_ENOUGH`` of them, or ``_ENOUGH_BYTES`` in total: **a history holds up to 15 versions more than the policy keeps.** One save
+deletes at most ``_MOST_AT_A_TIME``, so a long history that was never pruned shrinks step by step.
 
-It happens under the lock that the save holds. What another process has deleted meanwhile shows in the record of gaps: if
-that was something that was held here, all is looked at again; so it is when the clock goes back. What goes wrong here never
-fails the save, which is acknowledged already: it is told with a WARNING, and the next save begins again.
+The deletion runs under the lock of the save. The record of gaps shows what other processes have deleted meanwhile. If that
+includes a version that a rule holds here, or if the clock goes back, the history is examined again from the top. An error never
+fails the save, which is acknowledged already: it is logged as a WARNING, and the next save tries again.
 """
 
 from __future__ import annotations

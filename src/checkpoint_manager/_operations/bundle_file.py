@@ -155,7 +155,7 @@ class BundleFile:
 
 @contextlib.contextmanager
 def opened(place: BundlePath, may_be_bundle: Callable[[bytes], bool]) -> Iterator[BundleFile]:
-    """Open a bundle for reading. A stream is kept in a nameless temporary file, still encrypted.
+    """Open a bundle for reading. A stream is first copied, still encrypted, to an unnamed temporary file.
 
     Args:
         place: Where the bundle is.

@@ -1,7 +1,7 @@
-"""Deleting versions for good, so that it can be told from a theft.
+"""Delete versions, with a record that distinguishes a deletion from a theft.
 
-What remains is made durable first. Then the record of what is gone is written, and then the files are removed: killed in
-between, the versions count as deleted already, and the next deletion, pruning or repair removes what is left of them.
+The remaining versions are made durable first, then the record of the deletion is written, and then the files are removed. If
+the process is killed in between, the versions count as deleted, and the next deletion, pruning or repair removes their files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[i
     """Delete versions, and return their numbers, ascending.
 
     Raises:
-        CheckpointNotFoundError: One of them never was there, or was deleted before. Nothing is deleted.
+        CheckpointNotFoundError: One of them does not exist, or is deleted already. Nothing is deleted.
         CheckpointError: One of them is the newest, or has a tag. Nothing is deleted.
     """
     wanted = sorted(set(versions))
@@ -52,7 +52,7 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[i
 
 
 def drop(store: Store, stage: str, versions: list[int], session: Session | None = None) -> Gaps:
-    """Delete versions that are there and free to go, and return the gaps; the caller holds the lock, and has made sure."""
+    """Delete versions and return the gaps. The caller holds the lock and has checked that they may be deleted."""
     store.flush(stage, session)
     gaps = record(store, stage, versions, "deleted", session)
     store.backend.delete(stage, versions, session=session)
@@ -60,7 +60,7 @@ def drop(store: Store, stage: str, versions: list[int], session: Session | None 
 
 
 def remove_leftovers(store: Store, stage: str, session: Session | None = None) -> None:
-    """Remove what a killed deletion left: files of versions that are recorded as deleted. The caller holds the lock."""
+    """Remove the files that a killed deletion left behind. The caller holds the lock."""
     gaps, _ = store.gaps(stage, session)
     found = ((version, gaps.find(version)) for version in store.backend.versions(stage, session=session))
     left = [version for version, gap in found if gap is not None and gap.reason == "deleted"]
@@ -70,7 +70,7 @@ def remove_leftovers(store: Store, stage: str, session: Session | None = None) -
 
 
 def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, session: Session | None = None) -> Gaps:
-    """Write down that these versions are gone on purpose; the caller holds the lock and removes them afterwards."""
+    """Record that these versions are deleted. The caller holds the lock and removes them afterwards."""
     gaps, expected = store.gaps(stage, session)
     gaps = gaps.add(
         *(

@@ -1,6 +1,6 @@
-"""What changed between two versions, as values, as text for people, and as a patch for programs.
+"""The differences between two versions: as values, as text, and as a JSON Patch.
 
-Two values are the same if they are written the same, keys in order: ``1``, ``1.0`` and ``true`` are not. So each element of a
+Two values are equal if their JSON with sorted keys is equal: ``1``, ``1.0`` and ``true`` all differ. So each element of a
 list is compared by its text, once. Lists are aligned by what they have in common at both ends, then by the elements that each
 has exactly once (the longest run of them in one order, as in patience diff): an element inserted in front is one change. What
 lies between two aligned elements is aligned again in the same way, ``_MOST_SPLITS`` times at most: so the time taken is that of
@@ -69,7 +69,7 @@ class Change:
 class Diff:
     """What changed between two versions of a stage.
 
-    Values are compared as JSON: ``1``, ``1.0`` and ``true`` are three different ones. The order of keys is no difference.
+    Values are compared as JSON: ``1``, ``1.0`` and ``true`` all differ. The order of keys does not matter.
 
     Attributes:
         old: The earlier version.

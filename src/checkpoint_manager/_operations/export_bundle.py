@@ -1,4 +1,4 @@
-"""Exporting: the histories of stages are written into a bundle while writers go on.
+"""Export the histories of stages into a bundle, while other writers continue.
 
 No lock is taken. A stage is exported as it was at some moment: from its first version to the one that was its newest when its
 turn came, or a later one. A version that is deleted meanwhile is a gap in the bundle too. A stage that is damaged, or that
@@ -42,7 +42,7 @@ def export_bundle(
     overwrite: bool,
     progress: OnProgress | None,
 ) -> BundleSummary:
-    """Write stages into a bundle, and return what it holds.
+    """Write stages into a bundle, and return its summary.
 
     Args:
         store: The store.
@@ -56,7 +56,7 @@ def export_bundle(
         CheckpointNotFoundError: There is no such stage.
         IntegrityError: A stage is not whole.
         RollbackError: A stage, or its tags, are older than what this user has seen.
-        StorageError: The file is there already, or the operating system refused.
+        StorageError: The file exists already, or the operating system refused.
     """
     if not overwrite:
         bundle_file.refuse_if_there(place)

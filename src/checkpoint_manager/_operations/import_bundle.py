@@ -1,23 +1,22 @@
-"""Importing: a bundle is verified and compared with the store as a whole, then read again and written.
+"""Import a bundle: verify it and compare it with the store as a whole, then read it again and write what is new.
 
-**Nothing is written before the whole bundle is verified**, down to its last byte, and fits all stages that it brings. A bundle
-that is damaged, forged or of another history changes nothing. An import that is killed while it writes leaves in each stage the
-first of its new versions, as if the bundle had been made earlier, and the next import of the same bundle continues. Until then,
-``verify`` may report numbers as missing that the bundle knows to be deleted.
+**Nothing is written before the whole bundle is verified**, to its last byte, and all of its stages fit the store. A bundle that
+is damaged, forged or of another history changes nothing. An import that is killed while it writes leaves the first of the new
+versions in a stage, as if the bundle had been made earlier, and the next import of the same bundle continues. Until then,
+``verify`` may report versions as missing that the bundle records as deleted.
 
-**A stage that is not there** gets the versions with their numbers, ids, times, metadata and origins, and the record of those
-that were deleted. **A stage that is there** gets the versions that are newer in the bundle, if both are one history: at the
-newest number that both have reached, the ids must be the same, and each version names the id of the one before it. A version
-that was deleted on one side only stays as it is on each. If the histories differ, or if that can't be told, the import is
-refused.
+**A stage that the store lacks** receives the versions with their numbers, ids, times, metadata and origins, and the record of
+deleted versions. **A stage that the store has** receives the newer versions, provided that both have the same history: the ids
+must agree at the newest number that both have reached, and each version names the id of the one before it. A version that was
+deleted on one side only stays as it is on either side. If the histories differ, or can't be compared, the import is refused.
 
-**Tags** of versions that the store has then, with the same id, are added after the versions. A name that another version has in
-the store stays with it, and is reported. No tag is removed.
+**Tags** are added after the versions, if the store has their versions with the same ids. A tag that names another version in
+the store is left alone and reported. No tag is removed.
 
 A stage's lock is held while its versions are written, so that no other writer comes between them.
 
-**The maker of a bundle may be hostile.** Memory is bounded by a small multiple of what was read: data is checked in slices, and
-of a stage only counts, its gaps, its newest id and the names of its tags are kept.
+**A bundle may come from an attacker.** Memory is bounded by a small multiple of what was read: data is checked in slices, and
+of each stage only its counts, its gaps, its newest id and its tags are kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loading: the newest data, an earlier version, or only whether a stage is done. A reader takes no lock."""
+"""Load the newest data or an earlier version, or tell whether a stage is done. A reader takes no lock."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Loaded:
 
 
 def load_newest(store: Store, stage: str) -> Loaded:
-    """Return the newest completed version of a stage: never the record of a failure, and never half a loop.
+    """Return the newest completed version of a stage, never the record of a failure or of an unfinished loop.
 
     Raises:
         CheckpointNotFoundError: There is no completed version, or the stage was cleared after it.
-        IntegrityError: The newest version is damaged or forged, or one is that may hide a newer state.
+        IntegrityError: The newest version is damaged or forged, or an older one is that may hold a newer state.
         RollbackError: The stage is older than what this user has seen.
     """
     with store.session(stage) as session:
@@ -65,7 +65,7 @@ def newest_completed(store: Store, stage: str, session: Session) -> Loaded | Non
 
 
 def newest_of_any_kind(store: Store, stage: str, session: Session | None = None) -> Loaded | None:
-    """Return the newest version of a stage, of whatever status, or None if it has none.
+    """Return the newest version of a stage, whatever its status, or None if it has none.
 
     Raises:
         IntegrityError: It is damaged or forged.
@@ -82,7 +82,7 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
             again = store.history.look(stage, session, exact=True)
             if again.number <= look.number:
                 raise store.history.absent(stage, look.number, look.number) from None
-            look = again  # it was the newest, and is deleted by now: there is a newer one
+            look = again  # a newer version was saved, and this one deleted
         else:
             store.history.confirm(stage, look, entry, session)
             return Loaded(look.number, entry, data)
@@ -122,7 +122,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
     """Return one version of a stage, whatever its status.
 
     Raises:
-        CheckpointNotFoundError: There is none, or it is gone on purpose.
+        CheckpointNotFoundError: The version does not exist, or was deleted.
         IntegrityError: It is damaged or forged, or missing without a record.
         RollbackError: The stage is older than what this user has seen.
     """

@@ -1,6 +1,6 @@
-"""Deleting what a policy does not keep, with the whole history in view. What is kept is decided in :mod:`.retention`.
+"""Delete the versions that a policy does not keep; :mod:`checkpoint_manager.retention` decides which.
 
-The plan is made and carried out under the stage's lock. Killed in between, the versions that are recorded as deleted count as
+The plan is made and carried out under the stage's lock. If it is killed in between, the versions recorded as deleted count as
 that, and the next pruning removes what is left of them.
 """
 
@@ -26,20 +26,20 @@ _LOG = logging.getLogger("checkpoint_manager")
 
 
 def check_policy(policy: object) -> None:
-    """Refuse what is not a policy: a number, say, in place of ``Retention(keep_last=5)``."""
+    """Raise unless the policy is a :class:`Retention`: a caller might pass a number instead."""
     if not isinstance(policy, Retention):
         raise TypeError(f"a retention policy must be a Retention, not {type(policy).__name__}")
 
 
 def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:
-    """Delete what a policy does not keep, of one stage or of all, and return the plan; ``dry_run``: only that.
+    """Delete what a policy does not keep of one stage, or of all, and return the plan; with ``dry_run``, only return it.
 
     Raises:
         CheckpointNotFoundError: There is no such stage.
-        IntegrityError, RollbackError: It can't be told what is tagged or deleted. Nothing of that stage is deleted.
+        IntegrityError, RollbackError: The record of tags or deletions can't be trusted. Nothing of that stage is deleted.
     """
     stages = store.stages() if stage is None else [stage]
-    for name in stages:  # a stage that vanished is told before anything is deleted
+    for name in stages:  # report a stage that vanished before anything is deleted
         if store.history.look(name).number == 0 and stage is not None:
             raise store.history.absent(name, 0, 0)
     now = datetime.now(UTC)
@@ -72,9 +72,9 @@ def _plan(store: Store, policy: Retention, stage: str, now: datetime, session: S
 
 
 def _sound_history(store: Store, stage: str, session: Session) -> list[Version]:
-    """Return the history without what does not open. Of the newest completed version the data is read, too.
+    """Return the versions that open, newest first, after reading the data of the newest completed one.
 
-    Older ones may go because that one is there, so it must be whole, and not only say so.
+    Older versions may be deleted because that one exists, so it must be whole, and its metadata alone does not show that.
     """
     versions = [entry.as_version(stage, number) for number, entry in store.history.entries(stage, session)]
     for version in [version for version in versions if version.status == "completed"]:

@@ -1,4 +1,4 @@
-"""Repairing: damaged files are moved aside and never deleted, so that no evidence is destroyed."""
+"""Repair a store. Damaged files are set aside, never deleted, so that they remain as evidence."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damag
 
 
 def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
-    """Repair the store, and return what was done, or with ``dry_run`` what would be done.
+    """Repair the store and return the steps; with ``dry_run``, only return them.
 
-    * What can't be read at this moment is left alone.
-    * A damaged or foreign version is moved to the folder ``damaged``, and the record of gaps says so. If it was the newest, a
-      ``failed`` version is appended first: its number is not used again, and no older version becomes the newest in silence.
-      Its tags stay, and lead to an error that says so.
-    * A damaged record of deletions or tags is moved there, too. Its content is lost: that deleted versions are missing, or that
-      the tags are gone, stays as ``verify`` reports it.
-    * The head of each stage is set again where it is missing or wrong.
+    * A file that can't be read at the moment is left alone.
+    * A damaged or foreign version is moved to the folder ``damaged`` and entered in the record of gaps. If it was the newest, a
+      ``failed`` version is appended first, so that its number is not reused and no older version silently becomes the newest.
+      Its tags stay, and using them raises an error that names the reason.
+    * A damaged record of deletions or tags is moved there, too. Its content is lost, so ``verify`` will go on reporting deleted
+      versions or tags as missing.
+    * The head of a stage is rebuilt if it is missing or wrong.
     * Leftovers of interrupted operations are removed.
 
-    Missing versions can't be brought back, and only the user can judge a rollback: both stay as ``verify`` reports them. Of a
-    stage that was rolled back, the versions are left alone, with a warning in the log.
+    Missing versions can't be recovered, and only the user can judge a rollback; ``verify`` goes on reporting both. The versions
+    of a stage that was rolled back are left alone, with a warning in the log.
     """
     leftovers: dict[str | None, list[Leftover]] = {}
     for leftover in maintenance_of(store.backend).leftovers():
         leftovers.setdefault(leftover.stage, []).append(leftover)
     check = Check(store)
     done: list[RepairStep] = []
-    # what is displaced stands in the place of a stage's folder: there is no stage to lock, and it is not ours to touch
+    # A displaced file stands in the place of a stage's folder: there is no stage to lock, and the file is not ours.
     touched = {
         name for name, found in leftovers.items() if name is not None and any(each.kind != "displaced" for each in found)
     }
     for stage in sorted({*store.backend.stages(), *touched}):
-        # A dry run takes no lock: whoever takes one removes what killed writers left.
+        # A dry run takes no lock, because taking one removes the leftovers of killed writers.
         with contextlib.ExitStack() as held:
             if not dry_run:
                 held.enter_context(store.session(stage, held.enter_context(store.lock(stage))))
@@ -110,7 +110,7 @@ def _damaged(store: Store, stage: str, findings: list[Finding], *, dry_run: bool
 
 
 def _planted(store: Store, stage: str, findings: list[Finding], sound: list[int]) -> list[int]:
-    """Return the broken versions with numbers that were never given out: above a missing range and all that was seen."""
+    """Return the broken versions whose numbers were never assigned: above a missing range and above all that was seen."""
     seen = store.last_seen.recall(stage)
     missing = next((f.version for f in reversed(findings) if f.state == "missing" and f.version), None)
     if missing is None:

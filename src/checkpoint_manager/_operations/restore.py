@@ -1,4 +1,4 @@
-"""Restoring and clearing: each appends a version, and removes nothing."""
+"""Restore and clear stages. Each appends a version and removes nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RestoreStep:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a pipeline is brought back to.
+    """The state to which a pipeline is restored.
 
     Attributes:
         description: What, in words.
@@ -95,7 +95,7 @@ def goal(at: datetime | str | None, name: str | None) -> Goal:
 
 
 def plan(store: Store, goal: Goal) -> list[RestoreStep]:
-    """Return what :func:`restore_pipeline` would do to each stage; a stage's own trouble stands in its step.
+    """Return what :func:`restore_pipeline` would do to each stage. If a stage can't be restored, its step holds the error.
 
     Raises:
         CheckpointNotFoundError: No stage has the tag.
@@ -108,7 +108,7 @@ def plan(store: Store, goal: Goal) -> list[RestoreStep]:
 
 
 def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
-    """Bring every stage back to what it was; stages that did not exist then end up cleared.
+    """Restore every stage; stages that did not exist then are cleared.
 
     What will be appended is read and verified for all stages before the first one is changed. Killed in between, it can be run
     again: stages that are already as they were are left alone.
@@ -127,13 +127,13 @@ def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
 
 
 def clear(store: Store, stage: str) -> Version | None:
-    """Append a version that says that the stage is not done; return None if it is cleared already or never was there."""
+    """Append a version that marks the stage as not done; return None if it is cleared already or does not exist."""
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         return _clear_locked(store, stage, session)
 
 
 def clear_all(store: Store) -> list[Version]:
-    """Clear every stage, and return the versions that this appended.
+    """Clear every stage, and return the appended versions.
 
     Raises:
         RollbackError: A stage that this user has seen is gone, or older. Nothing was changed.
@@ -213,5 +213,5 @@ def _append_copy(store: Store, stage: str, loaded: Loaded, session: Session) -> 
 def _is_cleared(store: Store, stage: str, version: int, session: Session) -> bool:
     try:
         return store.entry(stage, version, session).status == "cleared"
-    except IntegrityError:  # whatever it was, a cleared one on top is right
+    except IntegrityError:  # a cleared version on top is right in any case
         return False

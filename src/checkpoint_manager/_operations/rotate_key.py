@@ -1,14 +1,14 @@
-"""Rotating the store's key: every version is encrypted again, while writers go on.
+"""Rotate the store's key: encrypt every version again while other writers continue.
 
 1. A new key is published in the keyring as the active one, beside the old one.
-2. Every writer that may still hold the older keyring is waited for. From here on, all saves use the new key.
-3. Stage by stage, under its lock, each version and record is opened, and sealed under the new key unless it is already.
-4. All stages are looked at once more: for versions that came meanwhile, and for what is missing.
-5. The old key is dropped from the keyring, but only if everything that exists or was ever seen is known to open under the new
-   one. Otherwise the old key stays: it may be all that opens a version that is damaged, hidden or away for the moment.
+2. The rotation waits for every writer that may still hold the older keyring. From here on, all saves use the new key.
+3. Stage by stage, under the stage's lock, each version and record is sealed under the new key, unless it is already.
+4. All stages are examined once more, for versions that were added meanwhile and for missing ones.
+5. The old key is dropped from the keyring, but only if everything that exists or was seen opens under the new one. Otherwise it
+   stays, because it may be the only key for a version that is damaged, hidden or temporarily absent.
 
-Interrupted at any point, or kept from finishing, the store opens, and the next ``rotate`` resumes. Several rotations at once
-share the work, and each drops only the key that its own new one replaced.
+If a rotation is interrupted, the store still opens, and the next ``rotate`` resumes. Concurrent rotations share the work, and
+each drops only the key that its own new key replaced.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progres
     Raises:
         CheckpointError: A slot is neither in ``also`` nor in ``drop``. Nothing was changed.
         IntegrityError: A version is damaged, or missing without a record. The old key stays until that is repaired.
-        RollbackError: A stage is older than this user has seen, or gone. Likewise.
+        RollbackError: A stage is gone, or older than what this user has seen. The old key stays until that is resolved.
     """
     while _rotate_once(store, also, drop, progress):
         drop = [slot.slot for slot in store.keyring.unlocked.keyring.slots if slot.slot in drop]
-        if not drop:  # the rotation that was under way has dropped them already
+        if not drop:  # the interrupted rotation has dropped them already
             return
 
 
 def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> bool:
-    """Rotate, and return whether this only finished a rotation that was begun before."""
+    """Rotate, and return whether this only finished an earlier rotation."""
     was_begun = False
 
     def begin(unlocked: UnlockedKeyring) -> UnlockedKeyring:
@@ -96,7 +96,7 @@ class _Resealing:
         self.problems: list[CheckpointError] = []
 
     def run(self) -> None:
-        """Go through all stages, those that were seen included, and pass over the versions that an earlier run has sealed."""
+        """Reseal all stages, including those seen before, and skip the versions that an earlier run has resealed."""
         self.problems = []
         stages = sorted({*self._store.backend.stages(), *self._store.last_seen.stages()})
         self._total = max(self._total, sum(len(self._listed(stage)) for stage in stages))
@@ -110,7 +110,7 @@ class _Resealing:
     def _listed(self, stage: str) -> list[int]:
         try:
             return self._store.backend.versions(stage)
-        except IntegrityError:  # told where the stage is worked on
+        except IntegrityError:  # reported when the stage is processed
             return []
 
     def _stage(self, stage: str, session: Session) -> Iterator[CheckpointError]:
@@ -177,5 +177,5 @@ def _unfinished(problems: Sequence[CheckpointError]) -> CheckpointError:
     first = problems[0]
     more = f", and {len(problems) - 1} more like this" if len(problems) > 1 else ""
     kind = RollbackError if isinstance(first, RollbackError) else IntegrityError
-    message = f"the rotation is not finished, and the old key stays until this is mended: {first.message}{more}"
+    message = f"the rotation is not finished, and the old key stays until this is repaired: {first.message}{more}"
     return kind(message, hint=first.hint, stage=first.stage, version=first.version)

@@ -1,4 +1,4 @@
-"""Saving: the one way in which a stage changes is that a version is added to it."""
+"""Save: a stage changes only by appending versions to it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _ATTEMPTS = 100
-"""How often a writer that is overtaken without a lock tries the next number."""
+"""How many times a writer tries the next number if others take numbers without the lock."""
 _LOST_ANSWERS = 5
 """How often a version is written again while the backend does not say whether it was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A version to be written: everything but its place in the history.
+    """A version to write: everything but its place in the history.
 
     Attributes:
         data: The data as JSON.
@@ -60,7 +60,7 @@ def draft(
     status: Status = "completed",
     notes: Mapping[str, Any] | None = None,
 ) -> Draft:
-    """Return a draft of what a caller wants to save, checked before anything is locked, read or written.
+    """Return a draft of a version, validated before anything is locked, read or written.
 
     Args:
         stage: The stage.
@@ -70,7 +70,7 @@ def draft(
         notes: What the library itself notes in the metadata, under keys that begin with ``@``.
 
     Raises:
-        PayloadError: The data or the metadata would not come back equal, or the metadata has a key of the library's.
+        PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
     encoded = payload.encode(data, stage=stage)
     checked = {} if metadata is None else _checked(stage, metadata)
@@ -208,21 +208,21 @@ def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
         raise TypeError(f"metadata= must be a dict, not {type(metadata).__name__}")
     reserved = next((key for key in metadata if str(key).startswith("@")), None)
     if reserved is not None:
-        message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are the library's own"
+        message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are reserved"
         path = f"$[{orjson.dumps(reserved[:40]).decode()}]"
         raise PayloadError(message, hint="Choose another key", path=path, stage=stage)
     encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
     if len(encoded) > MAX_CALLER_METADATA_BYTES:
         message = f"the metadata is {len(encoded)} bytes of JSON, and the limit is {MAX_CALLER_METADATA_BYTES}"
-        raise PayloadError(message, hint="Put what is not needed in a listing into the data", stage=stage)
+        raise PayloadError(message, hint="Move what a listing does not need to the data", stage=stage)
     decoded: dict[str, Any] = payload.decode(encoded)  # a copy: what the caller changes later is not in the version
     return decoded
 
 
 def _conflict(store: Store, stage: str, expected: int, actual: int) -> VersionConflictError:
     message = (
-        f"stage {printable(stage)} in {store.backend.location}: version {expected} was expected to be the newest, and it is "
-        f"{actual}; nothing was written"
+        f"stage {printable(stage)} in {store.backend.location}: the newest version is {actual}, not {expected} as expected; "
+        "nothing was written"
     )
-    hint = "Another writer was faster. Load the newest version and decide again"
+    hint = "Load the newest version and decide again, because another writer was faster"
     return VersionConflictError(message, hint=hint, stage=stage, expected=expected, actual=actual)

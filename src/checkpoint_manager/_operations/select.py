@@ -1,20 +1,20 @@
-"""Which version is meant: ``7``, ``"latest"``, ``"prev"``, a tag, or a moment; and ``STAGE@VERSION`` in one piece of text.
+"""Resolve version selectors: ``7``, ``"latest"``, ``"prev"``, a tag or a moment, and ``STAGE@VERSION`` as one text.
 
 ====================  ==================================================================================================
 ``7``, ``"7"``        version 7
 ``"latest"``          the newest completed version; the stage must not have been cleared since
 ``"prev"``            the completed version before that; of a cleared stage, the last one before it was cleared
 ``"failed"``          the newest record of a failure, unless a tag of this name is there from an earlier release
-``"good"``            the one that was tagged so
+``"good"``            the version with this tag
 ====================  ==================================================================================================
 
-A version that does not open, or is missing, counts as completed for ``"latest"`` and ``"prev"``: it may have been, and no older
-one passes for it.
+A damaged or missing version counts as completed for ``"latest"`` and ``"prev"``: it may have been, and an older version must
+not pass for it.
 
-A stage's name may itself hold an ``@``. ``STAGE@VERSION`` is split at the last one, if what follows it can be a version;
-else the whole is a stage's name. So ``mail@3`` is version 3 of the stage ``mail``, and the newest version of a stage called
-``mail@3`` is written ``mail@3@latest``. Where what follows could only be a tag, and there is a stage of the whole name,
-that stage is meant; if both exist, it is refused: to guess wrong would be to restore something else.
+A stage name may contain an ``@``. ``STAGE@VERSION`` is split at the last one if a version can follow it; otherwise the whole
+text is a stage name. So ``mail@3`` is version 3 of the stage ``mail``, and the newest version of a stage called ``mail@3`` is
+written ``mail@3@latest``. If the text after the ``@`` could only be a tag, and a stage of the whole name exists, that stage is
+meant; if both exist, the selector is refused as ambiguous.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def chosen(store: Store, stage: str, version: int | str | None, at: datetime | s
 
 
 def split(store: Store, text: str) -> tuple[str, str | None]:
-    """Return the stage and the version (None: nothing was said) of a ``STAGE`` or ``STAGE@VERSION``.
+    """Split ``STAGE`` or ``STAGE@VERSION``; return the stage and the version, or None if no version is given.
 
     Raises:
-        StageNameError: What should be a stage's name can't be one.
-        TagError: It could mean two things.
+        StageNameError: The stage name is not valid.
+        TagError: The selector is ambiguous.
     """
     stage, at, version = text.rpartition("@")
     if not at or not stage or not _can_be_a_version(version):
@@ -95,7 +95,7 @@ def split(store: Store, text: str) -> tuple[str, str | None]:
 
 
 def number(store: Store, stage: str, version: int | str) -> int:
-    """Return the number of the version that is meant; that it exists is certain only of a tag's.
+    """Return the number of the version that is meant. Only for a tag is it certain that the version exists.
 
     Raises:
         TagError: It can't be a version.

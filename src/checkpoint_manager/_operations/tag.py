@@ -1,10 +1,10 @@
-"""Tags: names given to versions after the fact, which protect them from being deleted.
+"""Tags: names for versions, which protect them from deletion.
 
-They stand in one sealed record for each stage, changed by compare-and-set under the stage's lock. Who may write to the
-directory can't forge one, but he can put an older record back, or remove it: that would take a version's protection away.
-So this user's witness remembers the serial of the newest record that was seen, as it does for versions, and an older one
-raises :class:`RollbackError`. Beyond that, a tag whose version was deleted since shows that its record is older than the
-deletion: no version is deleted that has a name.
+The tags of a stage are one sealed record, changed by compare-and-set under the stage's lock. An attacker who can write to the
+directory can't forge a record, but can remove it or restore an older one, which would end the protection of a version. So the
+last-seen state holds the serial of the newest record, as it does for versions, and an older record raises
+:class:`RollbackError`. In addition, a tag of a deleted version shows that its record is older than the deletion, because a
+tagged version is never deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Version
 
 FAILED = "failed"
-"""Names the newest record of a failure. A new tag can't be called so; a store of an earlier release may have one."""
+"""The selector for the newest record of a failure. New tags can't use it, but a store of an earlier release may have one."""
 _LOG = logging.getLogger("checkpoint_manager")
 
 
@@ -79,7 +79,7 @@ def read(store: Store, stage: str) -> tuple[Tags, Record | None]:
 
 
 def certain(store: Store, stage: str) -> Tags:
-    """As :func:`read`, for those who delete what has no tag, or add tags: an older record raises in any case."""
+    """Return as :func:`read`, for callers that delete untagged versions or add tags: an older record always raises."""
     tags, _, turned_back = look(store, stage)
     if turned_back:
         raise RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
@@ -87,7 +87,7 @@ def certain(store: Store, stage: str) -> Tags:
 
 
 def look(store: Store, stage: str) -> tuple[Tags, Record | None, str]:
-    """As :func:`read`, but an older record is told by a message, empty if it is not, and not by an error."""
+    """Return as :func:`read`, but report an older record by a message instead of an error; the message is empty otherwise."""
     seen = store.last_seen.recall_record(stage, "tags")  # before the record is read: it must never be ahead of it
     tags, record = stored(store, stage)
     if tags.serial > seen[0]:
@@ -128,7 +128,7 @@ def find(store: Store, stage: str, name: str) -> int:
 
 
 def tag_version(store: Store, stage: str, version: int, name: str, *, force: bool) -> Entry:
-    """Give a version a name, and return its entry.
+    """Tag a version, and return its entry.
 
     Raises:
         TagError: The name names another version, and this is not ``force``; or the stage has too many.
@@ -175,16 +175,16 @@ def _is_new(store: Store, stage: str, tags: Tags, name: str, wanted: Tagged, *, 
     present = tags.named.get(name)
     where = f"stage {printable(stage)} in {store.backend.location}"
     if present is not None and present != wanted and not force:
-        message = f"the tag {name} of {where} names version {present.version} already, and protects it"
+        message = f"the tag {name} of {where} already names version {present.version}, and protects it"
         raise TagError(message, hint=Hint.MOVE_TAG, stage=stage, version=present.version)
     if present is None and len(tags.named) >= MAX_TAGS:
-        message = f"{where} has {MAX_TAGS} tags, and that is the most"
+        message = f"{where} already has {MAX_TAGS} tags, which is the maximum"
         raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
     return present != wanted
 
 
 def untag(store: Store, stage: str, names: Iterable[str]) -> None:
-    """Take names away.
+    """Remove tags.
 
     Raises:
         CheckpointNotFoundError: There is no such tag. Nothing was changed.
@@ -259,9 +259,9 @@ def _is_here(store: Store, stage: str, tagged: Tagged) -> bool:
 
 
 def accept_rollback(store: Store, stage: str) -> bool:
-    """Take the record as it is for the newest, if this user has seen another one; return whether that changed anything.
+    """Accept the present record if this user has seen another one; return whether that changed anything.
 
-    It is written anew, with a number above all that was seen: nobody who saw the newer one takes it for a second rollback.
+    The record is rewritten with a serial above all that were seen, so that it does not count as another rollback.
     """
     with store.lock(stage) as lock, store.session(stage, lock):
         seen = store.last_seen.recall_record(stage, "tags")

@@ -1,4 +1,4 @@
-"""Verifying: everything in the store is read and checked, and each fault is a finding. Changes nothing.
+"""Verify a store: read and check everything, and report each fault as a finding, without changing anything.
 
 The work is linear in what the store holds, whatever names are planted in it: each version is read once, and files that do not
 open are compared with other stages only up to a limit for the whole check. Of a version, only its id and its finding are kept.
@@ -39,13 +39,13 @@ _STATE_OF: dict[str, State] = {
     "displaced": "damaged",
 }
 _MAX_COMPARISONS = 20_000
-"""How often, in one run, a file that does not open is tried as the file of another stage: each try costs an opening."""
+"""How many times one run tries a file that does not open as the file of another stage; each try opens the file."""
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clocks of two hosts may differ before a version counts as dated in the future."""
 
 
 def verify(store: Store, stage: str | None, progress: OnProgress | None = None) -> VerificationReport:
-    """Return what is wrong with the store, or with one stage of it. Never raises for what it finds.
+    """Return the findings about the store, or about one stage. A finding is never raised as an error.
 
     Args:
         store: The store.
@@ -73,7 +73,7 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None) 
 
 
 class Check:
-    """One run over some or all stages of a store: what it has left to compare, and its progress."""
+    """The state of one run over some or all stages of a store: what is left to compare, and its progress."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -222,14 +222,14 @@ class _Chain:
         self._before = (version, entry.created_at)
 
     def _continues(self, version: int, previous: str | None) -> bool:
-        """Return whether a version names the one before it, or one further back; True if that can't be told."""
+        """Return whether a version names the one before it, or an earlier one; True if that is unknown."""
         gap = self._gaps.find(version - 1)
         before = self.ids.get(version - 1) if gap is None else gap.id
         return before is None or previous is None or previous == before or previous in self._earlier
 
 
 def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterator[Finding]:
-    """Report each missing range once: a planted number can make it as wide as it likes."""
+    """Report each missing range once, because a planted number can make a range arbitrarily wide."""
     versions, deleted = ((version, version) for version in present), ((gap.first, gap.last) for gap in gaps)
     reached = 0
     for first, last in heapq.merge(versions, deleted):
