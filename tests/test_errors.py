@@ -16,6 +16,7 @@ from checkpoint_manager.reports import Finding, RepairStep
 
 EXAMPLES = [
     errors.CheckpointError("m", stage="s", version=3),
+    errors.ArgumentError("m", argument="a"),
     errors.CheckpointNotFoundError("m", stage="s", version=3),
     errors.VersionConflictError("m", stage="s", expected=2, actual=3),
     errors.PayloadError("m", path="$.a", stage="s"),

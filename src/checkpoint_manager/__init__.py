@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Change, Diff
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.errors import (
+        ArgumentError,
         CheckpointError,
         CheckpointNotFoundError,
         FingerprintError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.report import Outcome, RunReport
 
 __all__ = [
+    "ArgumentError",
     "BundleSummary",
     "BundledStage",
     "Change",
@@ -84,6 +86,7 @@ __all__ = [
 
 _HOMES = {
     "errors": [
+        "ArgumentError",
         "CheckpointError",
         "CheckpointNotFoundError",
         "FingerprintError",

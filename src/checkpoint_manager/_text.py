@@ -28,3 +28,8 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)
+
+
+def with_article(noun: str) -> str:
+    """Return a noun, such as the name of a type, with its indefinite article."""
+    return f"an {noun}" if noun[:1].lower() in {"a", "e", "i", "o", "u"} else f"a {noun}"

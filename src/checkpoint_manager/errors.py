@@ -3,6 +3,7 @@
 ::
 
     CheckpointError
+    ├── ArgumentError             (TypeError) (ValueError)  an argument is not what is expected
     ├── CheckpointNotFoundError   (LookupError)   the stage or version does not exist, or the stage is cleared
     ├── VersionConflictError                      the newest version is not the expected one
     ├── PayloadError              (ValueError)    the data would not load as it was saved
@@ -31,6 +32,7 @@ from enum import StrEnum
 from checkpoint_manager._text import escaped
 
 __all__ = [
+    "ArgumentError",
     "CheckpointError",
     "CheckpointNotFoundError",
     "FingerprintError",
@@ -125,6 +127,18 @@ def _rebuild(kind: type[CheckpointError], args: tuple[object, ...], attributes: 
     return error
 
 
+class ArgumentError(CheckpointError, TypeError, ValueError):
+    """An argument is not of the type, or not in the range, that is expected; nothing was done.
+
+    Attributes:
+        argument: The name of the argument; empty if the error is about several.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", argument: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.argument = argument
+
+
 class CheckpointNotFoundError(CheckpointError, LookupError):
     """The stage or version does not exist, was deleted, or the stage is cleared."""
 
@@ -147,12 +161,16 @@ class PayloadError(CheckpointError, ValueError):
     """The data can't be stored such that it loads as it was saved; nothing was written.
 
     Attributes:
-        path: The JSON path of the value at fault, such as ``$.model.weights[3]``.
+        path: The JSON path of the first value at fault, such as ``$.model.weights[3]``.
+        paths: The paths of all values at fault, up to ten.
     """
 
-    def __init__(self, message: str, *, hint: str = "", path: str = "$", stage: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", path: str = "$", paths: tuple[str, ...] = (), stage: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint, stage=stage)
         self.path = path
+        self.paths = paths or (path,)
 
 
 class StageNameError(CheckpointError, ValueError):

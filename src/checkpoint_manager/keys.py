@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from checkpoint_manager import _operations
+from checkpoint_manager._arguments import check, check_callback, elements
 from checkpoint_manager._format.keyring import add_slot, remove_slot
 from checkpoint_manager._store.key_sources import conceal, given_secret
 
@@ -64,6 +65,7 @@ class Keys:
             CheckpointError: The store has the maximum number of slots, or the label can't be used.
         """
         key = conceal(key)
+        check("label", label, str, "text")
         secret = given_secret(key)
         unlocked = self._store.keyring.change(
             lambda unlocked: add_slot(unlocked, secret, label=label, now=datetime.now(UTC)), self._store.lock_timeout
@@ -84,6 +86,7 @@ class Keys:
         Raises:
             CheckpointError: There is no such slot, or it is the last one.
         """
+        check("slot", slot, str, "the id of a slot")
         self._store.keyring.change(lambda unlocked: remove_slot(unlocked, slot), self._store.lock_timeout)
         _LOG.info("Key slot removed: %s", slot)
 
@@ -114,9 +117,16 @@ class Keys:
                 rotate again.
             RollbackError: A stage is older than what this user has seen, or gone. Likewise.
         """
-        also = [conceal(key) for key in also]
+        also = [conceal(key) for key in elements("also", also, "a list of keys")]
+        check_callback("progress", progress)
+        drop = [_slot_id(slot) for slot in elements("drop", drop, "a list of the ids of slots")]
         _operations.rotate_key.rotate(self._store, also=[given_secret(key) for key in also], drop=drop, progress=progress)
         _LOG.info("Key rotated: %s", self._store.backend.location)
+
+
+def _slot_id(slot: object) -> str:
+    check("drop", slot, str, "a list of the ids of slots")
+    return str(slot)
 
 
 def _shown(slot: Slot, *, current: bool) -> KeySlot:

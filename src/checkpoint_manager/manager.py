@@ -7,11 +7,21 @@ need are imported on first use, before anything is locked, by :mod:`checkpoint_m
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from checkpoint_manager import _loading, _operations, stages
+from checkpoint_manager._arguments import (
+    check,
+    check_callback,
+    check_choice,
+    check_flags,
+    check_seconds,
+    check_wait,
+    elements,
+    wrong,
+)
 from checkpoint_manager._format import payload
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import load, save
@@ -21,10 +31,11 @@ from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.backends.stage_names import checked, validate
+from checkpoint_manager.errors import ArgumentError
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from typing import BinaryIO
 
@@ -111,12 +122,9 @@ class CheckpointManager:
         retention: Retention | None = None,
     ) -> None:
         key = conceal(key)
-        if durability not in {"full", "relaxed"}:
-            raise ValueError(f'durability must be "full" or "relaxed", not {durability!r}')
-        if on_rollback not in {"raise", "warn"}:
-            raise ValueError(f'on_rollback must be "raise" or "warn", not {on_rollback!r}')
-        if not lock_timeout >= 0 or math.isinf(lock_timeout):
-            raise ValueError(f"lock_timeout must be a number of seconds, 0 or more, not {lock_timeout!r}")
+        check_choice("durability", durability, "full", "relaxed")
+        check_choice("on_rollback", on_rollback, "raise", "warn")
+        check_seconds("lock_timeout", lock_timeout)
         if retention is not None:
             _operations.prune.check_policy(retention)
         backend = open_backend(checkpoint_dir, durability=durability)
@@ -176,6 +184,8 @@ class CheckpointManager:
             RollbackError: The store is older than what this user has seen. Nothing was written.
             StorageError: The operating system refused. All older versions are unchanged.
         """
+        if expected_version is not None and type(expected_version) is not int:
+            raise wrong("expected_version", expected_version, "a number, or None")
         stage = _valid(stage_name)
         return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
 
@@ -198,8 +208,8 @@ class CheckpointManager:
             IntegrityError: The newest version is damaged; an update of it would lose what it held.
             Exception: Whatever the function raises. Nothing was written then. And as ``save_checkpoint``.
         """
+        check_callback("function", function)
         stage = _valid(stage_name)
-
         return self._saved(save.update(self._store, stage, function, metadata))
 
     def _saved(self, version: Version) -> Version:
@@ -314,6 +324,7 @@ class CheckpointManager:
         Args:
             prefix: Return only names that begin with this.
         """
+        check("prefix", prefix, str, "text")
         return [stage for stage in self._store.stages() if stage.startswith(prefix)]
 
     def diff(
@@ -361,7 +372,7 @@ class CheckpointManager:
         """
         stage = _valid(stage_name)
         if (version is None) == (at is None):
-            raise TypeError("restore_checkpoint needs either version= or at=, and not both")
+            raise ArgumentError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
             restored = _operations.restore.restore(self._store, stage, _operations.select.checked(version))
         else:
@@ -442,6 +453,7 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError: The version does not exist, or is damaged.
             RollbackError: The tags are older than what this user has seen.
         """
+        check_flags(force=force)
         stage, wanted = _valid(stage_name), _operations.tag.validate(name)
         number = _operations.select.number(self._store, stage, _operations.select.checked(version))
         entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
@@ -465,6 +477,7 @@ class CheckpointManager:
             TagError: The name can't be a tag, or names another version of a stage. Nothing was changed.
             IntegrityError, RollbackError: As for ``tag``. Nothing was changed.
         """
+        check_flags(force=force)
         wanted = _operations.tag.validate(name)
         tagged = _operations.tag.tag_pipeline(self._store, wanted, force=force)
         _LOG.info("Pipeline tagged: %d stages are %s", len(tagged), wanted)
@@ -506,6 +519,7 @@ class CheckpointManager:
             CheckpointNotFoundError: The stage does not exist.
             IntegrityError, RollbackError: The record of tags or deletions can't be trusted. Nothing of that stage was deleted.
         """
+        check_flags(dry_run=dry_run)
         _operations.prune.check_policy(policy)
         stage = None if stage_name is None else _valid(stage_name)
         plan = _operations.prune.prune(self._store, policy, stage, dry_run=dry_run)
@@ -528,7 +542,8 @@ class CheckpointManager:
             CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
         """
         stage = _valid(stage_name)
-        chosen = [_operations.select.checked_number(version) for version in versions]
+        numbers = elements("versions", versions, "a list of numbers")
+        chosen = [_operations.select.checked_number(version) for version in numbers]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
         _LOG.info("Versions deleted: %s %s", stage, deleted)
         return deleted
@@ -543,6 +558,7 @@ class CheckpointManager:
             progress: Called after each version.
         """
         stage = None if stage_name is None else _valid(stage_name)
+        check_callback("progress", progress)
         return _operations.verify.verify(self._store, stage, progress)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
@@ -551,6 +567,7 @@ class CheckpointManager:
         Args:
             dry_run: Return the steps without carrying them out.
         """
+        check_flags(dry_run=dry_run)
         return _operations.repair.repair(self._store, dry_run=dry_run)
 
     def accept_rollback(self, stage_name: str | None = None) -> list[Version]:
@@ -599,9 +616,11 @@ class CheckpointManager:
             StorageError: The file exists already, or the operating system refused.
         """
         key = conceal(key)
-        if isinstance(stages, str):
-            raise TypeError(f'stages= is a list of names: write ["{stages}"]')
-        chosen = None if stages is None else [_valid(stage) for stage in stages]
+        check_flags(overwrite=overwrite)
+        check_callback("progress", progress)
+        _check_file(file, "write")
+        named = None if stages is None else elements("stages", stages, "a list of names")
+        chosen = None if named is None else [_valid(stage) for stage in named]
         bundle = _operations.export_bundle.export_bundle(
             self._store, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
         )
@@ -643,6 +662,10 @@ class CheckpointManager:
             StorageError: The operating system refused, or a stage would have more deletions than can be recorded.
         """
         key = conceal(key)
+        check_flags(dry_run=dry_run)
+        check_callback("progress", progress)
+        _check_file(file, "read")
+        check("rename", rename, (Mapping, type(None)), "a dict of names by names, or None")
         names = {_valid(old): _valid(new) for old, new in (rename or {}).items()}
         bundle = _operations.import_bundle.import_bundle(
             self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress
@@ -728,6 +751,13 @@ class CheckpointManager:
         """
         if callable(name):
             return self.stage()(name)
+        for argument, function in (("key", key), ("encode", encode), ("decode", decode)):
+            check_callback(argument, function)
+        check_wait(wait)
+        for name_of_argument in elements("ignore", ignore, "a list of names"):
+            check("ignore", name_of_argument, str, "a list of names")
+        if code is not None:
+            check_flags(code=code)
         return stages.make_stage(
             self._runner,
             name,
@@ -820,6 +850,10 @@ class CheckpointManager:
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
             LockTimeoutError: On entry: another run was not done in the time that ``wait`` gives it.
         """
+        check_seconds("every_seconds", every_seconds)
+        check("every_items", every_items, (int, type(None)), "a number of items, or None")
+        check_wait(wait)
+        check_flags(bar=bar)
         return stages.make_loop(
             self._runner,
             stage_name,
@@ -861,6 +895,11 @@ class CheckpointManager:
                 "is needed, or give the key as a key file or in the environment"
             )
         return _open, (self._arguments,)
+
+
+def _check_file(file: object, method: str) -> None:
+    if not isinstance(file, str | os.PathLike) and not hasattr(file, method):
+        raise wrong("file", file, "a path, or an open binary stream")
 
 
 def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:

@@ -41,6 +41,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from checkpoint_manager._arguments import check, check_flags
+from checkpoint_manager.errors import ArgumentError
 from checkpoint_manager.times import believed, length
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ class Retention:
         keep_tagged: Keep every version that has a tag. If False, tags are removed with their versions.
 
     Raises:
-        ValueError: No rule is given, or a value is out of range.
+        ArgumentError: No rule is given, or a value is out of range.
     """
 
     keep_last: int = 0
@@ -84,13 +86,16 @@ class Retention:
     def __post_init__(self) -> None:
         if isinstance(self.keep_within, str):
             object.__setattr__(self, "keep_within", length(self.keep_within))
-        if not (self.keep_within is None or (isinstance(self.keep_within, timedelta) and self.keep_within > timedelta())):
-            raise ValueError(f"keep_within must be a positive duration, such as 1d, not {self.keep_within!r}")
+        check("keep_within", self.keep_within, (timedelta, type(None)), "a timedelta, or text such as 1d")
+        if self.keep_within is not None and self.keep_within <= timedelta():  # type: ignore[operator]  # text is replaced above
+            raise ArgumentError("keep_within must be longer than nothing, such as 1d", argument="keep_within")
+        check_flags(keep_tagged=self.keep_tagged)
         for name, number in self.counts.items():
-            if type(number) is not int or number < 0:
-                raise ValueError(f"{name} must be a number of versions, 0 or more, not {number!r}")
+            check(name, number, int, "a number of versions, 0 or more")
+            if number < 0:
+                raise ArgumentError(f"{name} must be a number of versions, 0 or more, not {number}", argument=name)
         if self.keep_within is None and not any(self.counts.values()):
-            raise ValueError("a retention needs at least one rule: keep_last, keep_within, keep_daily, …")
+            raise ArgumentError("a retention needs at least one rule: keep_last, keep_within, keep_daily, …")
 
     @property
     def counts(self) -> dict[str, int]:

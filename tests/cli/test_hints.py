@@ -46,7 +46,7 @@ def _errors() -> list[tuple[str, str]]:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
-                if getattr(node.func, "id", "") in {"TypeError", "ValueError"}:
+                if getattr(node.func, "id", "") in {"TypeError", "ValueError", "ArgumentError"}:
                     continue  # a program's own fault
                 texts = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "hint")]
                 found += [(f"{name}:{node.lineno}", _text(each)) for each in texts]

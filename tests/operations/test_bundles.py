@@ -405,9 +405,9 @@ def test_only_the_stages_named_are_exported(here: CheckpointManager, there: Chec
     assert [s.stage for s in there.import_bundle(path, key=Passphrase("words")).stages] == ["train"]
     with pytest.raises(CheckpointNotFoundError):
         here.export_bundle(path, ["train", "trian"], key=KEY, overwrite=True)
-    with pytest.raises(TypeError, match=r'\["train"\]'):
+    with pytest.raises(TypeError, match="stages must be a list of names, not a str"):
         here.export_bundle(path, "train", key=KEY)
-    with pytest.raises(TypeError, match="key= must be"):
+    with pytest.raises(TypeError, match="key must be"):
         here.export_bundle(path, key=None)  # type: ignore[arg-type]
     assert here.export_bundle(path, [], key=KEY, overwrite=True).stages == ()
     assert there.import_bundle(path, key=KEY).stages == ()

@@ -98,7 +98,7 @@ class TestSlots:
             CheckpointManager(store.with_name("other"), key=KEY).keys.add(OTHER_KEY, label="x\n")
 
     def test_a_key_is_needed(self, store: Path) -> None:
-        with pytest.raises(TypeError, match="key= must be"):
+        with pytest.raises(TypeError, match="key must be"):
             CheckpointManager(store, key=KEY).keys.add(None)  # type: ignore[arg-type]
 
 

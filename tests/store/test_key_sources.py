@@ -95,7 +95,7 @@ def test_a_variable_that_is_set_and_empty_is_not_passed_over(
 
 @pytest.mark.parametrize("key", [b"short", bytes(33), "text", 7, object(), ["x"]])
 def test_a_key_of_another_type_is_refused_without_showing_it(key: object) -> None:
-    with pytest.raises(TypeError, match="key=") as caught:
+    with pytest.raises(TypeError, match="key ") as caught:
         find_secret(key)
     assert "short" not in str(caught.value)
 

@@ -21,6 +21,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager._arguments import wrong
+from checkpoint_manager.errors import ArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -129,9 +132,10 @@ def check_revision(revision: object) -> None:
         ValueError: It is an integer of more than 64 bits, or text with half a surrogate pair.
     """
     if type(revision) not in _REVISION_TYPES:
-        raise TypeError(f"revision= must be an integer or text, not {type(revision).__name__}")
+        raise wrong("revision", revision, "an integer or text")
     if not _is_revision(revision):
-        raise ValueError("revision= must be an integer of at most 64 bits, or text that can be encoded")
+        message = "revision must be an integer of at most 64 bits, or text that is valid Unicode"
+        raise ArgumentError(message, argument="revision")
 
 
 def read_note(metadata: Mapping[str, Any]) -> Note | None:

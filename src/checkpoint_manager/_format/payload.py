@@ -67,8 +67,8 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     except OverflowError as error:
         raise PayloadError(f"the {what} can't be saved: {error}", hint=_TOO_LONG, stage=stage) from None
     if encoded is None:
-        where, fault, hint = payload_faults.explain(value)
-        raise PayloadError(f"the {what} can't be saved: {where} {fault}", hint=hint, path=where, stage=stage)
+        paths, faults, hint = payload_faults.explain(value)
+        raise PayloadError(f"the {what} can't be saved: {faults}", hint=hint, path=paths[0], paths=paths, stage=stage)
     if len(encoded) > MAX_DATA_BYTES:
         raise PayloadError(
             f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON, and the limit is {MAX_DATA_BYTES}",

@@ -1,11 +1,12 @@
-"""What keeps a value from being saved as JSON: the first value at fault, its path, and what to save instead.
+"""What keeps a value from being saved as JSON: the values at fault, their paths, and what to save instead.
 
-An error tells of the data that path and a type, never a value. The path includes keys, shortened.
+An error tells of the data paths and types, never a value. A path includes keys, shortened.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -18,6 +19,8 @@ Steps: TypeAlias = list[str | int]
 Fault: TypeAlias = tuple[str, str]
 """What is wrong with a value, as the end of a message, and what to do about it."""
 
+MAX_FAULTS = 10
+"""How many values at fault an error names."""
 MAX_DEPTH = 254
 """How deep lists and dicts may be nested: as deep as orjson writes them."""
 TYPES = frozenset({str, int, float, bool, dict, list, type(None)})
@@ -54,16 +57,25 @@ _REMEDIES = {
 _ANY_REMEDY = "Save what it holds as dict, list, str, int, float, bool or None"
 
 
-def explain(value: object) -> tuple[str, str, str]:
-    """Return the path of the first value that can't be saved, what is wrong with it, and what to do."""
-    path, (fault, hint) = _first_fault(value) or ([], ("holds a value that can't be written as JSON", _ANY_REMEDY))
-    return _render(path), fault, hint
+def explain(value: object) -> tuple[tuple[str, ...], str, str]:
+    """Return the paths of the values that can't be saved, up to ten; what is wrong with them; and what to do."""
+    found = list(islice(_faults(value), MAX_FAULTS + 1)) or [([], ("holds a value that can't be written as JSON", _ANY_REMEDY))]
+    paths = tuple(_render(path) for path, _ in found[:MAX_FAULTS])
+    if len(found) == 1:
+        fault, remedy = found[0][1]
+        return paths, f"{paths[0]} {fault}", remedy
+    told = [
+        f"{path} {fault} ({remedy[0].lower()}{remedy[1:]})" for path, (_, (fault, remedy)) in zip(paths, found, strict=False)
+    ]
+    more = "; and there are more" if len(found) > MAX_FAULTS else ""
+    return paths, f"{'; '.join(told)}{more}", "Replace each of these values"
 
 
-def _first_fault(value: object) -> tuple[Steps, Fault] | None:
-    """Return the path of the first value that can't be saved, with what is wrong and what to do; None if there is none.
+def _faults(value: object) -> Iterator[tuple[Steps, Fault]]:
+    """Yield the path of each value that can't be saved, with what is wrong and what to do.
 
-    First means in the order of the document. Iterative, so that no depth of data meets Python's own recursion limit.
+    In the order of the document, and not of what a value at fault contains. Iterative, so that no depth of data meets Python's
+    own recursion limit.
     """
     path: Steps = []  # one step for each walk; the first leads to the value itself and is left out of the result
     opened: list[object] = []  # the lists and dicts that contain the current value
@@ -77,14 +89,14 @@ def _first_fault(value: object) -> tuple[Steps, Fault] | None:
         outer = len(walks) - 1
         path[outer:], opened[outer:] = [key], ()
         if type(key) is str and not _is_unicode(key):
-            return path[1:], ("is a key with a lone surrogate, which is not valid Unicode", "Use another key")
+            yield path[1:], ("is a key with a lone surrogate, which is not valid Unicode", "Use another key")
+            continue
         fault = _fault(child, opened)
         if fault is not None:
-            return path[1:], fault
-        if type(child) in _CONTAINERS:
+            yield path[1:], fault
+        elif type(child) in _CONTAINERS:
             opened.append(child)
             walks.append(iter(child.items()) if type(child) is dict else iter(enumerate(cast("list[object]", child))))
-    return None
 
 
 def _fault(value: object, opened: list[object]) -> Fault | None:

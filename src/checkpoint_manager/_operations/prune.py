@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import retention
+from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format.notes import read_group
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -28,7 +29,7 @@ _LOG = logging.getLogger("checkpoint_manager")
 def check_policy(policy: object) -> None:
     """Raise unless the policy is a :class:`Retention`: a caller might pass a number instead."""
     if not isinstance(policy, Retention):
-        raise TypeError(f"a retention policy must be a Retention, not {type(policy).__name__}")
+        raise wrong("the retention policy", policy, "a Retention")
 
 
 def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:

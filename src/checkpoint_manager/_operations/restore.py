@@ -12,7 +12,14 @@ from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, LockTimeoutError
+from checkpoint_manager.errors import (
+    ArgumentError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    Hint,
+    IntegrityError,
+    LockTimeoutError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +93,7 @@ def goal(at: datetime | str | None, name: str | None) -> Goal:
         TypeError: Both are given, or neither.
     """
     if (at is None) == (name is None):
-        raise TypeError("give either at= or tag=, and not both")
+        raise ArgumentError("either at= or tag= must be given, and not both")
     if name is not None:
         wanted = tag.validate(name, existing=True)
         return Goal(f"what is tagged {wanted}", functools.partial(_tagged, name=wanted), wanted)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
 from checkpoint_manager._operations.load import newest_completed
@@ -205,7 +206,7 @@ def _warn_of_clock(stage: str, now: datetime, before: datetime) -> None:
 
 def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata= must be a dict, not {type(metadata).__name__}")
+        raise wrong("metadata", metadata, "a dict, or None")
     reserved = next((key for key in metadata if str(key).startswith("@")), None)
     if reserved is not None:
         message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are reserved"

@@ -24,12 +24,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import times
+from checkpoint_manager._arguments import check, wrong
 from checkpoint_manager._format.tags import RESERVED, is_name
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.tag import FAILED
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, StageNameError, TagError
+from checkpoint_manager.errors import ArgumentError, CheckpointNotFoundError, Hint, IntegrityError, StageNameError, TagError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,13 +50,17 @@ def checked(version: object) -> int | str:
 def checked_number(version: object) -> int:
     """Return a version's number as a caller gives it."""
     if not isinstance(version, int) or isinstance(version, bool):
-        raise TypeError(f"a version is a number such as 3, not {type(version).__name__}")
+        raise wrong("version", version, "a number such as 3, or the name of a version")
     return version
 
 
 def moment(at: datetime | str) -> datetime:
     """Return a moment in UTC; see :func:`times.moment`."""
-    return times.moment(at, datetime.now(UTC))
+    check("at", at, (datetime, str), "a datetime, or text such as 2026-11-20T14:00 or 1d")
+    try:
+        return times.moment(at, datetime.now(UTC))
+    except ValueError as error:
+        raise ArgumentError(f"at: {error}", argument="at") from None
 
 
 def named(store: Store, stage: str, version: int | str | None, at: datetime | str | None) -> int:
@@ -66,7 +71,7 @@ def named(store: Store, stage: str, version: int | str | None, at: datetime | st
         TagError, CheckpointNotFoundError: As for :func:`number` and :func:`number_at`.
     """
     if (version is None) == (at is None):
-        raise TypeError("give either a version or a moment, not both")
+        raise ArgumentError("either a version or a moment must be given, and not both")
     return number_at(store, stage, moment(at)) if at is not None else number(store, stage, checked(version))
 
 
@@ -82,6 +87,7 @@ def split(store: Store, text: str) -> tuple[str, str | None]:
         StageNameError: The stage name is not valid.
         TagError: The selector is ambiguous.
     """
+    check("selector", text, str, "text such as train@3")
     stage, at, version = text.rpartition("@")
     if not at or not stage or not _can_be_a_version(version):
         return validate(text), None

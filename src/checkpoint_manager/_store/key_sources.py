@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from checkpoint_manager._arguments import wrong
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
-from checkpoint_manager.errors import Hint, KeyUnavailableError
+from checkpoint_manager.errors import ArgumentError, Hint, KeyUnavailableError
 from checkpoint_manager.models import KeyFile, Passphrase
 
 if TYPE_CHECKING:
@@ -111,15 +112,18 @@ def _argument(key: object) -> Callable[[], Secret]:
         case os.PathLike():
             return lambda: read_key_file(Path(key))
         case Hidden() if isinstance(key.raw, str):
-            raise TypeError('key= as str could be a path or a passphrase: write KeyFile("…") or Passphrase("…")')
+            message = (
+                "key must be a Passphrase, a KeyFile, a path or 32 bytes, not a str, which could be a path or a passphrase"
+            )
+            raise ArgumentError(message, hint='Write KeyFile("…") or Passphrase("…")', argument="key")
         case Hidden() if not isinstance(key.raw, bytes):
-            raise TypeError(f"key= must be a Passphrase, a KeyFile, a path or 32 bytes, not {type(key.raw).__name__}")
+            raise wrong("key", key.raw, "a Passphrase, a KeyFile, a path or 32 bytes")
         case Hidden() if len(key.raw) == KEY_BYTES:
             return lambda: Secret("key-file", key)
         case Hidden():
-            raise TypeError(f"key= as bytes must be exactly {KEY_BYTES} random bytes, not {len(key.raw)}")
+            raise ArgumentError(f"key as bytes must be exactly {KEY_BYTES} random bytes, not {len(key.raw)}", argument="key")
         case _:
-            raise TypeError(f"key= must be a Passphrase, a KeyFile, a path or 32 bytes, not {type(key).__name__}")
+            raise wrong("key", key, "a Passphrase, a KeyFile, a path or 32 bytes")
 
 
 def _secret_of(passphrase: Passphrase, source: str) -> Secret:

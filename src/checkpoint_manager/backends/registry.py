@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Protocol, cast
 
 from checkpoint_manager import _loading
+from checkpoint_manager._arguments import wrong
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.local import LocalBackend
@@ -59,9 +60,11 @@ def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Dura
             message = f'durability="{durability}" is given with a backend that is open already, {location.location}'
             raise LocationError(message, hint="Give it where you make the backend")
         return location
+    if not isinstance(location, str | os.PathLike):
+        raise wrong("checkpoint_dir", location, "a path, a URL or a Backend")
     scheme = scheme_of(location)
     if not scheme:
-        return LocalBackend(location, durability)
+        return LocalBackend(expanded(location), durability)
     url = os.fspath(location)
     backend = _opener(scheme, url)(url, durability=durability)
     backend.location = redacted(backend.location)
@@ -70,6 +73,21 @@ def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Dura
         message = f'durability="{durability}" can\'t be heeded by {printable(redacted(url))}'
         raise LocationError(message, hint="Leave durability out")
     return backend
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """Return the path of a directory, with ``~`` replaced by the home directory.
+
+    Raises:
+        LocationError: It is empty, or names no home directory that is known.
+    """
+    whole = os.path.expanduser(os.fsdecode(path))
+    if not whole:
+        raise LocationError("the name of the store's directory is empty", hint='Name a directory, or "." for this one')
+    if whole.startswith("~"):
+        message = f"the home directory in {printable(whole)} is not known"
+        raise LocationError(message, hint=f"Write the whole path, or ./{printable(whole)} for a directory of this name")
+    return whole
 
 
 def scheme_of(location: str | os.PathLike[str]) -> str:

@@ -34,7 +34,7 @@ class _Location(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value:
             self.fail("the name of the directory is empty", param, ctx)
-        return value
+        return os.path.expanduser(value)
 
 
 class Seconds(click.FloatRange):
