@@ -77,6 +77,10 @@ class Hint(StrEnum):
     SEE_HISTORY = "Choose a version from history()"
     LOAD_ANOTHER = "Load another version, or call verify() to see what else is affected and repair() to set it aside"
     PUT_IT_BACK = "Restore it from a backup, or load another version"
+    REPAIR_OR_RESTORE = (
+        "If another process saved over the damaged version, call repair(), which sets it aside; "
+        "otherwise restore the store from a backup"
+    )
     SEE_STAGES = "See stages() for the names"
     OVERWRITE = "Choose another name, or pass overwrite=True"
     SEE_TAGS = "See tags() for its tags and history() for its versions"

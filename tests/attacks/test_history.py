@@ -12,6 +12,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,6 +237,23 @@ def test_a_fork_hidden_behind_planted_damage_is_refused(
     as_user("owner")
     with pytest.raises(RollbackError):
         CheckpointManager(store, key=key).load_checkpoint("train")
+
+
+def test_a_seen_version_that_was_damaged_and_saved_over_is_told_with_what_mends_it(
+    opened: Opened, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    as_user("owner")
+    opened().save_checkpoint("train", 5)
+    put(version_file("train", 5), b"damaged")
+    as_user("job")
+    assert opened().save_checkpoint("train", 6).number == 6
+    as_user("owner")
+    with pytest.raises(RollbackError, match="version 5 as it was seen, which is damaged") as caught:
+        opened().load_checkpoint("train")
+    assert caught.value.hint is Hint.REPAIR_OR_RESTORE
+    opened().repair()
+    assert opened().load_checkpoint("train") == 6
+    assert opened().verify("train").ok
 
 
 def test_a_long_way_back_is_followed_over_deletions_and_damage_once(

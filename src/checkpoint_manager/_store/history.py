@@ -137,9 +137,7 @@ class History:
         """
         seen = look.seen
         if seen is not None and entry.id != seen.id and not self.leads_back(stage, look.number, entry, seen, session):
-            self._refuse_rollback(
-                stage, f"its versions do not lead back to version {seen.version} as it was seen", seen.version
-            )
+            self._refuse_other_history(stage, seen.version, session)
             return
         if self._tips.get(stage, NOTHING).version < look.number:
             self.learn(stage, Tip(look.number, entry.id, entry.created_at), session, durable=look.durable, seen=seen)
@@ -399,13 +397,23 @@ class History:
         steps += [(gap.last, gap) for gap in gaps if lowest <= gap.last < above]
         return sorted(steps, key=lambda step: step[0], reverse=True)
 
-    def _refuse_rollback(self, stage: str, found: str, seen: int) -> None:
+    def _refuse_other_history(self, stage: str, seen: int, session: Session | None) -> None:
+        found, hint = f"its versions do not lead back to version {seen} as it was seen", Hint.ACCEPT_ROLLBACK
+        try:
+            self._store.entry(stage, seen, session)
+        except IntegrityError:  # whoever saves after it names the last version that can be read
+            found, hint = f"{found}, which is damaged", Hint.REPAIR_OR_RESTORE
+        except VersionAbsentError:
+            pass
+        self._refuse_rollback(stage, found, seen, hint)
+
+    def _refuse_rollback(self, stage: str, found: str, seen: int, hint: Hint = Hint.ACCEPT_ROLLBACK) -> None:
         message = (
             f"stage {printable(stage)} in {self._store.backend.location} was rolled back: {found}, and version {seen} was "
             "already seen"
         )
         if self._store.on_rollback == "raise":
-            raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage, version=seen)
+            raise RollbackError(message, hint=hint, stage=stage, version=seen)
         _LOG.warning("%s", message)
 
 

@@ -30,6 +30,10 @@ HINTS: dict[Hint, str] = {
     Hint.OVERWRITE: "Choose another name, or give --overwrite",
     Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: checkpoint-manager log",
     Hint.SEE_HISTORY: "Choose a version from: checkpoint-manager log",
+    Hint.REPAIR_OR_RESTORE: (
+        "If another process saved over the damaged version, run: checkpoint-manager repair; "
+        "otherwise restore the store from a backup"
+    ),
     Hint.SEE_STAGES: "See the names with: checkpoint-manager list",
     Hint.SEE_TAGS: "See the tags with: checkpoint-manager tag, and the versions with: checkpoint-manager log",
     Hint.VERIFY_AND_REPAIR: "See what is wrong with: checkpoint-manager verify, then run: checkpoint-manager repair",
