@@ -86,6 +86,7 @@ class Hint(StrEnum):
     SEE_TAGS = "See tags() for its tags and history() for its versions"
     VERIFY_AND_REPAIR = "Call verify() to see what is wrong, then repair()"
     WAIT_FOR_LOCK = "Wait until it is done, or pass a longer lock_timeout"
+    WAIT_FOR_RUN = "Wait until it is done, or pass a longer wait="
 
 
 class CheckpointError(Exception):

@@ -738,7 +738,8 @@ class CheckpointManager:
             encode: Turns a result that is not JSON into JSON.
             decode: Turns that JSON back into the result. The first call returns that, too, so that all calls give the same.
             wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at
-                all.
+                all. For a run that started this call, here or in a parent process, True waits no longer than ``lock_timeout``:
+                that run may be waiting for this call.
 
         Raises:
             PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.

@@ -9,6 +9,7 @@ import gc
 import itertools
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -573,7 +574,70 @@ except LockTimeoutError:
     command = [sys.executable, "-c", program, str(tmp_path / "store"), program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "refused\n"
-    assert "which runs it and is this process's parent: if that waits for this one, neither ends" in done.stderr
+    assert "which runs it and started this process, and so may be waiting for this one" in done.stderr
+
+
+def test_a_child_does_not_wait_without_end_for_the_run_that_started_it(tmp_path: Path) -> None:
+    program = """
+import subprocess, sys
+from checkpoint_manager import CheckpointManager, LockTimeoutError
+cm = CheckpointManager(sys.argv[1], key=bytes(32), lock_timeout=1)
+
+@cm.stage
+def train():
+    subprocess.run(["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", sys.argv[2], *sys.argv[1:]], check=True)
+
+try:
+    train()
+except LockTimeoutError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "store"), program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "started this call and may be waiting for it. Call the plain function inside of it" in done.stdout
+
+
+def test_a_task_does_not_wait_without_end_for_the_run_that_started_it(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY, lock_timeout=1)
+    errors: list[CheckpointError] = []
+
+    @cm.stage
+    async def train() -> int:
+        is_done = asyncio.Event()
+
+        async def again() -> None:
+            try:
+                await train()
+            except LockTimeoutError as error:
+                errors.append(error)
+            is_done.set()
+
+        task = asyncio.create_task(again())
+        await is_done.wait()
+        await task
+        return 1
+
+    assert asyncio.run(asyncio.wait_for(train(), 30)) == 1
+    assert "started this call and may be waiting for it" in errors[0].message
+
+
+def test_a_run_of_another_process_that_takes_too_long_is_told_in_the_words_of_a_stage(cm: CheckpointManager) -> None:
+    running, write = os.pipe()
+
+    @cm.stage(wait=0)
+    def train() -> int:
+        os.write(write, b"x")
+        time.sleep(30)
+        return 1
+
+    child = forking.start(train)
+    try:
+        os.read(running, 1)
+        with pytest.raises(LockTimeoutError, match=f"by process {child}. Wait until it is done, or pass a longer wait=$"):
+            train()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        forking.end(child)
 
 
 def test_threads_that_wait_for_one_another_by_an_event_are_told_so(tmp_path: Path) -> None:

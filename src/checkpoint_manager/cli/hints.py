@@ -37,6 +37,7 @@ HINTS: dict[Hint, str] = {
     Hint.SEE_STAGES: "See the names with: checkpoint-manager list",
     Hint.SEE_TAGS: "See the tags with: checkpoint-manager tag, and the versions with: checkpoint-manager log",
     Hint.VERIFY_AND_REPAIR: "See what is wrong with: checkpoint-manager verify, then run: checkpoint-manager repair",
+    Hint.WAIT_FOR_RUN: "Wait until it is done, or give a longer --lock-timeout",
     Hint.WAIT_FOR_LOCK: "Wait until it is done, or give a longer --lock-timeout",
 }
 

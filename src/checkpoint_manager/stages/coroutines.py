@@ -61,5 +61,6 @@ async def acquire(
         if waited >= SILENT_WAIT and not is_logged:
             is_logged = True
             log(refused)
+            timeout = lock.bounded(timeout, refused.holder)
         await asyncio.sleep(min(pause, timeout - waited))
         pause = min(pause * 1.5, _LONGEST_PAUSE)

@@ -18,8 +18,9 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError, LockTimeoutError
+from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 from checkpoint_manager.stages.deadlock import Worker, standstill, would_deadlock
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _POLL = 0.05
 _FIRST_PAUSE, _SHARE_OF_CHECKS = 0.02, 0.05
 _STANDSTILL = 3.0
 """For how many seconds all threads have to wait for one another until that counts as a deadlock."""
+_WITHOUT_END = 86_400.0
+"""From how many seconds on a wait counts as one without end."""
 _HINT = "Call the plain function inside of it, call it with other arguments, or give the inner stage another name"
 
 _holders: dict[tuple[str, str, str, str], weakref.ref[RunLock]] = {}
@@ -51,13 +54,18 @@ class RunLock:
         name: The digest of the note of the run.
         is_blocking: Whether its owner waits without giving the event loop back.
         is_in_parent: Whether this process was forked in the middle of such a run: the parent may wait for it.
+        is_within: Whether such a run, of this process, started the code that takes the lock, and may wait for it.
     """
 
-    def __init__(self, store: Store, stage: str, name: str, *, is_blocking: bool, is_in_parent: bool) -> None:
+    def __init__(
+        self, store: Store, stage: str, name: str, *, is_blocking: bool, is_in_parent: bool, is_within: bool = False
+    ) -> None:
         self.stage = stage
         self.released = threading.Event()
         self._name = name
         self._is_in_parent = is_in_parent
+        self._is_within = is_within
+        self._patience = store.lock_timeout
         self._backend = store.backend
         self._key = (store.backend.location, store.keyring.store_id, stage, name)
         self._reference = weakref.ref(self)
@@ -93,6 +101,7 @@ class RunLock:
             CheckpointError: The run that holds it waits for this one.
         """
         started, is_logged = time.monotonic(), False
+        timeout = self.bounded(timeout)
         _waiting[id(self)] = self
         try:
             while (holder := self._claim()) is not None:
@@ -107,7 +116,7 @@ class RunLock:
             try:
                 self._enter(min(started + timeout - time.monotonic(), SILENT_WAIT))
             except LockTimeoutError as error:
-                left = started + timeout - time.monotonic()
+                left = started + self.bounded(timeout, error.holder) - time.monotonic()
                 if left <= 0:
                     raise
                 if not is_logged:
@@ -132,6 +141,16 @@ class RunLock:
             return error
         _waiting.pop(id(self), None)
         return None
+
+    def bounded(self, timeout: float, holder: str | None = None) -> float:
+        """Return how long to wait: not without end for a run that started this call, for it may wait for this call.
+
+        Args:
+            timeout: How long is asked for, in seconds.
+            holder: The process that runs it, as an error names it; None: it is a run of this process, or nobody knows.
+        """
+        may_wait_for_this = self._is_within or (holder is not None and started_this_process(holder))
+        return self._patience if timeout >= _WITHOUT_END and may_wait_for_this else timeout
 
     def release(self) -> None:
         """Give the lock back, or stop waiting for it. May be called again."""
@@ -182,21 +201,45 @@ class RunLock:
         lock = self._backend.lock(self.stage, max(timeout, 0), purpose="run", name=self._name)
         try:
             lock.__enter__()
-        except LockTimeoutError:
+        except LockTimeoutError as error:
             if self._is_in_parent:
                 raise self._calls_itself() from None
-            raise
+            if error.holder is None:
+                raise
+            raise self._is_run_by(error.holder, started_this=started_this_process(error.holder)) from None
         self._lock = lock
 
     def _timed_out(self, holder: RunLock) -> LockTimeoutError:
-        who = f"{holder._thread_name} of this process"
+        return self._is_run_by(f"{holder._thread_name} of this process", started_this=self._is_within)
+
+    def _is_run_by(self, who: str, *, started_this: bool) -> LockTimeoutError:
         message = f"stage {printable(self.stage)} is being run with these arguments by {printable(who)}"
-        hint = "Wait until it is done, or pass a longer wait="
+        if started_this:
+            message += ", which started this call and may be waiting for it"
+        hint = _HINT if started_this else Hint.WAIT_FOR_RUN
         return LockTimeoutError(message, hint=hint, stage=self.stage, holder=who)
 
     def _calls_itself(self) -> CheckpointError:
         message = f"stage {printable(self.stage)} is called by itself with the same arguments, and would wait for itself"
         return CheckpointError(message, hint=_HINT, stage=self.stage)
+
+
+def started_this_process(holder: str) -> bool:
+    """Return whether a process, as an error names it, is a parent of this one, or the parent of a parent."""
+    process = os.getpid()
+    while process > 1:
+        process = _parent_of(process)
+        if holder == f"process {process}":
+            return True
+    return False
+
+
+def _parent_of(process: int) -> int:
+    if process == os.getpid():
+        return os.getppid()
+    with passing_over_refusals(), open(f"/proc/{process}/stat", "rb") as status:  # only Linux tells
+        return int(status.read().rpartition(b")")[2].split()[1])
+    return 0
 
 
 def _waits() -> list[tuple[RunLock, RunLock]]:

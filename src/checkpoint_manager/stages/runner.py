@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import logging
 import math
-import os
 import time
 import traceback
 import weakref
@@ -25,7 +24,7 @@ from checkpoint_manager.stages.code import Code
 from checkpoint_manager.stages.fingerprint import digest, fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
 from checkpoint_manager.stages.report import Outcome, ago, duration
-from checkpoint_manager.stages.run_lock import RunLock
+from checkpoint_manager.stages.run_lock import RunLock, started_this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -213,7 +212,8 @@ class Runner:
         name = run.note.digest
         around = [each for each in self._enclosing() if each.stage == run.stage and each.note.digest == name]
         inherited = any(each.lock is not None and each.lock.was_inherited for each in around)
-        return RunLock(self._store, run.stage, name, is_blocking=is_blocking, is_in_parent=inherited)
+        within = any(each.lock is not None and each.lock.is_held for each in around)
+        return RunLock(self._store, run.stage, name, is_blocking=is_blocking, is_in_parent=inherited, is_within=within)
 
     def enclosing(self, stage: str) -> Run | None:
         """Return the innermost run of a stage that is under way, in this process, and that this code is a part of."""
@@ -231,8 +231,8 @@ class Runner:
     def log_waiting(self, error: LockTimeoutError) -> None:
         """Log which run this one waits for: it may take hours."""
         stage, holder = printable(str(error.stage)), printable(error.holder or "another process")
-        if holder.split()[:2] == ["process", str(os.getppid())]:
-            message = "%s: waits for %s, which runs it and is this process's parent: if that waits for this one, neither ends"
+        if started_this_process(holder):
+            message = "%s: waits for %s, which runs it and started this process, and so may be waiting for this one"
             _LOG.warning(message, stage, holder, extra={"is_waiting": True})
         else:
             _LOG.info("%s: waits for %s, which runs it", stage, holder, extra={"is_waiting": True})
