@@ -96,8 +96,8 @@ class TestGoingOn:
         ]
         messages = [record.getMessage() for record in log.records]
         assert messages[0].startswith("sum: failed after ")
-        assert messages[0].endswith(" (KeyError), version 7 goes on after 7 of 10 items")
-        assert messages[1] == "sum: goes on after 7 of 10 items (version 7, saved 0 s ago)"
+        assert messages[0].endswith(" (KeyError), version 7 continues after 7 of 10 items")
+        assert messages[1] == "sum: continues after 7 of 10 items (version 7, saved 0 s ago)"
         assert messages[2].startswith("sum: ran in ")
         assert messages[2].endswith(", saved version 11 (went on after 7 of 10 items)")
 
@@ -133,7 +133,7 @@ class TestGoingOn:
             1,
             "0 reused, 0 ran, 0 failed, 1 stopped",
         ]
-        assert log.messages[-1].endswith("version 5 goes on after 5 of 10 items")
+        assert log.messages[-1].endswith("version 5 continues after 5 of 10 items")
 
     def test_one_that_is_finished_early_is_complete(self, cm: CheckpointManager) -> None:
         for turn in range(2):
@@ -196,7 +196,7 @@ class TestGoingOn:
         path = tmp_path / "store" / "history" / "sum" / "000000000008.checkpoint"
         flip_last_byte(path)
         assert add_up(CheckpointManager(tmp_path / "store", key=KEY))["sum"] == 45
-        assert any(message.startswith("sum: goes on after 7 of 10 items") for message in log.messages)
+        assert any(message.startswith("sum: continues after 7 of 10 items") for message in log.messages)
 
     def test_a_pruning_leaves_what_it_goes_on_from(
         self, cm: CheckpointManager, tmp_path: Path, log: pytest.LogCaptureFixture
@@ -207,7 +207,7 @@ class TestGoingOn:
         assert [version.number for version in cm.history("sum")] == [8, 7]
         flip_last_byte(tmp_path / "store" / "history" / "sum" / "000000000008.checkpoint")
         assert add_up(CheckpointManager(tmp_path / "store", key=KEY))["sum"] == 45
-        assert any(message.startswith("sum: goes on after 7 of 10 items") for message in log.messages)
+        assert any(message.startswith("sum: continues after 7 of 10 items") for message in log.messages)
 
     def test_an_async_loop(self, cm: CheckpointManager) -> None:
         async def count(last: int) -> AsyncIterator[int]:
@@ -418,7 +418,7 @@ class TestMisuse:
             assert next(loop) == 0
             with pytest.raises(CheckpointError, match="looped over before"):
                 list(progress)
-        with pytest.raises(CheckpointError, match="outside of its with block"):
+        with pytest.raises(CheckpointError, match="outside its with block"):
             next(loop)
         with pytest.raises(CheckpointError, match="used before"), progress:
             pass
@@ -488,7 +488,7 @@ class TestWhenSavingFails:
                 full(item < 50)
                 progress.state += item
         assert progress.result == sum(range(100))
-        warned = [message for message in log.messages if "could not be saved, and the loop goes on" in message]
+        warned = [message for message in log.messages if "could not be saved, and the loop continues" in message]
         assert len(warned) == 5
 
     def test_the_result_is_not_lost(self, cm: CheckpointManager, full: Callable[[bool], None]) -> None:
@@ -723,7 +723,7 @@ class TestProcesses:
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
         assert (out, child.returncode) == ("", -signal.SIGINT), err
-        assert "(KeyboardInterrupt), version 1 goes on after" in err
+        assert "(KeyboardInterrupt), version 1 continues after" in err
         cm = CheckpointManager(loop.store, key=KEY)
         saved = cm.load_checkpoint("sum", cm.get_version("sum").number)
         assert saved["sum"] == sum(saved["seen"])
@@ -746,7 +746,7 @@ class TestProcesses:
         first.communicate()
         out, err = second.communicate(timeout=60)
         assert out == "done\n", err
-        assert "sum: goes on after" in err
+        assert "sum: continues after" in err
         assert max(Counter(loop.seen).values()) <= 2
         assert len(loop.seen) - 1000 <= 10
 

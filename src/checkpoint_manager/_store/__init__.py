@@ -1,1 +1,1 @@
-"""What the bytes mean: versions, history, keys, restore, deletion, verify, repair. The only layer that orchestrates."""
+"""An opened store: its sealed versions and records, its keyring, its history, and what this user has seen of it."""

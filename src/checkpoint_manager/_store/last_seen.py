@@ -1,8 +1,8 @@
-r"""What this user has seen of a store, kept outside of it: the only defence against an older copy put back.
+r"""What this user has seen of a store, kept outside the store: the only defence against a rollback to an older copy.
 
-A directory whose files are all from yesterday looks whole. So this user's state directory holds, for each store and stage,
-the newest version's number and id, and the serial numbers of the keyring and of each stage's records; and for each location,
-which store was there::
+A directory whose files are all from yesterday looks intact. So this user's state directory holds, for each store and stage, the
+number and id of the newest version, and the serial numbers of the keyring and of the stage's records; and for each location,
+the id of the store that was there::
 
     <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
     <state>/<store id>/<the same>.tags                               "000000000002 <id of the record of tags>\n"
@@ -11,8 +11,8 @@ which store was there::
     <state>/locations/<sha256 of the location, 40 hex digits>        "<store id> <location>\n"
 
 A line is written after what it describes is durable, and read before the store is, so it is never ahead of the store. It is not
-synced: after a power cut it may be older than the store, which raises no false alarm. A damaged or unreadable line counts as
-none; a failing medium, or too many open files, is an error.
+synced: after a power cut it may be behind the store, which causes no false alarm. A damaged or unreadable line counts as
+missing; a failing medium, or too many open files, is an error.
 """
 
 from __future__ import annotations

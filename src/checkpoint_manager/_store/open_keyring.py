@@ -1,8 +1,8 @@
-"""The opened keyring of a store: opening it or creating it, and following its changes.
+"""The opened keyring of a store: open or create it, and follow its changes.
 
-The keyring is read again whenever it may matter: before each operation on a stage, after each append (so that no save is
-acknowledged under a key that a rotation has dropped), and by a reader that meets an unknown key. Reading it again is one
-``stat`` while it has not changed, and never asks for the passphrase a second time.
+The keyring is revalidated before each operation on a stage, after each append (so that no save is acknowledged under a key that
+a rotation has dropped), and by a reader that meets an unknown key. While it is unchanged, this takes one ``stat``. It never
+asks for the passphrase a second time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class OpenKeyring:
         on_rollback: What to do when the keyring is older than one seen before.
 
     Raises:
-        KeyUnavailableError: There is no key, or there are two sources of it.
+        KeyUnavailableError: No key was found, or more than one source names one.
         WrongKeyError: The key opens no slot.
         IntegrityError: The keyring is damaged or forged.
         RollbackError: It is older than one this user has seen, does not succeed it, or belongs to another store than the one
@@ -108,7 +108,7 @@ class OpenKeyring:
         return known
 
     def refresh(self) -> bool:
-        """Follow what others have changed since the keyring was last read, and return whether there was anything.
+        """Read the keyring again if it has changed, and return whether it has.
 
         Raises:
             IntegrityError: It is gone or damaged.
@@ -141,7 +141,7 @@ class OpenKeyring:
                 except RecordChangedError:
                     if time.monotonic() < deadline:
                         continue
-                    message = f"{self._where} was changed again and again by others, for {timeout:g} s"
+                    message = f"{self._where} was changed repeatedly by other processes for {timeout:g} s"
                     raise LockTimeoutError(message, hint="Find out what writes to the directory, then try again") from None
                 self.current = _opened(record, changed)
                 if self._seen is not None and self._seen.digest == _digest(current.record):  # not one that was only warned of
@@ -149,7 +149,7 @@ class OpenKeyring:
                 return changed
 
     def accept_rollback(self) -> None:
-        """Take the store that is here, and its keyring, for the right ones from now on."""
+        """Accept the present store and keyring as the right ones."""
         current = self.current
         self._remember(current.unlocked.as_seen(_digest(current.record)), even_if_older=True)
         if self._locations is not None:

@@ -1,6 +1,6 @@
-"""Functions and loops that resume: what they were called with, whether they need to run, and what came of it.
+"""Functions and loops that resume: stages.
 
-A name is loaded when it is first asked for (PEP 562): programs without stages do not pay for them.
+Each name is imported on first use (PEP 562), so that programs without stages do not pay for them.
 """
 
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a name from its module when it is first asked for."""
+    """Import a name from its module on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_load(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Checks a function's return annotation, so that a result that can't be saved is refused before the work."""
+"""Check the return annotation of a stage, so that a result that can't be saved is refused before the function runs."""
 
 from __future__ import annotations
 

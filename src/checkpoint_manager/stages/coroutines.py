@@ -1,4 +1,4 @@
-"""Async functions that are stages, and the waiting of async loops. A module of its own, as asyncio takes long to import."""
+"""Async functions as stages, and async waiting. A separate module, because asyncio takes long to import."""
 
 from __future__ import annotations
 

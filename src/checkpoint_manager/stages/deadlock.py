@@ -1,14 +1,14 @@
-"""Tells whether waiting for a run would never end, because that run itself waits for the one who asks.
+"""Deadlock detection: whether a run that is waited for is itself waiting for the caller.
 
-This is a search in the graph of who waits for whom within a process. It starts at the thread or task that is about to wait and
-follows those that wait for it: a thread that joins another thread or asks for the result of a future; a task that awaits
-another one, directly or through ``gather``, ``wait``, ``shield`` or a task group; an event loop whose thread is blocked; and
-the runs that wait for one another. If it reaches the holder of the lock, neither would ever go on.
+This searches the wait-for graph of the process. It starts at the thread or task that is about to wait and follows those that
+wait for it: a thread that joins another thread or asks for the result of a future; a task that awaits another one, directly or
+through ``gather``, ``wait``, ``shield`` or a task group; an event loop whose thread is blocked; and the runs that wait for one
+another. If it reaches the holder of the lock, neither would ever continue.
 
-It can't see who would set an event or fill a queue. So its "no" means "not known", and waiting goes on; its "yes" is certain.
-For events and queues there is :func:`standstill`: if each thread of the process waits for another one, without a limit of time,
-only a signal handler or a thread of a library in C could end that. Both read the stacks of other threads, and are asked only
-now and then, by a call that has to wait anyway.
+The search can't see which thread would set an event or fill a queue. So a positive answer is certain, and a negative one means
+"unknown": the caller keeps waiting. :func:`standstill` covers events and queues: if every thread of the process waits for
+another one without a timeout, only a signal handler or a thread of a C library could end that. Both functions read the stacks
+of other threads, so they are called only from time to time, by a call that has to wait anyway.
 """
 
 from __future__ import annotations

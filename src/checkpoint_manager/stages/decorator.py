@@ -1,4 +1,4 @@
-"""Makes a function a stage: what is called in its place runs it, or returns the result that was saved."""
+"""The ``stage`` decorator: a wrapper that runs the function, or returns the saved result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shows how far a loop is: a bar at a terminal, else a line in the log now and then."""
+"""Show the progress of a loop: a bar at a terminal, otherwise a line in the log from time to time."""
 
 from __future__ import annotations
 

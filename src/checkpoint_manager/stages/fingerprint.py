@@ -1,17 +1,17 @@
-"""Tells whether a function is called with the same arguments as before: a digest of each, or a refusal.
+"""Fingerprints of arguments: a digest of each, to recognise a call with the same arguments as before.
 
-A value gets a digest only if its digest tells it apart from every other value. Any other value is an error that names the
-argument, because a guess would sooner or later hand out the result of another call. When in doubt, two values differ, which
-costs one more run: so dicts in another order differ (a function may return ``list(argument)``), and so do 1, 1.0 and True, 0.0
-and -0.0, and two NaNs with other bits.
+A value has a digest only if that distinguishes it from every other value. For any other value, an error names the argument,
+because a guess would sooner or later return the result of another call. In doubt, two values differ, which costs one more run:
+dicts with another order of keys differ (a function may return ``list(argument)``), and so do 1, 1.0 and True, 0.0 and -0.0, and
+two NaNs with different bits.
 
-A value is encoded as the name of its kind, then its parts, each with its length in front, so no two values encode alike. An
-instance of a class (a dataclass, an enum) is encoded with the class's module and name, which must lead to that very class: a
-class that was made inside a function, or has been replaced since, might share its name with another one.
+A value is encoded as the name of its kind and its parts, each preceded by its length, so that two values never have the same
+encoding. An instance of a class (a dataclass, an enum) is encoded with the class's module and name, which must lead to that
+very class: a class that was made inside a function, or was replaced since, might share its name with another.
 
-**Which parameters an argument belongs to** is told by the function that is called, and not by ``__wrapped__`` or
-``__signature__``: a decorator may add, drop or reorder arguments. Below a decorator with ``*args, **kwargs``, the arguments are
-compared as they are passed, so ``f(1)`` and ``f(x=1)`` differ. The defaults of the functions below are compared, too.
+**Parameters.** An argument is assigned to a parameter by the function that is called, not by ``__wrapped__`` or
+``__signature__``, because a decorator may add, drop or reorder arguments. Below a decorator with ``*args, **kwargs``, the
+arguments are compared as they are passed, so ``f(1)`` and ``f(x=1)`` differ. The defaults of wrapped functions are compared.
 
 What is *not* compared: the code, the variables around it, the content of files that an argument names, and the directory that a
 relative path starts from.

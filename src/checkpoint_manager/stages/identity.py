@@ -1,6 +1,6 @@
-"""Where a stage's function comes from: recorded with each result, so that another function of the same name does not reuse it.
+"""The origin of a stage's function, recorded with each result so that another function of the same name does not reuse it.
 
-It is a text, ``module:qualified.name``, made of what the code itself is, whatever a decorator wrote into ``__name__``:
+The origin is a text, ``module:qualified.name``, derived from the code itself, whatever a decorator wrote into ``__name__``:
 
 * A function in a package is named by its module: ``pipeline.clean:rows``. The package may lie anywhere.
 * A function in a script, or in a module that lies beside one, is named by its file, seen from the store's directory:

@@ -1,12 +1,12 @@
-"""Finds the version of a stage that is the result of *these* arguments, or the progress of such a run.
+"""Find the version of a stage that is the result of the given arguments, or the progress of such a run.
 
-The newest version is looked at first, and nearly always matches. If it does not, the history is walked down, newest first. The
-walk ends at the first version that matches, at a cleared version, as nothing below it is done any more, and at a version whose
-metadata does not open or that is missing without a record of its deletion, as it may have been a cleared one.
+The newest version is examined first, and nearly always matches. Otherwise the history is searched downwards, newest first. The
+search ends at the first version that matches; at a cleared version, because nothing below it counts as done; and at a version
+that is damaged, or missing without a record of its deletion, because it may have been a cleared one.
 
-A stage that is called for each of 10,000 files would repeat that walk for each. So an index keeps the numbers of the versions
-that were read, by their note, for as long as the manager lives. Versions never change, so each one's metadata is read at most
-once: measured, a walk of 10,000 takes about a second, and a call after it a millisecond. The index is only a hint: a version is
+A stage that is called for each of 10,000 files would repeat that search for each. So an index maps the notes of the versions
+read so far to their numbers, for the lifetime of the manager. Versions never change, so the metadata of each is read at most
+once: a search through 10,000 takes about a second, and a call after it a millisecond. The index is only a hint: a version is
 loaded and compared before it is reused.
 """
 

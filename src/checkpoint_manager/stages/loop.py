@@ -1,4 +1,4 @@
-"""A stage that takes long: its loop goes on where it was killed, and its state is the result in the end."""
+"""A loop as a stage: it resumes where it was interrupted, and its final state is the result."""
 
 from __future__ import annotations
 
@@ -74,28 +74,27 @@ class Loop(Generic[T, S]):
                 progress.state.append(embed(text))
         vectors = progress.result
 
-    In the block, ``state`` is what it was when it was last saved. After the block, ``result`` is the state in the end. If the
-    stage is complete already, the loop has nothing to do, ``reused`` is true, and ``result`` is what was saved, whatever the
-    block does to ``state``. Code in the block beside the loop runs each time. In a coroutine, write ``async with``, and
-    ``async for`` over an async iterable.
+    At the start of the block, ``state`` is the last saved state; after the block, ``result`` is the final state. If the stage
+    is already complete, the loop has no items left, ``reused`` is true, and ``result`` is the saved result, whatever the block
+    does to ``state``. Code in the block outside the loop runs each time. In a coroutine, use ``async with``, and ``async for``
+    over an async iterable.
 
-    **What is saved** is the state between two items, never in the middle of one: as a ``progress`` version, after so many
-    items, or when it is time, so seldom that saving takes a few per cent of the time. After a kill, the loop repeats the items
-    since then. An exception, Ctrl-C and ``break`` save first. As an item may be half done then, the last copy of the state is
-    saved; a copy is made after each item, or less often where that would slow the loop by more than two per cent. In the end
-    the state becomes the completed version, and the progress is deleted. If saving progress fails, a WARNING says so and the
-    loop goes on. The items are done one after the other: to work on several at once, loop over batches of them.
+    **What is saved.** The state between two items is saved as a ``progress`` version: after every N items, or at intervals that
+    keep the cost of saving at a few per cent of the time. After a kill, the loop repeats the items since the last save. An
+    exception, Ctrl-C or ``break`` saves first. Since an item may be half done at that moment, the last copy of the state is
+    saved; a copy is made after each item, or less often if that would slow the loop by more than two per cent. At the end, the
+    state becomes the completed version, and the progress is deleted. If saving progress fails, the loop logs a WARNING and
+    continues. Items are processed one after the other: to process several at once, loop over batches.
 
-    **What it is compared by**: the items in their order (or ``key`` and how many there are), ``initial`` and ``revision``.
-    Progress of other items is not used, and a WARNING says so. The code itself is not compared.
+    **What is compared.** The items in their order (or ``key`` and their number), ``initial`` and ``revision``. Progress of
+    other items is not used, and a WARNING says so. The code is not compared.
 
-    **Several processes** that reach the same loop run it once: the others wait and take the result; if the one that runs is
-    killed, another goes on with its progress. A loop over other items runs at the same time. Only the thread that loops may use
-    it; others may look at ``done``.
+    **Several processes.** If several processes reach the same loop, one of them runs it and the others wait for the result; if
+    that one is killed, another continues from its progress. A loop over other items runs at the same time. Only the looping
+    thread may use the loop; other threads may read ``done``.
 
-    **In a function that is a stage of the same name**, what the function returns becomes the completed version, and its
-    arguments count as well: called again after a kill or an exception, it runs from its beginning to its loop, which then goes
-    on.
+    **Inside a stage of the same name,** the function's return value becomes the completed version, and its arguments are
+    compared, too. Called again after a kill or an exception, the function runs from its beginning, and the loop continues.
 
     Attributes:
         state: The state, to be changed in place or replaced.
@@ -130,12 +129,12 @@ class Loop(Generic[T, S]):
 
     @property
     def done(self) -> int:
-        """How many items are done, those of earlier runs included."""
+        """The number of items done, including those of earlier runs."""
         return self._done
 
     @property
     def total(self) -> int | None:
-        """How many items there are; None: nobody knows."""
+        """The number of items, or None if unknown."""
         return self._total
 
     @property
@@ -162,7 +161,7 @@ class Loop(Generic[T, S]):
     # The block
 
     def __enter__(self) -> Self:
-        """Look for the result, or for progress to go on from.
+        """Look for the result, or for progress to continue from.
 
         Raises:
             LockTimeoutError: Another run of the same loop is under way, and was not done in the time that ``wait`` gives it.
@@ -180,7 +179,7 @@ class Loop(Generic[T, S]):
         return self
 
     async def __aenter__(self) -> Self:
-        """As ``with``, but the event loop goes on while this waits for another run."""
+        """Enter as ``with`` does, but let the event loop run while this waits for another run."""
         self._check_new()
         acquire = stages.acquire  # loads asyncio, if nothing has: not while a lock is held
         try:
@@ -253,7 +252,7 @@ class Loop(Generic[T, S]):
             reached = count(self._done, self._total)
             self._run.why = f"went on after {reached}"
             where = f"version {found.loaded.version}, saved {ago(found.loaded.entry.created_at)}"
-            _LOG.info("%s: goes on after %s (%s)", stage, reached, where)
+            _LOG.info("%s: continues after %s (%s)", stage, reached, where)
         elif found.other is not None:
             reached = count(found.other.progress.done, found.other.progress.total)
             why = mismatch(found.other.entry, self._run.note)
@@ -315,7 +314,7 @@ class Loop(Generic[T, S]):
         self._progress.save()
         reached = count(self._progress.reached.done, self._total)
         version = self._progress.kept[-1] if self._progress.kept else None
-        kept = f"version {version} goes on after {reached}" if version else "nothing to go on from"
+        kept = f"version {version} continues after {reached}" if version else "nothing to continue from"
         took, stage = duration(self._run.seconds), printable(self._run.stage)
         if error is None:
             _LOG.info("%s: left after %s, %s", stage, took, kept)
@@ -361,7 +360,7 @@ class Loop(Generic[T, S]):
 
     def _item_done(self) -> None:
         if self._phase != "looping" or os.getpid() != self._process:
-            self._refuse("goes on outside of its with block, or in a child process", hint="Loop over it in its with block")
+            self._refuse("is used outside its with block, or in a child process", hint="Loop over it in its with block")
         self._done += 1
         self._progress.after_item(self.state, self._done)
         if self._display is not None:

@@ -1,11 +1,11 @@
-"""Decides when a loop copies and saves its state, so that this takes a small share of the time. Pure: the caller has the clock.
+"""Pacing: when a loop copies and saves its state, so that both take a small share of the time. Pure: the caller has the clock.
 
-Two things take time. *Copying* the state, as JSON in memory, takes longer the larger the state is; *saving* the copy depends
-on the medium as well. Each may use a share of the running time: the interval after one is a multiple of what it took. So a
-state of a kilobyte is copied after nearly each item and one of a gigabyte every minute or two, and neither slows the loop by
-more than a few per cent.
+*Copying* the state, as JSON in memory, takes time in proportion to its size; *saving* the copy depends on the medium, too. Each
+may use a share of the running time: the interval until the next one is a multiple of its duration. So a state of a kilobyte is
+copied after nearly every item and one of a gigabyte every minute or two, and neither slows the loop by more than a few per
+cent.
 
-If the caller asked for a save after a number of items, it is made after that number, whatever it takes.
+If the caller asked for a save after every N items, it is made whatever it costs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Names the module that a function or a class comes from, so that another script's function of the same name is another one.
+"""Name the module that a function or class comes from, so that functions of the same name in two scripts differ.
 
-The name is that of the module, or for a script and a module beside one, whose names may be anybody's, the path of its file as
-seen from the store: see :mod:`.identity`.
+A module in a package is named by its import name. A script, or a module beside one, is named by the path of its file relative
+to the store, because its import name is not unique: see :mod:`.identity`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Saves how far a loop is: copies of its state between two items, as ``progress`` versions.
+"""Save the progress of a loop: copies of its state between two items, as ``progress`` versions.
 
 A ``progress`` version's data is the state after a whole number of items; its metadata says after how many
 (see :mod:`checkpoint_manager._format.notes`).
 
-**Deletion.** A loop of a week saves some ten thousand times. So when a version is durable, the run deletes its older ones, all
-but the one before: if the newest one's data is damaged, the loop goes on from that. A deletion syncs more often than a save, so
-small versions wait until there are sixteen. When the completed version is durable, all are deleted. Only versions whose
-authenticated metadata says that they are ``progress`` of this run are ever deleted. If the run is killed between saving and
-deleting, the resumed run deletes them; if it is killed after the completed version, those few stay.
+**Deletion.** A loop of a week saves some ten thousand times. So when a version is durable, the run deletes its older ones but
+the previous one: if the data of the newest is damaged, the loop continues from that. A deletion syncs more often than a save,
+so small versions are deleted sixteen at a time. When the completed version is durable, all are deleted. Only versions whose
+authenticated metadata marks them as ``progress`` of this run are ever deleted. If the run is killed between saving and
+deleting, the resumed run deletes them; if it is killed after the completed version, the last few stay.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class ProgressLog:
         self._pace.copied(time.thread_time() - started, time.monotonic())
 
     def save(self) -> None:
-        """Save the last copy if it is further than what is saved. If that fails, the loop goes on, and it is tried again."""
+        """Save the last copy if it is ahead of the saved one. A failure does not end the loop; the next save tries again."""
         reached, stage, started = self.reached, self._run.stage, time.monotonic()
         if reached.position <= self._saved:
             return
@@ -111,7 +111,7 @@ class ProgressLog:
         try:
             version = self._runner.save(stage, Draft(bytes(reached.data), metadata, "progress"))
         except CheckpointError as error:
-            _LOG.warning("%s: the progress could not be saved, and the loop goes on: %s", printable(stage), error)
+            _LOG.warning("%s: the progress could not be saved, and the loop continues: %s", printable(stage), error)
         else:
             self._saved = reached.position
             self.kept = [*self.kept, version]

@@ -1,4 +1,4 @@
-"""The outcome of each run of a stage, for the log and for the report at the end."""
+"""The outcomes of the calls of stages, for the log and the final report."""
 
 from __future__ import annotations
 

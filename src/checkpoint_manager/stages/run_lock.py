@@ -1,12 +1,12 @@
 """The lock of one run: of all calls of a stage with the same arguments, one runs and the others wait for its result.
 
-Calls with other arguments are not in the way. Between processes, this is a lock of the backend. Within a process, a table of
-the runs that are under way comes first: it knows which thread and which task holds a lock, and so whether waiting for it would
+Calls with other arguments are independent. Between processes, a lock of the backend excludes the others. Within a process, a
+table of the active runs is consulted first: it knows which thread and task hold a lock, and so whether waiting for it would
 ever end (:mod:`.deadlock`).
 
-A lock is taken inside the ``try`` whose ``finally`` releases it, and is free as well when nothing refers to it any more: a
-signal may interrupt either step. The table is changed by single operations of a dict. So a signal handler that calls a stage
-meets no lock that the code it interrupted has yet to give back.
+A lock is taken inside the ``try`` whose ``finally`` releases it, and is released as well when nothing refers to it any more,
+because a signal may interrupt either step. The table is changed only by single operations of a dict, so that a signal handler
+that calls a stage never meets a lock held by the code it interrupted.
 """
 
 from __future__ import annotations

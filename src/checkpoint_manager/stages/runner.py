@@ -1,4 +1,4 @@
-"""Runs a stage or reuses its result: once for the same arguments across processes, and saves what comes of it."""
+"""Run a stage, or reuse its result: once for the same arguments across processes, with the result or failure saved."""
 
 from __future__ import annotations
 

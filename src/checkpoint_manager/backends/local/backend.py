@@ -1,12 +1,12 @@
-"""The directory backend: the save protocol, step by step, and what reads it.
+"""The directory backend: the save protocol and its readers.
 
 A version is written to a temporary file beside its place, synced, and then *linked* to its name. The link fails if the name is
 taken, so it alone decides who owns a version; the lock only keeps writers from colliding. Then the directory is synced, and the
-temporary name, a second link to the same file, is renamed over the head. The head can be derived from the history: it
-needs no sync, and one that is old or missing heals with the next save.
+temporary name, a second link to the same file, is renamed over the head. The head can be derived from the history, so it is not
+synced; a stale or missing head is corrected by the next save.
 
-In a relaxed store, neither the file nor the directory is synced, and the head stays where it is: at the newest version that is
-known to be durable. Only a version that does not follow such a one is always durable.
+In a relaxed store, neither the file nor the directory is synced, and the head stays at the newest version that is known to be
+durable. A version that does not directly follow a durable history is always made durable.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """The head of a stage, and how the newest version is found.
 
 The head is a second name of the newest version that is known to be durable. It is a hint: it saves running processes from
-listing the folder again, and says from which version on files may still have to be synced. What is the newest version, the
-folder decides:
+listing the folder again, and tells which versions may still have to be synced. The folder decides which version is the newest:
 
 * The first look of a process lists the folder.
-* Later looks go on from the version that was found before: while the head is what it was, or is one of the versions that follow
-  without a gap, no other process has appended beyond a gap. For before a version is appended that does not follow the newest
-  one, the head is removed, and while there is none, each look lists the folder.
+* Later looks continue from the version that was found before. While the head is unchanged, or is one of the versions that
+  follow without a gap, no other process has appended beyond a gap: a writer that finds no head, or leaves a gap, removes the
+  head first, and without a head every look lists the folder.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FAR_BEHIND = 64
-"""Beyond this many new versions, listing is quicker than looking one by one."""
+"""Beyond this many new versions, listing the folder is faster than probing one number after another."""
 _OPENING_BYTES = 512
 """What lies in these first bytes is random in each version."""
 

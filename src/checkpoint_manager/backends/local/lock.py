@@ -1,22 +1,21 @@
-"""One writer at a time: a kernel lock on a file of its own, freed by the kernel when its holder dies, however it dies.
+"""Locks: one writer at a time, by a kernel lock on a file of its own, which the kernel frees when its holder dies.
 
 The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened here: links are not followed, and nothing is ever
 read from the file or written to it. Each acquisition opens the file again, so that the threads and the managers of one process
-exclude one another just as processes do. Who holds it, the kernel says: a note in the file could be forged.
+exclude one another just as processes do. The kernel names the holder, because a note in the file could be forged.
 
-**Waiting.** ``filelock`` would look every 50 ms. Here a waiter stands in the kernel's queue (:mod:`.lock_queue`), and takes
-over as soon as it is its turn. Where it can't, it looks for itself: the pause is 5 % of what was already waited, between 0.5
-and 10 ms. One deadline holds for all of it, whatever happens to the file meanwhile.
+**Waiting.** ``filelock`` would poll every 50 ms. Here, a waiter joins the kernel's queue (:mod:`.lock_queue`) and takes over as
+soon as the lock is free. Where that is not possible, it polls: the pause is 5 % of the time waited so far, between 0.5 and
+10 ms. One deadline holds for the whole wait, whatever happens to the file meanwhile.
 
 **Interruptions.** A signal handler may raise an exception between any two steps of the interpreter, also before the first one
 of an ``__exit__`` or a ``close`` that is written in Python. So the lock is the descriptor, and its owner a :class:`io.FileIO`:
-where the end of the ``with`` block is cut off, the interpreter closes it as soon as nothing refers to it any more. A handler,
-or a finaliser, that comes to take a lock which its own thread is taking or holds is refused at once: to wait would be to wait
-for itself.
+if the end of the ``with`` block is cut off, the interpreter closes it as soon as nothing refers to it. A signal handler or
+finaliser that asks for a lock which its own thread holds, or is taking, is refused at once, because it would wait for itself.
 
-**Forks.** A child shares its parent's open file descriptions, and with one of them the lock on it: it would keep the lock alive
-after the parent's death. So each descriptor of a lock file is noted, and a child closes at once what it inherited; nothing is
-freed for the parent. A signal may interrupt any of this between two steps, and its handler may take a lock or fork itself. So a
+**Forks.** A child shares its parent's open file descriptions and the locks on them, and would keep a lock alive after the
+parent's death. So each descriptor of a lock file is noted, and a child closes at once what it inherited, which frees nothing
+for the parent. A signal may interrupt any of this between two steps, and its handler may take a lock or fork itself. So a
 descriptor is opened and put into a list in one step of the interpreter, and the lock that a fork waits for is re-entrant.
 """
 
@@ -51,7 +50,7 @@ _SHORTEST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.01
 _PAUSE_PER_WAIT = 0.05
 _REPLACEMENTS = 3
-"""How often a lock file may be removed at the wrong moment without a look at the clock: the lock of a run is, when it ends."""
+"""How many times a lock file may vanish before the deadline is checked: the file of a run's lock is removed at its end."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

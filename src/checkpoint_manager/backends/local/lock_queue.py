@@ -1,13 +1,12 @@
-"""Waiting for a lock in the kernel's own queue: whoever came first is served first, and nobody polls.
+"""Wait for a lock in the kernel's own queue: first come, first served, without polling.
 
-`flock(2)` can't wait for a limited time, so a thread does the waiting and the caller waits for the thread, which has a
-descriptor of its own for the same open file. A caller who gives up closes the other one and leaves the thread in the queue:
-when its turn comes, it closes the last one, and with it the kernel frees the lock. What that costs is the thread, for as long
-as the lock's holder stays. So none is used for short waits, which may be many, and there are never more than a few of them; the
-caller then looks now and again for itself.
+`flock(2)` has no timeout. So a thread waits for the lock, with a duplicate of the descriptor, and the caller waits for the
+thread. A caller that gives up closes its own descriptor and leaves the thread in the queue; when its turn comes, the thread
+closes the last descriptor, which frees the lock. The cost is a thread for as long as the holder keeps the lock. So short waits
+use none, their number is limited, and a caller without a thread polls.
 
-A signal handler may come here while the same thread is here already. So there is nothing here but what the interpreter does in
-one step: its own locks and threads, not those of :mod:`threading`, which have further locks inside.
+A signal handler may enter this module while the same thread is in it. So it uses only primitives that the interpreter executes
+in one step, and not those of :mod:`threading`, which contain further locks.
 """
 
 from __future__ import annotations
