@@ -55,7 +55,7 @@ class Keys:
         return [_shown(slot, current=slot.slot == unlocked.slot) for slot in unlocked.keyring.slots]
 
     def add(self, key: Key, *, label: str = "") -> KeySlot:
-        """Let another key file or passphrase open the store, and return its slot.
+        """Add a slot, so that another key file or passphrase opens the store, and return it.
 
         Args:
             key: As the ``key=`` of a manager.
@@ -75,10 +75,10 @@ class Keys:
         return added
 
     def remove(self, slot: str) -> None:
-        """Remove a slot: its secret no longer opens the store.
+        """Remove a slot: its key file or passphrase no longer opens the store.
 
-        This does not shut anyone out. The store's key stays the same until :meth:`rotate`: someone who opened the store with
-        this slot, and kept a copy of its keyring, still reads and forges everything that is saved from then on.
+        This does not revoke access. The store's key stays the same until :meth:`rotate`: someone who has opened the store with
+        this slot, and kept a copy of the keyring, can still read and forge everything that is saved later.
 
         Args:
             slot: Its id, from ``list``.
@@ -97,25 +97,25 @@ class Keys:
         drop: Sequence[str] = (),
         progress: OnProgress | None = None,
     ) -> None:
-        """Replace the store's key and encrypt every version again, while writers go on. Interrupted, it resumes when run again.
+        """Replace the store's key and encrypt every version again, while writers continue. If interrupted, run it again.
 
         The new key can be given only to slots whose secret is known: the slot this manager opened the store with, and those of
         ``also``. The old key leads to none of them.
 
-        The holder of a dropped slot reads and forges nothing that is saved after the rotation. What he wrote before stays, and
-        is as genuine as all else: nothing in the store says by which slot a version was written. What he read or copied before,
-        he has.
+        The holder of a dropped slot can't read or forge anything that is saved after the rotation. Versions that the holder
+        wrote before remain, and are as authentic as all others, because a version does not record the slot of its writer. What
+        was read or copied before can't be taken back.
 
         Args:
-            also: The secrets of further slots to keep.
-            drop: The ids of slots to give up.
+            also: The keys of further slots to keep.
+            drop: The ids of slots to drop.
             progress: Called after each version.
 
         Raises:
             CheckpointError: A slot is neither known nor dropped; it is named. Nothing was changed.
-            IntegrityError: A version is damaged, or missing without a record. The old key stays until that is mended; then
+            IntegrityError: A version is damaged, or missing without a record. The old key stays until that is repaired; then
                 rotate again.
-            RollbackError: A stage is older than what this user has seen, or gone. Likewise.
+            RollbackError: A stage is gone, or older than what this user has seen. The old key stays as well.
         """
         also = [conceal(key) for key in elements("also", also, "a list of keys")]
         check_callback("progress", progress)

@@ -119,7 +119,7 @@ class TestKeys:
     def test_a_rotation_that_was_stopped(self, doctor: Doctor, store: Path) -> None:
         cm = CheckpointManager(store)
         cm._store.keyring.change(lambda opened: begin_rotation(opened, also=[], drop=[]), 1.0)
-        assert "key rotate goes on" in doctor()["rotation"]["next"]
+        assert "resume it with checkpoint-manager key rotate" in doctor()["rotation"]["next"]
         cm.keys.rotate()
         assert "rotation" not in doctor()
 

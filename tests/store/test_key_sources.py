@@ -82,11 +82,11 @@ def test_a_variable_that_is_set_and_empty_is_not_passed_over(
 ) -> None:
     """A secret that was not injected must not make a store under another key."""
     monkeypatch.setenv(VARIABLE + name, "")
-    with pytest.raises(KeyUnavailableError, match=f"{VARIABLE}{name} is set, and empty"):
+    with pytest.raises(KeyUnavailableError, match=f"{VARIABLE}{name} is set but empty"):
         CheckpointManager(tmp_path / "store")
     other = next(variable for variable in sources if variable != VARIABLE + name)
     monkeypatch.setenv(other, sources[other])
-    with pytest.raises(KeyUnavailableError, match="is set, and empty"):
+    with pytest.raises(KeyUnavailableError, match="is set but empty"):
         CheckpointManager(tmp_path / "store")
     assert not list(home.rglob("*.key"))
     monkeypatch.delenv(other)

@@ -1,7 +1,7 @@
-"""Single steps on the file system, each safe against whoever may write to the directory.
+"""Single file-system operations, each safe against an attacker who can write to the directory.
 
-Nothing here follows a symbolic link in its last component, opens anything but regular files and directories, or can hang on
-what it opens. Names are resolved below a directory that is already open wherever a link in the middle could lead astray.
+None of them follows a symbolic link in the last component, opens anything but regular files and directories, or can block on
+what it opens. Where a link in the middle of a path could lead elsewhere, names are resolved below an open directory.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ stamp = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ct
 
 
 class NotAFileError(Exception):
-    """Something other than a regular file (or directory, where one belongs) stands at this name."""
+    """A file of another kind stands where a regular file (or a directory) belongs."""
 
 
 class OpenFile:
@@ -66,7 +66,7 @@ class OpenFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it: if the system reports something by then, nothing can be lost by it."""
+        """Close the file. It was only read, so an error of the system loses nothing."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             try:
@@ -90,17 +90,17 @@ class OpenFile:
 
 
 def close(descriptor: int) -> None:
-    """Close what was only read, or is a directory: if the system reports something by then, nothing can be lost by it."""
+    """Close a directory, or a file that was only read: an error of the system loses nothing."""
     try:
         os.close(descriptor)
     except OSError as error:
-        if error.errno is None:  # of the caller's signal handler
+        if error.errno is None:  # raised by the caller's signal handler
             raise
 
 
 @contextlib.contextmanager
 def open_directory(path: str, parent: int | None = None) -> Iterator[int]:
-    """Open a directory, itself no link, for use as ``dir_fd``."""
+    """Open a directory that is not a link, for use as ``dir_fd``."""
     descriptor = directory_descriptor(path, parent)
     try:
         yield descriptor
@@ -109,7 +109,7 @@ def open_directory(path: str, parent: int | None = None) -> Iterator[int]:
 
 
 def directory_descriptor(path: str, parent: int | None = None) -> int:
-    """Open a directory, itself no link; the caller closes it."""
+    """Open a directory that is not a link. The caller closes it."""
     try:
         return os.open(path, DIRECTORY, dir_fd=parent)
     except OSError as error:
@@ -119,7 +119,7 @@ def directory_descriptor(path: str, parent: int | None = None) -> int:
 
 
 def what_stands_at(path: str, directory: int | None = None) -> str:
-    """Return what stands at a name, in words."""
+    """Return the kind of file at a name, in words."""
     try:
         return _kind(os.stat(path, dir_fd=directory, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def _kind(mode: int) -> str:
 
 
 def sync(descriptor: int) -> None:
-    """Make a file or directory durable. If this fails it is final: the kernel may have dropped the data already."""
+    """Make a file or directory durable. A failure is final, because the kernel may have dropped the data already."""
     if sys.platform == "darwin":  # there, fsync leaves the data in the drive's cache
         import fcntl  # noqa: PLC0415  # only where it is needed
 
@@ -176,10 +176,10 @@ def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) 
 
 
 def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
-    """Let the medium begin with what was written, while the next piece is sealed: the sync then has less to wait for.
+    """Start writing out what was written while the next piece is sealed, so that the sync has less to wait for.
 
-    A hint, which promises nothing: on Linux this advice starts to write dirty pages out without waiting for them; those still
-    under way stay in the cache.
+    This is only a hint. On Linux, the advice starts to write dirty pages without waiting for them, and pages that are still
+    being written stay in the cache.
     """
     if sys.platform == "linux":
         try:
@@ -236,7 +236,7 @@ def remove(name: str, directory: int | None = None) -> bool:
 
 
 def exists(name: str, directory: int) -> bool:
-    """Return whether anything at all stands at this name, a dangling link included."""
+    """Return whether anything exists at this name, including a dangling link."""
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -247,8 +247,8 @@ def exists(name: str, directory: int) -> bool:
 def make_directory(path: str, parent: int | None = None) -> bool:
     """Make a private directory; return False if the name was taken.
 
-    Its own name is not durable: a power cut may lose the directory with all that is in it. Whoever acknowledges something
-    below it syncs its parent first, also if another process made it.
+    Its name is not durable yet: a power cut may lose the directory with all its content. Before something below it is
+    acknowledged, the parent has to be synced, even if another process made the directory.
     """
     try:
         os.mkdir(path, DIRECTORY_MODE, dir_fd=parent)
@@ -260,13 +260,13 @@ def make_directory(path: str, parent: int | None = None) -> bool:
 
 
 def entries(directory: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
-    """List an open directory, with ``with``, from its beginning: an earlier listing may have left it elsewhere."""
+    """List an open directory, in a ``with`` block. The descriptor is rewound first, because an earlier listing moved it."""
     os.lseek(directory, 0, os.SEEK_SET)
     return os.scandir(directory)
 
 
 def sync_directory(path: str) -> None:
-    """Make the names in a directory durable; the path may be a link here, for it is the user's own."""
+    """Make the names in a directory durable. The path may be a link, because the user chose it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync(descriptor)

@@ -1,17 +1,17 @@
-"""Which version is the newest, what came before it, and whether the history is the one that this user has seen.
+"""The history of a stage: which version is the newest, and whether the history continues the one that this user has seen.
 
-Nothing that is not authenticated decides what is the newest:
+Nothing unauthenticated decides which version is the newest:
 
 * The first look of a process at a stage is exhaustive: the backend lists all versions. If the record of deletions names a
-  version at or above the newest one, that one was taken away: no deletion ever includes the newest. Only ``lost`` versions may
-  stand at the top: an acceptance of a rollback, or an import, was killed there.
-* Later looks take the same time however long the history is: what this process knows of the stage is revalidated by the
-  backend. A history that ends below it, or whose record of deletions has changed, is listed again before anything is concluded:
-  above a deleted version there may be newer ones.
-* The newest version must lead back to the one that this user saw last: each version names the id of the last one before it that
-  could be read. The chain is followed once from the newest down to the one that was seen, which is then replaced in what was
-  seen. A damaged or missing version may be passed over if the next one names the one below it. A chain that begins again in
-  between (``previous`` is null) does not lead back.
+  version at or above the newest one, the newest was removed by an attacker, because a deletion never includes it. Only ``lost``
+  versions may stand at the top, where an accepted rollback or an import was killed.
+* The cost of later looks does not depend on the length of the history: the backend revalidates what this process knows of the
+  stage. A history that ends below that, or whose record of deletions has changed, is listed again before anything is concluded,
+  because there may be newer versions above a deleted one.
+* The newest version must lead back to the one that this user saw last. Each version names the id of the last readable version
+  before it; the chain is followed once from the newest down to the version seen last, and the newest is then remembered in its
+  place. A damaged or missing version may be skipped if the next one names the one below it. A chain that restarts in between
+  (``previous`` is null) does not lead back.
 * A writer never uses a number that the record of deletions names, nor one that was seen.
 """
 
@@ -45,10 +45,10 @@ class Tip(NamedTuple):
     """The newest version of a stage, as a writer needs it.
 
     Attributes:
-        version: Its number; 0: the stage has none yet.
-        id: The id of the last version that could be read; None: there is none.
-        created_at: When that was written.
-        used: The highest number that was ever used, if that is above ``version``; 0: none is.
+        version: Its number; 0 if the stage has none.
+        id: The id of the last readable version; None if there is none.
+        created_at: When the last readable version was written.
+        used: The highest number ever used, if it is above ``version``; otherwise 0.
     """
 
     version: int
@@ -58,12 +58,12 @@ class Tip(NamedTuple):
 
     @property
     def next_number(self) -> int:
-        """The number of the version to come."""
+        """The number of the next version."""
         return max(self.version, self.used) + 1
 
 
 class Look(NamedTuple):
-    """What a look at a stage gave.
+    """The result of a look at a stage.
 
     Attributes:
         number: The newest version's number; 0: none.
@@ -103,7 +103,7 @@ class History:
         self._tips: dict[str, Tip] = {}
 
     def look(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Look:
-        """Find the newest version. Whoever reads it then calls :meth:`confirm`.
+        """Find the newest version. A caller that reads it must then call :meth:`confirm`.
 
         Args:
             stage: The stage.
@@ -129,7 +129,7 @@ class History:
         return Look(number, durable, seen)
 
     def confirm(self, stage: str, look: Look, entry: Entry, session: Session | None = None) -> None:
-        """Check that the newest version leads back to the one that was seen before, and remember it.
+        """Check that the newest version leads back to the one seen before, and remember it.
 
         Raises:
             RollbackError: It is another history.
@@ -145,8 +145,8 @@ class History:
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
 
-        A damaged version does not stop a writer: the stage is computed again. The new version then names the last one that can
-        be read. A damaged record of deletions does: it is not known which numbers are free.
+        A damaged version does not stop a writer, because the stage has to be computed again; the new version names the last
+        readable one. A damaged record of deletions does, because the free numbers are then unknown.
         """
         look = self.look(stage, session, exact=exact)
         tip = self._tips[stage]
@@ -173,7 +173,7 @@ class History:
         return Tip(look.number, None, None)
 
     def _downwards(self, stage: str, newest: int, session: Session | None) -> Iterator[int]:
-        """Yield the numbers of the versions that are there, newest first; they are listed if the newest one does not do."""
+        """Yield the numbers of the versions, newest first. They are listed only if the newest one does not suffice."""
         if newest:
             yield newest
             versions = self._store.backend.versions(stage, session=session)
@@ -207,22 +207,22 @@ class History:
             self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
 
     def remember(self, stage: str) -> None:
-        """Remember for this user what this process knows of a stage: it is durable by now."""
+        """Remember for this user what this process knows of a stage. The caller has made it durable."""
         tip = self._tips.get(stage, NOTHING)
         if tip.id is not None:
             self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
 
     def forget(self, stage: str) -> None:
-        """Drop what is known of a stage: its user has accepted a rollback."""
+        """Forget a stage, after its user has accepted a rollback."""
         self._tips.pop(stage, None)
         self._store.last_seen.forget(stage)
 
     # Versions
 
     def scan(self, stage: str, session: Session | None = None) -> list[Scanned]:
-        """Return the versions of a stage, newest first, without reading their data, damaged and missing ones among them.
+        """Return the versions of a stage, newest first, without reading their data, including damaged and missing ones.
 
-        Missing is a number below a version that opens, without a version and without a record of its deletion.
+        A version is missing if a later one opens, and neither the version nor a record of its deletion exists.
         """
         if session is None:
             with self._store.session(stage) as own:
@@ -273,7 +273,7 @@ class History:
                 _LOG.error("versions %d to %d %s are missing, and not all of them are listed", low, high, where)
 
     def entries(self, stage: str, session: Session | None = None) -> list[tuple[int, Entry]]:
-        """Return the readable versions of a stage, newest first. The others are told with an ERROR line each."""
+        """Return the readable versions of a stage, newest first. Each other version is logged as an ERROR."""
         readable: list[tuple[int, Entry]] = []
         for version, entry, fault, _ in self.scan(stage, session):
             if entry is not None:
@@ -295,7 +295,7 @@ class History:
         """Return one version's entry; its data is not read.
 
         Raises:
-            CheckpointNotFoundError: There is none, or it is gone on purpose.
+            CheckpointNotFoundError: The version does not exist, or was deleted.
             IntegrityError: It is damaged, or missing without a record.
         """
         if session is None:
@@ -313,7 +313,7 @@ class History:
         return entry
 
     def before(self, stage: str, version: int, session: Session | None = None) -> int | None:
-        """Return the number of the version before one, whole or not; None if there is none."""
+        """Return the number of the version before another, whole or not; None if there is none."""
         gaps, _ = self._store.gaps(stage, session)
         number = version - 1
         while (gap := gaps.find(number)) is not None:
@@ -321,7 +321,7 @@ class History:
         return number if number > 0 else None
 
     def is_authentic(self, stage: str) -> bool:
-        """Return whether a stage holds a version that opens, whatever its folder's name says."""
+        """Return whether a stage holds a version that opens: anyone may have made its folder."""
         if self._tips.get(stage, NOTHING).version:
             return True
         with contextlib.suppress(IntegrityError), self._store.backend.session(stage) as session:
@@ -332,7 +332,7 @@ class History:
         return False
 
     def absent(self, stage: str, version: int, newest: int) -> CheckpointError:
-        """Return the error that says why a version can't be had; ``newest``: the newest one before it was looked for."""
+        """Return the error for an absent version; ``newest`` is the newest version that was found before."""
         where = f"in {self._store.backend.location}"
         if newest == 0:
             message = f"there is no checkpoint of stage {printable(stage)} {where}"
@@ -352,7 +352,7 @@ class History:
     # What was seen
 
     def _check_deletions(self, stage: str, newest: int, session: Session | None) -> None:
-        """Refuse a stage whose newest version was taken away: a deletion never includes it."""
+        """Refuse a stage whose newest version was removed, which a deletion never does."""
         try:
             gap = self._store.gaps(stage, session)[0].last
         except IntegrityError as error:  # whoever can damage the record can remove it, too; a writer does not go on
@@ -363,7 +363,7 @@ class History:
             self._refuse_rollback(stage, found, gap.last)
 
     def leads_back(self, stage: str, number: int, entry: Entry, seen: SeenVersion, session: Session | None) -> bool:
-        """Return whether a version, or one that it names as before it, and so on, is the one that was seen."""
+        """Return whether the chain of a version leads back to the version that was seen."""
         if number <= seen.version:
             return number < seen.version or entry.id == seen.id  # below: told already, by a warning
         wanted = entry.previous
@@ -388,7 +388,7 @@ class History:
         return False
 
     def _steps_down(self, stage: str, above: int, lowest: int, session: Session | None) -> list[tuple[int, Gap | None]]:
-        """Return what there is below a version, versions and gaps, down to ``lowest``, from the newest on."""
+        """Return the versions and gaps below a version, down to ``lowest``, newest first."""
         versions = self._store.backend.versions(stage, session=session)
         gaps, _ = self._store.gaps(stage, session)
         steps: list[tuple[int, Gap | None]] = [

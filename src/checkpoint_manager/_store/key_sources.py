@@ -1,7 +1,7 @@
 """Where the key comes from: the argument, the environment, or the user's own key file.
 
-Exactly one source may be set. Two at once are refused, not ranked: one of them is a mistake, and guessing which could open
-the store with the wrong key. A key file is one line, after comments that start with ``#``::
+At most one source may be set. Two at once are refused, not ranked, because one of them is a mistake, and a guess could open the
+store with the wrong key. A key file is one line, after comments that start with ``#``::
 
     checkpoint-manager-key-1:<32 random bytes as URL-safe Base64 (RFC 4648, section 5) with padding>
 
@@ -53,7 +53,7 @@ _GIVE_ONE = "Give a passphrase; a sentence of several words is best"
 
 
 def conceal(key: object) -> Any:  # noqa: ANN401  # takes the place of a caller's argument, whose type is narrower
-    """Return a key as a caller gave it, hidden if it could show in a frame: also one of a type that is refused. Never raises.
+    """Return a caller's key, hidden if a traceback could show it, even if its type is refused later. Never raises.
 
     A function that takes a key from a caller begins with ``key = conceal(key)``.
     """
@@ -74,7 +74,7 @@ def find_secret(key: object) -> Secret | None:
     if key is None:
         for name in VARIABLES:
             if os.environ.get(name) == "":  # a secret that was not injected is not a reason to take another key
-                message = f"the environment variable {name} is set, and empty"
+                message = f"the environment variable {name} is set but empty"
                 raise KeyUnavailableError(message, hint="Set it, or unset it to use the key file of this user")
     sources: dict[str, Callable[[], Secret]] = {} if key is None else {"the argument key=": _argument(key)}
     readers: dict[str, Callable[[], Secret]] = {
@@ -88,7 +88,7 @@ def find_secret(key: object) -> Secret | None:
     sources |= {f"the environment variable {name}": read for name, read in readers.items() if os.environ.get(name)}
     if len(sources) > 1:
         message = f"the key is given twice, by {' and by '.join(sources)}"
-        raise KeyUnavailableError(message, hint="Leave only the one that is meant")
+        raise KeyUnavailableError(message, hint="Keep only the one that is meant")
     return next((read() for read in sources.values()), None)
 
 
@@ -96,7 +96,7 @@ def given_secret(key: object) -> Secret:
     """Return the secret that a caller gave, whatever the environment says.
 
     Raises:
-        TypeError: It can't be a secret.
+        TypeError: It is not of a type that a key can have.
         KeyUnavailableError: It can't be read.
     """
     key = conceal(key)
@@ -296,7 +296,7 @@ def read_key_file(path: Path) -> Secret:
         message = f"{path} is not a key file of checkpoint_manager"
         raise KeyUnavailableError(message, hint=f"Give a file that holds one line that starts with {_PREFIX}")
     if len(material.raw) != KEY_BYTES:
-        raise KeyUnavailableError(f"the key file {path} is damaged", hint="Put it back from your copy")
+        raise KeyUnavailableError(f"the key file {path} is damaged", hint="Restore it from your copy")
     return Secret("key-file", material)
 
 
@@ -326,7 +326,7 @@ def _read(path: Path, what: str) -> SecretBytes:
         if not is_refusal(error):
             raise
         message = f"the {what} {path} can't be read: {error.strerror}"
-        raise KeyUnavailableError(message, hint="Check the path, or put the file back from your copy") from None
+        raise KeyUnavailableError(message, hint="Check the path, or restore the file from your copy") from None
     _check_owner(path, status, what)
     if len(data.raw) > _MAX_FILE_BYTES:
         message = f"the {what} {path} is larger than {_MAX_FILE_BYTES} bytes"
@@ -337,11 +337,11 @@ def _read(path: Path, what: str) -> SecretBytes:
 def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
     """Raise if other users of this host can choose the secret in a file, and warn if they can read it or replace the file."""
     if permissions.is_foreign(status):
-        message = f"the {what} {path} belongs to another user of this host, who knows it and can change it"
-        raise KeyUnavailableError(message, hint="Make one of your own; or chown it, if it is yours")
+        message = f"the {what} {path} belongs to another user of this host, who can read and change it"
+        raise KeyUnavailableError(message, hint="Use a file of your own, or chown this one if it is yours")
     if permissions.others_may_write(status):
         message = f"the {what} {path} can be changed by other users of this host"
-        raise KeyUnavailableError(message, hint=f"Make sure that it is yours, then: chmod 600 {path}")
+        raise KeyUnavailableError(message, hint=f"Make sure that its content is yours, then run: chmod 600 {path}")
     if permissions.others_may_read(status):
         _LOG.warning("The %s %s can be read by other users of this host: chmod 600 it", what, path)
     if exposed := permissions.exposed_parent(str(path)):
@@ -349,7 +349,7 @@ def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
 
 
 def create_key_file(path: Path) -> Secret:
-    """Make a new key file, private and durable, and return its key; if another process was faster, return that one's.
+    """Create a private, durable key file and return its key; if another process was faster, return the key of its file.
 
     Raises:
         KeyUnavailableError: It can't be written.

@@ -1,8 +1,8 @@
-"""One opened store: sealed versions and records, in and out.
+"""An opened store: it writes and reads sealed versions and records.
 
-A store writes *this* entry as *that* version under the active key, and reads it back verified. This is the place where bytes
-that do not open become an :class:`IntegrityError`. Which version is the newest is the business of
-:mod:`checkpoint_manager._store.history`; when to write, that of the operations.
+A store seals an entry and its data under the active key, and verifies what it reads. Bytes that do not open become an
+:class:`IntegrityError` here. :mod:`checkpoint_manager._store.history` decides which version is the newest, and the operations
+decide when to write.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Store:
             self.replace(stage, version, entry, data, session)  # a rotation gave it up that this writer's lock did not hold up
 
     def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
-        """Write a version's same content again, under the key that is active when this returns."""
+        """Rewrite the same content of a version, under the key that is active when this returns."""
         while True:
             key_id = self.keyring.active[0]
             self.backend.replace(stage, version, lambda: self.sealed(stage, version, entry, data), session=session)
@@ -184,7 +184,7 @@ class Store:
             self._refuse(stage, version, broken)
 
     def examine(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
-        """As :meth:`load`, but what is wrong comes as a BrokenError or FormatError, for a caller that judges it itself."""
+        """Load as :meth:`load` does, but raise BrokenError or FormatError, for a caller that judges the fault itself."""
         place = Place(self._store_id, stage, version)
         with self.backend.open(stage, version, session=session) as file:
             header, key, read = self._open(file, place, _FIRST_READ)
@@ -225,7 +225,7 @@ class Store:
         return header, key, opening[len(header.line) :]
 
     def _refuse(self, stage: str, version: int, broken: Exception) -> NoReturn:
-        """Raise what a caller sees of bytes that do not open."""
+        """Raise the error for bytes that do not open."""
         where = f"version {version} of stage {printable(stage)} in {self.backend.location}"
         what = str(broken) if isinstance(broken, BrokenError) else f"can't be read: {broken}"
         raise IntegrityError(f"{where} {what}", hint=Hint.LOAD_ANOTHER, stage=stage, version=version) from None
@@ -384,7 +384,7 @@ class Store:
 
 
 def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
-    """Yield what was read already, then the ``missing`` bytes."""
+    """Yield the bytes that were read already, then the ``missing`` ones."""
     if first:
         yield first
     while missing > 0 and (piece := file.read(min(missing, SLICE_BYTES))):
@@ -394,7 +394,7 @@ def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
 
 @functools.lru_cache(maxsize=1)
 def origin(pid: int) -> Origin:
-    """Return who writes, as it stands in each version; a forked child is another one."""
+    """Return the origin that is stored in each version; a forked child has its own."""
     return Origin(_user(), os.uname().nodename, pid, sys.version.split()[0], __version__)
 
 

@@ -1,4 +1,4 @@
-"""The contract that every place to keep checkpoints fulfils.
+"""The contract of a backend, a place where versions and records are stored.
 
 A backend keeps *versions*, byte strings addressed by stage name and number, written once, and a few small *records* that are
 changed by compare-and-set. It knows nothing of keys, JSON or history. It guarantees:
@@ -12,7 +12,7 @@ changed by compare-and-set. It knows nothing of keys, JSON or history. It guaran
 * **Exact:** stage names are any text that :func:`checkpoint_manager.backends.stage_names.validate` accepts. Two different
   names never meet in one place.
 
-What a backend cannot do without help, its :class:`Capabilities` say. The contract is executable:
+Its :class:`Capabilities` declare what a backend can do without help. The contract is executable:
 :class:`checkpoint_manager.testing.BackendContract` runs against every backend.
 """
 
@@ -47,15 +47,15 @@ Purpose: TypeAlias = Literal["write", "run"]
 
 
 class VersionTakenError(Exception):
-    """Append: there is a version of this number already. Nothing was changed."""
+    """Raised by append: a version with this number exists. Nothing was changed."""
 
 
 class OutOfOrderError(Exception):
-    """Append: there is a version of a higher number. Nothing was changed."""
+    """Raised by append: a version with a higher number exists. Nothing was changed."""
 
 
 class UnknownOutcomeError(Exception):
-    """Append: the version may have been written, or may yet be. The cause says what went wrong.
+    """Raised by append: the version may have been written, or may yet be. The cause says what went wrong.
 
     The caller looks whether the version that stands at the number has the random id that it gave out, and appends the same
     content again if there is none. The other methods change nothing when they are called a second time, so they need no such
@@ -64,15 +64,15 @@ class UnknownOutcomeError(Exception):
 
 
 class VersionAbsentError(Exception):
-    """Open, replace, quarantine: there is no version of this number, or no such record."""
+    """Raised by open, replace and quarantine: the version or record does not exist."""
 
 
 class RecordChangedError(Exception):
-    """Compare-and-set: the record is not what the caller took it for. Nothing was changed."""
+    """Raised by compare-and-set: the record is not the expected one. Nothing was changed."""
 
 
 class Reader(Protocol):
-    """One version, opened once: what is read later is of the same bytes, whatever happens to the name."""
+    """A version, opened once: later reads return the same bytes, whatever happens to its name."""
 
     @property
     def size(self) -> int:
@@ -126,7 +126,7 @@ class Capabilities:
 
 
 class Session:
-    """What several calls on one stage have in common, such as an open folder. Its content is the backend's own business.
+    """State that several calls on one stage share, such as an open folder. Its content is private to the backend.
 
     A session is used by one thread, for a moment, in a ``with`` block.
     """
@@ -229,7 +229,7 @@ class Backend(ABC):
 
     @abstractmethod
     def flush(self, stage: str, *, session: Session | None = None) -> None:
-        """Make durable whatever can be read of a stage, also in a store that was opened as ``relaxed``.
+        """Make every version of a stage that can be read durable, also in a store that was opened as ``relaxed``.
 
         Raises:
             StorageError: It could not be made durable.
@@ -254,7 +254,7 @@ class Backend(ABC):
 
     @abstractmethod
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
-        """Remove versions durably; those that are not there are passed over. Never the newest one.
+        """Remove versions durably, ignoring those that do not exist. The newest one is never among them.
 
         What remains is made durable first.
         """
@@ -294,7 +294,7 @@ class Backend(ABC):
         expected: Record | None,
         session: Session | None = None,
     ) -> Record:
-        """Write a record durably if it is still ``expected`` (None: if there is none), and return it as it is now.
+        """Write a record durably if it is still ``expected`` (None: if it does not exist), and return the new record.
 
         Raises:
             RecordChangedError: Someone else wrote it first.
@@ -304,7 +304,7 @@ class Backend(ABC):
 
     @abstractmethod
     def wait_for_writers(self, timeout: float) -> None:
-        """Return when every writer that holds a stage's lock at this moment has let go of it.
+        """Wait until every writer that now holds a stage's lock has released it.
 
         Raises:
             LockTimeoutError: Not all of them did within ``timeout`` seconds, all together.
@@ -322,7 +322,7 @@ class Backend(ABC):
 
 
 class Leftover(NamedTuple):
-    """Something in the store's directory that is neither a version nor a record.
+    """A file or folder in the store's directory that is neither a version nor a record.
 
     Attributes:
         kind: ``leftover``: remains of an interrupted operation, safe to remove;
@@ -343,19 +343,19 @@ class Leftover(NamedTuple):
 
 
 class Maintenance(ABC):
-    """What a store in a directory needs besides: other programs may leave things there, and a crash may."""
+    """What a store in a directory needs in addition, because crashes and other programs may leave files there."""
 
     @abstractmethod
     def leftovers(self) -> list[Leftover]:
-        """Return what lies in the store and is neither a version nor a record, sorted by path."""
+        """Return the files and folders that are neither versions nor records, sorted by path."""
 
     @abstractmethod
     def remove(self, leftover: Leftover) -> bool:
-        """Remove a leftover that may be gone by now; return False if it is in use. The caller holds the lock of its stage."""
+        """Remove a leftover if it still exists; return False if it is in use. The caller holds the lock of its stage."""
 
     @abstractmethod
     def warnings(self) -> list[str]:
-        """Return what the user who opens the store should know of its safety, a sentence each."""
+        """Return warnings about the safety of the store for the user who opens it, one sentence each."""
 
     @abstractmethod
     def quarantine(self, stage: str, what: int | StageRecord) -> str:
@@ -381,10 +381,10 @@ class _NoMaintenance(Maintenance):
 
     def quarantine(self, stage: str, what: int | StageRecord) -> str:
         which = f"version {what}" if isinstance(what, int) else f"the record of {what}"
-        message = f"{which} of stage {printable(stage)} can't be set aside in {self._location}, which has no place for it"
+        message = f"{which} of stage {printable(stage)} can't be set aside in {self._location}, which has no quarantine"
         raise CheckpointError(message, hint="Restore it from a backup", stage=stage)
 
 
 def maintenance_of(backend: Backend) -> Maintenance:
-    """Return what maintains a backend; for one that needs no maintenance, something that finds nothing."""
+    """Return the maintenance of a backend; for a backend without any, one that finds nothing."""
     return backend if isinstance(backend, Maintenance) else _NoMaintenance(backend.location)

@@ -1,4 +1,4 @@
-"""Doing something with each stage, so that one in trouble does not hide the others."""
+"""Run an action on each stage, so that an error in one does not hide the others."""
 
 from __future__ import annotations
 

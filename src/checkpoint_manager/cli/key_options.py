@@ -48,7 +48,7 @@ class Source:
     option: str
 
     def __str__(self) -> str:
-        """Return how messages name the source: without what follows the colon, which is nobody's business."""
+        """Return the source for messages, without the part after the colon, which may be secret."""
         return f"{self.option} {self.kind}"
 
 

@@ -1,4 +1,4 @@
-"""Options that most commands share: the store, its key, the output format. And how they open a store."""
+"""Options that most commands share (the store, its key, the output format), and how they open a store."""
 
 from __future__ import annotations
 

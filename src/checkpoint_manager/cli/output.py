@@ -1,4 +1,4 @@
-"""What people and programs read: tables and sentences, or one JSON document."""
+"""Output for people (tables and sentences) and for programs (one JSON document)."""
 
 from __future__ import annotations
 

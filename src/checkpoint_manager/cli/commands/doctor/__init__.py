@@ -1,4 +1,4 @@
-"""``doctor``: what may be set up wrongly, each with its next step."""
+"""``doctor``: check the set-up, and name the next step for each problem."""
 
 from __future__ import annotations
 

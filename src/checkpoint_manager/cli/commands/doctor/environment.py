@@ -61,12 +61,12 @@ def _numbers(version: str) -> list[int]:
 
 
 def look_at_environment(environ: Mapping[str, str]) -> Iterator[Check]:
-    """Look at which variables are set. Only names are told: a value may be a passphrase."""
+    """Check which variables are set. Only their names are shown, because a value may be a passphrase."""
     mistyped = sorted(name for name in environ if name.startswith(_PREFIX) and name not in _KNOWN)
     for name in mistyped:
         nearest = difflib.get_close_matches(name, _KNOWN, n=1)
         step = f"is {nearest[0]} meant?" if nearest else f"there are {', '.join(_KNOWN)}"
-        yield warning("environment", f"{name} is set, and is no variable of this program", step)
+        yield warning("environment", f"{name} is set, and is not a variable of this program", step)
     there = [name for name in (*_KNOWN, *_OTHERS) if environ.get(name)]
     yield ok("environment", f"set: {', '.join(there)}" if there else "no variable of this program is set")
 
@@ -77,9 +77,9 @@ def look_at_last_seen() -> Iterator[Check]:
     here = place
     while not os.path.lexists(here):
         here = os.path.dirname(here)
-    step = "give this user a writable home, or set XDG_STATE_HOME: without it, an older copy put back is not noticed"
+    step = "give this user a writable home, or set XDG_STATE_HOME: without it, a rollback to an older copy is not noticed"
     if not os.path.isdir(here) or not os.access(here, os.W_OK | os.X_OK):
-        yield warning("last seen", f"{place} can't be made or used: {here} is no directory that this user may write to", step)
+        yield warning("last seen", f"{place} can't be made or used: {here} is not a writable directory", step)
     elif here == place and (wrong := probes.syncs(place)):
         yield warning("last seen", f"{place} can't be written to: {wrong}", step)
     else:

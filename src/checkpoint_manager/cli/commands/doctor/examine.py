@@ -1,4 +1,4 @@
-"""The order in which the doctor looks at things."""
+"""The checks of the doctor, in order."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _CLOCKS_DIFFER = timedelta(minutes=2)
 _NEXT: tuple[tuple[type[CheckpointError], str], ...] = (
     (WrongKeyError, 'give the key that belongs to this store: "keyring" above says what kinds open it'),
     (KeyUnavailableError, 'see "key" above'),
-    (RollbackError, "if you put an older copy back on purpose: checkpoint-manager repair --accept-rollback"),
+    (RollbackError, "if you restored an older copy on purpose: checkpoint-manager repair --accept-rollback"),
 )
 
 
@@ -40,7 +40,7 @@ def look_at_key(access: Access, *, store_exists: bool) -> Iterator[Check]:
     elif is_there(default := default_key_path()):
         yield ok("key", f"it comes from your own key file {default}: keep a copy of it in a safe place")
     elif store_exists:
-        step = "name the key with --key or in the environment, or put the key file back from your copy"
+        step = "name the key with --key or in the environment, or restore the key file from your copy"
         yield problem("key", f"none is named, and your own key file {default} does not exist", step)
     else:
         yield ok("key", f"none is named: with the first store, a key file is made at {default}")
@@ -65,7 +65,7 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
     slots = ", ".join(slot.kind + (f" ({printable(slot.label)})" if slot.label else "") for slot in keyring.slots)
     yield ok("keyring", f"it claims to have {show_count(len(keyring.slots), 'slot')}: {slots}")
     if len(keyring.keys) > 1:
-        step = "if no rotation runs now, one was stopped: checkpoint-manager key rotate goes on where it stopped"
+        step = "if no rotation is running, one was interrupted: resume it with checkpoint-manager key rotate"
         yield warning("rotation", "the store has two keys: its versions are being sealed under the new one", step)
 
 

@@ -1,4 +1,4 @@
-"""Where the store is: what its file system can do, how much room there is, whose it is, and what lies about in it."""
+"""The store: what its file system can do, its free space, its owners and permissions, and leftovers in it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _look_at_room(directory: str) -> Iterator[Check]:
 
 
 def look_at_owner(directory: str) -> Iterator[Check]:
-    """Look at whose the store's files are, and who else may write to them."""
+    """Check who owns the store's files, and who else may write to them."""
     status = os.stat(directory)
     mode = stat.S_IMODE(status.st_mode)
     if mode & _OTHERS_MAY_WRITE:
@@ -117,7 +117,7 @@ def _user(number: int) -> str:
 
 
 def look_at_leftovers(directory: str) -> Iterator[Check]:
-    """Look at what lies about in the store."""
+    """Check for leftovers in the store."""
     leftovers = [
         leftover for leftover in maintenance_of(open_backend(directory)).leftovers() if leftover.path != directory
     ]  # that is told by its owner
