@@ -59,6 +59,23 @@ def test_the_readmes_examples_run(example: str, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == promised
 
 
+def test_the_readmes_examples_run_one_after_the_other_in_one_folder(tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    pasted = "\n".join(examples)  # into one interpreter, too
+    for folder, programs in (("each", examples), ("pasted", [pasted])):
+        (tmp_path / folder).mkdir()
+        for program in programs:
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", program],
+                cwd=tmp_path / folder,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, (program, done.stderr)
+            assert done.stdout.splitlines() == re.findall(r"print\(.*\)  # (.*)", program)
+
+
 @pytest.mark.parametrize(("name", "command"), NAMED, ids=[name for name, _ in NAMED])
 def test_each_command_is_documented_with_an_example(name: str, command: click.Command) -> None:
     assert f"`{name}" in README

@@ -7,6 +7,13 @@ text for use inside a sentence. :func:`escaped` is the last guard: every error m
 
 from __future__ import annotations
 
+import difflib
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MAX_PRINTED_CHARACTERS = 300
 """The limit above which only the beginning and the end of a text are shown; no stage name is that long."""
 
@@ -33,3 +40,10 @@ def escaped(text: str) -> str:
 def with_article(noun: str) -> str:
     """Return a noun, such as the name of a type, with its indefinite article."""
     return f"an {noun}" if noun[:1].lower() in {"a", "e", "i", "o", "u"} else f"a {noun}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that names what is nearest to a misspelt name; empty if nothing is near."""
+    # 64 characters and a thousand names: what a store holds decides how long this takes.
+    near = difflib.get_close_matches(name[:64], list(islice(known, 1000)), n=1, cutoff=0.7)
+    return f" (did you mean {printable(near[0])}?)" if near else ""

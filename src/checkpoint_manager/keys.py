@@ -74,21 +74,27 @@ class Keys:
         _LOG.info("Key slot added: %s (%s)", added.slot, added.kind)
         return added
 
-    def remove(self, slot: str) -> None:
+    def remove(self, slot: str) -> str:
         """Remove a slot: its key file or passphrase no longer opens the store.
 
         This does not revoke access. The store's key stays the same until :meth:`rotate`: someone who has opened the store with
         this slot, and kept a copy of the keyring, can still read and forge everything that is saved later.
 
         Args:
-            slot: Its id, from ``list``.
+            slot: Its id, from ``list``, or its label, if no other slot has the same.
+
+        Returns:
+            The id of the slot that was removed.
 
         Raises:
             CheckpointError: There is no such slot, or it is the last one.
         """
         check("slot", slot, str, "the id of a slot")
-        self._store.keyring.change(lambda unlocked: remove_slot(unlocked, slot), self._store.lock_timeout)
-        _LOG.info("Key slot removed: %s", slot)
+        before = {each.slot for each in self.list()}
+        unlocked = self._store.keyring.change(lambda unlocked: remove_slot(unlocked, slot), self._store.lock_timeout)
+        (removed,) = before - {each.slot for each in unlocked.keyring.slots}
+        _LOG.info("Key slot removed: %s", removed)
+        return removed
 
     def rotate(
         self,
@@ -108,7 +114,7 @@ class Keys:
 
         Args:
             also: The keys of further slots to keep.
-            drop: The ids of slots to drop.
+            drop: The ids or labels of slots to drop.
             progress: Called after each version.
 
         Raises:

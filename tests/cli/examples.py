@@ -77,6 +77,8 @@ def prepare(folder: Path, home: Path, line: str) -> str:
         cm.export_bundle(folder / "train.bundle", ["train"], key=Passphrase("x y z"))
     if "checkpoint-manager init" in line:
         shutil.rmtree(folder / "checkpoints")
+    if "key remove alice" in line:
+        cm.keys.add(Passphrase("correct horse"), label="alice")
     if _SLOT in line:
         create_key_file(folder / "lost.key")
         line = line.replace(_SLOT, cm.keys.add(KeyFile(str(folder / "lost.key"))).slot)

@@ -55,7 +55,15 @@ def test_the_demonstration(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "checkpoint_manager", "demo", str(folder)]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for told in ("killed: process", "find     skipped", "parse    skipped", "measure  ran", "restored from 1", "refused: "):
+    for told in (
+        "killed: process",
+        "find     skipped",
+        "parse    skipped",
+        "measure  resumed  at ",
+        "measure  ran",
+        "restored from 1",
+        "refused: ",
+    ):
         assert told in done.stdout
     cm = CheckpointManager(here / "demo-checkpoints")
     assert [(version.number, version.restored_from) for version in cm.history("report")] == [(3, 1), (2, None), (1, None)]
@@ -83,7 +91,7 @@ def test_the_commands_that_it_ends_with_work(folder: Path, tmp_path: Path) -> No
 
 def test_a_store_of_an_earlier_demonstration_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "demo-checkpoints").mkdir()
-    story.tell(folder, tmp_path)
+    story.tell(folder, story.free_name(tmp_path))
     assert list((tmp_path / "demo-checkpoints").iterdir()) == []
     assert CheckpointManager(tmp_path / "demo-checkpoints-2").has_checkpoint("report")
 
@@ -91,7 +99,7 @@ def test_a_store_of_an_earlier_demonstration_is_left_alone(folder: Path, tmp_pat
 def test_a_folder_without_python_files_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no Python files"):
-        story.tell(tmp_path / "empty", tmp_path)
+        story.tell(tmp_path / "empty", tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
@@ -108,7 +116,7 @@ def test_the_stages_measure_what_they_say(folder: Path) -> None:
     broken, module, package = pipeline.parse(folder, files)
     assert (broken["problem"], module["problem"]) == ("SyntaxError", None)
     assert module["imports"] == ["json", "os"]
-    measured = pipeline.measure([broken, module, package], linger=False)
+    measured = pipeline.measure(CheckpointManager("memory:", key=bytes(32)), [broken, module, package], linger=False)
     assert [row["most_complex"] for row in measured] == [0, 7, 0]
     assert [row["imported_by"] for row in measured] == [0, 2, 0]
     report = pipeline.report(measured, complex_above=5)
@@ -137,7 +145,7 @@ def test_a_pipeline_that_fails_is_told(folder: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(story, "_process", process)
     with pytest.raises(CheckpointError, match="exit code 3"):
-        story.tell(folder, tmp_path)
+        story.tell(folder, story.free_name(tmp_path))
 
 
 def test_a_reader_that_has_read_enough_stops_it_without_a_word(tmp_path: Path) -> None:
@@ -155,3 +163,13 @@ def test_interrupted_it_says_no_more_than_that(tmp_path: Path, monkeypatch: pyte
         assert terminal.end() == 130
         assert "Traceback" not in terminal.shown
         assert "interrupted: the store is whole" in terminal.shown
+
+
+def test_the_store_is_made_where_it_is_told(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "demo", str(folder), "--store", str(tmp_path / "there")]
+    assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+    assert CheckpointManager(tmp_path / "there").verify().ok
+    assert not (folder / "demo-checkpoints").exists()
+    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr

@@ -30,3 +30,12 @@ def test_with_a_passphrase(cli: Cli, tmp_path: Path) -> None:
         slot["kind"]
         for slot in cli("key", "list", "--store", "other", "--key", "passphrase-file:secret", "--json").json["slots"]
     ] == ["passphrase"]
+
+
+def test_it_says_whether_it_made_one(cli: Cli, tmp_path: Path, home: Path) -> None:
+    assert "made the store checkpoints" in cli("init").err
+    result = cli("init")
+    assert result.code == 0
+    assert "was there already, with 0 stages" in result.err
+    assert cli("init", "--json").json["made"] is False
+    assert cli("init", "--store", "new", "--json").json["made"] is True

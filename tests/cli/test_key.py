@@ -158,3 +158,35 @@ class TestPassphrases:
         assert result.code == 0, result.err
         for each in words.splitlines():
             assert program("show", "train", "--key", "fd:0", stdin=each).out == "1\n"
+
+
+def test_a_slot_goes_by_its_label_and_a_misspelt_one_is_not_guessed(cli: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "alice.txt").write_text("correct horse")
+    (tmp_path / "alice.txt").chmod(0o600)
+    slot = cli("key", "add", f"passphrase-file:{tmp_path / 'alice.txt'}", "--label", "alice").out.strip()
+    result = cli("key", "remove", "alcie", "--yes")
+    assert result.code == 14
+    assert "did you mean alice?" in result.err
+    result = cli("key", "remove", "alice")
+    assert result.code == 2
+    assert "--dry-run" not in result.err
+    assert cli("key", "remove", "alice", "--yes").out == f"{slot}\n"
+    for _ in range(2):
+        cli("key", "add", f"passphrase-file:{tmp_path / 'alice.txt'}", "--label", "alice")
+    result = cli("key", "remove", "alice", "--yes")
+    assert result.code == 2
+    assert "several key slots" in result.err
+    slots = [each["slot"] for each in cli("key", "list", "--json").json["slots"] if each["label"]]
+    assert cli("key", "remove", slots[0], "--yes").code == 0
+    assert cli("key", "rotate", "--drop", "alice", "--yes").code == 0
+    assert len(cli("key", "list", "--json").json["slots"]) == 1
+
+
+def test_a_key_file_that_nobody_gave_is_not_called_given(
+    cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another"))
+    cli("init", "--store", "mine")
+    result = cli("status")
+    assert result.code == 12
+    assert "given" not in result.err

@@ -63,3 +63,13 @@ def test_an_expected_version_that_is_not_the_newest_is_a_conflict(cli: Cli, stor
     assert cli("save", "train", "data.json", "--expect", "2").code != 0
     assert cli("save", "train", "data.json", "--expect", "3").out == "4\n"
     assert cli("save", "new", "data.json", "--expect", "0").out == "1\n"
+
+
+def test_metadata(cli: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text("1")
+    result = cli("save", "train", "one.json", "--metadata", "run=b8", "--metadata", "note=a=b", "--json")
+    assert result.json["version"]["metadata"] == {"run": "b8", "note": "a=b"}
+    assert cli("log", "train", "--grep-metadata", "run=b8").out.splitlines()[1].startswith("4 ")
+    for wrong in (["run"], ["=x"], ["a=1", "--metadata", "a=2"], ["@stage=1"]):
+        result = cli("save", "train", "one.json", "--metadata", *wrong)
+        assert (result.code, result.out) == (2, "")

@@ -114,7 +114,7 @@ class TestWrongKeys:
 
     def test_a_key_of_another_kind_says_which_kinds_there_are(self, store: Path) -> None:
         CheckpointManager(store, key=Passphrase("right"))
-        with pytest.raises(WrongKeyError, match=r"key file given .* \(passphrase\)"):
+        with pytest.raises(WrongKeyError, match=r"key file in use .* \(passphrase\)"):
             CheckpointManager(store, key=KEY)
 
     def test_no_key_for_an_existing_store_makes_no_new_one(self, store: Path, home: Path) -> None:

@@ -67,7 +67,7 @@ from checkpoint_manager._format.key_slot import (
     decode_bytes,
     encode_bytes,
 )
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, FormatError, Hint, IntegrityError, WrongKeyError
 
 if TYPE_CHECKING:
@@ -287,8 +287,8 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
         except seal.SealBrokenError:
             continue
         return _authenticated(UnlockedKeyring(keyring, keys, slot.slot, {slot.slot: wrapping_key}), where)
-    what = "passphrase" if secret.kind == "passphrase" else "key file"
-    message = f"the {what} given does not open {where}, which has these key slots: {_listed(keyring.slots)}"
+    what = "passphrase given" if secret.kind == "passphrase" else "key file in use"
+    message = f"the {what} does not open {where}, which has these key slots: {_listed(keyring.slots)}"
     raise WrongKeyError(message, hint="Give the key of one of these slots")
 
 
@@ -339,7 +339,7 @@ def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
         CheckpointNotFoundError: It has no such slot.
         CheckpointError: It is the last one.
     """
-    _check_known(unlocked, [slot_id])
+    slot_id = _named(unlocked, slot_id)
     left = tuple(slot for slot in unlocked.keyring.slots if slot.slot != slot_id)
     if not left:
         message = f"key slot {slot_id} is the last one: without it, nothing would open the store"
@@ -357,7 +357,7 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
         CheckpointNotFoundError: A slot to drop does not exist.
         CheckpointError: A slot is not dropped and its secret is not known, or no slot would be left.
     """
-    _check_known(unlocked, drop)
+    drop = [_named(unlocked, name) for name in drop]
     kept = [slot for slot in unlocked.keyring.slots if slot.slot not in drop]
     known = {slot.slot: key for slot in kept if (key := _wrapping_key(unlocked, slot, also)) is not None}
     unknown = [slot for slot in kept if slot.slot not in known]
@@ -413,12 +413,18 @@ def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret])
     return None
 
 
-def _check_known(unlocked: UnlockedKeyring, slot_ids: Iterable[str]) -> None:
-    known = {slot.slot for slot in unlocked.keyring.slots}
-    for slot_id in slot_ids:
-        if slot_id not in known:
-            message = f"there is no key slot {printable(slot_id)}"
-            raise CheckpointNotFoundError(message, hint=f"The slots are {_listed(unlocked.keyring.slots, labels=True)}")
+def _named(unlocked: UnlockedKeyring, name: str) -> str:
+    """Return the id of the slot that has a name: its id, or a label that no other slot has."""
+    slots = unlocked.keyring.slots
+    found = [slot.slot for slot in slots if slot.slot == name] or [slot.slot for slot in slots if slot.label == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        message = f"the label {printable(name)} belongs to several key slots: {', '.join(found)}"
+        raise CheckpointError(message, hint="Name one of them by its id")
+    known = [text for slot in slots for text in (slot.slot, slot.label) if text]
+    message = f"there is no key slot {printable(name)}{did_you_mean(name, known)}"
+    raise CheckpointNotFoundError(message, hint=f"The slots are {_listed(slots, labels=True)}")
 
 
 def _listed(slots: Iterable[Slot], *, labels: bool = False) -> str:

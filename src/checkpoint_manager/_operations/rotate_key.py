@@ -50,7 +50,7 @@ def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progres
         RollbackError: A stage is gone, or older than what this user has seen. The old key stays until that is resolved.
     """
     while _rotate_once(store, also, drop, progress):
-        drop = [slot.slot for slot in store.keyring.unlocked.keyring.slots if slot.slot in drop]
+        drop = [slot.slot for slot in store.keyring.unlocked.keyring.slots if slot.slot in drop or slot.label in drop]
         if not drop:  # the interrupted rotation has dropped them already
             return
 

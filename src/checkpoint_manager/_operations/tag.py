@@ -16,7 +16,7 @@ from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager._store.last_seen import SeenRecord
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, RollbackError, TagError
 
@@ -114,8 +114,7 @@ def find(store: Store, stage: str, name: str) -> int:
     if tagged is None:
         if store.history.look(stage).number == 0:
             raise store.history.absent(stage, 0, 0)
-        message = f"stage {printable(stage)} in {store.backend.location} has no tag {name}"
-        raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
+        raise _no_tag(store, stage, name, read(store, stage)[0])
     entry = store.history.entry(stage, tagged.version)
     if entry.id != tagged.id:
         message = (
@@ -183,6 +182,11 @@ def _is_new(store: Store, stage: str, tags: Tags, name: str, wanted: Tagged, *, 
     return present != wanted
 
 
+def _no_tag(store: Store, stage: str, name: str, tags: Tags) -> CheckpointNotFoundError:
+    message = f"stage {printable(stage)} in {store.backend.location} has no tag {name}{did_you_mean(name, tags.named)}"
+    return CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
+
+
 def untag(store: Store, stage: str, names: Iterable[str]) -> None:
     """Remove tags.
 
@@ -199,8 +203,7 @@ def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
     unwanted = set(names)
     unknown = sorted(unwanted - tags.named.keys())
     if unknown:
-        message = f"stage {printable(stage)} in {store.backend.location} has no tag {unknown[0]}"
-        raise CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
+        raise _no_tag(store, stage, unknown[0], tags)
     if unwanted:
         _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
 

@@ -23,7 +23,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._store.last_seen import SeenVersion
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.models import Version
@@ -335,7 +335,8 @@ class History:
         """Return the error for an absent version; ``newest`` is the newest version that was found before."""
         where = f"in {self._store.backend.location}"
         if newest == 0:
-            message = f"there is no checkpoint of stage {printable(stage)} {where}"
+            others = [*self._store.last_seen.stages(), *self._store.backend.stages()]
+            message = f"there is no checkpoint of stage {printable(stage)} {where}{did_you_mean(stage, others)}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)
         gap = self._store.gaps(stage)[0].find(version)
         if gap is not None:

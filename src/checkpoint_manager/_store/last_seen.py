@@ -250,13 +250,13 @@ def _make_private(directory: str) -> None:
     """Make a folder of the state directory, and see that nobody else can change what is in it.
 
     Raises:
-        CheckpointError: It belongs to another user.
+        StorageError: It belongs to another user.
     """
     make_private_directories(directory)
     for place in (os.path.dirname(directory), directory):
         status = os.stat(place)
         if is_foreign(status):
-            raise CheckpointError(f"{place} belongs to another user", hint="Move it away")
+            raise StorageError(f"{place} belongs to another user", hint="Move it away", filename=place)
         if status.st_mode & 0o077:
             os.chmod(place, 0o700)  # an earlier version of the library left it to the umask
     if exposed := exposed_parent(os.path.dirname(directory)):

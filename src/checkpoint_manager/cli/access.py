@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.cli.exit_codes import NoStoreError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase
+from checkpoint_manager.cli.options import DEFAULT_STORE
 from checkpoint_manager.cli.output import say
 from checkpoint_manager.errors import KeyUnavailableError, StorageError
 from checkpoint_manager.manager import CheckpointManager
@@ -91,10 +93,14 @@ class Access:
             CheckpointError: It can't be opened.
         """
         exists = self.is_there()
+        if not exists and not scheme_of(self.store) and os.path.lexists(self.store) and not os.path.isdir(self.store):
+            message = f"{self._whole} is a file, and a store is a directory"
+            raise NoStoreError(message, hint="Name the directory of the store with --store")
         if not make and not exists:
+            named = "" if self.store == DEFAULT_STORE else f" --store {shlex.quote(self.shown)}"
             raise NoStoreError(
                 f"there is no checkpoint store at {self._whole}",
-                hint="Name its directory with --store, or make one: checkpoint-manager init",
+                hint=f"Name its directory with --store, or make one there: checkpoint-manager init{named}",
             )
         key = self._key(new=not exists)
         return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)

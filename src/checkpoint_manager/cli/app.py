@@ -75,6 +75,8 @@ def commands() -> None:
     Example:
       checkpoint-manager status --store checkpoints
 
+    The store is the one of --store, or else of CHECKPOINT_MANAGER_STORE, or else the directory checkpoints.
+
     The key comes from --key SOURCE, or else from CHECKPOINT_MANAGER_KEY_FILE, _PASSPHRASE, _PASSPHRASE_FILE or
     _PASSPHRASE_COMMAND, or else from your own key file. A SOURCE is file:PATH (a key file), passphrase-file:PATH,
     cmd:COMMAND (one that prints the passphrase), fd:N (an open descriptor) or prompt.

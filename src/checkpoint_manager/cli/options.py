@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli import not_interrupted
 from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
 from checkpoint_manager.cli.key_options import key_option
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+DEFAULT_STORE = "checkpoints"
 _LISTEN = 0.2
 """Seconds between two checks for Ctrl-C while a question waits."""
 _LONGEST_LINE = 4096
@@ -48,6 +50,21 @@ class Seconds(click.FloatRange):
         return number
 
 
+class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:  # noqa: ANN401  # click's own signature
+        if isinstance(value, tuple):
+            return value
+        key, sign, wanted = value.partition("=")
+        if not key or not sign:
+            self.fail(f"{printable(value)} is not of the form KEY=VALUE", param, ctx)
+        return key, wanted
+
+
+KEY_AND_VALUE = _KeyAndValue()
+
+
 def store_options(command: F) -> F:
     """Add the options for the store, and pass them to the command as one :class:`Access`."""
 
@@ -65,10 +82,9 @@ def store_options(command: F) -> F:
                 "--store",
                 type=_Location(),
                 metavar="LOCATION",
-                default="checkpoints",
-                show_default=True,
+                default=DEFAULT_STORE,
                 envvar="CHECKPOINT_MANAGER_STORE",
-                help="The store: a directory, or a URL.",
+                help="The store: a directory, or a URL. Default: $CHECKPOINT_MANAGER_STORE, or checkpoints.",
             ),
             key_option,
             click.option(
@@ -90,8 +106,13 @@ yes_option = click.option("--yes", is_flag=True, help="Don't ask.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
-def confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool, hint: str = "Give --yes, or see the plan with --dry-run") -> None:
     """Ask before something is changed.
+
+    Args:
+        question: What is asked.
+        yes: It was answered on the command line.
+        hint: What to do without a terminal; a command without --dry-run has another one.
 
     Raises:
         DeclinedError: The answer was no.
@@ -101,7 +122,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         message = f'there is no terminal to ask "{question}"'
-        raise UsageError(message, hint="Give --yes, or see the plan with --dry-run")
+        raise UsageError(message, hint=hint)
     while (answer := _answer(f"{question} [y/N]: ")) not in {"y", "yes"}:
         if answer in {"", "n", "no"}:
             raise DeclinedError

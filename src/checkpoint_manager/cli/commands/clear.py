@@ -9,7 +9,7 @@ import click
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
+from checkpoint_manager.cli.output import say, show_count, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run:
     cm = access.open()
     there = cm.stages()
     if stage is not None and stage not in there:
-        raise no_such_stage(access, stage)
+        raise no_such_stage(access, stage, there)
     chosen = there if stage is None else [stage]
     say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
     if not dry_run and chosen:
-        confirm("Clear?", yes=yes)
+        confirm(f"Clear {show_count(len(chosen), 'stage')}?", yes=yes)
     cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, chosen) if version is not None]
     if access.as_json:
         write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})

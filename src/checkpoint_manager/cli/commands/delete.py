@@ -8,7 +8,7 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, write_json
+from checkpoint_manager.cli.output import say, show_count, write_json
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
 
@@ -33,7 +33,7 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, 
     wanted = sorted(set(versions))
     there = {version.number for version in cm.history(stage)}
     if not there:
-        raise no_such_stage(access, stage)
+        raise no_such_stage(access, stage, cm.stages())
     for version in wanted:
         if version not in there:
             message = f"stage {printable(stage)} has no version {version}"
@@ -44,9 +44,12 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, 
                 f"version {version} of stage {printable(stage)} has the tag {name}, which protects it: nothing was deleted"
             )
             raise CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
-    say(f"To be deleted for good, of {len(there)} versions of stage {printable(stage)}: {', '.join(map(str, wanted))}")
+    of = f"of {show_count(len(there), 'version')} of stage {printable(stage)}"
+    say(f"To be deleted for good, {of}: {', '.join(map(str, wanted))}")
     if not dry_run:
         confirm("Delete them?", yes=yes)
         cm.delete_versions(stage, wanted)
     if access.as_json:
         write_json("delete", {"dry_run": dry_run, "stage": stage, "versions": wanted})
+    elif not dry_run:
+        say(f"{show_count(len(wanted), 'version')} of stage {printable(stage)} deleted for good")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import say, write_json
+from checkpoint_manager.cli.output import say, show_count, write_json
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -23,8 +23,11 @@ def init(access: Access) -> None:
       checkpoint-manager init
       checkpoint-manager init --store checkpoints --key passphrase-file:secret.txt
     """
+    was_there = access.is_there()
     cm = access.open(make=True)
     if access.as_json:
-        write_json("init", {"store": access.location, "stages": cm.stages()})
+        write_json("init", {"store": access.location, "stages": cm.stages(), "made": not was_there})
+    elif was_there:
+        say(f"the store {access.shown} was there already, with {show_count(len(cm.stages()), 'stage')}, and is left as it is")
     else:
-        say(f"the store {access.shown} is ready")
+        say(f"made the store {access.shown}")

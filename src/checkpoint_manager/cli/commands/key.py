@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.key_options import SOURCE, Source
 from checkpoint_manager.cli.options import confirm, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_count, show_time, write_json, write_line, write_table
@@ -15,6 +16,9 @@ from checkpoint_manager.cli.progress import progress_of
 if TYPE_CHECKING:
     from checkpoint_manager import Progress
     from checkpoint_manager.cli.access import Access
+
+
+_SEE_SLOTS = "Give --yes, or see the slots with: checkpoint-manager key list"
 
 
 @click.group()
@@ -65,30 +69,33 @@ def add(access: Access, source: Source, label: str) -> None:
 @yes_option
 @store_options
 def remove(access: Access, slot: str, *, yes: bool) -> None:
-    """Remove a SLOT: its key file or passphrase does not open the store any more.
+    """Remove a SLOT, named by its id or its label: its key file or passphrase does not open the store any more.
 
     Someone who has opened the store with it may have kept the store's key, which the slot wraps, and reads on, later versions
     included, until the key is rotated: see `key rotate`.
 
     \b
-    Example:
+    Examples:
       checkpoint-manager key remove 1f0c22ab
+      checkpoint-manager key remove alice
     """
     cm = access.open()
-    if slot in {each.slot for each in cm.keys.list()}:
+    if any(slot in {each.slot, each.label} for each in cm.keys.list()):
         say("Whoever has opened the store with this slot may have kept the store's key,")
         say("and can read on until the key is replaced: checkpoint-manager key rotate")
-    confirm(f"Remove key slot {slot}?", yes=yes)
-    cm.keys.remove(slot)
+    confirm(
+        f"Remove key slot {printable(slot)}?", yes=yes, hint="Give --yes, or see the slots with: checkpoint-manager key list"
+    )
+    removed = cm.keys.remove(slot)
     if access.as_json:
-        write_json("key remove", {"slot": slot})
+        write_json("key remove", {"slot": removed})
     else:
-        write_line(slot)
+        write_line(removed)
 
 
 @key.command("rotate")
 @click.option("--also", type=SOURCE, multiple=True, metavar="SOURCE", help="A further key that keeps its slot, as for --key.")
-@click.option("--drop", multiple=True, metavar="SLOT", help="A slot to give up.")
+@click.option("--drop", multiple=True, metavar="SLOT", help="A slot to give up, by its id or its label.")
 @yes_option
 @store_options
 def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], yes: bool) -> None:
@@ -106,7 +113,10 @@ def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], y
     keys = [access.read_key(source, "Further passphrase") for source in also]
     if drop:
         say("The holder of a dropped slot can read no later version. What he has read, he knows; what he has written stays.")
-        confirm(f"Give up the key slots {', '.join(drop)}?", yes=yes)
+        slots = ", ".join(map(printable, drop))
+        confirm(
+            f"Give up the key slots {slots}?", yes=yes, hint="Give --yes, or see the slots with: checkpoint-manager key list"
+        )
     versions = 0
 
     with progress_of("encrypting again") as step:

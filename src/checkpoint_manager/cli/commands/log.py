@@ -11,7 +11,7 @@ import orjson
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import HINTS
-from checkpoint_manager.cli.options import store_options
+from checkpoint_manager.cli.options import KEY_AND_VALUE, store_options
 from checkpoint_manager.cli.output import (
     new_table,
     say,
@@ -40,18 +40,6 @@ _FIRST_PAGE, _PAGE = 20, 200
 _COLUMNS = ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE")
 
 
-class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
-    name = "key=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:  # noqa: ANN401  # click's own signature
-        if isinstance(value, tuple):
-            return value
-        key, sign, wanted = value.partition("=")
-        if not key or not sign:
-            self.fail(f"{printable(value)} is not of the form KEY=VALUE", param, ctx)
-        return key, wanted
-
-
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Show the N newest versions of those that are asked for.")
@@ -64,7 +52,7 @@ class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since 
 @click.option(
     "--grep-metadata",
     "wanted",
-    type=_KeyAndValue(),
+    type=KEY_AND_VALUE,
     multiple=True,
     metavar="KEY=VALUE",
     help="Show versions with this metadata; a value that is not text is written as JSON. May be repeated: all must be there.",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("selector", shell_complete=stage_names, metavar="STAGE@VERSION", required=False)
+@click.argument("selector", shell_complete=stage_names, metavar="[STAGE@VERSION]", required=False)
 @at_option
 @click.option("--all", "every", is_flag=True, help="Bring every stage back to the moment --at, or to its version with --tag.")
 @click.option("--tag", "name", metavar="NAME", help="With --all: the tag that each stage's version has; see `tag --all`.")

@@ -10,7 +10,7 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import store_options
+from checkpoint_manager.cli.options import KEY_AND_VALUE, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 
@@ -22,17 +22,28 @@ if TYPE_CHECKING:
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="Refuse unless this is the newest one (0: none yet).")
+@click.option(
+    "--metadata",
+    "pairs",
+    type=KEY_AND_VALUE,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Keep this text with the version; log shows it. May be repeated.",
+)
 @store_options
-def save(access: Access, stage: str, file: IO[bytes], expect: int | None) -> None:
+def save(access: Access, stage: str, file: IO[bytes], expect: int | None, pairs: tuple[tuple[str, str], ...]) -> None:
     """Save JSON from a FILE, or from stdin, as the newest version of a STAGE, and print the version's number.
 
     \b
     Examples:
       checkpoint-manager save settings settings.json
+      checkpoint-manager save settings settings.json --metadata run=a7
       curl -s https://example.org/rows.json | checkpoint-manager save rows
     """
+    if len(dict(pairs)) != len(pairs):
+        raise UsageError("--metadata names a key twice", hint="Give each key once")
     cm = access.open()  # fails before a long input is read
-    version = cm.save_checkpoint(stage, _json_from(file), expected_version=expect)
+    version = cm.save_checkpoint(stage, _json_from(file), metadata=dict(pairs), expected_version=expect)
     if access.as_json:
         write_json("save", {"version": version_fields(version)})
     else:

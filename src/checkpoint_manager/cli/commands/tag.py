@@ -69,6 +69,8 @@ def tag(
         cm.untag(selector, name)
         if access.as_json:
             write_json("tag", {"stage": selector, "deleted": name})
+        else:
+            say(f"tag {name} of stage {printable(selector)} removed: it no longer protects its version")
     else:
         chosen = Selector.find(cm, selector, at)
         number = cm.get_version(chosen.stage).number if chosen.version is None else chosen.version

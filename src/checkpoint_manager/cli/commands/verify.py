@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.hints import HINTS
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -51,4 +53,13 @@ def _show_report(report: VerificationReport) -> None:
     counts = Counter(finding.state for finding in report.findings)
     write_line(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "nothing saved yet")
     if not report.ok:
-        say("error: the store is not as it should be. See what can be done: checkpoint-manager repair --dry-run")
+        say(f"error: the store is not as it should be. {_next_step(report)}")
+
+
+def _next_step(report: VerificationReport) -> str:
+    states = {finding.state for finding in report.problems}
+    if "rolled-back" in states:
+        return HINTS[Hint.ACCEPT_ROLLBACK]
+    if "unfinished" in states:
+        return "Finish the rotation with: checkpoint-manager key rotate"
+    return "See what can be done: checkpoint-manager repair --dry-run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -12,17 +13,21 @@ from checkpoint_manager.cli.exit_codes import UsageError
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
-def demo(folder: Path | None) -> None:
+@click.option("--store", type=click.Path(path_type=Path), metavar="DIRECTORY", help="Where the demonstration makes its store.")
+def demo(folder: Path | None, store: Path | None) -> None:
     """Watch a real pipeline be killed, resume, go back and refuse a forged file: over the Python files of FOLDER.
 
-    Without FOLDER it takes the standard library of the running Python. It leaves its store in the current folder.
+    Without FOLDER it takes the standard library of the running Python. It leaves its store in the current folder, or in the
+    DIRECTORY given.
 
     \b
     Example:
       checkpoint-manager demo
     """
-    from checkpoint_manager.cli.commands.demo.story import tell  # noqa: PLC0415  # --help does not wait for it
+    from checkpoint_manager.cli.commands.demo.story import free_name, tell  # noqa: PLC0415  # --help does not wait for it
 
     if folder is not None and not folder.is_dir():
         raise UsageError(f"{printable(str(folder))} is not a folder", hint="Name a folder with Python files in it, or none")
-    tell(folder, Path.cwd())
+    if store is not None and os.path.lexists(store):
+        raise UsageError(f"{printable(str(store))} is there already", hint="Name a directory that does not exist yet")
+    tell(folder, free_name(Path.cwd()) if store is None else store.absolute())

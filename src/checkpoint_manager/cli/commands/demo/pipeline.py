@@ -41,7 +41,7 @@ def run(folder: Path, store: Path, *, linger: bool = False) -> None:
         _tell("parse", "skipped", "it is done")
 
     if not cm.has_checkpoint("measure"):
-        cm.save_checkpoint("measure", measure(cm.load_checkpoint("parse"), linger=linger))
+        measure(cm, cm.load_checkpoint("parse"), linger=linger)
         _tell("measure", "ran", f"measured {len(cm.load_checkpoint('measure'))} files")
     else:
         _tell("measure", "skipped", "it is done")
@@ -99,27 +99,29 @@ def _branches(function: ast.AST) -> list[str]:
     return [type(node).__name__ for node in ast.walk(function) if isinstance(node, kinds)]
 
 
-def measure(outlines: list[dict[str, Any]], *, linger: bool) -> list[dict[str, Any]]:
-    """Return of each file its size, the complexity of its functions (McCabe: branches + 1), and how many files import it."""
+def measure(cm: CheckpointManager, outlines: list[dict[str, Any]], *, linger: bool) -> list[dict[str, Any]]:
+    """Save, and return, of each file its size, the complexity of its functions (McCabe: branches + 1), and who imports it."""
     imported = Counter(name for outline in outlines for name in outline["imports"])
-    measured: list[dict[str, Any]] = []
-    for done, outline in enumerate(outlines):
-        if done == len(outlines) // 2:
-            _tell("measure", "half", f"{done} of {len(outlines)} files")
-            if linger:
+    half = len(outlines) // 2
+    with cm.loop("measure", outlines, initial=[], every_items=max(1, half), bar=False) as loop:
+        if loop.done:
+            _tell("measure", "resumed", f"at {loop.done} of {len(outlines)} files")
+        for outline in loop:
+            if loop.done == half and linger:
+                _tell("measure", "saved", f"{half} of {len(outlines)} files")
                 time.sleep(_LINGER_SECONDS)
-        complexities = sorted((len(function["branches"]) + 1 for function in outline["functions"]), reverse=True)
-        measured.append(
-            {
-                "file": outline["file"],
-                "lines": outline["lines"],
-                "functions": len(complexities),
-                "most_complex": complexities[0] if complexities else 0,
-                "complex_functions": sum(value > _MANY_BRANCHES for value in complexities),
-                "imported_by": imported[_module(outline["file"])],
-            }
-        )
-    return measured
+            complexities = sorted((len(function["branches"]) + 1 for function in outline["functions"]), reverse=True)
+            loop.state.append(
+                {
+                    "file": outline["file"],
+                    "lines": outline["lines"],
+                    "functions": len(complexities),
+                    "most_complex": complexities[0] if complexities else 0,
+                    "complex_functions": sum(value > _MANY_BRANCHES for value in complexities),
+                    "imported_by": imported[_module(outline["file"])],
+                }
+            )
+    return loop.result
 
 
 def _module(file: str) -> str:

@@ -24,12 +24,12 @@ _STORE = "demo-checkpoints"
 _OTHER_LIMIT = 25
 
 
-def tell(folder: Path | None, here: Path) -> None:
+def tell(folder: Path | None, store: Path) -> None:
     """Run the demonstration.
 
     Args:
         folder: The folder whose Python files are the pipeline's input; None: the standard library of the running Python.
-        here: Where the store is made, under a name that is free.
+        store: Where the store is made.
 
     Raises:
         CheckpointError: The folder has no Python files, or the pipeline failed.
@@ -38,7 +38,6 @@ def tell(folder: Path | None, here: Path) -> None:
     corpus = (folder or Path(sysconfig.get_path("stdlib"))).resolve()
     if not pipeline.find(corpus):
         raise CheckpointError(f"there are no Python files in {corpus}: name another folder")
-    store = _free_name(here)
     _say(f"The input: the Python files of {corpus}")
     _say(f"The store: {store}")
     _kill_and_resume(corpus, store)
@@ -48,19 +47,19 @@ def tell(folder: Path | None, here: Path) -> None:
     _show_history(cm)
     _title(f"Done in {time.monotonic() - started:.1f} s. The store is yours; try next:")
     for command in ("status", "log report", "restore report@2"):
-        _say(f"checkpoint-manager {command} --store {shlex.quote(store.name)}")
+        _say(f"checkpoint-manager {command} --store {shlex.quote(os.path.relpath(store))}")
 
 
 def _kill_and_resume(corpus: Path, store: Path) -> None:
     _title("1. The pipeline runs, and is killed (SIGKILL) in the middle of its third stage")
     with _process(corpus, store, pipeline.LINGER) as child:
         for line in _lines(child):
-            if line.startswith("measure half"):
+            if line.startswith("measure saved"):
                 child.send_signal(signal.SIGKILL)
                 _say(f"killed: process {child.pid}")
     if child.wait() != -signal.SIGKILL:
         raise CheckpointError(f"the pipeline ended with exit code {child.returncode} before it could be killed")
-    _title("2. It is started again: what was done is skipped")
+    _title("2. It is started again: what was done is skipped, and the third stage goes on where it was")
     with _process(corpus, store) as child:
         for _ in _lines(child):
             pass
@@ -111,7 +110,7 @@ def _show_history(cm: CheckpointManager) -> None:
         _say(f"report@{version.number}   {version.status}   {version.created_at:%H:%M:%S}   {version.size} bytes{note}")
 
 
-def _free_name(here: Path) -> Path:
+def free_name(here: Path) -> Path:
     """Return a name for the store: one that nobody has used yet, for a demonstration touches no store but its own."""
     store, number = here / _STORE, 1
     while os.path.lexists(store):
