@@ -1,4 +1,4 @@
-"""The project's own rules: what lies where, how long it may be, and that each dependency says why it is there."""
+"""The project's own rules: the layout, the limits of length, and a reason for each dependency."""
 
 from __future__ import annotations
 

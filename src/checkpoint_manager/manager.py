@@ -196,17 +196,17 @@ class CheckpointManager:
         *,
         metadata: Mapping[str, object] | None = None,
     ) -> Version:
-        """Replace a stage's data by what a function makes of it, with no other writer in between.
+        """Save what a function makes of a stage's data, with no other writer in between.
 
         Args:
             stage_name: The stage.
-            function: Is called with the newest version's data (None if there is none, or the stage is cleared) under the
-                stage's lock, and returns the new data. Keep it short, and don't write to the same stage in it.
+            function: Takes the newest completed data (None if there is none, or the stage is cleared) and returns the new data.
+                It is called under the stage's lock: keep it short, and don't write to the same stage in it.
             metadata: As for ``save_checkpoint``.
 
         Raises:
-            IntegrityError: The newest version is damaged; an update of it would lose what it held.
-            Exception: Whatever the function raises. Nothing was written then. And as ``save_checkpoint``.
+            IntegrityError: The newest version is damaged, so an update would lose its content.
+            Exception: What the function raises; nothing was written. Other errors as for ``save_checkpoint``.
         """
         check_callback("function", function)
         stage = _valid(stage_name)
@@ -235,13 +235,13 @@ class CheckpointManager:
 
         Args:
             stage_name: The stage.
-            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None: the newest completed version, never the
-                record of a failure and never half a loop.
+            version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None means the newest completed version,
+                never the record of a failure or of an unfinished loop.
             at: A moment, instead of ``version``: the version that was the newest then, of those that still exist.
 
         Raises:
-            CheckpointNotFoundError: There is no such version, or it was deleted, or the stage is cleared or not completed.
-            IntegrityError: The version is damaged, forged or missing; or one above it is, which may hold newer data.
+            CheckpointNotFoundError: The version does not exist or was deleted, or the stage is cleared or not completed.
+            IntegrityError: The version is damaged, forged or missing; or a later one is, which may hold newer data.
             RollbackError: The store is older than what this user has seen.
         """
         stage = _valid(stage_name)
@@ -381,15 +381,15 @@ class CheckpointManager:
         return restored
 
     def restore_pipeline(self, *, at: datetime | str | None = None, tag: str | None = None) -> list[Version]:
-        """Bring every stage back to a moment, or to its version with a tag, and return the versions that this appended.
+        """Restore every stage to its version at a moment, or to its version with a tag; return the appended versions.
 
-        Stages that did not exist then or have no such tag, or whose versions of that time are deleted, end up cleared; those
-        that are as they were are left alone. Everything that is to be restored is read and verified before the first stage is
-        touched; if it is killed in between, run it again. ``plan_restore`` says beforehand what this does.
+        A stage that did not exist then, does not have the tag, or whose version was deleted is cleared; a stage that has not
+        changed is left alone. Everything is read and verified before the first stage is changed. If the process is killed in
+        between, run it again. ``plan_restore`` returns the steps in advance.
 
         Args:
-            at: The moment, as for ``load_checkpoint``; or
-            tag: the tag, as ``tag_pipeline`` gives it to all stages.
+            at: The moment, as for ``load_checkpoint``.
+            tag: The tag, instead of ``at``, as ``tag_pipeline`` gives it to all stages.
 
         Raises:
             CheckpointNotFoundError: No stage has the tag. Nothing was written.
@@ -401,10 +401,10 @@ class CheckpointManager:
         return appended
 
     def plan_restore(self, *, at: datetime | str | None = None, tag: str | None = None) -> list[RestoreStep]:
-        """Return what ``restore_pipeline`` would do, a step for each stage, and change nothing.
+        """Return the steps of ``restore_pipeline``, one for each stage, without changing anything.
 
-        Everything that would be restored is read and verified. A stage that can't be restored does not hide the others: its
-        step says why.
+        Everything that would be restored is read and verified. If a stage can't be restored, its step says why, and the others
+        are still returned.
 
         Raises:
             CheckpointNotFoundError: No stage has the tag.
@@ -461,20 +461,20 @@ class CheckpointManager:
         return entry.as_version(stage, number)
 
     def tag_pipeline(self, name: str, *, force: bool = False) -> list[Version]:
-        """Give a tag to the state of every stage, for ``restore_pipeline``: to its newest completed or cleared version.
+        """Tag the newest completed or cleared version of every stage, for ``restore_pipeline``.
 
-        A stage that was never completed gets none. All stages are looked at before the first one is changed; if it is killed in
-        between, run it again.
+        A stage that was never completed is skipped. All stages are checked before the first one is changed. If the process is
+        killed in between, run it again.
 
         Args:
             name: As for ``tag``.
-            force: Move the name where another version has it.
+            force: Move the tag where it names another version.
 
         Returns:
-            The versions that have the name now.
+            The tagged versions.
 
         Raises:
-            TagError: The name can't be a tag, or names another version of a stage. Nothing was changed.
+            TagError: The name is not valid, or names another version of a stage. Nothing was changed.
             IntegrityError, RollbackError: As for ``tag``. Nothing was changed.
         """
         check_flags(force=force)

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: no lock stays behind, and the next run goes on from what was saved."""
+"""Ctrl-C at any moment: no lock stays behind, and the next run resumes from what was saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cm.loop``: a loop that goes on where it was killed, and whose state is the result in the end."""
+"""``cm.loop``: a loop that resumes where it was killed, and whose final state is the result."""
 
 from __future__ import annotations
 

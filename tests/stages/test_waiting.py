@@ -1,4 +1,4 @@
-"""Who waits for whom: same arguments run once, others at the same time, and nobody waits for himself."""
+"""Who waits for whom: same arguments run once, others at the same time, and no caller waits for itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the vectors anew: ``python tests/vectors/generate.py``. Salts and ids are random, so each run gives other bytes.
+"""Regenerate the vectors: ``python tests/vectors/generate.py``. Salts and ids are random, so each run gives other bytes.
 
 Only to be run when a vector is added; the committed files are what counts, and what a change of the format must not break.
 """

@@ -1,4 +1,4 @@
-"""Write the vectors of keyrings anew: ``python tests/vectors/generate_keyrings.py``. Ids, salts and keys are random.
+"""Regenerate the vectors of keyrings: ``python tests/vectors/generate_keyrings.py``. Ids, salts and keys are random.
 
 Only to be run when a vector is added; the committed files are what counts, and what a change of the format must not break.
 """

@@ -136,7 +136,7 @@ class Access:
         match source.kind:
             case "file":
                 if new and path.exists():
-                    say(f"the key file {printable(str(path))} is there already, and is used as it is")
+                    say(f"the key file {printable(str(path))} exists already, and is used")
                 elif new:
                     key_sources.create_key_file(path)
                     say(f"made the key file {printable(str(path))}: {created}")

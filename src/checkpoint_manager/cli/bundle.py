@@ -26,7 +26,7 @@ def key_of_bundle(access: Access, source: Source | None, *, new: bool) -> KeyFil
         return access.read_key(source, "Passphrase of the bundle", new=new, created=made)
     if not sys.stdin.isatty():
         raise UsageError(
-            "there is no terminal to ask for the bundle's passphrase at",
+            "there is no terminal to ask for the bundle's passphrase",
             hint="Give --bundle-key, for example --bundle-key passphrase-file:PATH",
         )
     return ask_passphrase("Passphrase of the bundle", twice=new)

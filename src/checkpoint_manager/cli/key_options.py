@@ -103,7 +103,7 @@ def ask_passphrase(what: str, *, twice: bool = False) -> Passphrase:
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            "there is no terminal to ask for a passphrase at",
+            "there is no terminal to ask for a passphrase",
             hint="Name another source: passphrase-file:PATH, cmd:COMMAND or fd:N",
         )
     return Passphrase(click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))

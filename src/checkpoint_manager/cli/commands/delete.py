@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
 
 
+_VERSION = click.IntRange(1)
+_VERSION.name = "version number"  # for click's message about anything else
+
+
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
-@click.argument("versions", type=click.IntRange(1), nargs=-1, required=True, metavar="VERSION...")
+@click.argument("versions", type=_VERSION, nargs=-1, required=True, metavar="VERSION...")
 @yes_option
 @dry_run_option
 @store_options

@@ -9,8 +9,10 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.hints import HINTS
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
+from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -50,6 +52,8 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     _show_repair(access, plan, appended, dry_run=dry_run)
     for finding in [] if dry_run else left:
         say(f"left: {finding.state}: {printable(finding.stage or '')} {finding.version or ''} {finding.detail}")
+    if not dry_run and any(finding.state == "rolled-back" for finding in left):
+        say(HINTS[Hint.ACCEPT_ROLLBACK])
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 
