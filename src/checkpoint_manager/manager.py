@@ -35,7 +35,7 @@ from checkpoint_manager.errors import ArgumentError
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from typing import BinaryIO
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Durability, Key, OnRollback
     from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
-    from checkpoint_manager.stages.loop import Loop
+    from checkpoint_manager.stages.loop import Items, Loop
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import Runner
 
@@ -775,7 +775,7 @@ class CheckpointManager:
     def loop(
         self,
         stage_name: str,
-        items: Iterable[T] | AsyncIterable[T],
+        items: Items[T],
         *,
         initial: dict[str, Any],
         every_seconds: float = 30.0,
@@ -790,7 +790,7 @@ class CheckpointManager:
     def loop(
         self,
         stage_name: str,
-        items: Iterable[T] | AsyncIterable[T],
+        items: Items[T],
         *,
         initial: list[Any],
         every_seconds: float = 30.0,
@@ -805,7 +805,7 @@ class CheckpointManager:
     def loop(
         self,
         stage_name: str,
-        items: Iterable[T] | AsyncIterable[T],
+        items: Items[T],
         *,
         initial: S,
         every_seconds: float = 30.0,
@@ -819,7 +819,7 @@ class CheckpointManager:
     def loop(  # noqa: PLR0913  # all but three are choices with a default, by name
         self,
         stage_name: str,
-        items: Iterable[Any] | AsyncIterable[Any],
+        items: Items[Any],
         *,
         initial: Any,
         every_seconds: float = 30.0,

@@ -41,8 +41,8 @@ work(kind, -2)
 took = time.perf_counter() - started
 interrupted = 0
 for key in range(rounds):
-    signal.setitimer(signal.ITIMER_REAL, random.random() * took * 1.5 + 1e-5)
     try:
+        signal.setitimer(signal.ITIMER_REAL, random.random() * took * 1.5 + 1e-5)
         work(kind, key)
         time.sleep(10 * took)
     except KeyboardInterrupt:

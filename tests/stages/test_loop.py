@@ -278,7 +278,7 @@ class TestWhatIsThere:
         with pytest.raises(KeyError):
             add_up(cm, until=5)
         with pytest.raises(KeyError):
-            add_up(cm, range(20), until=7)  # progress of something else is left alone, too
+            add_up(cm, list(range(20)), until=7)  # progress of something else is left alone, too
         add_up(cm)
         assert statuses(cm) == ["completed", "completed", "cleared", "completed", *["progress"] * 7, "completed"]
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _UNREADABLE = (IntegrityError, FormatError, VersionAbsentError)
+_MOST_COUNTS = 8
 _MOST_NAMES, _MOST_CHARACTERS = 8, 80
 """How much of a stored note stands in a reason."""
 
@@ -82,6 +83,7 @@ class _Index:
         versions: The numbers, newest first, by the digest of their notes.
         progress: The newest ``progress`` version.
         codes: The newest version that tells the code of a function, and the digest of that code, by the function.
+        counts: How many items loops had: a version by the number.
     """
 
     top: int
@@ -90,6 +92,7 @@ class _Index:
     versions: dict[str, list[int]] = field(default_factory=dict)
     progress: Other | None = None
     codes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
 
     def add(self, number: int, entry: Entry, *, newest: bool) -> Note | None:
         """Add a version above or below all others, and return its note."""
@@ -100,7 +103,9 @@ class _Index:
             if note.code is not None and (newest or note.function not in self.codes):
                 self.codes[note.function] = number, note.code.digest
         progress = read_progress(entry.metadata)
-        if progress is not None and (newest or self.progress is None):
+        if progress is not None and progress.total is not None:
+            self.counts[progress.total] = number
+        if progress is not None and entry.status == "progress" and (newest or self.progress is None):
             self.progress = Other(number, progress, entry)
         return note
 
@@ -151,6 +156,22 @@ class Lookup:
             return Match(loaded, has_unknown_code=_has_unknown_code(loaded.entry, note))
         is_there = other is not None and self._gaps(stage).find(other.version) is None
         return Match(None, changed or why, other if is_there else None, is_code_changed=bool(changed))
+
+    def counts_of_items(self, stage: str) -> list[int]:
+        """Return how many items the loops of a stage had that were read last, the latest first; a few of them."""
+        index = self._indexes.get(stage)
+        counts = {} if index is None else dict(index.counts)
+        newest = None if index is not None else self._newest_note(stage)
+        if newest is not None and newest.total is not None:
+            counts[newest.total] = 1
+        return sorted(counts, key=lambda count: -counts[count])[:_MOST_COUNTS]
+
+    def _newest_note(self, stage: str) -> ProgressNote | None:
+        try:
+            newest = newest_of_any_kind(self._store, stage)
+        except IntegrityError:  # told by the search before
+            return None
+        return None if newest is None else read_progress(newest.entry.metadata)
 
     def _first_match(self, stage: str, index: _Index, note: Note, kinds: Collection[Status]) -> tuple[Loaded | None, str]:
         """Return the newest candidate that matches; and how the code changed since one that does not match for that alone."""

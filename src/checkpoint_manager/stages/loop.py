@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterable, Iterable, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from checkpoint_manager import stages
 from checkpoint_manager._format import payload
@@ -16,6 +16,7 @@ from checkpoint_manager._operations.save import draft
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
+from checkpoint_manager.stages import stopping
 from checkpoint_manager.stages.deadlock import current_task
 from checkpoint_manager.stages.display import Display, can_show_bar, open_display
 from checkpoint_manager.stages.display import items as count
@@ -27,7 +28,7 @@ from checkpoint_manager.stages.report import ago, duration
 from checkpoint_manager.stages.runner import Run, timeout_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -41,6 +42,8 @@ _ORDERED = {list, tuple, range}
 
 T = TypeVar("T")
 S = TypeVar("S")
+Items: TypeAlias = "Iterable[T] | AsyncIterable[T] | Callable[[int], Iterable[T] | AsyncIterable[T]]"
+"""What a loop goes over, or a function that returns the rest of it, from so many items on."""
 
 
 def note_of(items: object, initial: object, *, revision: int | str, key: object, location: str) -> Note:
@@ -51,6 +54,9 @@ def note_of(items: object, initial: object, *, revision: int | str, key: object,
     """
     if isinstance(items, set | frozenset):
         raise FingerprintError("items is a set, which has no order", hint="Pass sorted(items)")
+    if key is None and callable(items):
+        hint = "Pass key=, a value that changes when the items do"
+        raise FingerprintError("items is a function, whose items can't be compared with later runs", hint=hint)
     if key is None and type(items) not in _ORDERED:
         message = f"items is a {type(items).__name__}, which can't be compared with later runs"
         raise FingerprintError(message, hint="Pass a list, or key=, a value that changes when the items do")
@@ -80,14 +86,21 @@ class Loop(Generic[T, S]):
     over an async iterable.
 
     **What is saved.** The state between two items is saved as a ``progress`` version: after every N items, or at intervals that
-    keep the cost of saving at a few per cent of the time. After a kill, the loop repeats the items since the last save. An
-    exception, Ctrl-C or ``break`` saves first. Since an item may be half done at that moment, the last copy of the state is
-    saved; a copy is made after each item, or less often if that would slow the loop by more than two per cent. At the end, the
-    state becomes the completed version, and the progress is deleted. If saving progress fails, the loop logs a WARNING and
-    continues. Items are processed one after the other: to process several at once, loop over batches.
+    keep the cost of saving at a few per cent of the time, and after an item in which the block calls ``save()``. After a kill,
+    the loop repeats the items since the last save. An exception, ``break``, Ctrl-C or SIGTERM saves first. Since an item may be
+    half done at that moment, the last copy of the state is saved; a copy is made after each item, or less often if that would
+    slow the loop by more than two per cent. On Ctrl-C and SIGTERM, a loop whose last copy is older first ends its item and
+    saves the state after it; a second signal interrupts at once (:mod:`checkpoint_manager.stages.stopping`). After SIGTERM, the
+    process dies of that signal; a handler of your own is left alone. At the end, the state becomes the completed version, and
+    the progress is deleted. If saving progress fails, the loop logs a WARNING and continues. Items are processed one after the
+    other: to process several at once, loop over batches.
 
     **What is compared.** The items in their order (or ``key`` and their number), ``initial`` and ``revision``. Progress of
-    other items is not used, and a WARNING says so. The code is not compared.
+    other items is not used, and a WARNING says so. If a list, tuple or range begins with the items of an earlier run, the loop
+    continues with the new ones, from the state after the old ones. The code is not compared.
+
+    **Where it resumes.** Items that are done are skipped. For a source that can start anywhere, pass a function of the number
+    of items done, which returns the items from there on: ``lambda start: rows(offset=start)``.
 
     **Several processes.** If several processes reach the same loop, one of them runs it and the others wait for the result; if
     that one is killed, another continues from its progress. A loop over other items runs at the same time. Only the looping
@@ -106,7 +119,7 @@ class Loop(Generic[T, S]):
         self,
         runner: Runner,
         run: Run,
-        items: Iterable[T] | AsyncIterable[T],
+        items: Items[T],
         initial: bytes,
         pace: Pace,
         *,
@@ -114,7 +127,8 @@ class Loop(Generic[T, S]):
         bar: bool,
     ) -> None:
         self._runner, self._run, self._items, self._initial = runner, run, items, initial
-        self._total = len(items) if isinstance(items, Sized) else None
+        given: object = items
+        self._total = len(given) if isinstance(given, Sized) else None
         self._timeout, self._bar = timeout, bar
         self._progress = ProgressLog(runner, run, self._total, pace)
         self._around: Run | None = None
@@ -124,6 +138,7 @@ class Loop(Generic[T, S]):
         self._phase, self._process = "new", os.getpid()
         self._done = 0
         self._over = self._reused = False
+        self._is_between = self._is_save_wanted = self._is_longer = False
 
     # What callers see
 
@@ -153,6 +168,17 @@ class Loop(Generic[T, S]):
             why = "it was left before its last item" if self._phase == "ended" else "its with block has not ended yet"
             self._refuse(f"has no result: {why}", hint="Run it to its end, or call finish() if the rest is not needed")
         return self.state
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the newest state between two items is copied: an exception now would lose nothing but the current item."""
+        if self._phase != "looping":
+            return self._phase == "begun" or self._reused
+        return not self._is_between and self._progress.reached.done == self._done
+
+    def save(self) -> None:
+        """Save the state when the current item is done, whatever ``every_seconds`` says; before the loop, this does nothing."""
+        self._is_save_wanted = True
 
     def finish(self) -> None:
         """Say that what is left is not needed: the block may be left by ``break``, and its state is the result."""
@@ -203,8 +229,19 @@ class Loop(Generic[T, S]):
         around = self._runner.enclosing(self._run.stage)
         if around is not None and around.is_function:
             self._join(around)
-        self._found = self._runner.search(self._run, _KINDS)
+        self._found = self._search()
         return self._around is None and not self._found.is_complete
+
+    def _search(self) -> Match:
+        """Search for a version of these items, or else of those that they begin with: a list may have been appended to."""
+        self._is_longer = False
+        found = self._runner.search(self._run, _KINDS)
+        if found.loaded is None and type(self._items) in _ORDERED and "items" in self._run.note.arguments:
+            shorter = self._runner.search_shorter(self._run, self._items, _KINDS)  # type: ignore[arg-type]
+            if shorter is not None:
+                self._is_longer = True
+                return shorter
+        return found
 
     def _join(self, around: Run) -> None:
         """Become a part of a call of a stage of the same name: its arguments count, and its version completes the loop."""
@@ -230,11 +267,11 @@ class Loop(Generic[T, S]):
     def _begin(self) -> None:
         found = self._found
         if self._lock is not None:
-            found = self._runner.search(self._run, _KINDS)  # the run that held the lock may have completed it
+            found = self._search()  # the run that held the lock may have completed it
             self._runner.begin(self._run, self._lock)
         loaded = found.loaded
-        self._reused = self._over = found.is_complete
-        self._progress.begin(self._initial, None if self._reused else loaded)
+        self._reused = self._over = found.is_complete and not self._is_longer
+        self._progress.begin(self._initial, None if self._reused else loaded, is_longer=self._is_longer)
         if loaded is not None and self._reused:
             self._runner.reused(self._run, loaded)
             self._kept = loaded.data
@@ -245,6 +282,7 @@ class Loop(Generic[T, S]):
             self.state = payload.decode(self._progress.reached.data)
             self._log_beginning(found)
         self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
+        stopping.begin(self)
 
     def _log_beginning(self, found: Match) -> None:
         stage = printable(self._run.stage)
@@ -299,13 +337,18 @@ class Loop(Generic[T, S]):
         try:
             self._runner.end(self._run)
         finally:
-            if lock is not None:
-                lock.release()
+            try:
+                if lock is not None:
+                    lock.release()
+            finally:
+                stopping.end(self)
 
     def _complete(self) -> None:
         self._run.result, self._run.superseded = self.state, self._progress.kept
         try:
-            self._runner.complete(self._run, lambda: draft(self._run.stage, self.state, None))
+            self._runner.complete(
+                self._run, lambda: draft(self._run.stage, self.state, None), self._progress.ending(self._done)
+            )
         except BaseException:  # Ctrl-C, too
             self._progress.save()  # at least how far the loop got
             raise
@@ -329,8 +372,8 @@ class Loop(Generic[T, S]):
         """Yield the items that are not done yet. An item is done when the next one is asked for."""
         self._begin_loop()
         if not self._over:
-            remaining = iter(self._items)  # type: ignore[arg-type]  # an async iterable says itself that it is none
-            skipped = sum(1 for _ in itertools.islice(remaining, self._done))
+            remaining = iter(self._source())  # type: ignore[arg-type]  # an async iterable says itself that it is none
+            skipped = self._done if callable(self._items) else sum(1 for _ in itertools.islice(remaining, self._done))
             if skipped < self._done:
                 self._refuse_fewer(skipped)
             for item in remaining:
@@ -342,8 +385,9 @@ class Loop(Generic[T, S]):
         """Yield the items that are not done yet, of an async iterable."""
         self._begin_loop()
         if not self._over:
-            skipped, before = 0, self._done
-            async for item in self._items:  # type: ignore[union-attr]  # likewise
+            before = self._done
+            skipped = before if callable(self._items) else 0
+            async for item in self._source():  # type: ignore[union-attr]  # likewise
                 if skipped < before:
                     skipped += 1
                     continue
@@ -353,6 +397,10 @@ class Loop(Generic[T, S]):
                 self._refuse_fewer(skipped)
             self._end_loop()
 
+    def _source(self) -> Iterable[T] | AsyncIterable[T]:
+        """Return the items: all of them, or from a function those that are not done."""
+        return self._items(self._done) if callable(self._items) else self._items
+
     def _begin_loop(self) -> None:
         if self._phase != "begun":
             self._refuse("was looped over before, or outside of its with block", hint="Loop over it once, in its with block")
@@ -361,8 +409,18 @@ class Loop(Generic[T, S]):
     def _item_done(self) -> None:
         if self._phase != "looping" or os.getpid() != self._process:
             self._refuse("is used outside its with block, or in a child process", hint="Loop over it in its with block")
+        self._is_between = True
         self._done += 1
         self._progress.after_item(self.state, self._done)
+        is_stopping = stopping.is_pending()
+        if (is_stopping or self._is_save_wanted) and self._progress.reached.done < self._done:
+            self._progress.copy(self.state, self._done)
+        if self._is_save_wanted:
+            self._is_save_wanted = False
+            self._progress.save()
+        self._is_between = False
+        if is_stopping or stopping.is_pending():
+            stopping.stop()
         if self._display is not None:
             self._display.update(self._done)
 
@@ -380,7 +438,7 @@ class Loop(Generic[T, S]):
 def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     runner: Runner,
     stage_name: str,
-    items: Iterable[Any] | AsyncIterable[Any],
+    items: Items[Any],
     *,
     initial: object,
     every_seconds: float,

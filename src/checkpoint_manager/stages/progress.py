@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.notes import NOTE, PROGRESS, ProgressNote, read_progress
@@ -67,16 +67,26 @@ class ProgressLog:
         self._total = total
         self._pace = pace
 
-    def begin(self, initial: bytes, loaded: Loaded | None) -> None:
-        """Start from a ``progress`` version, or from the beginning."""
+    def begin(self, initial: bytes, loaded: Loaded | None, *, is_longer: bool = False) -> None:
+        """Start from a version, or from the beginning.
+
+        Args:
+            initial: The state at the beginning.
+            loaded: The version; None: from the beginning.
+            is_longer: The version is of fewer items than there are now, and is left to the run of those.
+        """
         self.reached = Snapshot(initial)
         self.kept: list[int] = []
         progress = None if loaded is None else read_progress(loaded.entry.metadata)
         if loaded is not None and progress is not None:
-            self.reached = Snapshot(loaded.data, progress.done, progress.complete)
-            self.kept = [*progress.before, loaded.version]
+            self.reached = Snapshot(loaded.data, progress.done, progress.complete and not is_longer)
+            self.kept = [] if is_longer else [*progress.before, loaded.version]
         self._saved = self.reached.position
         self._pace.begin(self.reached.done, time.monotonic())
+
+    def ending(self, done: int) -> dict[str, Any]:
+        """Return what the completed version says of the loop: after how many items it ended."""
+        return {PROGRESS: ProgressNote(done, self._total, complete=True).as_metadata()}
 
     def after_item(self, state: object, done: int) -> None:
         """Copy and save the state after an item, if that is due.

@@ -276,6 +276,17 @@ class Runner:
             _LOG.warning(message, printable(run.stage), loaded.version)
         return found
 
+    def search_shorter(self, run: Run, items: Sequence[Any], kinds: Collection[Status]) -> Match | None:
+        """Look for the newest version of a loop over the items that these begin with."""
+        for count in self._lookup.counts_of_items(run.stage):
+            if 0 < count < len(items):
+                shorter = {**run.note.arguments, "items": digest(items[:count], "items", "", self.location)}
+                note = replace(run.note, arguments=shorter)
+                found = self._lookup.find(run.stage, note, kinds)
+                if found.loaded is not None:
+                    return found
+        return None
+
     def reused(self, run: Run, loaded: Loaded) -> None:
         """Note that a completed version took the place of a run."""
         self.ended(run, "reused", loaded.version)
@@ -301,7 +312,7 @@ class Runner:
         self.complete(run, encoded)
         run.result = decoded[0] if decoded else run.result
 
-    def complete(self, run: Run, result_of: Callable[[], Draft]) -> None:
+    def complete(self, run: Run, result_of: Callable[[], Draft], notes: Mapping[str, Any] | None = None) -> None:
         """Save what a run came to as its completed version, and delete the progress that this makes useless.
 
         Raises:
@@ -310,7 +321,7 @@ class Runner:
         took = duration(run.seconds)
         try:
             result = result_of()
-            version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata()}))
+            version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata(), **(notes or {})}))
         except Exception as error:
             self.ended(run, "ran", None)
             why = error.message if isinstance(error, CheckpointError) else error

@@ -1,0 +1,95 @@
+"""SIGTERM and Ctrl-C while a loop runs: the loop saves the newest whole state, then the process ends as it would have.
+
+The handlers are there while a loop runs in the main thread, and only in place of Python's own: a handler of the caller's is
+left alone. At the first signal, a loop whose state is copied is interrupted at once. A state is not copied after each item
+where that would slow the loop down, and then the items are quick: so such a loop ends its current item first, and copies the
+state. A second signal interrupts in any case.
+
+SIGTERM is raised as ``SystemExit``. When the outermost loop has saved its state, the process gives itself the same signal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
+
+class Stoppable(Protocol):
+    """A loop that runs in the main thread."""
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether its newest whole state is copied, and it may be interrupted now."""
+
+
+_loops: list[Stoppable] = []
+_before: dict[int, Any] = {}
+_pending: list[int] = []
+_process: list[int] = []
+
+
+def begin(loop: Stoppable) -> None:
+    """Take care of a loop, until :func:`end`. Does nothing in a thread that gets no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if _process != [os.getpid()]:  # a child that was forked in a loop of its parent
+        _loops.clear()
+        _pending.clear()
+        _process[:] = [os.getpid()]
+    _loops.append(loop)
+    for number, default in _DEFAULTS.items():
+        if signal.getsignal(number) == default:
+            _before[number] = default
+            signal.signal(number, _take)
+
+
+def end(loop: Stoppable) -> None:
+    """End what :func:`begin` began; after the outermost loop, act on a signal that came. May be called again."""
+    if loop not in _loops:
+        return
+    _loops.remove(loop)
+    if _loops or _process != [os.getpid()]:
+        return
+    for number, default in tuple(_before.items()):
+        if signal.getsignal(number) is _take:
+            signal.signal(number, default)
+        _before.pop(number, None)
+    if signal.SIGTERM in _pending:
+        _pending.clear()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    if _pending:  # Ctrl-C, while the loop was saved
+        stop()
+
+
+def is_pending() -> bool:
+    """Return whether a loop in this thread has to stop after its item."""
+    return bool(_pending) and threading.current_thread() is threading.main_thread()
+
+
+def stop() -> None:
+    """Raise what the signal that came raises."""
+    if signal.SIGTERM in _pending:  # it stays there, until the process dies of it
+        raise SystemExit(128 + signal.SIGTERM)
+    _pending.clear()
+    raise KeyboardInterrupt
+
+
+def _take(number: int, _: FrameType | None) -> None:
+    if not _loops or _process != [os.getpid()]:  # as without a loop
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    is_second = bool(_pending)
+    _pending.append(number)
+    if is_second or all(loop.is_copied for loop in _loops):
+        stop()
