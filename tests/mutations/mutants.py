@@ -456,7 +456,7 @@ MUTANTS: list[Mutant] = [
     Mutant("a state is saved before its item is done", "stages/loop.py", "Loop.__iter__", Swap("yield item")),
     Mutant("a loop that fails saves nothing", "stages/loop.py", "Loop._leave", Delete("self._progress.save()")),
     Mutant("two loops run at once", "stages/loop.py", "Loop.__enter__", Delete("self._acquire()")),
-    Mutant("a loop that waited does not look again", "stages/loop.py", "Loop._begin", Delete("self._runner.search")),
+    Mutant("a loop that waited does not look again", "stages/loop.py", "Loop._begin", Delete("self._search")),
     Mutant("a loop takes the progress of another call", "stages/loop.py", "Loop._join", Delete("within=around.note")),
     Mutant("any version is deleted as progress", "stages/runner.py", "Runner._is_progress", Drop("entry.status == 'progress'")),
     Mutant("progress stays beside the result", "stages/runner.py", "Runner.complete", Delete("self.delete_progress")),
