@@ -697,12 +697,13 @@ class CheckpointManager:
         code: bool | None = None,
         key: Callable[..., object] | None = None,
         ignore: Sequence[str] = (),
+        fingerprint: Mapping[type, Callable[[Any], object]] | None = None,
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], Any] | None = None,
         wait: bool | float = True,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
-    def stage(
+    def stage(  # noqa: PLR0913  # all are choices with a default, by name
         self,
         name: Callable[..., Any] | str | None = None,
         /,
@@ -711,6 +712,7 @@ class CheckpointManager:
         code: bool | None = None,
         key: Callable[..., object] | None = None,
         ignore: Sequence[str] = (),
+        fingerprint: Mapping[type, Callable[[Any], object]] | None = None,
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], Any] | None = None,
         wait: bool | float = True,
@@ -735,6 +737,10 @@ class CheckpointManager:
             code: Whether to compare the code. None means yes, unless ``revision`` is given.
             key: A function of the same arguments; its result is compared in their place.
             ignore: The names of arguments that are not compared.
+            fingerprint: For types that can't be compared: functions by type, each of which returns what stands for an object of
+                that type, such as ``{Client: lambda client: client.url}``. What can be compared without: JSON, and the standard
+                library's values (dates, paths, sets, named tuples, dataclasses, enums, …), arrays and scalars of numpy, frames
+                of pandas and polars, and of a method's ``self`` all that it holds.
             encode: Turns a result that is not JSON into JSON.
             decode: Turns that JSON back into the result. The first call returns that, too, so that all calls give the same.
             wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at
@@ -766,6 +772,7 @@ class CheckpointManager:
             code=code,
             key=key,
             ignore=ignore,
+            fingerprint=fingerprint,
             encode=encode,
             decode=decode,
             wait=wait,

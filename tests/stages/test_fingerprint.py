@@ -18,7 +18,7 @@ import zoneinfo
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 from hypothesis import given
@@ -68,10 +68,6 @@ class Small(Slotted, Generic[T]):
 @dataclasses.dataclass
 class Rows(list[int]):
     name: str = ""
-
-
-class Point(NamedTuple):
-    x: int
 
 
 class Text(str):
@@ -418,7 +414,6 @@ def test_class_methods_and_static_methods() -> None:
         ({}.items(), "dict_items"),
         (memoryview(b"a"), "memoryview"),
         (SimpleNamespace(a=1), "SimpleNamespace"),
-        (Point(1), "Point"),
         (Text("a"), "Text"),
         (Rows(), "Rows, which is a built-in type with fields"),
         (local(1), "Options, a class that its module and name don't lead to"),

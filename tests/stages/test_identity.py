@@ -255,7 +255,7 @@ def test_state_of_a_callable_object_counts_even_if_it_says_what_it_wraps(cm: Che
     functools.update_wrapper(scale, first)
     from checkpoint_manager import FingerprintError
 
-    with pytest.raises(FingerprintError, match="argument self is or contains an object of type Scale"):
+    with pytest.raises(FingerprintError, match="argument self is or contains an object of type function"):
         cm.stage("scale")(scale)(1)
 
 

@@ -38,6 +38,7 @@ def make_stage(  # noqa: PLR0913  # all but two are choices, by name
     wait: float,
     check: Callable[[Any], str] | None = None,
     beside: Mapping[str, object] | None = None,
+    fingerprint: Mapping[type, Callable[[Any], object]] | None = None,
 ) -> Callable[..., Any]:
     """Return the decorator that makes a function a stage, or the decorated function where one is given instead of a name."""
     if (encode is None) != (decode is None):
@@ -47,6 +48,9 @@ def make_stage(  # noqa: PLR0913  # all but two are choices, by name
     check_revision(1 if revision is None else revision)
     if code not in {None, True, False}:
         raise TypeError(f"code= must be True or False, not {code!r}")
+    for kind, each in (fingerprint or {}).items():
+        if not isinstance(kind, type) or not callable(each):  # type: ignore[redundant-expr]  # whatever a caller passes
+            raise TypeError("fingerprint= is a dict of functions by the types that they are for")
     is_code_compared = revision is None if code is None else code
     timeout = timeout_of(wait)
 
@@ -66,6 +70,7 @@ def make_stage(  # noqa: PLR0913  # all but two are choices, by name
             is_code_compared,
             check,
             beside or {},
+            dict(fingerprint or {}),
         )
         decorated = _decorate(runner, definition)
         setattr(decorated, STAGE, Inner(function, definition.revision, is_code_compared))

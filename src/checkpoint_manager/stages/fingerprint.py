@@ -19,6 +19,8 @@ relative path starts from.
 
 from __future__ import annotations
 
+import array
+import collections
 import contextlib
 import dataclasses
 import datetime as dt
@@ -34,11 +36,15 @@ import types
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import FingerprintError
+from checkpoint_manager.stages.frames import encoded_parts
 from checkpoint_manager.stages.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    Registered = Mapping[type, Callable[[Any], object]]
 
 _PATHS = {pathlib.PosixPath, pathlib.WindowsPath, pathlib.PurePosixPath, pathlib.PureWindowsPath}
 _BY_REPR = {type(None), bool, decimal.Decimal, dt.date, dt.timedelta, *_PATHS}
@@ -50,7 +56,10 @@ _MAX_BITS_BY_REPR = 2000
 _MANY_VALUES, _CHUNK = 256, 65_536
 """From how many numbers and texts on they are encoded together, and how many at most."""
 _CACHED = type(functools.lru_cache(len))
-_HINT = "Pass ignore=[…] if it makes no difference, or key=, a function of the arguments that returns what does"
+_HINT = (
+    "Pass ignore=[…] if it makes no difference, key=, a function of the arguments that returns what does, or "
+    "fingerprint={type: function}, with a function that returns what an object of that type holds"
+)
 
 
 def fingerprints(
@@ -61,6 +70,8 @@ def fingerprints(
     key: Callable[..., Any] | None,
     ignore: Collection[str],
     location: str = "",
+    stage: str = "",
+    registered: Registered | None = None,
 ) -> dict[str, str]:
     """Return a digest for each argument by its name, defaults included.
 
@@ -71,12 +82,15 @@ def fingerprints(
         key: Called with the same arguments; its result stands for all of them.
         ignore: Names of arguments that are not compared.
         location: Where the store is.
+        stage: The stage, for an error.
+        registered: Functions that return what stands for an object, by its type.
 
     Raises:
         FingerprintError: An argument has no certain digest; the error names it.
     """
+    where = f"stage {printable(stage)}: " if stage else ""
     if key is not None:
-        return {"key": digest(key(*args, **kwargs), "the result of key=", _HINT, location)}
+        return {"key": digest(key(*args, **kwargs), f"{where}the result of key=", _HINT, location, registered)}
     found = {name: value for name, value in _arguments(function, args, kwargs).items() if name not in ignore}
     for name, parameter in _parameters(underlying(function)).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in found:
@@ -85,7 +99,10 @@ def fingerprints(
         defaults = {name: value for name, value in _defaults(inner).items() if name not in ignore}
         if defaults:
             found[f"defaults of {inner.__code__.co_qualname}"] = defaults
-    return {name: digest(value, f"argument {name}", _HINT, location) for name, value in found.items()}
+    first = next(iter(_parameters(underlying(function))), "")
+    if first == "self" and first in found:
+        found[first] = _Self(found[first])
+    return {name: digest(value, f"{where}argument {name}", _HINT, location, registered) for name, value in found.items()}
 
 
 def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
@@ -104,7 +121,7 @@ def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
         raise TypeError(f"ignore= names arguments that the function does not have: {', '.join(sorted(unknown))}")
 
 
-def digest(value: object, what: str, hint: str, location: str = "") -> str:
+def digest(value: object, what: str, hint: str, location: str = "", registered: Registered | None = None) -> str:
     """Return a digest of a value: 32 hex digits, the same only for values that nothing tells apart.
 
     Args:
@@ -112,13 +129,14 @@ def digest(value: object, what: str, hint: str, location: str = "") -> str:
         what: What the value is to the caller, for the message of an error.
         hint: What to do if it has no digest, for that error.
         location: Where the store is.
+        registered: Functions that return what stands for an object, by its type.
 
     Raises:
         FingerprintError: It has no certain digest.
     """
     hasher = hashlib.sha256()
     try:
-        for piece in _pieces(value, location):
+        for piece in _pieces(value, _Walk(location, registered or {})):
             hasher.update(piece)
     except _NoDigestError as error:
         raise FingerprintError(f"{what} is or contains an object of type {error}, which can't be compared", hint=hint) from None
@@ -236,20 +254,30 @@ class _Walk:
 
     Attributes:
         location: Where the store is: classes of a script are named by its file as seen from there.
+        registered: Functions that return what stands for an object, by its type.
         around: The ids of the values that the current one lies in.
     """
 
     location: str
+    registered: Registered
     around: set[int] = dataclasses.field(default_factory=set)
 
 
-def _pieces(value: Any, location: str) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Self:
+    """The object whose method is called."""
+
+    value: object
+
+
+def _pieces(value: Any, walk: _Walk) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
     """Yield the encoding of a value, a long list in pieces."""
-    if type(value) in {list, tuple}:
+    if type(value) in {list, tuple} and type(value) not in walk.registered:
+        walk.around.add(id(value))
         yield _framed(type(value).__name__.encode())
-        yield from _elements(value, 0, _Walk(location, {id(value)}))
+        yield from _elements(value, 0, walk)
     else:
-        yield _encoded(value, 0, _Walk(location))
+        yield _encoded(value, 0, walk)
 
 
 def _encoded(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
@@ -261,6 +289,12 @@ def _encoded(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
         walk: The walk that it is a part of.
     """
     kind = type(value)
+    if kind is _Self:
+        return _self(value.value, level, walk)
+    registered = next((each for each in kind.__mro__ if each in walk.registered), None) if walk.registered else None
+    if registered is not None:
+        name = f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "surrogatepass")
+        return _framed(b"registered", name, _encoded(walk.registered[registered](value), level + 1, walk))
     simple = _SIMPLE.get(kind)
     if simple is not None:
         return _framed(kind.__name__.encode(), *simple(value))
@@ -275,21 +309,56 @@ def _encoded(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
         walk.around.discard(id(value))
 
 
-def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
+def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa: ANN401, PLR0911  # a table of cases
     """Encode a value that contains others."""
     if kind in {list, tuple}:
         return b"".join([_framed(kind.__name__.encode()), *_elements(value, level, walk)])
     if kind in {set, frozenset}:
         return _framed(kind.__name__.encode(), *sorted(_encoded(each, level + 1, walk) for each in value))
-    if kind is dict:
-        return b"".join([_framed(b"dict"), *_elements(list(value.items()), level, walk)])
+    if kind in _DICTS:
+        return b"".join([_framed(kind.__name__.encode()), *_elements(list(value.items()), level, walk)])
+    if kind is collections.deque:
+        return b"".join([_framed(b"deque", repr(value.maxlen).encode()), *_elements(list(value), level, walk)])
     if isinstance(value, enum.Enum):  # the value, too: combined flags may have no name
         parts = (_encoded(each, level + 1, walk) for each in (value.name, value.value))
         return _framed(*_name_of(kind, b"enum", walk.location), *parts)
     if dataclasses.is_dataclass(kind):
         parts = (_encoded(each, level + 1, walk) for each in _held_by(value))
         return _framed(*_name_of(kind, b"dataclass", walk.location), *parts)
+    if _is_named_tuple(kind):
+        parts = (_encoded(each, level + 1, walk) for each in (tuple(value), getattr(value, "__dict__", {})))
+        return _framed(*_name_of(kind, b"named tuple", walk.location), *parts)
+    parts_of_array = encoded_parts(value, lambda each: _encoded(each, level + 1, walk))
+    if parts_of_array is not None:
+        return _framed(b"array", *parts_of_array)
     raise _NoDigestError(kind.__qualname__)
+
+
+_DICTS = {dict, collections.OrderedDict, collections.Counter}
+
+
+def _is_named_tuple(kind: type) -> bool:
+    """Return whether a class is a named tuple: its fields are all that it has, but for what is in its ``__dict__``."""
+    bases = [base for base in kind.__mro__ if base is not tuple and base is not object]
+    return issubclass(kind, tuple) and hasattr(kind, "_fields") and not any("__getattribute__" in vars(each) for each in bases)
+
+
+def _self(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401  # the object whose method is called
+    """Encode the object whose method is called: of a class of the caller's, by all that it holds."""
+    kind = type(value)
+    is_plain = all(base.__flags__ & _HEAP_TYPE for base in kind.__mro__[:-1])
+    try:
+        return _encoded(value, level, walk)
+    except _NoDigestError:
+        if not is_plain or dataclasses.is_dataclass(kind) or isinstance(value, enum.Enum):
+            raise
+    walk.around.add(id(value))
+    parts = (_encoded(each, level + 1, walk) for each in _held_by(value))
+    return _framed(*_name_of(kind, b"self", walk.location), *parts)
+
+
+_HEAP_TYPE = 1 << 9
+"""Of ``type.__flags__``: the class was made by a class statement, and not in C; see ``Py_TPFLAGS_HEAPTYPE``."""
 
 
 def _elements(values: Sequence[Any], level: int, walk: _Walk) -> Iterator[bytes]:
@@ -311,16 +380,25 @@ def _many(values: Sequence[Any]) -> bytes | None:
     kinds = list(map(type, values))
     if not _CODES.keys() >= set(kinds):
         return None
-    codes = bytes(map(_CODES.__getitem__, kinds))
+    is_of_one_kind = kinds.count(kinds[0]) == len(kinds)
+    codes = bytes([_CODES[kinds[0]]]) * len(kinds) if is_of_one_kind else bytes(map(_CODES.__getitem__, kinds))
     floats, integers, texts, truths = (_of_kind(values, kinds, kind) for kind in (float, int, str, bool))
     try:
-        packed = struct.pack(f">{len(integers)}q", *integers)
-    except struct.error:  # one has more than 64 bits
+        packed = _packed("q", integers)
+    except OverflowError:  # one has more than 64 bits
         return None
     lengths = struct.pack(f">{len(texts)}Q", *map(len, texts))
     joined = "".join(texts).encode("utf-8", "surrogatepass")
-    columns = (codes, struct.pack(f">{len(floats)}d", *floats), packed, lengths, joined, bytes(truths))
+    columns = (codes, _packed("d", floats), packed, lengths, joined, bytes(truths))
     return _framed(_framed(b"many", *columns))
+
+
+def _packed(code: str, numbers: Sequence[Any]) -> bytes:
+    """Return numbers as eight bytes each, the highest first."""
+    packed = array.array(code, numbers)
+    if sys.byteorder == "little":
+        packed.byteswap()
+    return packed.tobytes()
 
 
 _CODES = {type(None): 0, bool: 1, int: 2, float: 3, str: 4}
@@ -418,14 +496,15 @@ def _name_of(kind: type, what: bytes, location: str) -> tuple[bytes, bytes, byte
     return what, place.encode("utf-8", "surrogatepass"), kind.__qualname__.encode()
 
 
-def _held_by(value: Any) -> list[tuple[str, object]]:  # noqa: ANN401  # a dataclass's instance
-    """Return all that an instance of a dataclass holds by name: its fields, and whatever else was put into it."""
+def _held_by(value: Any) -> list[tuple[str, object]]:  # noqa: ANN401  # an instance of a class of the caller's
+    """Return all that an object holds by name: a dataclass's fields, and whatever else was put into it."""
     kind = type(value)
     if any(isinstance(vars(base).get("__new__"), types.BuiltinFunctionType) for base in kind.__mro__[:-1]):
         raise _NoDigestError(f"{kind.__qualname__}, which is a built-in type with fields")  # only the fields can be seen
     if any("__getattribute__" in vars(base) for base in kind.__mro__[:-1]):
         raise _NoDigestError(f"{kind.__qualname__}, which decides itself what its attributes are")
-    fields = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+    declared = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    fields = [field.name for field in declared if hasattr(value, field.name)]
     slots = [name for base in kind.__mro__ for name in _slots_of(base) if hasattr(value, name)]
     own = getattr(value, "__dict__", {})
     others = sorted({*own, *slots} - {*fields})

@@ -73,6 +73,7 @@ class Definition:
         is_code_compared: Whether the function's code is compared.
         check: Tells why a result that was found can't be used; empty: it can.
         beside: What is compared beside the arguments, by name.
+        fingerprint: Functions that return what stands for an argument of a type.
     """
 
     function: Callable[..., Any]
@@ -87,6 +88,7 @@ class Definition:
     is_code_compared: bool
     check: Callable[[Any], str] | None = None
     beside: Mapping[str, object] = field(default_factory=dict)
+    fingerprint: Mapping[type, Callable[[Any], object]] = field(default_factory=dict)
 
 
 def timeout_of(wait: float) -> float:
@@ -181,7 +183,14 @@ class Runner:
             FingerprintError: An argument can't be compared with later calls.
         """
         arguments = fingerprints(
-            definition.function, args, kwargs, key=definition.key, ignore=definition.ignore, location=self.location
+            definition.function,
+            args,
+            kwargs,
+            key=definition.key,
+            ignore=definition.ignore,
+            location=self.location,
+            stage=definition.stage,
+            registered=definition.fingerprint,
         )
         arguments |= {name: digest(value, name, "", self.location) for name, value in definition.beside.items()}
         code = self._code_of(definition) if definition.is_code_compared else None
