@@ -23,6 +23,8 @@ import functools
 import hashlib
 import linecache
 import sys
+import threading
+import time
 import types
 import warnings
 from collections import deque
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 100
 """For how many functions the digest of each is kept, to tell later which one changed."""
 _MOST_SOURCES = 16
+_ATTEMPTS = 20
 _FUTURE_ANNOTATIONS = 0x1000000
 _CACHED = type(functools.lru_cache(len))
 _ABSENT = object()
@@ -326,6 +329,17 @@ def _source_of(file: object, variables: Mapping[str, Any]) -> _Source | None:
     """Return the source of a file, as it is now; None if there is none that can be read."""
     if not isinstance(file, str):
         return None
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _read_source(file, variables)
+        except (SyntaxError, ValueError, RecursionError):  # edited, and not finished
+            return None
+        except (KeyError, SystemError):  # another thread uses linecache or the parser, and neither is made for that
+            time.sleep(attempt * 0.002 * (1 + threading.get_ident() // 4096 % 5))
+    return None
+
+
+def _read_source(file: str, variables: Mapping[str, Any]) -> _Source | None:
     linecache.checkcache(file)
     text = "".join(linecache.getlines(file, dict(variables)))
     known = _sources.get(file)
@@ -333,10 +347,7 @@ def _source_of(file: object, variables: Mapping[str, Any]) -> _Source | None:
         return known
     if not text:
         return None
-    try:
-        source = _Source(text, file)
-    except (SyntaxError, ValueError, RecursionError):  # edited, and not finished
-        return None
+    source = _Source(text, file)
     if len(_sources) >= _MOST_SOURCES:
         _sources.clear()
     _sources[file] = source
