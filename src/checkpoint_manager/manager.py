@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
+    from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.keys import Keys
@@ -230,14 +231,27 @@ class CheckpointManager:
         """
         return load.is_completed(self._store, _valid(stage_name))
 
-    def load_checkpoint(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Any:  # noqa: ANN401  # JSON is what it is
+    def load_checkpoint(
+        self,
+        stage_name: str,
+        version: int | str | None = None,
+        *,
+        at: datetime | str | None = None,
+        arguments: Mapping[str, object] | None = None,
+    ) -> Any:  # noqa: ANN401  # JSON is what it is
         """Return a stage's data, equal to what was saved.
+
+        A function's stage (``@cm.stage``) holds the results of all its calls. A call that reuses an older result saves nothing,
+        so the newest version is that of the last call that *ran*. If this manager's last call reused an older one, a WARNING
+        says so: name the ``arguments``, or call the function.
 
         Args:
             stage_name: The stage.
             version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or a tag; None means the newest completed version,
                 never the record of a failure or of an unfinished loop.
             at: A moment, instead of ``version``: the version that was the newest then, of those that still exist.
+            arguments: Arguments of a function, by the names of its parameters, instead of ``version``: the newest result of a
+                call with these, whatever its other arguments and the function's code and revision were.
 
         Raises:
             CheckpointNotFoundError: The version does not exist or was deleted, or the stage is cleared or not completed.
@@ -245,17 +259,41 @@ class CheckpointManager:
             RollbackError: The store is older than what this user has seen.
         """
         stage = _valid(stage_name)
-        if version is None and at is None:
-            return payload.decode(load.load_newest(self._store, stage).data)
-        return self.get_checkpoint(stage, version, at=at).data
+        if version is None and at is None and arguments is None:
+            return payload.decode(self._newest(stage).data)
+        return self.get_checkpoint(stage, version, at=at, arguments=arguments).data
+
+    def _newest(self, stage: str) -> Loaded:
+        loaded = load.load_newest(self._store, stage)
+        used = None if self._made_runner is None else self._made_runner.used.get(stage)
+        if used is not None and used < loaded.version:
+            _LOG.warning(
+                "Stage %s: version %d is the newest, and the last call reused version %d. To load that, pass arguments= or the "
+                "number",
+                stage,
+                loaded.version,
+                used,
+            )
+        return loaded
 
     def get_checkpoint(
-        self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
+        self,
+        stage_name: str,
+        version: int | str | None = None,
+        *,
+        at: datetime | str | None = None,
+        arguments: Mapping[str, object] | None = None,
     ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
         stage = _valid(stage_name)
-        if version is None and at is None:
-            loaded = load.load_newest(self._store, stage)
+        if arguments is not None:
+            check("arguments", arguments, Mapping, "a dict of arguments by name")
+            if version is not None or at is not None:
+                message = "arguments= is given together with version= or at="
+                raise ArgumentError(message, hint="Give one of them", argument="arguments")
+            loaded = load.load_version(self._store, stage, stages.version_of(self._store, stage, arguments))
+        elif version is None and at is None:
+            loaded = self._newest(stage)
         else:
             loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))

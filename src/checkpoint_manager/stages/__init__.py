@@ -9,13 +9,25 @@ from checkpoint_manager._loading import load as _load
 
 if TYPE_CHECKING:
     from checkpoint_manager.stages.bar import Bar
+    from checkpoint_manager.stages.by_arguments import version_of
     from checkpoint_manager.stages.coroutines import acquire, run_coroutine
     from checkpoint_manager.stages.decorator import make_stage
     from checkpoint_manager.stages.loop import Loop, make_loop
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import FailedCallError, Runner
 
-__all__ = ["Bar", "FailedCallError", "Loop", "RunReport", "Runner", "acquire", "make_loop", "make_stage", "run_coroutine"]
+__all__ = [
+    "Bar",
+    "FailedCallError",
+    "Loop",
+    "RunReport",
+    "Runner",
+    "acquire",
+    "make_loop",
+    "make_stage",
+    "run_coroutine",
+    "version_of",
+]
 
 _MODULES = {
     "acquire": "coroutines",  # needs asyncio, which takes longer to import than all of these
@@ -27,6 +39,7 @@ _MODULES = {
     "make_loop": "loop",
     "make_stage": "decorator",
     "run_coroutine": "coroutines",
+    "version_of": "by_arguments",
 }
 
 

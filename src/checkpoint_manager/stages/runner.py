@@ -159,6 +159,7 @@ class Runner:
         location: Where the store is.
         outcomes: What became of each run.
         functions: Each stage's function, and where it comes from.
+        used: The version of each stage that the last call of it reused or saved.
         codes: The code of each stage, as it was read for the last call.
     """
 
@@ -166,6 +167,7 @@ class Runner:
         self.location = store.backend.location
         self.outcomes: list[Outcome] = []
         self.functions: dict[str, tuple[str, Callable[..., Any]]] = {}
+        self.used: dict[str, int] = {}
         self.codes: dict[str, tuple[Callable[..., Any], Code]] = {}
         self._told: set[tuple[str, str]] = set()
         self._store = store
@@ -397,6 +399,8 @@ class Runner:
     def ended(self, run: Run, what: What, version: int | None) -> None:
         """Put what became of a run into the report."""
         self.outcomes.append(Outcome(run.stage, what, version, run.seconds, run.why))
+        if version is not None and what in {"reused", "ran"}:
+            self.used[run.stage] = version
 
 
 def _encodable(text: str) -> str:
