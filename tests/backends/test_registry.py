@@ -124,3 +124,9 @@ def test_a_password_in_a_url_is_in_no_message_log_or_repr(url: str, caplog: pyte
         shown.append(caught.value)
     assert "host" in redacted(url)
     assert [text for text in map(str, shown) if "s3cr" in text or "word" in text.replace("sslpassword", "")] == []
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
+def test_a_path_with_a_character_that_no_path_can_hold_is_refused(path: str, tmp_path: Path) -> None:
+    with pytest.raises(LocationError, match="can't be the path of a directory"):
+        CheckpointManager(tmp_path / path, key=bytes(32))

@@ -155,6 +155,11 @@ def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.__cause__ is None
 
 
+def test_the_path_of_a_key_file_with_a_character_that_no_path_can_hold(tmp_path: Path) -> None:
+    with pytest.raises(KeyUnavailableError, match="can't be read: embedded null byte"):
+        read_key_file(tmp_path / "a\0b")
+
+
 def test_a_command_that_prints_without_end_is_stopped() -> None:
     with pytest.raises(KeyUnavailableError, match="PASSPHRASE_COMMAND printed more than 65536 bytes"):
         read_passphrase_command(Hidden("yes"), "PASSPHRASE_COMMAND")

@@ -137,8 +137,8 @@ def _gaps(store: Store, stage: str, chain: Chain) -> Gaps:
         chain.close(gaps)
         if len(encode_list(gaps)) > MAX_GAPS_BYTES:
             raise BrokenError(f"holds more gaps than fit into the {MAX_GAPS_BYTES} bytes that a bundle has for them")
-    except BrokenError as broken:
-        raise _not_whole(store, stage, broken, None) from None
+    except BrokenError as broken:  # a repair does not help: only an acceptance records what is missing
+        raise _not_whole(store, stage, broken, None, Hint.ACCEPT_ROLLBACK) from None
     return gaps
 
 
@@ -147,10 +147,12 @@ def _tags(store: Store, stage: str, chain: Chain) -> dict[str, Tagged]:
     return {name: tagged for name, tagged in tags.named.items() if chain.has(tagged.version, tagged.id)}
 
 
-def _not_whole(store: Store, stage: str, broken: BrokenError, version: int | None) -> IntegrityError:
+def _not_whole(
+    store: Store, stage: str, broken: BrokenError, version: int | None, hint: Hint = Hint.VERIFY_AND_REPAIR
+) -> IntegrityError:
     return IntegrityError(
         f"stage {printable(stage)} in {store.backend.location} {broken}, and is not exported",
-        hint=Hint.VERIFY_AND_REPAIR,
+        hint=hint,
         stage=stage,
         version=version,
     )

@@ -322,10 +322,10 @@ def _read(path: Path, what: str) -> SecretBytes:
             data = Hidden(os.read(descriptor, _MAX_FILE_BYTES + 1))
         finally:
             os.close(descriptor)
-    except OSError as error:
-        if not is_refusal(error):
+    except (OSError, ValueError) as error:  # a ValueError: no path can hold such a character
+        if isinstance(error, OSError) and not is_refusal(error):
             raise
-        message = f"the {what} {path} can't be read: {error.strerror}"
+        message = f"the {what} {path} can't be read: {error.strerror if isinstance(error, OSError) else error}"
         raise KeyUnavailableError(message, hint="Check the path, or restore the file from your copy") from None
     _check_owner(path, status, what)
     if len(data.raw) > _MAX_FILE_BYTES:

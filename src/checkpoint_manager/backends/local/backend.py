@@ -52,7 +52,7 @@ from checkpoint_manager.backends.local.lock import (
 )
 from checkpoint_manager.backends.local.session import LocalSession
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
-from checkpoint_manager.errors import IntegrityError, StorageError
+from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -74,14 +74,19 @@ class LocalBackend(Backend, Maintenance):
         durability: ``relaxed`` leaves out the syncs of each save.
 
     Raises:
+        LocationError: The path holds a character that no path can hold.
         StorageError: The directory can't be made or opened.
     """
 
     capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=True)
 
     def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
-        with as_our_errors("open the checkpoint directory", os.fspath(directory)):  # the working directory may be gone
-            self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
+        try:
+            with as_our_errors("open the checkpoint directory", os.fspath(directory)):  # the working directory may be gone
+                self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
+        except ValueError as error:
+            message = f"{printable(os.fspath(directory))} can't be the path of a directory: {error}"
+            raise LocationError(message, hint="Choose another directory") from None
         self.durability = durability
         self._durable = durability == "full"
         self._history = os.path.join(self.location, layout.HISTORY)
