@@ -1,4 +1,4 @@
-"""Tells whether the code of a function is what it was: a digest of the function, and of those that it calls.
+"""Fingerprints of code: digests of a function and of those that it calls, to recognise a change.
 
 **What is compared.** The function, the functions that a decorator wraps in it, and the functions and classes of the same module
 that they name, and so on. Of each, the source as Python's parser reads it: comments, docstrings, formatting and line numbers
@@ -51,7 +51,7 @@ STAGE = "_checkpoint_stage"
 
 
 class Inner(NamedTuple):
-    """What counts of a stage that another one calls.
+    """The part of a stage that is compared when another stage calls it.
 
     Attributes:
         function: The decorated function.
@@ -82,14 +82,14 @@ class Code:
 
     @property
     def is_current(self) -> bool:
-        """Whether the names that the function uses still stand for what they stood for."""
+        """Whether the names that the function uses still refer to the same objects."""
         variables = all(each.variables.get(each.name, _ABSENT) is each.value for each in self._walk.names)
         codes = all(function.__code__ is code for function, code in self._walk.codes)
         return variables and codes and all(_content(cell) is value for cell, value in self._walk.cells)
 
 
 class _Name(NamedTuple):
-    """A global variable that was looked at."""
+    """A global variable that was examined."""
 
     variables: Mapping[str, Any]
     name: str
@@ -97,7 +97,7 @@ class _Name(NamedTuple):
 
 
 class _Walk:
-    """Collects the digests of a function and of those that it calls.
+    """A collector of the digests of a function and of those that it calls.
 
     Attributes:
         parts: The digests by the qualified names.
@@ -117,7 +117,7 @@ class _Walk:
         self._next: deque[Any] = deque()
 
     def follow(self, function: object) -> None:
-        """Add a function, and all that it leads to."""
+        """Add a function and everything that it refers to."""
         self._next.append(function)
         while self._next:
             found = self._next.popleft()
@@ -244,7 +244,7 @@ def _innermost(value: Any) -> Any:  # noqa: ANN401  # whatever a variable holds
 
 
 def _attribute(value: object, name: str) -> Any:  # noqa: ANN401  # whatever it holds
-    """Return what an object itself holds under a name; None if that is nothing. Asks no ``__getattr__`` of the caller's."""
+    """Return an attribute of the object itself, or None, without calling a ``__getattr__`` of the caller's."""
     try:
         return vars(value).get(name)
     except Exception:  # noqa: BLE001  # no attributes, or a proxy whose object is not there now
@@ -267,7 +267,7 @@ def _content(cell: types.CellType) -> object:
 
 
 def _plain(value: object) -> bytes:
-    """Return a digest of a value that can't change; nothing for another one, which the code alone does not tell."""
+    """Return a digest of an immutable value; nothing for any other, which the code alone does not determine."""
     if type(value) is tuple and not all(_plain(each) for each in value):
         return b""
     if type(value) not in _UNCHANGEABLE:
@@ -362,7 +362,7 @@ def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _bare(code: types.CodeType) -> types.CodeType:
-    """Return a code without what tells where it stands."""
+    """Return a code object without its position in the source."""
     constants = tuple(_bare(each) if isinstance(each, types.CodeType) else each for each in code.co_consts)
     flags = code.co_flags & ~_FUTURE_ANNOTATIONS
     return code.replace(co_firstlineno=1, co_linetable=b"", co_filename="", co_consts=constants, co_flags=flags)
@@ -388,7 +388,7 @@ def _steps(code: types.CodeType) -> Iterator[dis.Instruction]:
     return dis.get_instructions(code) if code.co_freevars else iter(())
 
 
-# Encodings: a name or a length before each part, so that no two encode alike
+# Encodings: a name or a length precedes each part, so that two never have the same encoding
 
 
 def _encoded(node: Any, *, is_outermost: bool = False) -> Iterator[bytes]:  # noqa: ANN401  # of the tree, or a plain value

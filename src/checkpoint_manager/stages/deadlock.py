@@ -90,7 +90,7 @@ def would_deadlock(waiter: Worker, holder: Worker, waits: Iterable[tuple[Worker,
 
 
 def standstill() -> tuple[object, ...]:
-    """Return what each other thread waits for if none of them can go on by itself, and else nothing.
+    """Return what each other thread waits for if none of them can continue by itself; otherwise nothing.
 
     The same answer twice, some time apart, means that nothing went on in between.
     """
@@ -105,7 +105,7 @@ def standstill() -> tuple[object, ...]:
 
 
 def _is_waiting_for_a_run(frame: FrameType | None) -> bool:
-    """Return whether a thread waits for a run of this process; one that waits for another process may go on."""
+    """Return whether a thread waits for a run of this process; one that waits for another process may still continue."""
     while frame is not None and not (frame.f_globals.get("__name__") == _RUN_LOCK and frame.f_code.co_name in _ACQUIRING):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_name == "acquire"
@@ -128,7 +128,7 @@ _WAITS = {
 
 @dataclass
 class _Search:
-    """The threads and futures that wait for the one who asks.
+    """The threads and futures that wait for the caller.
 
     Attributes:
         threads: For each thread, by its identifier, how deep in its stack it waits: all frames above wait with it.
@@ -156,7 +156,7 @@ class _Search:
         return worker.is_blocking and worker.depth < self.threads.get(worker.thread, -1)
 
     def run(self) -> None:
-        """Follow what was added."""
+        """Follow the threads and futures that were added."""
         while self._next:
             found = self._next.pop()
             if isinstance(found, int):

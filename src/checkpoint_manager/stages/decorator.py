@@ -90,7 +90,7 @@ def _name_of(function: Callable[..., Any], name: object) -> str:
 
 
 def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
-    """Return the function that is called in place of the decorated one.
+    """Return the wrapper of the decorated function.
 
     Raises:
         PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
@@ -114,7 +114,7 @@ def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
 
 
 def _check_function(runner: Runner, definition: Definition) -> None:
-    """Refuse a function whose results could be taken for those of another one of this manager."""
+    """Refuse a function whose results could be mistaken for those of another function of this manager."""
     stage, origin, function = definition.stage, definition.origin, definition.function
     known, other = runner.functions.setdefault(stage, (origin, function))
     if known != origin:

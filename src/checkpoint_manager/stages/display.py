@@ -23,13 +23,13 @@ _one_bar = threading.Lock()
 
 
 class Display(Protocol):
-    """Shows how far a loop is."""
+    """The display of a loop's progress."""
 
     def update(self, done: int) -> None:
-        """Note that so many items are done. Called after each item, so it must take next to no time."""
+        """Update the number of items done. It is called after each item, so it must be fast."""
 
     def close(self) -> None:
-        """End the display, however the loop ended. May be called again."""
+        """End the display. May be called again."""
 
 
 def can_show_bar() -> bool:
@@ -44,14 +44,14 @@ def can_show_bar() -> bool:
 
 
 def open_display(stage: str, done: int, total: int | None, *, bar: bool) -> Display:
-    """Return the display for a loop that begins with so many items done: a bar if there may be one and none is shown yet."""
+    """Return the display of a loop: a bar if one is possible and none is shown yet, otherwise lines in the log."""
     if bar and _one_bar.acquire(blocking=False):
         return stages.Bar(printable(stage), done, total, _one_bar.release)
     return LogLines(stage, done, total)
 
 
 class LogLines:
-    """Logs an INFO line at most once in ten seconds, the first one after ten seconds."""
+    """A display in the log: an INFO line every ten seconds at most, the first one after ten seconds."""
 
     def __init__(self, stage: str, done: int, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stage = stage

@@ -40,7 +40,7 @@ _OWN, _LIBRARY = "checkpoint_manager.stages.", "checkpoint_manager."
 
 
 def origin_of(function: Callable[..., Any], location: str) -> str:
-    """Return where a function comes from.
+    """Return the origin of a function.
 
     Args:
         function: The function.
@@ -53,7 +53,7 @@ def origin_of(function: Callable[..., Any], location: str) -> str:
 
 
 def check_sibling(old: Callable[..., Any], new: Callable[..., Any], name: str) -> None:
-    """Refuse a second function of the same origin, if the two may be different ones.
+    """Refuse a second function of the same origin if the two may differ.
 
     A function that is defined again in a notebook, or by a module that is loaded again, replaces the one before.
 

@@ -36,7 +36,7 @@ _LOG = logging.getLogger("checkpoint_manager")
 _UNREADABLE = (IntegrityError, FormatError, VersionAbsentError)
 _MOST_COUNTS = 8
 _MOST_NAMES, _MOST_CHARACTERS = 8, 80
-"""How much of a stored note stands in a reason."""
+"""The length at which a stored note is cut in a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A ``progress`` version of something else."""
+    """A ``progress`` version of another run."""
 
     version: int
     progress: ProgressNote
@@ -74,7 +74,7 @@ class Other:
 
 @dataclass
 class _Index:
-    """What was read of a stage: the versions from ``bottom`` to ``top``.
+    """The index of a stage: the versions read so far, from ``bottom`` to ``top``.
 
     Attributes:
         top: The newest version that was read.
@@ -111,7 +111,7 @@ class _Index:
 
 
 class Lookup:
-    """Searches the stages of one store. Used by many threads, and by a signal handler that calls a stage."""
+    """A search in the stages of one store. It is used by many threads, and by signal handlers that call a stage."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -174,7 +174,7 @@ class Lookup:
         return None if newest is None else read_progress(newest.entry.metadata)
 
     def _first_match(self, stage: str, index: _Index, note: Note, kinds: Collection[Status]) -> tuple[Loaded | None, str]:
-        """Return the newest candidate that matches; and how the code changed since one that does not match for that alone."""
+        """Return the newest matching candidate, and the change of the code if that is the only mismatch of another one."""
         changed = ""
         for number in self._candidates(stage, index, note.digest):
             candidate = self._load(stage, number)
@@ -186,7 +186,7 @@ class Lookup:
         return None, changed
 
     def _index(self, stage: str, newest: int) -> _Index:
-        """Return the index of a stage, after the versions that are new were added to it."""
+        """Return the index of a stage, updated with its new versions."""
         index = self._indexes.setdefault(stage, _Index(newest, newest + 1))
         gaps = self._gaps(stage)
         while index.top < newest:
@@ -254,7 +254,7 @@ def is_match(entry: Entry, note: Note, kinds: Collection[Status]) -> bool:
 
 
 def _has_same_code(entry: Entry, note: Note) -> bool:
-    """Return whether it is certain that a version is the result of the same code."""
+    """Return whether a version is certainly the result of the same code."""
     found = read_note(entry.metadata)
     code = None if found is None else found.whole_code
     return code is not None and note.whole_code is not None and code.digest == note.whole_code.digest
@@ -315,7 +315,7 @@ def _difference(old: Note, note: Note) -> str:
 
 
 def _arguments(note: Note) -> dict[str, object]:
-    """Return the arguments of a note, and of the call that it is within, by the names that a reader knows them by."""
+    """Return the arguments of a note, and of the call around it, by the names that users know."""
     own = dict(note.arguments)
     if not note.function and "start" in own:
         own["initial"] = own.pop("start")  # a loop's; the note keeps the name that this argument had first

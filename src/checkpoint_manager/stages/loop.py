@@ -47,7 +47,7 @@ Items: TypeAlias = "Iterable[T] | AsyncIterable[T] | Callable[[int], Iterable[T]
 
 
 def note_of(items: object, initial: object, *, revision: int | str, key: object, location: str) -> Note:
-    """Return what progress and result will be the progress and result of.
+    """Return the note that identifies the loop: progress and results are reused only for the same note.
 
     Raises:
         FingerprintError: It can't be told whether the items, or the key, are the same as before, and in the same order.
@@ -159,7 +159,7 @@ class Loop(Generic[T, S]):
 
     @property
     def result(self) -> S:
-        """The state in the end, as it is kept; there once the block has ended.
+        """The final state, as it was saved. Available once the block has ended.
 
         Raises:
             CheckpointError: The block has not ended, or was left before its loop did.
@@ -181,7 +181,7 @@ class Loop(Generic[T, S]):
         self._is_save_wanted = True
 
     def finish(self) -> None:
-        """Say that what is left is not needed: the block may be left by ``break``, and its state is the result."""
+        """Declare that the remaining items are not needed: the loop may be left by ``break``, and its state is the result."""
         self._over = True
 
     # The block
@@ -244,7 +244,7 @@ class Loop(Generic[T, S]):
         return found
 
     def _join(self, around: Run) -> None:
-        """Become a part of a call of a stage of the same name: its arguments count, and its version completes the loop."""
+        """Join the call of a stage of the same name: its arguments are compared, too, and its version completes the loop."""
         self._around = around
         self._run.note = replace(self._run.note, within=around.note)
         if self._run.note in around.loops:
@@ -298,7 +298,7 @@ class Loop(Generic[T, S]):
             _LOG.warning(message, stage, found.other.version, reached, why)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Save the result, or how far the loop got.
+        """Save the result, or the progress.
 
         Raises:
             ResultNotSavedError: The loop is done, and the result could not be saved; the error carries it.
@@ -328,11 +328,11 @@ class Loop(Generic[T, S]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """As the end of a ``with`` block."""
+        """Exit as ``with`` does."""
         self.__exit__(kind, error, trace)
 
     def _close(self) -> None:
-        """Give back what the block holds. May be called again."""
+        """Release what the block holds. May be called again."""
         lock, self._lock = self._lock, None
         try:
             self._runner.end(self._run)
@@ -350,7 +350,7 @@ class Loop(Generic[T, S]):
                 self._run, lambda: draft(self._run.stage, self.state, None), self._progress.ending(self._done)
             )
         except BaseException:  # Ctrl-C, too
-            self._progress.save()  # at least how far the loop got
+            self._progress.save()  # save at least the progress
             raise
 
     def _leave(self, error: BaseException | None) -> None:
@@ -448,7 +448,7 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     wait: float,
     bar: bool,
 ) -> Loop[Any, Any]:
-    """Return a loop that has not begun; the arguments are those of :meth:`CheckpointManager.loop`."""
+    """Return a loop that is not started; the arguments are those of :meth:`CheckpointManager.loop`."""
     stage = validate(stage_name)
     check_revision(revision)
     if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 MOST_USELESS, _MOST_USELESS_BYTES = 16, 1024 * 1024
-"""How many older versions, and of what size together, wait until they are deleted."""
+"""The number and the total size of older versions that may wait for their deletion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Snapshot:
 
     @property
     def position(self) -> tuple[int, bool]:
-        """Tells whether another one is further."""
+        """Return whether another state is further."""
         return self.done, self.complete
 
 
@@ -89,7 +89,7 @@ class ProgressLog:
         return {PROGRESS: ProgressNote(done, self._total, complete=True).as_metadata()}
 
     def after_item(self, state: object, done: int) -> None:
-        """Copy and save the state after an item, if that is due.
+        """Copy and save the state after an item, if due.
 
         Raises:
             PayloadError: The state can't be kept as JSON.

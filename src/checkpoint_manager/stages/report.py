@@ -33,13 +33,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The outcomes of all runs since the manager was made, in the order in which they ended. As text, one line for each."""
+    """The outcomes of all runs since the manager was made, in the order of their ends. As text, one line each."""
 
     outcomes: tuple[Outcome, ...] = ()
 
     @property
     def reused(self) -> tuple[Outcome, ...]:
-        """The runs that a stored result took the place of."""
+        """The calls that were answered by a stored result."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "reused")
 
     @property
@@ -72,7 +72,7 @@ class RunReport:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as a person reads it."""
+    """Return a duration as text."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(moment: datetime) -> str:
-    """Return how long ago something was, as a person says it."""
+    """Return an age as text."""
     seconds = max(0, int((datetime.now(UTC) - moment).total_seconds()))
     length, unit = next(((length, unit) for length, unit in _UNITS if seconds >= length), (1, "s"))
     return f"{seconds // length} {unit} ago"

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
 
 SILENT_WAIT = 0.4
-"""How long a run waits before the log says for whom, in seconds; so short that no place in a queue is lost."""
+"""How long a run waits before the log names the holder, in seconds; short enough to keep its place in a queue."""
 _POLL = 0.05
 _FIRST_PAUSE, _SHARE_OF_CHECKS = 0.02, 0.05
 _STANDSTILL = 3.0
-"""For how many seconds all threads have to wait for one another until that counts as a deadlock."""
+"""The seconds after which threads that all wait for one another count as deadlocked."""
 _WITHOUT_END = 86_400.0
-"""From how many seconds on a wait counts as one without end."""
+"""The timeout from which a wait counts as unlimited, in seconds."""
 _HINT = "Call the plain function inside of it, call it with other arguments, or give the inner stage another name"
 
 _holders: dict[tuple[str, str, str, str], weakref.ref[RunLock]] = {}
@@ -81,12 +81,12 @@ class RunLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this lock is held, by this process."""
+        """Whether this process holds the lock."""
         return self._process == os.getpid() and _holders.get(self._key) is self._reference
 
     @property
     def was_inherited(self) -> bool:
-        """Whether a parent held this lock when it forked this process."""
+        """Whether the parent held this lock when it forked this process."""
         return self._process != os.getpid() and self._lock is not None
 
     def acquire(self, timeout: float, log: Callable[[LockTimeoutError], None]) -> None:
@@ -143,7 +143,7 @@ class RunLock:
         return None
 
     def bounded(self, timeout: float, holder: str | None = None) -> float:
-        """Return how long to wait: not without end for a run that started this call, for it may wait for this call.
+        """Return how long to wait: only for a limited time if the holder started this call, because it may wait for it.
 
         Args:
             timeout: How long is asked for, in seconds.
@@ -153,7 +153,7 @@ class RunLock:
         return self._patience if timeout >= _WITHOUT_END and may_wait_for_this else timeout
 
     def release(self) -> None:
-        """Give the lock back, or stop waiting for it. May be called again."""
+        """Release the lock, or stop waiting for it. May be called again."""
         _waiting.pop(id(self), None)
         lock, self._lock = self._lock, None
         try:
@@ -190,7 +190,7 @@ class RunLock:
             self._next_check = now + self._pause
 
     def _is_at_a_standstill(self, holder: RunLock, now: float) -> bool:
-        """Return whether this thread was started during the holder's run, and no thread has gone on for a while, nor can."""
+        """Return whether this thread was started during the holder's run, and all threads are blocked for good."""
         is_new = self._worker.is_blocking and self._worker.thread not in holder._threads
         found = standstill() if is_new else ()
         if found != self._standstill:
@@ -243,7 +243,7 @@ def _parent_of(process: int) -> int:
 
 
 def _waits() -> list[tuple[RunLock, RunLock]]:
-    """Return who waits for whom in this process."""
+    """Return the pairs of waiting and holding locks in this process."""
     found = []
     for waiter in tuple(_waiting.values()):
         reference = _holders.get(waiter._key)  # noqa: SLF001

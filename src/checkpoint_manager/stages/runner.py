@@ -40,7 +40,7 @@ _MAX_MESSAGE_CHARACTERS = 500
 
 
 class FailedCallError(Exception):
-    """A failure that says itself what is kept of it, in place of a traceback.
+    """A failure that provides the text to record, in place of a traceback.
 
     Args:
         kind: What a listing shows first, such as ``exit code 7``.
@@ -92,7 +92,7 @@ class Definition:
 
 
 def timeout_of(wait: float) -> float:
-    """Return how long ``wait=`` says to wait, in seconds: True is for ever, False not at all.
+    """Return the seconds to wait for an argument ``wait=``: infinity for True, 0 for False.
 
     Raises:
         ValueError: It is negative or not a number.
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """The duration so far, in seconds."""
         return time.monotonic() - self.started
 
     @property
@@ -200,7 +200,7 @@ class Runner:
         return Run(self.store_id, definition.stage, note)
 
     def _code_of(self, definition: Definition) -> CodeNote | None:
-        """Return the code of a function as it is now, and tell once what is not seen of it."""
+        """Return the present code of a function, and log once what can't be compared of it."""
         stage, function = definition.stage, definition.function
         known, code = self.codes.get(stage, (None, None))
         if code is None or known is not function or not code.is_current:
@@ -211,7 +211,7 @@ class Runner:
         return code.note
 
     def _is_first(self, stage: str, what: str) -> bool:
-        """Return whether this is told of a stage for the first time."""
+        """Return whether this is the first time that this message is logged for a stage."""
         is_first = (stage, what) not in self._told
         self._told.add((stage, what))
         return is_first
@@ -219,7 +219,7 @@ class Runner:
     # Once
 
     def lock(self, run: Run, *, is_blocking: bool) -> RunLock:
-        """Return the lock of a run, not taken yet."""
+        """Return the lock of a run, not acquired yet."""
         name = run.note.digest
         around = [each for each in self._enclosing() if each.stage == run.stage and each.note.digest == name]
         inherited = any(each.lock is not None and each.lock.was_inherited for each in around)
@@ -227,7 +227,7 @@ class Runner:
         return RunLock(self._store, run.stage, name, is_blocking=is_blocking, is_in_parent=inherited, is_within=within)
 
     def enclosing(self, stage: str) -> Run | None:
-        """Return the innermost run of a stage that is under way, in this process, and that this code is a part of."""
+        """Return the innermost active run of a stage in this process that the calling code is part of."""
         runs = (run for run in self._enclosing() if run.stage == stage)
         return next((run for run in runs if run.lock is not None and run.lock.is_held), None)
 
@@ -249,7 +249,7 @@ class Runner:
             _LOG.info("%s: waits for %s, which runs it", stage, holder, extra={"is_waiting": True})
 
     def begin(self, run: Run, lock: RunLock) -> None:
-        """Let the code that is called now know which run it is a part of, until :meth:`end`."""
+        """Mark the code that runs until :meth:`end` as part of a run."""
         run.around, run.lock_reference, run.started = _current.get(), weakref.ref(lock), time.monotonic()
         run.token = _current.set(run)
         if run.is_code_changed:
@@ -278,12 +278,12 @@ class Runner:
         return True
 
     def search(self, run: Run, kinds: Collection[Status]) -> Match:
-        """Look for the newest version that matches, and tell the run why there is none, or why it is not the newest of all."""
+        """Find the newest version that matches, and note why there is none, or why the newest of all does not match."""
         found = self._lookup.find(run.stage, run.note, kinds)
         run.why, run.is_code_changed = found.why, found.is_code_changed
         loaded = found.loaded
         if loaded is not None and found.has_unknown_code and self._is_first(run.stage, "unknown code"):
-            message = "%s: version %d was saved without its code, and is used: whether the code changed since can't be told"
+            message = "%s: version %d was saved without its code, and is used: it is unknown whether the code has changed since"
             _LOG.warning(message, printable(run.stage), loaded.version)
         return found
 
@@ -299,14 +299,14 @@ class Runner:
         return None
 
     def reused(self, run: Run, loaded: Loaded) -> None:
-        """Note that a completed version took the place of a run."""
+        """Record that a completed version was reused in place of a run."""
         self.ended(run, "reused", loaded.version)
         _LOG.info("%s: reused version %d (saved %s)", printable(run.stage), loaded.version, ago(loaded.entry.created_at))
 
     # Saving
 
     def save_result(self, definition: Definition, run: Run) -> None:
-        """Save a function's result. With ``decode``, the run gets what a later call will get: the result, decoded.
+        """Save a function's result. With ``decode``, the run returns what later calls will return: the decoded result.
 
         Raises:
             ResultNotSavedError: That failed, or it could not be decoded again; the error carries the result.
@@ -324,7 +324,7 @@ class Runner:
         run.result = decoded[0] if decoded else run.result
 
     def complete(self, run: Run, result_of: Callable[[], Draft], notes: Mapping[str, Any] | None = None) -> None:
-        """Save what a run came to as its completed version, and delete the progress that this makes useless.
+        """Save the result of a run as its completed version, and delete its progress, which is no longer needed.
 
         Raises:
             ResultNotSavedError: That failed; the error carries the result.
@@ -397,7 +397,7 @@ class Runner:
         _LOG.info("%s: failed after %s (%s)", printable(run.stage), duration(run.seconds), kind)
 
     def ended(self, run: Run, what: What, version: int | None) -> None:
-        """Put what became of a run into the report."""
+        """Add the outcome of a run to the report."""
         self.outcomes.append(Outcome(run.stage, what, version, run.seconds, run.why))
         if version is not None and what in {"reused", "ran"}:
             self.used[run.stage] = version
