@@ -103,6 +103,18 @@ MUTANTS: list[Mutant] = [
         "the newest version is looked for one too far", "backends/local/head.py", "find", Replace("number + 1", "number + 2")
     ),
     Mutant(
+        "a head that was exchanged is taken for the one that it was",
+        "backends/local/backend.py",
+        "LocalBackend._is_still_the_newest",
+        Decide("!= found.head", outcome=False),
+    ),
+    Mutant(
+        "what follows the newest version is not looked for",
+        "backends/local/backend.py",
+        "LocalBackend._is_still_the_newest",
+        Replace("found.number + 1", "found.number + 2"),
+    ),
+    Mutant(
         "a look goes on from a version below a gap",
         "backends/local/head.py",
         "find",
@@ -141,6 +153,7 @@ MUTANTS: list[Mutant] = [
         "FileLock._named",
         Replace("os.path.samestat(self._status, named)", "True"),
     ),
+    Mutant("an interruption keeps a lock", "backends/local/lock.py", "StageLock", Delete("close = io.FileIO.close")),
     Mutant("a child keeps its parent's lock", "backends/local/lock.py", "_close_inherited", Delete("file.close()")),
     Mutant("a lock is not noted for forks", "backends/local/lock.py", "open_into", Delete("_files.add")),
     Mutant(

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointError, LockTimeoutError, StorageError
+from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError, StorageError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
 HOLDER = """
 import sys, time
@@ -317,3 +318,24 @@ def test_a_store_whose_lock_can_not_be_made_is_named(tmp_path: Path) -> None:
         FileLock(str(tmp_path / "no" / "locks"), "x", None, 1),
     ):
         pass
+
+
+@pytest.mark.parametrize("step", ["LocalSession.__exit__", "FileLock.let_go"])
+def test_an_interruption_at_the_end_of_a_save_does_not_keep_its_lock(tmp_path: Path, step: str) -> None:
+    """Ctrl-C may come before the first step of any function; its traceback, which refers to what they hold, may live long."""
+
+    def interrupt(frame: FrameType, _: str, __: object) -> None:
+        if frame.f_code.co_qualname == step:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    cm, other = (CheckpointManager(tmp_path / "store", key=bytes(32), lock_timeout=0) for _ in range(2))
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            cm.save_checkpoint("train", 1)
+    finally:
+        sys.settrace(before)
+    assert other.save_checkpoint("train", 2).number == 2
+    assert caught.tb is not None
