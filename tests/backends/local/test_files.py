@@ -17,7 +17,8 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend, head, maintenance
-from checkpoint_manager.testing import BackendContract, read_all
+from checkpoint_manager.testing import read_all
+from tests.backends.test_contract import LocalBackDoor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ def without_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_hard_links")
-class TestWithoutHardLinks(BackendContract):
+class TestWithoutHardLinks(LocalBackDoor):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> LocalBackend:
         return LocalBackend(tmp_path / "store")
