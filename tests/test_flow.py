@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DATA = {"rows": ["x" * 10] * 70}
-MOST = {"save_checkpoint": (55, 12, 7), "load_checkpoint": (38, 11, 7), "has_checkpoint": (37, 10, 7)}
+MOST = {"save_checkpoint": (58, 12, 8), "load_checkpoint": (40, 12, 8), "has_checkpoint": (40, 12, 8)}
 """How many calls, modules and levels a save, a load and a has of a small checkpoint take at most."""
 
 
