@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +20,6 @@ from checkpoint_manager.stages.code import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KEY = bytes(32)
 
@@ -281,6 +282,16 @@ def test_what_is_written_in_c_is_said_to_be_unseen(cm: CheckpointManager, caplog
     assert "not that of sorted (which is not written in Python)" in caplog.text
 
 
+def test_classes_without_methods_count(tmp_path: Path) -> None:
+    text = SCRIPT.replace(
+        "class Adder:", "import dataclasses\n@dataclasses.dataclass\nclass Row:\n    size: int = 1\n\nclass Adder:"
+    )
+    text = text.replace("{sum(inner)}", "{sum(inner)} {Row()}")
+    run(tmp_path, text)
+    assert "-> reused" in run(tmp_path, text)
+    assert "code changed: Row" in run(tmp_path, text.replace("size: int = 1", "size: int = 2"))
+
+
 def test_lambdas_are_told_apart(cm: CheckpointManager) -> None:
     pair = [made(f"made = lambda number: number + {step}", f"<lambda {step}>") for step in (1, 2)]
     assert digest(pair[0]) != digest(pair[1])
@@ -302,3 +313,29 @@ def test_a_loop_in_a_function_whose_code_changed_starts_over(tmp_path: Path) -> 
     run(tmp_path, text.replace("STOP", "True"))
     edited = run(tmp_path, text.replace("STOP", "False").replace("number * 2", "number * 10"))
     assert "[10, 20, 30]" in edited
+
+
+EACH_VERSION = {
+    "Base": "278ece6fcedfad38e4ef65556780cfe9",
+    "Row": "bc6a5930a803ed9a85402223581107a7",
+    "Sub": "01956d1587ccd8a8858458d4309eb75b",
+    "co": "0c367055f54d6699903d5ddc073475d3",
+    "deep": "57f6fa9d1e279eac963d0e8d10b0340b",
+    "gen": "09c10c800af466ca541ccc13dd484114",
+    "lam": "ef1d64e5f45348302cac24018632aaa9",
+    "match_it": "2ee9b15da2aeaf0e85fe9e48e20e74b6",
+    "wrapped": "53bbd83cbb1991483a2961f907400fbf",
+}
+"""The digests of what is in tests/vectors/code.txt: Python 3.11, 3.12 and 3.13 give the same, and so must each later one."""
+
+
+def test_each_version_of_python_gives_the_same_digests() -> None:
+    file = Path(__file__).parents[1] / "vectors" / "code.txt"
+    module = types.ModuleType("big")
+    linecache.cache["big"] = (0, None, file.read_text().splitlines(keepends=True), "big")
+    sys.modules["big"] = module
+    try:
+        exec(compile(file.read_text(), "big", "exec", dont_inherit=True), vars(module))
+        assert {name: digest(getattr(module, name)) for name in EACH_VERSION} == EACH_VERSION
+    finally:
+        del sys.modules["big"]

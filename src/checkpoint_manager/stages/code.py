@@ -167,17 +167,17 @@ class _Walk:
 
     def _visit_class(self, kind: type) -> None:
         variables = vars(sys.modules.get(kind.__module__, types))
-        functions = [each for each in vars(kind).values() if isinstance(each, types.FunctionType)]
-        file = next((each.__code__.co_filename for each in functions if each.__module__ == kind.__module__), None)
-        source = _source_of(file if file is not None else variables.get("__file__"), variables)
-        node = None if source is None else source.class_of(kind)
+        methods = list(_methods_of(kind))
+        files = dict.fromkeys([variables.get("__file__"), *(each.__code__.co_filename for each in methods)])
+        sources = (_source_of(file, variables) for file in files)
+        node = next(filter(None, (source.class_of(kind, methods) for source in sources if source is not None)), None)
         if node is not None:
             self._add(kind.__qualname__, b"".join(_encoded(node)))
-            self._look_up(_names_in(node), functions[0].__globals__ if functions else variables, kind.__module__)
+            self._look_up(_names_in(node), methods[0].__globals__ if methods else variables, kind.__module__)
             self._note_imports(node)
-        elif functions:
+        elif methods:
             self._add(kind.__qualname__, repr(sorted(vars(kind))).encode())
-            self._next.extend(functions)
+            self._next.extend(methods)
         else:
             self.unseen.add(f"{kind.__qualname__} (whose source is not known)")
 
@@ -243,6 +243,16 @@ def _innermost(value: Any) -> Any:  # noqa: ANN401  # whatever a variable holds
     return value
 
 
+def _methods_of(kind: type) -> Iterator[types.FunctionType]:
+    """Yield the functions that a class defines itself, below properties and class methods, too."""
+    for value in vars(kind).values():
+        parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value,)
+        for part in parts:
+            function = part.__func__ if isinstance(part, staticmethod | classmethod) else part
+            if isinstance(function, types.FunctionType) and function.__module__ == kind.__module__:
+                yield function
+
+
 def _attribute(value: object, name: str) -> Any:  # noqa: ANN401  # whatever it holds
     """Return an attribute of the object itself, or None, without calling a ``__getattr__`` of the caller's."""
     try:
@@ -288,7 +298,7 @@ class _Source:
     """The source of one file, and the code that it compiles to."""
 
     def __init__(self, text: str, file: str) -> None:
-        self.text = text
+        self.text, self._file = text, file
         with warnings.catch_warnings():  # of the code, which the user has seen when it was imported
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
@@ -309,12 +319,12 @@ class _Source:
         wanted = _bare(code)
         return self._one(each for each in self._codes.get(code.co_qualname, ()) if _bare(each) == wanted)
 
-    def class_of(self, kind: type) -> ast.AST | None:
+    def class_of(self, kind: type, methods: Iterable[types.FunctionType]) -> ast.AST | None:
         """Return the source of a class; None if the file does not compile to the methods that it has."""
-        methods = [each.__code__ for each in vars(kind).values() if isinstance(each, types.FunctionType)]
-        wanted = {_bare(each) for each in methods if each.co_qualname.startswith(f"{kind.__qualname__}.")}
+        codes = [each.__code__ for each in methods if each.__code__.co_filename == self._file]  # others were generated
+        wanted = {_bare(each) for each in codes if each.co_qualname.startswith(f"{kind.__qualname__}.")}
         found = self._codes.get(kind.__qualname__, ())
-        return self._one(each for each in found if wanted <= {_bare(inner) for inner in _codes_in(each)} - {_bare(each)})
+        return self._one(each for each in found if wanted <= {_bare(inner) for inner in _codes_in(each)})
 
     def _one(self, codes: Iterable[types.CodeType]) -> ast.AST | None:
         code = next(iter(codes), None)
