@@ -47,3 +47,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     # 64 characters and a thousand names: what a store holds decides how long this takes.
     near = difflib.get_close_matches(name[:64], list(islice(known, 1000)), n=1, cutoff=0.7)
     return f" (did you mean {printable(near[0])}?)" if near else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, with the plural where it is not one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

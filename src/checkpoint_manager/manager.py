@@ -28,6 +28,7 @@ from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
+from checkpoint_manager._text import counted
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.backends.stage_names import checked, validate
@@ -435,7 +436,7 @@ class CheckpointManager:
         """
         goal = _operations.restore.goal(at, tag)
         appended = _operations.restore.restore_pipeline(self._store, goal)
-        _LOG.info("Pipeline restored: %d stages changed, to %s", len(appended), goal.description)
+        _LOG.info("Pipeline restored: %s changed, to %s", counted(len(appended), "stage"), goal.description)
         return appended
 
     def plan_restore(self, *, at: datetime | str | None = None, tag: str | None = None) -> list[RestoreStep]:
@@ -518,7 +519,7 @@ class CheckpointManager:
         check_flags(force=force)
         wanted = _operations.tag.validate(name)
         tagged = _operations.tag.tag_pipeline(self._store, wanted, force=force)
-        _LOG.info("Pipeline tagged: %d stages are %s", len(tagged), wanted)
+        _LOG.info("Pipeline tagged: %s of %s", wanted, counted(len(tagged), "stage"))
         return tagged
 
     def untag(self, stage_name: str, name: str) -> None:
@@ -662,7 +663,12 @@ class CheckpointManager:
         bundle = _operations.export_bundle.export_bundle(
             self._store, file, given_secret(key), chosen, overwrite=overwrite, progress=progress
         )
-        _LOG.info("Bundle exported: %d stages, %d versions, %d bytes", len(bundle.stages), bundle.versions, bundle.size)
+        _LOG.info(
+            "Bundle exported: %s, %s, %d bytes",
+            counted(len(bundle.stages), "stage"),
+            counted(bundle.versions, "version"),
+            bundle.size,
+        )
         return bundle
 
     def import_bundle(
@@ -709,7 +715,7 @@ class CheckpointManager:
             self._store, file, given_secret(key), names, dry_run=dry_run, progress=progress
         )
         if not dry_run:
-            _LOG.info("Bundle imported: %d stages, %d versions added", len(bundle.stages), bundle.added)
+            _LOG.info("Bundle imported: %s, %s added", counted(len(bundle.stages), "stage"), counted(bundle.added, "version"))
         return bundle
 
     # Functions and loops that resume

@@ -46,7 +46,7 @@ def test_what_is_no_pointer(pointer: str) -> None:
 @pytest.mark.parametrize(
     ("pointer", "message"),
     [
-        ("/bar", "at its top is an object of 11 keys, and none of them is bar"),
+        ("/bar", "at its top is an object of 11 keys, without bar"),
         ("/foo/2", "at /foo is a list of 2 elements, counted from 0, the last of them 1"),
         ("/foo/-", "at /foo is a list"),
         ("/foo/-1", "at /foo is a list"),

@@ -125,7 +125,7 @@ class TestShown:
     def test_redacted(self) -> None:
         found = diff(self.OLD, self.NEW)
         text = found.as_text(redact=True)
-        assert "~ $.b: a text of 6 characters → an object of 1 keys" in text
+        assert "~ $.b: a text of 6 characters → an object of 1 key" in text
         assert "+ $.d: true or false" in text
         assert "secret" not in text + json.dumps(found.as_dicts(redact=True)) + repr(found)
 

@@ -23,6 +23,7 @@ HINTS_BY_ERRNO = {
     errno.ENFILE: "Close some of the files that are open on this host, then try again",
     errno.EIO: "Check the system log, because the medium may be failing, and copy the directory to another one",
     errno.ENOTDIR: "Move away the file that is in the place of a directory, or choose another directory",
+    errno.ENOENT: "Check that the path is right, and that its directory exists",
     errno.ENAMETOOLONG: "Choose a directory with a shorter path",
 }
 

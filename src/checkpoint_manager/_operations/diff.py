@@ -20,7 +20,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.payload_faults import MAX_DEPTH
 from checkpoint_manager._operations import text_diff
 from checkpoint_manager._operations.load import Loaded, load_version
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint
 
 if TYPE_CHECKING:
@@ -279,11 +279,11 @@ def _text_of(value: Any) -> str:  # noqa: ANN401
 
 def _kind_of(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, str):
-        return f"a text of {len(value)} characters"
+        return f"a text of {counted(len(value), 'character')}"
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        return f"a list of {counted(len(value), 'element')}"
     if isinstance(value, dict):
-        return f"an object of {len(value)} keys"
+        return f"an object of {counted(len(value), 'key')}"
     return _KINDS[type(value)]
 
 

@@ -57,7 +57,8 @@ def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
     try:
         return json.loads(file.read(), parse_constant=_not_json, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{printable(str(file.name))} does not hold JSON: {error}", hint="Nothing was saved") from None
+        message = f"{printable(str(file.name))} does not hold JSON ({error}), and nothing was saved"
+        raise UsageError(message, hint='Give a JSON value, such as {"epoch": 3}') from None
 
 
 def _not_json(name: str) -> NoReturn:

@@ -1,0 +1,86 @@
+"""All messages, each in the situation that shows it; and every hint leads further.
+
+``MESSAGES=table.txt python -m pytest -n0 -p no:randomly tests/cli/test_messages.py`` writes the table, to be read aloud.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import errors
+from checkpoint_manager.cli.hints import HINTS, explain
+from checkpoint_manager.errors import CheckpointError, Hint
+from tests.cli.situations import SITUATIONS, Situation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+NOT_PROVOKED = {"FormatError": "only a newer version of the library writes such a file", "Hint": "not an error"}
+CLUMSY = {
+    "a singular with a plural": r"\b1 (?:stage|version|tag|slot|key|character|element|line|item|difference)s\b",
+    "the wrong article": r"(?<![.\w])a (?:[aei]\w+|object)\b",
+    "a range of one": r"\bare (\d+) to \1\b",
+    "two full stops": r"\.\.(?!\.)",
+    "a sentence that begins small": r"[a-z)]\. [a-z]",
+    "a question that goes on": r"\? [A-Z]\w+ is no",
+    "a repr of the library's": r"CheckpointManager\(",
+    "a full stop at the end": r"\.$",
+    "two spaces": r"\S  +\S",
+    "the same path twice": r"(/\S+).* \1:",
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
+def test_what_it_says_and_that_its_hint_leads_further(situation: Situation, cli: Cli, store: Path, tmp_path: Path) -> None:
+    with situation.prepare(tmp_path) if situation.prepare is not None else contextlib.nullcontext():
+        if isinstance(situation.act, str):
+            result = cli(*situation.act.split())
+            assert result.code == situation.code, result.err
+            text = result.err.strip().splitlines()[-1]
+            if situation.kind:
+                told = cli(*situation.act.split(), "--json").error
+                assert told["kind"] == situation.kind
+                assert text == f"error: {told['message']}" + (f". {told['hint']}" if told["hint"] else "")
+        else:
+            with pytest.raises(CheckpointError) as caught:
+                situation.act(tmp_path)
+            assert type(caught.value).__name__ == situation.kind
+            assert caught.value.hint == (situation.hint or caught.value.hint)
+            text = str(caught.value)
+    if situation.hint is not None and isinstance(situation.act, str):
+        assert HINTS[situation.hint] in text
+    write_down(situation, text)
+    for what, pattern in CLUMSY.items():
+        assert not re.search(pattern, text), what
+    if isinstance(situation.act, str):
+        for step in situation.follow:
+            done = cli(*step.split())
+            assert done.code == 0, done.err
+        if situation.follow or situation.after or situation.hint:
+            further = cli(*(situation.after or situation.act).split())
+            assert further.code == 0, further.err
+
+
+def write_down(situation: Situation, text: str) -> None:
+    if table := os.environ.get("MESSAGES"):
+        act = situation.act if isinstance(situation.act, str) else "(a call)"
+        with Path(table).open("a") as file:
+            file.write(f"{situation.name}\n    {act}  →  {'-' if situation.code is None else situation.code}\n    {text}\n")
+
+
+def test_no_error_and_no_hint_is_without_a_situation() -> None:
+    kinds = {situation.kind for situation in SITUATIONS}
+    assert set(errors.__all__) - kinds == NOT_PROVOKED.keys() & set(errors.__all__)
+    assert {"NoStoreError", "UsageError", "UnknownCommandError"} <= kinds
+    assert {situation.hint for situation in SITUATIONS} - {None} == set(Hint)
+    assert explain(CheckpointError("m", hint=Hint.SEE_STAGES)).endswith("checkpoint-manager list")
