@@ -1,4 +1,4 @@
-"""What public methods check of their arguments before they do anything: an error names the argument and what is expected.
+"""Argument checks of public methods: each error names the argument and what is expected.
 
 It tells the type of what was given, and never the value: that may be a secret in the wrong place.
 """
@@ -42,7 +42,7 @@ def check_seconds(name: str, value: object) -> None:
 
 
 def check_wait(value: object) -> None:
-    """Refuse what is not a length of time to wait: True is for ever, False not at all."""
+    """Refuse what is not a time to wait: True (until it ends), False (not at all), or seconds."""
     if not isinstance(value, bool | int | float):
         raise wrong("wait", value, "True, False or a number of seconds")
 

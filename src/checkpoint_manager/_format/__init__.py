@@ -1,1 +1,1 @@
-"""Bytes to bytes: what a checkpoint looks like sealed, and how it is opened. Pure; no file, no clock, no network."""
+"""The formats: what is stored, byte by byte, and how it is sealed and opened. Pure; no file, no clock, no network."""

@@ -93,7 +93,7 @@ def create(secret: Secret, *, now: datetime, cost: ArgonCost | None = None) -> t
 
 
 def may_be_bundle(opening: bytes) -> bool:
-    """Return whether a file may be a bundle, of this format or another one, from as many first bytes as there are so far."""
+    """Return whether a file may be a bundle of any format, judged by the first bytes that were read so far."""
     return opening.startswith(_BEGINNING) or _BEGINNING.startswith(opening)
 
 

@@ -1,4 +1,4 @@
-r"""The record of versions that are gone on purpose, so that a deletion can be told from a theft, and can't be undone unnoticed.
+r"""The record of deleted versions, which distinguishes a deletion from a theft and reveals an undone deletion.
 
 One file for each stage that has any::
 

@@ -30,7 +30,7 @@ MAX_HANDOVERS = 128
 
 
 class Handover(NamedTuple):
-    """One key's word that another one succeeds it.
+    """A statement, signed by a key, that another key succeeds it.
 
     Attributes:
         serial: The serial number of the keyring that began it.

@@ -1,4 +1,4 @@
-"""The keyring: who can open the store, and the store's keys, none of them in the clear.
+"""The keyring: the key slots that open the store, and the wrapped keys of the store.
 
 One line of JSON and a line feed, at most 262144 bytes::
 
@@ -80,14 +80,14 @@ MAX_KEYRING_BYTES = 256 * 1024
 MAX_SLOTS = 32
 MAX_SERIAL = 2**53
 MAX_STEP = 2**40
-"""How far a serial number may be above the one seen before. So a single keyring can't drive it to its end, and the rest of the
+"""How far a serial number may be above the one seen before. So a single keyring can't exhaust the numbers, and the rest of the
 way takes more changes than anyone makes."""
 FORMATS = ("checkpoint-manager-keyring/1", handover.FORMAT)
 
 _STORE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager-keyring/[1-9][0-9]{0,5})"')
-_PUT_IT_BACK = "Put it back from a backup of the directory; the checkpoints themselves may be whole"
+_PUT_IT_BACK = "Restore it from a backup of the directory; the checkpoints themselves may be whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Keyring:
 
     @classmethod
     def parse(cls, data: bytes, *, where: str) -> Keyring:
-        """Read a keyring. This checks its form, trusts none of its content and does nothing costly.
+        """Parse a keyring. This checks its form only, trusts none of its content, and costs little.
 
         Args:
             data: The whole file.
@@ -162,7 +162,7 @@ class Keyring:
         return orjson.dumps(content | {"checksum": _checksum(content)}) + b"\n"
 
     def context(self) -> bytes:
-        """Return the context of the seal: all that it vouches for."""
+        """Return the context of the seal, which covers the whole document."""
         return seal.context(self.format, "keyring", orjson.dumps(self._document()))
 
     def _document(self) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Keyring:
 
 
 class SeenKeyring(NamedTuple):
-    """What is remembered of a keyring, to tell whether another one succeeds it.
+    """The part of a keyring that is remembered, to check whether another keyring succeeds it.
 
     Attributes:
         serial: Its serial number.
@@ -220,12 +220,12 @@ class UnlockedKeyring:
         return len(self.keyring.keys) > 1
 
     def as_seen(self, digest: str) -> SeenKeyring:
-        """Return what to remember of this keyring, whose bytes have this digest."""
+        """Return the part of this keyring to remember; ``digest`` is that of its bytes."""
         public = handover.public_key(self.keyring.store, self.keyring.active, self.active_key)
         return SeenKeyring(self.keyring.serial, digest, self.keyring.active, public.hex())
 
     def why_it_does_not_succeed(self, seen: SeenKeyring | None, digest: str) -> str:
-        """Return why this keyring can't be taken for a successor of one that was seen; empty: it is that one, or succeeds it.
+        """Return why this keyring does not succeed the one that was seen, or "" if it does or is the same.
 
         It succeeds a keyring if its serial number is above the other's by no more than ``MAX_STEP``, and if its active key is
         the other's or the end of a chain of handovers from it.
@@ -293,7 +293,7 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
 
 
 def _by_cost(slot: Slot) -> int:
-    """Return a place among the slots to try: those of the usual cost first, then the cheapest, so that a planted one waits."""
+    """Return a sort key for the slots to try: the usual cost first, then the cheapest, so that a planted slot comes last."""
     return 0 if slot.cost in {None, ArgonCost()} else slot.cost.memory_kib * slot.cost.passes
 
 
@@ -324,7 +324,7 @@ def add_slot(
         CheckpointError: It is full, or the label is too long.
     """
     if len(unlocked.keyring.slots) >= MAX_SLOTS:
-        raise CheckpointError(f"the store has {MAX_SLOTS} key slots already, which is the maximum", hint="Remove one first")
+        raise CheckpointError(f"the store already has {MAX_SLOTS} key slots, which is the maximum", hint="Remove one first")
     if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
         message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
         raise CheckpointError(message, hint="Choose a shorter label without control characters")
@@ -350,8 +350,8 @@ def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
 def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), drop: Sequence[str] = ()) -> UnlockedKeyring:
     """Return the keyring with a new active key beside the old one, for the slots that can receive it.
 
-    Wrapping the new key for a slot takes the slot's secret: the one that opened the keyring, or one of ``also``. The old key
-    leads to none of it, because the old key may be what leaked.
+    Wrapping the new key for a slot takes the slot's secret: the one that opened the keyring, or one of ``also``. It is never
+    wrapped under the old key, which may be the one that leaked.
 
     Raises:
         CheckpointNotFoundError: A slot to drop does not exist.
@@ -365,7 +365,7 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
         message = f"the new key can't be given to these key slots without their secrets: {_listed(unknown, labels=True)}"
         raise CheckpointError(message, hint=Hint.GIVE_OR_DROP_SLOTS)
     if unlocked.slot not in known:
-        message = f"key slot {unlocked.slot} is the one this was opened with and can't be dropped"
+        message = f"key slot {unlocked.slot} can't be dropped, because the store was opened with it"
         raise CheckpointError(message, hint="Open the store with another key first")
     store, key_id = unlocked.keyring.store, new_key_id()
     keys = {**unlocked.keys, key_id: seal.generate_key()}

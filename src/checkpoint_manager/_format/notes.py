@@ -1,4 +1,4 @@
-"""What a stage writes into the metadata of its versions, and how it is read back.
+"""Notes: what a stage writes into the metadata of its versions, and how it is read back.
 
 Three keys of a version's metadata belong to stages:
 
@@ -51,7 +51,7 @@ class CodeNote:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a version is the result of, or the progress of.
+    """The run that a version is the result or progress of.
 
     Attributes:
         revision: The caller's ``revision=``.
@@ -93,14 +93,14 @@ class Note:
         return self.within.code if self.within is not None else self.code
 
     def has_code_of(self, other: Note) -> bool:
-        """Return whether the code is the same, or that of one of the two is not known."""
+        """Return whether the code is the same, or unknown for one of the two."""
         mine, others = self.whole_code, other.whole_code
         return mine is None or others is None or mine.digest == others.digest
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressNote:
-    """How far a ``progress`` version is; the fields are those of ``@progress``."""
+    """The progress that a ``progress`` version records; its fields are those of ``@progress``."""
 
     done: int
     total: int | None
@@ -114,7 +114,7 @@ class ProgressNote:
 
 @dataclass(frozen=True, slots=True)
 class FailureNote:
-    """What a ``failed`` version says of the exception; the fields are those of ``@failure``."""
+    """The exception that a ``failed`` version records; its fields are those of ``@failure``."""
 
     type: str
     message: str
@@ -139,7 +139,7 @@ def check_revision(revision: object) -> None:
 
 
 def read_note(metadata: Mapping[str, Any]) -> Note | None:
-    """Return what a version is the result of; None if it does not say so, or not in the form of a note."""
+    """Return the run that a version is the result of; None if it has no valid note."""
     return _note(metadata.get(NOTE))
 
 
@@ -181,7 +181,7 @@ def _code(value: object) -> CodeNote | None:
 
 
 def read_progress(metadata: Mapping[str, Any]) -> ProgressNote | None:
-    """Return how far a version is; None if it does not say so, or not in the form of such a note."""
+    """Return the progress that a version records; None if it has no valid note."""
     value = metadata.get(PROGRESS)
     if not isinstance(value, dict):
         return None
@@ -195,7 +195,7 @@ def read_progress(metadata: Mapping[str, Any]) -> ProgressNote | None:
 
 
 def read_failure(metadata: Mapping[str, Any]) -> FailureNote | None:
-    """Return what a version says of an exception; None if it does not, or not in the form of such a note."""
+    """Return the exception that a version records; None if it has no valid note."""
     value = metadata.get(FAILURE)
     if not isinstance(value, dict):
         return None

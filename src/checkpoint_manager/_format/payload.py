@@ -40,7 +40,7 @@ MAX_DATA_BYTES = 2_000_000_000
 """The longest JSON that a checkpoint may hold: orjson reads no document of 2**31 bytes, nor any of the last 2 % below that."""
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _BLOCK_VALUES = 1024
-"""How many values are checked together: few enough to stay in the caches, enough to make the loop around them cheap."""
+"""Values per block: few enough to stay in the CPU caches, enough to make the loop over blocks cheap."""
 _MANY_VALUES = 32
 """From this length on, a block's lists and dicts are listed with one call: a shorter block may hold a list of any length."""
 _FIRST_BLOCKS = 4
@@ -79,7 +79,7 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
 
 
 def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
-    """Return the value that :func:`encode` was given.
+    """Return the value that :func:`encode` encoded.
 
     Raises:
         FormatError: It is not JSON, so :func:`encode` did not write it.
@@ -103,7 +103,7 @@ def _dumps(value: object) -> bytes | None:
     Raises:
         OverflowError: It holds a text of more than ``MAX_DATA_BYTES`` characters: orjson would crash over one of 2**31.
     """
-    maybe_not_finite = _scan(value)  # before the JSON is made: the memory that it needs is free again by then
+    maybe_not_finite = _scan(value)  # before the JSON is made, so that the memory it needs is free again
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
@@ -150,14 +150,14 @@ def _pack() -> Callable[[object], bytes] | None:
     except (ImportError, AttributeError):  # not installed, or too old
         return None
     except OSError as error:
-        if error.errno is None:  # not the system's: from a signal handler of the caller's
+        if error.errno is None:  # raised by the caller's signal handler
             raise
         return None  # unreadable at this moment
     return functools.partial(ormsgpack.packb, option=options)
 
 
 def _has_only_json_types(value: object, encoded: bytes) -> bool:
-    """Return whether ``encoded``, which orjson made of ``value``, lost nothing of it."""
+    """Return whether ``encoded``, the output of orjson, preserves all of ``value``."""
     nones = 0
     for block in _blocks(value):
         types = set(map(type, block))

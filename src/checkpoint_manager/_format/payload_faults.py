@@ -1,4 +1,4 @@
-"""What keeps a value from being saved as JSON: the values at fault, their paths, and what to save instead.
+"""Faults in data that can't be saved as JSON: the paths of the values, the reasons, and what to save instead.
 
 An error tells of the data paths and types, never a value. A path includes keys, shortened.
 """
@@ -20,11 +20,11 @@ Fault: TypeAlias = tuple[str, str]
 """What is wrong with a value, as the end of a message, and what to do about it."""
 
 MAX_FAULTS = 10
-"""How many values at fault an error names."""
+"""The number of faults that an error names."""
 MAX_DEPTH = 254
-"""How deep lists and dicts may be nested: as deep as orjson writes them."""
+"""The maximum nesting of lists and dicts, which is the limit of orjson."""
 TYPES = frozenset({str, int, float, bool, dict, list, type(None)})
-"""The types that read back as they are."""
+"""The types that JSON preserves."""
 _CONTAINERS = frozenset({dict, list})
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 _KEY_CHARACTERS = 40

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import OnRollback
 
 _LOG = logging.getLogger("checkpoint_manager")
-_PUT_IT_BACK = "Put it back from a backup: without it, nothing opens"
+_PUT_IT_BACK = "Restore it from a backup: without it, nothing opens"
 
 
 class Current(NamedTuple):

@@ -1,4 +1,4 @@
-"""The reference backend: dictionaries. For tests, and to read what the contract means without a file system in the way."""
+"""The reference backend, in dictionaries: for tests, and to show what the contract means without a file system."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Bytes:
 
 
 class _Entry:
-    """A lock, and which thread holds it since when. It lasts as long as someone holds it or waits for it."""
+    """A lock with its holding thread and the time of acquisition. It exists while it is held or waited for."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -76,7 +76,7 @@ class _MemoryLock:
         whose = "the store" if stage is None else f"stage {printable(stage)}"
         if entry.thread == threading.get_ident() and self._purpose == "write":
             hint = "Return the new data from the function given to update_checkpoint instead of saving it there"
-            raise CheckpointError(f"{whose} is locked by this very thread already", hint=hint, stage=stage)
+            raise CheckpointError(f"{whose} is already locked by this thread", hint=hint, stage=stage)
         if not entry.lock.acquire(timeout=-1 if math.isinf(self._timeout) else max(0, self._timeout)):
             holder = f"a thread of this process for {time.monotonic() - entry.since:.1f} s"
             raise LockTimeoutError(f"{whose} is locked by {holder}", hint=Hint.WAIT_FOR_LOCK, stage=stage, holder=holder)
@@ -88,7 +88,7 @@ class _MemoryLock:
             self._entry.lock.release()
 
     def __del__(self) -> None:
-        """Let go, if an interruption kept the block from it."""
+        """Release the lock if an interruption kept the block from doing so."""
         self.__exit__()
 
 

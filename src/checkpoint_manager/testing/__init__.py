@@ -1,4 +1,4 @@
-"""What a backend is tested with: the executable contract, for pytest.
+"""Tests for backends: the executable contract, for pytest.
 
 :mod:`checkpoint_manager.testing.strategies` has what property tests draw: stage names, and data that a checkpoint keeps
 exactly. It needs Hypothesis and is not imported here.

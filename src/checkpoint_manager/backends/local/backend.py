@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _SYNC_EVERY = 100
-"""In a relaxed store, each version of such a number is made durable with all before it: no flush has more to do than that."""
+"""In a relaxed store, each version with such a number is made durable with all before it, which bounds the work of a flush."""
 
 
 class LocalBackend(Backend, Maintenance):
@@ -99,7 +99,7 @@ class LocalBackend(Backend, Maintenance):
             self._refuse_another_owner()
 
     def _refuse_another_owner(self) -> None:
-        """Refuse a store of another user: each could lock the other out, for what is written is closed to all but its owner.
+        """Refuse a store of another user: each could lock the other out, because files are closed to all but their owner.
 
         On a file system that gives all files to one user, a new file belongs to the same one as the keyring.
         """
@@ -123,7 +123,7 @@ class LocalBackend(Backend, Maintenance):
         return (FileLock if stage is None else StageLock)(self._locks, file, stage, timeout)
 
     def _sweep(self, stage: str | None, folder: int) -> None:
-        """Remove what killed writers left, and keep the room for deletions, if this thread holds the lock.
+        """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.
 
         What the system refuses here is left to ``repair``.
         """
@@ -151,7 +151,7 @@ class LocalBackend(Backend, Maintenance):
     def _has_versions(self, stage: str) -> bool:
         try:
             return bool(self.versions(stage))
-        except IntegrityError:  # something else stands there: `leftovers` tells
+        except IntegrityError:  # another kind of file stands there; `leftovers` reports it
             return False
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
@@ -186,7 +186,7 @@ class LocalBackend(Backend, Maintenance):
         return Newest(found.number, found.durable == found.number)
 
     def _is_still_the_newest(self, found: Found, stage: str, folder: int) -> bool:
-        """Return whether what was found is still there: the head is the same file, and no version follows without a gap."""
+        """Return whether the finding is still valid: the head is the same file, and no version follows without a gap."""
         try:
             status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
         except FileNotFoundError:
@@ -253,7 +253,7 @@ class LocalBackend(Backend, Maintenance):
             raise
 
     def _prepare(self, stage: str, version: int, found: Found, folder: int) -> bool:
-        """Make durable what a version is built on, and return whether it has to be durable itself."""
+        """Make durable what a version builds on, and return whether the version itself has to be durable."""
         if stage not in self._swept:
             self._sweep(stage, folder)
         self._swept.discard(stage)  # until this version stands: a temporary file may be left
@@ -272,7 +272,7 @@ class LocalBackend(Backend, Maintenance):
         return f"{self.location}{os.sep}{layout.head_name(stage)}"
 
     def _put_head(self, temporary: str, stage: str, version: int, folder: int) -> Found:
-        """Turn the temporary name of a version into the stage's head. The version stands, whatever becomes of this."""
+        """Rename the temporary name of a version to the stage's head. If this fails, the version is still saved."""
         try:
             status = os.stat(temporary, dir_fd=folder, follow_symlinks=False)
             os.rename(temporary, f"{self.location}{os.sep}{layout.head_name(stage)}", src_dir_fd=folder)
@@ -289,7 +289,7 @@ class LocalBackend(Backend, Maintenance):
         return Found(version, version, (status.st_dev, status.st_ino))
 
     def _sync_versions(self, found: Found, folder: int) -> None:
-        """Make the versions durable that may not be: those above the head."""
+        """Make the versions above the head durable; the others are already."""
         for number in head.numbers(folder):
             if found.durable < number <= found.number:
                 with contextlib.suppress(files.NotAFileError), files.OpenFile(layout.version_name(number), folder) as file:
@@ -347,7 +347,7 @@ class LocalBackend(Backend, Maintenance):
             return
         with as_our_errors("delete versions of", self._history, stage):
             if session.found is not None and session.found.number and not self._is_head(session, session.found.number):
-                self._set_head(session, session.found.number)  # who remembers an older version finds it changed
+                self._set_head(session, session.found.number)  # a process that remembers an older version sees the change
                 files.sync_directory(self.location)
             for version in versions:
                 files.remove(layout.version_name(version), session.folder)
@@ -464,11 +464,11 @@ class LocalBackend(Backend, Maintenance):
         deadline = time.monotonic() + timeout
         for name, stage in self._ever_locked():
             lock = FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0))
-            with contextlib.suppress(UnusableError), lock:  # if it is, nobody else could take it, either
+            with contextlib.suppress(UnusableError), lock:  # an unusable lock can't be held by anyone else, either
                 pass
 
     def _ever_locked(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each lock of a stage, and the stage as far as it can be told; other names are not ours."""
+        """Yield the name of each stage's lock file with the stage, or its hash if that is all that is known."""
         with as_our_errors("list the locks", self._locks):
             try:
                 with files.open_directory(self._locks) as folder, files.entries(folder) as entries:
@@ -508,7 +508,7 @@ class LocalBackend(Backend, Maintenance):
             return maintenance.find_leftovers(self.location, self._has_stale_head)
 
     def _has_stale_head(self, stage: str) -> bool:
-        """Return whether a stage's head has to be set again. In a relaxed store, it is behind until the stage is flushed."""
+        """Return whether a stage's head is stale. In a relaxed store, it is behind until the stage is flushed."""
         with LocalSession(self.location, stage) as session:
             newest = self.newest(stage, exact=True, session=session)
             if newest.number == 0 or session.found is None:

@@ -59,17 +59,17 @@ _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, 
 
 _files: set[weakref.ref[io.FileIO]] = set()
 _numbers: dict[int, tuple[int, int]] = {}
-"""Device and inode of the file that each descriptor was opened for; it may be closed, and its number be another file's."""
+"""Device and inode of the file that each descriptor was opened for. The number may since be reused for another file."""
 _opening = threading.RLock()
-"""Held while a descriptor is opened and noted, and during a fork: no child inherits one that it does not know of."""
+"""Held while a descriptor is opened and noted, and during a fork, so that a child knows every descriptor it inherits."""
 
 
 class UnusableError(LockTimeoutError):
-    """What stands at the lock's name is not a lock file, or not one of this user's."""
+    """The file at the lock's name is not a lock file, or belongs to another user."""
 
 
 class _Mine(threading.local):
-    """The locks that a thread is taking or holds, by their paths; those that are closed have been let go."""
+    """The locks that a thread holds or is taking, by path; closed ones have been released."""
 
     def __init__(self) -> None:
         self.locks: dict[str, weakref.ref[FileLock]] = {}
@@ -136,7 +136,7 @@ class FileLock(io.FileIO):
         return self
 
     def let_go(self) -> None:
-        """Close it, and pass over what the system reports: what was done under the lock is done, and nothing is lost."""
+        """Close the lock file and ignore an error of the system: the work under the lock is done, and nothing is lost."""
         try:
             io.FileIO.close(self)
         except OSError as error:
@@ -146,7 +146,7 @@ class FileLock(io.FileIO):
     close = let_go
 
     def _held_by_this_thread(self) -> CheckpointError:
-        message = f"{self._whose()} is locked by this very thread already"
+        message = f"{self._whose()} is already locked by this thread"
         hint = (
             "Return the new data from the function given to update_checkpoint instead of saving it there; "
             "in a signal handler, set a flag, and save where the program looks at it"
@@ -205,7 +205,7 @@ class FileLock(io.FileIO):
 
     def _unusable(self, why: str) -> UnusableError:
         message = f"the lock of {self._whose()} can't be taken: {printable(self._path)}: {why}"
-        hint = "Look at what stands there and who owns it; it should be a file of yours"
+        hint = "Check what is there and who owns it; it should be a regular file of yours"
         return UnusableError(message, hint=hint, stage=self._stage)
 
     def _timed_out(self, why: str = "") -> LockTimeoutError:
@@ -228,19 +228,19 @@ class StageLock(FileLock):
 
 
 class RunLock(FileLock):
-    """The lock of a run, which a task may hold while other tasks of its thread go on: they wait for it like anyone else."""
+    """The lock of a run. A task may hold it while other tasks of its thread run; they wait for it like any other caller."""
 
     _refuses_itself = False
 
 
 class NamedRunLock(RunLock):
-    """The lock of one run of many: its holder removes the file when it lets go.
+    """The lock of one run of many: its holder removes the file on release.
 
     Those that wait for the lock of a removed file begin again with a new one.
     """
 
     def __exit__(self, *_: object) -> None:
-        """Remove the file if it still has its name, and let go: nobody else can hold a lock of that name."""
+        """Remove the file if it still has its name, and release the lock: no other holder of that name can exist."""
         try:
             if not self.closed and self._named() is not None:
                 with files.open_directory(self._folder) as folder:
@@ -253,7 +253,7 @@ class NamedRunLock(RunLock):
 
 
 def _holder(lock: os.stat_result) -> str:
-    """Return who holds the lock of a file, as Linux tells; empty if it does not, as for one on another host."""
+    """Return the holder of a file's lock, as Linux reports it; "" if unknown, such as a holder on another host."""
     place = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
     with passing_over_refusals(), open("/proc/locks", encoding="ascii") as locks:
         match = re.search(rf"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) {place} ", locks.read(), re.MULTILINE)

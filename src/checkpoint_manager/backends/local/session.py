@@ -54,7 +54,7 @@ class LocalSession(Session):
             finally:
                 try:
                     os.close(history)
-                except OSError as error:  # if it were raised, it would hide that there is no folder
+                except OSError as error:  # raising it would hide that there is no folder
                     if error.errno is None:
                         raise
         except FileNotFoundError:
@@ -66,7 +66,7 @@ class LocalSession(Session):
         return self
 
     def _explain(self, error: OSError) -> None:
-        """Open it once more, with a look at what stands there."""
+        """Open the folder again step by step, and raise an error that names what is in its place."""
         path = f"{self._root}{os.sep}{HISTORY}"
         try:
             with files.open_directory(path) as history, files.open_directory(to_filename(self.stage), history):
