@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._text import escaped
 from checkpoint_manager.cli.hints import explain
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Of the JSON documents. A field may be added under the same number; one that is removed or changed makes a new one."""
 
-STYLES = {
-    **dict.fromkeys(("completed", "whole", "ok"), "green"),
-    **dict.fromkeys(("progress", "leftover", "exposed", "clock", "warning"), "yellow"),
-    **dict.fromkeys(("failed", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "problem"), "red"),
-    "cleared": "dim",
-}
-"""The colour of each state: in order, worth a look, wrong."""
 _KIB = 1024
 _CLOCKS_DIFFER = 60
 """Seconds by which two clocks may differ."""
@@ -62,12 +55,6 @@ def new_table(columns: Sequence[str]) -> Table:
     from checkpoint_manager.cli.table import Table  # noqa: PLC0415  # loads rich, and --help does not wait for it
 
     return Table(columns)
-
-
-def in_colour(judgement: str, text: str) -> str:
-    """Return a text in the colour of what it says, where colours are wanted."""
-    code = {"green": 32, "yellow": 33, "red": 31, "dim": 2}.get(STYLES.get(judgement, ""))
-    return text if code is None or not colourful(sys.stdout) else f"\x1b[{code}m{text}\x1b[0m"
 
 
 def write_text(text: str) -> None:
@@ -128,14 +115,6 @@ class _Line(logging.Formatter):
         if isinstance(record.args, tuple):
             record.args = tuple(explain(each) if isinstance(each, CheckpointError) else each for each in record.args)
         return escaped(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-def colourful(stream: IO[str]) -> bool:
-    """Return whether colours may be written: at a terminal that has them, to someone who has not asked for none.
-
-    See https://no-color.org.
-    """
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def version_fields(version: Version) -> dict[str, Any]:

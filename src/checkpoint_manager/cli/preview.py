@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.cli.output import colourful, say, say_coloured
+from checkpoint_manager.cli.colour import colourful
+from checkpoint_manager.cli.output import say, say_coloured
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import IntegrityError
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from checkpoint_manager._text import escaped
-from checkpoint_manager.cli.output import colourful, in_colour
+from checkpoint_manager.cli.colour import colourful, in_colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

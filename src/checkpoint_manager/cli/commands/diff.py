@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager.cli.colour import colourful
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import colourful, say, version_fields, write_data, write_json, write_text
+from checkpoint_manager.cli.output import say, version_fields, write_data, write_json, write_text
 from checkpoint_manager.cli.selector import at_option, stage_names
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import escaped
+from checkpoint_manager.cli.colour import in_colour
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import in_colour, write_json, write_line, write_text
+from checkpoint_manager.cli.output import write_json, write_line, write_text
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
