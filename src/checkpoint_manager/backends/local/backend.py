@@ -379,10 +379,9 @@ class LocalBackend(Backend, Maintenance):
         if folder == -1:
             return None
         try:
-            if known is not None:
-                status = os.stat(place, dir_fd=folder, follow_symlinks=False)
-                if known.stamp == files.stamp(status):
-                    return known
+            status = os.stat(place, dir_fd=folder, follow_symlinks=False)  # most stages have no such record, or an old one
+            if known is not None and known.stamp == files.stamp(status):
+                return known
             with files.OpenFile(place, folder) as file:
                 if file.size > limit:
                     message = f"{name} in {self.location} is {file.size} bytes long, and the limit is {limit}"
