@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -285,6 +286,21 @@ def test_a_save_after_planted_garbage_names_the_last_version_that_could_be_read(
     saved = cm.save_checkpoint("train", "honest")
     assert saved.number == 7
     assert cm._store.entry("train", 7).previous == cm._store.entry("train", 4).id
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one flush for all needs Linux")
+def test_planted_versions_cost_a_save_no_flush_each(
+    opened: Opened, version_file: VersionFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them would be flushed while the stage is locked, and a flush takes milliseconds."""
+    for number in range(10, 400):
+        put(version_file("train", number), b"junk")
+    cm = opened()
+    flushed: list[None] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(fsync(descriptor)))
+    assert cm.save_checkpoint("train", "honest").number == 400
+    assert 0 < len(flushed) < 20
 
 
 # A deletion or a clearing undone

@@ -149,6 +149,21 @@ def sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
+def sync_file_system(descriptor: int) -> bool:
+    """Make durable all that the file system of an open file or directory holds; return False where no single call does that."""
+    if sys.platform != "linux":
+        return False
+    import ctypes  # noqa: PLC0415  # takes time to load, and only a directory that was tampered with needs it
+
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        return False
+    if syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return True
+
+
 def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) -> str:
     """Write a new file under a random name in an open directory and return the name. On failure nothing remains."""
     name = f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"

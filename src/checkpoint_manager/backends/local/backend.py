@@ -289,9 +289,14 @@ class LocalBackend(Backend, Maintenance):
         return Found(version, version, (status.st_dev, status.st_ino))
 
     def _sync_versions(self, found: Found, folder: int) -> None:
-        """Make the versions above the head durable; the others are already."""
-        for number in head.numbers(folder):
-            if found.durable < number <= found.number:
+        """Make the versions above the head durable; the others are already.
+
+        More than ``_SYNC_EVERY`` are no relaxed saves, but a missing head, or planted files: thousands of flushes would take
+        minutes, under the lock, and the file system's own takes one.
+        """
+        numbers = [number for number in head.numbers(folder) if found.durable < number <= found.number]
+        if len(numbers) <= _SYNC_EVERY or not files.sync_file_system(folder):
+            for number in numbers:
                 with contextlib.suppress(files.NotAFileError), files.OpenFile(layout.version_name(number), folder) as file:
                     files.sync(file.descriptor)
         files.sync(folder)
