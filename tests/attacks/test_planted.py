@@ -6,11 +6,12 @@ import os
 import socket
 import stat
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError
+from checkpoint_manager.backends.local import LocalBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +222,36 @@ def test_a_directory_that_others_may_write_to_is_warned_of(
     exposed = [finding for finding in cm.verify().problems if finding.state == "exposed"]
     assert {os.path.basename(finding.path) for finding in exposed} == {"store", "000000000004.checkpoint"}
     assert cm.verify().ok
+
+
+def test_a_repair_sets_many_planted_files_aside_with_few_flushes(
+    opened: Opened, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10, 200):
+        (store / "history" / "train" / f"{number:012d}.checkpoint").write_bytes(b"junk")
+    cm = opened()
+    flushed: list[None] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(fsync(descriptor)))
+    assert [step.action for step in cm.repair()].count("set-aside") == 190
+    assert len(flushed) < 20
+    assert cm.load_checkpoint("train")["number"] == 4
+
+
+def test_a_planted_file_that_vanishes_during_a_repair_is_told_as_gone(
+    opened: Opened, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = store / "history" / "train" / "000000000010.checkpoint"
+    planted.write_bytes(b"junk")
+    cm = opened()
+    quarantine = LocalBackend.quarantine
+
+    def after_the_attacker(backend: LocalBackend, stage: str, what: Any) -> Any:
+        planted.unlink()
+        return quarantine(backend, stage, what)
+
+    monkeypatch.setattr(LocalBackend, "quarantine", after_the_attacker)
+    assert "has no valid header; gone by now" in [step.detail for step in cm.repair()]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")

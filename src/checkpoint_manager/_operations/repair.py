@@ -16,13 +16,14 @@ from checkpoint_manager.errors import IntegrityError, RollbackError
 from checkpoint_manager.reports import Finding, RepairStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover
+    from checkpoint_manager.backends.base import Leftover, StageRecord
 
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
+_GONE = "; gone by now"
 _NOT_BROKEN = {"whole", "unreadable"}
 _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and set aside"}, "failed")
 
@@ -80,14 +81,14 @@ def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]
     except IntegrityError as error:
         where = ""
         if not dry_run:
-            where = f"; now {maintenance_of(store.backend).quarantine(stage, 'gaps')}"
+            where = _moved(store, stage, ["gaps"])["gaps"]
             seen = store.last_seen.recall_record(stage, "gaps")
             store.write_gaps(stage, Gaps().renewed(above=seen.serial), None)  # else its absence would count as a rollback
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
     try:
         tag.stored(store, stage)
     except IntegrityError as error:
-        where = "" if dry_run else f"; now {maintenance_of(store.backend).quarantine(stage, 'tags')}"
+        where = "" if dry_run else _moved(store, stage, ["tags"])["tags"]
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
 
 
@@ -96,8 +97,7 @@ def _damaged(store: Store, stage: str, findings: list[Finding], *, dry_run: bool
     sound = [f.version for f in findings if f.state in _NOT_BROKEN and f.version is not None and f.version not in broken]
     planted = set(_planted(store, stage, findings, sound))
     real = [version for version in broken if version not in planted]
-    for version in sorted(planted):
-        yield _set_aside(store, stage, version, broken[version].detail, dry_run=dry_run)
+    yield from _set_aside(store, stage, {version: broken[version].detail for version in sorted(planted)}, dry_run=dry_run)
     if real and max(real) > max(sound, default=0):
         if not dry_run:
             append(store, stage, store.history.tip(stage), _AFTER_DAMAGE)
@@ -105,8 +105,7 @@ def _damaged(store: Store, stage: str, findings: list[Finding], *, dry_run: bool
         yield RepairStep("append", stage, max(real) + 1, detail)
     if real and not dry_run:
         delete.record(store, stage, real, "set aside")
-    for version in real:
-        yield _set_aside(store, stage, version, broken[version].detail, dry_run=dry_run)
+    yield from _set_aside(store, stage, {version: broken[version].detail for version in real}, dry_run=dry_run)
 
 
 def _planted(store: Store, stage: str, findings: list[Finding], sound: list[int]) -> list[int]:
@@ -127,22 +126,33 @@ def _gone_but_there(store: Store, stage: str, findings: list[Finding], *, dry_ru
     if not left:
         return
     gaps = store.gaps(stage)[0]
-    for version in left:
-        gap = gaps.find(version)
-        if gap is not None and gap.reason == "deleted":
-            if not dry_run:
-                store.backend.delete(stage, [version])
-            yield RepairStep("remove", stage, version, "the file of a version that was deleted")
-        elif gap is not None:
-            yield _set_aside(store, stage, version, f"was {gap.reason}, and its file is still there", dry_run=dry_run)
+    reasons = {version: gap.reason for version in left if (gap := gaps.find(version)) is not None}
+    deleted = [version for version, reason in reasons.items() if reason == "deleted"]
+    if deleted and not dry_run:
+        store.backend.delete(stage, deleted)
+    for version in deleted:
+        yield RepairStep("remove", stage, version, "the file of a version that was deleted")
+    others = {
+        version: f"was {reason}, and its file is still there" for version, reason in reasons.items() if reason != "deleted"
+    }
+    yield from _set_aside(store, stage, others, dry_run=dry_run)
 
 
-def _set_aside(store: Store, stage: str, version: int, why: str, *, dry_run: bool) -> RepairStep:
-    where = ""
-    if not dry_run:
-        where = f"; now {maintenance_of(store.backend).quarantine(stage, version)}"
-        _LOG.warning("Set aside: version %d of stage %s%s", version, printable(stage), where)
-    return RepairStep("set-aside", stage, version, f"{why}{where}")
+def _set_aside(store: Store, stage: str, versions: Mapping[int, str], *, dry_run: bool) -> Iterator[RepairStep]:
+    """Set versions aside, each for a reason."""
+    moved = _moved(store, stage, versions) if versions and not dry_run else {}
+    for version, why in versions.items():
+        where = moved.get(version, "")
+        if where not in {"", _GONE}:
+            _LOG.warning("Set aside: version %d of stage %s%s", version, printable(stage), where)
+        yield RepairStep("set-aside", stage, version, f"{why}{where}")
+
+
+def _moved(store: Store, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
+    """Move versions or records out of the history, and return the end of a sentence on where each is now."""
+    wanted = list(what)
+    places = maintenance_of(store.backend).quarantine(stage, wanted)
+    return {each: f"; now {places[each]}" if each in places else _GONE for each in wanted}
 
 
 def _leftovers(store: Store, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:

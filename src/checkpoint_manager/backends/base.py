@@ -358,11 +358,10 @@ class Maintenance(ABC):
         """Return warnings about the safety of the store for the user who opens it, one sentence each."""
 
     @abstractmethod
-    def quarantine(self, stage: str, what: int | StageRecord) -> str:
-        """Move a version, or a record of the stage, out of the history without deleting it, and return where it is now.
+    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
+        """Move versions, or records of the stage, out of the history without deleting them, and return where each is now.
 
-        Raises:
-            VersionAbsentError: There is none.
+        What is not there is left out.
         """
 
 
@@ -379,8 +378,8 @@ class _NoMaintenance(Maintenance):
     def warnings(self) -> list[str]:
         return []
 
-    def quarantine(self, stage: str, what: int | StageRecord) -> str:
-        which = f"version {what}" if isinstance(what, int) else f"the record of {what}"
+    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
+        which = ", ".join(f"version {each}" if isinstance(each, int) else f"the record of {each}" for each in what)
         message = f"{which} of stage {printable(stage)} can't be set aside in {self._location}, which has no quarantine"
         raise CheckpointError(message, hint="Restore it from a backup", stage=stage)
 

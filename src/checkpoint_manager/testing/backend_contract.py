@@ -559,19 +559,20 @@ class MaintenanceContract(BackendContract):
     def test_what_is_quarantined_is_out_of_the_history(self, backend: Backend, maintenance: Maintenance) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])
         backend.append(STAGE, 2, lambda: [b"y"])
-        assert maintenance.quarantine(STAGE, 1)
+        backend.append(STAGE, 3, lambda: [b"z"])
+        moved = maintenance.quarantine(STAGE, [1, 3])
+        assert list(moved) == [1, 3]
+        assert len(set(moved.values())) == len(moved)
         assert backend.versions(STAGE) == [2]
         assert self.read_behind(backend, STAGE, 1) is None
-        with pytest.raises(VersionAbsentError):
-            maintenance.quarantine(STAGE, 1)
+        assert maintenance.quarantine(STAGE, [1]) == {}
 
     @pytest.mark.parametrize("name", ["gaps", "tags"])
     def test_a_record_can_be_quarantined(self, backend: Backend, maintenance: Maintenance, name: StageRecord) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])
-        with pytest.raises(VersionAbsentError):
-            maintenance.quarantine(STAGE, name)
+        assert maintenance.quarantine(STAGE, [name]) == {}
         backend.write_record(name, STAGE, data=b"damaged", expected=None)
-        assert maintenance.quarantine(STAGE, name)
+        assert list(maintenance.quarantine(STAGE, [name])) == [name]
         assert backend.read_record(name, STAGE, limit=99) is None
         assert backend.versions(STAGE) == [1]
 

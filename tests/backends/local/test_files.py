@@ -327,7 +327,7 @@ def test_a_session_forgets_what_it_knew_with_every_change(tmp_path: Path) -> Non
         for version in range(1, 4):
             backend.append("train", version, lambda: [b"x"], session=session)
         assert backend.newest("train", session=session) == (3, True)
-        backend.quarantine("train", 3)
+        backend.quarantine("train", [3])
         assert backend.newest("train", session=session).number == 2
         with pytest.raises(VersionAbsentError), backend.open("train", 3, session=session):
             pass

@@ -541,13 +541,14 @@ class LocalBackend(Backend, Maintenance):
             self._set_head(session, session.found.number)
             return True
 
-    def quarantine(self, stage: str, what: int | StageRecord) -> str:
-        name = layout.version_name(what) if isinstance(what, int) else what
+    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
+        names = {layout.version_name(each) if isinstance(each, int) else str(each): each for each in what}
         self._found.pop(stage, None)
         with LocalSession(self.location, stage) as session, as_our_errors("set aside", self._history, stage):
             if session.folder < 0:
-                raise VersionAbsentError
-            return maintenance.move_to_damaged(self.location, stage, name, session.folder)
+                return {}
+            moved = maintenance.move_to_damaged(self.location, stage, names, session.folder)
+            return {names[name]: path for name, path in moved.items()}
 
 
 class VersionFile(files.OpenFile):

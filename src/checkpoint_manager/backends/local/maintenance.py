@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import is_foreign, user_name
-from checkpoint_manager.backends.base import Leftover, RecordChangedError, VersionAbsentError
+from checkpoint_manager.backends.base import Leftover, RecordChangedError
 from checkpoint_manager.backends.local import layout
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
@@ -107,20 +107,21 @@ def put_record(temporary: str, name: str, directory: int, *, first: bool) -> Non
         raise RecordChangedError from None
 
 
-def move_to_damaged(root: str, stage: str, name: str, directory: int) -> str:
-    """Move whatever stands at the name of a version or record to the folder ``damaged``; return the new path."""
+def move_to_damaged(root: str, stage: str, names: Iterable[str], directory: int) -> dict[str, str]:
+    """Move whatever stands at these names to the folder ``damaged``; return the new paths by the names that were there."""
     folder = os.path.join(root, layout.DAMAGED)
     files.make_directory(folder)
     files.sync_directory(root)
-    aside = f"{to_filename(stage)}-{secrets.token_hex(4)}-{name}"
+    moved: dict[str, str] = {}
     with files.open_directory(folder) as damaged:
-        try:
-            os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=damaged)
-        except FileNotFoundError:
-            raise VersionAbsentError from None
+        for name in names:
+            aside = f"{to_filename(stage)}-{secrets.token_hex(4)}-{name}"
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=damaged)
+                moved[name] = os.path.join(folder, aside)
         files.sync(damaged)
     files.sync(directory)
-    return os.path.join(folder, aside)
+    return moved
 
 
 def sweep(directory: int) -> None:
