@@ -22,6 +22,7 @@ import heapq
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -118,12 +119,16 @@ class History:
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
         number, durable = backend.newest(stage, exact=exact or known is None, session=session)
-        has_new_gaps = self._store.has_new_gaps(stage, session)  # after it: what was deleted by then is recorded by now
+        gaps = self._store.known_gaps.get(stage)
+        has_new_gaps = gaps is None or gaps[1] is not backend.read_record(
+            "gaps", stage, limit=MAX_GAPS_BYTES, known=gaps[1], session=session
+        )  # read after the look: what was deleted by then is recorded by now
         if (has_new_gaps and known is not None) or (seen is not None and number < seen.version):
             number, durable = backend.newest(stage, exact=True, session=session)
             if seen is not None and number < seen.version:
                 self._refuse_rollback(stage, f"its newest version is {number or 'gone'}", seen.version)
         if has_new_gaps or known is None:
+            self._store.known_gaps.pop(stage, None)
             self._check_deletions(stage, number, session)
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen)

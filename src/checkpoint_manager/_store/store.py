@@ -246,16 +246,6 @@ class Store:
         seen = self.last_seen.recall_record(stage, "gaps")
         return self._gaps_newer_than(seen, stage, session)
 
-    def has_new_gaps(self, stage: str, session: Session | None = None) -> bool:
-        """Return whether the gaps are not those that this process knows, and forget them then."""
-        known = self.known_gaps.get(stage)
-        if known is not None:
-            limit = sealed_gaps.RECORD.max_bytes
-            if self.backend.read_record("gaps", stage, limit=limit, known=known[1], session=session) is known[1]:
-                return False
-            self.known_gaps.pop(stage, None)
-        return True
-
     def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
         """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
         remedy = "Put the file 'gaps' of this stage back from a backup"
