@@ -92,14 +92,14 @@ class TestGoingOn:
         assert add_up(cm) == {"sum": 45, "seen": list(range(10))}
         assert [(outcome.what, outcome.why) for outcome in cm.run_report().outcomes] == [
             ("failed", "first run"),
-            ("ran", "went on after 7 of 10 items"),
+            ("ran", "continued after 7 of 10 items"),
         ]
         messages = [record.getMessage() for record in log.records]
         assert messages[0].startswith("sum: failed after ")
         assert messages[0].endswith(" (KeyError), version 7 continues after 7 of 10 items")
         assert messages[1] == "sum: continues after 7 of 10 items (version 7, saved 0 s ago)"
         assert messages[2].startswith("sum: ran in ")
-        assert messages[2].endswith(", saved version 11 (went on after 7 of 10 items)")
+        assert messages[2].endswith(", saved version 11 (continued after 7 of 10 items)")
 
     def test_an_exception_saves_what_was_not_due_yet(self, cm: CheckpointManager) -> None:
         def work() -> None:
@@ -296,7 +296,7 @@ class TestWhatIsThere:
         save(cm._store, "sum", Draft(data, {**entry.metadata, "@progress": progress.as_metadata()}, "progress"))
         assert add_up(cm)["sum"] == 45
         assert add_up(cm, range(20))["sum"] == 190
-        assert cm.run_report().ran[-1].why == "went on after 7 of 20 items"
+        assert cm.run_report().ran[-1].why == "continued after 7 of 20 items"
 
     def test_what_can_not_be_deleted_now_is_deleted_later(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
         def refused(*_: object, **__: object) -> None:
@@ -416,7 +416,7 @@ class TestMisuse:
                 _ = progress.result
             loop = iter(progress)
             assert next(loop) == 0
-            with pytest.raises(CheckpointError, match="looped over before"):
+            with pytest.raises(CheckpointError, match="already looped over"):
                 list(progress)
         with pytest.raises(CheckpointError, match="outside its with block"):
             next(loop)

@@ -361,7 +361,7 @@ class History:
         """Refuse a stage whose newest version was removed, which a deletion never does."""
         try:
             gap = self._store.gaps(stage, session)[0].last
-        except IntegrityError as error:  # whoever can damage the record can remove it, too; a writer does not go on
+        except IntegrityError as error:  # an attacker who can damage the record can also remove it; a writer stops
             _LOG.error("%s", error)  # the message says all; a traceback would not help
             return
         if gap is not None and gap.last >= newest and gap.reason != "lost":
@@ -407,7 +407,7 @@ class History:
         found, hint = f"its versions do not lead back to version {seen} as it was seen", Hint.ACCEPT_ROLLBACK
         try:
             self._store.entry(stage, seen, session)
-        except IntegrityError:  # whoever saves after it names the last version that can be read
+        except IntegrityError:  # the next save names the last readable version
             found, hint = f"{found}, which is damaged", Hint.REPAIR_OR_RESTORE
         except VersionAbsentError:
             pass

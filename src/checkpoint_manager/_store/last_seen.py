@@ -247,7 +247,7 @@ def state_directory() -> str:
 
 
 def _make_private(directory: str) -> None:
-    """Make a folder of the state directory, and see that nobody else can change what is in it.
+    """Make a folder of the state directory, and ensure that no other user can change its content.
 
     Raises:
         StorageError: It belongs to another user.

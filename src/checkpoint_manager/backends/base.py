@@ -182,8 +182,8 @@ class Backend(ABC):
 
         Args:
             stage: The stage.
-            lock: What its lock gave on entry, if the caller holds it. The session may let go of it at its end: what the
-                system reports by then concerns nobody any more, and is passed over.
+            lock: What its lock returned on entry, if the caller holds it. The session may release it at its end, and then
+                ignores errors of the system.
         """
         return Session()
 

@@ -105,7 +105,7 @@ class MemoryBackend(Backend):
         self._changing = threading.RLock()  # a signal handler of the thread that holds it may save, too
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> _MemoryLock:
-        if os.getpid() != self._process:  # a child: what its parent's threads held, nobody would ever free here
+        if os.getpid() != self._process:  # a child: locks of its parent's threads would never be released here
             self._process, self._locks, self._changing = os.getpid(), WeakValueDictionary(), threading.RLock()
         with self._changing:
             entry = self._locks.setdefault((stage, purpose, name), _Entry())

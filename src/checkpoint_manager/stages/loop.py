@@ -288,7 +288,7 @@ class Loop(Generic[T, S]):
         stage = printable(self._run.stage)
         if found.loaded is not None:
             reached = count(self._done, self._total)
-            self._run.why = f"went on after {reached}"
+            self._run.why = f"continued after {reached}"
             where = f"version {found.loaded.version}, saved {ago(found.loaded.entry.created_at)}"
             _LOG.info("%s: continues after %s (%s)", stage, reached, where)
         elif found.other is not None:
@@ -403,7 +403,7 @@ class Loop(Generic[T, S]):
 
     def _begin_loop(self) -> None:
         if self._phase != "begun":
-            self._refuse("was looped over before, or outside of its with block", hint="Loop over it once, in its with block")
+            self._refuse("was already looped over, or is used outside its block", hint="Loop over it once, in its with block")
         self._phase = "looping"
 
     def _item_done(self) -> None:

@@ -1,7 +1,7 @@
 """``completion``: what a shell needs to complete commands, options and the names of stages.
 
-Stage names are visible to whoever can list the store's directory, so no key is needed. Only plain ones are offered: a name that
-someone planted with quotes or line ends in it is not handed to a shell.
+Stage names are visible to anyone who can list the store's directory, so no key is needed. Only plain ones are offered: a name
+that someone planted with quotes or line ends in it is not handed to a shell.
 """
 
 from __future__ import annotations

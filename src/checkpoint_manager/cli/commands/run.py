@@ -257,7 +257,7 @@ def _guard(command: subprocess.Popen[bytes]) -> int | None:
             return guard
         for number in _PASSED_ON:
             signal.signal(number, signal.SIG_IGN)
-        if command.stdout is not None:  # else a command whose output nobody reads any more would wait for a reader
+        if command.stdout is not None:  # otherwise the command would block on a full pipe
             os.close(command.stdout.fileno())
         select.select([ended], [], [])
         os._exit(0)

@@ -17,7 +17,7 @@ from checkpoint_manager.manager import CheckpointManager
 
 STAGES = ("find", "parse", "measure", "report")
 LINGER = "--linger"
-"""Makes the third stage wait in its middle, so that whoever wants to kill it there is sure to."""
+"""Makes the third stage wait in its middle, so that it can be killed there reliably."""
 
 _SKIPPED_FOLDERS = frozenset({"site-packages", "test", "tests", "__pycache__"})
 _MANY_BRANCHES = 10

@@ -42,7 +42,7 @@ def tell(folder: Path | None, store: Path) -> None:
     _say(f"The store: {store}")
     _kill_and_resume(corpus, store)
     cm = CheckpointManager(store)
-    _save_anew_and_go_back(cm)
+    _save_again_and_restore(cm)
     _flip_a_byte(cm, store)
     _show_history(cm)
     _title(f"Done in {time.monotonic() - started:.1f} s. The store is yours; try next:")
@@ -67,13 +67,13 @@ def _kill_and_resume(corpus: Path, store: Path) -> None:
         raise CheckpointError(f"the pipeline failed with exit code {child.returncode}: see its messages above")
 
 
-def _save_anew_and_go_back(cm: CheckpointManager) -> None:
-    _title("3. A stage is saved anew, with another limit, and rolled back")
+def _save_again_and_restore(cm: CheckpointManager) -> None:
+    _title("3. A stage is saved again, with another limit, and an earlier version is restored")
     first = cm.load_checkpoint("report")
-    anew = cm.save_checkpoint("report", pipeline.report(cm.load_checkpoint("measure"), complex_above=_OTHER_LIMIT))
+    saved = cm.save_checkpoint("report", pipeline.report(cm.load_checkpoint("measure"), complex_above=_OTHER_LIMIT))
     now = cm.load_checkpoint("report")
-    _say(f"version {anew.number}: {now['complex_files']} complex files with the limit {now['complex_above']}")
-    restored = cm.restore_checkpoint("report", anew.number - 1)
+    _say(f"version {saved.number}: {now['complex_files']} complex files with the limit {now['complex_above']}")
+    restored = cm.restore_checkpoint("report", saved.number - 1)
     now = cm.load_checkpoint("report")
     _say(
         f"version {restored.number}, restored from {restored.restored_from}: {now['complex_files']} complex files with the "
@@ -111,7 +111,7 @@ def _show_history(cm: CheckpointManager) -> None:
 
 
 def free_name(here: Path) -> Path:
-    """Return a name for the store: one that nobody has used yet, for a demonstration touches no store but its own."""
+    """Return an unused name for the store, because a demonstration must not touch any other store."""
     store, number = here / _STORE, 1
     while os.path.lexists(store):
         number += 1
