@@ -227,6 +227,7 @@ class CheckpointManager:
         is kept as evidence.
 
         Raises:
+            IntegrityError: The keyring is damaged or gone.
             RollbackError: The store is older than what this user has seen.
             WrongKeyError: The key slot of this manager was removed from the store.
         """

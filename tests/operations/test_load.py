@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,6 @@ from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Integ
 from checkpoint_manager._operations.save import draft, save
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from checkpoint_manager.models import Status
 
 KEY = bytes(range(32))
@@ -30,6 +29,17 @@ def save_as(cm: CheckpointManager, status: Status, data: object = None) -> int:
 
 def path_of(cm: CheckpointManager, version: int) -> str:
     return f"{cm._store.backend.location}/history/train/{version:012d}.checkpoint"
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_whether_a_stage_is_done_is_not_answered_where_the_keyring_is_damaged(cm: CheckpointManager, damage: str) -> None:
+    """A "no" would let hours be computed again, whose result could not be saved."""
+    keyring = Path(cm._store.backend.location) / "keyring.json"
+    keyring.unlink()
+    if damage == "damaged":
+        keyring.write_text("{}")
+    with pytest.raises(IntegrityError, match="keyring"):
+        cm.has_checkpoint("train")
 
 
 def test_a_failure_or_half_a_loop_is_not_handed_out_as_data(cm: CheckpointManager) -> None:

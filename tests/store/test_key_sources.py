@@ -160,6 +160,24 @@ def test_the_path_of_a_key_file_with_a_character_that_no_path_can_hold(tmp_path:
         read_key_file(tmp_path / "a\0b")
 
 
+def test_a_key_file_that_can_be_written_only_in_part_is_not_made(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from checkpoint_manager._store.key_sources import create_key_file
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    create_key_file(Path(sys.argv[1]))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    path = tmp_path / "keys" / "key"
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("KeyUnavailableError a key file can't be made at")
+    assert list(path.parent.iterdir()) == []
+    create_key_file(path)
+
+
 def test_a_command_that_prints_without_end_is_stopped() -> None:
     with pytest.raises(KeyUnavailableError, match="PASSPHRASE_COMMAND printed more than 65536 bytes"):
         read_passphrase_command(Hidden("yes"), "PASSPHRASE_COMMAND")

@@ -148,11 +148,14 @@ def is_completed(store: Store, stage: str) -> bool:
 
     Raises:
         RollbackError, WrongKeyError, StorageError: The question has no answer.
+        IntegrityError: The keyring is damaged or gone: what is computed again could not be saved, either.
     """
     try:
         with store.session(stage) as session:
             loaded = newest_of_any_kind(store, stage, session)
     except IntegrityError as error:
+        if error.stage is None:
+            raise
         _LOG.error("%s", error)  # the message says all; a traceback would not help
         return False
     return loaded is not None and loaded.entry.status == "completed"

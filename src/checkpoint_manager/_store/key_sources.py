@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -360,21 +362,24 @@ def create_key_file(path: Path) -> Secret:
         permissions.make_private_directories(os.path.abspath(path.parent))
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)
-            os.write(descriptor, _EXPLANATION.encode() + line.raw)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
+            try:
+                os.fchmod(descriptor, 0o600)
+                length, written = len(_EXPLANATION.encode() + line.raw), 0
+                while written < length:  # on a disk that is nearly full, one write may take only a part
+                    written += os.write(descriptor, (_EXPLANATION.encode() + line.raw)[written:])
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
         finally:
             os.unlink(temporary)
     except OSError as error:
         if not is_refusal(error):
             raise
-        raise KeyUnavailableError(f"a key file can't be made at {path}: {error.strerror}", hint=Hint.GIVE_A_KEY) from None
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        hint = "Free some space on this file system and try again" if is_full else Hint.GIVE_A_KEY
+        raise KeyUnavailableError(f"a key file can't be made at {path}: {error.strerror}", hint=hint) from None
     make_durable(path)
     return read_key_file(path)
 
