@@ -18,6 +18,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, KeyFile, Passphrase
 from checkpoint_manager._store.key_sources import create_key_file, read_passphrase_descriptor
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.cli.commands.doctor import environment
 from tests import forking
 
 if TYPE_CHECKING:
@@ -187,6 +188,17 @@ def test_no_frame_of_an_error_shows_a_passphrase_or_a_key(
             attempt()
         shown[number] = frames_that_show(caught.value, *secrets)
     assert not {number: frames for number, frames in shown.items() if frames}
+
+
+def test_the_doctors_look_at_the_environment_holds_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setenv("CHECKPOINT_MANAGER_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setattr(environment, "ok", fail)
+    with pytest.raises(RuntimeError) as caught:
+        list(environment.look_at_environment())
+    assert not frames_that_show(caught.value, PASSPHRASE.encode())
 
 
 def test_only_short_lived_functions_hold_a_secret_in_a_variable() -> None:

@@ -16,7 +16,7 @@ from checkpoint_manager._store.last_seen import state_directory
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 _DISTRIBUTION = "checkpoint-manager"
 _LIBRARIES = ("cryptography", "filelock", "orjson", "platformdirs", "click", "rich", "ormsgpack")
@@ -60,14 +60,14 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
 
 
-def look_at_environment(environ: Mapping[str, str]) -> Iterator[Check]:
-    """Check which variables are set. Only their names are shown, because a value may be a passphrase."""
-    mistyped = sorted(name for name in environ if name.startswith(_PREFIX) and name not in _KNOWN)
+def look_at_environment() -> Iterator[Check]:
+    """Check which variables are set. Only their names are shown, and no frame holds a value: it may be a passphrase."""
+    mistyped = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in _KNOWN)
     for name in mistyped:
         nearest = difflib.get_close_matches(name, _KNOWN, n=1)
         step = f"is {nearest[0]} meant?" if nearest else f"there are {', '.join(_KNOWN)}"
         yield warning("environment", f"{name} is set, and is not a variable of this program", step)
-    there = [name for name in (*_KNOWN, *_OTHERS) if environ.get(name)]
+    there = [name for name in (*_KNOWN, *_OTHERS) if os.environ.get(name)]
     yield ok("environment", f"set: {', '.join(there)}" if there else "no variable of this program is set")
 
 

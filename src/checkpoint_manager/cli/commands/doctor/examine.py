@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def examine(access: Access) -> Iterator[Check]:
     """Yield what is found, one thing after the other."""
     yield from environment.look_at_python()
-    yield from environment.look_at_environment(os.environ)
+    yield from environment.look_at_environment()
     yield from _or_why_not("last seen", environment.look_at_last_seen)
     try:
         exists = access.is_there()
