@@ -190,8 +190,9 @@ class TestKeys:
 
 
 class TestVerifyAndRepair:
-    def test_a_damaged_record_is_put_aside_and_goes_on_protecting(self, cm: CheckpointManager) -> None:
+    def test_a_damaged_record_is_put_aside_and_goes_on_protecting(self, store: Path) -> None:
         """What it protected is not known any more: nothing is deleted until its owner says that this is as it should be."""
+        cm = filled(CheckpointManager(store, key=KEY))
         cm.tag("train", 2, "good")
         damaged(cm)
         assert problems(cm) == [("damaged", None)]
