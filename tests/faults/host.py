@@ -205,11 +205,11 @@ class Trial:
             self._operation.act(cm, str(store))
         here = snapshot(cm)
         if acknowledged and self._operation.tidies:
-            problems += _differences(here, _together(self._before, self._after), self._after)
+            problems += differences(here, _together(self._before, self._after), self._after)
         elif acknowledged or self._operation.mends:
-            problems += _differences(here, self._after, self._after)
+            problems += differences(here, self._after, self._after)
         else:
-            problems += _differences(here, self._before, self._after)
+            problems += differences(here, self._before, self._after)
         for stage in {*here, self._operation.stage}:
             newest = max(map(int, here.get(stage, {})), default=0)
             version = cm.save_checkpoint(stage, "next").number
@@ -225,7 +225,7 @@ class Trial:
         return problems
 
 
-def _differences(here: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def differences(here: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What is in both must be there, what is in neither must not be, and all of it as it was."""
     problems: list[str] = []
     for stage in here.keys() | before.keys() | after.keys():

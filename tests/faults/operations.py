@@ -62,7 +62,7 @@ def opened(directory: str) -> CheckpointManager:
     return CheckpointManager(directory, lock_timeout=LOCK_TIMEOUT)
 
 
-def _three_versions(cm: CheckpointManager, _: Path) -> None:
+def three_versions(cm: CheckpointManager, _: Path) -> None:
     for number in range(1, 4):
         cm.save_checkpoint("train", {"epoch": number})
     for number in range(1, 3):
@@ -70,7 +70,7 @@ def _three_versions(cm: CheckpointManager, _: Path) -> None:
 
 
 def _tagged_versions(cm: CheckpointManager, store: Path) -> None:
-    _three_versions(cm, store)
+    three_versions(cm, store)
     cm.tag("train", 1, "good")
     cm.tag("clean", 1, "good")
 
@@ -88,7 +88,7 @@ def _save_with_retention(_: CheckpointManager, directory: str) -> None:
 
 
 def _damage(cm: CheckpointManager, store: Path) -> None:
-    _three_versions(cm, store)
+    three_versions(cm, store)
     cm.delete_versions("train", [1])
     for path, content in (
         (store / "history" / "train" / "000000000003.checkpoint", b"damaged"),
@@ -101,7 +101,7 @@ def _damage(cm: CheckpointManager, store: Path) -> None:
 
 
 def _put_back(cm: CheckpointManager, store: Path) -> None:
-    _three_versions(cm, store)
+    three_versions(cm, store)
     copy = store.with_name("copy")
     shutil.copytree(store, copy)
     cm.save_checkpoint("train", {"epoch": 4})
@@ -118,7 +118,7 @@ def _long_ago(cm: CheckpointManager, _: Path) -> None:
 
 
 def _begun_loop(cm: CheckpointManager, store: Path) -> None:
-    _three_versions(cm, store)
+    three_versions(cm, store)
     with contextlib.suppress(KeyError):
         _loop(cm, every_items=1, until=3)
 
@@ -147,7 +147,7 @@ def _export(cm: CheckpointManager, directory: str) -> None:
 
 def _bundle_from_elsewhere(cm: CheckpointManager, store: Path) -> None:
     """A bundle that continues one stage beyond a gap, knows of another one what this store does, brings a third, and tags."""
-    _three_versions(cm, store)
+    three_versions(cm, store)
     bundle = store.with_name("bundle")
     cm.export_bundle(bundle, key=SECOND_KEY)
     other = opened(str(store.with_name("elsewhere")))
@@ -166,17 +166,17 @@ OPERATIONS = {
     operation.name: operation
     for operation in (
         Operation("first save ever", lambda _, directory: opened(directory).save_checkpoint("train", 1), None, opens=True),
-        Operation("open", lambda _, directory: opened(directory), _three_versions, opens=True),
-        Operation("first save of a stage", lambda cm, _: cm.save_checkpoint("new", 1), _three_versions, stage="new"),
-        Operation("first save of a long name", lambda cm, _: cm.save_checkpoint(LONG, 1), _three_versions, stage=LONG),
-        Operation("later save", lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}), _three_versions),
-        Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), _three_versions),
-        Operation("update", lambda cm, _: cm.update_checkpoint("train", lambda data: {**data, "new": 1}), _three_versions),
-        Operation("restore", lambda cm, _: cm.restore_checkpoint("train", 1), _three_versions),
+        Operation("open", lambda _, directory: opened(directory), three_versions, opens=True),
+        Operation("first save of a stage", lambda cm, _: cm.save_checkpoint("new", 1), three_versions, stage="new"),
+        Operation("first save of a long name", lambda cm, _: cm.save_checkpoint(LONG, 1), three_versions, stage=LONG),
+        Operation("later save", lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}), three_versions),
+        Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), three_versions),
+        Operation("update", lambda cm, _: cm.update_checkpoint("train", lambda data: {**data, "new": 1}), three_versions),
+        Operation("restore", lambda cm, _: cm.restore_checkpoint("train", 1), three_versions),
         Operation("restore_pipeline", lambda cm, _: cm.restore_pipeline(at=cm.history("moment")[0].created_at), _long_ago),
-        Operation("clear", lambda cm, _: cm.clear_checkpoint("train"), _three_versions),
-        Operation("clear all", lambda cm, _: cm.clear_checkpoints(), _three_versions),
-        Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), _three_versions),
+        Operation("clear", lambda cm, _: cm.clear_checkpoint("train"), three_versions),
+        Operation("clear all", lambda cm, _: cm.clear_checkpoints(), three_versions),
+        Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), three_versions),
         Operation("tag", lambda cm, _: cm.tag("train", 2, "better"), _tagged_versions),
         Operation("untag", lambda cm, _: cm.untag("train", "good"), _tagged_versions),
         Operation("prune", lambda cm, _: cm.prune(Retention(keep_last=1, keep_tagged=False)), _tagged_versions),
@@ -190,8 +190,8 @@ OPERATIONS = {
             _bundle_from_elsewhere,
             mends=True,
         ),
-        Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), _three_versions),
-        Operation("rotate the key", lambda cm, _: cm.keys.rotate(), _three_versions, rotates=True),
+        Operation("add a slot", lambda cm, _: cm.keys.add(SECOND_KEY), three_versions),
+        Operation("rotate the key", lambda cm, _: cm.keys.rotate(), three_versions, rotates=True),
         Operation("step of a loop", _step_of_a_loop, _begun_loop, goes_on=True),
         Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True),
     )
@@ -231,9 +231,9 @@ def _sync_until_it_works(cm: CheckpointManager, _: str) -> None:
 BROKEN = {
     operation.name: operation
     for operation in (
-        Operation("overwrite", _overwrite, _three_versions),
-        Operation("not heed a failed sync", _save_whatever_a_sync_says, _three_versions),
-        Operation("sync again", _sync_until_it_works, _three_versions),
+        Operation("overwrite", _overwrite, three_versions),
+        Operation("not heed a failed sync", _save_whatever_a_sync_says, three_versions),
+        Operation("sync again", _sync_until_it_works, three_versions),
     )
 }
 """What must be found out: they show that a fault is seen where there is one."""

@@ -1,0 +1,39 @@
+"""Ctrl-C at every instruction, by hand: ``python -m tests.interruptions.sweep [OPERATION ...] [--step N]``.
+
+Prints a line for each operation, and ends with 1 if anything was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.interruptions.trial import ALL, Trial, Witness
+
+
+def main() -> int:
+    """Run the sweep."""
+    parser = argparse.ArgumentParser(prog="python -m tests.interruptions.sweep", description=__doc__)
+    parser.add_argument("operation", nargs="*", default=list(ALL), metavar="OPERATION", help=", ".join(ALL))
+    parser.add_argument("--step", type=int, default=1, help="interrupt before each N-th instruction only")
+    options = parser.parse_args()
+    total = wrong = 0
+    for name in options.operation:
+        with tempfile.TemporaryDirectory() as place, Witness() as witness:
+            started = time.monotonic()
+            trial = Trial(ALL[name], Path(place), witness)
+            tried = range(1, trial.instructions + 1, options.step)
+            problems = [problem for at in tried for problem in trial.interrupt(at)]
+        total, wrong = total + len(tried), wrong + len(problems)
+        seconds = time.monotonic() - started
+        print(f"{name:<26} instructions {trial.instructions:6}  tried {len(tried):6}  problems {len(problems):4}  {seconds:6.1f} s")
+        print(*(f"    {problem}\n" for problem in problems), sep="", end="", flush=True)
+    print({"tried": total, "problems": wrong})
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

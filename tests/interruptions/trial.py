@@ -1,0 +1,212 @@
+"""Interrupts an operation at one instruction of the library's own code, and lets another process look at what is left.
+
+What must hold after Ctrl-C at any instruction, while the traceback still refers to all that the operation had opened:
+
+* Another process writes to the stage at once, and so does this one: no lock is held.
+* No temporary file stays.
+* Each version is there whole or not at all, and all earlier ones are as they were.
+* What was acknowledged is there. What was not ends with the KeyboardInterrupt, and no other error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager import CheckpointManager
+from tests.faults.host import differences
+from tests.faults.operations import OPERATIONS, Operation, opened, snapshot, three_versions
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ROOT = Path(__file__).parents[2]
+_OURS = f"{os.sep}checkpoint_manager{os.sep}"
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
+
+
+def _load(cm: CheckpointManager, _: str) -> None:
+    cm.load_checkpoint("train")
+    cm.history("train")
+    cm.has_checkpoint("train")
+
+
+def _stage(cm: CheckpointManager, _: str) -> None:
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert cm.stage("train")(double)(4) == 8
+
+
+ALL = OPERATIONS | {
+    operation.name: operation
+    for operation in (Operation("load", _load, three_versions), Operation("stage", _stage, three_versions))
+}
+"""What is interrupted: everything that writes, and two that mostly read."""
+
+
+class Interrupting:
+    """Counts the instructions of the library's own code, and raises a KeyboardInterrupt before one of them.
+
+    Instructions of a finaliser don't count: what is raised there is lost, whoever raises it.
+    """
+
+    def __init__(self, at: int = 0) -> None:
+        self.at = at
+        self.count = 0
+        self.where = ""
+        self._ignored = 0
+
+    def __enter__(self) -> Interrupting:
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
+        if _OURS not in frame.f_code.co_filename or _is_finaliser(frame):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.at:
+                sys.settrace(None)
+                self.where = f"{frame.f_code.co_filename.rpartition(_OURS)[2]}:{frame.f_lineno} {frame.f_code.co_qualname}"
+                raise KeyboardInterrupt
+        return self._step
+
+
+def _is_finaliser(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name in {"__del__", "_call", "_step"}:
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Trial:
+    """One operation, to be interrupted again and again on copies of the same store.
+
+    Attributes:
+        instructions: How many there are.
+    """
+
+    def __init__(self, operation: Operation, place: Path, witness: Witness) -> None:
+        self._operation = operation
+        self._begin, self._run = place / "begin", place / "run"
+        self._witness = witness
+        (self._begin / "home").mkdir(parents=True)
+        self._home(self._begin)
+        if operation.prepare is not None:
+            operation.prepare(opened(str(self._begin / "store")), self._begin / "store")
+        self._before = witness.ask("look", self._begin) if operation.prepare else {}
+        self._once(0)  # what is loaded at its first use
+        count, _, error = self._once(0)
+        assert error is None, error
+        self.instructions = count.count
+        self._after = witness.ask("look", self._run)
+
+    @staticmethod
+    def _home(run: Path) -> None:
+        os.environ["HOME"] = str(run / "home")
+
+    def _once(self, at: int) -> tuple[Interrupting, Any, BaseException | None]:
+        shutil.rmtree(self._run, ignore_errors=True)
+        shutil.copytree(self._begin, self._run)
+        self._home(self._run)
+        store = str(self._run / "store")
+        manager: Any = None if self._operation.opens else opened(store)
+        with Interrupting(at) as interrupting:
+            try:
+                self._operation.act(manager, store)
+            except BaseException as error:
+                sys.settrace(None)
+                return interrupting, manager, error
+        return interrupting, manager, None
+
+    def interrupt(self, at: int) -> list[str]:
+        """Interrupt it before an instruction, and return what is wrong afterwards."""
+        interrupting, manager, error = self._once(at)
+        problems = []
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            problems.append(f"it ended with {error!r}")
+        elif error is None and interrupting.where:
+            problems.append("the interruption was swallowed")
+        found = self._witness.ask("check", self._run, self._operation.stage)  # while the traceback is alive
+        problems += found["problems"]
+        if "snapshot" in found and not self._operation.mends:
+            before = self._after if error is None else self._before
+            problems += differences(found["snapshot"], before, self._after)
+        if manager is not None and not problems and not self._operation.mends:
+            try:
+                manager.save_checkpoint(self._operation.stage, "from here")
+            except Exception as refused:
+                problems.append(f"this process can't save: {refused!r}")
+        return [f"{interrupting.where or 'acknowledged'}, instruction {at}: {problem}" for problem in problems]
+
+
+class Witness:
+    """Another process that looks at a store."""
+
+    def __enter__(self) -> Witness:
+        command = [sys.executable, "-m", "tests.interruptions.trial"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def ask(self, what: str, run: Path, *more: str) -> Any:
+        """Ask it, and return the answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(orjson.dumps([what, str(run), *more]) + b"\n")
+        self._process.stdin.flush()
+        return orjson.loads(self._process.stdout.readline())
+
+
+def look(run: str) -> Any:
+    """Return what a store holds."""
+    return snapshot(opened(f"{run}/store"))
+
+
+def check(run: str, stage: str) -> dict[str, Any]:
+    """Return what is wrong with a store, and what it holds."""
+    problems = [
+        f"{path} is left" for path in map(str, Path(run).rglob("*.tmp")) if _TEMPORARY.fullmatch(os.path.basename(path))
+    ]
+    try:
+        cm = CheckpointManager(f"{run}/store", lock_timeout=1)
+        problems += [f"verify: {each}" for each in cm.verify().problems if each.state not in {"unfinished", "leftover"}]
+        held = snapshot(cm) if not problems else {}
+        cm.save_checkpoint(stage, "from another process")
+        cm.keys.list()
+        cm.tag(stage, "latest", "reached")
+    except Exception as error:
+        return {"problems": [*problems, f"another process: {error!r}"]}
+    return {"problems": problems, "snapshot": held} if not problems else {"problems": problems}
+
+
+def main() -> None:
+    """Answer questions, a line each."""
+    for line in sys.stdin.buffer:
+        what, run, *more = orjson.loads(line)
+        os.environ["HOME"] = f"{run}/home"
+        sys.stdout.buffer.write(orjson.dumps({"look": look, "check": check}[what](run, *more)) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
