@@ -29,7 +29,8 @@ def main() -> int:
             problems = [problem for at in tried for problem in trial.interrupt(at)]
         total, wrong = total + len(tried), wrong + len(problems)
         seconds = time.monotonic() - started
-        print(f"{name:<26} instructions {trial.instructions:6}  tried {len(tried):6}  problems {len(problems):4}  {seconds:6.1f} s")
+        counts = f"instructions {trial.instructions:6}  tried {len(tried):6}  problems {len(problems):4}"
+        print(f"{name:<26} {counts}  {seconds:6.1f} s")
         print(*(f"    {problem}\n" for problem in problems), sep="", end="", flush=True)
     print({"tried": total, "problems": wrong})
     return 1 if wrong else 0

@@ -34,7 +34,7 @@ class Mutant:
 
 MUTANTS: list[Mutant] = [
     # The save protocol
-    Mutant("a file is not synced", "_filesystem/files.py", "write_temporary", Delete("sync(descriptor)")),
+    Mutant("a file is not synced", "_filesystem/files.py", "write_new", Delete("sync(descriptor)")),
     Mutant("a version's name is not synced", "backends/local/backend.py", "LocalBackend.append", Delete("files.sync(folder)")),
     Mutant(
         "the directory is synced before the link", "backends/local/backend.py", "LocalBackend.append", Swap("files.publish")
@@ -51,7 +51,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a short write is taken for a whole one",
         "_filesystem/files.py",
-        "write_temporary",
+        "write_new",
         Decide("done < length", outcome=False),
     ),
     Mutant(
@@ -60,8 +60,13 @@ MUTANTS: list[Mutant] = [
         "OpenFile.read",
         Decide("len(piece) == length", outcome=True),
     ),
-    Mutant("a failed write leaves its file", "_filesystem/files.py", "write_temporary", Delete("remove(name, directory)")),
-    Mutant("modes are left to the umask", "_filesystem/files.py", "write_temporary", Delete("fchmod")),
+    Mutant(
+        "a failed write leaves its file",
+        "backends/local/backend.py",
+        "LocalBackend.append",
+        Delete("files.remove(temporary, folder)", of=2),
+    ),
+    Mutant("modes are left to the umask", "_filesystem/files.py", "write_new", Delete("fchmod")),
     Mutant("links are followed in reading", "_filesystem/files.py", "_READ", Drop("os.O_NOFOLLOW")),
     Mutant("a FIFO is waited for", "_filesystem/files.py", "_READ", Drop("os.O_NONBLOCK")),
     Mutant("what is not a regular file is read", "_filesystem/files.py", "OpenFile.__init__", Decide("S_ISREG", outcome=False)),
@@ -88,8 +93,8 @@ MUTANTS: list[Mutant] = [
         "backends/local/backend.py",
         "LocalBackend.replace",
         Replace(
-            "files.write_temporary(folder, make_pieces(), durable=True)",
-            "files.write_temporary(folder, make_pieces(), durable=False)",
+            "files.write_new(temporary, folder, make_pieces(), durable=True)",
+            "files.write_new(temporary, folder, make_pieces(), durable=False)",
         ),
     ),
     Mutant(

@@ -333,17 +333,17 @@ def no_sync_of_directories() -> None:
 
 def name_before_sync() -> None:
     """The name comes first, and the sync after it."""
-    write, publish = files.write_temporary, files.publish
+    write, publish = files.write_new, files.publish
 
-    def write_only(directory: int, pieces: Any, *, durable: bool) -> str:
-        return write(directory, pieces, durable=False)
+    def write_only(name: str, directory: int, pieces: Any, *, durable: bool) -> None:
+        write(name, directory, pieces, durable=False)
 
     def publish_and_sync(temporary: str, name: str, directory: int) -> None:
         publish(temporary, name, directory)
         with files.OpenFile(name, directory) as file:
             files.sync(file.descriptor)
 
-    files.write_temporary, files.publish = write_only, publish_and_sync
+    files.write_new, files.publish = write_only, publish_and_sync
 
 
 def no_sync_of_parents() -> None:

@@ -164,30 +164,41 @@ def sync_file_system(descriptor: int) -> bool:
     return True
 
 
-def write_temporary(directory: int, pieces: Iterable[Buffer], *, durable: bool) -> str:
-    """Write a new file under a random name in an open directory and return the name. On failure nothing remains."""
-    name = f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+def temporary_name() -> str:
+    """Return a random name. The caller removes the file of this name, whatever interrupts it."""
+    return f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+@contextlib.contextmanager
+def temporary(directory: int) -> Iterator[str]:
+    """Provide a temporary name for one ``with`` block, which may make a file of it; at its end, the name is gone."""
+    name = temporary_name()
+    try:
+        yield name
+        remove(name, directory)
+    except BaseException:
+        remove(name, directory)  # a signal handler may have interrupted the first one
+        raise
+
+
+def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: bool) -> None:
+    """Write a new file in an open directory. On failure, it is there in part: the caller removes it."""
     descriptor = os.open(name, _CREATE, FILE_MODE, dir_fd=directory)
     try:
-        try:
-            os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
-            written = 0
-            for piece in pieces:
-                length = len(piece)
-                done = os.write(descriptor, piece)
-                if done < length:
-                    _write_rest(descriptor, memoryview(piece)[done:])
-                if durable and length >= _WORTH_A_START:
-                    _start_writing_out(descriptor, written, length)
-                written += length
-            if durable:
-                sync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        remove(name, directory)
-        raise
-    return name
+        os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
+        written = 0
+        for piece in pieces:
+            length = len(piece)
+            done = os.write(descriptor, piece)
+            if done < length:
+                _write_rest(descriptor, memoryview(piece)[done:])
+            if durable and length >= _WORTH_A_START:
+                _start_writing_out(descriptor, written, length)
+            written += length
+        if durable:
+            sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
@@ -223,17 +234,15 @@ def publish(temporary: str, name: str, directory: int) -> None:
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def second_name(name: str, directory: int) -> str:
-    """Give a file a second, temporary name; without hard links, a copy. Not synced."""
-    temporary = f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+def add_name(name: str, other: str, directory: int) -> None:
+    """Give a file another name; without hard links, a copy. Not synced. On failure, the caller removes it."""
     try:
-        os.link(name, temporary, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.link(name, other, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
         with OpenFile(name, directory) as file:
-            return write_temporary(directory, iter(lambda: file.read(_COPY_BYTES), b""), durable=False)
-    return temporary
+            write_new(other, directory, iter(lambda: file.read(_COPY_BYTES), b""), durable=False)
 
 
 def _write_rest(descriptor: int, view: memoryview) -> None:

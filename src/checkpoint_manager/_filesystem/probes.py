@@ -74,15 +74,12 @@ def hard_links(directory: str) -> bool:
     Raises:
         OSError: The directory can't be written to.
     """
-    with _temporary(directory) as (descriptor, name):
+    with _temporary(directory) as (descriptor, name), files.temporary(descriptor) as second:
         try:
-            second = files.second_name(name, descriptor)
+            files.add_name(name, second, descriptor)
         except OSError:
             return False
-        try:
-            return os.stat(second, dir_fd=descriptor, follow_symlinks=False).st_nlink == 2  # else it is a copy
-        finally:
-            files.remove(second, descriptor)
+        return os.stat(second, dir_fd=descriptor, follow_symlinks=False).st_nlink == 2  # else it is a copy
 
 
 def private_modes(directory: str) -> bool:
@@ -144,10 +141,8 @@ def _temporary(directory: str, *, durable: bool = False) -> Iterator[tuple[int, 
     """Provide a temporary file for one ``with`` block: the directory's descriptor and the file's name."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        name = files.write_temporary(descriptor, [b"a probe of checkpoint_manager"], durable=durable)
-        try:
+        with files.temporary(descriptor) as name:
+            files.write_new(name, descriptor, [b"a probe of checkpoint_manager"], durable=durable)
             yield descriptor, name
-        finally:
-            files.remove(name, descriptor)
     finally:
         os.close(descriptor)

@@ -81,16 +81,15 @@ def _write(place: BundlePath, counter: _Counter, *, overwrite: bool) -> None:
         path = os.path.abspath(os.fspath(place))
     folder, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
     with as_our_errors("write the bundle", path), files.open_directory(folder) as directory:
-        temporary = files.write_temporary(directory, counter, durable=True)
-        try:
-            if overwrite:
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-            else:
-                files.publish(temporary, name, directory)
-        except FileExistsError:
-            raise _taken(path) from None
-        finally:
-            files.remove(temporary, directory)  # after a link, its second name; after a rename, gone already
+        with files.temporary(directory) as temporary:
+            files.write_new(temporary, directory, counter, durable=True)
+            try:
+                if overwrite:
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                else:
+                    files.publish(temporary, name, directory)
+            except FileExistsError:
+                raise _taken(path) from None
         files.sync(directory)
 
 

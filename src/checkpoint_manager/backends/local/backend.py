@@ -231,21 +231,21 @@ class LocalBackend(Backend, Maintenance):
             if version <= found.number:
                 raise VersionTakenError if files.exists(name, folder) else OutOfOrderError
             durable = self._prepare(stage, version, found, folder)
-            temporary = files.write_temporary(folder, make_pieces(), durable=durable)
+            temporary = files.temporary_name()
             try:
+                files.write_new(temporary, folder, make_pieces(), durable=durable)
                 files.publish(temporary, name, folder)
                 if durable:
                     files.sync(folder)
-            except BaseException as error:
+                    found = self._put_head(temporary, stage, version, folder)
+                else:
+                    files.remove(temporary, folder)
+                    found = found._replace(number=version)
+            except BaseException as error:  # a signal handler's, too, at any step
                 files.remove(temporary, folder)
                 if isinstance(error, FileExistsError):
                     raise VersionTakenError from None
                 raise
-            if durable:
-                found = self._put_head(temporary, stage, version, folder)
-            else:
-                files.remove(temporary, folder)
-                found = found._replace(number=version)
             session.found = self._found[stage] = found
             self._swept.add(stage)
         except (OSError, files.NotAFileError) as error:
@@ -281,9 +281,9 @@ class LocalBackend(Backend, Maintenance):
                 head.put(self.location, stage, version, folder)
             return Found(version, version)
         except OSError as error:
-            files.remove(temporary, folder)
             if not is_refusal(error):
                 raise
+            files.remove(temporary, folder)
             _LOG.warning("%s: the head can't be set at %s: %s", printable(stage), self._head(stage), error.strerror)
             return Found(version, 0)
         return Found(version, version, (status.st_dev, status.st_ino))
@@ -331,12 +331,9 @@ class LocalBackend(Backend, Maintenance):
         with as_our_errors("replace", self._history, stage, version):
             if not files.exists(name, folder):
                 raise VersionAbsentError
-            temporary = files.write_temporary(folder, make_pieces(), durable=True)
-            try:
+            with files.temporary(folder) as temporary:
+                files.write_new(temporary, folder, make_pieces(), durable=True)
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                files.remove(temporary, folder)
-                raise
             files.sync(folder)
             if found is not None and version == found.durable:
                 self._set_head(session, version)
@@ -431,13 +428,11 @@ class LocalBackend(Backend, Maintenance):
         with self._folder_to_write(stage, session) as folder:
             if stage is None and stage not in self._swept:
                 self._sweep(stage, folder)
-            temporary = files.write_temporary(folder, [data], durable=True)
-            try:
+            with files.temporary(folder) as temporary:
+                files.write_new(temporary, folder, [data], durable=True)
                 if not self._is_still(expected, file_name, folder):
                     raise RecordChangedError
                 maintenance.put_record(temporary, file_name, folder, first=expected is None)
-            finally:
-                files.remove(temporary, folder)
             files.sync(folder)
             return Record(data, files.stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
 

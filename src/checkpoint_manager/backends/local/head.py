@@ -107,11 +107,9 @@ def is_same(path: str, head: os.stat_result, version: int, folder: int) -> bool:
 
 def put(root: str, stage: str, version: int, folder: int) -> None:
     """Make a version the head."""
-    temporary = files.second_name(version_name(version), folder)
-    try:
+    with files.temporary(folder) as temporary:  # it stays if the head is this very file: then rename does nothing
+        files.add_name(version_name(version), temporary, folder)
         os.rename(temporary, os.path.join(root, head_name(stage)), src_dir_fd=folder)
-    finally:
-        files.remove(temporary, folder)  # still there if the head was this very file: then rename does nothing
 
 
 def numbers(folder: int) -> Iterator[int]:

@@ -124,7 +124,7 @@ class FileLock(io.FileIO):
                 if not lock_descriptor(self.fileno(), blocking=False):
                     self._wait(deadline)
                 if self._named() is not None:
-                    break
+                    return self
                 self.let_go()  # it was removed meanwhile: a lock on a file that nobody else will find
                 replaced += 1
                 if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
@@ -133,7 +133,6 @@ class FileLock(io.FileIO):
             self.let_go()
             translate(error, f"take the lock of{'' if self._stage else ' the store'}", self._folder, self._stage)
             raise
-        return self
 
     def let_go(self) -> None:
         """Close the lock file and ignore an error of the system: the work under the lock is done, and nothing is lost."""

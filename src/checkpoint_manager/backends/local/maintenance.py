@@ -47,23 +47,18 @@ def _sync_names_up_to(path: str) -> None:
 
 def owner_of_new_files(path: str) -> int | None:
     """Return the user id that owns a new file in this directory, or None if no file can be made."""
-    with passing_over_refusals(), files.open_directory(path) as folder:
-        temporary = files.write_temporary(folder, [], durable=False)
-        try:
-            return os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_uid
-        finally:
-            files.remove(temporary, folder)
+    with passing_over_refusals(), files.open_directory(path) as folder, files.temporary(folder) as name:
+        files.write_new(name, folder, [], durable=False)
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid
     return None
 
 
 def name_stage_directory(stage: str, directory: int) -> None:
     """Write the stage's name into its directory, durably, if the name is too long to be a file name."""
     if is_hashed(to_filename(stage)) and not files.exists(layout.STAGE, directory):
-        temporary = files.write_temporary(directory, [stage.encode()], durable=True)
-        try:
+        with files.temporary(directory) as temporary:
+            files.write_new(temporary, directory, [stage.encode()], durable=True)
             os.rename(temporary, layout.STAGE, src_dir_fd=directory, dst_dir_fd=directory)
-        finally:
-            files.remove(temporary, directory)  # still there if that failed
         files.sync(directory)
 
 
@@ -238,13 +233,10 @@ def keep_reserve(root: str) -> None:
     """
     if os.path.lexists(os.path.join(root, layout.RESERVE)):
         return
-    with passing_over_refusals(), files.open_directory(root) as folder:
-        temporary = files.write_temporary(folder, [os.urandom(_RESERVE_BYTES)], durable=False)
-        try:
-            os.rename(temporary, layout.RESERVE, src_dir_fd=folder, dst_dir_fd=folder)
-            os.link(layout.RESERVE, layout.RESERVED_NAME, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-        finally:
-            files.remove(temporary, folder)
+    with passing_over_refusals(), files.open_directory(root) as folder, files.temporary(folder) as temporary:
+        files.write_new(temporary, folder, [os.urandom(_RESERVE_BYTES)], durable=False)
+        os.rename(temporary, layout.RESERVE, src_dir_fd=folder, dst_dir_fd=folder)
+        os.link(layout.RESERVE, layout.RESERVED_NAME, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
 
 
 def free_reserve(root: str) -> bool:
