@@ -53,6 +53,7 @@ RIGHT: dict[str, Any] = {
     "key": KEY,
     "selector": "train",
     "slot": "1f0c22ab",
+    "checkpoint_dir": "memory:",
     "items": [1],
     "initial": 0,
 }

@@ -55,6 +55,7 @@ def test_nothing_is_imported_while_a_lock_is_held(tmp_path: Path) -> None:
         cm.prune(Retention(keep_last=1)), cm.verify(), cm.repair(), cm.accept_rollback()
         cm.export_bundle(folder + "/bundle", key=other)
         CheckpointManager(Watched(folder + "/there"), key=key).import_bundle(folder + "/bundle", key=other)
+        cm.copy_to(Watched(folder + "/copy"), key=key)
         slot = cm.keys.add(other)
         cm.keys.list(), cm.keys.rotate(drop=[slot.slot])
 

@@ -719,6 +719,31 @@ class CheckpointManager:
             _LOG.info("Bundle imported: %s, %s added", counted(len(bundle.stages), "stage"), counted(bundle.added, "version"))
         return bundle
 
+    def copy_to(
+        self, checkpoint_dir: str | os.PathLike[str], *, key: Key | None = None, progress: OnProgress | None = None
+    ) -> BundleSummary:
+        """Copy all histories and tags into a new store, which is one of its own: from then on, each goes its own way.
+
+        A directory that was copied by other means is still the same store: when one of the two moves on, the other one is
+        taken for an older copy that was put back.
+
+        Args:
+            checkpoint_dir: Where the new store is made, as for :class:`CheckpointManager`.
+            key: The key of the new store, as for :class:`CheckpointManager`.
+            progress: Called after each piece.
+
+        Raises:
+            CheckpointError: There are stages already. Nothing was copied.
+            IntegrityError: A stage is damaged, or something is missing. Nothing was copied.
+            RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was copied.
+        """
+        key = conceal(key)
+        check_callback("progress", progress)
+        with CheckpointManager(checkpoint_dir, key=key, lock_timeout=self._store.lock_timeout) as other:
+            copied = _operations.copy_store.copy_store(self._store, other._store, progress)
+        _LOG.info("Store copied: %s, %s", counted(len(copied.stages), "stage"), counted(copied.versions, "version"))
+        return copied
+
     # Functions and loops that resume
 
     @property

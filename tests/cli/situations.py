@@ -71,6 +71,15 @@ def put_back(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def copied(folder: Path) -> Iterator[None]:
+    """Copy the store with the system's means, look at the copy, and go on with the original."""
+    shutil.copytree(folder / "checkpoints", folder / "copied")
+    CheckpointManager(folder / "copied").load_checkpoint("train")
+    opened(folder).save_checkpoint("train", {"epoch": 4})
+    yield
+
+
+@contextlib.contextmanager
 def older_keyring(folder: Path) -> Iterator[None]:
     keyring = folder / "checkpoints" / "keyring.json"
     before = keyring.read_bytes()
@@ -224,6 +233,16 @@ def last_slot(folder: Path) -> Iterator[None]:
 
 
 SITUATIONS = [
+    Situation(
+        "a copy of the directory is looked at when the original has moved on",
+        "RollbackError",
+        13,
+        "show train --store copied",
+        copied,
+        Hint.COPY_OR_ACCEPT,
+        ("copy another", "save train another/keyring.json --store another"),
+        "show train --store checkpoints",
+    ),
     Situation(
         "an older copy was put back",
         "RollbackError",

@@ -57,6 +57,7 @@ def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, 
         "export": ["f"],
         "import": ["f"],
         "remove": ["x"],
+        "copy": ["d"],
         "prune": ["--keep-last", "1"],
         "add": ["file:k"],
     }

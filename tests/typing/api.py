@@ -62,6 +62,7 @@ cm.load_checkpoint("train", 1.5)  # type: ignore[arg-type]
 Retention(5)  # type: ignore[call-arg]
 assert_type(cm.run_report(), RunReport)
 assert_type(cm.export_bundle("x.bundle", ["train"], key=Passphrase("words")), BundleSummary)
+assert_type(cm.copy_to("there"), BundleSummary)
 assert_type(cm.import_bundle(io.BytesIO(), key=bytes(32), rename={"train": "fit"}), BundleSummary)
 cm.export_bundle("x.bundle")  # type: ignore[call-arg]
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations import (
         accept_rollback,
         auto_prune,
+        copy_store,
         delete,
         diff,
         export_bundle,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "accept_rollback",
     "auto_prune",
+    "copy_store",
     "delete",
     "diff",
     "export_bundle",

@@ -419,6 +419,12 @@ class History:
             "already seen"
         )
         if self._store.on_rollback == "raise":
+            other = self._store.keyring.other_location() if hint is Hint.ACCEPT_ROLLBACK else None
+            if other is not None:
+                message = (
+                    f"{message}; this user has seen the same store at {printable(other)}, so this may be a copy of that one"
+                )
+                hint = Hint.COPY_OR_ACCEPT
             raise RollbackError(message, hint=hint, stage=stage, version=seen)
         _LOG.warning("%s", message)
 

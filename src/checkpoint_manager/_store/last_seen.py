@@ -17,6 +17,8 @@ missing; a failing medium, or too many open files, is an error.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import errno
 import functools
 import hashlib
@@ -42,6 +44,8 @@ _CHANGE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
 _RECORD = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{32})\n")
 _KEYRING = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{64})(?: ([0-9a-f]{16}) ([0-9a-f]{64}))?\n")
+_MOST_LOCATIONS = 1000
+"""How many are looked at for copies of a store."""
 _LOCATION = re.compile(rb"([0-9a-f]{32}) .+\n", re.DOTALL)
 _MAX_BYTES = 8192
 _NOWHERE = "/dev/null/no state directory"
@@ -156,6 +160,22 @@ class SeenLocations(_Folder):
         """Write down which store is at a location."""
         rest = f"{location!a}\n".encode()
         self._write(_file_of_location(location), _LOCATION, 0, f"{store_id} ".encode(), rest, even_if_older=True)
+
+    def others(self, store_id: str, location: str) -> list[str]:
+        """Return the other locations at which this user has seen a store, sorted."""
+        try:
+            files = sorted(os.listdir(self._directory))[:_MOST_LOCATIONS]
+        except OSError as error:
+            if not is_refusal(error):
+                raise
+            return []
+        found = set()
+        for name in files:
+            match = _LOCATION.match(self._read(name))
+            if match is not None and match[1].decode() == store_id:
+                with contextlib.suppress(ValueError, SyntaxError):
+                    found.add(str(ast.literal_eval(match[0][33:-1].decode("ascii"))))
+        return sorted(each for each in found - {location} if _file_of_location(each) in files)
 
     def forget(self, location: str) -> None:
         """Drop what was seen at a location: the store there is gone."""

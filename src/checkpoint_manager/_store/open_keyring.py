@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -83,6 +84,11 @@ class OpenKeyring:
         self._follow(self.current)
         if self._locations is not None and self._store_seen_here() is None:
             self._locations.remember(backend.location, self.store_id)
+
+    def other_location(self) -> str | None:
+        """Return another place where this user has seen this store, if a store is still there; None: there is none."""
+        others = [] if self._locations is None else self._locations.others(self.store_id, self._backend.location)
+        return next((other for other in others if os.path.lexists(os.path.join(other, "keyring.json"))), None)
 
     @property
     def store_id(self) -> str:

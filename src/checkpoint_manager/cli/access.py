@@ -85,7 +85,9 @@ class Access:
         with contextlib.closing(open_backend(self.store)) as backend:
             return backend.stages()
 
-    def open(self, on_rollback: OnRollback = "raise", *, make: bool = False) -> CheckpointManager:
+    def open(
+        self, on_rollback: OnRollback = "raise", *, make: bool = False, key: KeyFile | Passphrase | None = None
+    ) -> CheckpointManager:
         """Open the store; no command but ``init`` makes one.
 
         Raises:
@@ -102,8 +104,12 @@ class Access:
                 f"there is no checkpoint store at {self._whole}",
                 hint=f"Name its directory with --store, or make one there: checkpoint-manager init{named}",
             )
-        key = self._key(new=not exists)
+        key = self._key(new=not exists) if key is None else key
         return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+
+    def key_given(self) -> KeyFile | Passphrase | None:
+        """Return the key that the options name; None: the environment, or the default key file."""
+        return self._key(new=False)
 
     def _key(self, *, new: bool) -> KeyFile | Passphrase | None:
         if self.key is None:

@@ -12,6 +12,11 @@ HINTS: dict[Hint, str] = {
     Hint.ACCEPT_KEYRING: (
         "If you replaced it on purpose, run: checkpoint-manager repair --accept-rollback; otherwise restore it from a backup"
     ),
+    Hint.COPY_OR_ACCEPT: (
+        "If it is a copy, make one with: checkpoint-manager copy DIRECTORY instead, which makes a store of its own; if you "
+        "restored an older copy on purpose, run: checkpoint-manager repair --accept-rollback; "
+        "otherwise restore the store from a backup"
+    ),
     Hint.GIVE_A_KEY: (
         "Name the key with --key, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, "
         "or restore the key file from your copy"

@@ -1,0 +1,39 @@
+"""``copy``: make a store of its own elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.cli.bundle import bundle_fields, bundle_summary
+from checkpoint_manager.cli.options import store_options
+from checkpoint_manager.cli.output import say, show_count, write_json
+from checkpoint_manager.cli.progress import progress_of
+
+if TYPE_CHECKING:
+    from checkpoint_manager.cli.access import Access
+
+
+@click.command()
+@click.argument("directory")
+@store_options
+def copy(access: Access, directory: str) -> None:
+    """Copy the store into a new DIRECTORY, with all versions and tags. The copy is a store of its own, under the same key.
+
+    A directory that was copied with cp is still the same store: when one of the two moves on, the other one is taken for an
+    older copy that was put back.
+
+    \b
+    Example:
+      checkpoint-manager copy experiment
+    """
+    key = access.key_given()  # read once, for both
+    cm = access.open(key=key)
+    with progress_of("copying") as step:
+        copied = cm.copy_to(directory, key=key, progress=step)
+    if access.as_json:
+        write_json("copy", {"to": directory, **bundle_fields(copied, "stage", "versions", "newest", "tags")})
+    else:
+        say(f"made the store {printable(directory)}: {bundle_summary(copied, show_count(copied.versions, 'version'))}")

@@ -1,0 +1,50 @@
+"""``copy``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_each_goes_its_own_way(cli: Cli, store: Path, tmp_path: Path) -> None:
+    cm = CheckpointManager(store)
+    cm.tag("train", 1, "good")
+    result = cli("copy", "there", "--json")
+    assert (result.code, result.json["versions"]) == (0, 4)
+    there = CheckpointManager(tmp_path / "there")
+    assert there.load_checkpoint("train", "good") == {"epoch": 1}
+    there.save_checkpoint("train", "there")
+    for number in range(3):
+        cm.save_checkpoint("train", number)
+    assert there.load_checkpoint("train") == "there"
+    assert cm.load_checkpoint("train") == 2
+    assert there.verify().ok
+    assert cm.verify().ok
+
+
+def test_nothing_is_mixed(cli: Cli, store: Path) -> None:
+    assert "made the store there: 2 stages, 4 versions" in cli("copy", "there").err
+    result = cli("copy", "there")
+    assert result.code == 2
+    assert "has stages already" in result.err
+    assert cli("copy", "checkpoints").code == 2
+
+
+def test_a_damaged_store_is_not_copied(cli: Cli, store: Path) -> None:
+    (store / "history" / "train" / "000000000001.checkpoint").write_bytes(b"damaged")
+    assert cli("copy", "there").code == 13
+    assert cli("list", "--store", "there").out == ""
+
+
+def test_with_another_key(cli: Cli, there: tuple[str, ...], tmp_path: Path) -> None:
+    assert cli("copy", "copied", *there).code == 0
+    assert cli("list", "--store", "copied", "--key", there[3]).code == 0
