@@ -589,7 +589,7 @@ def test_a_keyring_that_is_replaced_again_and_again_is_given_up_after_the_timeou
         return write(self, name, stage, **more)
 
     monkeypatch.setattr(LocalBackend, "write_record", overtaken)
-    with pytest.raises(LockTimeoutError, match="again and again"):
+    with pytest.raises(LockTimeoutError, match="repeatedly by other"):
         cm.keys.add(OTHER_KEY)
 
 
