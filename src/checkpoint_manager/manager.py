@@ -835,6 +835,7 @@ class CheckpointManager:
             check("ignore", name_of_argument, str, "a list of names")
         if code is not None:
             check_flags(code=code)
+        check("fingerprint", fingerprint, (Mapping, type(None)), "a dict of functions by types, or None")
         return stages.make_stage(
             self._runner,
             name,

@@ -56,7 +56,8 @@ def checked_number(version: object) -> int:
 
 def moment(at: datetime | str) -> datetime:
     """Return a moment in UTC; see :func:`times.moment`."""
-    check("at", at, (datetime, str), "a datetime, or text such as 2026-11-20T14:00 or 1d")
+    if not isinstance(at, str) and not hasattr(at, "astimezone"):
+        raise wrong("at", at, "a datetime, or text such as 2026-11-20T14:00 or 1d")
     try:
         return times.moment(at, datetime.now(UTC))
     except ValueError as error:
