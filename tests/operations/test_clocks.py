@@ -133,9 +133,9 @@ def test_the_version_of_a_moment_is_found_past_wrong_times(set_clock: Callable[[
         cm.save_checkpoint("train", day)
     set_clock(days(4))
     for moment, expected in ((3.5, 3), (2.5, -20_000), (1.5, 1), (0.5, 0)):
-        assert cm.load_checkpoint("train", at=NOW + days(moment)) == expected
+        assert cm.load_checkpoint("train", at=(NOW + days(moment)).isoformat()) == expected
     assert cm.restore_checkpoint("train", at="1h").restored_from == 6
-    assert cm.restore_pipeline(at=NOW + days(1.5))[0].restored_from == 3
+    assert cm.restore_pipeline(at=(NOW + days(1.5)).isoformat())[0].restored_from == 3
 
 
 def test_a_time_that_was_ahead_for_a_while_does_not_hide_what_came_after_it() -> None:
