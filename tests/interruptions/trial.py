@@ -68,11 +68,12 @@ class Interrupting:
         self._ignored = 0
 
     def __enter__(self) -> Self:
+        self._before = sys.gettrace()  # that of a measurement of coverage
         sys.settrace(self._call)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._before)
 
     def _call(self, frame: FrameType, event: str, argument: object) -> Any:
         if _OURS not in frame.f_code.co_filename or _is_finaliser(frame):

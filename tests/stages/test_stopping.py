@@ -23,6 +23,7 @@ KEY = bytes(32)
 SCRIPT = """
 import os, signal, sys, time
 from checkpoint_manager import CheckpointManager
+signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a measurement of coverage has a handler of its own
 cm = CheckpointManager("store", key=bytes(32))
 with cm.loop("count", range(1234), initial=INITIAL, bar=False) as loop:
     for item in loop:
@@ -37,6 +38,14 @@ print(len(loop.result["items"]))
 @pytest.fixture
 def cm(tmp_path: Path) -> CheckpointManager:
     return CheckpointManager(tmp_path / "store", key=KEY)
+
+
+@pytest.fixture(autouse=True)
+def default_handler() -> Iterator[None]:
+    """Take away the handler that a measurement of coverage has."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def run(folder: Path, act: str, initial: str = '{"items": []}', *arguments: str) -> subprocess.CompletedProcess[str]:
