@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from tests.interruptions.trial import ALL, Trial, Witness
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 TRIED = {
     **dict.fromkeys(("later save", "update", "restore", "clear", "load", "delete", "prune", "tag"), 20),
     **dict.fromkeys(("first save of a stage", "rotate the key"), 15),
@@ -20,20 +17,9 @@ TRIED = {
 """How many instructions of each operation, at even distances: from another one on each time."""
 
 
-@pytest.fixture(scope="module")
-def witness() -> Iterator[Witness]:
-    with Witness() as witness:
-        yield witness
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-# What an interruption cuts off from its end, the interpreter closes when the traceback goes, and warns of it.
 @pytest.mark.parametrize("operation", TRIED)
-def test_interrupted_at_any_instruction_it_leaves_no_lock_and_whole_versions(
-    operation: str, tmp_path: Path, witness: Witness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    trial = Trial(ALL[operation], tmp_path, witness)
-    step = trial.instructions // TRIED[operation]
-    problems = [each for at in range(random.randint(1, step), trial.instructions, step) for each in trial.interrupt(at)]
-    assert problems == []
+def test_interrupted_at_any_instruction_it_leaves_no_lock_and_whole_versions(operation: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.interruptions.sweep", "--sample", str(TRIED[operation]), operation]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -45,6 +45,7 @@ VERSIONS = st.integers(1, 9)
 NAMED = st.integers(0, 9) | st.sampled_from(["latest", "prev", "good", "best"])
 TAGS = st.sampled_from(["good", "best"])
 VALUES = json_values(max_leaves=6)
+KEYS = st.text(max_size=5).filter(lambda key: not key.startswith("@"))  # those are reserved
 
 
 class Machine(RuleBasedStateMachine):
@@ -64,7 +65,7 @@ class Machine(RuleBasedStateMachine):
 
     # Writing
 
-    @rule(stage=STAGES, data=VALUES, metadata=st.dictionaries(st.text(max_size=5), VALUES, max_size=2))
+    @rule(stage=STAGES, data=VALUES, metadata=st.dictionaries(KEYS, VALUES, max_size=2))
     def save(self, stage: str, data: Any, metadata: dict[str, Any]) -> None:
         version = self.cm.save_checkpoint(stage, data, metadata=metadata)
         assert version.number == self.model.append(stage, Entry(data, "completed", metadata))
