@@ -21,10 +21,7 @@ TRIES_ONCE_IT_FAILED = 5
 """Once a program failed, each one is run this often: what depends on timing would not shrink otherwise."""
 
 
-@settings(
-    max_examples=settings().max_examples // 2,  # each starts several processes
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(program=programs())
 def test_whatever_concurrent_writers_do_the_record_is_correct(run: Callable[[Program], Record], program: Program) -> None:
     for _ in range(TRIES_ONCE_IT_FAILED if _failed else 1):
