@@ -228,9 +228,9 @@ MUTANTS: list[Mutant] = [
     # History
     Mutant(
         "a number is left out",
-        "_store/history.py",
-        "Tip.next_number",
-        Replace("max(self.version, self.used) + 1", "max(self.version, self.used) + 2"),
+        "_operations/save.py",
+        "_place_after",
+        Replace("max(tip.version, tip.used) + 1", "max(tip.version, tip.used) + 2"),
     ),
     Mutant("a version does not name the one before it", "_operations/save.py", "_place_after", Replace("tip.id", "None")),
     Mutant(

@@ -57,11 +57,6 @@ class Tip(NamedTuple):
     created_at: datetime | None
     used: int = 0
 
-    @property
-    def next_number(self) -> int:
-        """The number of the next version."""
-        return max(self.version, self.used) + 1
-
 
 class Look(NamedTuple):
     """The result of a look at a stage.
