@@ -68,6 +68,7 @@ def test_a_rollback_can_be_accepted(cli: Cli, store: Path, as_json: bool) -> Non
     assert cli("verify").code == 13
     result = cli("repair", "--accept-rollback", "--yes", *(["--json"] if as_json else []))
     assert result.code == 0, result.err
+    assert "is accepted as it is now" in result.err
     if as_json:
         assert [version["version"] for version in result.json["accepted"]] == [5]
     assert cli("show", "train").out == '{\n  "epoch": 3\n}\n'

@@ -42,6 +42,7 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     if accept_rollback and not dry_run:
         confirm("Accept the directory as it is now? Newer versions that you have seen are given up as lost.", yes=yes)
         appended = cm.accept_rollback()
+        say(f"{access.shown} is accepted as it is now")
     plan = cm.repair(dry_run=True)
     for step in plan:
         say(_step(step))
