@@ -509,6 +509,8 @@ class TestWhenSavingFails:
         with pytest.raises(ResultNotSavedError) as caught:
             work()
         assert caught.value.result == {45}
+        assert "Save sorted(value)" in caught.value.hint
+        assert "attribute result" in caught.value.hint
         assert cm.get_checkpoint("sum", cm.get_version("sum").number).data == 45
 
 

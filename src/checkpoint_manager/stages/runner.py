@@ -338,6 +338,8 @@ class Runner:
             why = error.message if isinstance(error, CheckpointError) else error
             message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "Take the result from the attribute result of this error, and save it elsewhere"
+            if isinstance(error, CheckpointError) and error.hint:
+                hint = f"{error.hint}. Or take the result from the attribute result of this error, and save it elsewhere"
             raise ResultNotSavedError(message, hint=hint, stage=run.stage, result=run.result) from error
         self.ended(run, "ran", version)
         _LOG.info("%s: ran in %s, saved version %d (%s)", printable(run.stage), took, version, run.why)
