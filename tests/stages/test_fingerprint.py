@@ -344,6 +344,11 @@ def found_for(function: Any, *args: Any, ignore: Any = (), **kwargs: Any) -> dic
     return fingerprints(function, args, kwargs, key=None, ignore=ignore)
 
 
+def test_arguments_that_do_not_fit_are_told_with_the_function() -> None:
+    with pytest.raises(TypeError, match=r"fetch\(\): missing a required argument"):
+        found_for(fetch)
+
+
 def test_a_decorator_that_adds_an_argument_is_called_as_it_is() -> None:
     plain = decorated(fetch)
     assert found_for(plain, 3) == found_for(plain, 3) != found_for(plain, 4)

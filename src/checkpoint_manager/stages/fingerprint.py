@@ -159,7 +159,10 @@ def _arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
     parameters = _parameters(called)
     if not parameters and (args or kwargs):  # written in C, and without a signature
         return {**found, "args": args, "kwargs": dict(kwargs)}
-    bound = inspect.Signature(list(parameters.values())).bind(*args, **kwargs)
+    try:
+        bound = inspect.Signature(list(parameters.values())).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{getattr(called, '__qualname__', 'the call')}(): {error}") from None
     bound.apply_defaults()
     return {**found, **bound.arguments}
 
