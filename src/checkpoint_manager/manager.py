@@ -183,7 +183,8 @@ class CheckpointManager:
             PayloadError: The data would not load as it was saved; the error names the path of the value. Nothing was written.
             VersionConflictError: Another version is the newest. Nothing was written.
             LockTimeoutError: Another writer held the stage for longer than ``lock_timeout``. Nothing was written.
-            RollbackError: The store is older than what this user has seen. Nothing was written.
+            RollbackError: The store is older than what this user has seen. Nothing was written, unless its keyring was
+                replaced during the save.
             StorageError: The operating system refused. All older versions are unchanged.
         """
         if expected_version is not None and type(expected_version) is not int:

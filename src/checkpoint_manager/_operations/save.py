@@ -90,7 +90,8 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
     Raises:
         VersionConflictError: Another version is the newest. Nothing was written.
         LockTimeoutError: Another writer holds the stage. Nothing was written.
-        RollbackError: The stage is older than what this user has seen. Nothing was written.
+        RollbackError: The stage or the keyring is older than what this user has seen. Nothing was written, unless the keyring
+            was replaced during the save.
         StorageError: The version could not be written. Nothing was acknowledged.
     """
     with store.lock(stage) as lock, store.session(stage, lock) as session:
