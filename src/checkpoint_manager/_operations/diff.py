@@ -260,9 +260,9 @@ def _line(change: Change, *, redact: bool, colour: bool) -> str:
 def _shown(change: Change, *, redact: bool) -> str:
     if not redact and isinstance(change.old, str) and isinstance(change.new, str) and change.kind == "changed":
         if "\n" in change.old and "\n" in change.new:
-            return "".join(f"\n    {line}" for line in text_diff.lines_parted(change.old, change.new)).lstrip(" ")
+            return "".join(f"\n    {line}" for line in text_diff.changed_lines(change.old, change.new)).lstrip(" ")
         if max(len(change.old), len(change.new)) > _MOST_CHARACTERS // 2:
-            return text_diff.parted(change.old, change.new)
+            return text_diff.changed_part(change.old, change.new)
     shown = _kind_of if redact else _text_of
     values = [shown(value) for kind, value in (("added", change.old), ("removed", change.new)) if kind != change.kind]
     return " → ".join(values)

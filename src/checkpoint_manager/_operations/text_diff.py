@@ -1,4 +1,4 @@
-"""Where two texts part, for people: by line if they have several, else by character; with what is around it."""
+"""Shows where two texts differ, in context: by line if they have several lines, else by character."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _MOST_LINES = 1000
-"""Of the part that differs: difflib's time rises with the square of it."""
+"""How many lines of the differing part are aligned: the time that difflib takes grows with their square."""
 _SHOWN_LINES = 20
 _CONTEXT_LINES = 2
 _CONTEXT = 20
 _SHOWN = 40
 
 
-def parted(old: str, new: str) -> str:
-    """Return the part in which two texts on one line differ, of both, with what stands around it."""
+def changed_part(old: str, new: str) -> str:
+    """Return the part in which two texts of one line each differ, from both of them, in context."""
     start = _common(old, new)
     end = _common(old[start:][::-1], new[start:][::-1])
     place = f" (from character {start + 1:,})" if start > _CONTEXT else ""
     return f"{_around(old, start, len(old) - end)} → {_around(new, start, len(new) - end)}{place}"
 
 
-def lines_parted(old: str, new: str) -> Iterator[str]:
-    """Yield the lines in which two texts differ, as in a unified diff: with a sign in front and lines around them."""
+def changed_lines(old: str, new: str) -> Iterator[str]:
+    """Yield the lines in which two texts differ, and some lines around them, as in a unified diff."""
     before, after = old.split("\n"), new.split("\n")
     head = _common(before, after)
     tail = _common(before[head:][::-1], after[head:][::-1])
@@ -56,7 +56,7 @@ def _common(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def _around(text: str, start: int, end: int) -> str:
-    """Return the part of a text from ``start`` to ``end``, with what stands before and after it, in quotes."""
+    """Return the part of a text from ``start`` to ``end``, in context and in quotes."""
     first, last = max(0, start - _CONTEXT), min(len(text), min(end, start + _SHOWN) + _CONTEXT)
     shown = printable(orjson.dumps(text[first:last]).decode()[1:-1])
     return f'{"…" if first else ""}"{shown}"{"…" if last < len(text) else ""}'

@@ -1,4 +1,6 @@
-"""Encodes arrays and frames of numpy, pandas and polars for a fingerprint. Imports none of them: who has such a value has.
+"""Encodes arrays and frames of numpy, pandas and polars for a fingerprint.
+
+It imports none of the three: a program that has such a value has imported its library.
 
 What is encoded is the type of the elements, the shape, the labels, and the elements bit for bit; not how they lie in memory. An
 array of Python objects is refused, as its elements are addresses; of a frame's column of objects, each object is encoded.
@@ -54,7 +56,7 @@ def _array(numpy: Any, array: Any) -> list[bytes]:  # noqa: ANN401
 
 
 def _dtype(dtype: Any) -> list[bytes]:  # noqa: ANN401
-    """Return what tells a type of elements: with the fields, their names and places, if it has any."""
+    """Return the encoding of a type of elements, with the names, types and offsets of its fields."""
     fields = dtype.fields
     inner = [] if fields is None else [(name, [*_dtype(part[0])], part[1:]) for name, part in fields.items()]
     shape = [] if dtype.subdtype is None else [_dtype(dtype.subdtype[0]), dtype.subdtype[1]]
@@ -130,7 +132,7 @@ def _of_polars(polars: Any, value: Any, encode: Encode) -> list[bytes] | None:  
 
 
 def _is_uncertain(polars: Any, kind: Any, level: int = 0) -> bool:  # noqa: ANN401
-    """Return whether a column holds objects, or within lists and structs what its numbers alone don't tell."""
+    """Return whether a column holds objects, or holds codes within lists or structs, whose meaning is not encoded."""
     inner = getattr(kind, "inner", None)
     within = [*([] if inner is None else [inner]), *(field.dtype for field in getattr(kind, "fields", ()))]
     is_coded = level > 0 and kind in {polars.Categorical, polars.Enum, polars.Decimal}

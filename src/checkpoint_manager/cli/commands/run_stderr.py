@@ -74,7 +74,7 @@ class Relay:
 def _terminal() -> tuple[int, int]:
     """Return the two ends of a terminal that is like the one at stderr and leaves what is written to it as it is."""
     import pty  # noqa: PLC0415  # only where there is a terminal
-    import termios  # noqa: PLC0415
+    import termios  # noqa: PLC0415  # likewise
 
     ours, theirs = pty.openpty()
     modes = termios.tcgetattr(theirs)
