@@ -432,10 +432,11 @@ class TestMisuse:
         assert other.result == 0
 
     def test_a_child_that_is_forked_in_the_block_saves_nothing(self, cm: CheckpointManager) -> None:
+        child = -1
         with cm.loop("sum", range(3), initial=0, every_items=1) as progress:
             for item in progress:
                 progress.state += item
-                if item == 1 and os.fork() == 0:
+                if item == 1 and (child := os.fork()) == 0:
                     code = 1
                     try:
                         with progress:
@@ -444,7 +445,7 @@ class TestMisuse:
                         code = 2
                     progress.__exit__(None, None, None)
                     os._exit(code)
-            assert os.waitstatus_to_exitcode(os.wait()[1]) == 2
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2  # not for a child of another test
         assert progress.result == 3
         assert [(outcome.what, outcome.version) for outcome in cm.run_report().outcomes] == [("ran", 4)]
 
