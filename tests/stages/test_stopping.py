@@ -17,6 +17,7 @@ from checkpoint_manager import CheckpointManager, FingerprintError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+    from types import FrameType
 
 KEY = bytes(32)
 
@@ -120,6 +121,32 @@ def test_handlers_are_put_back_after_the_loop(cm: CheckpointManager) -> None:
         assert signal.getsignal(signal.SIGTERM) not in before
         list(loop)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+# The interpreter closes the lock file when the traceback goes, and warns of it.
+@pytest.mark.parametrize("step", ["Loop.__exit__", "Loop._close", "end"])
+def test_an_interruption_at_the_end_of_a_loop_does_not_keep_it(cm: CheckpointManager, step: str) -> None:
+    def interrupt(frame: FrameType, _: str, __: object) -> None:
+        if frame.f_code.co_qualname == step and "/stages/" in frame.f_code.co_filename:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    def work() -> int:
+        with cm.loop("count", [1, 2], initial=0, bar=False, wait=False) as loop:
+            for item in loop:
+                loop.state += item
+        return loop.result
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass  # its traceback ends here
+    finally:
+        sys.settrace(before)
+    assert work() == 3
 
 
 def test_a_loop_in_a_thread_sets_no_handlers(cm: CheckpointManager) -> None:

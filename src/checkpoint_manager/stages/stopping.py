@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Stoppable(Protocol):
         """Whether its newest whole state is copied, and it may be interrupted now."""
 
 
-_loops: list[Stoppable] = []
+_loops: list[weakref.ref[Stoppable]] = []
+"""Not the loops themselves: one that is interrupted before :func:`end` must not stay, and its lock with it."""
 _before: dict[int, Any] = {}
 _pending: list[int] = []
 _process: list[int] = []
@@ -43,7 +45,7 @@ def begin(loop: Stoppable) -> None:
         _loops.clear()
         _pending.clear()
         _process[:] = [os.getpid()]
-    _loops.append(loop)
+    _loops.append(weakref.ref(loop))
     for number, default in _DEFAULTS.items():
         if signal.getsignal(number) == default:
             _before[number] = default
@@ -52,10 +54,12 @@ def begin(loop: Stoppable) -> None:
 
 def end(loop: Stoppable) -> None:
     """End what :func:`begin` began; after the outermost loop, act on a signal that came. May be called again."""
-    if loop not in _loops:
+    running = _running()
+    if loop not in running:
         return
-    _loops.remove(loop)
-    if _loops or _process != [os.getpid()]:
+    running.remove(loop)
+    _loops[:] = map(weakref.ref, running)
+    if running or _process != [os.getpid()]:
         return
     for number, default in tuple(_before.items()):
         if signal.getsignal(number) is _take:
@@ -67,6 +71,10 @@ def end(loop: Stoppable) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     if _pending:  # Ctrl-C, while the loop was saved
         stop()
+
+
+def _running() -> list[Stoppable]:
+    return [loop for reference in _loops if (loop := reference()) is not None]
 
 
 def is_pending() -> bool:
@@ -83,7 +91,8 @@ def stop() -> None:
 
 
 def _take(number: int, _: FrameType | None) -> None:
-    if not _loops or _process != [os.getpid()]:  # as without a loop
+    running = _running()
+    if not running or _process != [os.getpid()]:  # as without a loop
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
@@ -91,5 +100,5 @@ def _take(number: int, _: FrameType | None) -> None:
         return
     is_second = bool(_pending)
     _pending.append(number)
-    if is_second or all(loop.is_copied for loop in _loops):
+    if is_second or all(loop.is_copied for loop in running):
         stop()
