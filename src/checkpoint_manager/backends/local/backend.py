@@ -16,7 +16,6 @@ import errno
 import logging
 import os
 import stat
-import time
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
@@ -46,12 +45,11 @@ from checkpoint_manager.backends.local.lock import (
     NamedRunLock,
     RunLock,
     StageLock,
-    UnusableError,
     descriptors_held,
     is_held,
 )
 from checkpoint_manager.backends.local.session import LocalSession
-from checkpoint_manager.backends.stage_names import from_filename, is_hashed
+from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
@@ -460,24 +458,7 @@ class LocalBackend(Backend, Maintenance):
     # The whole store
 
     def wait_for_writers(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        for name, stage in self._ever_locked():
-            lock = FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0))
-            with contextlib.suppress(UnusableError), lock:  # an unusable lock can't be held by anyone else, either
-                pass
-
-    def _ever_locked(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each stage's lock file with the stage, or its hash if that is all that is known."""
-        with as_our_errors("list the locks", self._locks):
-            try:
-                with files.open_directory(self._locks) as folder, files.entries(folder) as entries:
-                    names = [entry.name for entry in entries if entry.name.endswith(layout.LOCK_SUFFIX)]
-            except FileNotFoundError:
-                return
-        for name in names:
-            stem = name.removesuffix(layout.LOCK_SUFFIX)
-            if (stage := from_filename(stem)) is not None or is_hashed(stem):
-                yield name, stage or stem
+        wait_for_writers(self._locks, timeout)
 
     def lock_descriptors(self) -> tuple[int, ...]:
         return descriptors_held()
