@@ -96,7 +96,7 @@ class CheckpointManager:
         key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. If None, the key comes
             from the environment (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE`` or
             ``…_PASSPHRASE_COMMAND``) or else from a key file in the user's data directory, which is created on first use.
-        lock_timeout: How long a writer waits for another writer, in seconds.
+        lock_timeout: How long an operation waits for other writers, in seconds, over all the locks that it takes.
         durability: ``full``, or ``relaxed`` to leave syncing to the operating system: a power cut may then lose the last saves.
         on_rollback: What to do when the store is older than what this user has seen: ``raise`` or ``warn``.
         retention: What to keep of each stage that this manager saves to; None keeps everything. After a save, a few versions

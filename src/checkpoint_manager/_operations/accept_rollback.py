@@ -16,6 +16,7 @@ from checkpoint_manager._format.gaps import Gap
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.history import Tip, missing_ranges
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
@@ -38,16 +39,17 @@ def accept_rollback(store: Store, stage: str | None) -> list[Version]:
     if stage is None:
         store.keyring.accept_rollback()
     stages = sorted({*store.backend.stages(), *store.last_seen.stages()}) if stage is None else [stage]
-    appended = [_accept(store, name) for name in stages]
+    waits = Waits(store)
+    appended = [_accept(store, name, waits) for name in stages]
     for name in stages:
-        tag.accept_rollback(store, name)
+        tag.accept_rollback(store, name, waits)
     for name in stages:
         store.history.look(name)  # report now, not at the next save, what could not be accepted
     return [version for version in appended if version is not None]
 
 
-def _accept(store: Store, stage: str) -> Version | None:
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
+def _accept(store: Store, stage: str, waits: Waits) -> Version | None:
+    with waits.lock(stage) as lock, waits.session(stage, lock) as session:
         seen = store.last_seen.recall(stage)
         number = store.backend.newest(stage, exact=True, session=session).number
         try:

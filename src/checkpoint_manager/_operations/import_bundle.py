@@ -33,6 +33,7 @@ from checkpoint_manager._format.json_check import is_json
 from checkpoint_manager._operations import bundle_file, tag
 from checkpoint_manager._operations.save import append_entry
 from checkpoint_manager._store.history import Tip
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.stage_names import validate
@@ -341,11 +342,11 @@ def _lacking(store: Store, stage: str, gaps: Gaps, recorded: Gaps) -> Iterator[G
 
 def _write(store: Store, parts: Iterator[Part], arrivals: list[Arrival]) -> None:
     """Write what was planned, from the parts of the same bundle."""
-    planned = {arrival.source: arrival for arrival in arrivals}
+    planned, waits = {arrival.source: arrival for arrival in arrivals}, Waits(store)
     part = next(parts, None)
     while part is not None:
         if isinstance(part, StagePart) and (arrival := planned[part.name]).brings_something:
-            with store.lock(arrival.stage) as lock, store.session(arrival.stage, lock) as session:
+            with waits.lock(arrival.stage) as lock, waits.session(arrival.stage, lock) as session:
                 part = _write_stage(store, arrival, parts, session)
         else:
             part = next(parts, None)

@@ -14,6 +14,7 @@ from checkpoint_manager import retention
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format.notes import read_group
 from checkpoint_manager._operations import delete, tag
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.retention import PrunePlan, Retention
@@ -43,8 +44,8 @@ def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) 
     for name in stages:  # report a stage that vanished before anything is deleted
         if store.history.look(name).number == 0 and stage is not None:
             raise store.history.absent(name, 0, 0)
-    now = datetime.now(UTC)
-    plans = [_dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now) for name in stages]
+    now, waits = datetime.now(UTC), Waits(store)
+    plans = [_dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now, waits) for name in stages]
     return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))
 
 
@@ -53,8 +54,8 @@ def _dry_run(store: Store, policy: Retention, stage: str, now: datetime) -> Prun
         return _plan(store, policy, stage, now, session)
 
 
-def _prune(store: Store, policy: Retention, stage: str, now: datetime) -> PrunePlan:
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
+def _prune(store: Store, policy: Retention, stage: str, now: datetime, waits: Waits) -> PrunePlan:
+    with waits.lock(stage) as lock, waits.session(stage, lock) as session:
         plan = _plan(store, policy, stage, now, session)
         dropped = sorted(version.number for version in plan.dropped)
         if dropped:

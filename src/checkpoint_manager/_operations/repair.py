@@ -10,6 +10,7 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import IntegrityError, RollbackError
@@ -46,7 +47,7 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     leftovers: dict[str | None, list[Leftover]] = {}
     for leftover in maintenance_of(store.backend).leftovers():
         leftovers.setdefault(leftover.stage, []).append(leftover)
-    check = Check(store)
+    check, waits = Check(store), Waits(store)
     done: list[RepairStep] = []
     # A displaced file stands in the place of a stage's folder: there is no stage to lock, and the file is not ours.
     touched = {
@@ -56,12 +57,12 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
         # A dry run takes no lock, because taking one removes the leftovers of killed writers.
         with contextlib.ExitStack() as held:
             if not dry_run:
-                held.enter_context(store.session(stage, held.enter_context(store.lock(stage))))
+                held.enter_context(waits.session(stage, held.enter_context(waits.lock(stage))))
             try:
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
             except RollbackError as error:
                 _LOG.warning("Not repaired: %s", error)
-    with contextlib.nullcontext() if dry_run else store.backend.lock(None, store.lock_timeout):
+    with contextlib.nullcontext() if dry_run else store.backend.lock(None, waits.left):
         done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
 

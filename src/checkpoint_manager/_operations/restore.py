@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import (
     ArgumentError,
@@ -129,14 +130,14 @@ def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
     for step in steps:
         if step.error is not None:
             raise step.error
-    appended = (_restore_state(store, step.stage, goal) for step in steps)
+    waits = Waits(store)
+    appended = (_restore_state(store, step.stage, goal, waits) for step in steps)
     return [version for version in appended if version is not None]
 
 
 def clear(store: Store, stage: str) -> Version | None:
     """Append a version that marks the stage as not done; return None if it is cleared already or does not exist."""
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
-        return _clear_locked(store, stage, session)
+    return _clear(store, stage, Waits(store))
 
 
 def clear_all(store: Store) -> list[Version]:
@@ -148,7 +149,8 @@ def clear_all(store: Store) -> list[Version]:
     stages = store.stages()
     for stage in stages:
         store.history.look(stage)
-    cleared = (clear(store, stage) for stage in stages)
+    waits = Waits(store)
+    cleared = (_clear(store, stage, waits) for stage in stages)
     return [version for version in cleared if version is not None]
 
 
@@ -184,8 +186,8 @@ def _is_already(newest: Version, target: Version) -> bool:
     return target.number in {newest.number, newest.restored_from} or newest.status == target.status == "cleared"
 
 
-def _restore_state(store: Store, stage: str, goal: Goal) -> Version | None:
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
+def _restore_state(store: Store, stage: str, goal: Goal, waits: Waits) -> Version | None:
+    with waits.lock(stage) as lock, waits.session(stage, lock) as session:
         then = goal.find(store, stage, session)
         number = store.history.look(stage, session).number
         if then is None:
@@ -202,6 +204,11 @@ def _restore_state(store: Store, stage: str, goal: Goal) -> Version | None:
             if _is_already(newest, loaded.entry.as_version(stage, then)):
                 return None
         return _append_copy(store, stage, loaded, session)
+
+
+def _clear(store: Store, stage: str, waits: Waits) -> Version | None:
+    with waits.lock(stage) as lock, waits.session(stage, lock) as session:
+        return _clear_locked(store, stage, session)
 
 
 def _clear_locked(store: Store, stage: str, session: Session) -> Version | None:

@@ -20,6 +20,7 @@ from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.keyring import begin_rotation, finish_rotation
 from checkpoint_manager._operations import tag
 from checkpoint_manager._store.history import missing_ranges
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, RollbackError
@@ -49,13 +50,14 @@ def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progres
         IntegrityError: A version is damaged, or missing without a record. The old key stays until that is repaired.
         RollbackError: A stage is gone, or older than what this user has seen. The old key stays until that is resolved.
     """
-    while _rotate_once(store, also, drop, progress):
+    waits = Waits(store)
+    while _rotate_once(store, also, drop, progress, waits):
         drop = [slot.slot for slot in store.keyring.unlocked.keyring.slots if slot.slot in drop or slot.label in drop]
         if not drop:  # the interrupted rotation has dropped them already
             return
 
 
-def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> bool:
+def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None, waits: Waits) -> bool:
     """Rotate, and return whether this only finished an earlier rotation."""
     was_begun = False
 
@@ -64,9 +66,11 @@ def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], prog
         was_begun = unlocked.rotating
         return unlocked if was_begun else begin_rotation(unlocked, also=also, drop=drop)
 
-    ours = store.keyring.change(begin, store.lock_timeout).keyring.active
-    store.backend.wait_for_writers(store.lock_timeout)
-    resealing = _Resealing(store, progress)
+    with waits.waiting() as seconds:
+        ours = store.keyring.change(begin, seconds).keyring.active
+    with waits.waiting() as seconds:
+        store.backend.wait_for_writers(seconds)
+    resealing = _Resealing(store, progress, waits)
     resealing.run()
     resealing.run()  # once more: only what came or went since is left to do
     if resealing.problems:
@@ -76,7 +80,8 @@ def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], prog
         # Another process may have finished this rotation and begun the next, which is not done yet.
         return finish_rotation(unlocked) if unlocked.rotating and unlocked.keyring.active == ours else unlocked
 
-    store.keyring.change(finish, store.lock_timeout)
+    with waits.waiting() as seconds:
+        store.keyring.change(finish, seconds)
     return was_begun
 
 
@@ -87,8 +92,9 @@ class _Resealing:
         problems: Why something is not known to open under that key, as of the last run.
     """
 
-    def __init__(self, store: Store, progress: OnProgress | None) -> None:
+    def __init__(self, store: Store, progress: OnProgress | None, waits: Waits) -> None:
         self._store = store
+        self._waits = waits
         self._progress = progress
         self._sealed: dict[str, set[int]] = {}
         self._total = 0
@@ -102,7 +108,7 @@ class _Resealing:
         self._total = max(self._total, sum(len(self._listed(stage)) for stage in stages))
         for stage in stages:
             try:
-                with self._store.lock(stage) as lock, self._store.session(stage, lock) as session:
+                with self._waits.lock(stage) as lock, self._waits.session(stage, lock) as session:
                     self.problems += self._stage(stage, session)
             except (IntegrityError, RollbackError) as error:  # of the stage or its records
                 self.problems.append(error)

@@ -16,6 +16,7 @@ from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager._store.last_seen import SeenRecord
+from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, RollbackError, TagError
@@ -133,7 +134,11 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
         TagError: The name names another version, and this is not ``force``; or the stage has too many.
         CheckpointNotFoundError, IntegrityError: The version can't be had.
     """
-    with store.lock(stage) as lock, store.session(stage, lock):
+    return _tag(store, stage, version, name, Waits(store), force=force)
+
+
+def _tag(store: Store, stage: str, version: int, name: str, waits: Waits, *, force: bool) -> Entry:
+    with waits.lock(stage) as lock, waits.session(stage, lock):
         tags, record = read(store, stage)
         entry = store.history.entry(stage, version)
         wanted = Tagged(version, entry.id)
@@ -152,8 +157,9 @@ def tag_pipeline(store: Store, name: str, *, force: bool) -> list[Version]:
     for stage, version in chosen.items():
         wanted = Tagged(version, store.history.entry(stage, version).id)
         _is_new(store, stage, read(store, stage)[0], name, wanted, force=force)
+    waits = Waits(store)
     return [
-        tag_version(store, stage, version, name, force=force).as_version(stage, version) for stage, version in chosen.items()
+        _tag(store, stage, version, name, waits, force=force).as_version(stage, version) for stage, version in chosen.items()
     ]
 
 
@@ -261,12 +267,12 @@ def _is_here(store: Store, stage: str, tagged: Tagged) -> bool:
         return False
 
 
-def accept_rollback(store: Store, stage: str) -> bool:
+def accept_rollback(store: Store, stage: str, waits: Waits) -> bool:
     """Accept the present record if this user has seen another one; return whether that changed anything.
 
     The record is rewritten with a serial above all that were seen, so that it does not count as another rollback.
     """
-    with store.lock(stage) as lock, store.session(stage, lock):
+    with waits.lock(stage) as lock, waits.session(stage, lock):
         seen = store.last_seen.recall_record(stage, "tags")
         tags, record = stored(store, stage)
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:

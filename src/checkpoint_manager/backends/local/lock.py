@@ -210,7 +210,7 @@ class FileLock(io.FileIO):
     def _timed_out(self, why: str = "") -> LockTimeoutError:
         holder = "" if why or self.closed else _holder(self._status)
         reason = why or (f"the kernel says that it is held by {holder}" if holder else "it is held by another writer")
-        message = f"{self._whose()} is locked, and was not free within {self._timeout:g} s: {reason}"
+        message = f"{self._whose()} is locked, and was not free within {round(self._timeout, 3):g} s: {reason}"
         return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder or None)
 
     def _whose(self) -> str:
