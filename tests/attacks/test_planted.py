@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -166,6 +167,18 @@ class TestPlanted:
         assert not cm.verify().ok
         assert cm.load_checkpoint("train", 2)["number"] == 2
         assert outside.read_bytes() == PRECIOUS
+
+
+def test_a_link_in_the_middle_of_the_path_leads_a_running_process_nowhere(opened: Opened, store: Path, outside: Path) -> None:
+    """A process that knows the stage's folder opens it by its whole path, and checks that it is the same folder."""
+    cm = opened()
+    number = cm.save_checkpoint("train", "inside").number
+    shutil.copytree(store / "history", outside.parent / "history")
+    plant("symlink", store / "history", outside.parent / "history")
+    for call in (lambda: cm.load_checkpoint("train"), lambda: cm.save_checkpoint("train", "outside")):
+        with pytest.raises(IntegrityError, match="symbolic link"):
+            call()
+    assert not (outside.parent / "history" / "train" / f"{number + 1:012d}.checkpoint").exists()
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "directory"])

@@ -144,6 +144,12 @@ MUTANTS: list[Mutant] = [
         Delete("session.found = self._found[stage] = found"),
     ),
     Mutant(
+        "any folder at the path counts as the stage's",
+        "backends/local/session.py",
+        "LocalSession.__enter__",
+        Decide("(status.st_dev, status.st_ino) == known", outcome=True),
+    ),
+    Mutant(
         "a record is written whoever changed it",
         "backends/local/backend.py",
         "LocalBackend._write_record",

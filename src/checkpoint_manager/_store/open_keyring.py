@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, UnlockedKeyring, create, unlock
-from checkpoint_manager._loading import load
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
 from checkpoint_manager.backends.base import RecordChangedError
@@ -66,7 +65,6 @@ class OpenKeyring:
     """
 
     def __init__(self, backend: Backend, key: object, on_rollback: OnRollback) -> None:
-        load("checkpoint_manager._format.handover_signatures")  # now, for a lock may be held when one is verified
         self._backend = backend
         self._on_rollback = on_rollback
         self._where = f"the keyring of {backend.location}"

@@ -91,6 +91,7 @@ class LocalBackend(Backend, Maintenance):
         self._keyring = os.path.join(self.location, layout.KEYRING)
         self._locks = os.path.join(self.location, layout.LOCKS)
         self._found: dict[str, Found] = {}
+        self._folders: dict[str, tuple[int, int]] = {}  # see LocalSession
         self._swept: set[str | None] = set()  # whose temporary files were swept by this process
         with as_our_errors("open the checkpoint directory", self.location):
             maintenance.make_store_directory(self.location)
@@ -133,7 +134,7 @@ class LocalBackend(Backend, Maintenance):
             self._swept.add(stage)
 
     def session(self, stage: str, lock: object = None) -> LocalSession:
-        return LocalSession(self.location, stage, lock)
+        return LocalSession(self.location, stage, self._folders, lock)
 
     # Versions
 
@@ -154,7 +155,7 @@ class LocalBackend(Backend, Maintenance):
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 return self.versions(stage, session=own)
         if session.folder < 0:
             return []
@@ -168,7 +169,7 @@ class LocalBackend(Backend, Maintenance):
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 return self.newest(stage, exact=exact, session=own)
         if session.folder < 0:
             session.found = head.NOTHING
@@ -199,7 +200,7 @@ class LocalBackend(Backend, Maintenance):
 
     def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 return self.open(stage, version, session=own)
         if session.folder < 0:
             raise VersionAbsentError
@@ -215,7 +216,7 @@ class LocalBackend(Backend, Maintenance):
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 self.append(stage, version, make_pieces, session=own)
             return
         if session.found is None:
@@ -301,7 +302,7 @@ class LocalBackend(Backend, Maintenance):
 
     def flush(self, stage: str, *, session: Session | None = None) -> None:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 self.flush(stage, session=own)
             return
         if self.newest(stage, session=session).durable:
@@ -319,7 +320,7 @@ class LocalBackend(Backend, Maintenance):
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 self.replace(stage, version, make_pieces, session=own)
             return
         self.newest(stage, session=session)
@@ -339,7 +340,7 @@ class LocalBackend(Backend, Maintenance):
 
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
         if not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 self.delete(stage, versions, session=own)
             return
         self.flush(stage, session=session)
@@ -373,7 +374,7 @@ class LocalBackend(Backend, Maintenance):
         session: Session | None = None,
     ) -> Record | None:
         if stage is not None and not isinstance(session, LocalSession):
-            with LocalSession(self.location, stage) as own:
+            with self.session(stage) as own:
                 return self.read_record(name, stage, limit=limit, known=known, session=own)
         place, folder = (name, session.folder) if stage and isinstance(session, LocalSession) else (self._keyring, None)
         if folder == -1:
@@ -452,7 +453,7 @@ class LocalBackend(Backend, Maintenance):
                     session.make()
                 yield session.folder
         else:
-            with LocalSession(self.location, stage) as own, self._folder_to_write(stage, own) as folder:
+            with self.session(stage) as own, self._folder_to_write(stage, own) as folder:
                 yield folder
 
     # The whole store
@@ -489,7 +490,7 @@ class LocalBackend(Backend, Maintenance):
 
     def _has_stale_head(self, stage: str) -> bool:
         """Return whether a stage's head is stale. In a relaxed store, it is behind until the stage is flushed."""
-        with LocalSession(self.location, stage) as session:
+        with self.session(stage) as session:
             newest = self.newest(stage, exact=True, session=session)
             if newest.number == 0 or session.found is None:
                 return False
@@ -510,7 +511,7 @@ class LocalBackend(Backend, Maintenance):
                 return maintenance.sweep_directory(name, folder)
 
     def _mend_head(self, stage: str) -> bool:
-        with LocalSession(self.location, stage) as session, as_our_errors("set the head of", self.location, stage):
+        with self.session(stage) as session, as_our_errors("set the head of", self.location, stage):
             self.flush(stage, session=session)
             if session.found is None or session.found.number == 0:
                 return False
@@ -520,7 +521,7 @@ class LocalBackend(Backend, Maintenance):
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         names = {layout.version_name(each) if isinstance(each, int) else str(each): each for each in what}
         self._found.pop(stage, None)
-        with LocalSession(self.location, stage) as session, as_our_errors("set aside", self._history, stage):
+        with self.session(stage) as session, as_our_errors("set aside", self._history, stage):
             if session.folder < 0:
                 return {}
             moved = maintenance.move_to_damaged(self.location, stage, names, session.folder)

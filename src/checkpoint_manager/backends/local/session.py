@@ -1,7 +1,9 @@
 """A session on one stage: its folder, opened below the history without following a link.
 
-Opening a folder safely takes three system calls, and a save or a load needs it several times. It is open from the beginning of
-the session to its end. What is learnt of the stage's files counts within the session only.
+A save or a load needs the folder several times, so it is open from the beginning of the session to its end. The first session
+opens it step by step. A later one opens the whole path, and compares the folder's identity: a link in the middle of the path
+could only lead to the folder that was opened step by step before. What is learnt of the stage's files counts within the session
+only.
 """
 
 from __future__ import annotations
@@ -25,16 +27,23 @@ if TYPE_CHECKING:
 class LocalSession(Session):
     """A session on a stage of a directory.
 
+    Args:
+        root: The store's directory.
+        stage: The stage.
+        known: Device and inode of the folder of each stage that was opened step by step before.
+        lock: The stage's lock, which the session lets go of at its end.
+
     Attributes:
         stage: The stage.
         folder: The descriptor of its folder; -1: there is none.
         found: What was found of the newest version, if it was looked for and not changed since.
     """
 
-    __slots__ = ("_lock", "_root", "folder", "found", "stage")
+    __slots__ = ("_known", "_lock", "_root", "folder", "found", "stage")
 
-    def __init__(self, root: str, stage: str, lock: object = None) -> None:
+    def __init__(self, root: str, stage: str, known: dict[str, tuple[int, int]], lock: object = None) -> None:
         self._root = root
+        self._known = known
         self._lock = lock
         self.stage = stage
         self.folder = -1
@@ -47,7 +56,14 @@ class LocalSession(Session):
             IntegrityError: Something else stands in its place.
             StorageError: The operating system refused.
         """
+        known = self._known.get(self.stage)
         try:
+            if known is not None:
+                self.folder = os.open(f"{self._root}{os.sep}{HISTORY}{os.sep}{to_filename(self.stage)}", files.DIRECTORY)
+                status = os.fstat(self.folder)
+                if (status.st_dev, status.st_ino) == known:
+                    return self
+                self._close()
             history = os.open(f"{self._root}{os.sep}{HISTORY}", files.DIRECTORY)
             try:
                 self.folder = os.open(to_filename(self.stage), files.DIRECTORY, dir_fd=history)
@@ -57,10 +73,13 @@ class LocalSession(Session):
                 except OSError as error:  # raising it would hide that there is no folder
                     if error.errno is None:
                         raise
+            status = os.fstat(self.folder)
+            self._known[self.stage] = status.st_dev, status.st_ino
         except FileNotFoundError:
             pass
-        except OSError as error:
-            if is_refusal(error):
+        except BaseException as error:
+            self._close()
+            if isinstance(error, OSError) and is_refusal(error):
                 self._explain(error)
             raise
         return self
@@ -82,12 +101,17 @@ class LocalSession(Session):
             files.make_directory(to_filename(self.stage), history)
             self.folder = files.directory_descriptor(to_filename(self.stage), history)
 
-    def __exit__(self, *_: object) -> None:
+    def _close(self) -> None:
         if self.folder >= 0:
+            folder, self.folder = self.folder, -1
+            files.close(folder)
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder >= 0:  # as `_close`, without the call
             folder, self.folder = self.folder, -1
             try:
                 os.close(folder)
-            except OSError as error:  # what was only read: nothing can be lost by it
+            except OSError as error:
                 if error.errno is None:
                     raise
         if isinstance(self._lock, FileLock):
