@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -37,10 +38,18 @@ def runs(tmp_path: Path) -> int:
 def test_it_runs_once(program: Program, store: Path, tmp_path: Path) -> None:
     first, second = program("run", "new", "--", *COUNT), program("run", "new", "--", *COUNT)
     assert (first.code, first.out, second.code, second.out) == (0, "out\n", 0, "")
-    assert "new: ran version 1 (first run)" in first.err
+    assert re.search(r"new: ran in [\d.]+ m?s, saved version 1 \(first run\)", first.err)
     assert "new: reused version 1" in second.err
     assert runs(tmp_path) == 1
     assert CheckpointManager(store).load_checkpoint("new") == {"command": list(COUNT), "exit_code": 0}
+
+
+@pytest.mark.parametrize(("stage", "command"), [("new", ["", "x"]), ("", ["true"])])
+def test_an_empty_command_or_stage_is_refused(program: Program, store: Path, stage: str, command: list[str]) -> None:
+    refused = program("run", stage, "--", *command)
+    assert (refused.code, refused.out) == (2, "")
+    assert "empty" in refused.err
+    assert CheckpointManager(store).stages() == ["clean", "train"]
 
 
 def test_another_command_and_again_run_it_again(program: Program, store: Path, tmp_path: Path) -> None:
@@ -68,7 +77,7 @@ def test_a_failure_passes_its_exit_code_on_and_runs_again(program: Program, stor
     for _ in range(2):
         result = program("run", "new", "--", "sh", "-c", "exit 7")
         assert result.code == 7
-        assert "new: failed with exit code 7" in result.err
+        assert re.search(r"new: failed with exit code 7 after [\d.]+ m?s, saved version \d", result.err)
     cm = CheckpointManager(store)
     assert [version.status for version in cm.history("new")] == ["failed", "failed"]
     assert cm.get_checkpoint("new", 2).data == {"command": ["sh", "-c", "exit 7"], "exit_code": 7, "stderr": ""}
@@ -261,10 +270,10 @@ def test_another_process_is_waited_for_no_longer_than_is_said_and_it_is_told_for
 def test_a_changed_input_runs_it_again(program: Program, store: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1\n")
     command = ("run", "new", "--input", "rows.csv", "--", *COUNT)
-    assert "ran version 1" in program(*command).err
+    assert "saved version 1" in program(*command).err
     assert "reused version 1" in program(*command).err
     (tmp_path / "rows.csv").write_text("2\n")
-    assert "ran version 2 (arguments changed: input rows.csv)" in program(*command).err
+    assert "saved version 2 (arguments changed: input rows.csv)" in program(*command).err
     (tmp_path / "rows.csv").write_text("1\n")
     assert "reused version 1" in program(*command).err
     assert runs(tmp_path) == 2
@@ -284,9 +293,9 @@ def test_an_output_that_is_not_what_it_was_runs_it_again(program: Program, store
     program(*command)
     assert "reused version 1" in program(*command).err
     (tmp_path / "out").write_text("edited\n")
-    assert "ran version 2 (output out changed)" in program(*command).err
+    assert "saved version 2 (output out changed)" in program(*command).err
     (tmp_path / "out").unlink()
-    assert "ran version 3 (output out is missing)" in program(*command).err
+    assert "saved version 3 (output out is missing)" in program(*command).err
     assert (tmp_path / "out").read_text() == "out\n"
 
 
@@ -308,11 +317,11 @@ def test_variables_the_folder_and_stdin_are_compared(store: Path, tmp_path: Path
         assert done.stdout == stdin
         return done.stderr
 
-    assert "ran version 1" in run()
+    assert "saved version 1" in run()
     assert "reused version 1" in run()
-    assert "ran version 2 (arguments changed: stdin)" in run(stdin="b")
-    assert "ran version 3 (arguments changed: stdin, variable MODE)" in run(mode="y")
-    assert "ran version 4 (arguments changed: the working folder, variable MODE)" in run(folder=tmp_path / "below")
+    assert "saved version 2 (arguments changed: stdin)" in run(stdin="b")
+    assert "saved version 3 (arguments changed: stdin, variable MODE)" in run(mode="y")
+    assert "saved version 4 (arguments changed: the working folder, variable MODE)" in run(folder=tmp_path / "below")
     assert "reused version 1" in run()
 
 

@@ -114,6 +114,37 @@ class TestGoingOn:
             work()
         assert cm.get_checkpoint("slow", cm.get_version("slow").number).data == 3
 
+    @pytest.mark.parametrize("initial", [0, {"sum": 0}, [0, "small"], 10**15])
+    def test_an_exception_in_a_quick_loop_repeats_nothing_of_a_small_state(self, cm: CheckpointManager, initial: Any) -> None:
+        def count() -> None:
+            with cm.loop("count", range(5000), initial=initial) as progress:
+                for item in progress:
+                    if isinstance(initial, int):
+                        progress.state += 1
+                    else:
+                        progress.state["sum" if isinstance(initial, dict) else 0] += 1
+                    if item == 4321:
+                        raise KeyError
+
+        with pytest.raises(KeyError):
+            count()
+        state = cm.get_checkpoint("count", cm.get_version("count").number).data
+        first = next(iter(state.values() if isinstance(state, dict) else state)) if isinstance(initial, dict | list) else state
+        assert first - (initial if isinstance(initial, int) else 0) == 4321
+        assert cm.get_version("count").metadata["@progress"]["done"] == 4321
+
+    def test_an_exception_keeps_the_last_copy_of_a_state_that_can_no_longer_be_saved(self, cm: CheckpointManager) -> None:
+        def count() -> None:
+            with cm.loop("count", range(5000), initial=0) as progress:
+                for item in progress:
+                    progress.state = item if item < 4000 else "\ud800"
+                    if item == 4001:
+                        raise KeyError
+
+        with pytest.raises((KeyError, PayloadError)):  # the latter if a copy was due after item 4000
+            count()
+        assert 0 < cm.get_version("count").metadata["@progress"]["done"] <= 4000
+
     def test_an_exception_before_the_first_item_is_done_leaves_no_trace(self, cm: CheckpointManager) -> None:
         with pytest.raises(KeyError):
             add_up(cm, until=0)

@@ -39,11 +39,13 @@ def test_the_report() -> None:
             Outcome("clean", "reused", 3, 0.004),
             Outcome("train", "ran", 4, 192.0, "arguments changed: limit"),
             Outcome("train\n2", "stopped", 5, 1.0, "first run"),
+            Outcome("plot", "unsaved", None, 1.0, "first run"),
         )
     )
     assert str(report).splitlines() == [
         r"clean       reused       4 ms  version 3",
         r"train       ran       3.2 min  version 4  (arguments changed: limit)",
         r"'train\n2'  stopped     1.0 s  version 5  (first run)",
-        "1 reused, 1 ran, 0 failed, 1 stopped",
+        r"plot        unsaved     1.0 s  (first run)",
+        "1 reused, 1 ran, 0 failed, 1 not saved, 1 stopped",
     ]

@@ -24,6 +24,7 @@ from checkpoint_manager import (
     LockTimeoutError,
     PayloadError,
     ResultNotSavedError,
+    StageNameError,
     StorageError,
     stages,
 )
@@ -193,7 +194,9 @@ class TestRefusals:
             cm.stage("train")(lambda: {"secret": {1}})()
         assert caught.value.result == {"secret": {1}}
         assert isinstance(caught.value.__cause__, PayloadError)
-        assert cm.run_report().outcomes[0].version is None
+        report = cm.run_report()
+        assert (report.ran, report.unsaved[0].version) == ((), None)
+        assert str(report).endswith("0 reused, 0 ran, 0 failed, 1 not saved")
 
         def full(*_: object, **__: object) -> None:
             raise StorageError("no room", errno=28, filename="x")
@@ -206,6 +209,14 @@ class TestRefusals:
         with pytest.raises(ResultNotSavedError, match="no letters") as caught:
             cm.stage("letters", encode=refuse, decode=set)(lambda: {"a"})()
         assert caught.value.result == {"a"}
+
+    def test_a_stage_without_a_name_is_refused(self, cm: CheckpointManager) -> None:
+        with pytest.raises(StageNameError):
+            cm.stage("")(refuse)
+
+    def test_a_call_that_does_not_fit_names_the_stage(self, cm: CheckpointManager) -> None:
+        with pytest.raises(TypeError, match=r"^stage train: .*missing a required argument: 'rows'$"):
+            cm.stage("train")(lambda rows: rows)()
 
     def test_two_functions_of_one_name_are_not_taken_for_each_other(self, cm: CheckpointManager) -> None:
         cm.stage("refuse")(refuse)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,12 @@ def test_a_signal_saves_the_newest_state_and_ends_the_process_as_without(
     state = cm.get_checkpoint("count", newest.number).data
     assert state["items"] == list(range(newest.metadata["@progress"]["done"]))
     assert run(tmp_path, "pass", initial, "go on").stdout == "1234\n"
+
+
+def test_the_log_says_what_stopped_it(cm: CheckpointManager, tmp_path: Path) -> None:
+    done = run(tmp_path, "os.kill(os.getpid(), 15)", "(__import__('logging').basicConfig(level='INFO'), {'items': []})[1]")
+    assert re.search(r"count: stopped after .* \(SIGTERM\), version 1 continues after 1,\d{3} of 1,234 items", done.stderr)
+    assert cm.get_version("count").status == "progress"
 
 
 def test_a_second_signal_does_not_wait_for_the_item(cm: CheckpointManager, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def make_stage(  # noqa: PLR0913  # all but two are choices, by name
 
 
 def _name_of(function: Callable[..., Any], name: object) -> str:
-    if isinstance(name, str) and name:
+    if isinstance(name, str):
         return validate(name)
     own = getattr(function, "__name__", None)
     if own is None or own == "<lambda>":

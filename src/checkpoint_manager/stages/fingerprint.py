@@ -91,7 +91,10 @@ def fingerprints(
     where = f"stage {printable(stage)}: " if stage else ""
     if key is not None:
         return {"key": digest(key(*args, **kwargs), f"{where}the result of key=", _HINT, location, registered)}
-    found = {name: value for name, value in _arguments(function, args, kwargs).items() if name not in ignore}
+    try:
+        found = {name: value for name, value in _arguments(function, args, kwargs).items() if name not in ignore}
+    except TypeError as error:
+        raise TypeError(f"{where}{error}") from None
     for name, parameter in _parameters(underlying(function)).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in found:
             found[name] = {each: value for each, value in found[name].items() if each not in ignore}

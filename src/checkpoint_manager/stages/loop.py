@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from checkpoint_manager.models import Status
+    from checkpoint_manager.stages.report import What
     from checkpoint_manager.stages.run_lock import RunLock
     from checkpoint_manager.stages.runner import Runner
 
@@ -88,12 +89,13 @@ class Loop(Generic[T, S]):
     **What is saved.** The state between two items is saved as a ``progress`` version: after every N items, or at intervals that
     keep the cost of saving at a few per cent of the time, and after an item in which the block calls ``save()``. After a kill,
     the loop repeats the items since the last save. An exception, ``break``, Ctrl-C or SIGTERM saves first. Since an item may be
-    half done at that moment, the last copy of the state is saved; a copy is made after each item, or less often if that would
-    slow the loop by more than two per cent. On Ctrl-C and SIGTERM, a loop whose last copy is older first ends its item and
-    saves the state after it; a second signal interrupts at once (:mod:`checkpoint_manager.stages.stopping`). After SIGTERM, the
-    process dies of that signal; a handler of your own is left alone. At the end, the state becomes the completed version, and
-    the progress is deleted. If saving progress fails, the loop logs a WARNING and continues. Items are processed one after the
-    other: to process several at once, loop over batches.
+    half done at that moment, the last copy of the state is saved. A number, a text, and a list or dict of up to eight of them
+    are copied after each item; other states, too, or less often if that would slow the loop by more than two per cent: then an
+    exception repeats some of the last, quick items. On Ctrl-C and SIGTERM, a loop whose last copy is older first ends its item
+    and saves the state after it; a second signal interrupts at once (:mod:`checkpoint_manager.stages.stopping`). After SIGTERM,
+    the process dies of that signal; a handler of your own is left alone. At the end, the state becomes the completed version,
+    and the progress is deleted. If saving progress fails, the loop logs a WARNING and continues. Items are processed one after
+    the other: to process several at once, loop over batches.
 
     **What is compared.** The items in their order (or ``key`` and their number), ``initial`` and ``revision``. Progress of
     other items is not used, and a WARNING says so. If a list, tuple or range begins with the items of an earlier run, the loop
@@ -174,7 +176,7 @@ class Loop(Generic[T, S]):
         """Whether the newest state between two items is copied: an exception now would lose nothing but the current item."""
         if self._phase != "looping":
             return self._phase == "begun" or self._reused
-        return not self._is_between and self._progress.reached.done == self._done
+        return not self._is_between and self._progress.done == self._done
 
     def save(self) -> None:
         """Save the state when the current item is done, whatever ``every_seconds`` says; before the loop, this does nothing."""
@@ -359,12 +361,13 @@ class Loop(Generic[T, S]):
         version = self._progress.kept[-1] if self._progress.kept else None
         kept = f"version {version} continues after {reached}" if version else "nothing to continue from"
         took, stage = duration(self._run.seconds), printable(self._run.stage)
+        what: What = "failed" if isinstance(error, Exception) else "stopped"
         if error is None:
             _LOG.info("%s: left after %s, %s", stage, took, kept)
         else:
-            _LOG.info("%s: failed after %s (%s), %s", stage, took, type(error).__qualname__, kept)
+            _LOG.info("%s: %s after %s (%s), %s", stage, what, took, stopping.name_of(error), kept)
         if self._around is None:
-            self._runner.ended(self._run, "stopped" if error is None else "failed", version)
+            self._runner.ended(self._run, what, version)
 
     # The loop
 

@@ -12,6 +12,7 @@ deleting, the resumed run deletes them; if it is killed after the completed vers
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.notes import NOTE, PROGRESS, ProgressNote, read_progress
 from checkpoint_manager._operations.save import Draft
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.errors import CheckpointError, PayloadError
 
 if TYPE_CHECKING:
     from checkpoint_manager._operations.load import Loaded
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.runner import Run, Runner
 
 _LOG = logging.getLogger("checkpoint_manager")
+_MOST_HELD = 8
+_IMMUTABLE = {type(None), bool, int, float, str}
 MOST_USELESS, _MOST_USELESS_BYTES = 16, 1024 * 1024
 """The number and the total size of older versions that may wait for their deletion."""
 
@@ -57,9 +60,12 @@ class ProgressLog:
     """The progress of one run.
 
     Attributes:
-        reached: The last copy of the state, saved or not.
+        reached: The last encoded state, saved or not.
         kept: The ``progress`` versions of this run that are there, ascending.
     """
+
+    _held: tuple[object, int] | None = None
+    """The state after the last item, where holding it costs nothing, and the number of items done then."""
 
     def __init__(self, runner: Runner, run: Run, total: int | None, pace: Pace) -> None:
         self._runner = runner
@@ -84,6 +90,11 @@ class ProgressLog:
         self._saved = self.reached.position
         self._pace.begin(self.reached.done, time.monotonic())
 
+    @property
+    def done(self) -> int:
+        """The number of items done in the newest state that could be saved now."""
+        return self.reached.done if self._held is None else max(self.reached.done, self._held[1])
+
     def ending(self, done: int) -> dict[str, Any]:
         """Return what the completed version says of the loop: after how many items it ended."""
         return {PROGRESS: ProgressNote(done, self._total, complete=True).as_metadata()}
@@ -100,6 +111,8 @@ class ProgressLog:
             self.save()
         elif self._pace.is_copy_due(now):
             self.copy(state, done)
+        elif (held := _held(state)) is not None:
+            self._held = held[0], done
 
     def copy(self, state: object, done: int, *, complete: bool = False) -> None:
         """Copy the state as it is after so many items.
@@ -112,7 +125,10 @@ class ProgressLog:
         self._pace.copied(time.thread_time() - started, time.monotonic())
 
     def save(self) -> None:
-        """Save the last copy if it is ahead of the saved one. A failure does not end the loop; the next save tries again."""
+        """Save the newest state if it is ahead of the saved one. A failure does not end the loop; the next save tries again."""
+        if self._held is not None and self._held[1] > self.reached.done:
+            with contextlib.suppress(PayloadError):  # the loop ends for another reason, and the last copy is still there
+                self.copy(*self._held)
         reached, stage, started = self.reached, self._run.stage, time.monotonic()
         if reached.position <= self._saved:
             return
@@ -130,3 +146,14 @@ class ProgressLog:
                 self.kept = self._runner.delete_progress(self._run, useless) + needed
         now = time.monotonic()
         self._pace.saved(reached.done, now - started, now)
+
+
+def _held(state: object) -> tuple[object] | None:
+    """Return the state in a form that the next item can't change, if that takes next to no time; otherwise None."""
+    if type(state) in _IMMUTABLE:
+        return (state,)
+    if type(state) is dict and len(state) <= _MOST_HELD and _IMMUTABLE.issuperset(map(type, state.values())):
+        return (state.copy(),)
+    if type(state) is list and len(state) <= _MOST_HELD and _IMMUTABLE.issuperset(map(type, state)):
+        return (state.copy(),)
+    return None

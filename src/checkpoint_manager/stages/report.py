@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from checkpoint_manager._text import printable
 
-What: TypeAlias = Literal["reused", "ran", "failed", "stopped"]
+What: TypeAlias = Literal["reused", "ran", "unsaved", "failed", "stopped"]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -18,7 +18,8 @@ class Outcome:
 
     Attributes:
         stage: The stage.
-        what: ``reused``, ``ran``, ``failed``: an exception was raised, or ``stopped``: a loop was left before its last item.
+        what: ``reused``; ``ran``; ``unsaved``: it ran, and its result could not be saved; ``failed``: it raised an exception;
+            or ``stopped``: a loop was left before its last item, by ``break``, Ctrl-C or SIGTERM.
         version: The version that was reused or saved; None if none was saved.
         seconds: How long the function ran, or how long it took to load the result.
         why: Why no version could be reused; empty if one was.
@@ -44,8 +45,13 @@ class RunReport:
 
     @property
     def ran(self) -> tuple[Outcome, ...]:
-        """The runs that completed."""
+        """The runs whose result was saved."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "ran")
+
+    @property
+    def unsaved(self) -> tuple[Outcome, ...]:
+        """The runs whose result could not be saved."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "unsaved")
 
     @property
     def failed(self) -> tuple[Outcome, ...]:
@@ -54,7 +60,7 @@ class RunReport:
 
     @property
     def stopped(self) -> tuple[Outcome, ...]:
-        """The loops that were left before their last item, without an exception."""
+        """The loops that were left before their last item, without an error."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "stopped")
 
     def __str__(self) -> str:
@@ -67,6 +73,7 @@ class RunReport:
             for each in self.outcomes
         ]
         counts = f"{len(self.reused)} reused, {len(self.ran)} ran, {len(self.failed)} failed"
+        counts += f", {len(self.unsaved)} not saved" if self.unsaved else ""
         counts += f", {len(self.stopped)} stopped" if self.stopped else ""
         return "\n".join([*lines, counts])
 

@@ -334,7 +334,7 @@ class Runner:
             result = result_of()
             version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata(), **(notes or {})}))
         except Exception as error:
-            self.ended(run, "ran", None)
+            self.ended(run, "unsaved", None)
             why = error.message if isinstance(error, CheckpointError) else error
             message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "Take the result from the attribute result of this error, and save it elsewhere"

@@ -82,6 +82,11 @@ def is_pending() -> bool:
     return bool(_pending) and threading.current_thread() is threading.main_thread()
 
 
+def name_of(error: BaseException) -> str:
+    """Return what a loop ends with: SIGTERM, or the type of an exception."""
+    return "SIGTERM" if isinstance(error, SystemExit) and signal.SIGTERM in _pending else type(error).__qualname__
+
+
 def stop() -> None:
     """Raise what the signal that came raises."""
     if signal.SIGTERM in _pending:  # it stays there, until the process dies of it

@@ -20,11 +20,13 @@ from checkpoint_manager import stages
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.commands.run_files import changed_output, digest_of, digests_of, stdin_of, storable
 from checkpoint_manager.cli.commands.run_stderr import Relay
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.stages import FailedCallError
+from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
     from typing import BinaryIO, Self
@@ -97,6 +99,8 @@ def run(  # noqa: PLR0913  # options, by name
       checkpoint-manager run clean --input clean.py --input raw.csv --output rows.csv -- python clean.py
       checkpoint-manager run rows --capture -- curl -s https://example.org/rows.json > rows.json
     """
+    if not command[0]:
+        raise UsageError("the command is empty", hint="Write it after --, as in: checkpoint-manager run STAGE -- COMMAND")
     around, stdin = _compared(inputs, outputs, names)
     cm = access.open()
     if again:
@@ -136,7 +140,8 @@ def run(  # noqa: PLR0913  # options, by name
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
     if not inputs and not access.as_json and cm.run_report().outcomes[-1].why == "first run":
-        say("only the command line is compared. To run again when a file changes, name it with --input")
+        what = "the files that it reads are not compared" if around else "only the command line is compared"
+        say(f"{what}. To run again when a file changes, name it with --input")
     output = _output_of(stage, result) if capture else {}
     if not shown and not access.as_json:
         write_bytes(_bytes_of(output))
@@ -365,8 +370,11 @@ def _tell(access: Access, outcome: Outcome, code: int, output: dict[str, str]) -
         fields = {"stage": outcome.stage, "what": outcome.what, "version": outcome.version, "why": outcome.why}
         write_json("run", {**fields, "exit_code": code, **output})
         return
-    version = f" version {outcome.version}" if outcome.version else ""
-    why = f" ({outcome.why})" if outcome.why else ""
-    ended = "" if code == 0 else f" with exit code {code}"
     sys.stdout.flush()
-    say(f"{printable(outcome.stage)}: {outcome.what}{ended}{version}{why}")
+    stage, version = printable(outcome.stage), f"version {outcome.version}"
+    if outcome.what == "reused":
+        say(f"{stage}: reused {version}")
+        return
+    ended = "ran in" if code == 0 else f"failed with exit code {code} after"
+    saved = f", saved {version}" if outcome.version else ""
+    say(f"{stage}: {ended} {duration(outcome.seconds)}{saved} ({outcome.why})")
