@@ -357,7 +357,7 @@ class CheckpointManager:
         return self._store.history.versions(_valid(stage_name))
 
     def stages(self, prefix: str = "") -> list[str]:
-        """Return the names of the stages, sorted, including cleared ones.
+        """Return the names of the stages, sorted, including cleared ones and without deleted ones.
 
         A stage counts if it holds a version that opens, or if this user has seen it. So a planted folder is not listed, and a
         stage whose folder was removed still is.
@@ -587,6 +587,28 @@ class CheckpointManager:
         chosen = [_operations.select.checked_number(version) for version in numbers]
         deleted = _operations.delete.delete_versions(self._store, stage, chosen)
         _LOG.info("Versions deleted: %s %s", stage, deleted)
+        return deleted
+
+    def delete_stage(self, stage_name: str) -> list[int]:
+        """Delete a stage permanently: all its versions, the newest included, and its tags.
+
+        An authenticated *delete marker* without data takes their place, so that other users of the store can tell the deletion
+        from a theft, and no number is used again: a later save continues above the marker. Until then the stage does not exist:
+        ``stages`` does not list it and ``history`` is empty.
+
+        Args:
+            stage_name: The stage.
+
+        Returns:
+            The numbers of the versions that were deleted, in order.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage, or it is deleted already.
+            IntegrityError, RollbackError: The record of tags or deletions can't be trusted. Nothing was deleted.
+        """
+        stage = _valid(stage_name)
+        deleted = _operations.delete.delete_stage(self._store, stage)
+        _LOG.info("Stage deleted: %s (%s)", stage, counted(len(deleted), "version"))
         return deleted
 
     # Upkeep

@@ -209,11 +209,13 @@ class Trial:
         elif acknowledged or self._operation.mends:
             problems += differences(here, self._after, self._after)
         else:
-            problems += differences(here, self._before, self._after)
+            left = _without_cleared(here) if self._operation.clears else here
+            problems += differences(left, self._before, self._after)
         for stage in {*here, self._operation.stage}:
             newest = max(map(int, here.get(stage, {})), default=0)
             version = cm.save_checkpoint(stage, "next").number
-            if version != newest + 1 or cm.load_checkpoint(stage) != "next":
+            follows = version == newest + 1 or (stage not in here and version > newest)  # above a delete marker, maybe
+            if not follows or cm.load_checkpoint(stage) != "next":
                 problems.append(f"the next save of {stage} became version {version}, not {newest + 1}")
         if not self._operation.tidies:  # what that leaves is for a repair
             problems += [f"left over: {each.path}" for each in cm.verify().problems if each.stage is not None and each.path]
@@ -236,6 +238,10 @@ def differences(here: dict[str, Any], before: dict[str, Any], after: dict[str, A
             elif version in now and now[version] not in (old.get(version), new.get(version)):
                 problems.append(f"version {version} of {stage} is {now[version]}")
     return problems
+
+
+def _without_cleared(here: dict[str, Any]) -> dict[str, Any]:
+    return {stage: {number: version for number, version in here[stage].items() if version[0] != "cleared"} for stage in here}
 
 
 def _together(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

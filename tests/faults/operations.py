@@ -43,6 +43,7 @@ class Operation:
         goes_on: It goes on where the system refuses something that it can do without, so it is only killed.
         rotates: Until it is done again, an interrupted one is found unfinished.
         tidies: It ends with something that may fail without failing it: what was to go may still be there.
+        clears: It clears the stage first: so it may be left when this is interrupted.
         stage: What it writes to, above all.
     """
 
@@ -54,6 +55,7 @@ class Operation:
     goes_on: bool = False
     rotates: bool = False
     tidies: bool = False
+    clears: bool = False
     stage: str = "train"
 
 
@@ -177,6 +179,7 @@ OPERATIONS = {
         Operation("clear", lambda cm, _: cm.clear_checkpoint("train"), three_versions),
         Operation("clear all", lambda cm, _: cm.clear_checkpoints(), three_versions),
         Operation("delete", lambda cm, _: cm.delete_versions("train", [1, 2]), three_versions),
+        Operation("delete a stage", lambda cm, _: cm.delete_stage("train"), _tagged_versions, clears=True),
         Operation("tag", lambda cm, _: cm.tag("train", 2, "better"), _tagged_versions),
         Operation("untag", lambda cm, _: cm.untag("train", "good"), _tagged_versions),
         Operation("prune", lambda cm, _: cm.prune(Retention(keep_last=1, keep_tagged=False)), _tagged_versions),

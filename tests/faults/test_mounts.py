@@ -60,6 +60,14 @@ assert cm.verify().problems == ()
 print(len(versions))
 """
 
+DELETED_WHEN_FULL = f"""{FULL.partition("filler.unlink()")[0]}
+assert cm.delete_stage("train") == versions
+assert cm.stages() == []
+assert cm.verify().problems == (), cm.verify().problems
+assert cm.save_checkpoint("train", "room again").number == len(versions) + 2
+print(len(versions))
+"""
+
 WITHOUT_INODES = """
 cm = opened()
 count = 0
@@ -107,8 +115,13 @@ print(3)
 
 @pytest.mark.parametrize(
     ("options", "program", "least"),
-    [("size=512k", FULL, 5), ("size=10m,nr_inodes=40", WITHOUT_INODES, 5), ("size=1m", READ_ONLY, 3)],
-    ids=["full", "without inodes", "read-only"],
+    [
+        ("size=512k", FULL, 5),
+        ("size=512k", DELETED_WHEN_FULL, 5),
+        ("size=10m,nr_inodes=40", WITHOUT_INODES, 5),
+        ("size=1m", READ_ONLY, 3),
+    ],
+    ids=["full", "full and a stage is deleted", "without inodes", "read-only"],
 )
 def test_a_disk_that_takes_no_more(tmp_path: Path, options: str, program: str, least: int) -> None:
     require("unshare")

@@ -31,7 +31,19 @@ class Pipeline:
         versions = self.stages.get(stage, [])
         return versions[version - 1] if 1 <= version <= len(versions) else None
 
+    def is_deleted(self, stage: str) -> bool:
+        """Whether nothing but a delete marker is left of it."""
+        entry = self.entry(stage, self.newest(stage))
+        return (
+            entry is not None and "@deleted" in entry.metadata and self.stages[stage][:-1] == [None] * (self.newest(stage) - 1)
+        )
+
+    def visible(self) -> list[str]:
+        return sorted(stage for stage in self.stages if not self.is_deleted(stage))
+
     def present(self, stage: str) -> list[int]:
+        if self.is_deleted(stage):
+            return []
         return [number for number, entry in enumerate(self.stages.get(stage, []), 1) if entry is not None]
 
     def is_completed(self, stage: str) -> bool:
@@ -57,7 +69,7 @@ class Pipeline:
     def restore_all(self, then: dict[str, int]) -> int:
         """Go back to when the newest versions were these, and return how many stages that changes."""
         changed = 0
-        for stage in sorted(self.stages):
+        for stage in self.visible():
             number = max((one for one in self.present(stage) if one <= then.get(stage, 0)), default=0)
             now = self.entry(stage, self.newest(stage))
             assert now is not None
@@ -85,7 +97,7 @@ class Pipeline:
     def prune(self, last: int, *, keep_tagged: bool) -> list[tuple[str, int]]:
         """Keep so many completed versions, what is tagged, and what a pipeline stands on; return what goes."""
         gone: list[tuple[str, int]] = []
-        for stage in sorted(self.stages):
+        for stage in self.visible():
             entries = [(number, self.entry(stage, number)) for number in reversed(self.present(stage))]
             by_status = {
                 status: [number for number, entry in entries if entry is not None and entry.status == status]
@@ -104,3 +116,10 @@ class Pipeline:
     def delete(self, stage: str, versions: set[int]) -> None:
         for version in versions:
             self.stages[stage][version - 1] = None
+
+    def delete_stage(self, stage: str) -> None:
+        entry = self.entry(stage, self.newest(stage))
+        if entry is None or "@deleted" not in entry.metadata:
+            self.append(stage, Entry(None, "cleared", {"@deleted": True}))
+        self.stages[stage][:-1] = [None] * (self.newest(stage) - 1)
+        self.tags.pop(stage, None)

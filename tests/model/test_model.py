@@ -72,8 +72,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(stage=STAGES, expected=st.integers(0, 9))
     def save_if_it_is_the_newest(self, stage: str, expected: int) -> None:
-        if expected == self.model.newest(stage):
-            assert self.cm.save_checkpoint(stage, expected, expected_version=expected).number == expected + 1
+        if expected == self.model.newest(stage) or (expected == 0 and self.model.is_deleted(stage)):
+            version = self.cm.save_checkpoint(stage, expected, expected_version=expected)
+            assert version.number == self.model.newest(stage) + 1
             self.model.append(stage, Entry(expected))
         else:
             with pytest.raises(VersionConflictError) as caught:
@@ -133,6 +134,18 @@ class Machine(RuleBasedStateMachine):
         else:
             self.cm.delete_versions(stage, versions)
             self.model.delete(stage, versions)
+
+    @rule(stage=STAGES)
+    def delete_whole(self, stage: str) -> None:
+        present = self.model.present(stage)
+        entry = self.model.entry(stage, self.model.newest(stage))
+        if not present:
+            with pytest.raises(CheckpointNotFoundError):
+                self.cm.delete_stage(stage)
+        else:
+            assert entry is not None
+            assert self.cm.delete_stage(stage) == (present[:-1] if "@deleted" in entry.metadata else present)
+            self.model.delete_stage(stage)
 
     # Keeping
 
@@ -243,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:
-        assert self.cm.stages() == sorted(self.model.stages)
+        assert self.cm.stages() == self.model.visible()
         for stage in ("parse", *self.model.stages):
             assert self.cm.has_checkpoint(stage) == self.model.is_completed(stage)
             history = self.cm.history(stage)
@@ -257,10 +270,10 @@ class Machine(RuleBasedStateMachine):
 
     # Tampering: done, looked at, and undone
 
-    @precondition(lambda self: self.model.stages)
+    @precondition(lambda self: self.model.visible())
     @rule(data=st.data(), how=st.sampled_from(["flip", "cut", "extend", "exchange", "remove"]), place=st.integers(0, 10_000))
     def tamper(self, data: st.DataObject, how: str, place: int) -> None:
-        stage = data.draw(st.sampled_from(sorted(self.model.stages)))
+        stage = data.draw(st.sampled_from(self.model.visible()))
         version = data.draw(st.sampled_from(self.model.present(stage)))
         whole = self.read_bytes(stage, version)
         if how == "remove":
@@ -351,6 +364,8 @@ class InADirectory(Machine):
     def be_killed_while_saving(self, stage: str, length: int, delay: float) -> None:
         program = Program((Writer("fork", ((Op("save", stage, length),),)),), (Signal(0, "kill", 1, delay),))
         before = copy.deepcopy(self.model.newest(stage))
+        if self.model.is_deleted(stage):
+            return  # its history is empty, and says nothing of the newest number
         told = self.host.run(program, self._place / "store", Path(os.environ["HOME"]))["events"]
         newest = max((version.number for version in self.cm.history(stage)), default=0)
         assert newest in {before, before + 1}

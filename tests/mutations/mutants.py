@@ -281,6 +281,12 @@ MUTANTS: list[Mutant] = [
         "delete_versions",
         Decide("version == newest", outcome=False),
     ),
+    Mutant(
+        "a stage with a delete marker and versions below it is not listed",
+        "_store/history.py",
+        "History.is_deleted",
+        Replace("self.before(stage, number, session) is None", "True"),
+    ),
     Mutant("a damaged version counts as done", "_operations/load.py", "is_completed", Replace("False", "True")),
     Mutant("a restore does not say from what", "_operations/restore.py", "_append_copy", Drop("restored_from=loaded.version")),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,10 @@ def test_each_mutant_has_a_name_of_its_own() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
-def test_the_readme_counts_them() -> None:
-    assert f"broken in {len(MUTANTS)} small ways" in (PACKAGE.parents[1] / "README.md").read_text()
+def test_there_are_as_many_as_the_readme_says() -> None:
+    told = re.search(r"broken in more than (\d+) small ways", (PACKAGE.parents[1] / "README.md").read_text())
+    assert told is not None
+    assert len(MUTANTS) > int(told[1])
 
 
 @pytest.mark.parametrize(

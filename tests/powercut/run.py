@@ -94,6 +94,16 @@ def deletion(root: str) -> None:
     tell("deleted", "train", 1)
 
 
+def whole_deletion(root: str) -> None:
+    """A stage is deleted whole, and saved to again."""
+    cm = opened(root)
+    for number in range(1, 3):
+        save(cm, "train", number)
+    for version in cm.delete_stage("train"):
+        tell("deleted", "train", version)
+    save(cm, "train", 4)
+
+
 def keeping(root: str) -> None:
     """Versions are tagged and pruned, by hand and after saves; what is kept is never taken back."""
     cm = opened(root)
@@ -173,6 +183,9 @@ def relaxed_deletion(root: str) -> None:
     tell("deleted", "train", 1)
     tell("deleted", "train", 3)
     cm.save_checkpoint("train", 5)
+    for version in cm.delete_stage("train"):
+        tell("deleted", "train", version)
+    cm.save_checkpoint("train", 7)
 
 
 def relaxed_pruning(root: str) -> None:
@@ -291,6 +304,7 @@ def taking_over(root: str) -> None:
 SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "pipeline": (pipeline,),
     "deletion": (deletion,),
+    "whole deletion": (whole_deletion,),
     "rotation": (rotation,),
     "relaxed rotation": (relaxed_rotation,),
     "repair": (repair,),

@@ -1,6 +1,6 @@
-"""Notes: what a stage writes into the metadata of its versions, and how it is read back.
+"""Notes: what the library writes into the metadata of a version, and how it is read back.
 
-Three keys of a version's metadata belong to stages:
+Four keys of a version's metadata are the library's:
 
 =============  =========================================================================================================
 ``@stage``     what the version is the result of: ``version`` (the revision), ``arguments`` (digests by name), ``function``
@@ -9,6 +9,7 @@ Three keys of a version's metadata belong to stages:
 ``@progress``  how far a ``progress`` version is: ``done``, ``total`` (or null), ``complete`` (nothing is left to loop over)
                and ``before`` (the ``progress`` versions of the same run that were there before it, ascending)
 ``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception; the data has the traceback as well
+``@deleted``   true in a ``cleared`` version that is a delete marker: the whole stage was deleted, up to the version before it
 =============  =========================================================================================================
 
 Any program with the key may have written these keys. So they are read here alone, and a note of another shape counts as none.
@@ -27,7 +28,7 @@ from checkpoint_manager.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTE, PROGRESS, FAILURE = "@stage", "@progress", "@failure"
+NOTE, PROGRESS, FAILURE, DELETED = "@stage", "@progress", "@failure", "@deleted"
 _LARGEST = 2**63 - 1
 _REVISION_TYPES = {int, str, bool}
 

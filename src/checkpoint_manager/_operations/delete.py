@@ -2,17 +2,26 @@
 
 The remaining versions are made durable first, then the record of the deletion is written, and then the files are removed. If
 the process is killed in between, the versions count as deleted, and the next deletion, pruning or repair removes their files.
+
+The newest version of a stage is never deleted, because nothing would tell the deletion from a theft. To delete a whole stage, a
+*delete marker* is appended first: a cleared version without data, with the note ``@deleted``. It is authenticated and leads
+back to the version before it, so other users of the store accept it as the newest, and the next save continues above it. A
+stage that holds nothing but the marker is not listed.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
+from checkpoint_manager._format.notes import DELETED
 from checkpoint_manager._operations import tag
+from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._store.history import ranges_between
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +60,52 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[i
         return wanted
 
 
+def delete_stage(store: Store, stage: str) -> list[int]:
+    """Delete a whole stage with its tags, and return the numbers of its versions, ascending.
+
+    If this is killed in between, the stage is cleared, with some of its versions left; deleting it again finishes that.
+
+    Raises:
+        CheckpointNotFoundError: There is no such stage, or it is deleted already.
+        IntegrityError, RollbackError: The record of tags or deletions can't be trusted. Nothing is deleted.
+    """
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
+        newest = store.history.existing(stage)
+        tags = tag.certain(store, stage)
+        gaps, _ = store.gaps(stage, session)
+        versions = store.backend.versions(stage, session=session)
+        there = [version for version in versions if version not in gaps]
+        if not _is_marker(store, stage, newest, session):
+            newest = _append_marker(store, stage, there, session)
+        tag.untag_locked(store, stage, tags.named)
+        store.flush(stage, session)
+        gaps, _ = store.gaps(stage, session)
+        undeleted = ranges_between(((gap.first, gap.last) for gap in gaps), 1, newest - 1)  # missing versions among them
+        _record_ranges(store, stage, undeleted, "deleted", session)
+        store.backend.delete(stage, [version for version in versions if version < newest], session=session)
+        return [version for version in there if version < newest]
+
+
+def _is_marker(store: Store, stage: str, version: int, session: Session) -> bool:
+    try:
+        return DELETED in store.entry(stage, version, session).metadata
+    except IntegrityError:
+        return False
+
+
+def _append_marker(store: Store, stage: str, versions: list[int], session: Session) -> int:
+    """Append the marker, and return its number. On a full disk, the older versions are deleted first, which makes room."""
+    marker = Draft(b"null", {DELETED: True}, "cleared")
+    try:
+        return append(store, stage, store.history.tip(stage, session), marker, session).number
+    except StorageError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT} or len(versions) < 2:  # the newest one must stay
+            raise
+    tag.untag_locked(store, stage, tag.certain(store, stage).named)
+    drop(store, stage, versions[:-1], session)
+    return append(store, stage, store.history.tip(stage, session), marker, session).number
+
+
 def drop(store: Store, stage: str, versions: list[int], session: Session | None = None) -> Gaps:
     """Delete versions and return the gaps. The caller holds the lock and has checked that they may be deleted."""
     store.flush(stage, session)
@@ -71,11 +126,17 @@ def remove_leftovers(store: Store, stage: str, session: Session | None = None) -
 
 def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, session: Session | None = None) -> Gaps:
     """Record that these versions are deleted. The caller holds the lock and removes them afterwards."""
+    return _record_ranges(store, stage, _runs(versions), reason, session)
+
+
+def _record_ranges(
+    store: Store, stage: str, ranges: Iterable[tuple[int, int]], reason: Reason, session: Session | None
+) -> Gaps:
     gaps, expected = store.gaps(stage, session)
     gaps = gaps.add(
         *(
             Gap(first, last, _id_before(store, stage, first, session), _id_of(store, stage, last, session), reason)
-            for first, last in _runs(versions)
+            for first, last in ranges
         )
     )
     store.write_gaps(stage, gaps, expected, session)

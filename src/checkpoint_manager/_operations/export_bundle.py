@@ -74,8 +74,7 @@ def _chosen(store: Store, stages: Iterable[str] | None) -> list[str]:
         stages = store.stages()
     chosen = sorted(set(stages))
     for stage in chosen:
-        if store.history.look(stage).number == 0:
-            raise store.history.absent(stage, 0, 0)
+        store.history.existing(stage)
     return chosen
 
 

@@ -47,6 +47,8 @@ def load_newest(store: Store, stage: str) -> Loaded:
         message = f"{where} has no completed version: its newest one is {newest.entry.status} (version {newest.version})"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=newest.version)
     if loaded.entry.status == "cleared":
+        if store.history.is_deleted(stage):
+            raise store.history.deleted(stage)
         message = f"{where} is cleared (version {loaded.version})"
         raise CheckpointNotFoundError(message, hint=Hint.RESTORE_EARLIER, stage=stage, version=loaded.version)
     return loaded

@@ -42,8 +42,7 @@ def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) 
     """
     stages = store.stages() if stage is None else [stage]
     for name in stages:  # report a stage that vanished before anything is deleted
-        if store.history.look(name).number == 0 and stage is not None:
-            raise store.history.absent(name, 0, 0)
+        store.history.look(name) if stage is None else store.history.existing(name)
     now, waits = datetime.now(UTC), Waits(store)
     plans = [_dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now, waits) for name in stages]
     return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))

@@ -96,7 +96,11 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
     """
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         tip = store.history.tip(stage, session)
-        if expected is not None and tip.version != expected:
+        if (
+            expected is not None
+            and tip.version != expected
+            and not (expected == 0 and store.history.is_deleted(stage, session))
+        ):
             raise _conflict(store, stage, expected, tip.version)
         return append(store, stage, tip, draft, session)
 

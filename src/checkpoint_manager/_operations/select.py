@@ -129,12 +129,9 @@ def newest(store: Store, stage: str) -> int:
     """Return the number of the newest version, whatever its status.
 
     Raises:
-        CheckpointNotFoundError: The stage has none.
+        CheckpointNotFoundError: The stage has none, or was deleted.
     """
-    found = store.history.look(stage).number
-    if found == 0:
-        raise store.history.absent(stage, 0, 0)
-    return found
+    return store.history.existing(stage)
 
 
 def _latest(store: Store, stage: str) -> int:
@@ -191,10 +188,9 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
     Raises:
         CheckpointNotFoundError: The stage had no version then.
     """
+    store.history.existing(stage)
     then = newest_at(store.history.entries(stage), moment)
     if then is None:
-        if store.history.look(stage).number == 0:
-            raise store.history.absent(stage, 0, 0)
         message = f"stage {printable(stage)} in {store.backend.location} had no version at {moment.isoformat()}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
     return then[0]

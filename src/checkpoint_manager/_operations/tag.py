@@ -113,8 +113,7 @@ def find(store: Store, stage: str, name: str) -> int:
     """
     tagged = read(store, stage)[0].named.get(name)
     if tagged is None:
-        if store.history.look(stage).number == 0:
-            raise store.history.absent(stage, 0, 0)
+        store.history.existing(stage)
         raise _no_tag(store, stage, name, read(store, stage)[0])
     entry = store.history.entry(stage, tagged.version)
     if entry.id != tagged.id:

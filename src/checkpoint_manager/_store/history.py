@@ -23,6 +23,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
+from checkpoint_manager._format.notes import DELETED
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -265,7 +266,7 @@ class History:
             return
         gaps, _ = self._store.gaps(stage, session)  # after the listing: what was deleted meanwhile is not missing
         edges = [(gap.first, gap.last) for gap in gaps if first <= gap.last and gap.first <= last]
-        for low, high in reversed([*_between(edges, first, last)]):
+        for low, high in reversed([*ranges_between(edges, first, last)]):
             for version in range(high, max(low, high - _MOST_MISSING + 1) - 1, -1):
                 yield Scanned(version, None, self.absent(stage, version, newest), is_missing=True)
             if high - low >= _MOST_MISSING:
@@ -283,8 +284,13 @@ class History:
         return readable
 
     def versions(self, stage: str) -> Iterator[Version]:
-        """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them."""
+        """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them.
+
+        A stage that was deleted as a whole has none.
+        """
         with self._store.session(stage) as session:
+            if self.is_deleted(stage, session):
+                return
             for version, entry, _, is_missing in self.walk(stage, session):
                 if entry is None:
                     yield Version(stage, version, "missing" if is_missing else "damaged")
@@ -330,6 +336,43 @@ class History:
                     self._store.entry(stage, version, session)
                     return True
         return False
+
+    def is_deleted(self, stage: str, session: Session | None = None) -> bool:
+        """Return whether a stage was deleted as a whole: a delete marker is its newest version, and its only one.
+
+        Raises:
+            RollbackError: This user has seen a newer version than the marker.
+        """
+        if session is None:
+            with self._store.session(stage) as own:
+                return self.is_deleted(stage, own)
+        number = self._store.backend.newest(stage, session=session).number
+        try:
+            gaps, _ = self._store.found_gaps(stage, session)
+            if number - 1 not in gaps or DELETED not in self.entry(stage, number, session).metadata:
+                return False
+        except (IntegrityError, CheckpointNotFoundError):
+            return False
+        return self.before(stage, number, session) is None
+
+    def existing(self, stage: str) -> int:
+        """Return the number of a stage's newest version.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage, or it was deleted as a whole.
+            RollbackError: This user has seen a newer version.
+        """
+        number = self.look(stage).number
+        if number == 0:
+            raise self.absent(stage, 0, 0)
+        if self.is_deleted(stage):
+            raise self.deleted(stage)
+        return number
+
+    def deleted(self, stage: str) -> CheckpointNotFoundError:
+        """Return the error for a stage that was deleted as a whole."""
+        message = f"stage {printable(stage)} in {self._store.backend.location} was deleted"
+        return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)
 
     def absent(self, stage: str, version: int, newest: int) -> CheckpointError:
         """Return the error for an absent version; ``newest`` is the newest version that was found before."""
@@ -424,7 +467,7 @@ class History:
         _LOG.warning("%s", message)
 
 
-def _between(edges: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+def ranges_between(edges: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges from ``first`` to ``last`` that lie between others, which ascend."""
     for low, high in edges:
         if low > first:

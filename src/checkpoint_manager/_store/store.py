@@ -26,7 +26,7 @@ from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
 from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError
-from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
+from checkpoint_manager.errors import CheckpointError, FormatError, Hint, IntegrityError, RollbackError, StorageError
 from checkpoint_manager.models import Origin
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ class Store:
     def stages(self) -> list[str]:
         """Return the names of the stages, sorted: those that hold a version that opens, and those that this user has seen.
 
-        Anyone who may write to the directory can make a folder. One in which nothing opens is told with an ERROR line.
+        A stage that was deleted as a whole is left out. Anyone who may write to the directory can make a folder: one in which
+        nothing opens is told with an ERROR line.
         """
         seen = set(self.last_seen.stages())
         for stage in self.backend.stages():
@@ -122,7 +123,13 @@ class Store:
                     self.backend.location,
                     Hint.VERIFY_AND_REPAIR,
                 )
-        return sorted(seen)
+        return sorted(stage for stage in seen if not self._is_deleted(stage))
+
+    def _is_deleted(self, stage: str) -> bool:
+        try:
+            return self.history.is_deleted(stage)
+        except CheckpointError:  # a stage in trouble is listed, and whoever looks at it is told
+            return False
 
     # Versions
 

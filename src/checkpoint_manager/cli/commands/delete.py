@@ -1,4 +1,4 @@
-"""``delete``: delete versions for good."""
+"""``delete``: delete versions, or a whole stage, for good."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, write_json
+from checkpoint_manager.cli.output import say, show_count, show_size, write_json
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from checkpoint_manager.cli.access import Access
+    from checkpoint_manager.models import Version
 
 
 _VERSION = click.IntRange(1)
@@ -22,38 +26,64 @@ _VERSION.name = "version number"  # for click's message about anything else
 
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
-@click.argument("versions", type=_VERSION, nargs=-1, required=True, metavar="VERSION...")
+@click.argument("versions", type=_VERSION, nargs=-1, metavar="[VERSION...]")
+@click.option("--all", "every", is_flag=True, help="Delete the stage whole: its newest version and its tags, too.")
 @yes_option
 @dry_run_option
 @store_options
-def delete(access: Access, stage: str, versions: tuple[int, ...], *, yes: bool, dry_run: bool) -> None:
-    """Delete VERSIONs of a STAGE for good, except the newest one. Their numbers are never used again.
+def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool, yes: bool, dry_run: bool) -> None:
+    """Delete VERSIONs of a STAGE for good, except the newest one; or with --all, the whole stage.
+
+    Their numbers are never used again, and a record remains that they were deleted.
 
     \b
-    Example:
+    Examples:
       checkpoint-manager delete train 1 2 3
+      checkpoint-manager delete train --all
     """
+    if every == bool(versions):
+        raise UsageError("it is not clear which versions are meant", hint="Name their numbers, or give --all")
     cm = access.open()
-    wanted = sorted(set(versions))
-    there = {version.number for version in cm.history(stage)}
-    if not there:
+    history = cm.history(stage)
+    if not history:
         raise no_such_stage(access, stage, cm.stages())
+    tags = cm.tags(stage)
+    wanted = sorted({version.number for version in history} if every else set(versions))
+    if not every:
+        _check(stage, wanted, history, tags)
+    say(f"To be deleted for good: {_plan(stage, wanted, history, tags, every=every)}")
+    if not dry_run:
+        confirm("Delete the stage?" if every else "Delete them?", yes=yes)
+        wanted = cm.delete_stage(stage) if every else cm.delete_versions(stage, wanted)
+    if access.as_json:
+        write_json("delete", {"dry_run": dry_run, "stage": stage, "versions": wanted, "whole": every})
+    elif not dry_run and every:
+        say(f"stage {printable(stage)} deleted for good, with its {show_count(len(wanted), 'version')}")
+    elif not dry_run:
+        say(f"{show_count(len(wanted), 'version')} of stage {printable(stage)} deleted for good")
+
+
+def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int]) -> None:
+    """Refuse before a plan is shown what the library would refuse after it."""
+    there = {version.number for version in history}
     for version in wanted:
+        which = f"version {version} of stage {printable(stage)}"
         if version not in there:
             message = f"stage {printable(stage)} has no version {version}"
             raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
-    for name, version in cm.tags(stage).items():
-        if version in wanted:
-            message = (
-                f"version {version} of stage {printable(stage)} has the tag {name}, which protects it: nothing was deleted"
-            )
+        if version == history[0].number:
+            message = f"{which} is the newest and can't be deleted by itself; nothing was deleted"
+            hint = "Save or clear the stage first, or delete it whole with --all"
+            raise CheckpointError(message, hint=hint, stage=stage, version=version)
+        names = [name for name, number in tags.items() if number == version]
+        if names:
+            message = f"{which} has the tag {' and '.join(names)}, which protects it; nothing was deleted"
             raise CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
-    of = f"of {show_count(len(there), 'version')} of stage {printable(stage)}"
-    say(f"To be deleted for good, {of}: {', '.join(map(str, wanted))}")
-    if not dry_run:
-        confirm("Delete them?", yes=yes)
-        cm.delete_versions(stage, wanted)
-    if access.as_json:
-        write_json("delete", {"dry_run": dry_run, "stage": stage, "versions": wanted})
-    elif not dry_run:
-        say(f"{show_count(len(wanted), 'version')} of stage {printable(stage)} deleted for good")
+
+
+def _plan(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int], *, every: bool) -> str:
+    if not every:
+        return f"{', '.join(map(str, wanted))}, of {show_count(len(history), 'version')} of stage {printable(stage)}"
+    size = show_size(sum(version.size or 0 for version in history))
+    tagged = f", and its {'tag' if len(tags) == 1 else 'tags'} {', '.join(tags)}" if tags else ""
+    return f"the whole stage {printable(stage)}, with {show_count(len(wanted), 'version')} ({size}){tagged}"
