@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import databases, floors
-from benchmarks.contenders.ours import OURS, PLAIN
+from benchmarks.contenders.ours import OURS
 from benchmarks.scale import MB
 from benchmarks.summary import figure
 from benchmarks.workloads.saving import JOURNALED
@@ -71,8 +71,7 @@ def judge(results: Sequence[Result], field: Field) -> list[Aim]:
         *_of_large_saves(found, field),
         *_of_reading(found),
         *_of_contention(found),
-        _of_memory(found, OURS, ""),
-        _of_memory(found, PLAIN, " (without fast)"),
+        _of_memory(found),
         Aim("import CheckpointManager, added to its dependencies", _median(found, "start/import", ADDED), 0.025, unit="s"),
     ]
 
@@ -109,11 +108,10 @@ def _of_large_saves(found: dict[str, Result], field: Field) -> list[Aim]:
     for key in (f"save/{size}/{nones}" for size in ("1 MB", "10 MB") for nones in ("None", "no None")):
         others = [(value, name) for name in sealed if (value := _median(found, key, name)) is not None]
         quickest, peer = min(others, default=(None, "the quickest encrypted peer"))
-        for who, how in ((OURS, ""), (PLAIN, " (without fast)")):
-            title = key.replace("/", " ", 1).replace("/", ", ") + how
-            ours = _median(found, key, who)
-            aims.append(Aim(f"{title}: beside {floors.JSON_BARE}", _ratio(ours, _median(found, key, floors.JSON_BARE)), 1.3))
-            aims.append(Aim(f"{title}: {peer} beside ours", _ratio(quickest, ours), 1.0, at_least=True))
+        title = key.replace("/", " ", 1).replace("/", ", ")
+        ours = _median(found, key)
+        aims.append(Aim(f"{title}: beside {floors.JSON_BARE}", _ratio(ours, _median(found, key, floors.JSON_BARE)), 1.3))
+        aims.append(Aim(f"{title}: {peer} beside ours", _ratio(quickest, ours), 1.0, at_least=True))
     return aims
 
 
@@ -143,9 +141,9 @@ def _of_contention(found: dict[str, Result]) -> list[Aim]:
     ]
 
 
-def _of_memory(found: dict[str, Result], who: str, how: str) -> Aim:
-    text = f"peak memory of a save of 100 MB{how}, beyond the payload: at most its JSON and 16 MB"
-    return Aim(text, _median(found, "memory/save 100 MB", who), 116 * MB, unit="bytes")
+def _of_memory(found: dict[str, Result]) -> Aim:
+    text = "peak memory of a save of 100 MB, beyond the payload: at most its JSON and 16 MB"
+    return Aim(text, _median(found, "memory/save 100 MB"), 116 * MB, unit="bytes")
 
 
 def _row(found: dict[str, Result], key: str, of: Callable[[Row], float | None]) -> float | None:

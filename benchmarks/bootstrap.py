@@ -42,9 +42,7 @@ def _distribution(requirement: str) -> str:
 
 def complete() -> bool:
     """Whether this Python can import the library and everything of the extra."""
-    return all(
-        importlib.util.find_spec(name) is not None for name in ("checkpoint_manager", "click", "ormsgpack", *MODULES.values())
-    )
+    return all(importlib.util.find_spec(name) is not None for name in ("checkpoint_manager", "click", *MODULES.values()))
 
 
 def restart_inside(arguments: list[str]) -> None:
@@ -75,9 +73,9 @@ def _install(python: Path) -> dict[str, str]:
     """Install the library from this checkout and the extra, and return the reasons for what can't be, by module."""
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     wanted = requirements()
-    if not _failure([*pip, "-e", f"{ROOT}[cli,fast]", *wanted.values()]):
+    if not _failure([*pip, "-e", f"{ROOT}[cli]", *wanted.values()]):
         return {}
-    subprocess.run([*pip, "-e", f"{ROOT}[cli,fast]"], check=True, stdout=sys.stderr)
+    subprocess.run([*pip, "-e", f"{ROOT}[cli]"], check=True, stdout=sys.stderr)
     failures = {name: _failure([*pip, text]) for name, text in wanted.items()}
     return {MODULES[name]: f"can't be installed: {reason}" for name, reason in failures.items() if reason}
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 ALL: tuple[type[Contender], ...] = (
     ours.Ours,
-    ours.Plain,
     ours.Relaxed,
     floors.Bare,
     floors.Unsynced,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from benchmarks import payload
 from benchmarks.contenders import floors, registry
-from benchmarks.contenders.ours import PLAIN
 from benchmarks.scale import MB
 from benchmarks.summary import Result, Row
 from benchmarks.workloads.context import Context, folder_of, fresh_processes
@@ -30,7 +29,7 @@ def run(context: Context) -> list[Result]:
     if not Path("/proc/self/clear_refs").exists():
         context.tell("memory: left out, for there is no /proc/self/clear_refs here")
         return []
-    kinds = context.choose(_FLOORS, variants={PLAIN})
+    kinds = context.choose(_FLOORS)
     saving, loading, failed = [], [], {}
     for kind in kinds:
         context.tell(f"memory: {kind.name} saves and loads {title}")

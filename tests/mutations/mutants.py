@@ -222,15 +222,16 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("any cost of a passphrase is accepted", "_format/key_slot.py", "check_cost", Replace("MAX_MEMORY_KIB", "2**40")),
     Mutant("a record is not bound to its stage", "_format/records.py", "RecordFormat.seal", Drop("stage")),
-    Mutant("NaN becomes null", "_format/payload.py", "_has_only_json_types", Replace("_are_finite(value)", "True")),
     Mutant(
-        "NaN becomes null, the quick way",
+        "NaN becomes null",
         "_format/payload.py",
-        "_scan",
-        Replace("_MAYBE_NOT_FINITE.search(packed) is not None", "False"),
+        "_dumps",
+        Decide("maybe_not_finite and b'null' in encoded", False),
     ),
-    Mutant("a tuple becomes a list, the quick way", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
-    Mutant("a tuple becomes a list", "_format/payload.py", "_has_only_json_types", Decide("types <= TYPES", False)),
+    Mutant(
+        "NaN among what looks like it becomes null", "_format/payload.py", "_inside", Decide("is_suspect(_pack(part))", False)
+    ),
+    Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     # History
     Mutant(
         "a number is left out",
