@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
 import subprocess
@@ -10,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, StorageError
 from checkpoint_manager._operations import save
+from checkpoint_manager._store.store import Store
 from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager.backends.base import Session
     from tests.cli.conftest import Result
 
     Cli = Callable[..., Result]
@@ -179,3 +184,52 @@ def test_nothing_breaks_inside_a_word(cli: Cli, store: Path, columns: int) -> No
         return {word for word in without_ages.split() if not re.fullmatch(r"\(?\d+|s|ago\)", word)}
 
     assert words(terminal.shown) == words(cli("log", "train").out)
+
+
+def test_json_is_written_while_it_is_read(program: Cli, cli: Cli, store: Path, tmp_path: Path) -> None:
+    first = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m checkpoint_manager log train --json | head -n 2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert first.stderr == ""
+    opening, newest = first.stdout.splitlines()
+    assert json.loads(opening + "]}") == {"schema": 1, "command": "log", "stage": "train", "versions": []}
+    assert json.loads(newest.rstrip(","))["version"] == 3
+    whole = cli("log", "train", "--json").json
+    assert [version["version"] for version in whole["versions"]] == [3, 2, 1]
+    assert whole["complete"] is True
+    assert cli("log", "train", "--status", "failed", "--json").json["versions"] == []
+
+
+def test_json_with_a_damaged_version_in_the_middle_is_valid(cli: Cli, store: Path) -> None:
+    (store / "history" / "train" / "000000000002.checkpoint").write_bytes(b"damaged")
+    result = cli("log", "train", "--json")
+    assert result.code == 13
+    assert [version["status"] for version in result.json["versions"]] == ["completed", "damaged", "completed"]
+    assert result.json["complete"] is True
+
+
+@pytest.mark.parametrize("readable", [2, 0])
+def test_json_that_an_error_ends_is_valid_or_not_there(
+    readable: int, cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, read = Store.entry, []
+
+    def fails_after_some(self: Store, stage: str, version: int, session: Session | None = None) -> Entry:
+        read.append(version)
+        if len(read) > readable:
+            raise StorageError("the medium failed", errno=errno.EIO)
+        return entry(self, stage, version, session)
+
+    monkeypatch.setattr(Store, "entry", fails_after_some)
+    result = cli("log", "train", "--json")
+    assert result.code == 20
+    assert result.error["message"] == "the medium failed"
+    if readable:
+        assert result.json["complete"] is False
+        assert [version["version"] for version in result.json["versions"]] == [3, 2]
+    else:
+        assert result.out == ""

@@ -34,6 +34,25 @@ def write_json(command: str, content: Mapping[str, Any]) -> None:
     write_bytes(_encode({"schema": SCHEMA, "command": command, **content}))
 
 
+def write_json_list(command: str, content: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
+    """Print one JSON document with a list, each of whose elements is written on a line of its own as soon as it is there.
+
+    It ends with ``"complete": true``; with ``false`` if an error ends it in the middle, which is raised again. An error before
+    the first element is raised with nothing printed.
+    """
+    opening = _encode({"schema": SCHEMA, "command": command, **content, name: []}).removesuffix(b"]}\n")
+    before = opening
+    try:
+        for item in items:
+            write_bytes(before + b"\n" + _encode(item).removesuffix(b"\n"))
+            before = b","
+    except BaseException:
+        if before != opening:
+            write_bytes(b'\n],"complete":false}\n')
+        raise
+    write_bytes((opening if before == opening else b"\n") + b'],"complete":true}\n')
+
+
 def write_data(data: object) -> None:
     """Print a checkpoint's data as JSON to read: indented."""
     write_bytes(_encode(data, indented=True))

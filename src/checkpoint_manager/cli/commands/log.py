@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ from checkpoint_manager.cli.output import (
     show_size,
     show_time,
     version_fields,
-    write_json,
+    write_json_list,
     write_text,
 )
 from checkpoint_manager.cli.selector import MOMENT, stage_names, tags_by_version
@@ -27,7 +28,7 @@ from checkpoint_manager.cli.version_notes import note_fields, own_metadata, stag
 from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from checkpoint_manager.cli.access import Access
@@ -85,25 +86,38 @@ def log(
         and (since is None or (version.created_at is not None and version.created_at >= since))
         and all(_holds(version, key, value) for key, value in wanted)
     )
-    versions = itertools.islice(chosen, limit)
+    counts = Counter[str]()
+    versions = _counted(itertools.islice(chosen, limit), counts)
     if access.as_json:
-        listed = list(versions)
-        fields = [{**_fields(version), "tags": tags.get(version.number, [])} for version in listed]
-        write_json("log", {"stage": stage, "versions": fields})
-        return Exit.INTEGRITY if any(version.status in _WRONG for version in listed) else Exit.DONE
-    shown = wrong = 0
+        fields = ({**_fields(version), "tags": tags.get(version.number, [])} for version in versions)
+        write_json_list("log", {"stage": stage}, "versions", fields)
+    else:
+        _write_pages(versions, tags)
+        _say_what_is_wrong(stage, counts)
+    return Exit.INTEGRITY if _WRONG & counts.keys() else Exit.DONE
+
+
+def _counted(versions: Iterable[Version], counts: Counter[str]) -> Iterator[Version]:
+    """Yield versions, and count each by its status."""
+    for version in versions:
+        counts[version.status] += 1
+        yield version
+
+
+def _write_pages(versions: Iterator[Version], tags: Mapping[int, list[str]]) -> None:
     table, size = new_table(_COLUMNS), _FIRST_PAGE
     while page := list(itertools.islice(versions, size)):
         write_text(table.page(_row(version, tags.get(version.number, [])) for version in page))
-        shown += len(page)
-        wrong += sum(version.status in _WRONG for version in page)
         size = _PAGE
-    if not shown:
+
+
+def _say_what_is_wrong(stage: str, counts: Counter[str]) -> None:
+    if not counts:
         say(f"no version of stage {printable(stage)} is as asked for")
+    wrong = sum(counts[status] for status in _WRONG)
     if wrong:
-        is_or_are = "is" if wrong == 1 else "are"
-        say(f"error: {wrong} of {show_count(shown, 'version')} {is_or_are} damaged or missing. {HINTS[Hint.VERIFY_AND_REPAIR]}")
-    return Exit.INTEGRITY if wrong else Exit.DONE
+        of = f"{wrong} of {show_count(counts.total(), 'version')}"
+        say(f"error: {of} {'is' if wrong == 1 else 'are'} damaged or missing. {HINTS[Hint.VERIFY_AND_REPAIR]}")
 
 
 def _each(cm: CheckpointManager, stage: str) -> Iterator[Version]:
