@@ -35,12 +35,16 @@ def acting_as(user: int, home: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def reachable(tmp_path: Path, home: Path) -> Path:
-    """Let other users reach this test's folder, and let what only they need be loaded while everything can be read."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_mode & 0o005 != 0o005:
-            parent.chmod(parent.stat().st_mode | 0o055)
-    return tmp_path
+def reachable(tmp_path: Path, home: Path) -> Iterator[Path]:
+    """Let other users reach this test's folder."""
+    modes = {parent: parent.stat().st_mode for parent in (tmp_path, *tmp_path.parents)}
+    for parent, mode in modes.items():
+        if mode & 0o005 != 0o005:
+            parent.chmod(mode | 0o055)
+    yield tmp_path
+    for parent, mode in modes.items():
+        if parent.stat().st_mode != mode:
+            parent.chmod(mode)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
