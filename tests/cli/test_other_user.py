@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from checkpoint_manager import CheckpointManager
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.cli.conftest import Result
 
@@ -35,39 +38,36 @@ def acting_as(user: int, home: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def reachable(tmp_path: Path, home: Path) -> Iterator[Path]:
-    """Let other users reach this test's folder."""
-    modes = {parent: parent.stat().st_mode for parent in (tmp_path, *tmp_path.parents)}
-    for parent, mode in modes.items():
-        if mode & 0o005 != 0o005:
-            parent.chmod(mode | 0o055)
-    yield tmp_path
-    for parent, mode in modes.items():
-        if parent.stat().st_mode != mode:
-            parent.chmod(mode)
+def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that every user of this host can reach, with a store of this one."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # noqa: S108  # the test's own folders are closed to others
+        Path(name).chmod(0o755)
+        CheckpointManager(Path(name) / "checkpoints").save_checkpoint("train", 1)
+        monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", f"{name}/checkpoints")
+        yield Path(name)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=["closed", "readable"])
 def test_the_store_of_another_user_is_an_error_of_the_system(
-    command: str, mode: int, cli: Cli, store: Path, home: Path, reachable: Path
+    command: str, mode: int, cli: Cli, place: Path, home: Path
 ) -> None:
     cli(*command.split())  # loads what the command needs
     cli("save", "nowhere")
-    store.chmod(mode)
+    (place / "checkpoints").chmod(mode)
     with acting_as(OTHER, home):
         result = cli(*command.split())
     assert result.code == 20
     assert result.out == ""
-    assert str(store) in result.err or "store at checkpoints" in result.err
+    assert f"{place}/checkpoints" in result.err
     assert "Give this user access" in result.err or "Run this as root" in result.err
 
 
-def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, store: Path, home: Path, reachable: Path) -> None:
-    (reachable / "theirs").mkdir(mode=0o755)
-    cli("init", "--store", "loads")
+def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path, home: Path) -> None:
+    (place / "theirs").mkdir(mode=0o755)
+    cli("init", "--store", f"{place}/loads")
     with acting_as(OTHER, home):
-        result = cli("init", "--store", "theirs")
+        result = cli("init", "--store", f"{place}/theirs")
     assert result.code == 20
-    assert "theirs" in result.err
-    assert list((reachable / "theirs").iterdir()) == []
+    assert f"{place}/theirs" in result.err
+    assert list((place / "theirs").iterdir()) == []
