@@ -40,7 +40,7 @@ def acting_as(user: int, home: Path) -> Iterator[None]:
 @pytest.fixture
 def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that every user of this host can reach, with a store of this one."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # noqa: S108  # the test's own folders are closed to others
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the test's own folders are closed to others
         Path(name).chmod(0o755)
         CheckpointManager(Path(name) / "checkpoints").save_checkpoint("train", 1)
         monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", f"{name}/checkpoints")
