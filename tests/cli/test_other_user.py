@@ -26,8 +26,9 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as a
 
 
 @contextlib.contextmanager
-def acting_as(user: int, home: Path) -> Iterator[None]:
-    """Act as another user, who has a home of his own and is not above the rules of the file system."""
+def acting_as(user: int) -> Iterator[None]:
+    """Act as another user, who has this home and is not above the rules of the file system."""
+    home = Path.home()
     for path in (home, *home.rglob("*")):
         os.chown(path, user, user)
     os.seteuid(user)
@@ -38,10 +39,12 @@ def acting_as(user: int, home: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that every user of this host can reach, with a store of this one."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # the test's own folders are closed to others
         Path(name).chmod(0o755)
+        (Path(name) / "home").mkdir()
+        monkeypatch.setenv("HOME", f"{name}/home")
         CheckpointManager(Path(name) / "checkpoints").save_checkpoint("train", 1)
         monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", f"{name}/checkpoints")
         yield Path(name)
@@ -49,13 +52,11 @@ def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=["closed", "readable"])
-def test_the_store_of_another_user_is_an_error_of_the_system(
-    command: str, mode: int, cli: Cli, place: Path, home: Path
-) -> None:
+def test_the_store_of_another_user_is_an_error_of_the_system(command: str, mode: int, cli: Cli, place: Path) -> None:
     cli(*command.split())  # loads what the command needs
     cli("save", "nowhere")
     (place / "checkpoints").chmod(mode)
-    with acting_as(OTHER, home):
+    with acting_as(OTHER):
         result = cli(*command.split())
     assert result.code == 20
     assert result.out == ""
@@ -63,10 +64,10 @@ def test_the_store_of_another_user_is_an_error_of_the_system(
     assert "Give this user access" in result.err or "Run this as root" in result.err
 
 
-def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path, home: Path) -> None:
+def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path) -> None:
     (place / "theirs").mkdir(mode=0o755)
     cli("init", "--store", f"{place}/loads")
-    with acting_as(OTHER, home):
+    with acting_as(OTHER):
         result = cli("init", "--store", f"{place}/theirs")
     assert result.code == 20
     assert f"{place}/theirs" in result.err
