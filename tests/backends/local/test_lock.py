@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -184,6 +185,23 @@ def test_a_lock_on_a_file_that_was_replaced_shuts_nobody_out_and_does_not_count(
         other.__exit__(None, None, None)
     assert entered.wait(10)
     waiter.join()
+
+
+def test_a_strict_umask_does_not_lock_out_the_next_writer(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        with lock(tmp_path):
+            assert stat.S_IMODE((tmp_path / "train.lock").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_file_linked_to_a_locks_name_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch(mode=0o400)
+    (tmp_path / "train.lock").hardlink_to(tmp_path / "precious")
+    with contextlib.suppress(LockTimeoutError), lock(tmp_path):
+        pass
+    assert stat.S_IMODE((tmp_path / "precious").stat().st_mode) == 0o400
 
 
 def test_a_removed_lock_file_is_made_again(tmp_path: Path) -> None:

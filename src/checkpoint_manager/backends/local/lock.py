@@ -177,6 +177,8 @@ class FileLock(io.FileIO):
             raise
         if not stat.S_ISREG(self._status.st_mode):
             raise self._unusable("it is not a regular file")
+        if self._status.st_mode & files.FILE_MODE != files.FILE_MODE and self._status.st_nlink == 1:
+            os.fchmod(self.fileno(), files.FILE_MODE)  # a strict umask: the next writer could not open what this one made
 
     def _wait(self, deadline: float) -> None:
         started = time.monotonic()
