@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class _Bytes:
-    """A version opened for reading."""
+class BytesReader:
+    """A version opened for reading, whole in memory."""
 
     data: bytes
     position: int = 0
@@ -138,7 +138,7 @@ class MemoryBackend(Backend):
         data = self._versions.get(stage, {}).get(version)
         if data is None:
             raise VersionAbsentError
-        yield _Bytes(data)
+        yield BytesReader(data)
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
         data = b"".join(bytes(piece) for piece in make_pieces())

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import logging
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
@@ -468,21 +467,7 @@ class LocalBackend(Backend, Maintenance):
 
     def warnings(self) -> list[str]:
         with as_our_errors("open the checkpoint directory", self.location):
-            status = os.stat(self.location)
-            exposed = permissions.exposed_parent(self.location)
-        where = printable(self.location)
-        found = []
-        if permissions.is_foreign(status):
-            found.append(f"{where} belongs to {permissions.user_name(status.st_uid)}, who may delete and replace what is in it")
-        if permissions.others_may_write(status):
-            mode = stat.S_IMODE(status.st_mode)
-            found.append(
-                f"Other users of this host may write to {where} (mode {mode:04o}): they can't read or forge "
-                f"checkpoints, but they can delete them. Take that away: chmod go-w {where}"
-            )
-        if exposed:
-            found.append(f"Other users of this host may write to {printable(exposed)}: they can move {where} away")
-        return found
+            return maintenance.warnings_about(self.location)
 
     def leftovers(self) -> list[Leftover]:
         with as_our_errors("look through", self.location):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
-from checkpoint_manager._filesystem.permissions import is_foreign, user_name
+from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, others_may_write, user_name
+from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Leftover, RecordChangedError
 from checkpoint_manager.backends.local import layout
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
@@ -164,7 +165,7 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
         if stage is None:
             yield _unnamed(name, path, folder)
             return
-        yield from _exposed(path, os.fstat(folder), stage)
+        yield from exposed(path, os.fstat(folder), stage)
         with files.entries(folder) as entries:
             for entry in entries:
                 inside = os.path.join(path, entry.name)
@@ -172,7 +173,7 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
                     yield Leftover("leftover", inside, "was left by an interrupted write", stage)
                 elif layout.version_of(entry.name) is not None or entry.name in {layout.GAPS, layout.TAGS, layout.STAGE}:
                     with contextlib.suppress(FileNotFoundError):
-                        yield from _exposed(inside, entry.stat(follow_symlinks=False), stage)
+                        yield from exposed(inside, entry.stat(follow_symlinks=False), stage)
                 else:
                     yield Leftover("unknown", inside, "does not belong to this store", stage)
     finally:
@@ -196,12 +197,13 @@ def _top_level_leftovers(root: str, top: int, stages: set[str]) -> Iterator[Left
                 yield Leftover("leftover", path, "was left by an interrupted write")
             elif entry.name in _TOP_LEVEL_NAMES:
                 with contextlib.suppress(FileNotFoundError):
-                    yield from _exposed(path, entry.stat(follow_symlinks=False), None)
+                    yield from exposed(path, entry.stat(follow_symlinks=False), None)
             elif not (entry.name.endswith(layout.SUFFIX) and entry.name.removesuffix(layout.SUFFIX) in stages):
                 yield Leftover("unknown", path, "does not belong to this store")
 
 
-def _exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Leftover]:
+def exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Leftover]:
+    """Yield a file or folder of the store that another user owns, or could read or change."""
     mode = stat.S_IMODE(status.st_mode)
     if is_foreign(status):
         yield Leftover("exposed", path, f"belongs to {user_name(status.st_uid)}, who can change it", stage)
@@ -222,10 +224,29 @@ def sweep_directory(name: str, parent: int) -> bool:
     return True
 
 
+def warnings_about(directory: str) -> list[str]:
+    """Return how other users of this host could delete or replace what is in a directory, one sentence each."""
+    status = os.stat(directory)
+    exposed_above = exposed_parent(directory)
+    where = printable(directory)
+    found = []
+    if is_foreign(status):
+        found.append(f"{where} belongs to {user_name(status.st_uid)}, who may delete and replace what is in it")
+    if others_may_write(status):
+        mode = stat.S_IMODE(status.st_mode)
+        found.append(
+            f"Other users of this host may write to {where} (mode {mode:04o}): they can't read or forge "
+            f"checkpoints, but they can delete them. Take that away: chmod go-w {where}"
+        )
+    if exposed_above:
+        found.append(f"Other users of this host may write to {printable(exposed_above)}: they can move {where} away")
+    return found
+
+
 # Space for deletions
 
 
-def keep_reserve(root: str) -> None:
+def keep_reserve(root: str, size: int = _RESERVE_BYTES) -> None:
     """Reserve some space, if there is any: a deletion first writes a record, which would not fit on a full disk.
 
     The bytes are random, so that a compressing file system can't shrink them. The second name reserves an inode on file
@@ -234,7 +255,7 @@ def keep_reserve(root: str) -> None:
     if os.path.lexists(os.path.join(root, layout.RESERVE)):
         return
     with passing_over_refusals(), files.open_directory(root) as folder, files.temporary(folder) as temporary:
-        files.write_new(temporary, folder, [os.urandom(_RESERVE_BYTES)], durable=False)
+        files.write_new(temporary, folder, [os.urandom(size)], durable=False)
         os.rename(temporary, layout.RESERVE, src_dir_fd=folder, dst_dir_fd=folder)
         os.link(layout.RESERVE, layout.RESERVED_NAME, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
 
