@@ -30,7 +30,7 @@ from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
 from checkpoint_manager._text import counted
 from checkpoint_manager.backends.base import maintenance_of
-from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
+from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.errors import ArgumentError
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
@@ -140,7 +140,7 @@ class CheckpointManager:
         has_password = isinstance(checkpoint_dir, str) and redacted(checkpoint_dir) != checkpoint_dir
         if is_found_again and not has_password and (key is None or isinstance(key, KeyFile | os.PathLike)):
             self._arguments = {
-                "checkpoint_dir": checkpoint_dir if scheme_of(str(checkpoint_dir)) else backend.location,
+                "checkpoint_dir": backend.location,
                 "key": key if key is None else _with_whole_path(key),
                 "lock_timeout": lock_timeout,
                 "durability": durability,

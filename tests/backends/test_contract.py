@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +12,13 @@ import pytest
 
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.backends.sqlite import SqliteBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.testing import BackendContract, MaintenanceContract
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from checkpoint_manager.backends.base import Backend
 
 
@@ -68,3 +74,37 @@ class TestMemory(MemoryBackDoor):
     @pytest.fixture
     def backend(self) -> MemoryBackend:
         return MemoryBackend()
+
+
+class SqliteBackDoor(MaintenanceContract):
+    """The contract as a backend in an SQLite database is asked to keep it."""
+
+    def execute(self, backend: Backend, statement: str, *parameters: object) -> list[tuple[bytes]]:
+        path = backend.location.removeprefix("sqlite:///")
+        if not os.path.exists(path):
+            return []
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def read_behind(self, backend: Backend, stage: str, version: int) -> bytes | None:
+        query = """SELECT coalesce(content, (SELECT group_concat(hex(content), '') FROM
+            (SELECT content FROM chunk WHERE upload = version.upload ORDER BY part)))
+            FROM version WHERE stage = ? AND number = ?"""
+        rows = self.execute(backend, query, stage.encode(), version)
+        content = rows[0][0] if rows else None
+        return bytes.fromhex(content) if isinstance(content, str) else content
+
+    def write_behind(self, backend: Backend, stage: str, version: int, data: bytes) -> None:
+        statement = "INSERT OR REPLACE INTO version (stage, number, size, content) VALUES (?, ?, ?, ?)"
+        self.execute(backend, statement, stage.encode(), version, len(data), data)
+
+    def leave_behind(self, backend: Backend, stage: str) -> None:
+        self.execute(backend, "INSERT INTO chunk VALUES (?, ?, 0, ?)", stage.encode(), os.urandom(16), b"half")
+
+
+class TestSqlite(SqliteBackDoor):
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[SqliteBackend]:
+        backend = SqliteBackend(tmp_path / "a" / "store.db")
+        yield backend
+        backend.close()

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[[Program], Record]]:
-    """Return what runs a program for real, in a directory of its own, and returns its record."""
+def run(tmp_path: Path) -> Iterator[Callable[..., Record]]:
+    """Return what runs a program for real, in a store of its own, and returns its record."""
     numbers = itertools.count()
     with Host() as host:
 
-        def run(program: Program) -> Record:
+        def run(program: Program, scheme: str = "") -> Record:
             place = tmp_path / str(next(numbers))
             (place / "home").mkdir(parents=True)
-            answer = host.run(program, place / "store", place / "home")
+            store = f"{scheme}{place / 'store'}"
+            answer = host.run(program, store, place / "home")
             with _home(place / "home"):
-                return _record(program, answer, place / "store")
+                return _record(program, answer, store)
 
         yield run
 
@@ -47,9 +48,9 @@ def _home(home: Path) -> Iterator[None]:
         os.environ["HOME"] = before
 
 
-def _record(program: Program, answer: dict, store: Path) -> Record:  # type: ignore[type-arg]
+def _record(program: Program, answer: dict, store: str) -> Record:  # type: ignore[type-arg]
     problems: list[str] = []
-    cm = opened(str(store))
+    cm = opened(store)
     killed = any(signal.kind == "kill" for signal in program.signals)
     expected = {"leftover", "unfinished"} if killed else set()  # what a writer that was killed leaves behind
     problems += [f"verify: {each}" for each in cm.verify().problems if each.state not in expected]

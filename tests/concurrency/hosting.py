@@ -28,7 +28,7 @@ class Host:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def run(self, program: Program, store: Path, home: Path) -> dict[str, Any]:
+    def run(self, program: Program, store: Path | str, home: Path) -> dict[str, Any]:
         """Run a program in a store, and return what its writers told."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

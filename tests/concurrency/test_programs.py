@@ -1,9 +1,10 @@
-"""Whatever several processes do in one directory at once, killed or not: the record of it is a correct one."""
+"""Whatever several processes do in one store at once, killed or not: the record of it is a correct one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.concurrency.checker import check
@@ -22,10 +23,13 @@ TRIES_ONCE_IT_FAILED = 5
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+@pytest.mark.parametrize("scheme", ["", "sqlite:///"])
 @given(program=programs())
-def test_whatever_concurrent_writers_do_the_record_is_correct(run: Callable[[Program], Record], program: Program) -> None:
+def test_whatever_concurrent_writers_do_the_record_is_correct(
+    run: Callable[[Program, str], Record], scheme: str, program: Program
+) -> None:
     for _ in range(TRIES_ONCE_IT_FAILED if _failed else 1):
-        record = run(program)
+        record = run(program, scheme)
         problems = check(record)
         if problems:
             _failed.append(True)

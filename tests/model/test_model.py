@@ -6,7 +6,9 @@ import copy
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -331,8 +333,8 @@ class InMemory(Machine):
             self._backend._versions[stage][version] = data
 
 
-class InADirectory(Machine):
-    """On a directory, where a process can be killed."""
+class OnDisk(Machine):
+    """Where a process can be killed."""
 
     host: Host
 
@@ -340,12 +342,32 @@ class InADirectory(Machine):
         super().__init__()
         self._place = Path(tempfile.mkdtemp())
 
-    def backend(self) -> Path:
-        return self._place / "store"
-
     def teardown(self) -> None:
         super().teardown()
         shutil.rmtree(self._place)
+
+    @rule(stage=STAGES, length=st.sampled_from([0, 100, 300_000]), delay=st.floats(0, 0.003))
+    def be_killed_while_saving(self, stage: str, length: int, delay: float) -> None:
+        program = Program((Writer("fork", ((Op("save", stage, length),),)),), (Signal(0, "kill", 1, delay),))
+        before = copy.deepcopy(self.model.newest(stage))
+        if self.model.is_deleted(stage):
+            return  # its history is empty, and says nothing of the newest number
+        told = self.host.run(program, self.backend(), Path(os.environ["HOME"]))["events"]
+        newest = max((version.number for version in self.cm.history(stage)), default=0)
+        assert newest in {before, before + 1}
+        if any(event.get("result") for event in told):
+            assert newest == before + 1
+        if newest > before:
+            self.model.append(stage, Entry(content([0, 0, 0], length)))
+            self.load(stage)
+        self.cm.repair()  # of what was left, and so that the next tampering is all there is to find
+
+
+class InADirectory(OnDisk):
+    """In a directory."""
+
+    def backend(self) -> Path:
+        return self._place / "store"
 
     def read_bytes(self, stage: str, version: int) -> bytes:
         return self._path(stage, version).read_bytes()
@@ -360,21 +382,27 @@ class InADirectory(Machine):
     def _path(self, stage: str, version: int) -> Path:
         return self.backend() / "history" / to_filename(stage) / f"{version:012d}.checkpoint"
 
-    @rule(stage=STAGES, length=st.sampled_from([0, 100, 300_000]), delay=st.floats(0, 0.003))
-    def be_killed_while_saving(self, stage: str, length: int, delay: float) -> None:
-        program = Program((Writer("fork", ((Op("save", stage, length),),)),), (Signal(0, "kill", 1, delay),))
-        before = copy.deepcopy(self.model.newest(stage))
-        if self.model.is_deleted(stage):
-            return  # its history is empty, and says nothing of the newest number
-        told = self.host.run(program, self._place / "store", Path(os.environ["HOME"]))["events"]
-        newest = max((version.number for version in self.cm.history(stage)), default=0)
-        assert newest in {before, before + 1}
-        if any(event.get("result") for event in told):
-            assert newest == before + 1
-        if newest > before:
-            self.model.append(stage, Entry(content([0, 0, 0], length)))
-            self.load(stage)
-        self.cm.repair()  # of what was left, and so that the next tampering is all there is to find
+
+class InADatabase(OnDisk):
+    """In an SQLite database."""
+
+    def backend(self) -> str:
+        return f"sqlite:///{self._place / 'store.db'}"
+
+    def read_bytes(self, stage: str, version: int) -> bytes:
+        query = "SELECT content FROM version WHERE stage = ? AND number = ?"
+        content: bytes = self._execute(query, stage.encode(), version)[0][0]
+        return content
+
+    def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
+        self._execute("DELETE FROM version WHERE stage = ? AND number = ?", stage.encode(), version)
+        if data is not None:
+            insert = "INSERT INTO version (stage, number, size, content) VALUES (?, ?, ?, ?)"
+            self._execute(insert, stage.encode(), version, len(data), data)
+
+    def _execute(self, statement: str, *parameters: object) -> list[tuple[bytes]]:
+        with closing(sqlite3.connect(self._place / "store.db", isolation_level=None)) as connection:
+            return connection.execute(statement, parameters).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -404,3 +432,8 @@ def test_the_model_in_memory() -> None:
 def test_the_model_in_a_directory(host: Host) -> None:
     InADirectory.host = host
     run_state_machine_as_test(InADirectory, settings=MACHINE_SETTINGS)
+
+
+def test_the_model_in_a_database(host: Host) -> None:
+    InADatabase.host = host
+    run_state_machine_as_test(InADatabase, settings=MACHINE_SETTINGS)

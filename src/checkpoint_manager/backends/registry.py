@@ -75,7 +75,7 @@ def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Dura
     return backend
 
 
-def expanded(path: str | os.PathLike[str]) -> str:
+def expanded(path: str | bytes | os.PathLike[str]) -> str:
     """Return the path of a directory, with ``~`` replaced by the home directory.
 
     Raises:
@@ -125,4 +125,15 @@ def _memory(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # 
     return cast("Backend", memory.MemoryBackend())
 
 
-_SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory}
+def _sqlite(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+    authority, slash, path = url.partition("://")[2].partition("/")
+    if authority or not slash or any(mark in path for mark in "?#"):
+        message = f"{printable(redacted(url))} is not the URL of a database file"
+        hint = "Write sqlite:///store.db for a path below the working directory, or sqlite:////tmp/store.db for an absolute one"
+        raise LocationError(message, hint=hint)
+    urls = _loading.load("urllib.parse")
+    sqlite = _loading.load("checkpoint_manager.backends.sqlite")
+    return cast("Backend", sqlite.SqliteBackend(expanded(urls.unquote_to_bytes(path))))
+
+
+_SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory, "sqlite": _sqlite}

@@ -1,0 +1,490 @@
+"""The SQLite backend beyond the contract: what only a database file can meet."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import os
+import pickle
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LocationError, RollbackError, StorageError
+from checkpoint_manager.backends import sqlite
+from checkpoint_manager.backends.base import UnknownOutcomeError
+from checkpoint_manager.backends.registry import open_backend
+from checkpoint_manager.backends.sqlite import SqliteBackend
+from tests import forking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY = bytes(32)
+LARGE = bytes(range(256)) * 4096 * 3  # three chunks
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def backend(path: Path) -> Iterator[SqliteBackend]:
+    backend = SqliteBackend(path)
+    yield backend
+    backend.close()
+
+
+def behind(path: Path, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements on a connection of another program, and return the rows of the last."""
+    rows: list[tuple[object, ...]] = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            rows = connection.execute(statement).fetchall()
+    return rows
+
+
+def opened(path: Path, **options: object) -> CheckpointManager:
+    return CheckpointManager(f"sqlite:///{path}", key=KEY, **options)  # type: ignore[arg-type]
+
+
+# The URL
+
+
+def test_three_slashes_name_a_path_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with CheckpointManager("sqlite:///run/100%25 #1?.db".replace("#", "%23").replace("?", "%3f"), key=KEY) as cm:
+        cm.save_checkpoint("train", 1)
+    assert (tmp_path / "run" / "100% #1?.db").exists()
+
+
+def test_the_location_that_is_shown_opens_the_same_database(tmp_path: Path) -> None:
+    backend = SqliteBackend(tmp_path / "100% #1?.db")
+    backend.append("train", 1, lambda: [b"x"])
+    again = open_backend(backend.location)
+    assert again.versions("train") == [1]
+    backend.close()
+    again.close()
+
+
+def test_a_tilde_is_the_home_directory(home: Path) -> None:
+    with CheckpointManager("sqlite:///~/store.db", key=KEY) as cm:
+        cm.save_checkpoint("train", 1)
+    assert (home / "store.db").exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite://x.db", "sqlite://", "sqlite:///", "sqlite:///x.db?mode=ro", "sqlite:///x.db#1"])
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(LocationError):
+        open_backend(url)
+
+
+def test_relaxed_durability_is_refused(path: Path) -> None:
+    with pytest.raises(LocationError):
+        opened(path, durability="relaxed")
+
+
+def test_a_pickled_manager_opens_the_same_database_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with CheckpointManager("sqlite:///store.db") as cm:
+        cm.save_checkpoint("train", 1)
+        pickled = pickle.dumps(cm)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    with pickle.loads(pickled) as again:
+        assert again.load_checkpoint("train") == 1
+
+
+# The file
+
+
+def test_nothing_is_made_by_reading(path: Path) -> None:
+    backend = SqliteBackend(path)
+    assert backend.stages() == backend.versions("train") == backend.leftovers() == backend.warnings() == []
+    assert backend.newest("train").number == 0
+    assert backend.read_record("keyring", limit=9) is None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_the_files_are_closed_to_other_users(path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        backend = SqliteBackend(path.parent / "new" / "store.db")
+        backend.append("train", 1, lambda: [b"x"])
+        with backend.lock("train", 1):
+            files = [each for each in path.parent.rglob("*") if each.is_file()]
+            assert len(files) >= 4  # the database, its log, its shared memory and a lock
+            assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
+            assert stat.S_IMODE((path.parent / "new").stat().st_mode) == 0o700
+        assert backend.leftovers() == []
+    finally:
+        os.umask(before)
+    backend.close()
+
+
+def test_files_that_are_open_to_others_are_reported(backend: SqliteBackend, path: Path) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+    path.chmod(0o644)
+    assert [(each.kind, each.path) for each in backend.leftovers()] == [("exposed", str(path))]
+    path.parent.chmod(0o777)
+    assert "chmod go-w" in backend.warnings()[0]
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("what", ["link", "fifo", "directory"])
+def test_another_kind_of_file_in_a_place_is_refused_and_not_touched(path: Path, suffix: str, what: str) -> None:
+    victim = path.with_name("victim")
+    victim.write_bytes(b"precious")
+    place = path.with_name(path.name + suffix)
+    if suffix:
+        behind(path, "CREATE TABLE t (x)")
+    elif what == "link":
+        return  # the user's own: it is followed, as that to a directory is
+    if what == "link":
+        place.symlink_to(victim)
+    elif what == "fifo":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    with pytest.raises(IntegrityError, match="stands in place of"):
+        opened(path)
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_database_of_another_user_is_refused(path: Path, suffix: str) -> None:
+    opened(path).close()
+    (path.with_name(path.name + suffix)).touch()
+    os.chown(path.with_name(path.name + suffix), 4242, 4242)
+    with pytest.raises(StorageError, match="belongs to user 4242"):
+        opened(path)
+
+
+def test_the_database_of_another_program_is_refused_and_left_as_it_is(path: Path) -> None:
+    behind(path, "CREATE TABLE version (mine)")
+    before = path.read_bytes()
+    with pytest.raises(LocationError, match="another program"):
+        opened(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_not_a_database_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.write_bytes(b"my notes" * 1000)
+    with pytest.raises(IntegrityError):
+        opened(path)
+    assert path.read_bytes() == b"my notes" * 1000
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER spy AFTER INSERT ON version BEGIN UPDATE version SET content = x'00' WHERE rowid = NEW.rowid; END",
+        "CREATE VIEW extra AS SELECT 1",
+        "DROP TRIGGER version_deleted",
+        "CREATE INDEX extra ON version (size)",
+        "ALTER TABLE version ADD COLUMN extra TEXT",
+    ],
+)
+def test_a_changed_schema_is_refused(path: Path, statement: str) -> None:
+    opened(path).close()
+    behind(path, statement)
+    with pytest.raises(IntegrityError, match="schema"):
+        opened(path)
+
+
+def test_a_newer_format_is_refused(path: Path) -> None:
+    opened(path).close()
+    behind(path, "PRAGMA user_version = 2")
+    with pytest.raises(LocationError, match="format"):
+        opened(path)
+
+
+def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
+    with pytest.raises(StorageError, match=r"3\.37"):
+        SqliteBackend(path)
+
+
+def test_write_ahead_logging_that_is_not_granted_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system without shared memory. Here, a connection to memory alone answers like that."""
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda _, **options: connect(":memory:", **options))
+    with pytest.raises(StorageError, match="write-ahead logging"):
+        opened(path)
+
+
+@pytest.mark.parametrize("place", range(0, 60_000, 3_001))
+def test_a_damaged_page_is_an_error_of_this_library(path: Path, place: int) -> None:
+    with opened(path) as cm:
+        for number in range(5):
+            cm.save_checkpoint("train", number)
+    data = bytearray(path.read_bytes())
+    data[place : place + 64] = bytes(byte ^ 0xFF for byte in data[place : place + 64])
+    path.write_bytes(data)
+    try:
+        with opened(path) as cm:
+            assert cm.load_checkpoint("train") == 4
+            cm.verify()
+    except CheckpointError:
+        pass
+
+
+# Versions in chunks
+
+
+def test_a_chunk_that_is_missing_changed_or_too_large_is_found(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", "x" * 3_000_000)
+        assert cm.verify().ok
+        for change in (
+            "UPDATE chunk SET content = zeroblob(1048576) WHERE part = 1",
+            "UPDATE chunk SET content = zeroblob(99000000) WHERE part = 1",
+            "DELETE FROM chunk WHERE part = 2",
+            "DELETE FROM chunk",
+        ):
+            behind(path, change)
+            assert [each.state for each in cm.verify().problems] == ["damaged"]
+            with pytest.raises(IntegrityError):
+                cm.load_checkpoint("train")
+
+
+def test_inline_content_that_is_too_large_is_not_read(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+        behind(path, "UPDATE version SET content = zeroblob(99000000)")
+        with pytest.raises(IntegrityError):
+            cm.load_checkpoint("train")
+
+
+def test_deleted_replaced_and_refused_versions_leave_no_chunks(backend: SqliteBackend, path: Path) -> None:
+    def chunks() -> int:
+        (count,) = behind(path, "SELECT count(*) FROM chunk")[0]
+        assert isinstance(count, int)
+        return count
+
+    for version in (1, 2, 3):
+        backend.append("train", version, lambda: [LARGE])
+    assert chunks() == 9
+    backend.delete("train", [1])
+    assert chunks() == 6
+    backend.replace("train", 2, lambda: [LARGE, b"more"])
+    assert chunks() == 7
+    with pytest.raises(sqlite.VersionTakenError):
+        backend.append("train", 3, lambda: [LARGE])
+    with pytest.raises(sqlite.OutOfOrderError):
+        backend.append("train", 1, lambda: [LARGE])
+    with pytest.raises(sqlite.VersionAbsentError):
+        backend.replace("train", 1, lambda: [LARGE])
+    assert chunks() == 7
+    backend.quarantine("train", [3])
+    assert chunks() == 7
+    assert backend.leftovers() == []
+
+
+def test_a_version_is_read_as_it_was_when_it_was_opened(backend: SqliteBackend) -> None:
+    for version in (1, 2):
+        backend.append("train", version, lambda: [LARGE])
+    with backend.open("train", 1) as file:
+        start = file.read(100)
+        backend.delete("train", [1])
+        assert start + file.read(len(LARGE)) == LARGE
+
+
+KILLED = """
+    import os, signal, sys
+    from checkpoint_manager.backends.sqlite import SqliteBackend
+    backend = SqliteBackend(sys.argv[1])
+    def pieces():
+        for _ in range(3):
+            yield bytes(1024 * 1024)
+        os.kill(os.getpid(), signal.SIGKILL)
+    with backend.lock("train", 1):
+        backend.append("train", 2, pieces)
+"""
+
+
+def test_the_chunks_of_a_killed_writer_are_reported_and_removed_by_the_next(backend: SqliteBackend, path: Path) -> None:
+    backend.append("train", 1, lambda: [LARGE])
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert backend.versions("train") == [1]
+    (leftover,) = backend.leftovers()
+    assert (leftover.kind, leftover.stage) == ("leftover", "train")
+    with backend.lock("train", 1):
+        backend.append("train", 2, lambda: [LARGE])
+    assert backend.leftovers() == []
+
+
+def test_a_writer_whose_chunks_were_swept_has_written_nothing(backend: SqliteBackend, path: Path) -> None:
+    """As one without the lock would meet it: the version is not made of what is left."""
+
+    def pieces() -> Iterator[bytes]:
+        yield LARGE
+        behind(path, "DELETE FROM chunk")
+
+    with pytest.raises(UnknownOutcomeError):
+        backend.append("train", 1, pieces)
+    assert backend.versions("train") == []
+
+
+# Connections
+
+
+def test_a_child_process_uses_a_connection_of_its_own(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+
+        def child() -> None:
+            cm.save_checkpoint("train", 2)
+            gc.collect()
+
+        assert forking.end(forking.start(child)) == 0
+        assert cm.load_checkpoint("train") == 2
+        cm.save_checkpoint("train", 3)
+        assert forking.end(forking.start(child)) == 0
+        assert [each.number for each in cm.history("train")] == [4, 3, 2, 1]
+
+
+def test_the_connection_of_a_thread_ends_with_it(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+
+        def connections() -> int:
+            gc.collect()
+            return len([each for each in os.listdir("/proc/self/fd") if _target(each) == str(path)])
+
+        for number in range(2, 10):
+            thread = threading.Thread(target=cm.save_checkpoint, args=("train", number))
+            thread.start()
+            thread.join()
+        assert connections() <= 2  # SQLite keeps one for the next thread, while this one holds a lock
+        assert cm.load_checkpoint("train") == 9
+
+
+def _target(descriptor: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    return ""
+
+
+def test_a_database_that_was_removed_is_not_written_to_any_more(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+        for each in path.parent.glob("store.db*"):
+            if each.is_file():
+                each.unlink()
+        with pytest.raises(CheckpointError):
+            cm.save_checkpoint("train", 2)
+
+
+def test_a_database_put_back_is_a_rollback(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+    old = path.read_bytes()
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 2)
+    path.write_bytes(old)
+    with opened(path) as cm, pytest.raises(RollbackError):
+        cm.load_checkpoint("train")
+
+
+def test_a_writer_waits_for_the_statement_of_another(backend: SqliteBackend, path: Path) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.3, lambda: other.execute("COMMIT")).start()
+        backend.append("train", 2, lambda: [b"y"])
+        assert not other.in_transaction
+
+
+def test_a_database_that_stays_locked_is_an_error_with_a_limit(
+    backend: SqliteBackend, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match="locked") as caught:
+            backend.append("train", 2, lambda: [b"y"])
+    assert caught.value.hint.startswith("End the program")
+    assert backend.versions("train") == [1]
+
+
+def test_an_interruption_between_chunks_leaves_none(backend: SqliteBackend) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield LARGE
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.append("train", 1, pieces)
+    assert backend.leftovers() == []
+
+
+def test_a_signal_handler_may_save_to_another_stage(path: Path) -> None:
+    saved = []
+    with opened(path) as cm:
+
+        def handler(_: int, __: object) -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # not in itself
+            saved.append(cm.save_checkpoint("other", len(saved)).number)
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
+        try:
+            deadline = time.monotonic() + 20
+            while len(saved) < 20 and time.monotonic() < deadline:
+                cm.save_checkpoint("train", 1)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert len(saved) >= 20
+        assert [each.number for each in reversed(cm.history("other"))] == saved
+        assert cm.verify().ok
+
+
+# Full disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts")
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_lets_versions_be_deleted(small_disk: Path) -> None:
+    with opened(small_disk / "store.db") as cm:
+        saved = 0
+        with pytest.raises(StorageError) as caught:  # noqa: PT012  # until it is full
+            while True:
+                cm.save_checkpoint("train", "x" * 200_000)
+                saved += 1
+        assert caught.value.errno == errno.ENOSPC
+        assert [each.number for each in reversed(cm.history("train"))] == list(range(1, saved + 1))
+        with contextlib.suppress(OSError), (small_disk / "junk").open("wb", buffering=0) as junk:
+            while True:
+                junk.write(b"j")
+        cm.delete_versions("train", list(range(1, saved - 1)))
+        assert cm.save_checkpoint("train", "y" * 200_000).number == saved + 1
+        assert cm.verify().ok
