@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import fcntl
 import os
 import re
-import select
-import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,37 +15,22 @@ from click.core import ParameterSource
 from checkpoint_manager import stages
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.commands.run_files import changed_output, digest_of, digests_of, stdin_of, storable
-from checkpoint_manager.cli.commands.run_stderr import Relay
+from checkpoint_manager.cli.commands.run_process import CommandFailedError, run_command, storable_word
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
-from checkpoint_manager.stages import FailedCallError
 from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
-    from typing import BinaryIO, Self
+    from typing import BinaryIO
 
     from checkpoint_manager import Outcome
     from checkpoint_manager.cli.access import Access
 
-_NOT_FOUND, _NOT_RUNNABLE, _BY_SIGNAL = 127, 126, 128
 _A_DAY = 86_400.0
-_STDERR = 2
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
-_FROM_THE_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
-_PASSED_ON = (*_FROM_THE_KEYBOARD, signal.SIGTERM, signal.SIGHUP)
-
-
-class CommandFailedError(FailedCallError):
-    """The command ended with another exit code than 0; the record has it, and the last lines of the command's stderr."""
-
-    def __init__(self, code: int, command: list[str], stderr: str = "") -> None:
-        words = [_storable(word) for word in command]
-        last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
-        super().__init__(f"exit code {code}", last, {"command": words, "exit_code": code, "stderr": stderr})
-        self.code = code
 
 
 @click.command()
@@ -110,7 +91,7 @@ def run(  # noqa: PLR0913  # options, by name
 
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
         locks.extend(map(os.dup, backend.lock_descriptors()))
-        output = _execute(words, environment, locks, stdin, capture=capture, quiet=access.as_json)
+        output = run_command(words, environment, locks, stdin, capture=capture, quiet=access.as_json)
         shown.append(len(output))
         written = {"outputs": _written(outputs, words)} if outputs else {}
         return {"command": command, "exit_code": 0, **written, **_as_json(output, capture=capture)}
@@ -131,7 +112,7 @@ def run(  # noqa: PLR0913  # options, by name
 
     words, shown, locks = list(command), list[int](), list[int]()
     try:
-        result = execute([_storable(word) for word in words], capture=capture, shown=shown)
+        result = execute([storable_word(word) for word in words], capture=capture, shown=shown)
     except CommandFailedError as failed:
         _tell(access, cm.run_report().outcomes[-1], failed.code, {})
         return failed.code
@@ -192,147 +173,6 @@ def _patience(access: Access) -> float:
 def _is_secret(name: str) -> bool:
     """Return whether a variable may name the store's key, or be meant to: a mistyped one may hold a passphrase, too."""
     return name.startswith("CHECKPOINT_MANAGER_") and name != "CHECKPOINT_MANAGER_STORE"
-
-
-def _storable(word: str) -> str | dict[str, str]:
-    """Return a word of a command as JSON can hold it: one that is not UTF-8, such as a file name in Latin-1, by its bytes."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return {"base64": base64.b64encode(os.fsencode(word)).decode()}
-    return word
-
-
-def _execute(  # two are choices, by name
-    command: list[str],
-    environment: dict[str, str],
-    locks: list[int],
-    stdin: BinaryIO | None,
-    *,
-    capture: bool,
-    quiet: bool,
-) -> bytes:
-    """Run the command.
-
-    Args:
-        command: Its words.
-        environment: Its environment.
-        locks: The descriptors that hold the lock of the run. The command inherits them, so that the lock lives as long as it.
-        stdin: Its stdin; None: that of this program.
-        capture: Return what it writes to stdout; it goes on to stdout at once, too, unless ``quiet``.
-        quiet: Keep stdout free.
-
-    Raises:
-        CommandFailedError: It can't be started, or ended with another exit code than 0.
-    """
-    stdout = subprocess.PIPE if capture else _STDERR if quiet else None
-    kept = bytearray()
-    relay = Relay(_PASSED_ON)
-    with _PassedOn() as signals, _started(command, environment, locks, (stdin, stdout, relay)) as process:
-        signals.to(process)
-        relay.started()
-        guard = _guard(process) if locks else None
-        while process.stdout is not None and (piece := process.stdout.read1()):  # type: ignore[attr-defined]
-            kept += piece
-            with contextlib.suppress(BrokenPipeError):  # its reader has gone: what is captured is still worth keeping
-                write_bytes(b"" if quiet else piece)
-        process.wait()
-    if guard is not None:
-        os.waitpid(guard, 0)
-    stderr = relay.last_lines()
-    if signals.interrupted:
-        raise KeyboardInterrupt
-    if process.returncode:
-        code = process.returncode if process.returncode > 0 else _BY_SIGNAL - process.returncode
-        raise CommandFailedError(code, command, stderr)
-    return bytes(kept)
-
-
-def _guard(command: subprocess.Popen[bytes]) -> int | None:
-    """Start a process that holds the locks, too, until the command has ended, and return its id; None where that can't be done.
-
-    A command may close the descriptors that it inherits, as ``sudo`` does.
-    """
-    if not hasattr(os, "pidfd_open"):  # not on Linux
-        return None
-    with contextlib.suppress(OSError):
-        ended = os.pidfd_open(command.pid)
-        if guard := os.fork():
-            os.close(ended)
-            return guard
-        for number in _PASSED_ON:
-            signal.signal(number, signal.SIG_IGN)
-        if command.stdout is not None:  # otherwise the command would block on a full pipe
-            os.close(command.stdout.fileno())
-        select.select([ended], [], [])
-        os._exit(0)
-    return None
-
-
-def _started(
-    command: list[str], environment: dict[str, str], locks: list[int], streams: tuple[BinaryIO | None, int | None, Relay]
-) -> subprocess.Popen[bytes]:
-    stdin, stdout, relay = streams
-    stderr = relay.descriptor
-    if stdin is not None:
-        stdin.seek(0)
-    try:
-        return subprocess.Popen(  # noqa: S603  # what the user typed
-            command, stdin=stdin, stdout=stderr if stdout == _STDERR else stdout, stderr=stderr, env=environment, pass_fds=locks
-        )
-    except OSError as error:
-        why = f"{printable(command[0])}: {error.strerror}"
-        relay.last_lines()
-        say(f"error: {why}")
-        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_RUNNABLE
-        raise CommandFailedError(code, command, why) from None
-
-
-class _PassedOn:
-    """While this is open, signals that ask to end go to the command, and its end is waited for: it may have to clean up.
-
-    Ctrl-C at a terminal reaches the command by itself, and is not sent twice.
-
-    Attributes:
-        interrupted: There was a SIGINT.
-    """
-
-    def __init__(self) -> None:
-        self.interrupted = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._early: list[int] = []
-
-    def __enter__(self) -> Self:
-        self._before = [(number, signal.signal(number, self._take)) for number in _PASSED_ON]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    def to(self, process: subprocess.Popen[bytes]) -> None:
-        """Name the command's process; it gets what came before it was there, too."""
-        self._process = process
-        for number in self._early:
-            process.send_signal(number)
-
-    def _take(self, number: int, _: object) -> None:
-        self.interrupted |= number == signal.SIGINT
-        if self._process is None:
-            self._early.append(number)
-        elif number not in _FROM_THE_KEYBOARD or not _have_the_terminal():
-            self._process.send_signal(number)
-
-
-def _have_the_terminal() -> bool:
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    finally:
-        os.close(terminal)
 
 
 def _as_json(output: bytes, *, capture: bool) -> dict[str, str]:
