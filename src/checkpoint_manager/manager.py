@@ -794,6 +794,9 @@ class CheckpointManager:
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], Any] | None = None,
         wait: bool | float = True,
+        retries: int = 0,
+        backoff: float = 1.0,
+        timeout: float | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def stage(  # noqa: PLR0913  # all are choices with a default, by name
@@ -809,6 +812,9 @@ class CheckpointManager:
         encode: Callable[[Any], object] | None = None,
         decode: Callable[[Any], Any] | None = None,
         wait: bool | float = True,
+        retries: int = 0,
+        backoff: float = 1.0,
+        timeout: float | None = None,
     ) -> Any:
         """Make a function a stage: it runs once for the same arguments, and its result is saved and returned to later calls.
 
@@ -839,6 +845,13 @@ class CheckpointManager:
             wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at
                 all. For a run that started this call, here or in a parent process, True waits no longer than ``lock_timeout``:
                 that run may be waiting for this call.
+            retries: How many more times to try after an exception. Each failed attempt is saved as a ``failed`` version, and a
+                loop in the function continues. Ctrl-C, SIGTERM and the cancellation of a task end the call at once.
+            backoff: How long to wait before the first retry, in seconds. Each further wait is twice as long, up to a minute.
+            timeout: For an async function: after how many seconds an attempt is cancelled and counts as failed, with
+                ``TimeoutError``. As with ``asyncio.timeout``, it ends at its next ``await``, and a thread that it waits for
+                goes on. A function that is not async can't be stopped while it runs; a program can: ``checkpoint-manager run
+                --timeout``.
 
         Raises:
             PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
@@ -847,21 +860,12 @@ class CheckpointManager:
             LockTimeoutError: On a call: another run was not done in the time that ``wait`` gives it.
             CheckpointError: On a call: the function is called by itself with the same arguments.
             ValueError: Another function of this manager is the stage of this name.
-            TypeError: It is a generator function or has no name, or ``ignore`` names an argument that it does not have.
+            TypeError: It is a generator function or has no name, ``ignore`` names an argument that it does not have, or
+                ``timeout`` is given and it is not an async function.
         """
         if callable(name):
             return self.stage()(name)
-        for argument, function in (("key", key), ("encode", encode), ("decode", decode)):
-            check_callback(argument, function)
-        check_wait(wait)
-        for name_of_argument in elements("ignore", ignore, "a list of names"):
-            check("ignore", name_of_argument, str, "a list of names")
-        if code is not None:
-            check_flags(code=code)
-        check("fingerprint", fingerprint, (Mapping, type(None)), "a dict of functions by types, or None")
-        return stages.make_stage(
-            self._runner,
-            name,
+        options = stages.Options(
             revision=revision,
             code=code,
             key=key,
@@ -870,7 +874,11 @@ class CheckpointManager:
             encode=encode,
             decode=decode,
             wait=wait,
+            retries=retries,
+            backoff=backoff,
+            timeout=timeout,
         )
+        return stages.make_stage(self._runner, name, options)
 
     @overload
     def loop(

@@ -376,3 +376,91 @@ def test_a_command_goes_on_writing_to_stderr_when_this_program_is_killed(store: 
         _, err = process.communicate(timeout=30)
     assert "late\n" in err
     assert (tmp_path / "done").exists()
+
+
+FAIL_TWICE = 'echo run >> runs; cat >> given; echo out; [ "$(wc -l < runs)" -gt 2 ] || { echo oops >&2; exit 3; }'
+
+
+def test_a_command_that_fails_is_tried_again(store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--retries", "3", "--backoff", "0.01", "--capture"]
+    done = subprocess.run(
+        [*command, "--", "sh", "-c", FAIL_TWICE], input="rows\n", capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "out\n"  # and nothing of the attempts that failed
+    assert (tmp_path / "given").read_text() == "rows\n" * 3
+    assert re.search(r"new: ran in [\d.]+ m?s, saved version 3 \(attempt 3 of 4\)", done.stderr)
+    cm = CheckpointManager(store)
+    assert [version.status for version in cm.history("new")] == ["completed", "failed", "failed"]
+    assert cm.get_checkpoint("new", 2).data["stderr"] == "oops"
+    assert (
+        "attempt 2 of 4"
+        in subprocess.run([*command[:3], "log", "new"], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    )
+
+
+def test_stdin_from_a_file_is_given_to_each_attempt(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text("skipped\nrows\n")
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--retries", "2", "--backoff", "0"]
+    with (tmp_path / "rows").open("rb", buffering=0) as file:
+        file.seek(8)
+        subprocess.run([*command, "--", "sh", "-c", FAIL_TWICE], stdin=file, check=True, cwd=tmp_path)
+    assert (tmp_path / "given").read_text() == "rows\n" * 3
+
+
+def test_the_last_attempt_s_exit_code_is_passed_on(program: Program, store: Path) -> None:
+    assert program("run", "new", "--retries", "1", "--backoff", "0", "--", "sh", "-c", "exit 7").code == 7
+    assert [version.status for version in CheckpointManager(store).history("new")] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize("command", ["./absent", "/dev/null"])
+def test_a_command_that_can_not_be_started_is_not_tried_again(program: Program, store: Path, command: str) -> None:
+    assert program("run", "new", "--retries", "5", "--backoff", "60", "--", command).code in {126, 127}
+    assert len(CheckpointManager(store).history("new")) == 1
+
+
+def test_a_command_that_a_signal_ended_is_not_tried_again(store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--retries", "5", "--backoff", "60"]
+    with subprocess.Popen([*command, "--", "sh", "-c", "echo > log; exec sleep 60"], cwd=tmp_path) as process:
+        while not (tmp_path / "log").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert len(CheckpointManager(store).history("new")) == 1
+
+
+@pytest.mark.parametrize("capture", [[], ["--capture"]])
+def test_a_command_that_takes_too_long_is_stopped_with_what_it_started(store: Path, tmp_path: Path, capture: list[str]) -> None:
+    shell = "sleep 300 & echo $! > pid; echo started; wait"
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--timeout", "1", "--retries", "1", "--backoff", "0"]
+    done = subprocess.run(
+        [*command, *capture, "--", "sh", "-c", shell], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60
+    )
+    assert done.returncode == 124
+    assert "new: failed with exit code 124 after " in done.stderr
+    assert not process_is_running(int((tmp_path / "pid").read_text()))
+    cm = CheckpointManager(store)
+    assert [version.status for version in cm.history("new")] == ["failed", "failed"]
+    assert cm.get_version("new").metadata["@failure"]["message"] == "it took longer than 1.0 s, and was stopped"
+
+
+def test_a_command_that_ignores_sigterm_is_killed(store: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+import checkpoint_manager.cli.commands.run_process as run_process
+from checkpoint_manager.cli import main
+run_process._GRACE = 0.2
+sys.exit(main())
+"""
+    shell = "trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done"
+    command = [sys.executable, "-c", script, "run", "new", "--timeout", "0.5", "--", "sh", "-c", shell]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    assert done.returncode == 124
+    assert not process_is_running(int((tmp_path / "pid").read_text()))
+
+
+def process_is_running(number: int) -> bool:
+    try:
+        with open(f"/proc/{number}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

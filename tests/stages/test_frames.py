@@ -77,7 +77,7 @@ def test_another_type_is_told_by_a_registered_function_and_else_the_error_says_w
     told = cm.stage("fetch", fingerprint={Client: lambda client: client.url})(fetch)
     assert [told(Client(url)) for url in ("a", "a", "b")] == ["a", "a", "b"]
     assert [outcome.what for outcome in cm.run_report().outcomes] == ["ran", "reused", "ran"]
-    with pytest.raises(TypeError, match="fingerprint= is a dict of functions"):
+    with pytest.raises(TypeError, match="fingerprint must be a dict of functions"):
         cm.stage(fingerprint={"Client": str})(fetch)  # type: ignore[dict-item]
 
 

@@ -252,9 +252,9 @@ class TestThreads:
 
     @pytest.mark.parametrize("wait", [-1, float("nan")])
     def test_a_wait_that_is_none_is_refused(self, cm: CheckpointManager, wait: float) -> None:
-        with pytest.raises(ValueError, match="wait="):
+        with pytest.raises(ValueError, match="wait must be True, False or a number of seconds, 0 or more"):
             cm.stage(wait=wait)(len)
-        with pytest.raises(ValueError, match="wait="):
+        with pytest.raises(ValueError, match="wait must be True, False or a number of seconds, 0 or more"):
             cm.loop("sum", [], initial=0, wait=wait)
 
 

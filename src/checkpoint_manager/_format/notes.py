@@ -8,7 +8,8 @@ Four keys of a version's metadata are the library's:
                each, see ``stages.code``) and ``within`` (the note of the call that a loop runs in)
 ``@progress``  how far a ``progress`` version is: ``done``, ``total`` (or null), ``complete`` (nothing is left to loop over)
                and ``before`` (the ``progress`` versions of the same run that were there before it, ascending)
-``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception; the data has the traceback as well
+``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception, and ``attempt`` and ``attempts`` where a
+               stage is retried; the data has the traceback as well
 ``@deleted``   true in a ``cleared`` version that is a delete marker: the whole stage was deleted, up to the version before it
 =============  =========================================================================================================
 
@@ -119,10 +120,13 @@ class FailureNote:
 
     type: str
     message: str
+    attempt: int = 1
+    attempts: int = 1
 
     def as_metadata(self) -> dict[str, Any]:
         """Return the value that is kept under ``@failure``."""
-        return {"type": self.type, "message": self.message}
+        note: dict[str, Any] = {"type": self.type, "message": self.message}
+        return note if self.attempts == 1 else {**note, "attempt": self.attempt, "attempts": self.attempts}
 
 
 def check_revision(revision: object) -> None:
@@ -201,7 +205,10 @@ def read_failure(metadata: Mapping[str, Any]) -> FailureNote | None:
     if not isinstance(value, dict):
         return None
     kind, message = value.get("type"), value.get("message")
-    return FailureNote(kind, message) if isinstance(kind, str) and isinstance(message, str) else None
+    attempt, attempts = value.get("attempt", 1), value.get("attempts", 1)
+    if not isinstance(kind, str) or not isinstance(message, str) or not _is_count(attempt) or not _is_count(attempts):
+        return None
+    return FailureNote(kind, message, attempt, attempts)
 
 
 def _is_revision(value: object) -> bool:

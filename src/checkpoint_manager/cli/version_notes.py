@@ -19,6 +19,8 @@ def stage_notes(version: Version) -> list[str]:
     if failure := read_failure(version.metadata):
         first_line = failure.message.partition("\n")[0]
         notes.append(f"{failure.type}: {first_line}" if first_line else failure.type)
+        if failure.attempts > 1:
+            notes.append(f"attempt {failure.attempt} of {failure.attempts}")
     return notes
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.coroutines import acquire, run_coroutine
     from checkpoint_manager.stages.decorator import make_stage
     from checkpoint_manager.stages.loop import Loop, make_loop
+    from checkpoint_manager.stages.options import Options
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import FailedCallError, Runner
 
@@ -20,6 +21,7 @@ __all__ = [
     "Bar",
     "FailedCallError",
     "Loop",
+    "Options",
     "RunReport",
     "Runner",
     "acquire",
@@ -34,6 +36,7 @@ _MODULES = {
     "Bar": "bar",  # needs rich, an extra
     "FailedCallError": "runner",
     "Loop": "loop",
+    "Options": "options",
     "RunReport": "report",
     "Runner": "runner",
     "make_loop": "loop",

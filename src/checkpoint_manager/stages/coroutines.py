@@ -7,6 +7,8 @@ import functools
 import time
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager._text import printable
+from checkpoint_manager.stages.report import duration
 from checkpoint_manager.stages.run_lock import SILENT_WAIT
 
 if TYPE_CHECKING:
@@ -29,22 +31,37 @@ def run_coroutine(runner: Runner, definition: Definition) -> Callable[..., Any]:
             return run.result
         lock = runner.lock(run, is_blocking=False)
         try:
-            await acquire(lock, definition.timeout, runner.log_waiting)
+            await acquire(lock, definition.options.patience, runner.log_waiting)
             if not runner.reuse(definition, run):  # the run that held the lock may have completed it
-                runner.begin(run, lock)
-                try:
-                    run.result = await definition.function(*args, **kwargs)
-                except Exception as error:
-                    runner.save_failure(run, error)
-                    raise
-                finally:
-                    runner.end(run)
+                while not run.is_done:
+                    with runner.attempt(run, lock):
+                        run.result = await _timed(definition, args, kwargs)
+                    if not run.is_done:
+                        await asyncio.sleep(run.pause)
                 runner.save_result(definition, run)
         finally:
             lock.release()
         return run.result
 
     return run_stage
+
+
+async def _timed(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """Return what the function returns, or cancel it at its timeout.
+
+    Raises:
+        TimeoutError: It was cancelled.
+    """
+    limit = definition.options.timeout
+    try:
+        async with asyncio.timeout(limit) as timer:
+            return await definition.function(*args, **kwargs)
+    except TimeoutError:
+        if limit is None or not timer.expired():  # it is the function's own
+            raise
+        raise TimeoutError(
+            f"stage {printable(definition.stage)} took longer than {duration(limit)}, and was cancelled"
+        ) from None
 
 
 async def acquire(

@@ -4,76 +4,35 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import stages
-from checkpoint_manager._format.notes import check_revision
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.stages.annotations import check_annotation
 from checkpoint_manager.stages.code import STAGE, Inner
 from checkpoint_manager.stages.fingerprint import check_names, underlying
 from checkpoint_manager.stages.identity import check_sibling, origin_of
-from checkpoint_manager.stages.runner import Definition, timeout_of
+from checkpoint_manager.stages.runner import Definition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
+    from checkpoint_manager.stages.options import Options
     from checkpoint_manager.stages.runner import Runner
 
 
 _DESCRIPTORS: tuple[type, ...] = (classmethod, property)
 
 
-def make_stage(  # noqa: PLR0913  # all but two are choices, by name
-    runner: Runner,
-    name: Callable[..., Any] | str | None,
-    *,
-    revision: int | str | None,
-    code: bool | None,
-    key: Callable[..., object] | None,
-    ignore: Sequence[str],
-    encode: Callable[[Any], object] | None,
-    decode: Callable[[Any], Any] | None,
-    wait: float,
-    check: Callable[[Any], str] | None = None,
-    beside: Mapping[str, object] | None = None,
-    fingerprint: Mapping[type, Callable[[Any], object]] | None = None,
-) -> Callable[..., Any]:
+def make_stage(runner: Runner, name: Callable[..., Any] | str | None, options: Options) -> Callable[..., Any]:
     """Return the decorator that makes a function a stage, or the decorated function where one is given instead of a name."""
-    if (encode is None) != (decode is None):
-        raise TypeError("encode= and decode= belong together. Give both")
-    if isinstance(ignore, str):
-        raise TypeError(f'ignore= is a list of names. Write ["{ignore}"]')
-    check_revision(1 if revision is None else revision)
-    if code not in {None, True, False}:
-        raise TypeError(f"code= must be True or False, not {code!r}")
-    for kind, each in (fingerprint or {}).items():
-        if not isinstance(kind, type) or not callable(each):  # type: ignore[redundant-expr]  # whatever a caller passes
-            raise TypeError("fingerprint= is a dict of functions by the types that they are for")
-    is_code_compared = revision is None if code is None else code
-    timeout = timeout_of(wait)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        stage = _name_of(function, name)
-        origin = origin_of(function, runner.location)
-        definition = Definition(
-            function,
-            stage,
-            origin,
-            1 if revision is None else revision,
-            key,
-            tuple(ignore),
-            encode,
-            decode,
-            timeout,
-            is_code_compared,
-            check,
-            beside or {},
-            dict(fingerprint or {}),
-        )
+        definition = Definition(function, _name_of(function, name), origin_of(function, runner.location), options)
         decorated = _decorate(runner, definition)
-        setattr(decorated, STAGE, Inner(function, definition.revision, is_code_compared))
+        setattr(decorated, STAGE, Inner(function, definition.revision, options.is_code_compared))
         return decorated
 
     return decorate(name) if callable(name) else decorate
@@ -95,7 +54,8 @@ def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
     Raises:
         PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
         ValueError: Another function is the stage of this name.
-        TypeError: It is a generator function, or ``ignore`` names an argument that it does not have.
+        TypeError: It is a generator function, ``ignore`` names an argument that it does not have, or it has a ``timeout`` and
+            is not an async function.
     """
     function = definition.function
     if isinstance(function, _DESCRIPTORS):
@@ -104,13 +64,15 @@ def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
     called = underlying(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(f"{_title(function)} is a generator function, whose items can't be saved. Let it return a list")
-    check_names(function, definition.ignore)
+    is_async = inspect.iscoroutinefunction(called)
+    if definition.options.timeout is not None and not is_async:
+        what = "which can't be stopped while it runs. Make it async, or a program of its own: checkpoint-manager run --timeout"
+        raise TypeError(f"timeout= is given for {_title(function)}, {what}")
+    check_names(function, definition.options.ignore)
     _check_function(runner, definition)
-    if definition.encode is None:
+    if definition.options.encode is None:
         check_annotation(function, definition.stage)
-    return (
-        stages.run_coroutine(runner, definition) if inspect.iscoroutinefunction(called) else _run_function(runner, definition)
-    )
+    return stages.run_coroutine(runner, definition) if is_async else _run_function(runner, definition)
 
 
 def _check_function(runner: Runner, definition: Definition) -> None:
@@ -132,16 +94,13 @@ def _run_function(runner: Runner, definition: Definition) -> Callable[..., Any]:
             return run.result
         lock = runner.lock(run, is_blocking=True)
         try:
-            lock.acquire(definition.timeout, runner.log_waiting)
+            lock.acquire(definition.options.patience, runner.log_waiting)
             if not runner.reuse(definition, run):  # the run that held the lock may have completed it
-                runner.begin(run, lock)
-                try:
-                    run.result = _not_awaitable(definition.function(*args, **kwargs), definition)
-                except Exception as error:
-                    runner.save_failure(run, error)
-                    raise
-                finally:
-                    runner.end(run)
+                while not run.is_done:
+                    with runner.attempt(run, lock):
+                        run.result = _not_awaitable(definition.function(*args, **kwargs), definition)
+                    if not run.is_done:
+                        time.sleep(run.pause)
                 runner.save_result(definition, run)
         finally:
             lock.release()

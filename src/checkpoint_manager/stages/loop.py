@@ -22,10 +22,11 @@ from checkpoint_manager.stages.display import Display, can_show_bar, open_displa
 from checkpoint_manager.stages.display import items as count
 from checkpoint_manager.stages.fingerprint import digest
 from checkpoint_manager.stages.lookup import Match, mismatch
+from checkpoint_manager.stages.options import patience
 from checkpoint_manager.stages.pacing import Pace
 from checkpoint_manager.stages.progress import ProgressLog
 from checkpoint_manager.stages.report import ago, duration
-from checkpoint_manager.stages.runner import Run, timeout_of
+from checkpoint_manager.stages.runner import Run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -460,4 +461,4 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     note = note_of(items, initial, revision=revision, key=key, location=runner.location)
     run = Run(runner.store_id, stage, note, is_function=False)
     pace = Pace(every_seconds, every_items)
-    return Loop(runner, run, items, encoded, pace, timeout=timeout_of(wait), bar=bar and can_show_bar())
+    return Loop(runner, run, items, encoded, pace, timeout=patience(wait), bar=bar and can_show_bar())

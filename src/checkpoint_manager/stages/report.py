@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from checkpoint_manager._text import printable
 
-What: TypeAlias = Literal["reused", "ran", "unsaved", "failed", "stopped"]
+What: TypeAlias = Literal["reused", "ran", "unsaved", "failed", "retried", "stopped"]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -19,7 +19,8 @@ class Outcome:
     Attributes:
         stage: The stage.
         what: ``reused``; ``ran``; ``unsaved``: it ran, and its result could not be saved; ``failed``: it raised an exception;
-            or ``stopped``: a loop was left before its last item, by ``break``, Ctrl-C or SIGTERM.
+            ``retried``: it raised one, and was called again; or ``stopped``: a loop was left before its last item, by
+            ``break``, Ctrl-C or SIGTERM.
         version: The version that was reused or saved; None if none was saved.
         seconds: How long the function ran, or how long it took to load the result.
         why: Why no version could be reused; empty if one was.
@@ -59,6 +60,11 @@ class RunReport:
         return tuple(outcome for outcome in self.outcomes if outcome.what == "failed")
 
     @property
+    def retried(self) -> tuple[Outcome, ...]:
+        """The attempts that raised an exception, and were followed by another one."""
+        return tuple(outcome for outcome in self.outcomes if outcome.what == "retried")
+
+    @property
     def stopped(self) -> tuple[Outcome, ...]:
         """The loops that were left before their last item, without an error."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "stopped")
@@ -74,6 +80,7 @@ class RunReport:
         ]
         counts = f"{len(self.reused)} reused, {len(self.ran)} ran, {len(self.failed)} failed"
         counts += f", {len(self.unsaved)} not saved" if self.unsaved else ""
+        counts += f", {len(self.retried)} retried" if self.retried else ""
         counts += f", {len(self.stopped)} stopped" if self.stopped else ""
         return "\n".join([*lines, counts])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-import math
 import time
 import traceback
 import weakref
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Status
+    from checkpoint_manager.stages.options import Options
     from checkpoint_manager.stages.report import What
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -46,11 +46,12 @@ class FailedCallError(Exception):
         kind: What a listing shows first, such as ``exit code 7``.
         message: What it shows after that.
         record: The data of the failed version.
+        is_final: There is no point in another attempt.
     """
 
-    def __init__(self, kind: str, message: str, record: dict[str, Any]) -> None:
+    def __init__(self, kind: str, message: str, record: dict[str, Any], *, is_final: bool = False) -> None:
         super().__init__(f"{kind}: {message}" if message else kind)
-        self.kind, self.message, self.record = kind, message, record
+        self.kind, self.message, self.record, self.is_final = kind, message, record, is_final
 
 
 _COMPLETED: tuple[Status, ...] = ("completed",)
@@ -64,44 +65,18 @@ class Definition:
         function: The function.
         stage: The stage's name.
         origin: Where the function comes from, see :mod:`checkpoint_manager.stages.identity`.
-        revision: The author's number or text for what the function does: another one makes it run again.
-        key: See :func:`checkpoint_manager.stages.fingerprint.fingerprints`.
-        ignore: Likewise.
-        encode: Turns a result into JSON; None if it is JSON.
-        decode: Turns that JSON into the result.
-        timeout: How long to wait for another run with the same arguments, in seconds.
-        is_code_compared: Whether the function's code is compared.
-        check: Tells why a result that was found can't be used; empty: it can.
-        beside: What is compared beside the arguments, by name.
-        fingerprint: Functions that return what stands for an argument of a type.
+        options: The choices made at its decoration.
     """
 
     function: Callable[..., Any]
     stage: str
     origin: str
-    revision: int | str
-    key: Callable[..., Any] | None
-    ignore: Sequence[str]
-    encode: Callable[[Any], Any] | None
-    decode: Callable[[Any], Any] | None
-    timeout: float
-    is_code_compared: bool
-    check: Callable[[Any], str] | None = None
-    beside: Mapping[str, object] = field(default_factory=dict)
-    fingerprint: Mapping[type, Callable[[Any], object]] = field(default_factory=dict)
+    options: Options
 
-
-def timeout_of(wait: float) -> float:
-    """Return the seconds to wait for an argument ``wait=``: infinity for True, 0 for False.
-
-    Raises:
-        ValueError: It is negative or not a number.
-    """
-    if isinstance(wait, bool):
-        return math.inf if wait else 0
-    if not wait >= 0:
-        raise ValueError(f"wait= must be True, False or a number of seconds, not {wait!r}")
-    return wait
+    @property
+    def revision(self) -> int | str:
+        """The author's number or text for what the function does."""
+        return 1 if self.options.revision is None else self.options.revision
 
 
 @dataclass(eq=False)
@@ -113,6 +88,9 @@ class Run:
         stage: The stage.
         note: What the result will be the result of; saved in the version's metadata.
         is_function: It is a call of a function, in which loops of the same stage may run.
+        pauses: How long to wait before each attempt after the first, in seconds.
+        attempt: The number of the present attempt.
+        is_done: An attempt has ended without an exception.
         started: When it began, by the monotonic clock.
         why: Why it runs.
         is_code_changed: It runs because the function's code changed.
@@ -128,6 +106,9 @@ class Run:
     stage: str
     note: Note
     is_function: bool = True
+    pauses: Sequence[float] = ()
+    attempt: int = 0
+    is_done: bool = False
     started: float = field(default_factory=time.monotonic)
     why: str = ""
     is_code_changed: bool = False
@@ -142,6 +123,16 @@ class Run:
     def seconds(self) -> float:
         """The duration so far, in seconds."""
         return time.monotonic() - self.started
+
+    @property
+    def attempts(self) -> int:
+        """The number of attempts that it has at most."""
+        return 1 + len(self.pauses)
+
+    @property
+    def pause(self) -> float:
+        """How long to wait before the next attempt, in seconds."""
+        return self.pauses[self.attempt - 1] if 0 < self.attempt < self.attempts else 0
 
     @property
     def lock(self) -> RunLock | None:
@@ -184,20 +175,21 @@ class Runner:
         Raises:
             FingerprintError: An argument can't be compared with later calls.
         """
+        options = definition.options
         arguments = fingerprints(
             definition.function,
             args,
             kwargs,
-            key=definition.key,
-            ignore=definition.ignore,
+            key=options.key,
+            ignore=options.ignore,
             location=self.location,
             stage=definition.stage,
-            registered=definition.fingerprint,
+            registered=options.fingerprint,
         )
-        arguments |= {name: digest(value, name, "", self.location) for name, value in definition.beside.items()}
-        code = self._code_of(definition) if definition.is_code_compared else None
+        arguments |= {name: digest(value, name, "", self.location) for name, value in options.beside.items()}
+        code = self._code_of(definition) if options.is_code_compared else None
         note = Note(definition.revision, arguments, definition.origin, code=code)
-        return Run(self.store_id, definition.stage, note)
+        return Run(self.store_id, definition.stage, note, pauses=options.pauses)
 
     def _code_of(self, definition: Definition) -> CodeNote | None:
         """Return the present code of a function, and log once what can't be compared of it."""
@@ -248,6 +240,26 @@ class Runner:
         else:
             _LOG.info("%s: waits for %s, which runs it", stage, holder, extra={"is_waiting": True})
 
+    @contextlib.contextmanager
+    def attempt(self, run: Run, lock: RunLock) -> Iterator[None]:
+        """Execute the block as an attempt of a run: an exception is saved, and passed on unless there is another attempt.
+
+        Ctrl-C, SIGTERM and the cancellation of a task end the run.
+        """
+        run.attempt += 1
+        run.loops, run.superseded = [], []
+        self.begin(run, lock)
+        try:
+            yield
+            run.is_done = True
+        except Exception as error:
+            is_last = run.attempt >= run.attempts or (isinstance(error, FailedCallError) and error.is_final)
+            self._save_failure(run, error, is_last=is_last)
+            if is_last:
+                raise
+        finally:
+            self.end(run)
+
     def begin(self, run: Run, lock: RunLock) -> None:
         """Mark the code that runs until :meth:`end` as part of a run."""
         run.around, run.lock_reference, run.started = _current.get(), weakref.ref(lock), time.monotonic()
@@ -270,10 +282,11 @@ class Runner:
         if found.loaded is None:
             return False
         value = payload.decode(found.loaded.data)
-        if definition.check is not None and (why := definition.check(value)):
+        options = definition.options
+        if options.check is not None and (why := options.check(value)):
             run.why = why
             return False
-        run.result = value if definition.decode is None else definition.decode(value)
+        run.result = value if options.decode is None else options.decode(value)
         self.reused(run, found.loaded)
         return True
 
@@ -313,12 +326,13 @@ class Runner:
         """
 
         def encoded() -> Draft:
-            value = run.result if definition.encode is None else definition.encode(run.result)
+            value = run.result if options.encode is None else options.encode(run.result)
             result = draft(run.stage, value, None)
-            if definition.decode is not None:
-                decoded.append(definition.decode(payload.decode(result.data)))
+            if options.decode is not None:
+                decoded.append(options.decode(payload.decode(result.data)))
             return result
 
+        options = definition.options
         decoded: list[Any] = []
         self.complete(run, encoded)
         run.result = decoded[0] if decoded else run.result
@@ -379,7 +393,7 @@ class Runner:
         note = read_note(entry.metadata)
         return entry.status == "progress" and note is not None and note.digest in digests
 
-    def save_failure(self, run: Run, error: Exception) -> None:
+    def _save_failure(self, run: Run, error: Exception, *, is_last: bool) -> None:
         """Save an exception as a ``failed`` version; if that fails, a WARNING says so."""
         if isinstance(error, FailedCallError):
             kind, message, failure = error.kind, error.message, error.record
@@ -387,7 +401,9 @@ class Runner:
             kind, message = type(error).__qualname__, _encodable(str(error))
             trace = _encodable("".join(traceback.format_exception(error)))
             failure = {"type": kind, "message": message, "traceback": trace}
-        shown = FailureNote(kind, message[:_MAX_MESSAGE_CHARACTERS])  # for a listing of the history, which reads no data
+        shown = FailureNote(
+            kind, message[:_MAX_MESSAGE_CHARACTERS], run.attempt, run.attempts
+        )  # for a listing, which reads no data
         version = None
         try:
             result = draft(run.stage, failure, None, status="failed")
@@ -395,8 +411,10 @@ class Runner:
             version = self.save(run.stage, replace(result, metadata=metadata))
         except CheckpointError as unsaved:
             _LOG.warning("%s: failed, and that could not be saved: %s", printable(run.stage), unsaved)
-        self.ended(run, "failed", version)
-        _LOG.info("%s: failed after %s (%s)", printable(run.stage), duration(run.seconds), kind)
+        self.ended(run, "failed" if is_last else "retried", version)
+        again = "" if is_last else f"; attempt {run.attempt + 1} of {run.attempts} begins in {duration(run.pause)}"
+        _LOG.info("%s: failed after %s (%s)%s", printable(run.stage), duration(run.seconds), kind, again)
+        run.why = f"attempt {run.attempt + 1} of {run.attempts}"
 
     def ended(self, run: Run, what: What, version: int | None) -> None:
         """Add the outcome of a run to the report."""

@@ -14,22 +14,20 @@ from click.core import ParameterSource
 
 from checkpoint_manager import stages
 from checkpoint_manager._text import printable
-from checkpoint_manager.cli.commands.run_files import changed_output, digest_of, digests_of, stdin_of, storable
-from checkpoint_manager.cli.commands.run_process import CommandFailedError, run_command, storable_word
+from checkpoint_manager.cli.commands.run_files import INHERITED, changed_output, digest_of, digests_of, stdin_of, storable
+from checkpoint_manager.cli.commands.run_process import CommandFailedError, Process, storable_word
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import store_options
+from checkpoint_manager.cli.options import Seconds, store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from checkpoint_manager import Outcome
     from checkpoint_manager.cli.access import Access
 
-_A_DAY = 86_400.0
+_A_DAY, _MOST_SECONDS = 86_400.0, 10_000_000.0
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
 
 
@@ -44,6 +42,22 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
     "--output", "outputs", multiple=True, metavar="FILE", help="A file that it writes: run again if it is not what it was."
 )
 @click.option("--env", "names", multiple=True, metavar="NAME", help="An environment variable that it reads: compare its value.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=0, metavar="N", help="If it fails, try up to N more times. Default: 0."
+)
+@click.option(
+    "--backoff",
+    type=Seconds(0, _A_DAY),
+    default=1.0,
+    metavar="SECONDS",
+    help="How long to wait before the first retry, and twice as long before each further one, up to a minute. Default: 1.",
+)
+@click.option(
+    "--timeout",
+    type=Seconds(0.001, _MOST_SECONDS),
+    metavar="SECONDS",
+    help="Stop the command after that time: with SIGTERM, and with SIGKILL ten seconds later.",
+)
 @click.option("--again", is_flag=True, help="Run it even if it is done.")
 @click.option("--no-wait", is_flag=True, help="If another process is running it, exit with 11 instead of waiting.")
 @click.option("--with-key", is_flag=True, help="Pass the environment variables that name the store's key on to the command.")
@@ -57,6 +71,9 @@ def run(  # noqa: PLR0913  # options, by name
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     names: tuple[str, ...],
+    retries: int,
+    backoff: float,
+    timeout: float | None,
     again: bool,
     no_wait: bool,
     with_key: bool,
@@ -70,6 +87,11 @@ def run(  # noqa: PLR0913  # options, by name
     A command that fails is recorded as a failed version, with its exit code and the last lines of its stderr, and runs again
     next time; its exit code is passed on. With --json, the command's stdout goes to stderr.
 
+    With --retries, each failed attempt is recorded, gets the same stdin, and leaves nothing in the captured output. A command
+    that can't be started, or that a signal to this program has ended, is not tried again. With --timeout, a command that takes
+    longer fails with exit code 124. It runs in a process group of its own, which is stopped as a whole, and so can't read from
+    a terminal.
+
     Another process that runs the same command is waited for: for --lock-timeout seconds if that is given, or else for a day. If
     this program is killed, its command goes on, and no other one begins until it has ended. The command does not get the
     environment variables that name the store's key.
@@ -82,7 +104,9 @@ def run(  # noqa: PLR0913  # options, by name
     """
     if not command[0]:
         raise UsageError("the command is empty", hint="Write it after --, as in: checkpoint-manager run STAGE -- COMMAND")
-    around, stdin = _compared(inputs, outputs, names)
+    is_compared = bool(inputs or outputs or names)
+    stdin = stdin_of() if is_compared or retries else INHERITED
+    around = {**_compared(inputs, outputs, names), "stdin": stdin.digest} if is_compared else {}
     cm = access.open()
     if again:
         cm.clear_checkpoint(stage)
@@ -90,27 +114,26 @@ def run(  # noqa: PLR0913  # options, by name
     environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
-        locks.extend(map(os.dup, backend.lock_descriptors()))
-        output = run_command(words, environment, locks, stdin, capture=capture, quiet=access.as_json)
-        shown.append(len(output))
+        locks.extend([] if locks else map(os.dup, backend.lock_descriptors()))
+        output = process.run(locks)
+        shown.extend([len(output)] if process.is_shown else [])
         written = {"outputs": _written(outputs, words)} if outputs else {}
         return {"command": command, "exit_code": 0, **written, **_as_json(output, capture=capture)}
 
-    execute = stages.make_stage(
-        cm._runner,  # noqa: SLF001  # of this very package: the check of the outputs is not for callers
-        stage,
-        revision=1,
+    options = stages.Options(
         code=False,
-        key=None,
         ignore=["shown"],
-        encode=None,
-        decode=None,
         wait=0 if no_wait else _patience(access),
+        retries=retries,
+        backoff=backoff,
         check=lambda result: changed_output(result, outputs),
         beside=around,
-    )(execute)
+    )
+    execute = stages.make_stage(cm._runner, stage, options)(execute)  # noqa: SLF001  # of this very package: for the check
 
     words, shown, locks = list(command), list[int](), list[int]()
+    is_shown = not access.as_json and not (capture and retries)  # what a failed attempt wrote is not part of the output
+    process = Process(words, environment, stdin, timeout=timeout, is_captured=capture, is_shown=is_shown)
     try:
         result = execute([storable_word(word) for word in words], capture=capture, shown=shown)
     except CommandFailedError as failed:
@@ -130,22 +153,15 @@ def run(  # noqa: PLR0913  # options, by name
     return 0
 
 
-def _compared(
-    inputs: tuple[str, ...], outputs: tuple[str, ...], names: tuple[str, ...]
-) -> tuple[dict[str, Any], BinaryIO | None]:
-    """Return what is compared beside the command line, by name, and what the command gets as stdin; None: that of this program.
+def _compared(inputs: tuple[str, ...], outputs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what is compared besides the command line and stdin, by name.
 
     Raises:
         UsageError: An input can't be read.
     """
-    if not (inputs or outputs or names):
-        return {}, None
-    around: dict[str, Any] = {f"input {path}": digest for path, digest in digests_of(inputs).items()}
-    around |= {f"variable {name}": os.environ.get(name) for name in names}
-    around["the outputs"] = sorted(outputs)
-    around["the working folder"] = os.getcwd()
-    content, stdin = stdin_of()
-    return {**around, "stdin": content}, stdin
+    files = {f"input {path}": digest for path, digest in digests_of(inputs).items()}
+    variables = {f"variable {name}": os.environ.get(name) for name in names}
+    return {**files, **variables, "the outputs": sorted(outputs), "the working folder": os.getcwd()}
 
 
 def _written(outputs: tuple[str, ...], command: list[str]) -> dict[str, str]:

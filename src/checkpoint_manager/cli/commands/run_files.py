@@ -7,7 +7,7 @@ import os
 import select
 import stat
 import tempfile
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
@@ -59,33 +59,56 @@ def changed_output(result: object, paths: Iterable[str]) -> str:
     return ""
 
 
-def stdin_of() -> tuple[str, BinaryIO | None]:
-    """Return the digest of stdin, and a file to give to the command in its place; None: it is given as it is.
+class Stdin(NamedTuple):
+    """What a command gets as stdin.
 
-    A terminal, and what is not a file or a pipe, has no content to compare. A pipe is read to its end, into memory where the
-    system has files there.
+    Attributes:
+        digest: Of its content; empty if it is not read here.
+        copy: A copy of it; None if the command gets that of this program.
+        start: Where the command begins to read in a file; None if it is not a file.
+    """
+
+    digest: str = ""
+    copy: BinaryIO | None = None
+    start: int | None = None
+
+    def rewind(self) -> None:
+        """Let the next command read it from the beginning, where that is possible."""
+        if self.copy is not None:
+            self.copy.seek(0)
+        elif self.start is not None:
+            os.lseek(0, self.start, os.SEEK_SET)
+
+
+INHERITED = Stdin()
+
+
+def stdin_of() -> Stdin:
+    """Return the content of stdin, to compare it and to give it to more than one command.
+
+    A terminal, and what is not a file or a pipe, has no content. A pipe is read to its end, into memory where the system has
+    files there.
     """
     try:
         mode = os.fstat(0).st_mode
     except OSError:  # closed
-        return "", None
+        return INHERITED
     if stat.S_ISREG(mode):
         start = os.lseek(0, 0, os.SEEK_CUR)
         with os.fdopen(os.dup(0), "rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         os.lseek(0, start, os.SEEK_SET)
-        return content, None
+        return Stdin(content, start=start)
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-        return "", None
+        return INHERITED
     copy: BinaryIO = os.fdopen(os.memfd_create("stdin"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()  # noqa: SIM115
     hasher = hashlib.sha256()
     if not select.select([0], [], [], _SILENT_WAIT)[0]:
-        say("waiting for the end of stdin, which is compared, too: add < /dev/null if the command does not read it")
+        say("waiting for the end of stdin, which is read first: add < /dev/null if the command does not read it")
     while piece := os.read(0, _PIECE):
         hasher.update(piece)
         copy.write(piece)
-    copy.seek(0)
-    return hasher.hexdigest(), copy
+    return Stdin(hasher.hexdigest(), copy)
 
 
 def storable(path: str) -> str:
