@@ -32,10 +32,12 @@ from checkpoint_manager.backends.memory import MemoryBackend
 KEY = bytes(range(32))
 
 
-@pytest.fixture(params=["local", "relaxed", "memory"])
+@pytest.fixture(params=["local", "relaxed", "memory", "sqlite"])
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
     if request.param == "memory":
         return CheckpointManager(MemoryBackend(), key=KEY)
+    if request.param == "sqlite":
+        return CheckpointManager(f"sqlite:///{tmp_path / 'store.db'}", key=KEY)
     durability = "relaxed" if request.param == "relaxed" else "full"
     return CheckpointManager(tmp_path / "store", key=KEY, durability=durability)
 
