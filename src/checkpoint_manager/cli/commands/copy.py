@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends.registry import redacted
 from checkpoint_manager.cli.bundle import bundle_fields, bundle_summary
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, show_count, write_json
@@ -17,23 +18,26 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("directory")
+@click.argument("location")
 @store_options
-def copy(access: Access, directory: str) -> None:
-    """Copy the store into a new DIRECTORY, with all versions and tags. The copy is a store of its own, under the same key.
+def copy(access: Access, location: str) -> None:
+    """Copy the store to a new LOCATION, a directory or a URL, with all versions and tags.
+
+    The copy is a store of its own, under the same key.
 
     A directory that was copied with cp is still the same store: when one of the two moves on, the other one is taken for an
     older copy that was put back.
 
     \b
-    Example:
+    Examples:
       checkpoint-manager copy experiment
+      checkpoint-manager copy sqlite:///checkpoints.db
     """
     key = access.key_given()  # read once, for both
     cm = access.open(key=key)
     with progress_of("copying") as step:
-        copied = cm.copy_to(directory, key=key, progress=step)
+        copied = cm.copy_to(location, key=key, progress=step)
     if access.as_json:
-        write_json("copy", {"to": directory, **bundle_fields(copied, "stage", "versions", "newest", "tags")})
+        write_json("copy", {"to": redacted(location), **bundle_fields(copied, "stage", "versions", "newest", "tags")})
     else:
-        say(f"made the store {printable(directory)}: {bundle_summary(copied, show_count(copied.versions, 'version'))}")
+        say(f"made the store {printable(redacted(location))}: {bundle_summary(copied, show_count(copied.versions, 'version'))}")
