@@ -72,7 +72,8 @@ def gaps_of(cm: CheckpointManager, stage: str) -> Any:
 
 
 def ids_of(cm: CheckpointManager, stage: str) -> list[tuple[str, str | None]]:
-    return [(entry.id, entry.previous) for _, entry in cm._store.history.entries(stage)]
+    with cm._store.session(stage) as session:
+        return [(entry.id, entry.previous) for _, entry in cm._store.history.entries(stage, session)]
 
 
 def named(cm: CheckpointManager, stage: str) -> dict[str, Tagged]:

@@ -27,7 +27,7 @@ import heapq
 import re
 import secrets
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args
 
 from checkpoint_manager._format.checkpoint_file import BrokenError
@@ -123,6 +123,11 @@ class Gaps:
         """Return whether one of these versions is gone on purpose."""
         index = bisect_right(self._firsts, last) - 1
         return index >= 0 and first <= self._lasts[index]
+
+    def between(self, first: int, last: int) -> Iterator[Gap]:
+        """Yield the gaps that hold one of these versions."""
+        start = bisect_left(self._lasts, first)
+        return map(self.__getitem__, range(start, bisect_right(self._firsts, last, lo=start)))
 
     @property
     def last(self) -> Gap | None:

@@ -10,6 +10,7 @@ from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import delete, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
+from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
@@ -70,7 +71,7 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
 def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:
     store = check.store
     yield from _records(store, stage, dry_run=dry_run)
-    findings = [finding for finding in check.stage(stage) if finding.version is not None]
+    findings = sorted((each for each in check.stage(stage) if each.version is not None), key=lambda each: each.version or 0)
     yield from _damaged(store, stage, findings, dry_run=dry_run)
     yield from _gone_but_there(store, stage, findings, dry_run=dry_run)
     yield from _leftovers(store, leftovers, dry_run=dry_run)
@@ -142,10 +143,13 @@ def _gone_but_there(store: Store, stage: str, findings: list[Finding], *, dry_ru
 def _set_aside(store: Store, stage: str, versions: Mapping[int, str], *, dry_run: bool) -> Iterator[RepairStep]:
     """Set versions aside, each for a reason."""
     moved = _moved(store, stage, versions) if versions and not dry_run else {}
+    aside = [version for version, where in moved.items() if where != _GONE]
+    for version in aside[:MOST_LOGGED]:
+        _LOG.warning("Set aside: version %d of stage %s%s", version, printable(stage), moved[version])
+    if len(aside) > MOST_LOGGED:
+        _LOG.warning("Set aside: %d more versions of stage %s", len(aside) - MOST_LOGGED, printable(stage))
     for version, why in versions.items():
         where = moved.get(version, "")
-        if where not in {"", _GONE}:
-            _LOG.warning("Set aside: version %d of stage %s%s", version, printable(stage), where)
         yield RepairStep("set-aside", stage, version, f"{why}{where}")
 
 

@@ -159,8 +159,7 @@ def _tagged(store: Store, stage: str, session: Session, *, name: str) -> int | N
 
 
 def _newest_at(store: Store, stage: str, session: Session, *, moment: datetime) -> int | None:
-    then = select.newest_at(store.history.entries(stage, session), moment)
-    return None if then is None else then[0]
+    return select.newest_at(store.history.entries(stage, session), moment)
 
 
 def _planned(store: Store, stage: str, goal: Goal) -> RestoreStep:

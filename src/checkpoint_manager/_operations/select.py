@@ -33,7 +33,7 @@ from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import ArgumentError, CheckpointNotFoundError, Hint, IntegrityError, StageNameError, TagError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
@@ -189,15 +189,16 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
         CheckpointNotFoundError: The stage had no version then.
     """
     store.history.existing(stage)
-    then = newest_at(store.history.entries(stage), moment)
+    with store.session(stage) as session:
+        then = newest_at(store.history.entries(stage, session), moment)
     if then is None:
         message = f"stage {printable(stage)} in {store.backend.location} had no version at {moment.isoformat()}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
-    return then[0]
+    return then
 
 
-def newest_at(entries: Sequence[tuple[int, Entry]], moment: datetime) -> tuple[int, Entry] | None:
-    """Return the version that was the newest at a moment, or None if there was none then.
+def newest_at(entries: Iterable[tuple[int, Entry]], moment: datetime) -> int | None:
+    """Return the number of the version that was the newest at a moment, or None if there was none then.
 
     The order is that of the numbers, and times that can't be believed do not count: see :mod:`checkpoint_manager.times`.
 
@@ -205,9 +206,11 @@ def newest_at(entries: Sequence[tuple[int, Entry]], moment: datetime) -> tuple[i
         entries: A stage's versions, newest first.
         moment: The moment.
     """
-    saved = times.believed([entry.created_at for _, entry in reversed(entries)], datetime.now(UTC))
-    at = zip(entries, reversed(saved), strict=True)
-    return next((version for version, when in at if (when or version[1].created_at) <= moment), None)
+    dated = [(number, entry.created_at) for number, entry in entries]
+    dated.reverse()
+    believed = times.believed([created_at for _, created_at in dated], datetime.now(UTC))
+    known = [number for (number, created_at), when in zip(dated, believed, strict=True) if (when or created_at) <= moment]
+    return known[-1] if known else None
 
 
 def _is_stage(store: Store, name: str) -> bool:

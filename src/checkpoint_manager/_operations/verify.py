@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import heapq
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,8 @@ _STATE_OF: dict[str, State] = {
 }
 _MAX_COMPARISONS = 20_000
 """How many times one run tries a file that does not open as the file of another stage; each try opens the file."""
+MOST_FINDINGS = 1000
+"""How many findings of a state a report lists of a stage, and of all unknown stages together in which nothing is whole."""
 _CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clocks of two hosts may differ before a version counts as dated in the future."""
 
@@ -52,24 +54,52 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None) 
         stage: The stage, or None for all stages and what belongs to none.
         progress: Called after each version.
     """
+    leftovers: dict[str | None, list[Leftover]] = {}
+    unreadable: list[Finding] = []
     try:
-        leftovers = _by_stage(maintenance_of(store.backend).leftovers())
+        for each in maintenance_of(store.backend).leftovers():
+            leftovers.setdefault(each.stage, []).append(each)
         named = store.backend.stages()
     except (IntegrityError, StorageError) as error:
-        leftovers = {None: [Finding(None, None, _state_of_error(error), str(error))]}
-        named = []
-    if stage is not None:
-        check = Check(store)
-        check.count([stage], progress)
-        return VerificationReport((*check.stage(stage), *leftovers.get(stage, ())))
-    stages = sorted({*named, *store.last_seen.stages(), *(name for name in leftovers if name is not None)})
+        unreadable.append(Finding(None, None, _state_of_error(error), str(error)))
+        leftovers, named = {}, []
     check = Check(store)
+    if stage is not None:
+        check.count([stage], progress)
+        return VerificationReport((*_by_version(check.stage(stage)), *_left(leftovers, stage)))
+    seen = {*store.last_seen.stages()}
+    stages = sorted({*named, *seen, *(name for name in leftovers if name is not None)})
     check.count(stages, progress)
-    findings = [*_keyring(store), *leftovers.get(None, ())]
+    findings = [*_keyring(store), *unreadable, *_left(leftovers, None)]
+    strangers = Bound()
     for name in stages:
-        findings += check.stage(name)
-        findings += leftovers.get(name, ())
-    return VerificationReport(tuple(findings))
+        found = [*_by_version(check.stage(name)), *_left(leftovers, name)]
+        is_known = name in seen or any(each.state == "whole" for each in found)
+        findings += found if is_known else strangers.apply(found)
+    return VerificationReport((*findings, *strangers.rest(None)))
+
+
+class Bound:
+    """A bound on the findings that planted files cause: what goes beyond it is counted, state by state.
+
+    Findings of whole versions are not bounded.
+    """
+
+    def __init__(self) -> None:
+        self._found: Counter[State] = Counter()
+
+    def apply(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield the first findings of each state."""
+        for finding in findings:
+            self._found[finding.state] += 1
+            if finding.state == "whole" or self._found[finding.state] <= MOST_FINDINGS:
+                yield finding
+
+    def rest(self, stage: str | None) -> Iterator[Finding]:
+        """Yield how many more there were."""
+        for state, count in self._found.items():
+            if state != "whole" and count > MOST_FINDINGS:
+                yield Finding(stage, None, state, f"is found {count - MOST_FINDINGS} times more, and not listed")
 
 
 class Check:
@@ -96,9 +126,9 @@ class Check:
                 with contextlib.suppress(IntegrityError, StorageError):  # reported where the stage is checked
                     self._total += len(self.store.backend.versions(stage))
 
-    def stage(self, stage: str) -> list[Finding]:
-        """Return the findings about one stage, by version."""
-        return sorted(_stage(self, stage), key=lambda finding: finding.version or 0)
+    def stage(self, stage: str) -> Iterator[Finding]:
+        """Yield the findings about one stage, in no particular order."""
+        return _stage(self, stage)
 
     def step(self, stage: str) -> None:
         """Report one more version."""
@@ -107,12 +137,20 @@ class Check:
             self._progress(Progress(self._done, max(self._total, self._done), "versions", stage))
 
 
-def _by_stage(leftovers: Iterable[Leftover]) -> dict[str | None, list[Finding]]:
-    found: dict[str | None, list[Finding]] = {}
-    for each in leftovers:
-        finding = Finding(each.stage, None, _STATE_OF[each.kind], each.detail, each.path)
-        found.setdefault(each.stage, []).append(finding)
-    return found
+def _by_version(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings about one stage in order, with a bound on those that planted files cause."""
+    bound = Bound()
+    found = sorted(bound.apply(findings), key=_version_of)
+    return [*found, *bound.rest(found[0].stage if found else None)]
+
+
+def _version_of(finding: Finding) -> int:
+    return finding.version or 0
+
+
+def _left(leftovers: dict[str | None, list[Leftover]], stage: str | None) -> Iterator[Finding]:
+    for each in leftovers.get(stage, ()):
+        yield Finding(stage, None, _STATE_OF[each.kind], each.detail, each.path)
 
 
 def _keyring(store: Store) -> Iterator[Finding]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _MOST_MISSING = 1000
+MOST_LOGGED = 100
+"""How many things of a kind that anyone may plant are logged one by one, before the rest are counted."""
 
 
 class Tip(NamedTuple):
@@ -220,18 +222,12 @@ class History:
 
     # Versions
 
-    def scan(self, stage: str, session: Session | None = None) -> list[Scanned]:
-        """Return the versions of a stage, newest first, without reading their data, including damaged and missing ones.
-
-        A version is missing if a later one opens, and neither the version nor a record of its deletion exists.
-        """
-        if session is None:
-            with self._store.session(stage) as own:
-                return self.scan(stage, own)
-        return list(self.walk(stage, session))
-
     def walk(self, stage: str, session: Session) -> Iterator[Scanned]:
-        """Yield what :meth:`scan` returns, one version at a time: each is read when it is asked for."""
+        """Yield the versions of a stage, newest first, without reading their data, including damaged and missing ones.
+
+        Each is read when it is asked for, and not kept: there may be any number of planted ones. A version is missing if a
+        later one opens, and neither the version nor a record of its deletion exists.
+        """
         look = self.look(stage, session)
         below: int | None = None  # the next number that should be there; None: no version that opens was met yet
         versions = self._store.backend.versions(stage, session=session)
@@ -265,7 +261,7 @@ class History:
         if first > last:
             return
         gaps, _ = self._store.gaps(stage, session)  # after the listing: what was deleted meanwhile is not missing
-        edges = [(gap.first, gap.last) for gap in gaps if first <= gap.last and gap.first <= last]
+        edges = [(gap.first, gap.last) for gap in gaps.between(first, last)]
         for low, high in reversed([*ranges_between(edges, first, last)]):
             for version in range(high, max(low, high - _MOST_MISSING + 1) - 1, -1):
                 yield Scanned(version, None, self.absent(stage, version, newest), is_missing=True)
@@ -273,15 +269,19 @@ class History:
                 where = f"of stage {printable(stage)} in {self._store.backend.location}"
                 _LOG.error("versions %d to %d %s are missing, and not all of them are listed", low, high, where)
 
-    def entries(self, stage: str, session: Session | None = None) -> list[tuple[int, Entry]]:
-        """Return the readable versions of a stage, newest first. Each other version is logged as an ERROR."""
-        readable: list[tuple[int, Entry]] = []
-        for version, entry, fault, _ in self.scan(stage, session):
+    def entries(self, stage: str, session: Session) -> Iterator[tuple[int, Entry]]:
+        """Yield the readable versions of a stage, newest first. The others are logged as ERROR, and many of them counted."""
+        unreadable = 0
+        for version, entry, fault, _ in self.walk(stage, session):
             if entry is not None:
-                readable.append((version, entry))
-            else:
+                yield version, entry
+                continue
+            unreadable += 1
+            if unreadable <= MOST_LOGGED:
                 _LOG.error("%s", fault)  # the message says all; a traceback would not help
-        return readable
+        if unreadable > MOST_LOGGED:
+            where = f"stage {printable(stage)} in {self._store.backend.location}"
+            _LOG.error("%d more versions of %s are damaged or missing", unreadable - MOST_LOGGED, where)
 
     def versions(self, stage: str) -> Iterator[Version]:
         """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them.

@@ -21,7 +21,7 @@ from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Heade
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
-from checkpoint_manager._store.history import History
+from checkpoint_manager._store.history import MOST_LOGGED, History
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
@@ -112,17 +112,21 @@ class Store:
         A stage that was deleted as a whole is left out. Anyone who may write to the directory can make a folder: one in which
         nothing opens is told with an ERROR line.
         """
-        seen = set(self.last_seen.stages())
+        seen, planted = set(self.last_seen.stages()), 0
         for stage in self.backend.stages():
             if stage in seen or self.history.is_authentic(stage):
                 seen.add(stage)
-            else:
+                continue
+            planted += 1
+            if planted <= MOST_LOGGED:
                 _LOG.error(
                     "Not counted as a stage: %s in %s holds no version that opens. %s",
                     printable(stage),
                     self.backend.location,
                     Hint.VERIFY_AND_REPAIR,
                 )
+        if planted > MOST_LOGGED:
+            _LOG.error("Not counted as stages: %d more in %s", planted - MOST_LOGGED, self.backend.location)
         return sorted(stage for stage in seen if not self._is_deleted(stage))
 
     def _is_deleted(self, stage: str) -> bool:

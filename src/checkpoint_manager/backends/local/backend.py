@@ -489,6 +489,9 @@ class LocalBackend(Backend, Maintenance):
             *parents, name = os.path.relpath(leftover.path, self.location).split(os.sep)
             for parent in parents:
                 folder = opened.enter_context(files.open_directory(parent, folder))
+            if name == layout.ALL_TEMPORARY:
+                maintenance.sweep(folder)
+                return True
             if layout.TEMPORARY.fullmatch(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster
                 return True

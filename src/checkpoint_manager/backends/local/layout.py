@@ -43,6 +43,8 @@ LOCK_SUFFIX = ".lock"
 RUN_SUFFIX = ".run"
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp", re.ASCII)
+ALL_TEMPORARY = ".*.tmp"
+"""Stands for all temporary files of a folder, where they are too many to be named."""
 _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
 MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 

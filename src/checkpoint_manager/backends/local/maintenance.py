@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
 _TOP_LEVEL_NAMES = {layout.KEYRING, layout.HISTORY, layout.LOCKS, layout.DAMAGED, layout.RESERVE, layout.RESERVED_NAME}
+_MOST_LISTED = 1000
+"""How many leftovers of one kind are listed of a stage, and of what belongs to none."""
 _RESERVE_BYTES = 64 * 1024
 """Larger than the record of a few thousand deletions, and small enough for a file system of 1 MiB."""
 
@@ -138,19 +140,42 @@ def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]
         root: The store's directory.
         is_stale: Returns whether the head of a stage needs to be set again.
     """
-    found: list[Leftover] = []
+    return sorted(_bounded(_find_leftovers(root, is_stale)), key=lambda leftover: leftover.path)
+
+
+def _bounded(found: Iterable[Leftover]) -> Iterator[Leftover]:
+    """Yield the first ``_MOST_LISTED`` files of each kind and stage, and how many more there are: anyone may plant them."""
+    counts: dict[tuple[str, str | None], int] = {}
+    beyond: dict[tuple[str, str | None], Leftover] = {}
+    for each in found:
+        folder, name = os.path.split(each.path)
+        if each.kind == "leftover" and not layout.TEMPORARY.fullmatch(name):
+            yield each  # a folder, which is removed by its name
+            continue
+        key = each.kind, each.stage
+        counts[key] = count = counts.get(key, 0) + 1
+        if count <= _MOST_LISTED:
+            yield each
+        else:
+            path = os.path.join(folder, layout.ALL_TEMPORARY) if each.kind == "leftover" else folder
+            beyond[key] = Leftover(each.kind, path, f"and {count - _MOST_LISTED} more, which are not listed", each.stage)
+    yield from beyond.values()
+
+
+def _find_leftovers(root: str, is_stale: Callable[[str], bool]) -> Iterator[Leftover]:
     stages: set[str] = set()
     with contextlib.suppress(FileNotFoundError), files.open_directory(os.path.join(root, layout.HISTORY)) as history:
         for name, stage in stage_directories(history):
             stages.add(name)
-            inside = list(_leftovers_of_stage(os.path.join(root, layout.HISTORY, name), name, history, stage))
-            found += inside
-            if stage is not None and not any(each.kind == "displaced" for each in inside) and is_stale(stage):
+            displaced = False
+            for each in _leftovers_of_stage(os.path.join(root, layout.HISTORY, name), name, history, stage):
+                displaced = displaced or each.kind == "displaced"
+                yield each
+            if stage is not None and not displaced and is_stale(stage):
                 path = os.path.join(root, layout.head_name(stage))
-                found.append(Leftover("stale head", path, "is not the newest version", stage))
+                yield Leftover("stale head", path, "is not the newest version", stage)
     with files.open_directory(root) as top:
-        found += _top_level_leftovers(root, top, stages)
-    return sorted(found, key=lambda leftover: leftover.path)
+        yield from _top_level_leftovers(root, top, stages)
 
 
 def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:
