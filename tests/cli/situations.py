@@ -170,20 +170,24 @@ def held(folder: Path) -> Iterator[None]:
         holder.join()
 
 
-@contextlib.contextmanager
-def saved_over(folder: Path) -> Iterator[None]:
-    """Let another user, who has not seen the newest version, save over it after it was damaged."""
-    opened(folder).load_checkpoint("train")
-    damage(version(folder, "train", 3))
+def save_as_another_user(folder: Path) -> None:
     program = (
         f"from checkpoint_manager import CheckpointManager as C; C({str(folder / 'checkpoints')!r}).save_checkpoint('train', 4)"
     )
     environment = {"XDG_STATE_HOME": str(folder / "another")}
     subprocess.run([sys.executable, "-c", program], env=os.environ | environment, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def saved_over(folder: Path) -> Iterator[None]:
+    """Let another user, who has not seen the newest version, save over it after it was damaged."""
+    opened(folder).load_checkpoint("train")
+    damage(version(folder, "train", 3))
+    save_as_another_user(folder)
     yield
 
 
-def run_twice_at_once(folder: Path) -> object:
+def run_twice_at_once(folder: Path, wait: float = 0.1) -> object:
     cm = opened(folder)
     ready, done = threading.Event(), threading.Event()
 
@@ -196,7 +200,7 @@ def run_twice_at_once(folder: Path) -> object:
     runner.start()
     ready.wait(60)
     try:
-        return opened(folder).stage("slow", wait=0.1)(slow)()
+        return opened(folder).stage("slow", wait=wait)(slow)()
     finally:
         done.set()
         runner.join()

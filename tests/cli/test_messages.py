@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import logging
 import os
 import re
 from pathlib import Path
@@ -13,19 +15,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import checkpoint_manager
 from checkpoint_manager import errors
 from checkpoint_manager.cli.hints import HINTS, explain
 from checkpoint_manager.errors import CheckpointError, Hint
+from tests.cli.log_lines import LINES, NOT_PROVOKED, Line
 from tests.cli.situations import SITUATIONS, Situation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.cli.conftest import Result
 
     Cli = Callable[..., Result]
 
-NOT_PROVOKED = {"FormatError": "only a newer version of the library writes such a file", "Hint": "not an error"}
+NOT_RAISED = {"FormatError": "only a newer version of the library writes such a file", "Hint": "not an error"}
+PACKAGE = Path(checkpoint_manager.__file__).parent
 CLUMSY = {
     "a singular with a plural": r"\b1 (?:stage|version|tag|slot|key|character|element|line|item|difference)s\b",
     "the wrong article": r"(?<![.\w])a (?:[aei]\w+|object)\b",
@@ -59,9 +64,9 @@ def test_what_it_says_and_that_its_hint_leads_further(situation: Situation, cli:
             text = str(caught.value)
     if situation.hint is not None and isinstance(situation.act, str):
         assert HINTS[situation.hint] in text
-    write_down(situation, text)
-    for what, pattern in CLUMSY.items():
-        assert not re.search(pattern, text), what
+    act = situation.act if isinstance(situation.act, str) else "(a call)"
+    write_down(f"{situation.name}\n    {act}  →  {'-' if situation.code is None else situation.code}", text)
+    lint(text)
     if isinstance(situation.act, str):
         for step in situation.follow:
             done = cli(*step.split())
@@ -71,16 +76,71 @@ def test_what_it_says_and_that_its_hint_leads_further(situation: Situation, cli:
             assert further.code == 0, further.err
 
 
-def write_down(situation: Situation, text: str) -> None:
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.where}: {line.says}")
+def test_what_the_log_says_and_that_it_leads_further(
+    line: Line, cli: Cli, store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "checkpoint_manager")
+    line.act(tmp_path)
+    found = [
+        record
+        for record in caplog.records
+        if record.pathname.endswith(f"checkpoint_manager/{line.where}") and str(record.msg).startswith(line.says)
+    ]
+    assert found, caplog.text
+    assert {record.levelname for record in found} == {line.level}
+    for text in {record.getMessage() for record in found}:
+        write_down(f"{line.where} ({line.level})", text)
+        lint(text.removesuffix("cleared."))
+    for step in line.follow:
+        done = cli(*step.split())
+        assert done.code == (13 if step == "verify" else 0), done.err
+    if line.follow:
+        assert cli("verify").code == 0
+
+
+def test_no_line_of_the_log_is_without_a_situation() -> None:
+    for where, says in logged():
+        told = [line.says for line in LINES if line.where == where] + [start for place, start in NOT_PROVOKED if place == where]
+        assert any(says.startswith(start) for start in told if (start == "%s") == (says == "%s")), (where, says)
+
+
+def logged() -> Iterator[tuple[str, str]]:
+    """Yield each format of the library's log lines, with the module that has it."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        named = {
+            name.id: node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            for name in node.targets
+            if isinstance(name, ast.Name) and name.id == "message"
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="_LOG"), attr="info" | "warning" | "error"), args=[form, *_]
+                ):
+                    if isinstance(form, ast.Name):
+                        form = named[form.id]
+                    if isinstance(form, ast.Constant):
+                        yield str(path.relative_to(PACKAGE)), str(form.value)
+
+
+def lint(text: str) -> None:
+    for what, pattern in CLUMSY.items():
+        assert not re.search(pattern, text), what
+
+
+def write_down(situation: str, text: str) -> None:
     if table := os.environ.get("MESSAGES"):
-        act = situation.act if isinstance(situation.act, str) else "(a call)"
         with Path(table).open("a") as file:
-            file.write(f"{situation.name}\n    {act}  →  {'-' if situation.code is None else situation.code}\n    {text}\n")
+            file.write(f"{situation}\n    {text}\n")
 
 
 def test_no_error_and_no_hint_is_without_a_situation() -> None:
     kinds = {situation.kind for situation in SITUATIONS}
-    assert set(errors.__all__) - kinds == NOT_PROVOKED.keys() & set(errors.__all__)
+    assert set(errors.__all__) - kinds == NOT_RAISED.keys() & set(errors.__all__)
     assert {"NoStoreError", "UsageError", "UnknownCommandError"} <= kinds
     assert {situation.hint for situation in SITUATIONS} - {None} == set(Hint)
     assert explain(CheckpointError("m", hint=Hint.SEE_STAGES)).endswith("checkpoint-manager list")

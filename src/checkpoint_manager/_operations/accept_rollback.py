@@ -17,7 +17,7 @@ from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.history import Tip, missing_ranges
 from checkpoint_manager._store.waits import Waits
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
 
@@ -101,7 +101,8 @@ def _accept_missing(store: Store, stage: str, session: Session) -> None:
     ]
     if lost:
         store.write_gaps(stage, gaps.add(*lost), expected, session)
-        _LOG.warning("Rollback accepted: stage %s, %d ranges of missing versions are lost", printable(stage), len(lost))
+        missing = sum(gap.last - gap.first + 1 for gap in lost)
+        _LOG.warning("Rollback accepted: stage %s goes on without %s", printable(stage), counted(missing, "missing version"))
 
 
 def _opens(store: Store, stage: str, number: int, session: Session) -> bool:

@@ -99,7 +99,7 @@ def goal(at: datetime | str | None, name: str | None) -> Goal:
         wanted = tag.validate(name, existing=True)
         return Goal(f"what is tagged {wanted}", functools.partial(_tagged, name=wanted), wanted)
     moment = select.moment(cast("datetime | str", at))
-    return Goal(f"their state at {moment.isoformat()}", functools.partial(_newest_at, moment=moment))
+    return Goal(f"the state at {moment.isoformat()}", functools.partial(_newest_at, moment=moment))
 
 
 def plan(store: Store, goal: Goal) -> list[RestoreStep]:
@@ -192,7 +192,7 @@ def _restore_state(store: Store, stage: str, goal: Goal, waits: Waits) -> Versio
         if then is None:
             if goal.tag is None and number > 1 and 1 in store.gaps(stage, session)[0]:
                 _LOG.warning(
-                    "Stage %s: its version of then was deleted, or it did not exist then; it is cleared, to go back to %s",
+                    "Stage %s is cleared, because it had no version then, or that was deleted since. It was to go back to %s",
                     printable(stage),
                     goal.description,
                 )

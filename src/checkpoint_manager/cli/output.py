@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._text import escaped
-from checkpoint_manager.cli.hints import explain
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.cli.hints import HINTS, explain
+from checkpoint_manager.errors import CheckpointError, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -132,8 +132,15 @@ def show_warnings() -> None:
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.args, tuple):
-            record.args = tuple(explain(each) if isinstance(each, CheckpointError) else each for each in record.args)
+            record.args = tuple(map(_for_people, record.args))
         return escaped(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _for_people(value: object) -> object:
+    """Return an argument of a log line in the words of the command line."""
+    if isinstance(value, CheckpointError):
+        return explain(value)
+    return HINTS[value] if isinstance(value, Hint) else value
 
 
 def version_fields(version: Version) -> dict[str, Any]:

@@ -233,7 +233,7 @@ class Lookup:
                 gap = self._gaps(stage).find(number)  # deleted since the gaps were read
                 reason = f"version {number} of stage {printable(stage)} is missing"
             except (IntegrityError, FormatError) as error:
-                reason = str(error)
+                reason = error.message
             if gap is None:
                 _LOG.error("%s: it may have been a cleared version, so nothing older is reused", reason)
         return None if gap is None or gap.reason == "set aside" else gap

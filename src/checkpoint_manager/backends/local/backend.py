@@ -282,7 +282,8 @@ class LocalBackend(Backend, Maintenance):
             if not is_refusal(error):
                 raise
             files.remove(temporary, folder)
-            _LOG.warning("%s: the head can't be set at %s: %s", printable(stage), self._head(stage), error.strerror)
+            where = printable(self._head(stage))
+            _LOG.warning("Stage %s is saved, but the head can't be set at %s: %s", printable(stage), where, error.strerror)
             return Found(version, 0)
         return Found(version, version, (status.st_dev, status.st_ino))
 
