@@ -839,7 +839,8 @@ class CheckpointManager:
             fingerprint: For types that can't be compared: functions by type, each of which returns what stands for an object of
                 that type, such as ``{Client: lambda client: client.url}``. What can be compared without: JSON, and the standard
                 library's values (dates, paths, sets, named tuples, dataclasses, enums, …), arrays and scalars of numpy, frames
-                of pandas and polars, and of a method's ``self`` all that it holds.
+                of pandas and polars, of a method's ``self`` all that it holds, and what another stage returned
+                (:mod:`checkpoint_manager.stages.results`).
             encode: Turns a result that is not JSON into JSON.
             decode: Turns that JSON back into the result. The first call returns that, too, so that all calls give the same.
             wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at

@@ -1,6 +1,6 @@
 """Notes: what the library writes into the metadata of a version, and how it is read back.
 
-Four keys of a version's metadata are the library's:
+Five keys of a version's metadata are the library's:
 
 =============  =========================================================================================================
 ``@stage``     what the version is the result of: ``version`` (the revision), ``arguments`` (digests by name), ``function``
@@ -10,6 +10,9 @@ Four keys of a version's metadata are the library's:
                and ``before`` (the ``progress`` versions of the same run that were there before it, ascending)
 ``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception, and ``attempt`` and ``attempts`` where a
                stage is retried; the data has the traceback as well
+``@inputs``    the results of stages that it was made of, a list of ``argument`` (which one it was, or was in; empty if the
+               function called the stage itself), ``stage``, ``version``, ``call`` (what tells the arguments of that call) and
+               ``data`` (the digest of that version's data)
 ``@deleted``   true in a ``cleared`` version that is a delete marker: the whole stage was deleted, up to the version before it
 =============  =========================================================================================================
 
@@ -29,7 +32,7 @@ from checkpoint_manager.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTE, PROGRESS, FAILURE, DELETED = "@stage", "@progress", "@failure", "@deleted"
+NOTE, PROGRESS, FAILURE, INPUTS, DELETED = "@stage", "@progress", "@failure", "@inputs", "@deleted"
 _LARGEST = 2**63 - 1
 _REVISION_TYPES = {int, str, bool}
 
@@ -90,6 +93,14 @@ class Note:
         return Note(self.revision, self.arguments, self.function, within)
 
     @property
+    def call(self) -> str:
+        """32 hex digits that tell the call, or the loop, from others of the stage, whatever its code and revision are."""
+        told: list[Any] = [self.function, dict(self.arguments)]
+        if self.within is not None:
+            told.append(self.within.call)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
     def whole_code(self) -> CodeNote | None:
         """The code that counts: the function's own, or of a loop that of the function around it."""
         return self.within.code if self.within is not None else self.code
@@ -129,6 +140,30 @@ class FailureNote:
         return note if self.attempts == 1 else {**note, "attempt": self.attempt, "attempts": self.attempts}
 
 
+@dataclass(frozen=True, slots=True)
+class InputNote:
+    """A result that a version was made of.
+
+    Attributes:
+        argument: The argument that it was, or was in; empty if the function called the stage itself.
+        stage: The stage whose result it is.
+        version: The version of that stage.
+        call: The call that it is a result of, see :attr:`Note.call`; empty where it stands for many.
+        data: The digest of its data; empty where it stands for many.
+    """
+
+    argument: str
+    stage: str
+    version: int
+    call: str = ""
+    data: str = ""
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return an element of the list that is kept under ``@inputs``."""
+        found = {"argument": self.argument, "stage": self.stage, "version": self.version}
+        return {**found, "call": self.call, "data": self.data} if self.call else found
+
+
 def check_revision(revision: object) -> None:
     """Refuse a revision that could not be read back.
 
@@ -151,10 +186,7 @@ def read_note(metadata: Mapping[str, Any]) -> Note | None:
 def read_group(metadata: Mapping[str, Any]) -> str:
     """Return what tells the arguments that a version of a function's stage is a result of; empty for any other version."""
     note = read_note(metadata)
-    if note is None or not note.function:
-        return ""
-    told = json.dumps([note.function, dict(note.arguments)], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:32]
+    return "" if note is None or not note.function else note.call
 
 
 def _note(value: object, *, inner: bool = False) -> Note | None:
@@ -209,6 +241,23 @@ def read_failure(metadata: Mapping[str, Any]) -> FailureNote | None:
     if not isinstance(kind, str) or not isinstance(message, str) or not _is_count(attempt) or not _is_count(attempts):
         return None
     return FailureNote(kind, message, attempt, attempts)
+
+
+def read_inputs(metadata: Mapping[str, Any]) -> tuple[InputNote, ...]:
+    """Return the results that a version was made of; none if it has no valid list of them."""
+    value = metadata.get(INPUTS)
+    found = [_input(each) for each in value] if isinstance(value, list) else []
+    return tuple(each for each in found if each is not None) if all(found) else ()
+
+
+def _input(value: object) -> InputNote | None:
+    if not isinstance(value, dict) or not _is_count(value.get("version")):
+        return None
+    texts = [value.get("argument"), value.get("stage"), value.get("call", ""), value.get("data", "")]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    argument, stage, call, data = texts
+    return InputNote(argument, stage, value["version"], call, data)
 
 
 def _is_revision(value: object) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.options import Options
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.runner import FailedCallError, Runner
+    from checkpoint_manager.stages.snapshots import snapshot_of
 
 __all__ = [
     "Bar",
@@ -28,6 +29,7 @@ __all__ = [
     "make_loop",
     "make_stage",
     "run_coroutine",
+    "snapshot_of",
     "version_of",
 ]
 
@@ -42,6 +44,7 @@ _MODULES = {
     "make_loop": "loop",
     "make_stage": "decorator",
     "run_coroutine": "coroutines",
+    "snapshot_of": "snapshots",  # needs pickle
     "version_of": "by_arguments",
 }
 

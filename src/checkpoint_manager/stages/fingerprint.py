@@ -38,11 +38,14 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import FingerprintError
+from checkpoint_manager.stages import results
 from checkpoint_manager.stages.frames import encoded_parts
 from checkpoint_manager.stages.places import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from checkpoint_manager.stages.results import Result
 
     Registered = Mapping[type, Callable[[Any], object]]
 
@@ -62,7 +65,7 @@ _HINT = (
 )
 
 
-def fingerprints(
+def fingerprints(  # noqa: PLR0913  # all but three are by name
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -72,6 +75,7 @@ def fingerprints(
     location: str = "",
     stage: str = "",
     registered: Registered | None = None,
+    used: list[tuple[str, Result]] | None = None,
 ) -> dict[str, str]:
     """Return a digest for each argument by its name, defaults included.
 
@@ -84,17 +88,20 @@ def fingerprints(
         location: Where the store is.
         stage: The stage, for an error.
         registered: Functions that return what stands for an object, by its type.
+        used: Receives the results of stages that the arguments are or contain, each with the name of the argument.
 
     Raises:
         FingerprintError: An argument has no certain digest; the error names it.
     """
     where = f"stage {printable(stage)}: " if stage else ""
-    if key is not None:
-        return {"key": digest(key(*args, **kwargs), f"{where}the result of key=", _HINT, location, registered)}
     try:
         found = {name: value for name, value in _arguments(function, args, kwargs).items() if name not in ignore}
     except TypeError as error:
         raise TypeError(f"{where}{error}") from None
+    if key is not None:
+        whole = [(name, results.recognise(value)) for name, value in found.items()] if used is not None else []
+        (used if used is not None else []).extend((name, result) for name, result in whole if result is not None)
+        return {"key": digest(key(*args, **kwargs), f"{where}the result of key=", _HINT, location, registered)}
     for name, parameter in _parameters(underlying(function)).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in found:
             found[name] = {each: value for each, value in found[name].items() if each not in ignore}
@@ -105,7 +112,12 @@ def fingerprints(
     first = next(iter(_parameters(underlying(function))), "")
     if first == "self" and first in found:
         found[first] = _Self(found[first])
-    return {name: digest(value, f"{where}argument {name}", _HINT, location, registered) for name, value in found.items()}
+    digests: dict[str, str] = {}
+    for name, value in found.items():
+        inner_results: list[Result] = []
+        digests[name] = digest(value, f"{where}argument {name}", _HINT, location, registered, used=inner_results)
+        (used if used is not None else []).extend((name, result) for result in inner_results)
+    return digests
 
 
 def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
@@ -124,7 +136,15 @@ def check_names(function: Callable[..., Any], ignore: Iterable[str]) -> None:
         raise TypeError(f"ignore= names arguments that the function does not have: {', '.join(sorted(unknown))}")
 
 
-def digest(value: object, what: str, hint: str, location: str = "", registered: Registered | None = None) -> str:
+def digest(
+    value: object,
+    what: str,
+    hint: str,
+    location: str = "",
+    registered: Registered | None = None,
+    *,
+    used: list[Result] | None = None,
+) -> str:
     """Return a digest of a value: 32 hex digits, the same only for values that nothing tells apart.
 
     Args:
@@ -133,19 +153,25 @@ def digest(value: object, what: str, hint: str, location: str = "", registered: 
         hint: What to do if it has no digest, for that error.
         location: Where the store is.
         registered: Functions that return what stands for an object, by its type.
+        used: Receives the results of stages that the value is or contains. None: they are not looked for.
 
     Raises:
         FingerprintError: It has no certain digest.
     """
     hasher = hashlib.sha256()
     try:
-        for piece in _pieces(value, _Walk(location, registered or {})):
+        for piece in _pieces(value, _Walk(location, registered or {}, None if results.is_none_known() else used)):
             hasher.update(piece)
     except _NoDigestError as error:
         raise FingerprintError(f"{what} is or contains an object of type {error}, which can't be compared", hint=hint) from None
     except RecursionError:
         raise FingerprintError(f"{what} is nested too deeply to be compared", hint=hint) from None
     return hasher.hexdigest()[:32]
+
+
+def of_object(value: object) -> object:
+    """Return a value whose digest is that of an object, if need be of all that an instance of a plain class holds."""
+    return _Self(value)
 
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -261,12 +287,21 @@ class _Walk:
     Attributes:
         location: Where the store is: classes of a script are named by its file as seen from there.
         registered: Functions that return what stands for an object, by its type.
+        used: Receives the results of stages that are met; None: they are not looked for.
         around: The ids of the values that the current one lies in.
     """
 
     location: str
     registered: Registered
+    used: list[Result] | None = None
     around: set[int] = dataclasses.field(default_factory=set)
+
+    def result_of(self, value: object) -> Result | None:
+        """Return the result of a stage that a value is, after taking note of it; None if it is none."""
+        result = None if self.used is None else results.recognise(value)
+        if result is not None and self.used is not None:
+            self.used.append(result)
+        return result
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -278,7 +313,7 @@ class _Self:
 
 def _pieces(value: Any, walk: _Walk) -> Iterator[bytes]:  # noqa: ANN401  # whatever a function is called with
     """Yield the encoding of a value, a long list in pieces."""
-    if type(value) in {list, tuple} and type(value) not in walk.registered:
+    if type(value) in {list, tuple} and type(value) not in walk.registered and not results.may_be_known(value):
         walk.around.add(id(value))
         yield _framed(type(value).__name__.encode())
         yield from _elements(value, 0, walk)
@@ -297,6 +332,7 @@ def _encoded(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
     kind = type(value)
     if kind is _Self:
         return _self(value.value, level, walk)
+    result = walk.result_of(value)
     registered = next((each for each in kind.__mro__ if each in walk.registered), None) if walk.registered else None
     if registered is not None:
         name = f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "surrogatepass")
@@ -311,6 +347,14 @@ def _encoded(value: Any, level: int, walk: _Walk) -> bytes:  # noqa: ANN401
     walk.around.add(id(value))
     try:
         return _compound(value, kind, level, walk)
+    except _NoDigestError:
+        if result is None:
+            if walk.used is not None and results.was_changed(value):
+                raise _NoDigestError(f"{kind.__qualname__} (a result of a stage that was changed since)") from None
+            raise
+        return _framed(
+            b"result", *(each.encode("utf-8", "surrogatepass") for each in (result.stage, result.function, result.data))
+        )
     finally:
         walk.around.discard(id(value))
 
@@ -372,6 +416,9 @@ def _elements(values: Sequence[Any], level: int, walk: _Walk) -> Iterator[bytes]
     for start in range(0, len(values), _CHUNK):
         chunk = values[start : start + _CHUNK]
         many = _many(chunk) if len(chunk) >= _MANY_VALUES else None
+        if many is not None and walk.used is not None and results.is_any_known(chunk):
+            for each in filter(results.may_be_known, chunk):
+                walk.result_of(each)
         yield many if many is not None else b"".join([_framed(_encoded(each, level + 1, walk)) for each in chunk])
 
 

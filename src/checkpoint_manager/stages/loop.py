@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from checkpoint_manager import stages
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.notes import Note, check_revision
+from checkpoint_manager._format.notes import Note, check_revision, read_inputs
 from checkpoint_manager._operations.save import draft
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.stage_names import validate
@@ -26,6 +26,7 @@ from checkpoint_manager.stages.options import patience
 from checkpoint_manager.stages.pacing import Pace
 from checkpoint_manager.stages.progress import ProgressLog
 from checkpoint_manager.stages.report import ago, duration
+from checkpoint_manager.stages.results import digest_of
 from checkpoint_manager.stages.runner import Run
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.models import Status
     from checkpoint_manager.stages.report import What
+    from checkpoint_manager.stages.results import Result
     from checkpoint_manager.stages.run_lock import RunLock
     from checkpoint_manager.stages.runner import Runner
 
@@ -48,8 +50,12 @@ Items: TypeAlias = "Iterable[T] | AsyncIterable[T] | Callable[[int], Iterable[T]
 """What a loop goes over, or a function that returns the rest of it, from so many items on."""
 
 
-def note_of(items: object, initial: object, *, revision: int | str, key: object, location: str) -> Note:
+def note_of(
+    items: object, initial: object, *, revision: int | str, key: object, location: str, used: list[Result] | None = None
+) -> Note:
     """Return the note that identifies the loop: progress and results are reused only for the same note.
+
+    The list ``used`` receives the results of stages that the items are or contain.
 
     Raises:
         FingerprintError: It can't be told whether the items, or the key, are the same as before, and in the same order.
@@ -65,7 +71,7 @@ def note_of(items: object, initial: object, *, revision: int | str, key: object,
     arguments = {"start": digest(initial, "initial", "Pass JSON")}
     if key is None:
         hint = "Pass key=, a value that changes when the items do"
-        return Note(revision, {**arguments, "items": digest(items, "items", hint, location)})
+        return Note(revision, {**arguments, "items": digest(items, "items", hint, location, used=used)})
     arguments["key"] = digest(key, "key", "Pass text or a number", location)
     if isinstance(items, Sized):
         arguments["number of items"] = str(len(items))
@@ -268,19 +274,19 @@ class Loop(Generic[T, S]):
             self._refuse(f"is run by {who}, and waiting for it would block the event loop", hint="Use async with")
 
     def _begin(self) -> None:
-        found = self._found
         if self._lock is not None:
-            found = self._search()  # the run that held the lock may have completed it
+            self._found = self._search()  # the run that held the lock may have completed it
             self._runner.begin(self._run, self._lock)
-        loaded = found.loaded
+        found, loaded = self._found, self._found.loaded
         self._reused = self._over = found.is_complete and not self._is_longer
         self._progress.begin(self._initial, None if self._reused else loaded, is_longer=self._is_longer)
         if loaded is not None and self._reused:
             self._runner.reused(self._run, loaded)
-            self._kept = loaded.data
             self._done = self._total or 0
-            self.state = payload.decode(self._kept)
+            self.state = payload.decode(loaded.data)
         else:
+            for note in () if loaded is None else read_inputs(loaded.entry.metadata):
+                self._run.add_input(note)
             self._done, self._over = self._progress.reached.position
             self.state = payload.decode(self._progress.reached.data)
             self._log_beginning(found)
@@ -312,8 +318,10 @@ class Loop(Generic[T, S]):
         try:
             if self._display is not None:
                 self._display.close()
-            if self._reused:
-                self.state = payload.decode(self._kept)  # whatever the block did to it
+            if self._reused and self._found.loaded is not None:
+                data = self._found.loaded.data
+                self.state = payload.decode(data)  # whatever the block did to it
+                self._runner.remember(self._run, self.state, self._found.loaded.version, digest_of(data))
             elif error is not None or not self._over:
                 self._leave(error)
             elif self._around is not None:
@@ -349,9 +357,10 @@ class Loop(Generic[T, S]):
     def _complete(self) -> None:
         self._run.result, self._run.superseded = self.state, self._progress.kept
         try:
-            self._runner.complete(
+            version, data = self._runner.complete(
                 self._run, lambda: draft(self._run.stage, self.state, None), self._progress.ending(self._done)
             )
+            self._runner.remember(self._run, self.state, version, data)
         except BaseException:  # Ctrl-C, too
             self._progress.save()  # save at least the progress
             raise
@@ -458,7 +467,9 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
         raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
     encoded = payload.encode(initial, stage=stage, what="initial state")
-    note = note_of(items, initial, revision=revision, key=key, location=runner.location)
+    used: list[Result] = []
+    note = note_of(items, initial, revision=revision, key=key, location=runner.location, used=used)
     run = Run(runner.store_id, stage, note, is_function=False)
+    runner.add_inputs(run, (("items", result) for result in used))
     pace = Pace(every_seconds, every_items)
     return Loop(runner, run, items, encoded, pace, timeout=patience(wait), bar=bar and can_show_bar())

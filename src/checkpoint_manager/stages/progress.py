@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.notes import NOTE, PROGRESS, ProgressNote, read_progress
+from checkpoint_manager._format.notes import PROGRESS, ProgressNote, read_progress
 from checkpoint_manager._operations.save import Draft
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, PayloadError
@@ -133,7 +133,7 @@ class ProgressLog:
         if reached.position <= self._saved:
             return
         progress = ProgressNote(reached.done, self._total, reached.complete, tuple(self.kept))
-        metadata = {NOTE: self._run.note.as_metadata(), PROGRESS: progress.as_metadata()}
+        metadata = {**self._run.notes(), PROGRESS: progress.as_metadata()}
         try:
             version = self._runner.save(stage, Draft(bytes(reached.data), metadata, "progress"))
         except CheckpointError as error:

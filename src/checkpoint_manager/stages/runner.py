@@ -12,21 +12,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.notes import FAILURE, NOTE, FailureNote, Note, read_note
+from checkpoint_manager._format.notes import FAILURE, INPUTS, NOTE, FailureNote, InputNote, Note, read_note
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
+from checkpoint_manager.stages import results
 from checkpoint_manager.stages.code import Code
 from checkpoint_manager.stages.fingerprint import digest, fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
 from checkpoint_manager.stages.report import Outcome, ago, duration
+from checkpoint_manager.stages.results import Result
 from checkpoint_manager.stages.run_lock import RunLock, started_this_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from checkpoint_manager._format.notes import CodeNote
     from checkpoint_manager._operations.load import Loaded
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _MAX_MESSAGE_CHARACTERS = 500
+_MOST_INPUTS = 100
 
 
 class FailedCallError(Exception):
@@ -95,6 +98,7 @@ class Run:
         why: Why it runs.
         is_code_changed: It runs because the function's code changed.
         result: What came of it.
+        inputs: The results of other stages that it is made of, by argument, stage and call.
         loops: The notes of the loops that ran in it.
         superseded: The ``progress`` versions that its result makes useless.
         around: The run that it is called in.
@@ -113,6 +117,7 @@ class Run:
     why: str = ""
     is_code_changed: bool = False
     result: Any = field(default=None, repr=False)
+    inputs: dict[tuple[str, str, str], InputNote] = field(default_factory=dict)
     loops: list[Note] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
     around: Run | None = field(default=None, repr=False)
@@ -133,6 +138,19 @@ class Run:
     def pause(self) -> float:
         """How long to wait before the next attempt, in seconds."""
         return self.pauses[self.attempt - 1] if 0 < self.attempt < self.attempts else 0
+
+    def add_input(self, note: InputNote) -> None:
+        """Take note of a result that it is made of."""
+        self.inputs[note.argument, note.stage, note.call] = note
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a version that is its result or progress says in its metadata."""
+        inputs = list(self.inputs.values())
+        if len(inputs) > _MOST_INPUTS:  # then only the newest of each stage
+            newest = {each.stage: each.version for each in sorted(inputs, key=lambda each: each.version)}
+            inputs = [InputNote("", stage, version) for stage, version in newest.items()]
+        found = {NOTE: self.note.as_metadata()}
+        return {**found, INPUTS: [each.as_metadata() for each in inputs]} if inputs else found
 
     @property
     def lock(self) -> RunLock | None:
@@ -175,7 +193,7 @@ class Runner:
         Raises:
             FingerprintError: An argument can't be compared with later calls.
         """
-        options = definition.options
+        options, used = definition.options, list[tuple[str, Result]]()
         arguments = fingerprints(
             definition.function,
             args,
@@ -185,11 +203,20 @@ class Runner:
             location=self.location,
             stage=definition.stage,
             registered=options.fingerprint,
+            used=used,
         )
         arguments |= {name: digest(value, name, "", self.location) for name, value in options.beside.items()}
         code = self._code_of(definition) if options.is_code_compared else None
         note = Note(definition.revision, arguments, definition.origin, code=code)
-        return Run(self.store_id, definition.stage, note, pauses=options.pauses)
+        run = Run(self.store_id, definition.stage, note, pauses=options.pauses)
+        self.add_inputs(run, used)
+        return run
+
+    def add_inputs(self, run: Run, used: Iterable[tuple[str, Result]]) -> None:
+        """Take note of the results of other stages of this store that the arguments of a run are, or contain."""
+        for argument, result in used:
+            if result.store_id == self.store_id:
+                run.add_input(InputNote(argument, result.stage, result.version, result.call, result.data))
 
     def _code_of(self, definition: Definition) -> CodeNote | None:
         """Return the present code of a function, and log once what can't be compared of it."""
@@ -288,7 +315,27 @@ class Runner:
             return False
         run.result = value if options.decode is None else options.decode(value)
         self.reused(run, found.loaded)
+        data = results.digest_of(found.loaded.data)
+        self.remember(run, run.result, found.loaded.version, data, is_decoded=options.decode is not None)
         return True
+
+    def remember(self, run: Run, value: object, version: int, data: str, *, is_decoded: bool = False) -> None:
+        """Remember which version a result is, for when it is passed on, and in the run that this one was called in.
+
+        Args:
+            run: The run.
+            value: The result.
+            version: The version.
+            data: The digest of the version's data.
+            is_decoded: Whether ``decode=`` returned the value.
+        """
+        result = Result(self.store_id, run.stage, run.note.function, version, run.note.call, data)
+        results.remember(value, result, is_decoded=is_decoded)
+        active = (each for each in self._enclosing() if each is not run and each.lock is not None and each.lock.is_held)
+        around = next(active, None)
+        if around is not None and around.stage != run.stage:
+            note = InputNote("", run.stage, version, result.call, data)
+            around.add_input(note if around.is_function else replace(note, call="", data=""))  # a loop may call it often
 
     def search(self, run: Run, kinds: Collection[Status]) -> Match:
         """Find the newest version that matches, and note why there is none, or why the newest of all does not match."""
@@ -334,11 +381,15 @@ class Runner:
 
         options = definition.options
         decoded: list[Any] = []
-        self.complete(run, encoded)
+        version, data = self.complete(run, encoded)
         run.result = decoded[0] if decoded else run.result
+        self.remember(run, run.result, version, data, is_decoded=bool(decoded))
 
-    def complete(self, run: Run, result_of: Callable[[], Draft], notes: Mapping[str, Any] | None = None) -> None:
+    def complete(self, run: Run, result_of: Callable[[], Draft], notes: Mapping[str, Any] | None = None) -> tuple[int, str]:
         """Save the result of a run as its completed version, and delete its progress, which is no longer needed.
+
+        Returns:
+            The number of the version, and the digest of its data.
 
         Raises:
             ResultNotSavedError: That failed; the error carries the result.
@@ -346,7 +397,7 @@ class Runner:
         took = duration(run.seconds)
         try:
             result = result_of()
-            version = self.save(run.stage, replace(result, metadata={NOTE: run.note.as_metadata(), **(notes or {})}))
+            version = self.save(run.stage, replace(result, metadata={**run.notes(), **(notes or {})}))
         except Exception as error:
             self.ended(run, "unsaved", None)
             why = error.message if isinstance(error, CheckpointError) else error
@@ -358,6 +409,7 @@ class Runner:
         self.ended(run, "ran", version)
         _LOG.info("%s: ran in %s, saved version %d (%s)", printable(run.stage), took, version, run.why)
         self.delete_progress(run, run.superseded)
+        return version, results.digest_of(result.data)
 
     def save(self, stage: str, version: Draft) -> int:
         """Append a version and return its number; errors as for ``save_checkpoint``."""
@@ -407,7 +459,7 @@ class Runner:
         version = None
         try:
             result = draft(run.stage, failure, None, status="failed")
-            metadata = {NOTE: run.note.as_metadata(), FAILURE: shown.as_metadata()}
+            metadata = {**run.notes(), FAILURE: shown.as_metadata()}
             version = self.save(run.stage, replace(result, metadata=metadata))
         except CheckpointError as unsaved:
             _LOG.warning("%s: failed, and that could not be saved: %s", printable(run.stage), unsaved)
