@@ -56,14 +56,16 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     }
     for stage in sorted({*store.backend.stages(), *touched}):
         # A dry run takes no lock, because taking one removes the leftovers of killed writers.
-        with contextlib.ExitStack() as held:
-            if not dry_run:
-                held.enter_context(waits.session(stage, held.enter_context(waits.lock(stage))))
+        with (
+            contextlib.nullcontext() if dry_run else waits.lock(stage) as lock,
+            contextlib.nullcontext() if dry_run else waits.session(stage, lock),
+        ):
             try:
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
             except RollbackError as error:
                 _LOG.warning("Not repaired: %s", error)
-    with contextlib.nullcontext() if dry_run else store.backend.lock(None, waits.left):
+    store_lock = contextlib.nullcontext() if dry_run else store.backend.lock(None, waits.left)
+    with store_lock as lock, store.backend.session(None, lock):
         done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
 

@@ -133,7 +133,7 @@ class OpenKeyring:
             timeout: How long to wait, in seconds, for the lock and for others that change the keyring without it.
         """
         deadline = time.monotonic() + timeout
-        with self._backend.lock(None, timeout):
+        with self._backend.lock(None, timeout) as lock, self._backend.session(None, lock):
             while True:
                 self.refresh()
                 current = self.current

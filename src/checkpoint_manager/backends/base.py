@@ -175,13 +175,13 @@ class Backend(ABC):
                 may be held by a task while others of its thread go on.)
         """
 
-    def session(self, stage: str, lock: object = None) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share
+    def session(self, stage: str | None, lock: object = None) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share
         """Return a session on a stage, to be entered with ``with`` and passed to several calls.
 
         It makes the calls cheaper and changes nothing in what they return.
 
         Args:
-            stage: The stage.
+            stage: The stage; None: the store's records.
             lock: What its lock returned on entry, if the caller holds it. The session may release it at its end, and then
                 ignores errors of the system.
         """

@@ -23,6 +23,7 @@ from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
 
@@ -338,8 +339,26 @@ def test_a_store_whose_lock_can_not_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("step", ["LocalSession.__exit__", "FileLock.let_go"])
-def test_an_interruption_at_the_end_of_a_save_does_not_keep_its_lock(tmp_path: Path, step: str) -> None:
+OPERATIONS: dict[str, Callable[[CheckpointManager], object]] = {
+    "save": lambda cm: cm.save_checkpoint("train", 1),
+    "repair": lambda cm: cm.repair(),
+    "add": lambda cm: cm.keys.add(bytes(range(32)), label="other"),
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "step"),
+    [
+        ("save", "LocalSession.__exit__"),
+        ("save", "FileLock.let_go"),
+        ("repair", "LocalSession.__exit__"),
+        ("repair", "FileLock.let_go"),
+        ("repair", "StoreSession.__exit__"),
+        ("add", "StoreSession.__exit__"),
+        ("add", "FileLock.let_go"),
+    ],
+)
+def test_an_interruption_at_the_end_of_an_operation_does_not_keep_its_lock(tmp_path: Path, operation: str, step: str) -> None:
     """Ctrl-C may come before the first step of any function; its traceback, which refers to what they hold, may live long."""
 
     def interrupt(frame: FrameType, _: str, __: object) -> None:
@@ -348,12 +367,14 @@ def test_an_interruption_at_the_end_of_a_save_does_not_keep_its_lock(tmp_path: P
             raise KeyboardInterrupt
 
     cm, other = (CheckpointManager(tmp_path / "store", key=bytes(32), lock_timeout=0) for _ in range(2))
+    cm.save_checkpoint("train", 0)
     before = sys.gettrace()
     sys.settrace(interrupt)
     try:
         with pytest.raises(KeyboardInterrupt) as caught:
-            cm.save_checkpoint("train", 1)
+            OPERATIONS[operation](cm)
     finally:
         sys.settrace(before)
-    assert other.save_checkpoint("train", 2).number == 2
+    assert other.save_checkpoint("train", 2).number in {2, 3}
+    other.keys.add(bytes(range(1, 33)), label="another")
     assert caught.tb is not None

@@ -248,10 +248,14 @@ def test_a_folder_that_was_only_looked_at_may_be_closed_with_an_error(tmp_path: 
 
 def test_a_lock_whose_close_is_refused_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refused(FileLock):
-        def __exit__(self, *_: object) -> None:
-            self.close()
-            raise OSError(errno.EIO, "Input/output error")
+        def close(self) -> None:
+            was_open = not self.closed
+            super().close()
+            if was_open:
+                raise OSError(errno.EIO, "Input/output error")
 
     cm = CheckpointManager(tmp_path / "store", key=KEY, lock_timeout=0)
     monkeypatch.setattr("checkpoint_manager.backends.local.backend.FileLock", Refused)
     assert [cm.save_checkpoint("train", number).number for number in (1, 2)] == [1, 2]
+    cm.keys.rotate()
+    cm.repair()

@@ -43,11 +43,10 @@ from checkpoint_manager.backends.local.lock import (
     FileLock,
     NamedRunLock,
     RunLock,
-    StageLock,
     descriptors_held,
     is_held,
 )
-from checkpoint_manager.backends.local.session import LocalSession
+from checkpoint_manager.backends.local.session import LocalSession, StoreSession
 from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -118,7 +117,7 @@ class LocalBackend(Backend, Maintenance):
         file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
         if purpose == "run":
             return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return (FileLock if stage is None else StageLock)(self._locks, file, stage, timeout)
+        return FileLock(self._locks, file, stage, timeout)
 
     def _sweep(self, stage: str | None, folder: int) -> None:
         """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.
@@ -132,8 +131,8 @@ class LocalBackend(Backend, Maintenance):
             maintenance.keep_reserve(self.location)
             self._swept.add(stage)
 
-    def session(self, stage: str, lock: object = None) -> LocalSession:
-        return LocalSession(self.location, stage, self._folders, lock)
+    def session(self, stage: str | None, lock: object = None) -> StoreSession | LocalSession:
+        return StoreSession(lock) if stage is None else LocalSession(self.location, stage, self._folders, lock)
 
     # Versions
 
@@ -496,7 +495,7 @@ class LocalBackend(Backend, Maintenance):
             if layout.TEMPORARY.fullmatch(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster
                 return True
-            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0):
+            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, StoreSession(lock):
                 return maintenance.sweep_directory(name, folder)
 
     def _mend_head(self, stage: str) -> bool:

@@ -88,6 +88,9 @@ def is_held(path: str) -> bool:
 class FileLock(io.FileIO):
     """The lock of one stage (or of the store's records), for one ``with`` block.
 
+    No interruption keeps it, for the end of its block is the interpreter's own step. That one reports what the system reports.
+    So a session that is opened in the block has let go already, where it could.
+
     Args:
         folder: Where the lock file is; itself not a link.
         name: The lock file's name; made if it is not there, never removed.
@@ -137,12 +140,10 @@ class FileLock(io.FileIO):
     def let_go(self) -> None:
         """Close the lock file and ignore an error of the system: the work under the lock is done, and nothing is lost."""
         try:
-            io.FileIO.close(self)
+            self.close()
         except OSError as error:
             if error.errno is None:  # not the system's
                 raise
-
-    close = let_go
 
     def _held_by_this_thread(self) -> CheckpointError:
         message = f"{self._whose()} is already locked by this thread"
@@ -219,19 +220,14 @@ class FileLock(io.FileIO):
         return "the store" if self._stage is None else f"stage {printable(self._stage)}"
 
 
-class StageLock(FileLock):
-    """The lock of a stage that is written to: no interruption keeps it, for the end of its block is the interpreter's own step.
-
-    That one reports what the system reports. So a session that is opened in the block has let go already, where it could.
-    """
-
-    close = io.FileIO.close
-
-
 class RunLock(FileLock):
     """The lock of a run. A task may hold it while other tasks of its thread run; they wait for it like any other caller."""
 
     _refuses_itself = False
+
+    def __exit__(self, *_: object) -> None:
+        """Release the lock, and ignore an error of the system."""
+        self.let_go()
 
 
 class NamedRunLock(RunLock):
@@ -250,7 +246,7 @@ class NamedRunLock(RunLock):
             if error.errno is None:
                 raise
         finally:
-            self.close()
+            self.let_go()
 
 
 def _holder(lock: os.stat_result) -> str:

@@ -24,6 +24,23 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.local.head import Found
 
 
+class StoreSession(Session):
+    """A session on the store's records: it only lets go of their lock.
+
+    Args:
+        lock: The lock, if the caller holds it.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: object = None) -> None:
+        self._lock = lock
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._lock, FileLock):
+            self._lock.let_go()
+
+
 class LocalSession(Session):
     """A session on a stage of a directory.
 

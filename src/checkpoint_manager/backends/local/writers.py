@@ -30,7 +30,7 @@ def wait_for_writers(locks: str, timeout: float) -> None:
     for name, stage in _ever_locked(locks):
         lock = FileLock(locks, name, stage, max(deadline - time.monotonic(), 0))
         with contextlib.suppress(UnusableError), lock:  # an unusable lock can't be held by anyone else, either
-            pass
+            lock.let_go()
 
 
 def _ever_locked(locks: str) -> Iterator[tuple[str, str]]:
