@@ -4,11 +4,10 @@ Start with :class:`CheckpointManager`. All public names can be imported from her
 errors as a tree. Each name is imported on first use (PEP 562), so that ``--help`` does not wait for the cryptography.
 """
 
-from typing import TYPE_CHECKING
-
 from checkpoint_manager._loading import load as _load
 from checkpoint_manager._version import __version__
 
+TYPE_CHECKING = False  # as in typing, which takes longer to import than all that this module needs
 if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Change, Diff
     from checkpoint_manager._operations.restore import RestoreStep

@@ -5,9 +5,13 @@ inherits a half-imported module and the lock on it, and the next import there wa
 under way have finished; :mod:`checkpoint_manager._log` registers that wait.
 """
 
-import contextlib
+from __future__ import annotations
+
 from importlib import import_module
-from types import ModuleType
+
+TYPE_CHECKING = False  # as in typing, which takes long to import
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _under_way: list[str] = []
 
@@ -24,5 +28,7 @@ def load(name: str) -> ModuleType:
 def finish_loads() -> None:
     """Wait for the imports of other threads: importing a module again waits for its lock."""
     for name in tuple(_under_way):
-        with contextlib.suppress(Exception):  # the importing thread gets the error
+        try:  # noqa: SIM105  # contextlib takes long to import
             import_module(name)
+        except Exception:  # noqa: BLE001, S110  # the importing thread gets the error
+            pass

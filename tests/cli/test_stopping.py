@@ -90,12 +90,30 @@ def test_interrupted_at_any_moment_it_leaves_a_whole_store_and_says_how_to_go_on
     assert not [finding for finding in CheckpointManager(large).verify().problems if "rotation" in finding.detail]
 
 
+def test_ctrl_c_is_caught_before_anything_is_loaded() -> None:
+    """What is loaded before ``main`` runs is time in which Python would answer Ctrl-C with a traceback."""
+    program = f"""
+import sys
+sys.path[:] = {sys.path!r}
+before = set(sys.modules)
+import checkpoint_manager.cli
+loaded = set(sys.modules) - before
+print(*sorted(name for name in loaded if name.startswith("checkpoint_manager")))
+print(*loaded & {{"typing", "re", "contextlib", "signal", "logging", "click"}})
+"""
+    done = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "checkpoint_manager checkpoint_manager._loading checkpoint_manager._version checkpoint_manager.cli",
+        "",
+    ]
+
+
 def test_an_import_is_not_interrupted() -> None:
     program = """
 import os, signal
-from checkpoint_manager.cli import not_interrupted
+from checkpoint_manager.cli.interrupts import held_back
 try:
-    with not_interrupted():
+    with held_back():
         os.kill(os.getpid(), signal.SIGINT)
         print("on it went")
 except KeyboardInterrupt:

@@ -115,7 +115,7 @@ class Trial:
         self._home(self._begin)
         if operation.prepare is not None:
             operation.prepare(opened(str(self._begin / "store")), self._begin / "store")
-        self._before = witness.ask("look", self._begin) if operation.prepare else {}
+        self._before = {} if operation.prepare is None or operation.mends else witness.ask("look", self._begin)
         self._once(0)  # what is loaded at its first use
         count, _, error = self._once(0)
         assert error is None, error

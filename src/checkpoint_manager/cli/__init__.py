@@ -1,16 +1,14 @@
-"""The command line. Stdout is data; everything else goes to stderr."""
+"""The command line. Stdout is data; everything else goes to stderr.
+
+This module and the package itself load nothing but what the interpreter has loaded already, so that Ctrl-C finds :func:`main`
+running as soon as possible. Before that, while the interpreter starts, Python answers it with a traceback of its own, and the
+same exit code.
+"""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NAME = "checkpoint-manager"
 COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
@@ -23,10 +21,14 @@ def main() -> int:
     """Run the command line on this process's arguments, and return its exit code; see :mod:`.exit_codes`."""
     try:
         _open_what_is_closed()
-        with not_interrupted():
+        from checkpoint_manager.cli import interrupts  # noqa: PLC0415  # not before Ctrl-C is caught
+
+        with interrupts.held_back():
             from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
 
-        return _done(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+        interrupts.end_at_once()
+        return code  # noqa: TRY300  # an interruption up to here is caught
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             return _bug()
@@ -40,31 +42,19 @@ def main() -> int:
 
 
 def _bug() -> int:
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105  # contextlib takes long to import
         sys.excepthook(*sys.exc_info())
+    except OSError:
+        pass
     _say("error: this is a bug of checkpoint-manager. Please report it with the lines above\n")
     return _INTERNAL
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # stderr may be full or closed; the exit code tells
+    try:  # noqa: SIM105  # likewise
         sys.stderr.write(text)
-
-
-def _done(code: int) -> int:
-    """Let Ctrl-C end the process at once while Python shuts down; return the code."""
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # registered last, done first
-    return code
-
-
-@contextlib.contextmanager
-def not_interrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block ends: in the middle of an import, Python may lose it with a traceback, or crash."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except OSError:  # stderr may be full or closed; the exit code tells
+        pass
 
 
 def _open_what_is_closed() -> None:

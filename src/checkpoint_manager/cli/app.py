@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import _version
-from checkpoint_manager.cli import COMPLETION, NAME, not_interrupted
+from checkpoint_manager.cli import COMPLETION, NAME
 from checkpoint_manager.cli.exit_codes import UnknownCommandError
+from checkpoint_manager.cli.interrupts import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # likewise
         if cmd_name not in _COMMANDS:
             return None
-        with not_interrupted():
+        with held_back():
             module = import_module(f"checkpoint_manager.cli.commands.{cmd_name}{'_' * iskeyword(cmd_name)}")
         return next(value for value in vars(module).values() if isinstance(value, click.Command) and value.name == cmd_name)
 
@@ -87,7 +88,7 @@ def commands() -> None:
       0 done, 1 no, 2 usage, 3 partly done, 10 no store, 11 locked, 12 key,
       13 integrity, 14 not found, 15 declined, 20 I/O, 70 internal, 130 interrupted
     """
-    with not_interrupted():
+    with held_back():
         from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not need it
 
     show_warnings()
@@ -105,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as ended:  # after --help, for example
         return ended.exit_code
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the one place: a bug must not look like an answer either
-        with not_interrupted():
+        with held_back():
             from checkpoint_manager.cli import failure  # noqa: PLC0415  # what only a failure needs, --help does not wait for
 
         return failure.tell(error, NAME, arguments)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from checkpoint_manager._text import printable
-from checkpoint_manager.cli import not_interrupted
 from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
+from checkpoint_manager.cli.interrupts import held_back
 from checkpoint_manager.cli.key_options import key_option
 from checkpoint_manager.cli.output import say
 
@@ -70,7 +70,7 @@ def store_options(command: F) -> F:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
-        with not_interrupted():
+        with held_back():
             from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # loads the library, and --help does not wait for it
 
         access = Access(**{name: kwargs.pop(name) for name in ("store", "key", "lock_timeout", "as_json")})

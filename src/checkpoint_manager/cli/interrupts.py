@@ -1,0 +1,26 @@
+"""Ctrl-C at moments when the interpreter would answer it badly."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: in the middle of an import, Python may lose it with a traceback, or crash."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_at_once() -> None:
+    """Let Ctrl-C end the process at once while Python shuts down."""
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # registered last, done first
