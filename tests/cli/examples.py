@@ -85,6 +85,11 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     return line
 
 
+def is_plain(line: str) -> bool:
+    """Return whether a line calls the program alone, and so needs no shell."""
+    return line.startswith("checkpoint-manager ") and not re.search(r"[|<>;&$]| -- ", line)
+
+
 def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line as a shell does, without a terminal."""
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])

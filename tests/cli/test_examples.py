@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,14 +12,13 @@ import pytest
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.cli.app import commands
 from tests.cli.commands import COMMANDS
-from tests.cli.examples import examples, prepare, run, with_option
+from tests.cli.conftest import Result
+from tests.cli.examples import examples, is_plain, prepare, run, with_option
 from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from tests.cli.conftest import Result
 
     Cli = Callable[..., Result]
 
@@ -38,26 +38,36 @@ def test_each_command_has_an_example() -> None:
     assert all(f"checkpoint-manager {' '.join(path)}" in line for path, line in EXAMPLES)
 
 
+def run_example(line: str, cli: Cli, folder: Path) -> Result:
+    """Run a line: in this process if it calls the program alone, else by a shell."""
+    if is_plain(line):
+        return cli(*shlex.split(line)[1:])
+    done = run(folder, line)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize("example", ELSEWHERE, ids=line_of)
-def test_it_runs(example: tuple[tuple[str, ...], str], tmp_path: Path, home: Path) -> None:
+def test_it_runs(example: tuple[tuple[str, ...], str], cli: Cli, tmp_path: Path, home: Path) -> None:
     path, line = example
-    done = run(tmp_path, with_option(path, prepare(tmp_path, home, line), "--yes"))
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_example(with_option(path, prepare(tmp_path, home, line), "--yes"), cli, tmp_path)
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
     if path != ("init",):  # which made one with another key
         assert CheckpointManager(tmp_path / "checkpoints").verify().ok
 
 
 @pytest.mark.parametrize("example", [example for example in ELSEWHERE if example[0] not in NO_DATA], ids=line_of)
-def test_for_programs_it_prints_exactly_one_document(example: tuple[tuple[str, ...], str], tmp_path: Path, home: Path) -> None:
+def test_for_programs_it_prints_exactly_one_document(
+    example: tuple[tuple[str, ...], str], cli: Cli, tmp_path: Path, home: Path
+) -> None:
     path, line = example
     line = re.sub(r" >>? \S+$", "", prepare(tmp_path, home, line))
     line = with_option(path, line, "--json")
     assert "--json" in line
-    done = run(tmp_path, with_option(path, line, "--yes"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 1
-    document = json.loads(done.stdout)
+    done = run_example(with_option(path, line, "--yes"), cli, tmp_path)
+    assert done.code == 0, done.err
+    assert done.out.count("\n") == 1
+    document = json.loads(done.out)
     assert (document["schema"], document["command"]) == (1, " ".join(path))
 
 

@@ -25,6 +25,7 @@ for package in (_format, _operations, _store, stages):  # what is loaded when it
 importlib.import_module("checkpoint_manager.keys")
 
 LOCK_TIMEOUT = 0.3
+LEFT_OVER = f".{0:016x}.tmp"
 LONG = "a very long name " * 15
 SECOND_KEY = bytes(range(32))
 FIVE_MEGABYTES = {"rows": ["0123456789abcdef" * 64] * 5000}
@@ -94,7 +95,7 @@ def _damage(cm: CheckpointManager, store: Path) -> None:
     cm.delete_versions("train", [1])
     for path, content in (
         (store / "history" / "train" / "000000000003.checkpoint", b"damaged"),
-        (store / "history" / "clean" / f".{0:016x}.tmp", b"left over"),
+        (store / "history" / "clean" / LEFT_OVER, b"left over"),
     ):
         path.unlink(missing_ok=True)
         path.write_bytes(content)

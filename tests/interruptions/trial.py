@@ -23,7 +23,7 @@ import orjson
 
 from checkpoint_manager import CheckpointManager
 from tests.faults.host import differences
-from tests.faults.operations import OPERATIONS, Operation, opened, snapshot, three_versions
+from tests.faults.operations import LEFT_OVER, OPERATIONS, Operation, opened, snapshot, three_versions
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -196,7 +196,9 @@ def look(run: str) -> Any:
 def check(run: str, stage: str) -> dict[str, Any]:
     """Return what is wrong with a store, and what it holds."""
     problems = [
-        f"{path} is left" for path in map(str, Path(run).rglob("*.tmp")) if _TEMPORARY.fullmatch(os.path.basename(path))
+        f"{path} is left"
+        for path in map(str, Path(run).rglob("*.tmp"))
+        if _TEMPORARY.fullmatch(os.path.basename(path)) and os.path.basename(path) != LEFT_OVER
     ]
     held: dict[str, Any] = {}
     try:
