@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from checkpoint_manager import CheckpointManager
+from tests import forking
 from tests.faults.host import differences
 from tests.faults.operations import LEFT_OVER, OPERATIONS, Operation, opened, snapshot, three_versions
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 _OURS = f"{os.sep}checkpoint_manager{os.sep}"
-_RETURN = dis.opmap["RETURN_VALUE"]
-"""No signal is handled before it: CPython looks for signals after calls, at the start of functions and in loops."""
+_NEVER = {dis.opmap["RETURN_VALUE"], dis.opmap["POP_EXCEPT"]}
+"""No signal is handled before these: CPython looks for signals after calls, at the start of functions and in loops."""
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 
@@ -50,7 +51,7 @@ def _stage(cm: CheckpointManager, _: str) -> None:
 
 ALL = OPERATIONS | {
     operation.name: operation
-    for operation in (Operation("load", _load, three_versions), Operation("stage", _stage, three_versions))
+    for operation in (Operation("load", _load, three_versions), Operation("stage", _stage, three_versions, is_stage=True))
 }
 """What is interrupted: everything that writes, and two that mostly read."""
 
@@ -83,7 +84,7 @@ class Interrupting:
         return self._step
 
     def _step(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "opcode" and frame.f_code.co_code[frame.f_lasti] != _RETURN:
+        if event == "opcode" and frame.f_code.co_code[frame.f_lasti] not in _NEVER:
             self.count += 1
             if self.count == self.at:
                 sys.settrace(None)
@@ -141,14 +142,27 @@ class Trial:
         return interrupting, manager, None
 
     def interrupt(self, at: int) -> list[str]:
-        """Interrupt it before an instruction, and return what is wrong afterwards."""
+        """Interrupt it before an instruction, in a child, and return what is wrong afterwards.
+
+        A child of its own, because an exception that a tracing function raises while another one is handled may leave that one
+        current in its thread for good, with all that its traceback refers to.
+        """
+        reading, writing = os.pipe()
+        child = forking.start(lambda: os.write(writing, orjson.dumps(self._problems(at))) and None)
+        os.close(writing)
+        with open(reading, "rb") as answer:
+            problems: list[str] = orjson.loads(answer.read() or b'["it ended its process"]')
+        forking.end(child)
+        return problems
+
+    def _problems(self, at: int) -> list[str]:
         interrupting, manager, error = self._once(at)
         problems = []
         if error is not None and not isinstance(error, KeyboardInterrupt):
             problems.append(f"it ended with {error!r}")
         elif error is None and interrupting.where:
             problems.append("the interruption was swallowed")
-        found = self._witness.ask("check", self._run, self._operation.stage)  # while the traceback is alive
+        found = self._witness.ask("check", self._run, self._operation.name)  # while the traceback is alive
         problems += [each for each in found["problems"] if not (self._operation.mends and each.startswith("verify: "))]
         if not found["problems"] and not self._operation.mends:
             before = self._after if error is None else self._before
@@ -157,7 +171,10 @@ class Trial:
                 held = tuple(map(_without_progress, held))
             problems += differences(*held)
         if manager is not None and not problems and not self._operation.mends:
+            error = None
             try:
+                if self._operation.is_stage:
+                    self._operation.act(manager, str(self._run / "store"))
                 manager.save_checkpoint(self._operation.stage, "from here")
             except Exception as refused:
                 problems.append(f"this process can't save: {refused!r}")
@@ -193,8 +210,9 @@ def look(run: str) -> Any:
     return snapshot(opened(f"{run}/store"))
 
 
-def check(run: str, stage: str) -> dict[str, Any]:
-    """Return what is wrong with a store, and what it holds."""
+def check(run: str, name: str) -> dict[str, Any]:
+    """Return what is wrong with a store after an operation, and what it holds. One that mends is done again first."""
+    operation = ALL[name]
     problems = [
         f"{path} is left"
         for path in map(str, Path(run).rglob("*.tmp"))
@@ -203,11 +221,13 @@ def check(run: str, stage: str) -> dict[str, Any]:
     held: dict[str, Any] = {}
     try:
         cm = CheckpointManager(f"{run}/store", lock_timeout=1)
+        if operation.mends:
+            operation.act(cm, f"{run}/store")
         problems += [f"verify: {each}" for each in cm.verify().problems if each.state not in {"unfinished", "leftover"}]
         held = held if problems else snapshot(cm)
-        cm.save_checkpoint(stage, "from another process")
+        cm.save_checkpoint(operation.stage, "from another process")
         cm.keys.list()
-        cm.tag(stage, "latest", "reached")
+        cm.tag(operation.stage, "latest", "reached")
     except Exception as error:
         problems.append(f"another process: {error!r}")
     return {"problems": problems, "snapshot": held}

@@ -207,10 +207,10 @@ class Loop(Generic[T, S]):
             if self._is_missing():
                 self._acquire()
             self._begin()
+            self._phase = "begun"
         except BaseException:
             self._close()
             raise
-        self._phase = "begun"
         return self
 
     async def __aenter__(self) -> Self:
@@ -222,10 +222,10 @@ class Loop(Generic[T, S]):
                 self._lock = self._runner.lock(self._run, is_blocking=False)
                 await acquire(self._lock, self._timeout, self._runner.log_waiting)
             self._begin()
+            self._phase = "begun"
         except BaseException:
             self._close()
             raise
-        self._phase = "begun"
         return self
 
     def _check_new(self) -> None:
