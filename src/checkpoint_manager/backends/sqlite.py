@@ -57,7 +57,8 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.local import layout, maintenance
-from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, StageLock, descriptors_held, is_held
+from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, descriptors_held, is_held
+from checkpoint_manager.backends.local.session import LockSession
 from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.stage_names import validate
@@ -355,7 +356,10 @@ class SqliteBackend(Backend, Maintenance):
         file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
         if purpose == "run":
             return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return (FileLock if stage is None else StageLock)(self._locks, file, stage, timeout)
+        return FileLock(self._locks, file, stage, timeout)
+
+    def session(self, stage: str | None, lock: object = None) -> LockSession:  # noqa: ARG002  # nothing to share but the lock
+        return LockSession(lock)
 
     def wait_for_writers(self, timeout: float) -> None:
         wait_for_writers(self._locks, timeout)
@@ -373,7 +377,7 @@ class SqliteBackend(Backend, Maintenance):
         names = (_stage_name(row[0]) for row in self._rows("list the stages", query))
         return [name for name in names if name is not None]
 
-    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # nothing to share
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # as above
         query = "SELECT number FROM version WHERE stage = ? AND number BETWEEN 1 AND ? ORDER BY number"
         return [row[0] for row in self._rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
 

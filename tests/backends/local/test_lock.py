@@ -353,8 +353,7 @@ OPERATIONS: dict[str, Callable[[CheckpointManager], object]] = {
         ("save", "FileLock.let_go"),
         ("repair", "LocalSession.__exit__"),
         ("repair", "FileLock.let_go"),
-        ("repair", "StoreSession.__exit__"),
-        ("add", "StoreSession.__exit__"),
+        ("add", "LocalSession.__exit__"),
         ("add", "FileLock.let_go"),
     ],
 )

@@ -46,7 +46,7 @@ from checkpoint_manager.backends.local.lock import (
     descriptors_held,
     is_held,
 )
-from checkpoint_manager.backends.local.session import LocalSession, StoreSession
+from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -131,8 +131,8 @@ class LocalBackend(Backend, Maintenance):
             maintenance.keep_reserve(self.location)
             self._swept.add(stage)
 
-    def session(self, stage: str | None, lock: object = None) -> StoreSession | LocalSession:
-        return StoreSession(lock) if stage is None else LocalSession(self.location, stage, self._folders, lock)
+    def session(self, stage: str | None, lock: object = None) -> LocalSession:
+        return LocalSession(self.location, stage or "", self._folders, lock)
 
     # Versions
 
@@ -495,7 +495,7 @@ class LocalBackend(Backend, Maintenance):
             if layout.TEMPORARY.fullmatch(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster
                 return True
-            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, StoreSession(lock):
+            with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, LockSession(lock):
                 return maintenance.sweep_directory(name, folder)
 
     def _mend_head(self, stage: str) -> bool:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.local.head import Found
 
 
-class StoreSession(Session):
-    """A session on the store's records: it only lets go of their lock.
+class LockSession(Session):
+    """A session that only lets go of a lock at its end.
 
     Args:
         lock: The lock, if the caller holds it.
@@ -46,7 +46,7 @@ class LocalSession(Session):
 
     Args:
         root: The store's directory.
-        stage: The stage.
+        stage: The stage; empty: the store's records, which have no folder.
         known: Device and inode of the folder of each stage that was opened step by step before.
         lock: The stage's lock, which the session lets go of at its end.
 
@@ -73,6 +73,8 @@ class LocalSession(Session):
             IntegrityError: Something else stands in its place.
             StorageError: The operating system refused.
         """
+        if not self.stage:
+            return self
         known = self._known.get(self.stage)
         try:
             if known is not None:
