@@ -132,7 +132,7 @@ class CheckpointManager:
         backend = open_backend(checkpoint_dir, durability=durability)
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
-        self._store = Store(backend, OpenKeyring(backend, key, on_rollback), lock_timeout, on_rollback)
+        self._store = Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
         self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret

@@ -11,7 +11,7 @@ import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 import pytest
@@ -31,6 +31,7 @@ from checkpoint_manager._format.checkpoint_file import BrokenError, Place, seal_
 from checkpoint_manager._format.key_slot import MIN_MEMORY_KIB, ArgonCost, Secret, Slot, check_costs
 from checkpoint_manager._format.keyring import MAX_SERIAL, MAX_STEP, Keyring, begin_rotation, unlock
 from checkpoint_manager.backends.local import LocalBackend
+from tests import forking
 from tests.attacks.conftest import write_keyring
 
 if TYPE_CHECKING:
@@ -800,6 +801,97 @@ def test_a_foreign_keyring_that_appears_while_a_store_is_opened_is_refused(opene
 
     with pytest.raises(RollbackError, match="belongs to another store"):
         CheckpointManager(Overtaken(store), key=KEY)
+
+
+@pytest.mark.parametrize("moment", ["lock", "read_record", "stages", "write_record"])
+def test_a_foreign_keyring_that_appears_in_an_emptied_place_is_refused(
+    opened: Opened, store: Path, tmp_path: Path, moment: str
+) -> None:
+    """The warning that the old store is gone is not a permission for whatever store is put there next."""
+    opened()
+    CheckpointManager(tmp_path / "other", key=KEY).save_checkpoint("train", "foreign")
+    shutil.rmtree(store)
+    backend = LocalBackend(store)
+    step = getattr(backend, moment)
+
+    def overtaken(*args: Any, **kwargs: Any) -> object:
+        shutil.copytree(tmp_path / "other", store, dirs_exist_ok=True)
+        return step(*args, **kwargs)
+
+    setattr(backend, moment, overtaken)
+    for _ in range(2):  # also by a second process
+        with pytest.raises(RollbackError, match="belongs to another store"):
+            CheckpointManager(backend, key=KEY)
+    with pytest.raises(RollbackError, match="belongs to another store"):
+        opened()
+
+
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_a_keyring_exchanged_right_after_it_was_written_is_refused(
+    opened: Opened, store: Path, tmp_path: Path, *, seen_before: bool
+) -> None:
+    opened(forgetful=True)
+    CheckpointManager(tmp_path / "other", key=KEY)
+    shutil.rmtree(store)
+    if not seen_before:
+        shutil.rmtree(Path(os.environ["HOME"]) / ".local" / "state")
+    backend = LocalBackend(store)
+    write = backend.write_record
+
+    def overtaken(*args: Any, **kwargs: Any) -> object:
+        written = write(*args, **kwargs)
+        shutil.copy(tmp_path / "other" / "keyring.json", store / "keyring.json")
+        return written
+
+    backend.write_record = overtaken  # type: ignore[method-assign,assignment]
+    with pytest.raises(RollbackError, match="belongs to another store"):
+        CheckpointManager(backend, key=KEY)
+    with pytest.raises(RollbackError, match="belongs to another store"):
+        opened()
+
+
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_processes_that_find_a_place_emptied_at_once_make_one_store(
+    opened: Opened, store: Path, caplog: pytest.LogCaptureFixture, *, seen_before: bool
+) -> None:
+    opened()
+    for _ in range(5):
+        shutil.rmtree(store)
+        if not seen_before:
+            shutil.rmtree(Path(os.environ["HOME"]) / ".local" / "state")
+        gate_out, gate_in = os.pipe()
+
+        def save(gate_out: int = gate_out, gate_in: int = gate_in) -> int:
+            os.close(gate_in)
+            os.read(gate_out, 1)
+            CheckpointManager(store, key=KEY).save_checkpoint("train", os.getpid())
+            return 0
+
+        children = [forking.start(save) for _ in range(6)]
+        os.close(gate_out)
+        os.close(gate_in)
+        assert [forking.end(child) for child in children] == [0] * 6
+        caplog.clear()
+        assert [each.status for each in opened().history("train")] == ["completed"] * 6
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_new_store_that_could_not_be_begun_leaves_the_old_one_remembered(opened: Opened, store: Path, tmp_path: Path) -> None:
+    """So the old one can be put back."""
+    opened()
+    shutil.copytree(store, tmp_path / "backup")
+    shutil.rmtree(store)
+    backend = LocalBackend(store)
+
+    def full(*_: Any, **__: Any) -> NoReturn:
+        raise StorageError("no space left on device")
+
+    backend.write_record = full  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        CheckpointManager(backend, key=KEY)
+    shutil.rmtree(store)
+    shutil.copytree(tmp_path / "backup", store)
+    assert opened().load_checkpoint("train") == {"stage": "train", "number": 4}
 
 
 def test_a_state_folder_that_leads_to_another_users_is_not_believed(

@@ -335,8 +335,20 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "an emptied store is begun again in silence",
         "_store/open_keyring.py",
-        "OpenKeyring._create",
-        Delete("_forget_the_store_that_was_here"),
+        "OpenKeyring._begin",
+        Delete("_LOG.warning("),
+    ),
+    Mutant(
+        "a new store is begun in an emptied place before it is remembered",
+        "_store/open_keyring.py",
+        "OpenKeyring._begin",
+        Delete("self._remember_here(unlocked.keyring.store)", of=2),
+    ),
+    Mutant(
+        "what appears where a new store begins is taken for it",
+        "_store/open_keyring.py",
+        "OpenKeyring._begin",
+        Delete("self._remember_here(before)"),
     ),
     Mutant(
         "what was only warned of is accepted",

@@ -177,11 +177,6 @@ class SeenLocations(_Folder):
                     found.add(str(ast.literal_eval(match[0][33:-1].decode("ascii"))))
         return sorted(each for each in found - {location} if _file_of_location(each) in files)
 
-    def forget(self, location: str) -> None:
-        """Drop what was seen at a location: the store there is gone."""
-        with passing_over_refusals():
-            os.unlink(f"{self._directory}/{_file_of_location(location)}")
-
     def _warn(self, why: str) -> None:
         """Say nothing: what fails here fails for :class:`LastSeen`, too."""
 

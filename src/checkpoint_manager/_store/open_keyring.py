@@ -55,8 +55,10 @@ class OpenKeyring:
         backend: Where the keyring is.
         key: What the caller gave as ``key=``, or None.
         on_rollback: What to do when the keyring is older than one seen before.
+        lock_timeout: How long to wait for another process that begins a new store here, in seconds.
 
     Raises:
+        LockTimeoutError: Another process begins a new store here, and does not come to an end.
         KeyUnavailableError: No key was found, or more than one source names one.
         WrongKeyError: The key opens no slot.
         IntegrityError: The keyring is damaged or forged.
@@ -64,7 +66,7 @@ class OpenKeyring:
             that this user has seen at this location.
     """
 
-    def __init__(self, backend: Backend, key: object, on_rollback: OnRollback) -> None:
+    def __init__(self, backend: Backend, key: object, on_rollback: OnRollback, lock_timeout: float) -> None:
         self._backend = backend
         self._on_rollback = on_rollback
         self._where = f"the keyring of {backend.location}"
@@ -74,14 +76,17 @@ class OpenKeyring:
         record = self._read()
         secret = key_sources.find_secret(key)
         if record is None:
-            self.current = self._create(_secret_for_a_new_store() if secret is None else secret, store_here)
+            secret = _secret_for_a_new_store() if secret is None else secret
+            # Of several processes that find the place emptied, one begins a new store, and the others find that one there.
+            with contextlib.nullcontext() if store_here is None else backend.lock(None, lock_timeout):
+                self.current = self._create(secret, None if store_here is None else self._store_seen_here())
         else:
             self._check_store(record, store_here)
             self.current = self._unlock(record, _default_secret(backend.location) if secret is None else secret)
         self.last_seen = LastSeen(self.store_id)
         self._follow(self.current)
-        if self._locations is not None and self._store_seen_here() is None:
-            self._locations.remember(backend.location, self.store_id)
+        if self._store_seen_here() is None:
+            self._remember_here(self.store_id)
 
     def other_location(self) -> str | None:
         """Return another place where this user has seen this store, if a store is still there; None: there is none."""
@@ -156,8 +161,7 @@ class OpenKeyring:
         """Accept the present store and keyring as the right ones."""
         current = self.current
         self._remember(current.unlocked.as_seen(_digest(current.record)), even_if_older=True)
-        if self._locations is not None:
-            self._locations.remember(self._backend.location, self.store_id)
+        self._remember_here(self.store_id)
 
     def _follow(self, current: Current) -> None:
         """Replace a keyring that was read before with the one that is there now.
@@ -219,30 +223,54 @@ class OpenKeyring:
     def _unlock(self, record: Record, secret: Secret) -> Current:
         return _opened(record, unlock(Keyring.parse(record.data, where=self._where), secret, where=self._where))
 
-    def _create(self, secret: Secret, store_here: str | None) -> Current:
-        if not self._backend.stages():
-            if store_here is not None:
-                self._forget_the_store_that_was_here(store_here)
-            unlocked = create(secret, label="", now=datetime.now(UTC))
-            with contextlib.suppress(RecordChangedError):  # another process was faster: its keyring is the store's
-                return _opened(self._backend.write_record("keyring", data=unlocked.keyring.encode(), expected=None), unlocked)
-        record = self._read()  # once more: the faster process may even have saved already
+    def _create(self, secret: Secret, before: str | None) -> Current:
+        """Begin a new store, or open the one that another process has just begun.
+
+        Args:
+            secret: What opens it.
+            before: The store that was seen here before; None: there was none, even if another process has remembered one since.
+        """
+        record = self._read()  # once more, under the lock
+        if record is None and not self._backend.stages() and (begun := self._begin(secret, before)) is not None:
+            return begun
+        record = record or self._read()  # another process was faster: its keyring is the store's
         if record is None:
             message = f"{self._where} is gone, but there are checkpoints; no new keyring was made"
             raise IntegrityError(message, hint=_PUT_IT_BACK)
         self._check_store(record, self._store_seen_here())
         return self._unlock(record, secret)
 
-    def _forget_the_store_that_was_here(self, store_here: str) -> None:
-        """Warn that a store is gone, and forget it before a new one begins, so that no other process misses it there."""
-        _LOG.warning(
-            "The store %s that this user has seen in %s is gone, with all of its checkpoints: a new one begins. "
-            "If you did not empty the place yourself, someone else did: restore it from a backup",
-            store_here,
-            self._backend.location,
-        )
+    def _begin(self, secret: Secret, before: str | None) -> Current | None:
+        """Begin a new store; return None if another keyring appeared meanwhile.
+
+        Where a store was seen before, the caller holds the lock, and what appears is not of a process that found the place
+        emptied, too: so it is compared with what was seen. The new store is remembered before it is there: whoever meets it
+        without the lock must not miss the old one in its place.
+        """
+        unlocked = create(secret, label="", now=datetime.now(UTC))
+        if before is not None:
+            _LOG.warning(
+                "The store %s that this user has seen in %s is gone, with all of its checkpoints: a new one begins. "
+                "If you did not empty the place yourself, someone else did: restore it from a backup",
+                before,
+                self._backend.location,
+            )
+            self._remember_here(unlocked.keyring.store)
+        try:
+            record = self._backend.write_record("keyring", data=unlocked.keyring.encode(), expected=None)
+        except BaseException as error:
+            if before is not None:
+                self._remember_here(before)
+            if isinstance(error, RecordChangedError):
+                return None
+            raise
+        if before is None:
+            self._remember_here(unlocked.keyring.store)
+        return _opened(record, unlocked)
+
+    def _remember_here(self, store_id: str) -> None:
         if self._locations is not None:
-            self._locations.forget(self._backend.location)
+            self._locations.remember(self._backend.location, store_id)
 
 
 def _opened(record: Record, unlocked: UnlockedKeyring) -> Current:
