@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,11 +67,33 @@ class Checkpoint:
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
 class Passphrase:
-    """A passphrase that opens a store: ``CheckpointManager(key=Passphrase("…"))``. Its ``repr`` hides the text."""
+    """A passphrase that opens a store: ``CheckpointManager(key=Passphrase("…"))``. Nothing shows, copies or pickles its text.
 
-    text: str = field(repr=False)
+    It is not a dataclass: :func:`dataclasses.asdict`, and encoders that know dataclasses, would give the text away.
+
+    Attributes:
+        text: The passphrase itself.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "Passphrase(…)"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled.
+
+        Raises:
+            TypeError: Always. Where the store is opened, the passphrase has to be found again.
+        """
+        raise TypeError(
+            "a Passphrase can't be copied or pickled: give the key in the environment or as a key file, or make the "
+            "Passphrase where the store is opened"
+        )
 
 
 @dataclass(frozen=True, slots=True)

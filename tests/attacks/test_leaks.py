@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import inspect
 import logging
 import os
 import pickle
+import pprint
 import subprocess
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, KeyFile, Passphrase
-from checkpoint_manager._store.key_sources import create_key_file, read_passphrase_descriptor
+from checkpoint_manager._store.key_sources import create_key_file, given_secret, read_passphrase_descriptor
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.cli.app import run
 from checkpoint_manager.cli.commands.doctor import environment
 from tests import forking
 
@@ -254,6 +258,36 @@ def test_copying_a_manager_is_refused(tmp_path: Path) -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="can't be pickled"):
             attempt(cm)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [pickle.dumps, copy.copy, copy.deepcopy, dataclasses.asdict, dataclasses.astuple, vars, orjson.dumps, str, pprint.pformat],
+)
+def test_no_way_to_copy_or_to_show_an_object_gives_its_secret_away(tmp_path: Path, way: Callable[[Any], object]) -> None:
+    """Queues of worker processes, caches and structured logs pickle and encode whatever they are given."""
+    cm = CheckpointManager(tmp_path, key=Passphrase(PASSPHRASE))
+    unlocked = cm._store.keyring.unlocked
+    secrets = [PASSPHRASE.encode(), unlocked.active_key.raw, *(key.raw for key in unlocked.wrapping_keys.values())]
+    holders: list[object] = [Passphrase(PASSPHRASE), given_secret(Passphrase(PASSPHRASE)), unlocked, unlocked.active_key]
+    holders += [cm, cm.keys, cm.keys.add, cm._store, cm._store.keyring, cm._store.keyring.current, [Passphrase(PASSPHRASE)]]
+    for holder in holders:
+        try:
+            made = way(holder)
+        except (TypeError, orjson.JSONEncodeError) as refusal:
+            made = refusal
+        shown = made if isinstance(made, bytes) else repr(made)
+        assert_silent(shown, *secrets, *(repr(secret)[2:-1] for secret in secrets))
+
+
+@pytest.mark.parametrize("mistake", [PASSPHRASE, f"prompt:{PASSPHRASE}", f"fd:{PASSPHRASE}", f"passphrase:{PASSPHRASE}"])
+def test_a_passphrase_given_in_the_place_of_its_source_is_not_shown_again(
+    capfd: pytest.CaptureFixture[str], mistake: str
+) -> None:
+    """What a program prints ends in the logs of CI, and its arguments as a rule do not."""
+    for arguments in (["list", "--key", mistake], ["key", "add", mistake]):
+        assert run(arguments) == 2
+        assert_silent("".join(capfd.readouterr()), PASSPHRASE)
 
 
 def test_a_passphrase_command_does_not_show_the_passphrase_in_the_list_of_processes(tmp_path: Path) -> None:

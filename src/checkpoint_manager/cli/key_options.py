@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_ar
 
 import click
 
-from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.models import Passphrase
 
@@ -64,11 +63,11 @@ class SourceType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         kind, colon, rest = value.partition(":")
         option = "SOURCE" if param is None or isinstance(param, click.Argument) else param.opts[0]
         if kind not in get_args(Kind):
-            self.fail(f"{printable(value)} does not name a source. Write {FORMS}", param, ctx)
+            self.fail(f"what is given does not name a source. Write {FORMS}", param, ctx)  # it may be a passphrase
         if (kind == "prompt") == bool(colon and rest) or (kind == "prompt" and colon):
-            self.fail(f"{printable(value)} is incomplete or has too much. Write {FORMS}", param, ctx)
+            self.fail(f"the source {kind} is incomplete or has too much. Write {FORMS}", param, ctx)
         if kind == "fd" and not (rest.isascii() and rest.isdigit() and len(rest) <= 9):
-            self.fail(f"{printable(rest)} is not the number of a descriptor. Write fd:3, and open it with 3<FILE", param, ctx)
+            self.fail("what follows fd: is not the number of a descriptor. Write fd:3, and open it with 3<FILE", param, ctx)
         return Source(cast("Kind", kind), rest, option)
 
 
