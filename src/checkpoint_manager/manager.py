@@ -368,6 +368,26 @@ class CheckpointManager:
         check("prefix", prefix, str, "text")
         return [stage for stage in self._store.stages() if stage.startswith(prefix)]
 
+    def downstream(self, stage_name: str) -> list[str]:
+        """Return the stages that were made of a stage's results, directly or not, the nearest first.
+
+        This is known of functions and loops that were given the result of another stage, or called one
+        (:mod:`checkpoint_manager.stages.results`). Cleared stages are not listed.
+
+        Raises:
+            IntegrityError, RollbackError: As for ``history``.
+        """
+        return _operations.lineage.downstream(self._store, _valid(stage_name))
+
+    def stale_stages(self) -> dict[str, str]:
+        """Return the stages that were made of results which are out of date, each with the reason.
+
+        A stage is stale if one of its results was made of a version of another stage, and since then that stage was cleared, or
+        the same call of it gave other data. Calling its function with the new result brings it up to date
+        (:mod:`checkpoint_manager._operations.lineage`). A stage that can't be read is not listed.
+        """
+        return _operations.lineage.stale(self._store, self._store.stages())
+
     def diff(
         self,
         stage_name: str,
@@ -452,13 +472,22 @@ class CheckpointManager:
         """
         return _operations.restore.plan(self._store, _operations.restore.goal(at, tag))
 
-    def clear_checkpoint(self, stage_name: str) -> Version | None:
+    def clear_checkpoint(self, stage_name: str, *, downstream: bool = False) -> Version | None:
         """Mark a stage as not done by appending a ``cleared`` version. A restore undoes this.
 
+        Args:
+            stage_name: The stage.
+            downstream: Clear the stages of ``downstream(stage_name)`` as well, the farthest first. If the process is killed in
+                between, call it again.
+
         Returns:
-            The appended version, or None if there was nothing to clear.
+            The version appended to the stage, or None if there was nothing to clear.
         """
+        check_flags(downstream=downstream)
         stage = _valid(stage_name)
+        for following in reversed(self.downstream(stage) if downstream else []):
+            _operations.restore.clear(self._store, following)
+            _LOG.info("Checkpoint cleared: %s", following)
         cleared = _operations.restore.clear(self._store, stage)
         _LOG.info("Checkpoint cleared: %s", stage)
         return cleared
@@ -979,8 +1008,13 @@ class CheckpointManager:
         )
 
     def run_report(self) -> RunReport:
-        """Return the outcome of each call of a stage since this manager was made: reused, ran, failed or stopped."""
-        return stages.RunReport(tuple(self._runner.outcomes))
+        """Return the outcome of each call of a stage since this manager was made: reused, ran, failed or stopped.
+
+        It also says which of these stages are stale now, as ``stale_stages`` does.
+        """
+        outcomes = tuple(self._runner.outcomes)
+        called = sorted({outcome.stage for outcome in outcomes})
+        return stages.RunReport(outcomes, _operations.lineage.stale(self._store, called))
 
     # Keys
 

@@ -35,3 +35,24 @@ def test_what_is_not_there_says_so(cli: Cli, store: Path) -> None:
     assert cli("clear", "nothing", "--yes").code == 14
     assert cli("clear", "--yes").code == 2
     assert cli("clear", "train", "--all", "--yes").code == 2
+
+
+def pipeline(store: Path, revision: int = 1) -> None:
+    """Run two stages, the second of which is made of the first one's result."""
+    cm = CheckpointManager(store)
+    rows = cm.stage("rows", revision=revision)(lambda: [revision, 1000])()
+    if revision == 1:
+        cm.stage("total")(lambda rows: sum(rows) + 0.5)(rows)
+
+
+def test_what_follows_from_a_stage(cli: Cli, store: Path) -> None:
+    pipeline(store)
+    planned = cli("clear", "rows", "--downstream", "--dry-run")
+    assert (planned.code, planned.out) == (0, "")
+    assert "To be cleared in" in planned.err
+    assert ": rows, total" in planned.err
+    assert CheckpointManager(store).has_checkpoint("total")
+    assert cli("clear", "rows", "--downstream", "--yes").out == "total@2\nrows@2\n"
+    cm = CheckpointManager(store)
+    assert [cm.has_checkpoint(stage) for stage in ("rows", "total", "train")] == [False, False, True]
+    assert cli("clear", "--all", "--downstream", "--yes").code == 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from tests.cli.test_clear import pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,3 +151,22 @@ class TestAStageThatIsMissing:
             assert result.code == 13
             assert [problem["stage"] for problem in result.json["problems"]] == ["gone"]
         assert cli("list", "--json").json["stages"] == ["clean", "gone", "train"]
+
+
+def test_a_stage_that_was_made_of_what_is_out_of_date_is_stale(cli: Cli, store: Path) -> None:
+    pipeline(store)
+    assert "stale" not in cli("status").out
+    pipeline(store, 2)
+    found = cli("status", "--json")
+    why = "made of version 1 of rows, which is now version 2"
+    assert {row["stage"]: (row["status"], row["stale"]) for row in found.json["stages"]} == {
+        "clean": ("completed", None),
+        "rows": ("completed", None),
+        "total": ("completed", why),
+        "train": ("completed", None),
+    }
+    shown = cli("status")
+    line = next(line for line in shown.out.splitlines() if line.startswith("total"))
+    assert line.split()[:3] == ["total", "stale", "1"]
+    assert line.endswith(why)
+    assert (found.code, shown.code) == (0, 0)

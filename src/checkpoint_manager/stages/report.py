@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from checkpoint_manager._text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 What: TypeAlias = Literal["reused", "ran", "unsaved", "failed", "retried", "stopped"]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -35,9 +38,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """The outcomes of all runs since the manager was made, in the order of their ends. As text, one line each."""
+    """The outcomes of runs, in the order of their ends. As text, one line each.
+
+    Attributes:
+        outcomes: The outcomes.
+        stale: The stages among them that are stale, each with the reason.
+    """
 
     outcomes: tuple[Outcome, ...] = ()
+    stale: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reused(self) -> tuple[Outcome, ...]:
@@ -78,6 +87,7 @@ class RunReport:
             + (f"  ({each.why})" if each.why else "")
             for each in self.outcomes
         ]
+        lines += [f"{printable(stage)} is stale: {why}" for stage, why in self.stale.items()]
         counts = f"{len(self.reused)} reused, {len(self.ran)} ran, {len(self.failed)} failed"
         counts += f", {len(self.unsaved)} not saved" if self.unsaved else ""
         counts += f", {len(self.retried)} retried" if self.retried else ""

@@ -19,28 +19,33 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("stage", shell_complete=stage_names, required=False)
 @click.option("--all", "every", is_flag=True, help="Clear every stage.")
+@click.option("--downstream", is_flag=True, help="Clear the stages that were made of its results, too.")
 @yes_option
 @dry_run_option
 @store_options
-def clear(access: Access, stage: str | None, *, every: bool, yes: bool, dry_run: bool) -> None:
+def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, yes: bool, dry_run: bool) -> None:
     """Mark a STAGE as not done, so that it is computed again. Nothing is removed, and a restore undoes it.
 
     \b
     Examples:
       checkpoint-manager clear train
+      checkpoint-manager clear clean --downstream
       checkpoint-manager clear --all --yes
     """
     if every == (stage is not None):
         raise UsageError("it is not clear which stages are meant", hint="Name one stage, or give --all")
+    if every and downstream:
+        raise UsageError("--downstream is given together with --all", hint="Give one of them")
     cm = access.open()
     there = cm.stages()
     if stage is not None and stage not in there:
         raise no_such_stage(access, stage, there)
-    chosen = there if stage is None else [stage]
+    chosen = there if stage is None else [stage, *(cm.downstream(stage) if downstream else ())]
+    order = reversed(chosen) if downstream else chosen  # if this is killed, what is left can be found again
     say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
     if not dry_run and chosen:
         confirm(f"Clear {show_count(len(chosen), 'stage')}?", yes=yes)
-    cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, chosen) if version is not None]
+    cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, order) if version is not None]
     if access.as_json:
         write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})
         return

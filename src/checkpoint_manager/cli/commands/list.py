@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
+@click.option("--stale", is_flag=True, help="List only those that were made of results which are out of date.")
 @store_options
-def list_stages(access: Access) -> int:
+def list_stages(access: Access, *, stale: bool) -> int:
     """List the names of the stages, one on each line, without reading their data. Exits with 13 if one of them is in trouble.
 
     \b
@@ -26,7 +27,7 @@ def list_stages(access: Access) -> int:
       checkpoint-manager list
     """
     cm = access.open()
-    stages = cm.stages()
+    stages = [*cm.stale_stages()] if stale else cm.stages()
     _, troubles = with_each(stages, cm.get_version)
     if access.as_json:
         write_json("list", {"stages": stages, "problems": trouble_fields(troubles)})

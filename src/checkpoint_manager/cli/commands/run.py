@@ -110,7 +110,7 @@ def run(  # noqa: PLR0913  # options, by name
     cm = access.open()
     if again:
         cm.clear_checkpoint(stage)
-    backend = cm._store.backend  # noqa: SLF001  # of this very package: the lock of the run belongs to the command
+    runner, backend = cm._runner, cm._store.backend  # noqa: SLF001  # of this very package: the command holds the run's lock
     environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def run(  # noqa: PLR0913  # options, by name
         check=lambda result: changed_output(result, outputs),
         beside=around,
     )
-    execute = stages.make_stage(cm._runner, stage, options)(execute)  # noqa: SLF001  # of this very package: for the check
+    execute = stages.make_stage(runner, stage, options)(execute)
 
     words, shown, locks = list(command), list[int](), list[int]()
     is_shown = not access.as_json and not (capture and retries)  # what a failed attempt wrote is not part of the output
@@ -137,19 +137,19 @@ def run(  # noqa: PLR0913  # options, by name
     try:
         result = execute([storable_word(word) for word in words], capture=capture, shown=shown)
     except CommandFailedError as failed:
-        _tell(access, cm.run_report().outcomes[-1], failed.code, {})
+        _tell(access, runner.outcomes[-1], failed.code, {})
         return failed.code
     finally:
         for lock in locks:  # what the command has left in the background holds it, too
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
-    if not inputs and not access.as_json and cm.run_report().outcomes[-1].why == "first run":
+    if not inputs and not access.as_json and runner.outcomes[-1].why == "first run":
         what = "the files that it reads are not compared" if around else "only the command line is compared"
         say(f"{what}. To run again when a file changes, name it with --input")
     output = _output_of(stage, result) if capture else {}
     if not shown and not access.as_json:
         write_bytes(_bytes_of(output))
-    _tell(access, cm.run_report().outcomes[-1], 0, output)
+    _tell(access, runner.outcomes[-1], 0, output)
     return 0
 
 

@@ -47,6 +47,8 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 def status(access: Access, *, watched: bool, interval: float) -> int:
     """Show each stage with its newest version, and whether it is whole. Exits with 13 if one is not.
 
+    A stage is stale if it was made of a result of another stage that is out of date. Running the pipeline brings it up to date.
+
     \b
     Examples:
       checkpoint-manager status --store checkpoints
@@ -91,10 +93,10 @@ class _Look:
 
     def rows(self, step: OnProgress = lambda _: None) -> list[dict[str, Any]]:
         """Return the fields of each stage."""
-        stages = self._cm.stages()
+        stages, stale = self._cm.stages(), self._cm.stale_stages()
         rows: list[dict[str, Any]] = []
         for stage in stages:
-            rows.append(self._row(stage))
+            rows.append({**self._row(stage), "stale": stale.get(stage)})
             step(Progress(len(rows), len(stages), "stages", stage))
         return rows
 
@@ -138,16 +140,20 @@ class _Look:
 
 def _table(rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and the cells; the notes only if there are any: a narrow terminal has better use for the room."""
-    width = len(_COLUMNS) if any(row["note"] for row in rows) else len(_COLUMNS) - 1
+    width = len(_COLUMNS) if any(map(_note, rows)) else len(_COLUMNS) - 1
     return _COLUMNS[:width], [_cells(row)[:width] for row in rows]
+
+
+def _note(row: dict[str, Any]) -> str:
+    return ", ".join(filter(None, (row["note"], row["stale"])))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["stage"],
-        row["status"],
+        "stale" if row["stale"] and row["status"] == "completed" else row["status"],
         str(row["version"] or ""),
         show_time(row["created_at"]) if row["created_at"] else "",
         show_size(row["size"]) if row["size"] is not None else "",
-        row["note"] or "",
+        _note(row),
     )
