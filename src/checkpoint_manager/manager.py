@@ -1007,11 +1007,29 @@ class CheckpointManager:
             bar=bar,
         )
 
-    def run_report(self) -> RunReport:
+    @property
+    def run_id(self) -> str:
+        """The id of the run that this process is a part of: ``CHECKPOINT_MANAGER_RUN``, which child processes inherit.
+
+        It is set when this, or a stage, is first used, if it is not set yet.
+        """
+        return stages.current_run()
+
+    def run_report(self, run: str | None = None) -> RunReport:
         """Return the outcome of each call of a stage since this manager was made: reused, ran, failed or stopped.
 
         It also says which of these stages are stale now, as ``stale_stages`` does.
+
+        Args:
+            run: The id of a run, such as ``cm.run_id``: return what all its processes saved instead, from the metadata of all
+                versions. Calls that reused a result are not in that report, and neither is a failure that could not be saved.
+
+        Raises:
+            CheckpointNotFoundError: Nothing was saved by that run.
         """
+        check("run", run, (str, type(None)), "the id of a run, or None")
+        if run is not None:
+            return stages.report_of(self._store, run)
         outcomes = tuple(self._runner.outcomes)
         called = sorted({outcome.stage for outcome in outcomes})
         return stages.RunReport(outcomes, _operations.lineage.stale(self._store, called))

@@ -44,7 +44,7 @@ def offered(line: str, folder: Path) -> list[str]:
 
 
 def test_commands_and_options(tmp_path: Path) -> None:
-    assert set(offered("checkpoint-manager re", tmp_path)) == {"repair", "restore"}
+    assert set(offered("checkpoint-manager re", tmp_path)) == {"repair", "report", "restore"}
     assert set(offered("checkpoint-manager key r", tmp_path)) == {"remove", "rotate"}
     assert set(offered("checkpoint-manager show --pa", tmp_path)) >= {"--path"}
 

@@ -172,10 +172,12 @@ def test_the_command_gets_none_of_the_variables_that_name_the_key(
     path = str(next(home.rglob("default.key")))
     monkeypatch.setenv("CHECKPOINT_MANAGER_KEY_FILE", path)
     monkeypatch.setenv("CHECKPOINT_MANAGER_PASSPRHASE", "mistyped")
+    monkeypatch.setenv("CHECKPOINT_MANAGER_RUN", "nightly")
     monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", str(store))
     told = program("run", "new", "--", "env").out
-    assert [line for line in told.splitlines() if line.startswith("CHECKPOINT_MANAGER")] == [
-        f"CHECKPOINT_MANAGER_STORE={store}"
+    assert sorted(line for line in told.splitlines() if line.startswith("CHECKPOINT_MANAGER")) == [
+        "CHECKPOINT_MANAGER_RUN=nightly",
+        f"CHECKPOINT_MANAGER_STORE={store}",
     ]
     assert f"CHECKPOINT_MANAGER_KEY_FILE={path}" in program("run", "new", "--with-key", "--again", "--", "env").out.splitlines()
 

@@ -1,6 +1,6 @@
 """Notes: what the library writes into the metadata of a version, and how it is read back.
 
-Five keys of a version's metadata are the library's:
+Six keys of a version's metadata are the library's:
 
 =============  =========================================================================================================
 ``@stage``     what the version is the result of: ``version`` (the revision), ``arguments`` (digests by name), ``function``
@@ -13,6 +13,7 @@ Five keys of a version's metadata are the library's:
 ``@inputs``    the results of stages that it was made of, a list of ``argument`` (which one it was, or was in; empty if the
                function called the stage itself), ``stage``, ``version``, ``call`` (what tells the arguments of that call) and
                ``data`` (the digest of that version's data)
+``@run``       the run of a pipeline that saved it: ``id``, ``seconds`` (how long the function or loop took) and ``why`` it ran
 ``@deleted``   true in a ``cleared`` version that is a delete marker: the whole stage was deleted, up to the version before it
 =============  =========================================================================================================
 
@@ -32,7 +33,7 @@ from checkpoint_manager.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTE, PROGRESS, FAILURE, INPUTS, DELETED = "@stage", "@progress", "@failure", "@inputs", "@deleted"
+NOTE, PROGRESS, FAILURE, INPUTS, RUN, DELETED = "@stage", "@progress", "@failure", "@inputs", "@run", "@deleted"
 _LARGEST = 2**63 - 1
 _REVISION_TYPES = {int, str, bool}
 
@@ -94,10 +95,8 @@ class Note:
 
     @property
     def call(self) -> str:
-        """32 hex digits that tell the call, or the loop, from others of the stage, whatever its code and revision are."""
-        told: list[Any] = [self.function, dict(self.arguments)]
-        if self.within is not None:
-            told.append(self.within.call)
+        """32 hex digits that tell the call, or the loop, from others of the stage, whatever its function and code are."""
+        told = [dict(self.arguments), "" if self.within is None else self.within.call]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -164,6 +163,19 @@ class InputNote:
         return {**found, "call": self.call, "data": self.data} if self.call else found
 
 
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """The run of a pipeline that saved a version; its fields are those of ``@run``."""
+
+    id: str
+    seconds: float
+    why: str
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return the value that is kept under ``@run``."""
+        return {"id": self.id, "seconds": self.seconds, "why": self.why}
+
+
 def check_revision(revision: object) -> None:
     """Refuse a revision that could not be read back.
 
@@ -186,7 +198,10 @@ def read_note(metadata: Mapping[str, Any]) -> Note | None:
 def read_group(metadata: Mapping[str, Any]) -> str:
     """Return what tells the arguments that a version of a function's stage is a result of; empty for any other version."""
     note = read_note(metadata)
-    return "" if note is None or not note.function else note.call
+    if note is None or not note.function:
+        return ""
+    told = json.dumps([note.function, dict(note.arguments)], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _note(value: object, *, inner: bool = False) -> Note | None:
@@ -241,6 +256,17 @@ def read_failure(metadata: Mapping[str, Any]) -> FailureNote | None:
     if not isinstance(kind, str) or not isinstance(message, str) or not _is_count(attempt) or not _is_count(attempts):
         return None
     return FailureNote(kind, message, attempt, attempts)
+
+
+def read_run(metadata: Mapping[str, Any]) -> RunNote | None:
+    """Return the run that saved a version; None if it has no valid note."""
+    value = metadata.get(RUN)
+    if not isinstance(value, dict):
+        return None
+    name, seconds, why = value.get("id"), value.get("seconds"), value.get("why")
+    if not isinstance(name, str) or not isinstance(why, str) or type(seconds) not in {int, float}:
+        return None
+    return RunNote(name, float(seconds), why)  # type: ignore[arg-type]  # checked above
 
 
 def read_inputs(metadata: Mapping[str, Any]) -> tuple[InputNote, ...]:

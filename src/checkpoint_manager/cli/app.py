@@ -29,6 +29,7 @@ _COMMANDS = {
     "diff": "Show what changed between two versions.",
     "restore": "Make an earlier version the newest.",
     "run": "Run a command as a stage, unless it is done.",
+    "report": "Show what all processes of a run did.",
     "clear": "Mark a stage as not done.",
     "delete": "Delete versions for good.",
     "prune": "Delete the versions that no rule keeps.",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.loop import Loop, make_loop
     from checkpoint_manager.stages.options import Options
     from checkpoint_manager.stages.report import RunReport
+    from checkpoint_manager.stages.run_history import latest_run, report_of
+    from checkpoint_manager.stages.run_id import current_run
     from checkpoint_manager.stages.runner import FailedCallError, Runner
     from checkpoint_manager.stages.snapshots import snapshot_of
 
@@ -26,8 +28,11 @@ __all__ = [
     "RunReport",
     "Runner",
     "acquire",
+    "current_run",
+    "latest_run",
     "make_loop",
     "make_stage",
+    "report_of",
     "run_coroutine",
     "snapshot_of",
     "version_of",
@@ -41,9 +46,12 @@ _MODULES = {
     "Options": "options",
     "RunReport": "report",
     "Runner": "runner",
+    "latest_run": "run_history",
     "make_loop": "loop",
     "make_stage": "decorator",
+    "report_of": "run_history",
     "run_coroutine": "coroutines",
+    "current_run": "run_id",
     "snapshot_of": "snapshots",  # needs pickle
     "version_of": "by_arguments",
 }

@@ -27,6 +27,8 @@ class Outcome:
         version: The version that was reused or saved; None if none was saved.
         seconds: How long the function ran, or how long it took to load the result.
         why: Why no version could be reused; empty if one was.
+        process: The process that it ran in, in a report over several.
+        ended_at: When it ended, by the clock of its host, in UTC.
     """
 
     stage: str
@@ -34,6 +36,8 @@ class Outcome:
     version: int | None
     seconds: float
     why: str = ""
+    process: str = ""
+    ended_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,12 @@ class RunReport:
     Attributes:
         outcomes: The outcomes.
         stale: The stages among them that are stale, each with the reason.
+        run: The run, in a report over all its processes. Results that were reused are not in it.
     """
 
     outcomes: tuple[Outcome, ...] = ()
     stale: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
 
     @property
     def reused(self) -> tuple[Outcome, ...]:
@@ -84,11 +90,13 @@ class RunReport:
         lines = [
             f"{printable(each.stage):<{width}}  {each.what:<7}  {duration(each.seconds):>8}"
             + (f"  version {each.version}" if each.version else "")
+            + (f"  process {printable(each.process)}" if each.process else "")
             + (f"  ({each.why})" if each.why else "")
             for each in self.outcomes
         ]
         lines += [f"{printable(stage)} is stale: {why}" for stage, why in self.stale.items()]
-        counts = f"{len(self.reused)} reused, {len(self.ran)} ran, {len(self.failed)} failed"
+        counts = "" if self.run else f"{len(self.reused)} reused, "
+        counts += f"{len(self.ran)} ran, {len(self.failed)} failed"
         counts += f", {len(self.unsaved)} not saved" if self.unsaved else ""
         counts += f", {len(self.retried)} retried" if self.retried else ""
         counts += f", {len(self.stopped)} stopped" if self.stopped else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.notes import FAILURE, INPUTS, NOTE, FailureNote, InputNote, Note, read_note
+from checkpoint_manager._format.notes import FAILURE, INPUTS, NOTE, RUN, FailureNote, InputNote, Note, RunNote, read_note
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
@@ -25,6 +25,7 @@ from checkpoint_manager.stages.fingerprint import digest, fingerprints
 from checkpoint_manager.stages.lookup import Lookup, Match
 from checkpoint_manager.stages.report import Outcome, ago, duration
 from checkpoint_manager.stages.results import Result
+from checkpoint_manager.stages.run_id import current_run
 from checkpoint_manager.stages.run_lock import RunLock, started_this_process
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Run:
         if len(inputs) > _MOST_INPUTS:  # then only the newest of each stage
             newest = {each.stage: each.version for each in sorted(inputs, key=lambda each: each.version)}
             inputs = [InputNote("", stage, version) for stage, version in newest.items()]
-        found = {NOTE: self.note.as_metadata()}
+        found = {NOTE: self.note.as_metadata(), RUN: RunNote(current_run(), round(self.seconds, 3), self.why).as_metadata()}
         return {**found, INPUTS: [each.as_metadata() for each in inputs]} if inputs else found
 
     @property
@@ -181,6 +182,7 @@ class Runner:
         self._told: set[tuple[str, str]] = set()
         self._store = store
         self._lookup = Lookup(store)
+        current_run()  # before this program starts others
 
     @property
     def store_id(self) -> str:

@@ -188,7 +188,7 @@ def _patience(access: Access) -> float:
 
 def _is_secret(name: str) -> bool:
     """Return whether a variable may name the store's key, or be meant to: a mistyped one may hold a passphrase, too."""
-    return name.startswith("CHECKPOINT_MANAGER_") and name != "CHECKPOINT_MANAGER_STORE"
+    return name.startswith("CHECKPOINT_MANAGER_") and name not in {"CHECKPOINT_MANAGER_RUN", "CHECKPOINT_MANAGER_STORE"}
 
 
 def _as_json(output: bytes, *, capture: bool) -> dict[str, str]:
