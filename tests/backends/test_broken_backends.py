@@ -10,13 +10,15 @@ import pytest
 from checkpoint_manager.backends.base import Capabilities, Newest, Record, Session
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.testing import BackendContract
-from checkpoint_manager.testing.backend_contract import refused
+from checkpoint_manager.testing.backend_contract import ATTACHMENT, STAGE, refused
 from tests.backends.test_contract import MemoryBackDoor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from checkpoint_manager.backends.base import MakePieces, Purpose, Reader, RecordName
+    from checkpoint_manager.models import Buffer
 
 PROMISES: dict[type[MemoryBackend], str] = {}
 """Each broken backend, and the test of the contract that it must fail."""
@@ -257,6 +259,48 @@ class RecordsOfTheWholeStore(MemoryBackend):
 class WriteRecordThatNeverCompares(MemoryBackend):
     def write_record(self, name: RecordName, stage: str | None = None, *, data: bytes, **more: Any) -> Record:
         return super().write_record(name, stage, data=data, expected=self._records.get((name, stage)))
+
+
+# attachments
+
+
+@breaks(BackendContract.test_segments_come_back_as_they_were_written)
+class WriteSegmentThatForgets(MemoryBackend):
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        super().write_segment(stage, attachment, 0, pieces)
+
+
+@breaks(BackendContract.test_any_stage_has_attachments_of_its_own)
+class WriteSegmentInOnePlace(MemoryBackend):
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        super().write_segment(stage.lower(), attachment, index, pieces)
+
+    def open_segment(self, stage: str, attachment: str, index: int) -> AbstractContextManager[Reader]:
+        return super().open_segment(stage.lower(), attachment, index)
+
+
+@breaks(BackendContract.test_a_segment_that_is_not_there)
+class OpenSegmentOfAny(MemoryBackend):
+    def open_segment(self, stage: str, attachment: str, index: int) -> AbstractContextManager[Reader]:
+        return super().open_segment(STAGE, ATTACHMENT, 0)
+
+
+@breaks(BackendContract.test_segments_end_at_the_first_that_is_missing)
+class SegmentSizesOverGaps(MemoryBackend):
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        return [len(data) for data in self._attachments.get(stage, {}).get(attachment, {}).values()]
+
+
+@breaks(BackendContract.test_deleted_attachments_are_gone)
+class AttachmentsOfAllStages(MemoryBackend):
+    def attachments(self, stage: str) -> list[str]:
+        return [each for attachments in self._attachments.values() for each in attachments]
+
+
+@breaks(BackendContract.test_deleted_attachments_are_gone)
+class DeleteAttachmentsOfNobody(MemoryBackend):
+    def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
+        pass
 
 
 # the whole store

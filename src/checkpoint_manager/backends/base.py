@@ -1,13 +1,15 @@
 """The contract of a backend, a place where versions and records are stored.
 
-A backend keeps *versions*, byte strings addressed by stage name and number, written once, and a few small *records* that are
-changed by compare-and-set. It knows nothing of keys, JSON or history. It guarantees:
+A backend keeps *versions*, byte strings addressed by stage name and number, written once; *attachments*, byte strings of any
+length in segments, addressed by a random id; and a few small *records* that are changed by compare-and-set. It knows nothing of
+keys, JSON or history. It guarantees:
 
 * **Exclusive:** of any number of writers that append the same version, exactly one succeeds. The others get
   :class:`VersionTakenError` and have changed nothing. This holds without the lock, which only keeps writers from colliding.
 * **Whole:** a version is visible completely or not at all, whenever the writer is killed.
-* **Durable:** when ``append``, ``replace``, ``delete`` or ``write_record`` returns, the change survives a power cut. In a store
-  that was opened as ``relaxed``, an appended version may be lost to one until :meth:`Backend.flush` returns.
+* **Durable:** when ``append``, ``replace``, ``delete``, ``write_segment`` or ``write_record`` returns, the change survives a
+  power cut. In a store that was opened as ``relaxed``, an appended version may be lost to one until :meth:`Backend.flush`
+  returns.
 * **Ordered:** a version is appended only above all others.
 * **Exact:** stage names are any text that :func:`checkpoint_manager.backends.stage_names.validate` accepts. Two different
   names never meet in one place.
@@ -258,6 +260,43 @@ class Backend(ABC):
 
         What remains is made durable first.
         """
+
+    # Attachments: contents of any length beside the versions of a stage, in segments
+
+    @abstractmethod
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        """Write one segment of an attachment, durably. The caller writes each once, in order, before a version refers to it.
+
+        Args:
+            stage: The stage, which need not have a version.
+            attachment: A random id, 32 hexadecimal digits.
+            index: Which segment: 0, 1, 2, ….
+            pieces: Its bytes; each piece is used up before the next one is asked for.
+
+        Raises:
+            StorageError: It could not be written. What was written of it may be left.
+        """
+
+    @abstractmethod
+    def open_segment(self, stage: str, attachment: str, index: int) -> AbstractContextManager[Reader]:
+        """Open a segment for reading.
+
+        Raises:
+            VersionAbsentError: There is none.
+            IntegrityError: Something that is not a segment stands in its place.
+        """
+
+    @abstractmethod
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        """Return the lengths of an attachment's segments in bytes, up to the first that is missing."""
+
+    @abstractmethod
+    def attachments(self, stage: str) -> list[str]:
+        """Return the ids of all attachments of a stage, those that are being written among them."""
+
+    @abstractmethod
+    def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
+        """Remove attachments, ignoring those that do not exist."""
 
     # Records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import threading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from checkpoint_manager.backends.base import MakePieces
+    from checkpoint_manager.models import Buffer
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class MemoryBackend(Backend):
         self._versions: dict[str, dict[int, bytes]] = {}
         self._process = os.getpid()
         self._locks: WeakValueDictionary[tuple[str | None, Purpose, str], _Entry] = WeakValueDictionary()
+        self._attachments: dict[str, dict[str, dict[int, bytes]]] = {}
         self._records: dict[tuple[str, str | None], Record] = {}
         self._changing = threading.RLock()  # a signal handler of the thread that holds it may save, too
 
@@ -151,6 +154,31 @@ class MemoryBackend(Backend):
         with self._changing:
             for version in versions:
                 self._versions.get(stage, {}).pop(version, None)
+
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        data = b"".join(bytes(piece) for piece in pieces)
+        with self._changing:
+            self._attachments.setdefault(stage, {}).setdefault(attachment, {})[index] = data
+
+    @contextlib.contextmanager
+    def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
+        data = self._attachments.get(stage, {}).get(attachment, {}).get(index)
+        if data is None:
+            raise VersionAbsentError
+        yield BytesReader(data)
+
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        segments = self._attachments.get(stage, {}).get(attachment, {})
+        there = itertools.takewhile(segments.__contains__, itertools.count())
+        return [len(segments[index]) for index in there]
+
+    def attachments(self, stage: str) -> list[str]:
+        return list(self._attachments.get(stage, {}))
+
+    def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
+        with self._changing:
+            for attachment in attachments:
+                self._attachments.get(stage, {}).pop(attachment, None)
 
     def read_record(
         self,

@@ -5,10 +5,10 @@ and ``synchronous=FULL`` makes it durable before it returns. So no signal handle
 transaction. The statement that inserts a version also checks that none with the same or a higher number exists: it alone
 decides who owns a version, as ``link`` does in a directory.
 
-A version of more than 1 MiB is stored in chunks, under a random upload id, each in a transaction of its own. The row of the
-version comes last, and only if all of its chunks are there. Chunks that no row refers to are leftovers of a killed writer, and
-the next writer of the stage removes them under its lock. Triggers remove the chunks of deleted and replaced versions in the
-same transaction.
+A version of more than 1 MiB, or such a segment of an attachment, is stored in chunks, under a random upload id, each in a
+transaction of its own. The row of the version comes last, and only if all of its chunks are there. Chunks that no row refers to
+are leftovers of a killed writer, and the next writer of the stage removes them under its lock. Triggers remove the chunks of
+deleted and replaced versions in the same transaction.
 
 **Locks** are lock files in a folder beside the database, because a lock that is a transaction would block the writers of all
 stages.
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from checkpoint_manager.backends.base import MakePieces, Reader
+    from checkpoint_manager.models import Buffer
 
 T = TypeVar("T")
 
@@ -95,6 +96,11 @@ _SCHEMA = {
         stage BLOB NOT NULL, upload BLOB NOT NULL, part INTEGER NOT NULL, content BLOB NOT NULL,
         PRIMARY KEY (stage, upload, part)
     ) STRICT""",
+    "segment": """CREATE TABLE segment (
+        stage BLOB NOT NULL, attachment BLOB NOT NULL, number INTEGER NOT NULL,
+        size INTEGER NOT NULL, content BLOB, upload BLOB,
+        PRIMARY KEY (stage, attachment, number), CHECK ((content IS NULL) <> (upload IS NULL))
+    ) STRICT""",
     "record": """CREATE TABLE record (
         stage BLOB NOT NULL, name TEXT NOT NULL, stamp BLOB NOT NULL, data BLOB NOT NULL,
         PRIMARY KEY (stage, name)
@@ -108,6 +114,9 @@ _SCHEMA = {
     "version_replaced": """CREATE TRIGGER version_replaced AFTER UPDATE ON version
         WHEN OLD.upload IS NOT NULL AND OLD.upload IS NOT NEW.upload
         BEGIN DELETE FROM chunk WHERE stage = OLD.stage AND upload = OLD.upload; END""",
+    "segment_deleted": """CREATE TRIGGER segment_deleted AFTER DELETE ON segment
+        WHEN OLD.upload IS NOT NULL
+        BEGIN DELETE FROM chunk WHERE stage = OLD.stage AND upload = OLD.upload; END""",
     "quarantined": """CREATE TRIGGER quarantined AFTER INSERT ON quarantine
         BEGIN
             DELETE FROM version WHERE stage = NEW.stage AND number = NEW.number;
@@ -118,6 +127,7 @@ _SCHEMA = {
 
 _UNUSED_CHUNKS = """
     FROM chunk WHERE NOT EXISTS (SELECT 1 FROM version WHERE version.stage = chunk.stage AND version.upload = chunk.upload)
+    AND NOT EXISTS (SELECT 1 FROM segment WHERE segment.stage = chunk.stage AND segment.upload = chunk.upload)
     AND NOT EXISTS (SELECT 1 FROM quarantine WHERE quarantine.upload = chunk.upload)"""
 
 _NAMED = """
@@ -252,6 +262,8 @@ class SqliteBackend(Backend, Maintenance):
                 connection = sqlite3.connect(self._path, timeout=1, isolation_level=None, check_same_thread=False)
                 opened = _Opened(connection, status)
                 self._set_up(connection)
+            except UnicodeDecodeError:  # of SQLite's message, which quotes what is damaged
+                raise self._damaged() from None
             except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     self.translate(error, "open the database")
@@ -274,6 +286,7 @@ class SqliteBackend(Backend, Maintenance):
                     raise StorageError(message, hint=hint, errno=errno.EPERM, filename=path)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
+        connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged schema is compared, not decoded
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA secure_delete = FAST")  # to overwrite ciphertext with zeros would need room on a full disk
@@ -333,9 +346,14 @@ class SqliteBackend(Backend, Maintenance):
         while True:
             try:
                 return run()
+            except UnicodeDecodeError:
+                raise self._damaged() from None
             except sqlite3.Error as error:
                 if not _is_busy(error) or time.monotonic() > deadline:
                     self.translate(error, action, stage)
+
+    def _damaged(self) -> IntegrityError:
+        return IntegrityError(f"the database {printable(self._path)} is damaged", hint="Restore the database from a backup")
 
     def translate(self, error: sqlite3.Error, action: str, stage: str | None = None) -> NoReturn:
         """Raise an error of SQLite as one of this library."""
@@ -395,7 +413,7 @@ class SqliteBackend(Backend, Maintenance):
             WHERE NOT EXISTS (SELECT 1 FROM version WHERE stage = ?1 AND number >= ?2)
             AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
         try:
-            if self._write(insert, stage, version, make_pieces):
+            if self._write(insert, stage, (version,), make_pieces()):
                 return
         except StorageError as error:
             if error.errno == errno.EIO:  # of a flush that failed, the change may be found when the database is recovered
@@ -409,16 +427,16 @@ class SqliteBackend(Backend, Maintenance):
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
         update = """UPDATE version SET size = ?3, content = ?4, upload = ?5 WHERE stage = ?1 AND number = ?2
             AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
-        if not self._write(update, stage, version, make_pieces):
+        if not self._write(update, stage, (version,), make_pieces()):
             raise VersionAbsentError
 
-    def _write(self, statement: str, stage: str, version: int, make_pieces: MakePieces) -> bool:
-        """Store the pieces of a version and run the statement that makes them one; return whether it did."""
+    def _write(self, statement: str, stage: str, place: tuple[object, ...], pieces: Iterable[Buffer]) -> bool:
+        """Store pieces and run the statement that makes a version or segment of them; return whether it did."""
         upload: bytes | None = None
         size = parts = 0
         content = bytearray()
         try:
-            for piece in make_pieces():
+            for piece in pieces:
                 content += piece
                 size += len(piece)
                 while len(content) > _CHUNK_BYTES:
@@ -427,7 +445,7 @@ class SqliteBackend(Backend, Maintenance):
                     del content[:_CHUNK_BYTES]
             if upload is not None:
                 parts = self._put_chunk(stage, upload, parts, content)
-            parameters = (stage.encode(), version, size, content if upload is None else None, upload, parts)
+            parameters = (stage.encode(), *place, size, content if upload is None else None, upload, parts)
             done = self._change("write", statement, parameters, stage) > 0
         except BaseException:  # an interruption, too
             self._remove_chunks(stage, upload)
@@ -452,7 +470,12 @@ class SqliteBackend(Backend, Maintenance):
     def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:  # noqa: ARG002
         query = """SELECT size, upload, CASE WHEN length(content) <= ? THEN content END FROM version
             WHERE stage = ? AND number = ?"""
-        parameters = (_CHUNK_BYTES, stage.encode(), version)
+        with self._reader(query, (_CHUNK_BYTES, stage.encode(), version), stage) as reader:
+            yield reader
+
+    @contextlib.contextmanager
+    def _reader(self, query: str, parameters: tuple[object, ...], stage: str) -> Iterator[Reader]:
+        """Read a row of size, upload and content."""
         rows = self._rows("read a version of", query, parameters, stage)
         if not rows:
             raise VersionAbsentError
@@ -477,6 +500,37 @@ class SqliteBackend(Backend, Maintenance):
         statement = "DELETE FROM version WHERE stage = ? AND number IN (SELECT value FROM json_each(?))"
         self._change_on_a_full_disk("delete versions of", statement, (stage.encode(), str(list(versions))), stage)
         maintenance.keep_reserve(self._locks, _RESERVE_BYTES)  # it may have been used for the record of these deletions
+
+    # Attachments
+
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        insert = """INSERT INTO segment (stage, attachment, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5, ?6
+            WHERE (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?6) = ?7"""
+        if not self._write(insert, stage, (bytes.fromhex(attachment), index), pieces):
+            message = f"an attachment of stage {printable(stage)} in {self.location} was removed while it was written"
+            raise StorageError(message, hint="Save again", stage=stage)
+
+    @contextlib.contextmanager
+    def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
+        query = """SELECT size, upload, CASE WHEN length(content) <= ? THEN content END FROM segment
+            WHERE stage = ? AND attachment = ? AND number = ?"""
+        with self._reader(query, (_CHUNK_BYTES, stage.encode(), bytes.fromhex(attachment), index), stage) as reader:
+            yield reader
+
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        query = """SELECT number, CASE WHEN upload IS NULL THEN length(content) ELSE
+            (SELECT sum(length(content)) FROM chunk WHERE chunk.stage = segment.stage AND chunk.upload = segment.upload) END
+            FROM segment WHERE stage = ? AND attachment = ? ORDER BY number"""
+        rows = self._rows("read an attachment of", query, (stage.encode(), bytes.fromhex(attachment)), stage)
+        return [size or 0 for index, (number, size) in enumerate(rows) if number == index]
+
+    def attachments(self, stage: str) -> list[str]:
+        query = "SELECT DISTINCT attachment FROM segment WHERE stage = ?"
+        return [row[0].hex() for row in self._rows("list the attachments of", query, (stage.encode(),), stage)]
+
+    def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
+        statement = "DELETE FROM segment WHERE stage = ? AND hex(attachment) IN (SELECT upper(value) FROM json_each(?))"
+        self._change("delete attachments of", statement, (stage.encode(), json.dumps(list(attachments))), stage)
 
     # Records
 

@@ -92,6 +92,7 @@ def read_all(backend: Backend, stage: str, version: int) -> bytes:
         return file.read(file.size + 1)
 
 
+ATTACHMENT = "5c0f" * 8
 PURPOSES: list[tuple[Purpose, str]] = [("write", ""), ("run", ""), ("run", "1" * 32)]
 """What a lock of a stage is held for, and the name of the run."""
 OTHER_PROCESS = """
@@ -321,6 +322,54 @@ class BackendContract:
         for stage in AWKWARD_STAGES:
             assert read_all(backend, stage, 1) == stage.encode() == self.read_behind(backend, stage, 1)
             assert isinstance(refused_while_held(backend, stage), LockTimeoutError)
+
+    # Attachments
+
+    def test_segments_come_back_as_they_were_written(self, backend: Backend) -> None:
+        assert backend.attachments(STAGE) == []
+        assert backend.segment_sizes(STAGE, ATTACHMENT) == []
+        large = bytes(range(256)) * 8192
+        for index, content in enumerate((large, b"", b"last")):
+            backend.write_segment(STAGE, ATTACHMENT, index, [content[:100], content[100:]])
+        assert backend.attachments(STAGE) == [ATTACHMENT]
+        assert backend.segment_sizes(STAGE, ATTACHMENT) == [len(large), 0, 4]
+        other = self.another(backend)
+        for index, content in enumerate((large, b"", b"last")):
+            with other.open_segment(STAGE, ATTACHMENT, index) as file:
+                assert file.size == len(content)
+                assert file.read(10) + file.read(len(large)) == content
+        assert backend.versions(STAGE) == []
+        assert backend.stages() == []
+
+    def test_a_segment_that_is_not_there(self, backend: Backend) -> None:
+        backend.append(STAGE, 1, lambda: [b"x"])
+        with pytest.raises(VersionAbsentError), backend.open_segment(STAGE, ATTACHMENT, 0):
+            pass
+        backend.write_segment(STAGE, ATTACHMENT, 0, [b"x"])
+        for stage, attachment, index in ((STAGE, ATTACHMENT, 1), (STAGE, "1" * 32, 0), ("other", ATTACHMENT, 0)):
+            with pytest.raises(VersionAbsentError), backend.open_segment(stage, attachment, index):
+                pass
+
+    def test_segments_end_at_the_first_that_is_missing(self, backend: Backend) -> None:
+        for index in (0, 1, 3):
+            backend.write_segment(STAGE, ATTACHMENT, index, [b"x" * index])
+        assert backend.segment_sizes(STAGE, ATTACHMENT) == [0, 1]
+
+    def test_deleted_attachments_are_gone(self, backend: Backend) -> None:
+        for attachment in (ATTACHMENT, "1" * 32, "2" * 32):
+            backend.write_segment(STAGE, attachment, 0, [b"x"])
+            backend.write_segment("other", attachment, 0, [b"x"])
+        backend.delete_attachments(STAGE, [ATTACHMENT, "2" * 32, "9" * 32])
+        assert backend.attachments(STAGE) == ["1" * 32]
+        assert backend.segment_sizes(STAGE, ATTACHMENT) == []
+        assert len(backend.attachments("other")) == 3
+
+    def test_any_stage_has_attachments_of_its_own(self, backend: Backend) -> None:
+        for stage in AWKWARD_STAGES:
+            backend.write_segment(stage, ATTACHMENT, 0, [stage.encode()])
+        for stage in AWKWARD_STAGES:
+            with backend.open_segment(stage, ATTACHMENT, 0) as file:
+                assert file.read(2000) == stage.encode()
 
     # Records
 

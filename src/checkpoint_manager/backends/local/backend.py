@@ -37,7 +37,7 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import head, layout, maintenance
+from checkpoint_manager.backends.local import attachments, head, layout, maintenance
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
     FileLock,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from checkpoint_manager.backends.base import MakePieces
-    from checkpoint_manager.models import Durability
+    from checkpoint_manager.models import Buffer, Durability
 
 _LOG = logging.getLogger("checkpoint_manager")
 _SYNC_EVERY = 100
@@ -361,6 +361,53 @@ class LocalBackend(Backend, Maintenance):
             return False
         return head.is_same(self._head(session.stage), status, version, session.folder)
 
+    # Attachments
+
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        with self.session(stage) as session, as_our_errors("attach to", self._history, stage):
+            if session.folder < 0:
+                session.make()
+            if index == 0:
+                maintenance.name_stage_directory(stage, session.folder)
+                maintenance.sync_stage_names(self.location)
+            attachments.write_segment(session.folder, attachment, index, pieces)
+
+    @contextlib.contextmanager
+    def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
+        with self.session(stage) as session, as_our_errors("read an attachment of", self._history, stage):
+            try:
+                if session.folder < 0:
+                    raise VersionAbsentError
+                with attachments.opened(session.folder, attachment) as place:
+                    file = VersionFile(attachments.segment_name(index), place)
+            except FileNotFoundError:
+                raise VersionAbsentError from None
+        file.place = (self._history, stage, None)
+        with file:
+            yield file
+
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        with self.session(stage) as session, as_our_errors("read an attachment of", self._history, stage):
+            if session.folder < 0:
+                return []
+            with contextlib.suppress(FileNotFoundError), attachments.opened(session.folder, attachment) as place:
+                return list(attachments.sizes(place))
+            return []
+
+    def attachments(self, stage: str) -> list[str]:
+        with self.session(stage) as session, as_our_errors("list the attachments of", self._history, stage):
+            if session.folder < 0:
+                return []
+            with contextlib.suppress(FileNotFoundError):
+                return [name for name, is_ours in attachments.names(session.folder) if is_ours]
+            return []
+
+    def delete_attachments(self, stage: str, ids: Iterable[str]) -> None:
+        with self.session(stage) as session, as_our_errors("delete attachments of", self._history, stage):
+            if session.folder >= 0:
+                with contextlib.suppress(FileNotFoundError):
+                    attachments.delete(session.folder, ids)
+
     # Records
 
     def read_record(
@@ -521,7 +568,7 @@ class VersionFile(files.OpenFile):
 
     __slots__ = ("place",)
 
-    place: tuple[str, str, int]
+    place: tuple[str, str, int | None]
     """Path, stage and version, for messages."""
 
     def read(self, length: int) -> bytes:

@@ -8,6 +8,7 @@
       history/data_ingestion/000000000001.checkpoint versions
       history/data_ingestion/gaps                    record "gaps", where versions were deleted
       history/data_ingestion/tags                    record "tags", where versions have names
+      history/data_ingestion/attachments/5c0f…/000000.segment
       history/%%9f86…/stage                          the stage's name, where it is too long for a file's name
       damaged/                                       what a repair has moved away
       .reserve                                       room for a record of deletions when the disk is full
@@ -36,6 +37,7 @@ LOCKS = ".locks"
 RESERVE, RESERVED_NAME = ".reserve", ".reserve.name"
 GAPS = "gaps"
 TAGS = "tags"
+ATTACHMENTS = "attachments"
 STAGE = "stage"
 STORE_LOCK = "store.record"
 SUFFIX = ".checkpoint"

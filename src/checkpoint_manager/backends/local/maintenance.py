@@ -13,7 +13,7 @@ from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_re
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, others_may_write, user_name
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Leftover, RecordChangedError
-from checkpoint_manager.backends.local import layout
+from checkpoint_manager.backends.local import attachments, layout
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 
 if TYPE_CHECKING:
@@ -196,6 +196,10 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
                 inside = os.path.join(path, entry.name)
                 if layout.TEMPORARY.fullmatch(entry.name):
                     yield Leftover("leftover", inside, "was left by an interrupted write", stage)
+                elif entry.name == layout.ATTACHMENTS and entry.is_dir(follow_symlinks=False):
+                    for each, is_ours in attachments.names(folder):
+                        if not is_ours:
+                            yield Leftover("unknown", os.path.join(inside, each), "does not belong to this store", stage)
                 elif layout.version_of(entry.name) is not None or entry.name in {layout.GAPS, layout.TAGS, layout.STAGE}:
                     with contextlib.suppress(FileNotFoundError):
                         yield from exposed(inside, entry.stat(follow_symlinks=False), stage)
