@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from checkpoint_manager import _loading, _operations, stages
@@ -24,7 +25,7 @@ from checkpoint_manager._arguments import (
 )
 from checkpoint_manager._format import payload
 from checkpoint_manager._log import get_logger
-from checkpoint_manager._operations import load, save
+from checkpoint_manager._operations import attach, load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
@@ -170,6 +171,7 @@ class CheckpointManager:
         *,
         metadata: Mapping[str, object] | None = None,
         expected_version: int | None = None,
+        attachments: Mapping[str, object] | None = None,
     ) -> Version:
         """Save data as the newest version of a stage. When this returns, the version survives a power cut.
 
@@ -178,6 +180,9 @@ class CheckpointManager:
             data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
+            attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, or an
+                attachment of an earlier version of this stage, which is not copied. They are sealed 16 MiB at a time, before
+                the stage is locked.
 
         Raises:
             PayloadError: The data would not load as it was saved; the error names the path of the value. Nothing was written.
@@ -190,7 +195,11 @@ class CheckpointManager:
         if expected_version is not None and type(expected_version) is not int:
             raise wrong("expected_version", expected_version, "a number, or None")
         stage = _valid(stage_name)
-        return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
+        if not attachments:
+            return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
+        draft = save.draft(stage, data, metadata)
+        with attach.attached(self._store, stage, attachments) as records:
+            return self._saved(save.save(self._store, stage, replace(draft, attachments=records), expected_version))
 
     def update_checkpoint(
         self,
@@ -299,7 +308,8 @@ class CheckpointManager:
             loaded = self._newest(stage)
         else:
             loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
-        return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data))
+        attachments = attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
+        return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data), attachments)
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
         """Return a version without its data, whatever its status.

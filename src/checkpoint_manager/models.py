@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,23 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentInfo:
+    """What a version says of one of its attachments.
+
+    Attributes:
+        name: Its name.
+        kind: What its content is read back as: ``bytes``, ``file``, ``numpy``, ….
+        size: The length of its content in bytes.
+        detail: What it is, for people: the shape and the type of an array, for example.
+    """
+
+    name: str
+    kind: str
+    size: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of one stage, without its data.
 
@@ -47,6 +65,7 @@ class Version:
         origin: Who wrote it, and where, as the writing process reported; None if unknown.
         size: The length of the data as JSON, in bytes; None if unknown.
         restored_from: The number of the version that this one is a copy of, or None.
+        attachments: What is attached to it, in the order in which it was given.
     """
 
     stage: str
@@ -57,14 +76,69 @@ class Version:
     origin: Origin | None = None
     size: int | None = None
     restored_from: int | None = None
+    attachments: tuple[AttachmentInfo, ...] = ()
+
+
+class Attachment(ABC):
+    """An attachment of a version that was loaded. Its content is read when it is asked for, 16 MiB at a time.
+
+    Attributes:
+        name: Its name.
+        kind: What :meth:`load` returns: for ``bytes`` and ``file`` the content, for ``numpy`` an array.
+        size: The length of its content in bytes.
+        detail: What it is, for people.
+    """
+
+    __slots__ = ("detail", "kind", "name", "size")
+
+    def __init__(self, name: str, kind: str, size: int, detail: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.size = size
+        self.detail = detail
+
+    def __repr__(self) -> str:
+        return f"Attachment(name={self.name!r}, kind={self.kind!r}, size={self.size}, detail={self.detail!r})"
+
+    @abstractmethod
+    def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
+        """Return the content as what was attached: an array for an array, bytes for bytes and files.
+
+        Raises:
+            IntegrityError: It is missing, damaged or forged.
+            FormatError: Its kind is not known to this version of the library.
+            CheckpointError: It needs a package that is not installed.
+        """
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Return the whole content as bytes; errors as in :meth:`load`."""
+
+    @abstractmethod
+    def open(self) -> BinaryIO:
+        """Return a binary file that reads the content and can seek; reading raises as :meth:`load` does."""
+
+    @abstractmethod
+    def save_to(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the content to a file, which appears whole, durably, and with mode 0600.
+
+        Args:
+            path: The file.
+            overwrite: Replace a file that is there.
+
+        Raises:
+            IntegrityError: The content is missing, damaged or forged. Nothing was written.
+            StorageError: The file exists already, or the operating system refused.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A version with its data."""
+    """A version with its data, and its attachments by name."""
 
     version: Version
     data: Any
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
 
 
 class Passphrase:

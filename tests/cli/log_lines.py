@@ -48,6 +48,14 @@ def _older(folder: Path, **options: Any) -> CheckpointManager:
         return CheckpointManager(folder / "checkpoints", **options)
 
 
+def _lost_attachment(folder: Path) -> bool:
+    cm = opened(folder)
+    cm.save_checkpoint("train", attachments={"w": b"content"})
+    (segment,) = (folder / "checkpoints").rglob("*.segment")
+    segment.unlink()
+    return cm.has_checkpoint("train")
+
+
 def _rolled_back_tags(folder: Path) -> CheckpointManager:
     cm = opened(folder)
     cm.tag("train", 1, "good")
@@ -399,6 +407,7 @@ LINES = [
     Line("_operations/auto_prune.py", "Versions pruned: %s %s", _pruned_after_a_save),
     Line("_operations/auto_prune.py", "Stage %s was saved", _not_pruned, "WARNING"),
     Line("_operations/load.py", "%s", lambda folder: _damaged_newest(folder).has_checkpoint("train"), "ERROR", REPAIR),
+    Line("_operations/load.py", "%s has lost its attachment", _lost_attachment, "ERROR"),
     Line("_operations/prune.py", "%s", _prune_damaged_data, "ERROR", REPAIR),
     Line("_operations/repair.py", "Set aside: version", lambda folder: _damaged_newest(folder).repair(), "WARNING"),
     Line(

@@ -41,7 +41,7 @@ def test_json_holds_all_that_is_known(cli: Cli, store: Path) -> None:
     document = cli("log", "train", "--json").json
     assert (document["command"], document["stage"]) == ("log", "train")
     version = document["versions"][0]
-    known = {"stage", "version", "status", "created_at", "metadata", "origin", "size", "restored_from", "tags"}
+    known = {"stage", "version", "status", "created_at", "metadata", "origin", "size", "restored_from", "attachments", "tags"}
     assert set(version) == known
     assert version["origin"]["pid"] == os.getpid()
 

@@ -73,3 +73,36 @@ def test_metadata(cli: Cli, store: Path, tmp_path: Path) -> None:
     for wrong in (["run"], ["=x"], ["a=1", "--metadata", "a=2"], ["@stage=1"]):
         result = cli("save", "train", "one.json", "--metadata", *wrong)
         assert (result.code, result.out) == (2, "")
+
+
+def test_attached_files_are_listed_and_printed(cli: Cli, program: Cli, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(2048))
+    (tmp_path / "data.json").write_text("4")
+    assert cli("save", "train", "data.json", "--attach", "weights=weights.bin", "--attach", "copy=weights.bin").out == "4\n"
+    assert "weights (2.0 KiB), copy (2.0 KiB)" in " ".join(cli("log", "train", "--limit", "1").out.split())
+    document = cli("show", "train", "--meta", "--json").json
+    assert [(each["name"], each["kind"], each["size"]) for each in document["version"]["attachments"]] == [
+        ("weights", "file", 2048),
+        ("copy", "file", 2048),
+    ]
+    assert program("show", "train", "--attachment", "weights").out == "\0" * 2048
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("save", "train", "data.json", "--attach", "a=data.json", "--attach", "a=data.json"), 2, "twice"),
+        (("save", "train", "data.json", "--attach", "a=gone"), 20, "gone"),
+        (("save", "train", "data.json", "--attach", "a=."), 2, "directory"),
+        (("show", "train", "--attachment", "weights"), 14, "it has: none"),
+        (("show", "train", "--attachment", "weights", "--json"), 2, "combined"),
+    ],
+)
+def test_what_can_not_be_attached_or_printed(
+    cli: Cli, store: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    (tmp_path / "data.json").write_text("4")
+    result = cli(*arguments)
+    assert (result.code, result.out) == (code, "")
+    assert told in result.err
+    assert CheckpointManager(store).history("train")[0].number == 3

@@ -23,6 +23,8 @@ S     a stage begins: its name, in UTF-8; 1 to 1020 bytes
 V     a version: its number in decimal digits, a line feed, and its metadata as in
       :mod:`checkpoint_manager._format.checkpoint_file`, as long as a checkpoint file of format 1 can hold it
 D     the data of the version just before: JSON, exactly as long as its metadata's ``size`` says
+A     the content of an attachment of the version just before, exactly as long as its record's ``size`` says: one for each
+      record whose id no version of this stage has had in this bundle so far, in the order of the records
 G     the gaps that end this stage's versions: the JSON of :mod:`checkpoint_manager._format.gaps`; at most 32 MiB
 E     the end: ``[stages,versions]``, how many of each there were
 t     the tags of this stage: the JSON list ``tags`` of :mod:`checkpoint_manager._format.tags`, under its rules, with one
@@ -31,7 +33,7 @@ a-z   about the stage just before; at most 64 MiB. A reader skips a kind it does
       understand belongs here
 ====  ==================================================================================================================
 
-The order is ``(S (V D)+ G [a-z]*)* E``, with at most one ``t`` for each stage; without it, no version has a tag, or an older
+The order is ``(S (V D A*)+ G [a-z]*)* E``, with at most one ``t`` for each stage; without it, no version has a tag, or an older
 library wrote the bundle. Stages ascend by the bytes of their names, so that none comes twice. The versions of a stage follow
 the rules of :mod:`checkpoint_manager._format.bundle_chain`. Metadata, gaps, tags and the end are JSON without white space, in
 the order of their specification; here too, a reader MUST refuse what writing their content would write differently. An unknown

@@ -19,6 +19,7 @@ from checkpoint_manager.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._format.gaps import Gaps
     from checkpoint_manager._format.tags import Tagged
     from checkpoint_manager.models import Buffer
@@ -49,6 +50,14 @@ class VersionPart:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentPart:
+    """The content of an attachment of the version just before; its pieces can be read once."""
+
+    record: AttachmentRecord = field(repr=False)
+    pieces: Iterator[Buffer] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class GapsPart:
     """A stage's versions end."""
 
@@ -70,7 +79,7 @@ class EndPart:
     versions: int
 
 
-Part: TypeAlias = StagePart | VersionPart | GapsPart | TagsPart | EndPart
+Part: TypeAlias = StagePart | VersionPart | AttachmentPart | GapsPart | TagsPart | EndPart
 Parts: TypeAlias = "Iterator[Part]"
 
 
@@ -82,6 +91,9 @@ def encode(part: Part) -> Iterator[Buffer]:
         case VersionPart():
             yield from _framed(b"V", f"{part.version}\n".encode() + encode_entry(part.entry))
             yield from _framed(b"D", part.data)
+        case AttachmentPart():
+            yield b"A" + part.record.size.to_bytes(8, "big")
+            yield from part.pieces
         case GapsPart():
             yield from _framed(b"G", gaps.encode_list(part.gaps))
         case TagsPart():
@@ -116,10 +128,12 @@ class _Cursor:
             length -= len(piece)
         return taken
 
-    def skip(self, length: int) -> None:
-        """Skip the next ``length`` bytes."""
+    def pieces(self, length: int) -> Iterator[memoryview]:
+        """Yield the next ``length`` bytes as they come."""
         while length:
-            length -= len(self._some(length))
+            piece = self._some(length)
+            length -= len(piece)
+            yield piece
 
     def at_end(self) -> bool:
         """Return whether nothing is left; the whole message is verified then."""
@@ -154,12 +168,14 @@ def decode(pieces: Iterator[bytes]) -> Parts:
             if stages and stage.name <= name:
                 raise BrokenError("holds its stages in another order than it must")
             name, chain = stage.name, Chain()
+            attachments: set[str] = set()
             yield stage
         elif kind == "V" and chain is not None:
             part = _version(cursor, length)
             chain.add(part.version, part.entry)
             versions += 1
             yield part
+            yield from _attachments(cursor, part.entry, attachments)
         elif kind == "G" and chain is not None:
             end_of_stage = _gaps(cursor, length)
             chain.close(end_of_stage.gaps)
@@ -173,8 +189,8 @@ def decode(pieces: Iterator[bytes]) -> Parts:
             yield _tags(cursor, length, untagged)
             untagged = None
         elif kind != "t" and "a" <= kind <= "z" and chain is None and stages:
-            cursor.skip(_at_most(length, MAX_OPTIONAL_BYTES))
-        elif kind in "SVDGE" or not "A" <= kind <= "Z":
+            _use_up(cursor.pieces(_at_most(length, MAX_OPTIONAL_BYTES)))
+        elif kind in "SVDAGE" or not "A" <= kind <= "Z":
             raise BrokenError("holds a part in the wrong place")
         else:
             raise FormatError(
@@ -205,6 +221,24 @@ def _version(cursor: _Cursor, length: int) -> VersionPart:
     if kind != "D" or size != entry.size:
         raise BrokenError("holds a version without its data")
     return VersionPart(int(number[1]), entry, cursor.take(size))
+
+
+def _attachments(cursor: _Cursor, entry: Entry, before: set[str]) -> Iterator[AttachmentPart]:
+    """Yield the attachments of a version that no version ``before`` it had."""
+    for record in entry.attachments:
+        if record.id not in before:
+            before.add(record.id)
+            kind, length = cursor.next_part()
+            if kind != "A" or length != record.size:
+                raise BrokenError("holds a version without its attachments")
+            pieces = cursor.pieces(length)
+            yield AttachmentPart(record, pieces)
+            _use_up(pieces)
+
+
+def _use_up(pieces: Iterator[Buffer]) -> None:
+    for _ in pieces:
+        pass
 
 
 def _entry(plain: bytes) -> Entry:

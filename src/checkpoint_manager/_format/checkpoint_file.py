@@ -27,7 +27,7 @@ id              32 hex digits, random for each version
 previous        the ``id`` of the version before it, or null: it is the first, or that version could not be read
 status          ``completed``, ``progress``, ``failed`` or ``cleared``
 created_at      ``2026-11-23T10:00:00.000000Z``: UTC, always with microseconds
-metadata        the caller's: an object
+metadata        the caller's: an object; also what the library notes, under keys that begin with ``@``
 origin          an object: ``user``, ``host``, ``python``, ``library`` (text) and ``pid`` (integer)
 size            the length of the data's JSON in bytes; the sealed data MUST be exactly as long as that makes it
 restored_from   the number of the version this one is a copy of, or null
@@ -47,8 +47,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import orjson
 
 from checkpoint_manager._format import seal
+from checkpoint_manager._format.attachment import NOTE, AttachmentRecord, encode_records, take_records
 from checkpoint_manager.errors import FormatError
-from checkpoint_manager.models import Origin, Status, Version
+from checkpoint_manager.models import AttachmentInfo, Origin, Status, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,10 +121,14 @@ class Entry(NamedTuple):
     origin: Origin
     size: int
     restored_from: int | None
+    attachments: tuple[AttachmentRecord, ...] = ()
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
-        return Version(stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from)
+        attached = tuple(AttachmentInfo(each.name, each.kind, each.size, each.detail) for each in self.attachments)
+        return Version(
+            stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from, attached
+        )
 
 
 def new_id() -> str:
@@ -222,7 +227,7 @@ def encode_entry(entry: Entry) -> bytes:
             "previous": entry.previous,
             "status": entry.status,
             "created_at": entry.created_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
-            "metadata": entry.metadata,
+            "metadata": {**entry.metadata, NOTE: encode_records(entry.attachments)} if entry.attachments else entry.metadata,
             "origin": {
                 "user": origin.user,
                 "host": origin.host,
@@ -260,7 +265,8 @@ def decode_entry(plain: bytes) -> Entry:
             and (restored_from is None or (type(restored_from) is int and 1 <= restored_from <= MAX_VERSION))
         ):
             at = datetime.fromisoformat(created_at)
-            return Entry(version_id, previous, status, at, metadata, Origin(**origin), size, restored_from)
+            attachments = take_records(metadata) if NOTE in metadata else ()
+            return Entry(version_id, previous, status, at, metadata, Origin(**origin), size, restored_from, attachments)
     except (ValueError, TypeError, AttributeError):
         pass
     raise BrokenError("has metadata that is not of this format")

@@ -11,12 +11,13 @@ stage that holds nothing but the marker is not listed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager._format.notes import DELETED
-from checkpoint_manager._operations import tag
+from checkpoint_manager._operations import attach, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.history import ranges_between
 from checkpoint_manager._text import printable
@@ -83,6 +84,7 @@ def delete_stage(store: Store, stage: str) -> list[int]:
         undeleted = ranges_between(((gap.first, gap.last) for gap in gaps), 1, newest - 1)  # missing versions among them
         _record_ranges(store, stage, undeleted, "deleted", session)
         store.backend.delete(stage, [version for version in versions if version < newest], session=session)
+        attach.remove_unused(store, stage, store.backend.attachments(stage), session)
         return [version for version in there if version < newest]
 
 
@@ -109,9 +111,20 @@ def _append_marker(store: Store, stage: str, versions: list[int], session: Sessi
 def drop(store: Store, stage: str, versions: list[int], session: Session | None = None) -> Gaps:
     """Delete versions and return the gaps. The caller holds the lock and has checked that they may be deleted."""
     store.flush(stage, session)
+    attachments = _attachments_of(store, stage, versions, session)
     gaps = record(store, stage, versions, "deleted", session)
     store.backend.delete(stage, versions, session=session)
+    if attachments:
+        attach.remove_unused(store, stage, attachments, session)
     return gaps
+
+
+def _attachments_of(store: Store, stage: str, versions: Iterable[int], session: Session | None) -> list[str]:
+    found: list[str] = []
+    for version in versions:
+        with contextlib.suppress(IntegrityError, VersionAbsentError):
+            found += (each.id for each in store.entry(stage, version, session).attachments)
+    return found
 
 
 def remove_leftovers(store: Store, stage: str, session: Session | None = None) -> None:
@@ -121,7 +134,10 @@ def remove_leftovers(store: Store, stage: str, session: Session | None = None) -
     left = [version for version, gap in found if gap is not None and gap.reason == "deleted"]
     if left:
         store.flush(stage, session)
+        attachments = _attachments_of(store, stage, left, session)
         store.backend.delete(stage, left, session=session)
+        if attachments:
+            attach.remove_unused(store, stage, attachments, session)
 
 
 def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, session: Session | None = None) -> Gaps:

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import bundle
 from checkpoint_manager._format.bundle_chain import Chain
-from checkpoint_manager._format.bundle_parts import MAX_GAPS_BYTES, EndPart, GapsPart, StagePart, TagsPart, VersionPart
+from checkpoint_manager._format.bundle_parts import (
+    MAX_GAPS_BYTES,
+    AttachmentPart,
+    EndPart,
+    GapsPart,
+    StagePart,
+    TagsPart,
+    VersionPart,
+)
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps, encode_list
-from checkpoint_manager._operations import bundle_file, tag
+from checkpoint_manager._operations import attach, bundle_file, tag
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError
@@ -85,6 +93,7 @@ def _parts(store: Store, stages: list[str], done: list[BundledStage], progress: 
     for stage in stages:
         yield StagePart(stage)
         chain, versions = Chain(), 0
+        attachments: set[str] = set()
         for part in _versions(store, stage):
             try:
                 chain.add(part.version, part.entry)
@@ -92,6 +101,10 @@ def _parts(store: Store, stages: list[str], done: list[BundledStage], progress: 
                 raise _not_whole(store, stage, broken, part.version) from None
             versions += 1
             yield part
+            for record in part.entry.attachments:
+                if record.id not in attachments:
+                    attachments.add(record.id)
+                    yield AttachmentPart(record, attach.StoredAttachment(store, stage, part.version, record).pieces())
             if progress is not None:
                 progress(Progress(before + versions, max(total, before + versions), "versions", stage))
         yield GapsPart(_gaps(store, stage, chain))

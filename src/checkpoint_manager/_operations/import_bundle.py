@@ -21,16 +21,17 @@ of each stage only its counts, its gaps, its newest id and its tags are kept.
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import bundle
-from checkpoint_manager._format.bundle_parts import GapsPart, StagePart, TagsPart, VersionPart
+from checkpoint_manager._format.bundle_parts import AttachmentPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.json_check import is_json
-from checkpoint_manager._operations import bundle_file, tag
+from checkpoint_manager._operations import attach, bundle_file, tag
 from checkpoint_manager._operations.save import append_entry
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.waits import Waits
@@ -38,6 +39,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import (
+    CheckpointError,
     CheckpointNotFoundError,
     Hint,
     IntegrityError,
@@ -50,8 +52,11 @@ from checkpoint_manager.reports import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Self
 
+    from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._format.bundle_parts import Part
+    from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.gaps import Gap
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.key_slot import Secret
@@ -359,23 +364,80 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part], session:
         arrival.added = 0  # another import of the same bundle was faster
     elif (tip.version, tip.id) != (arrival.tip.version, arrival.tip.id):
         raise _overtaken(store, arrival, tip.version)
-    is_announced = False
-    for part in parts:
-        if isinstance(part, GapsPart):
-            store.flush(arrival.stage, session)  # also of a relaxed store: the bundle may be gone tomorrow
-            _record_gaps(store, arrival, part.gaps)
-            following = next(parts, None)
-            if isinstance(following, TagsPart):
-                added, arrival.tags_kept = tag.add_locked(store, arrival.stage, following.named)
-                arrival.tags_added = tuple(added)
-                following = next(parts, None)
-            return following
-        if isinstance(part, VersionPart) and part.version > tip.version:
-            if tip.version and not is_announced:
-                _announce_gaps(store, arrival, session)
-                is_announced = True
-            tip = _append(store, arrival, part, session)
+    with _Attachments(store, arrival.stage, session) as attachments:
+        waiting: VersionPart | None = None  # for its attachments
+        is_announced = False
+        for part in parts:
+            if isinstance(part, AttachmentPart):
+                attachments.add(part)
+                continue
+            if waiting is not None:
+                tip = _append(store, arrival, waiting, attachments, session)
+                waiting = None
+            if isinstance(part, GapsPart):
+                return _end_stage(store, arrival, part, parts, session)
+            if isinstance(part, VersionPart):
+                attachments.expect(part, is_there=part.version <= tip.version)
+                if part.version > tip.version:
+                    if tip.version and not is_announced:
+                        _announce_gaps(store, arrival, session)
+                        is_announced = True
+                    waiting = part
     return None
+
+
+def _end_stage(store: Store, arrival: Arrival, part: GapsPart, parts: Iterator[Part], session: Session) -> Part | None:
+    store.flush(arrival.stage, session)  # also of a relaxed store: the bundle may be gone tomorrow
+    _record_gaps(store, arrival, part.gaps)
+    following = next(parts, None)
+    if isinstance(following, TagsPart):
+        added, arrival.tags_kept = tag.add_locked(store, arrival.stage, following.named)
+        arrival.tags_added = tuple(added)
+        following = next(parts, None)
+    return following
+
+
+class _Attachments:
+    """The attachments of one stage of a bundle, sealed again for the store."""
+
+    def __init__(self, store: Store, stage: str, session: Session) -> None:
+        self._store = store
+        self._stage = stage
+        self._session = session
+        self._locks = contextlib.ExitStack()
+        self._records: dict[str, AttachmentRecord] = {}
+        self._written: list[str] = []
+        self._there: dict[str, AttachmentRecord] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Let go of the locks, and remove what no version refers to: an import may have ended early."""
+        with self._locks, contextlib.suppress(CheckpointError):
+            if self._written:
+                attach.remove_unused(self._store, self._stage, self._written, self._session, are_written_here=True)
+
+    def expect(self, part: VersionPart, *, is_there: bool) -> None:
+        """Take note of what a version has in the store, if it is there: its attachments need not be written."""
+        self._there = {}
+        if is_there and part.entry.attachments:
+            with contextlib.suppress(IntegrityError, VersionAbsentError):
+                entry = self._store.entry(self._stage, part.version, self._session)
+                self._there = {each.name: each for each in entry.attachments}
+
+    def add(self, part: AttachmentPart) -> None:
+        """Write an attachment, unless it is there."""
+        found = self._there.get(part.record.name)
+        if found is None:
+            source = attach.Source(part.record.kind, part.pieces, part.record.detail)
+            found = attach.write(self._store, self._stage, part.record.name, source, self._written, self._locks)
+        self._records[part.record.id] = found
+
+    def of(self, entry: Entry) -> Entry:
+        """Return a version's metadata with the attachments as they are in the store."""
+        records = (self._records[each.id]._replace(name=each.name) for each in entry.attachments)
+        return entry._replace(attachments=tuple(records))
 
 
 def _announce_gaps(store: Store, arrival: Arrival, session: Session) -> None:
@@ -390,8 +452,8 @@ def _announce_gaps(store: Store, arrival: Arrival, session: Session) -> None:
         store.write_gaps(arrival.stage, gaps.merged(lost), record, session)
 
 
-def _append(store: Store, arrival: Arrival, part: VersionPart, session: Session) -> Tip:
-    stage, version, entry = arrival.stage, part.version, part.entry
+def _append(store: Store, arrival: Arrival, part: VersionPart, attachments: _Attachments, session: Session) -> Tip:
+    stage, version, entry = arrival.stage, part.version, attachments.of(part.entry)
     try:
         durable = append_entry(store, stage, version, entry, part.data, session)
     except (VersionTakenError, OutOfOrderError):  # by a writer without a working lock

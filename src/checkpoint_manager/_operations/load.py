@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._operations import attach
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
@@ -144,7 +145,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
 
 
 def is_completed(store: Store, stage: str) -> bool:
-    """Return whether the newest version is whole, authentic and completed.
+    """Return whether the newest version is whole, authentic and completed, and its attachments are there with their lengths.
 
     If it is damaged, the answer is no, with an ERROR line: the stage is computed again, and the damaged file stays as evidence.
 
@@ -160,4 +161,13 @@ def is_completed(store: Store, stage: str) -> bool:
             raise
         _LOG.error("%s", error)  # the message says all; a traceback would not help
         return False
-    return loaded is not None and loaded.entry.status == "completed"
+    return loaded is not None and loaded.entry.status == "completed" and _has_its_attachments(store, stage, loaded)
+
+
+def _has_its_attachments(store: Store, stage: str, loaded: Loaded) -> bool:
+    for each in loaded.entry.attachments:
+        if not attach.is_there(store, stage, each):
+            where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
+            _LOG.error("%s has lost its attachment %s: put it back, or run the stage again", where, printable(each.name))
+            return False
+    return True

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gaps
-from checkpoint_manager._operations import delete, tag
+from checkpoint_manager._operations import attach, delete, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._operations.verify import Check
 from checkpoint_manager._store.history import MOST_LOGGED
@@ -40,7 +40,7 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     * A damaged record of deletions or tags is moved there, too. Its content is lost, so ``verify`` will go on reporting deleted
       versions or tags as missing.
     * The head of a stage is rebuilt if it is missing or wrong.
-    * Leftovers of interrupted operations are removed.
+    * Leftovers of interrupted operations are removed, attachments that no version refers to among them.
 
     Missing versions can't be recovered, and only the user can judge a rollback; ``verify`` goes on reporting both. The versions
     of a stage that was rolled back are left alone, with a warning in the log.
@@ -77,6 +77,15 @@ def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: 
     yield from _damaged(store, stage, findings, dry_run=dry_run)
     yield from _gone_but_there(store, stage, findings, dry_run=dry_run)
     yield from _leftovers(store, leftovers, dry_run=dry_run)
+    yield from _attachments(store, stage, dry_run=dry_run)
+
+
+def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
+    """Remove the attachments that no version refers to, but for those that are being written."""
+    with contextlib.suppress(RollbackError):  # of the record of deletions: only the user can judge it
+        unused = attach.unused(store, stage)
+        for each in unused if dry_run else attach.remove_unused(store, stage, unused, None):
+            yield RepairStep("remove", stage, None, f"the attachment {each}, which no version refers to")
 
 
 def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:

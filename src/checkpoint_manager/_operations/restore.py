@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from checkpoint_manager._operations import select, tag
+from checkpoint_manager._operations import attach, select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.waits import Waits
@@ -219,7 +219,8 @@ def _clear_locked(store: Store, stage: str, session: Session) -> Version | None:
 
 def _append_copy(store: Store, stage: str, loaded: Loaded, session: Session) -> Version:
     entry = loaded.entry
-    copy = Draft(bytes(loaded.data), entry.metadata, entry.status, restored_from=loaded.version)
+    attach.check_there(store, stage, entry.attachments)
+    copy = Draft(bytes(loaded.data), entry.metadata, entry.status, restored_from=loaded.version, attachments=entry.attachments)
     return append(store, stage, store.history.tip(stage, session), copy, session)
 
 

@@ -14,6 +14,7 @@ import orjson
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
+from checkpoint_manager._operations import attach
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.store import origin
@@ -25,6 +26,7 @@ from checkpoint_manager.times import CLOCK_TOLERANCE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Buffer, Status, Version
@@ -45,12 +47,14 @@ class Draft:
         metadata: The caller's metadata.
         status: The status of the stage.
         restored_from: The number of the version this is a copy of, or None.
+        attachments: What is attached to it, all written already.
     """
 
     data: bytes = field(repr=False)
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
     status: Status = "completed"
     restored_from: int | None = None
+    attachments: tuple[AttachmentRecord, ...] = ()
 
 
 def draft(
@@ -60,6 +64,7 @@ def draft(
     *,
     status: Status = "completed",
     notes: Mapping[str, Any] | None = None,
+    attachments: tuple[AttachmentRecord, ...] = (),
 ) -> Draft:
     """Return a draft of a version, validated before anything is locked, read or written.
 
@@ -69,13 +74,14 @@ def draft(
         metadata: The caller's metadata. Its keys must not begin with ``@``.
         status: The status of the stage.
         notes: What the library itself notes in the metadata, under keys that begin with ``@``.
+        attachments: What is attached, written already.
 
     Raises:
         PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
     encoded = payload.encode(data, stage=stage)
     checked = {} if metadata is None else _checked(stage, metadata)
-    return Draft(encoded, checked if notes is None else {**checked, **notes}, status)
+    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, attachments)
 
 
 def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
@@ -102,6 +108,8 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
             and not (expected == 0 and store.history.is_deleted(stage, session))
         ):
             raise _conflict(store, stage, expected, tip.version)
+        if draft.attachments:
+            attach.check_there(store, stage, draft.attachments)
         return append(store, stage, tip, draft, session)
 
 
@@ -183,8 +191,9 @@ def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int,
         raise StorageError(message, hint=Hint.VERIFY_AND_REPAIR, stage=stage)
     if tip.created_at is not None and now < tip.created_at - CLOCK_TOLERANCE:
         _warn_of_clock(stage, now, tip.created_at)
-    size = len(draft.data)
-    return number, Entry(new_id(), tip.id, draft.status, now, draft.metadata, origin(os.getpid()), size, draft.restored_from)
+    by = origin(os.getpid())
+    placed = (draft.status, now, draft.metadata, by, len(draft.data), draft.restored_from, draft.attachments)
+    return number, Entry(new_id(), tip.id, *placed)
 
 
 def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:

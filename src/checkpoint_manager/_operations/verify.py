@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.bundle_chain import MAX_UNREADABLE
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
-from checkpoint_manager._operations import tag
+from checkpoint_manager._operations import attach, tag
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
@@ -187,12 +187,15 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
         detail = f"was {last.reason} below a newer version, and the newest one is {max(present, default=0) or 'gone'}"
         yield Finding(stage, last.last, "rolled-back", detail)
     chain = _Chain(check.now, stage, gaps)
+    attachments: set[str] = set()
     for version in present:
         finding, entry = _version(check, stage, version, gaps)
         yield finding
         if entry is not None:
             yield from chain.add(version, entry)
+            yield from _attachments(store, stage, version, entry, attachments)
         check.step(stage)
+    yield from _unused_attachments(store, stage)
     yield from _missing(stage, present, gaps)
     yield from _rolled_back(store, stage, max(present, default=0), chain.ids)
     yield from _tags(store, stage, chain.ids)
@@ -215,6 +218,25 @@ def _version(check: Check, stage: str, version: int, gaps: Gaps) -> tuple[Findin
     except VersionAbsentError:
         return Finding(stage, version, "leftover", "was deleted during the check"), None
     return Finding(stage, version, "whole"), entry
+
+
+def _attachments(store: Store, stage: str, version: int, entry: Entry, seen: set[str]) -> Iterator[Finding]:
+    """Read each attachment of a version once, and report what is wrong with it; its version is whole all the same."""
+    for record in entry.attachments:
+        if record.id not in seen:
+            seen.add(record.id)
+            try:
+                for index in range(len(record.digests)):
+                    attach.read_segment(store, stage, version, record, index)
+            except (IntegrityError, StorageError) as error:
+                yield Finding(stage, None, _state_of_error(error), str(error))
+
+
+def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:
+    with contextlib.suppress(IntegrityError, RollbackError, StorageError):  # reported with the versions or the gaps
+        for each in attach.unused(store, stage):
+            detail = f"no version refers to the attachment {each}: an interrupted save left it, or it is being written"
+            yield Finding(stage, None, "leftover", detail)
 
 
 def _broken(check: Check, stage: str, version: int, broken: BrokenError) -> Finding:

@@ -154,6 +154,7 @@ def version_fields(version: Version) -> dict[str, Any]:
         "origin": None if version.origin is None else asdict(version.origin),
         "size": version.size,
         "restored_from": version.restored_from,
+        "attachments": [asdict(each) for each in version.attachments],
     }
 
 

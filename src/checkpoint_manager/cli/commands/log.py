@@ -153,4 +153,6 @@ def _fields(version: Version) -> dict[str, Any]:
 
 def _notes(version: Version) -> list[str]:
     restored = [] if version.restored_from is None else [f"restored from {version.restored_from}"]
-    return [*restored, *stage_notes(version), *(f"{name}={value}" for name, value in own_metadata(version).items())]
+    attached = (f"{each.name} ({show_size(each.size)})" for each in version.attachments)
+    metadata = (f"{name}={value}" for name, value in own_metadata(version).items())
+    return [*restored, *stage_notes(version), *attached, *metadata]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -30,20 +31,41 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Keep this text with the version; log shows it. May be repeated.",
 )
+@click.option(
+    "--attach",
+    "attached",
+    type=KEY_AND_VALUE,
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Attach this file, of any size. May be repeated.",
+)
 @store_options
-def save(access: Access, stage: str, file: IO[bytes], expect: int | None, pairs: tuple[tuple[str, str], ...]) -> None:
+def save(
+    access: Access,
+    stage: str,
+    file: IO[bytes],
+    expect: int | None,
+    pairs: tuple[tuple[str, str], ...],
+    attached: tuple[tuple[str, str], ...],
+) -> None:
     """Save JSON from a FILE, or from stdin, as the newest version of a STAGE, and print the version's number.
 
     \b
     Examples:
       checkpoint-manager save settings settings.json
       checkpoint-manager save settings settings.json --metadata run=a7
+      checkpoint-manager save train state.json --attach weights=weights.npy
       curl -s https://example.org/rows.json | checkpoint-manager save rows
     """
     if len(dict(pairs)) != len(pairs):
         raise UsageError("--metadata names a key twice", hint="Give each key once")
+    if len(dict(attached)) != len(attached):
+        raise UsageError("--attach names an attachment twice", hint="Give each name once")
     cm = access.open()  # fails before a long input is read
-    version = cm.save_checkpoint(stage, _json_from(file), metadata=dict(pairs), expected_version=expect)
+    attachments = {name: Path(path) for name, path in attached}
+    version = cm.save_checkpoint(
+        stage, _json_from(file), metadata=dict(pairs), expected_version=expect, attachments=attachments
+    )
     if access.as_json:
         write_json("save", {"version": version_fields(version)})
     else:

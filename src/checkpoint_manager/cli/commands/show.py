@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import version_fields, write_data, write_json
 from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
+from checkpoint_manager.errors import CheckpointNotFoundError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.cli.access import Access
+    from checkpoint_manager.models import Checkpoint
+
+_COPY_BYTES = 256 * 1024
 
 
 @click.command()
@@ -23,8 +30,11 @@ if TYPE_CHECKING:
 @at_option
 @click.option("--meta", is_flag=True, help="Print the version's metadata instead of its data.")
 @click.option("--path", "pointer", metavar="POINTER", help="Only the value at this JSON pointer, such as /rows/0/name.")
+@click.option("--attachment", metavar="NAME", help="Print the content of this attachment; redirect it to a file.")
 @store_options
-def show(access: Access, selector: str, at: datetime | None, *, meta: bool, pointer: str | None) -> None:
+def show(
+    access: Access, selector: str, at: datetime | None, *, meta: bool, pointer: str | None, attachment: str | None
+) -> None:
     """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest`, `prev` or a tag.
 
     \b
@@ -33,11 +43,18 @@ def show(access: Access, selector: str, at: datetime | None, *, meta: bool, poin
       checkpoint-manager show train@3 --meta
       checkpoint-manager show train --at 2026-11-20T14:00
       checkpoint-manager show train --path /epoch
+      checkpoint-manager show train --attachment weights > weights.npy
     """
     steps_of(pointer or "")  # fails before a passphrase is asked for
+    if attachment is not None and (meta or pointer is not None or access.as_json):
+        message = "--attachment prints bytes, and can't be combined with --meta, --path or --json"
+        raise UsageError(message, hint="Leave these out")
     cm = access.open()
     chosen = Selector.find(cm, selector, at)
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)
+    if attachment is not None:
+        _write_attachment(checkpoint, attachment)
+        return
     fields = version_fields(checkpoint.version)
     what = fields if meta else checkpoint.data
     if pointer is not None:
@@ -49,3 +66,16 @@ def show(access: Access, selector: str, at: datetime | None, *, meta: bool, poin
         write_json("show", {"version": fields, "path": pointer, "value": what})
     else:
         write_json("show", {"version": fields} if meta else {"version": fields, "data": what})
+
+
+def _write_attachment(checkpoint: Checkpoint, name: str) -> None:
+    found = checkpoint.attachments.get(name)
+    if found is None:
+        where = f"version {checkpoint.version.number} of stage {printable(checkpoint.version.stage)}"
+        there = ", ".join(map(printable, checkpoint.attachments)) or "none"
+        message = f"{where} has no attachment {printable(name)}; it has: {there}"
+        raise CheckpointNotFoundError(message, hint="Name one of its attachments", stage=checkpoint.version.stage)
+    if sys.stdout.isatty():
+        raise UsageError("an attachment is not printed at a terminal", hint="Write it to a file: add > FILE")
+    with found.open() as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, _COPY_BYTES)

@@ -1,0 +1,170 @@
+"""Attachments, format 1: large contents beside the versions of a stage, in sealed segments.
+
+**Segments.** The content is cut into segments of 16 MiB (16777216 bytes); the last one is what is left, and an empty content
+has one empty segment. Segment i (0, 1, 2, …) is a sealed message (see :mod:`checkpoint_manager._format.seal`) under the
+attachment's own 32-byte key, which is random. The context is::
+
+    ["checkpoint-manager/attachment/1", store, stage, id, i, "more" or "last"]
+
+where ``store`` is the store's id, ``id`` the attachment's (32 lower-case hex digits, random), and i stands in decimal digits.
+
+**Record.** The sealed metadata of each version that refers to an attachment holds, under the key ``@attachments`` of
+``metadata`` and after all other keys, an object with one record for each name::
+
+    {"id": "…", "key": "…", "size": N, "kind": "…", "detail": "…", "segments": "…"}
+
+``key`` is the attachment's key in 64 hex digits, ``size`` the length of the content in bytes, ``kind`` what the content is read
+back as, ``detail`` a text for people, and ``segments`` the SHA-256 of each sealed segment, in 64 hex digits each, joined.
+
+The digests keep out whoever once had a key of the store, and so knows the keys of its attachments: a rotation seals the records
+again, and not gigabytes. A version, an attachment's name and its content can't be exchanged, for the record says what belongs
+together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from checkpoint_manager._format import seal
+from checkpoint_manager._format.hidden import Hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from checkpoint_manager._format.hidden import SecretBytes
+    from checkpoint_manager.models import Buffer
+
+FORMAT = "checkpoint-manager/attachment/1"
+NOTE = "@attachments"
+SEGMENT_BYTES = 16 * 1024 * 1024
+MAX_ATTACHMENTS = 1000
+MAX_NAME_CHARACTERS = 255
+MAX_DETAIL_CHARACTERS = 200
+
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_KIND = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
+_DIGESTS = re.compile(r"(?:[0-9a-f]{64})+", re.ASCII)
+_DIGEST_DIGITS = 64
+_FIELDS = ["id", "key", "size", "kind", "detail", "segments"]
+
+
+class AttachmentRecord(NamedTuple):
+    """What a version says of one attachment.
+
+    Attributes:
+        name: Its name in the version.
+        id: Its random id.
+        key: Its key.
+        size: The length of its content in bytes.
+        kind: What the content is read back as.
+        detail: What it is, for people.
+        digests: The SHA-256 of each sealed segment, in hexadecimal digits.
+    """
+
+    name: str
+    id: str
+    key: SecretBytes
+    size: int
+    kind: str
+    detail: str
+    digests: tuple[str, ...]
+
+
+def new_id() -> str:
+    """Return a new random id of an attachment."""
+    return secrets.token_hex(16)
+
+
+def segment_count(size: int) -> int:
+    """Return how many segments a content of ``size`` bytes has."""
+    return max(1, -(-size // SEGMENT_BYTES))
+
+
+def segment_length(size: int, index: int) -> int:
+    """Return the length of a segment's content in bytes."""
+    return min(SEGMENT_BYTES, size - index * SEGMENT_BYTES)
+
+
+def bound_to(store: str, stage: str, attachment: str, index: int, *, last: bool) -> bytes:
+    """Return the context of a segment."""
+    return seal.context(FORMAT, store, stage, attachment, index, "last" if last else "more")
+
+
+def seal_segment(key: SecretBytes, content: Buffer, context: bytes, digests: list[str]) -> Iterator[Buffer]:
+    """Yield the sealed segment piece by piece, and append its digest at the end. Use each piece before the next."""
+    digest = hashlib.sha256()
+    for piece in seal.seal_slices(key, content, context):
+        digest.update(piece)
+        yield piece
+    digests.append(digest.hexdigest())
+
+
+def open_segment(key: SecretBytes, pieces: Iterable[Buffer], length: int, context: bytes, expected: str) -> bytearray:
+    """Return the content of a segment after all of it has been verified.
+
+    Raises:
+        SealBrokenError: It does not open, is not ``length`` bytes long, or is not the one that was recorded.
+    """
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[Buffer]:
+        for piece in pieces:
+            digest.update(piece)
+            yield piece
+
+    content = seal.unseal_slices(key, hashed(), length, context)
+    if digest.hexdigest() != expected:
+        raise seal.SealBrokenError
+    return content
+
+
+def encode_records(records: Iterable[AttachmentRecord]) -> dict[str, dict[str, Any]]:
+    """Return the value that is kept under ``@attachments``."""
+    return {
+        each.name: {
+            "id": each.id,
+            "key": each.key.raw.hex(),
+            "size": each.size,
+            "kind": each.kind,
+            "detail": each.detail,
+            "segments": "".join(each.digests),
+        }
+        for each in records
+    }
+
+
+def take_records(metadata: dict[str, Any]) -> tuple[AttachmentRecord, ...]:
+    """Remove the records from a version's metadata and return them; what is not of this format is left and counts as none."""
+    note = metadata.get(NOTE)
+    if type(note) is not dict or not note or not all(map(_is_record, note, note.values())):
+        return ()
+    del metadata[NOTE]
+    return tuple(_record(name, fields) for name, fields in note.items())
+
+
+def _record(name: str, fields: Mapping[str, Any]) -> AttachmentRecord:
+    joined = fields["segments"]
+    digests = tuple(joined[at : at + _DIGEST_DIGITS] for at in range(0, len(joined), _DIGEST_DIGITS))
+    key = Hidden(bytes.fromhex(fields["key"]))
+    return AttachmentRecord(name, fields["id"], key, fields["size"], fields["kind"], fields["detail"], digests)
+
+
+def _is_record(name: str, fields: object) -> bool:
+    return (
+        0 < len(name) <= MAX_NAME_CHARACTERS
+        and type(fields) is dict
+        and list(fields) == _FIELDS
+        and all(type(fields[each]) is str for each in _FIELDS if each != "size")
+        and type(fields["size"]) is int
+        and fields["size"] >= 0
+        and len(fields["detail"]) <= MAX_DETAIL_CHARACTERS
+        and _ID.fullmatch(fields["id"]) is not None
+        and _KEY.fullmatch(fields["key"]) is not None
+        and _KIND.fullmatch(fields["kind"]) is not None
+        and _DIGESTS.fullmatch(fields["segments"]) is not None
+        and len(fields["segments"]) == segment_count(fields["size"]) * _DIGEST_DIGITS
+    )

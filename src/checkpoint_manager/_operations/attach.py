@@ -1,0 +1,411 @@
+"""Attach contents of any length to a version, read them back, and remove those that no version refers to.
+
+An attachment is written and made durable before the version that refers to it is appended, so a version never lacks one. While
+it is written, the writer holds a run lock of the attachment's id: an attachment that no version refers to, and whose lock is
+free, was left by a writer that was killed.
+
+Other versions of the stage may refer to the same attachment; nothing is copied then. So an attachment is removed only when all
+versions that are left can be read, and none of them refers to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from checkpoint_manager import _loading
+from checkpoint_manager._arguments import wrong
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import as_our_errors
+from checkpoint_manager._format import attachment as format_1
+from checkpoint_manager._format import seal
+from checkpoint_manager._format.attachment import AttachmentRecord
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, PayloadError, StorageError
+from checkpoint_manager.models import Attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._store.store import Store
+    from checkpoint_manager.backends.base import Session
+    from checkpoint_manager.models import Buffer
+
+_MAX_RECORDS_BYTES = 400 * 1024
+"""Of a version's metadata, which may take 1 MiB in all: enough for the digests of 100 GiB."""
+
+
+class Source:
+    """A content to attach.
+
+    Attributes:
+        kind: What it is read back as.
+        detail: What it is, for people.
+    """
+
+    def __init__(self, kind: str, pieces: Iterable[Buffer], detail: str = "") -> None:
+        self.kind = kind
+        self.detail = detail
+        self._pieces = pieces
+
+    def segments(self) -> Iterator[tuple[Buffer, bool]]:
+        """Yield the content in segments, each with whether it is the last one. Use each before asking for the next."""
+        before: Buffer | None = None
+        for segment in _cut(self._pieces):
+            if before is not None:
+                yield before, False
+            before = segment
+        yield b"" if before is None else before, True
+
+
+def _cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
+    """Yield segments of full length, but for the last one. A piece that is long enough is cut without being copied."""
+    rest = bytearray()
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        if rest:
+            missing = format_1.SEGMENT_BYTES - len(rest)
+            rest += view[:missing]
+            view = view[missing:]
+            if len(rest) == format_1.SEGMENT_BYTES:
+                yield rest
+                rest = bytearray()
+        while len(view) >= format_1.SEGMENT_BYTES:
+            yield view[: format_1.SEGMENT_BYTES]
+            view = view[format_1.SEGMENT_BYTES :]
+        rest += view
+    if rest:
+        yield rest
+
+
+@contextlib.contextmanager
+def attached(store: Store, stage: str, contents: Mapping[str, object] | None) -> Iterator[tuple[AttachmentRecord, ...]]:
+    """Write the contents, and provide their records for a ``with`` block that saves a version which refers to them.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        contents: The contents by name; see :meth:`CheckpointManager.save_checkpoint` for what they may be.
+
+    Raises:
+        PayloadError: A content or a name can't be attached. Nothing was written.
+        StorageError: A content can't be read or written. No version refers to what was written, and it is removed.
+    """
+    if not contents:
+        yield ()
+        return
+    with contextlib.ExitStack() as opened:
+        sources = _sources(store, stage, contents, opened)
+        written: list[str] = []
+        try:
+            records = tuple(
+                source._replace(name=name)
+                if isinstance(source, AttachmentRecord)
+                else write(store, stage, name, source, written, opened)
+                for name, source in sources.items()
+            )
+            _check_length(stage, records)
+            yield records
+        except BaseException:
+            with contextlib.suppress(CheckpointError):  # what is left is removed by the next deletion or repair
+                _remove_what_was_written(store, stage, written)
+            raise
+
+
+def _sources(
+    store: Store, stage: str, contents: Mapping[str, object], opened: contextlib.ExitStack
+) -> dict[str, Source | AttachmentRecord]:
+    if not isinstance(contents, Mapping):
+        raise wrong("attachments", contents, "a dict of contents by name")
+    if len(contents) > format_1.MAX_ATTACHMENTS:
+        message = (
+            f"{len(contents)} attachments are given for stage {printable(stage)}, and at most {format_1.MAX_ATTACHMENTS} can be"
+        )
+        raise PayloadError(message, hint="Put several into one, as an archive", stage=stage)
+    return {_checked_name(stage, name): _source(store, stage, name, content, opened) for name, content in contents.items()}
+
+
+def _checked_name(stage: str, name: object) -> str:
+    if type(name) is not str or not 0 < len(name) <= format_1.MAX_NAME_CHARACTERS or not _is_unicode(name):
+        message = f"an attachment of stage {printable(stage)} has no valid name"
+        hint = f"Name it by a text of 1 to {format_1.MAX_NAME_CHARACTERS} characters"
+        raise PayloadError(message, hint=hint, stage=stage)
+    return name
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _source(store: Store, stage: str, name: str, content: object, opened: contextlib.ExitStack) -> Source | AttachmentRecord:
+    if isinstance(content, StoredAttachment):
+        return content.record(store, stage) or Source(content.kind, content.pieces(), content.detail)
+    if isinstance(content, bytes | bytearray | memoryview):
+        return Source("bytes", [content])
+    if isinstance(content, os.PathLike):
+        return Source("file", _pieces_of(opened.enter_context(_opened_file(stage, name, content))))
+    if callable(getattr(content, "read", None)):
+        return Source("file", _pieces_of(content))
+    what = f"the attachment {printable(name)} of stage {printable(stage)}"
+    source: Source | None = _loading.load("checkpoint_manager._operations.attachment_kinds").source_of(content, what)
+    if source is None:
+        message = f"{what} is of the type {printable(type(content).__qualname__)}"
+        hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, or text.encode()"
+        raise PayloadError(message, hint=hint, stage=stage)
+    return source
+
+
+def _opened_file(stage: str, name: str, path: os.PathLike[str]) -> BinaryIO:
+    with as_our_errors(f"attach {printable(name)} to", os.fspath(path), stage):
+        if os.path.isdir(path):
+            what = f"the attachment {printable(name)} of stage {printable(stage)}"
+            message = f"{what} is a directory: {printable(os.fspath(path))}"
+            raise PayloadError(message, hint="Attach each of its files by a name, or an archive of them", stage=stage)
+        return open(path, "rb", buffering=0)  # closed by the caller
+
+
+def _pieces_of(file: Any) -> Iterator[Buffer]:  # noqa: ANN401  # anything with read()
+    while True:
+        piece = file.read(format_1.SEGMENT_BYTES)
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            message = f"an attached file reads {printable(type(piece).__qualname__)}, and not bytes"
+            raise PayloadError(message, hint='Open it in binary mode: open(path, "rb")')
+        if not piece:
+            return
+        yield bytes(piece)  # the next one is read while this one is held
+
+
+def write(
+    store: Store, stage: str, name: str, source: Source, written: list[str], locks: contextlib.ExitStack
+) -> AttachmentRecord:
+    """Write an attachment, and return its record.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        name: The attachment's name.
+        source: Its content.
+        written: Gets the attachment's id before anything is written.
+        locks: Gets the lock that says that it is being written, until a version refers to it.
+    """
+    new, key, digests = format_1.new_id(), seal.generate_key(), list[str]()
+    locks.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=new))
+    written.append(new)
+    size = 0
+    for index, (content, last) in enumerate(source.segments()):
+        context = format_1.bound_to(store.keyring.store_id, stage, new, index, last=last)
+        store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digests))
+        size += len(content)
+    return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
+
+
+def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
+    length = sum(len(each.name.encode()) + 64 * len(each.digests) + 300 for each in records)
+    if length > _MAX_RECORDS_BYTES:
+        message = f"the attachments of stage {printable(stage)} are too many, or too large together, for one version"
+        raise PayloadError(message, hint="Attach them to several stages", stage=stage)
+
+
+def _remove_what_was_written(store: Store, stage: str, written: Iterable[str]) -> None:
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
+        remove_unused(store, stage, written, session, are_written_here=True)
+
+
+# What is there
+
+
+def check_there(store: Store, stage: str, records: Iterable[AttachmentRecord]) -> None:
+    """Raise an error if an attachment is not there as a whole.
+
+    Raises:
+        IntegrityError: It is not. It may have been deleted with the last version that referred to it.
+    """
+    for each in records:
+        if not is_there(store, stage, each):
+            where = f"the attachment {printable(each.name)} of stage {printable(stage)} in {store.backend.location}"
+            hint = "Attach it again from where it came from"
+            raise IntegrityError(f"{where} is gone, or is not whole", hint=hint, stage=stage)
+
+
+def is_there(store: Store, stage: str, record: AttachmentRecord) -> bool:
+    """Return whether all segments of an attachment are there with their lengths. Their content is not read."""
+    lengths = (format_1.segment_length(record.size, index) for index in range(len(record.digests)))
+    return store.backend.segment_sizes(stage, record.id) == [seal.sealed_length(length) for length in lengths]
+
+
+def read_segment(store: Store, stage: str, version: int, record: AttachmentRecord, index: int) -> bytearray:
+    """Return the content of one segment, verified as a whole.
+
+    Raises:
+        IntegrityError: It is missing, damaged or forged.
+    """
+    place = f"version {version} of stage {printable(stage)} in {store.backend.location}"
+    where = f"the attachment {printable(record.name)} of {place}"
+    length = format_1.segment_length(record.size, index)
+    last = index == len(record.digests) - 1
+    context = format_1.bound_to(store.keyring.store_id, stage, record.id, index, last=last)
+    try:
+        with store.backend.open_segment(stage, record.id, index) as file:
+            if file.size != seal.sealed_length(length):
+                raise seal.SealBrokenError
+            pieces = iter(lambda: file.read(seal.SLICE_BYTES), b"")
+            return format_1.open_segment(record.key, pieces, length, context, record.digests[index])
+    except VersionAbsentError:
+        message = f"{where} is missing"
+    except seal.SealBrokenError:
+        message = f"{where} does not open: it is damaged, was changed, or belongs elsewhere"
+    raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
+
+
+class _Content(io.RawIOBase):
+    """The content of an attachment as a file. One segment is held at a time, verified before any of it is handed out."""
+
+    def __init__(self, attachment: StoredAttachment) -> None:
+        self._attachment = attachment
+        self._position = 0
+        self._index = -1
+        self._segment: bytearray = bytearray()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._attachment.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  # any writable buffer
+        view = memoryview(buffer).cast("B")
+        index, offset = divmod(self._position, format_1.SEGMENT_BYTES)
+        if self._position >= self._attachment.size or not view:
+            return 0
+        if index != self._index:
+            self._segment, self._index = self._attachment.segment(index), index
+        piece = memoryview(self._segment)[offset : offset + len(view)]
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+
+class StoredAttachment(Attachment):
+    """An attachment of one version."""
+
+    __slots__ = ("_record", "_stage", "_store", "_version")
+
+    def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
+        super().__init__(record.name, record.kind, record.size, record.detail)
+        self._store = store
+        self._stage = stage
+        self._version = version
+        self._record = record
+
+    def record(self, store: Store, stage: str) -> AttachmentRecord | None:
+        """Return the record if it can be referred to by another version of this stage, else None."""
+        return self._record if self._store is store and self._stage == stage else None
+
+    def segment(self, index: int) -> bytearray:
+        """Return one segment; errors as in :func:`read_segment`."""
+        return read_segment(self._store, self._stage, self._version, self._record, index)
+
+    def pieces(self) -> Iterator[bytearray]:
+        """Yield all segments; errors as in :func:`read_segment`."""
+        for index in range(len(self._record.digests)):
+            yield self.segment(index)
+
+    def open(self) -> BinaryIO:
+        return io.BufferedReader(_Content(self), seal.SLICE_BYTES)
+
+    def read(self) -> bytes:
+        return b"".join(self.pieces())
+
+    def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
+        if self.kind in {"bytes", "file"}:
+            return self.read()
+        kinds = _loading.load("checkpoint_manager._operations.attachment_kinds")
+        return kinds.load(self)
+
+    def save_to(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        place = os.fspath(path)
+        directory, name = os.path.split(os.path.abspath(place))
+        with as_our_errors(f"save the attachment {printable(self.name)} to", place), files.open_directory(directory) as folder:
+            if not overwrite and files.exists(name, folder):
+                raise StorageError(f"{printable(place)} exists already", hint="Name another file, or give overwrite=True")
+            with files.temporary(folder) as temporary:
+                files.write_new(temporary, folder, self.pieces(), durable=True)
+                if overwrite:
+                    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                else:
+                    files.publish(temporary, name, folder)
+            files.sync(folder)
+
+
+def of(store: Store, stage: str, version: int, entry: Entry) -> dict[str, Attachment]:
+    """Return the attachments of a version by name."""
+    return {each.name: StoredAttachment(store, stage, version, each) for each in entry.attachments}
+
+
+# What is not used
+
+
+def unused(store: Store, stage: str, session: Session | None = None) -> list[str]:
+    """Return the attachments that no version refers to; none if it can't be told, because a version can't be read."""
+    candidates = store.backend.attachments(stage)
+    return _unused_of(store, stage, candidates, session) if candidates else []
+
+
+def remove_unused(
+    store: Store, stage: str, candidates: Iterable[str], session: Session | None, *, are_written_here: bool = False
+) -> list[str]:
+    """Remove those of some attachments that no version refers to, and return them. The caller holds the stage's lock.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        candidates: The ids of the attachments.
+        session: A session on the stage.
+        are_written_here: The caller wrote them and holds their locks; else those that are being written are left alone.
+    """
+    removed = [
+        each
+        for each in _unused_of(store, stage, candidates, session)
+        if are_written_here or not _is_being_written(store, stage, each)
+    ]
+    if removed:
+        store.backend.delete_attachments(stage, removed)
+    return removed
+
+
+def _unused_of(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
+    left = dict.fromkeys(candidates)
+    gaps, _ = store.gaps(stage, session)
+    if not left or any(gap.reason == "set aside" for gap in gaps):  # what was set aside may be put back
+        return []
+    for version in store.backend.versions(stage, session=session):
+        if version not in gaps:
+            try:
+                entry = store.entry(stage, version, session)
+            except IntegrityError:
+                return []
+            except VersionAbsentError:
+                continue
+            for each in entry.attachments:
+                left.pop(each.id, None)
+    return list(left)
+
+
+def _is_being_written(store: Store, stage: str, attachment: str) -> bool:
+    try:
+        with store.backend.lock(stage, 0, purpose="run", name=attachment):
+            return False
+    except LockTimeoutError:
+        return True

@@ -1,0 +1,210 @@
+"""What someone may do to attachments who can write to the store: nothing of it is ever read as genuine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, IntegrityError
+from checkpoint_manager._format import attachment as format_1
+from checkpoint_manager._format import seal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = bytes(32)
+SEGMENT = 65_536  # in place of 16 MiB
+LARGE = bytes(range(256)) * 600  # three segments
+SMALL = b"the weights of the first epoch"
+
+
+@pytest.fixture
+def cm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointManager:
+    """A stage with two versions, each with two attachments, and another stage with the same."""
+    monkeypatch.setattr(format_1, "SEGMENT_BYTES", SEGMENT)
+    cm = CheckpointManager(tmp_path / "attached", key=KEY)
+    cm.save_checkpoint("train", 1, attachments={"large": LARGE, "small": SMALL})
+    cm.save_checkpoint("train", 2, attachments={"large": LARGE[::-1], "small": SMALL[::-1]})
+    cm.save_checkpoint("other", 1, attachments={"large": LARGE, "small": SMALL})
+    return cm
+
+
+def segments(cm: CheckpointManager, stage: str, version: int, name: str) -> list[Path]:
+    """Return the files of an attachment."""
+    entry = cm._store.entry(stage, version)
+    (record,) = (each for each in entry.attachments if each.name == name)
+    folder = Path(cm._store.backend.location) / "history" / stage / "attachments" / record.id
+    return [folder / f"{index:06d}.segment" for index in range(len(record.digests))]
+
+
+def assert_refused(cm: CheckpointManager, name: str = "large", version: int = 2) -> None:
+    """The attachment is not read, verify finds it, and the version's own data stays readable."""
+    found = cm.get_checkpoint("train", version)
+    assert found.data == version
+    with pytest.raises(IntegrityError):
+        found.attachments[name].load()
+    assert [each.state for each in cm.verify("train").problems] == ["damaged"]
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("place", [0, 24, 60, 20_000, -1])
+def test_a_flipped_byte_of_a_segment_is_refused(cm: CheckpointManager, index: int, place: int) -> None:
+    path = segments(cm, "train", 2, "large")[index]
+    sealed = bytearray(path.read_bytes())
+    sealed[place] ^= 1
+    path.write_bytes(sealed)
+    assert_refused(cm)
+
+
+@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize(
+    "change",
+    [lambda whole: whole[:-1], lambda whole: whole[:60], lambda _: b"", lambda whole: whole + b"x", lambda whole: whole * 2],
+)
+def test_a_segment_cut_short_or_extended_is_refused(
+    cm: CheckpointManager, index: int, change: Callable[[bytes], bytes]
+) -> None:
+    path = segments(cm, "train", 2, "large")[index]
+    path.write_bytes(change(path.read_bytes()))
+    assert not cm.has_checkpoint("train")
+    assert_refused(cm)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_missing_segment_is_refused(cm: CheckpointManager, index: int) -> None:
+    segments(cm, "train", 2, "large")[index].unlink()
+    assert not cm.has_checkpoint("train")
+    assert_refused(cm)
+
+
+def test_a_segment_added_at_the_end_is_refused(cm: CheckpointManager) -> None:
+    last = segments(cm, "train", 2, "large")[-1]
+    shutil.copy(last, last.with_name("000003.segment"))
+    assert not cm.has_checkpoint("train")
+    assert cm.get_checkpoint("train").attachments["large"].load() == LARGE[::-1]
+
+
+def test_exchanged_segments_are_refused(cm: CheckpointManager) -> None:
+    first, second, _ = segments(cm, "train", 2, "large")
+    first_bytes, second_bytes = first.read_bytes(), second.read_bytes()
+    first.write_bytes(second_bytes)
+    second.write_bytes(first_bytes)
+    assert_refused(cm)
+
+
+@pytest.mark.parametrize(("stage", "version", "name"), [("train", 1, "large"), ("other", 1, "large")])
+def test_another_attachment_in_its_place_is_refused(cm: CheckpointManager, stage: str, version: int, name: str) -> None:
+    for mine, theirs in zip(segments(cm, "train", 2, "large"), segments(cm, stage, version, name), strict=True):
+        mine.write_bytes(theirs.read_bytes())
+    assert_refused(cm)
+
+
+def test_another_name_of_the_version_in_its_place_is_refused(cm: CheckpointManager) -> None:
+    (mine,), (theirs, *_) = segments(cm, "train", 2, "small"), segments(cm, "train", 2, "large")
+    mine.write_bytes(theirs.read_bytes())
+    assert_refused(cm, "small")
+
+
+@pytest.mark.parametrize("what", ["link", "fifo", "directory", "dangling"])
+def test_another_kind_of_file_in_a_segments_place_is_refused(cm: CheckpointManager, what: str, tmp_path: Path) -> None:
+    path = segments(cm, "train", 2, "large")[0]
+    copy = tmp_path / "copy"
+    shutil.move(path, copy)
+    if what == "link":
+        path.symlink_to(copy)
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "gone")
+    assert_refused(cm)
+
+
+def test_a_link_in_place_of_the_folder_of_attachments_is_refused(cm: CheckpointManager, tmp_path: Path) -> None:
+    folder = segments(cm, "train", 2, "large")[0].parent
+    shutil.move(folder, tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    found = cm.get_checkpoint("train").attachments["large"]
+    with pytest.raises(IntegrityError):
+        found.load()
+    with pytest.raises(IntegrityError):
+        cm.save_checkpoint("train", 3, attachments={"again": found})
+    cm.delete_stage("train")
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 3
+
+
+def test_who_once_knew_the_key_can_not_forge_a_content(cm: CheckpointManager) -> None:
+    """The key of an attachment is known to whoever could read its version, also after a rotation that dropped them."""
+    entry = cm._store.entry("train", 2)
+    cm.keys.rotate()
+    (record,) = (each for each in entry.attachments if each.name == "small")
+    context = format_1.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
+    (path,) = segments(cm, "train", 2, "small")
+    path.write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
+    assert_refused(cm, "small")
+
+
+def test_an_older_version_put_back_does_not_bring_its_attachments(cm: CheckpointManager, tmp_path: Path) -> None:
+    history = tmp_path / "attached" / "history" / "train"
+    shutil.copy(history / "000000000001.checkpoint", history / "000000000002.checkpoint")
+    with pytest.raises(IntegrityError):
+        cm.get_checkpoint("train")
+
+
+def test_planted_attachments_are_reported_and_removed(cm: CheckpointManager, tmp_path: Path) -> None:
+    folder = tmp_path / "attached" / "history" / "train" / "attachments"
+    (folder / ("5c" * 16)).mkdir()
+    (folder / ("5c" * 16) / "000000.segment").write_bytes(b"planted")
+    (folder / "notes").mkdir()
+    assert sorted(each.state for each in cm.verify("train").problems) == ["leftover", "leftover"]
+    cm.repair()
+    assert [each.path for each in cm.verify("train").problems] == [str(folder / "notes")]
+    assert len(cm._store.backend.attachments("train")) == 4
+
+
+def test_no_key_or_content_of_an_attachment_is_shown(cm: CheckpointManager) -> None:
+    version = cm.history("train")[0]
+    found = cm.get_checkpoint("train")
+    entry = cm._store.entry("train", 2)
+    shown = repr([version, found, found.attachments, entry, cm.verify()]) + str(dict(version.metadata))
+    for record in entry.attachments:
+        assert record.key.raw.hex() not in shown
+        assert repr(record.key.raw) not in shown
+    assert SMALL[::-1].decode() not in shown
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 10**18},
+        {"size": -1},
+        {"size": True},
+        {"size": 1.0},
+        {"id": "../../../../etc"},
+        {"id": "A" * 32},
+        {"key": "00"},
+        {"segments": "00" * 32 + "0"},
+        {"segments": ""},
+        {"kind": "../x"},
+        {"kind": "x" * 40},
+        {"detail": "x" * 201},
+        {"detail": 3},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_record_of_another_form_counts_as_none(change: dict[str, Any]) -> None:
+    """Whoever has the key, or made a bundle, may have written it."""
+    record = {"id": "5c" * 16, "key": "00" * 32, "size": 5, "kind": "bytes", "detail": "", "segments": "00" * 32}
+    good = {"@attachments": {"w": record}}
+    assert len(format_1.take_records(good)) == 1
+    assert good == {}
+    for name, fields in (("w", {**record, **change}), ("", record), ("w", None), ("w", [])):
+        bad = {"@attachments": {"fine": record, name: fields}}
+        assert format_1.take_records(bad) == ()
+        assert "@attachments" in bad
