@@ -174,6 +174,24 @@ class TestContents:
             cm.save_checkpoint("train", attachments={f"{number:0255}": b"" for number in range(1000)})
         assert kept(cm) == 0
 
+    @pytest.mark.parametrize("change", [-1, 1])
+    def test_a_file_that_changes_its_length_is_refused(self, cm: CheckpointManager, tmp_path: Path, change: int) -> None:
+        path = tmp_path / "growing"
+        path.write_bytes(bytes(100))
+
+        class Changing(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                os.truncate(path, 100 + change)
+                return super().read(size)
+
+        with pytest.raises(PayloadError, match="shorter" if change < 0 else "longer"):
+            cm.save_checkpoint("train", attachments={"first": Changing(b"x"), "second": path})
+        assert (kept(cm), cm.history("train")) == (0, [])
+
+    def test_a_file_whose_length_the_system_does_not_say(self, cm: CheckpointManager) -> None:
+        cm.save_checkpoint("train", attachments={"status": Path("/proc/self/status")})
+        assert b"Pid:" in cm.get_checkpoint("train").attachments["status"].read()
+
     def test_a_file_that_is_not_there_is_the_systems_error(self, cm: CheckpointManager, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="gone"):
             cm.save_checkpoint("train", attachments={"log": tmp_path / "gone"})

@@ -11,8 +11,12 @@ versions that are left can be read, and none of them refers to it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import operator
 import os
+import stat
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,13 +33,16 @@ from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, Loc
 from checkpoint_manager.models import Attachment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Buffer
 
+_AT_ONCE = 2
+"""How many segments are sealed at once: their digests take longer than all the rest, and need no lock of the interpreter."""
+_UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
 _MAX_RECORDS_BYTES = 400 * 1024
 """Of a version's metadata, which may take 1 MiB in all: enough for the digests of 100 GiB."""
 
@@ -46,21 +53,43 @@ class Source:
     Attributes:
         kind: What it is read back as.
         detail: What it is, for people.
+        size: Its length in bytes, or None if only its end will tell.
     """
 
-    def __init__(self, kind: str, pieces: Iterable[Buffer], detail: str = "") -> None:
+    def __init__(self, kind: str, pieces: Iterable[Buffer], detail: str = "", size: int | None = None) -> None:
         self.kind = kind
         self.detail = detail
+        self.size = size
         self._pieces = pieces
 
     def segments(self) -> Iterator[tuple[Buffer, bool]]:
-        """Yield the content in segments, each with whether it is the last one. Use each before asking for the next."""
-        before: Buffer | None = None
-        for segment in _cut(self._pieces):
-            if before is not None:
-                yield before, False
-            before = segment
-        yield b"" if before is None else before, True
+        """Yield the content in segments, each with whether it is the last one.
+
+        Raises:
+            PayloadError: It has another length than was known.
+        """
+        cut = _cut(self._pieces)
+        if self.size is None:
+            yield from _with_the_last_marked(cut)
+            return
+        last = format_1.segment_count(self.size) - 1
+        for index in range(last + 1):
+            segment = next(cut, b"")
+            length = format_1.segment_length(self.size, index)
+            if len(segment) < length:
+                raise PayloadError("an attached file became shorter while it was read", hint=_UNCHANGED)
+            if len(segment) > length or (index == last and next(cut, b"")):
+                raise PayloadError("an attached file became longer while it was read", hint=_UNCHANGED)
+            yield segment, index == last
+
+
+def _with_the_last_marked(segments: Iterator[Buffer]) -> Iterator[tuple[Buffer, bool]]:
+    before: Buffer | None = None
+    for segment in segments:
+        if before is not None:
+            yield before, False
+        before = segment
+    yield b"" if before is None else before, True
 
 
 def _cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
@@ -144,11 +173,14 @@ def _is_unicode(text: str) -> bool:
 
 def _source(store: Store, stage: str, name: str, content: object, opened: contextlib.ExitStack) -> Source | AttachmentRecord:
     if isinstance(content, StoredAttachment):
-        return content.record(store, stage) or Source(content.kind, content.pieces(), content.detail)
+        return content.record(store, stage) or Source(content.kind, content.pieces(), content.detail, content.size)
     if isinstance(content, bytes | bytearray | memoryview):
-        return Source("bytes", [content])
+        return Source("bytes", [content], size=memoryview(content).nbytes)
     if isinstance(content, os.PathLike):
-        return Source("file", _pieces_of(opened.enter_context(_opened_file(stage, name, content))))
+        file = opened.enter_context(_opened_file(stage, name, content))
+        status = os.fstat(file.fileno())
+        is_known = stat.S_ISREG(status.st_mode) and status.st_size > 0  # files of /proc say 0
+        return Source("file", _pieces_of(file), size=status.st_size if is_known else None)
     if callable(getattr(content, "read", None)):
         return Source("file", _pieces_of(content))
     what = f"the attachment {printable(name)} of stage {printable(stage)}"
@@ -193,15 +225,40 @@ def write(
         written: Gets the attachment's id before anything is written.
         locks: Gets the lock that says that it is being written, until a version refers to it.
     """
-    new, key, digests = format_1.new_id(), seal.generate_key(), list[str]()
+    new, key = format_1.new_id(), seal.generate_key()
     locks.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=new))
     written.append(new)
-    size = 0
-    for index, (content, last) in enumerate(source.segments()):
+    size, digests = 0, list[str]()
+
+    def seal_and_write(index: int, content: Buffer, last: bool) -> str:  # noqa: FBT001  # as it comes
+        digest: list[str] = []
         context = format_1.bound_to(store.keyring.store_id, stage, new, index, last=last)
-        store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digests))
-        size += len(content)
+        store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digest))
+        return digest[0]
+
+    with _several_at_once(source) as do:
+        under_way: deque[Callable[[], str]] = deque()
+        for index, (content, last) in enumerate(source.segments()):
+            if len(under_way) == _AT_ONCE:
+                digests.append(under_way.popleft()())
+            under_way.append(do(seal_and_write, index, content, last))
+            size += len(content)
+        digests += (result() for result in under_way)
     return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
+
+
+@contextlib.contextmanager
+def _several_at_once(source: Source) -> Iterator[Callable[..., Callable[[], str]]]:
+    """Provide how to start the work on a segment; what it returns waits for the result.
+
+    One segment, or a content of unknown length, of which one more segment is held, is worked on by this thread.
+    """
+    if source.size is None or source.size <= format_1.SEGMENT_BYTES:
+        yield lambda work, *arguments: functools.partial(operator.itemgetter(0), [work(*arguments)])
+        return
+    threads = _loading.load("concurrent.futures.thread")
+    with threads.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoint_manager") as pool:
+        yield lambda work, *arguments: pool.submit(work, *arguments).result
 
 
 def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
@@ -322,6 +379,12 @@ class StoredAttachment(Attachment):
         for index in range(len(self._record.digests)):
             yield self.segment(index)
 
+    def _slices(self) -> Iterator[memoryview]:
+        """Yield the content in pieces that a file is written in without waiting."""
+        for segment in self.pieces():
+            for start in range(0, len(segment), seal.SLICE_BYTES):
+                yield memoryview(segment)[start : start + seal.SLICE_BYTES]
+
     def open(self) -> BinaryIO:
         return io.BufferedReader(_Content(self), seal.SLICE_BYTES)
 
@@ -341,7 +404,7 @@ class StoredAttachment(Attachment):
             if not overwrite and files.exists(name, folder):
                 raise StorageError(f"{printable(place)} exists already", hint="Name another file, or give overwrite=True")
             with files.temporary(folder) as temporary:
-                files.write_new(temporary, folder, self.pieces(), durable=True)
+                files.write_new(temporary, folder, self._slices(), durable=True)
                 if overwrite:
                     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
                 else:

@@ -45,7 +45,7 @@ def source_of(content: object, what: str) -> Source | None:
     ordered = array.T if in_fortran_order else numpy.ascontiguousarray(array)
     detail = f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
     body = [ordered.reshape(-1).view(numpy.uint8)] if array.size else []
-    return Source("numpy", [header.getvalue(), *body], detail)
+    return Source("numpy", [header.getvalue(), *body], detail, header.tell() + array.nbytes)
 
 
 def load(attachment: StoredAttachment) -> object:

@@ -430,7 +430,7 @@ class _Attachments:
         """Write an attachment, unless it is there."""
         found = self._there.get(part.record.name)
         if found is None:
-            source = attach.Source(part.record.kind, part.pieces, part.record.detail)
+            source = attach.Source(part.record.kind, part.pieces, part.record.detail, part.record.size)
             found = attach.write(self._store, self._stage, part.record.name, source, self._written, self._locks)
         self._records[part.record.id] = found
 

@@ -265,7 +265,9 @@ class Backend(ABC):
 
     @abstractmethod
     def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
-        """Write one segment of an attachment, durably. The caller writes each once, in order, before a version refers to it.
+        """Write one segment of an attachment, durably. The caller writes each once, before a version refers to it.
+
+        Several threads may write segments of one attachment at once, in any order.
 
         Args:
             stage: The stage, which need not have a version.

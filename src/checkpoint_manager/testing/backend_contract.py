@@ -341,6 +341,14 @@ class BackendContract:
         assert backend.versions(STAGE) == []
         assert backend.stages() == []
 
+    def test_several_threads_write_segments_at_once(self, backend: Backend) -> None:
+        def write(index: int) -> None:
+            backend.write_segment(STAGE, ATTACHMENT, index, [b"x" * index])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write, reversed(range(12))))
+        assert backend.segment_sizes(STAGE, ATTACHMENT) == list(range(12))
+
     def test_a_segment_that_is_not_there(self, backend: Backend) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])
         with pytest.raises(VersionAbsentError), backend.open_segment(STAGE, ATTACHMENT, 0):

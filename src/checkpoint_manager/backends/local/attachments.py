@@ -28,16 +28,19 @@ segment_name = "{:06d}.segment".format
 
 def write_segment(folder: int, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
     """Write a segment below a stage's open folder, durably."""
-    if index == 0:
+    if index == 0 or not _is_made(folder, attachment):
         files.make_directory(layout.ATTACHMENTS, folder)
-        files.sync(folder)  # also if another process has just made it
-    with files.open_directory(layout.ATTACHMENTS, folder) as attachments:
-        if index == 0:
+        files.sync(folder)  # also if another thread or process has just made it
+        with files.open_directory(layout.ATTACHMENTS, folder) as attachments:
             files.make_directory(attachment, attachments)
             files.sync(attachments)
-        with files.open_directory(attachment, attachments) as place:
-            files.write_new(segment_name(index), place, pieces, durable=True)
-            files.sync(place)
+    with opened(folder, attachment) as place:
+        files.write_new(segment_name(index), place, pieces, durable=True)
+        files.sync(place)
+
+
+def _is_made(folder: int, attachment: str) -> bool:
+    return files.exists(f"{layout.ATTACHMENTS}{os.sep}{attachment}", folder)
 
 
 @contextlib.contextmanager
