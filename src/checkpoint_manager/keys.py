@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import check, check_callback, elements
-from checkpoint_manager._format.keyring import add_slot, remove_slot
+from checkpoint_manager._format.keyring import add_slot, find_slot, remove_slot
 from checkpoint_manager._store.key_sources import conceal, given_secret
 
 if TYPE_CHECKING:
@@ -53,6 +53,20 @@ class Keys:
         self._store.keyring.refresh()
         unlocked = self._store.keyring.unlocked
         return [_shown(slot, current=slot.slot == unlocked.slot) for slot in unlocked.keyring.slots]
+
+    def find(self, slot: str) -> KeySlot:
+        """Return one slot.
+
+        Args:
+            slot: Its id, or its label if no other slot has the same.
+
+        Raises:
+            CheckpointNotFoundError: There is no such slot.
+            CheckpointError: The label belongs to several slots.
+        """
+        check("slot", slot, str, "the id of a slot")
+        slots = {each.slot: each for each in self.list()}
+        return slots[find_slot(self._store.keyring.unlocked, slot)]
 
     def add(self, key: Key, *, label: str = "") -> KeySlot:
         """Add a slot, so that another key file or passphrase opens the store, and return it.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import CheckpointManager, KeyFile, LockTimeoutError, Retention
 from checkpoint_manager._operations import auto_prune
+from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager.stages.display import LogLines
 from tests.cli.situations import damage, older_keyring, opened, put_back, run_twice_at_once, save_as_another_user, version
 
@@ -132,6 +133,13 @@ CheckpointManager("checkpoints").save_checkpoint("train", 4)
 def _planted_folder(folder: Path) -> object:
     (folder / "checkpoints" / "history" / "planted").mkdir(mode=0o700)
     (folder / "checkpoints" / "history" / "planted" / "000000000001.checkpoint").write_bytes(b"planted")
+    return opened(folder).stages()
+
+
+def _planted_folders(folder: Path) -> object:
+    for number in range(MOST_LOGGED + 5):
+        (folder / "checkpoints" / "history" / str(number)).mkdir(mode=0o700)
+        (folder / "checkpoints" / "history" / str(number) / "000000000001.checkpoint").write_bytes(b"planted")
     return opened(folder).stages()
 
 
@@ -427,6 +435,12 @@ LINES = [
         "WARNING",
     ),
     Line("_store/history.py", "%s", lambda folder: _older(folder, on_rollback="warn").load_checkpoint("train"), "WARNING"),
+    Line(
+        "_store/history.py",
+        "%d more versions",
+        lambda folder: (_thousands_missing(folder), opened(folder).get_version("train", at="0s")),
+        "ERROR",
+    ),
     Line("_store/history.py", "versions %d to %d", _thousands_missing, "ERROR"),
     Line("_store/key_sources.py", "The %s %s can be read", _readable_key, "WARNING"),
     Line("_store/key_sources.py", "The %s %s can be replaced", _replaceable_key, "WARNING"),
@@ -436,6 +450,7 @@ LINES = [
     Line("_store/open_keyring.py", "%s", _older_keyring, "WARNING"),
     Line("_store/open_keyring.py", "The store %s", _emptied, "WARNING"),
     Line("_store/store.py", "Not counted as a stage", _planted_folder, "ERROR", REPAIR),
+    Line("_store/store.py", "Not counted as stages", _planted_folders, "ERROR", REPAIR),
     Line("_store/store.py", "%s", lambda folder: _rolled_back_gaps(folder).history("train"), "WARNING"),
     Line("backends/local/backend.py", "Stage %s is saved, but the head", _head_in_the_way, "WARNING"),
     Line("keys.py", "Key slot added", lambda folder: opened(folder).keys.add(KEY)),

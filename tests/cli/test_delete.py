@@ -63,7 +63,7 @@ def test_it_must_be_said_what_is_deleted(cli: Cli, store: Path) -> None:
 def test_what_can_not_be_deleted_says_so_before_a_plan(cli: Cli, store: Path) -> None:
     CheckpointManager(store).tag("train", 1, "good")
     for versions, code, why in (
-        ("train 9", 14, "has no version 9"),
+        ("train 9", 14, "there is no version 9"),
         ("nothing 1", 14, "there is no"),
         ("train 3", 2, "is the newest"),
         ("train 1 2", 2, "has the tag good"),

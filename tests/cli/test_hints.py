@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ import pytest
 
 import checkpoint_manager
 from checkpoint_manager import CheckpointError, CheckpointManager
-from checkpoint_manager.cli.hints import HINTS, explain, hint_of
+from checkpoint_manager.cli.hints import HINTS, explain, hint_of, name_store, sentence
 from checkpoint_manager.errors import Hint
+from tests.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +33,10 @@ _UP_TO_THE_COMMAND_LINE = ("backends", "_format", "_operations", "_store", "_fil
 
 def test_each_hint_has_a_sentence_for_the_command_line() -> None:
     assert set(HINTS) == set(Hint)
-    for hint, sentence in HINTS.items():
-        assert not _PYTHON.search(sentence), hint
-        assert sentence[0].isupper(), hint
-        assert not sentence.endswith("."), hint
+    for hint, text in HINTS.items():
+        assert not _PYTHON.search(text), hint
+        assert text[0].isupper(), hint
+        assert not text.endswith("."), hint
 
 
 def _errors() -> list[tuple[str, str]]:
@@ -79,12 +81,12 @@ def test_a_hint_that_reads_the_same_in_both_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "step"),
     [
-        (("show", "nothing"), HINTS[Hint.SEE_STAGES]),
-        (("clear", "nothing", "--yes"), HINTS[Hint.SEE_STAGES]),
-        (("show", "train@none"), HINTS[Hint.SEE_TAGS]),
-        (("tag", "--delete", "train", "none"), HINTS[Hint.SEE_TAGS]),
-        (("restore", "train", "--at", "2001-01-01T00:00", "--yes"), HINTS[Hint.SEE_HISTORY]),
-        (("delete", "train", "99", "--yes"), HINTS[Hint.SEE_HISTORY]),
+        (("show", "nothing"), sentence(Hint.SEE_STAGES)),
+        (("clear", "nothing", "--yes"), sentence(Hint.SEE_STAGES)),
+        (("show", "train@none"), sentence(Hint.SEE_TAGS, "train")),
+        (("tag", "--delete", "train", "none"), sentence(Hint.SEE_TAGS, "train")),
+        (("restore", "train", "--at", "2001-01-01T00:00", "--yes"), sentence(Hint.SEE_HISTORY, "train")),
+        (("delete", "train", "99", "--yes"), sentence(Hint.SEE_HISTORY, "train")),
     ],
 )
 def test_the_next_step_is_a_command(arguments: tuple[str, ...], step: str, cli: Cli, store: Path) -> None:
@@ -94,6 +96,20 @@ def test_the_next_step_is_a_command(arguments: tuple[str, ...], step: str, cli: 
     error = cli(*arguments, "--json").error
     assert error["hint"] == step
     assert step not in error["message"]
+
+
+def test_the_command_in_a_hint_names_the_stage_and_the_store_that_were_given(cli: Cli, store: Path, tmp_path: Path) -> None:
+    store.rename(tmp_path / "my store")
+    error = cli("show", "train@9", "--store", "my store", "--json").error
+    assert error["hint"] == "Choose a version from: checkpoint-manager log train --store 'my store'"
+    assert cli(*shlex.split(error["hint"].partition("checkpoint-manager ")[2])).code == 0
+    name_store(None)
+
+
+def test_every_command_in_a_hint_is_one_of_the_program() -> None:
+    for hint in Hint:
+        for words in re.findall(r"checkpoint-manager ([a-z]+)", sentence(hint)):
+            assert (words,) in COMMANDS, hint
 
 
 def test_the_user_who_put_an_older_copy_back_is_told_the_command(cli: Cli, store: Path, tmp_path: Path) -> None:

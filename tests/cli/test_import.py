@@ -25,11 +25,11 @@ def test_a_store_is_moved_and_kept_up_to_date(
     assert "2 stages, 4 versions" in result.err
     planned = cli("import", "x.bundle", *words, *there, "--dry-run")
     assert [line.split() for line in planned.out.splitlines()[1:]] == [["clean", "1", "1", "1"], ["train", "3", "3", "3"]]
-    assert "4 of 4 versions would be added" in planned.err
+    assert "would be added: 2 stages, 4 of 4 versions, " in planned.err
     assert cli("list", *there).out == ""
     imported = cli("import", "x.bundle", *words, *there)
     assert (imported.code, imported.out) == (0, planned.out)
-    assert "4 of 4 versions added" in imported.err
+    assert "added: 2 stages, 4 of 4 versions, " in imported.err
     assert cli("show", "train", *there).out == cli("show", "train").out
     assert cli("verify", *there).out == "4 whole\n"
     cli("save", "train", os.devnull)
@@ -47,15 +47,15 @@ def test_tags_come_along_and_are_never_moved_silently(
     exported = cli("export", "train", "x.bundle", *words)
     assert "1 stage, 3 versions and 2 tags" in exported.err
     planned = cli("import", "x.bundle", *words, *there, "--dry-run")
-    assert "3 of 3 versions would be added and 2 tags" in planned.err
-    assert "3 of 3 versions added and 2 tags" in cli("import", "x.bundle", *words, *there).err
+    assert "would be added: 1 stage, 3 of 3 versions and 2 tags, " in planned.err
+    assert "added: 1 stage, 3 of 3 versions and 2 tags, " in cli("import", "x.bundle", *words, *there).err
     assert cli("tag", "train", *there).out == cli("tag", "train").out
     assert cli("tag", "train@3", "good", "--force", *there).code == 0
     assert cli("tag", "train", "first", "--delete", *there).code == 0
     before = cli("tag", "train", *there).out
     said = cli("import", "x.bundle", *words, *there, "--dry-run")
     assert "stage train: these tags name other versions here and were not moved: good" in said.err
-    assert "0 of 3 versions would be added and 1 tag" in said.err
+    assert "would be added: 1 stage, 0 of 3 versions and 1 tag, " in said.err
     assert cli("tag", "train", *there).out == before
     stage = cli("import", "x.bundle", *words, *there, "--json").json["stages"][0]
     assert (stage["added"], stage["tags"], stage["tags_kept"]) == (0, ["first"], ["good"])

@@ -55,7 +55,7 @@ def test_what_can_not_be_repaired_is_named(cli: Cli, store: Path) -> None:
     (store / "history" / "train" / "000000000002.checkpoint").unlink()
     result = cli("repair", "--yes")
     assert result.code == 3
-    assert "left: missing: train 2" in result.err
+    assert "not repaired: train@2 is gone without a record of its deletion" in result.err
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -98,7 +98,7 @@ def translate(error: BaseException, action: str, path: str, stage: str | None = 
     if isinstance(error, OSError) and error.errno is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         where = named if os.path.isabs(named) else os.path.join(path, named) if named not in {"", path} else path
-        message = f"{_what(action, stage, version)}: {where}: {error.strerror or error}; nothing older was changed"
+        message = f"{_what(action, stage, version)}: {where}: {error.strerror or error}"
         hint = HINTS_BY_ERRNO.get(error.errno, "Correct what the operating system reports, then try again")
         raise StorageError(message, hint=hint, errno=error.errno, filename=where, stage=stage, version=version) from error
 

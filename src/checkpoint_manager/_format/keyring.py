@@ -128,7 +128,7 @@ class Keyring:
             if other is not None and other[1].decode() not in FORMATS:
                 message = f"{where} is of the format {other[1].decode()}"
                 raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it") from None
-            _refuse(where, "is not of its format")
+            _refuse(where, "is damaged, or is not a keyring")
 
     @classmethod
     def _parse(cls, data: bytes) -> Keyring:
@@ -339,7 +339,7 @@ def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
         CheckpointNotFoundError: It has no such slot.
         CheckpointError: It is the last one.
     """
-    slot_id = _named(unlocked, slot_id)
+    slot_id = find_slot(unlocked, slot_id)
     left = tuple(slot for slot in unlocked.keyring.slots if slot.slot != slot_id)
     if not left:
         message = f"key slot {slot_id} is the last one: without it, nothing would open the store"
@@ -357,7 +357,7 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
         CheckpointNotFoundError: A slot to drop does not exist.
         CheckpointError: A slot is not dropped and its secret is not known, or no slot would be left.
     """
-    drop = [_named(unlocked, name) for name in drop]
+    drop = [find_slot(unlocked, name) for name in drop]
     kept = [slot for slot in unlocked.keyring.slots if slot.slot not in drop]
     known = {slot.slot: key for slot in kept if (key := _wrapping_key(unlocked, slot, also)) is not None}
     unknown = [slot for slot in kept if slot.slot not in known]
@@ -413,8 +413,13 @@ def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret])
     return None
 
 
-def _named(unlocked: UnlockedKeyring, name: str) -> str:
-    """Return the id of the slot that has a name: its id, or a label that no other slot has."""
+def find_slot(unlocked: UnlockedKeyring, name: str) -> str:
+    """Return the id of the slot that has a name: its id, or a label that no other slot has.
+
+    Raises:
+        CheckpointNotFoundError: There is no such slot.
+        CheckpointError: The label belongs to several.
+    """
     slots = unlocked.keyring.slots
     found = [slot.slot for slot in slots if slot.slot == name] or [slot.slot for slot in slots if slot.label == name]
     if len(found) == 1:

@@ -239,5 +239,5 @@ def _conflict(store: Store, stage: str, expected: int, actual: int) -> VersionCo
         f"stage {printable(stage)} in {store.backend.location}: the newest version is {actual}, not {expected} as expected; "
         "nothing was written"
     )
-    hint = "Load the newest version and decide again, because another writer was faster"
+    hint = "Load the newest version and decide again: another writer may have been faster"
     return VersionConflictError(message, hint=hint, stage=stage, expected=expected, actual=actual)

@@ -11,7 +11,7 @@ import click
 
 from checkpoint_manager import _version
 from checkpoint_manager.cli import COMPLETION, NAME
-from checkpoint_manager.cli.exit_codes import UnknownCommandError
+from checkpoint_manager.cli.group import Commands
 from checkpoint_manager.cli.interrupts import held_back
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ _COMMANDS = {
 """What the list of commands says of each; the list loads none of their modules."""
 
 
-class _Commands(click.Group):
-    """The commands; the module of each is loaded when it is called."""
+class _Program(Commands):
+    """The commands of the program; the module of each is loaded when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's own signature
         return list(_COMMANDS)
@@ -63,13 +63,8 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS:
-            raise UnknownCommandError(args[0], tuple(_COMMANDS))
-        return super().resolve_command(ctx, args)
 
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version.__version__, prog_name=NAME)
 def commands() -> None:
     """Look into a checkpoint store, go back to an earlier version, check and repair it, change its keys.

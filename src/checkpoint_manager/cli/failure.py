@@ -54,7 +54,7 @@ def _explained(error: BaseException, program: str, arguments: Sequence[str]) -> 
         case FileNotFoundError(filename=None):  # of os.getcwd
             explained = Exit.STORAGE, "the working directory is gone", "Change to another one"
         case OSError():
-            explained = Exit.STORAGE, f"{error.strerror or error}: {error.filename or 'the output'}", ""
+            explained = Exit.STORAGE, f"{error.filename or 'the output'}: {error.strerror or error}", ""
         case _:
             explained = Exit.INTERNAL, f"this is a bug of {program}", "Please report it with the lines above"
     return explained
@@ -70,7 +70,14 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
             return error.message, f'Did you mean "{nearest[0]}"?' if nearest else f"Choose one of {', '.join(error.known)}"
         case click.exceptions.NoArgsIsHelpError():
             return error.format_message(), ""
+        case click.NoSuchOption():
+            nearest = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
+            hint = f'Did you mean "{nearest[0]}"? ' if nearest else ""
+            return f'there is no option "{error.option_name}"', f"{hint}{_help(error, program)}"
         case _:
-            context = error.ctx if isinstance(error, click.UsageError) else None
-            message = " ".join(error.format_message().split()).rstrip(".?")
-            return message, f"See: {program if context is None else context.command_path} --help"
+            return " ".join(error.format_message().split()).rstrip(".?"), _help(error, program)
+
+
+def _help(error: click.ClickException, program: str) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"See: {program if context is None else context.command_path} --help"

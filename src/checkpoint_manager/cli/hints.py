@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+
+from checkpoint_manager.cli import NAME
 from checkpoint_manager.errors import CheckpointError, Hint, ResultNotSavedError
 
 HINTS: dict[Hint, str] = {
     Hint.ACCEPT_ROLLBACK: (
-        "If you restored an older copy on purpose, run: checkpoint-manager repair --accept-rollback; "
-        "otherwise restore the store from a backup"
+        "If you restored an older copy on purpose, run: {repair --accept-rollback}; otherwise restore the store from a backup"
     ),
-    Hint.ACCEPT_KEYRING: (
-        "If you replaced it on purpose, run: checkpoint-manager repair --accept-rollback; otherwise restore it from a backup"
-    ),
+    Hint.ACCEPT_KEYRING: ("If you replaced it on purpose, run: {repair --accept-rollback}; otherwise restore it from a backup"),
     Hint.COPY_OR_ACCEPT: (
-        "If it is a copy, make one with: checkpoint-manager copy DIRECTORY instead, which makes a store of its own; if you "
-        "restored an older copy on purpose, run: checkpoint-manager repair --accept-rollback; "
+        "If it is a copy, make one with: {copy LOCATION} instead, which makes a store of its own; "
+        "if you restored an older copy on purpose, run: {repair --accept-rollback}; "
         "otherwise restore the store from a backup"
     ),
     Hint.GIVE_A_KEY: (
@@ -25,33 +25,66 @@ HINTS: dict[Hint, str] = {
         "Name their keys with --also SOURCE, or drop the slots with --drop SLOT and add them again afterwards"
     ),
     Hint.IMPORT_RENAMED: "Import it under another name with --rename",
-    Hint.LOAD_ANOTHER: (
-        "Choose another version, or see what else is affected with: checkpoint-manager verify, "
-        "then set it aside with: checkpoint-manager repair"
-    ),
+    Hint.LOAD_ANOTHER: "See what else is affected with: {verify}, set it aside with: {repair}, or choose another version",
     Hint.PUT_IT_BACK: "Restore it from a backup, or choose another version",
     Hint.MOVE_TAG: "Choose another name, or move the tag with --force",
-    Hint.REMOVE_TAG: "Remove tags first with: checkpoint-manager tag --delete STAGE NAME",
+    Hint.REMOVE_TAG: "Remove tags first with: {tag --delete STAGE NAME}",
     Hint.OVERWRITE: "Choose another name, or give --overwrite",
-    Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: checkpoint-manager log",
-    Hint.SEE_HISTORY: "Choose a version from: checkpoint-manager log",
+    Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: {log STAGE}",
+    Hint.SEE_HISTORY: "Choose a version from: {log STAGE}",
     Hint.REPAIR_OR_RESTORE: (
-        "If another process saved over the damaged version, run: checkpoint-manager repair; "
-        "otherwise restore the store from a backup"
+        "If another process saved over the damaged version, run: {repair}; otherwise restore the store from a backup"
     ),
-    Hint.SEE_STAGES: "See the names with: checkpoint-manager list",
-    Hint.SEE_TAGS: "See the tags with: checkpoint-manager tag, and the versions with: checkpoint-manager log",
-    Hint.VERIFY_AND_REPAIR: "See what is wrong with: checkpoint-manager verify, then run: checkpoint-manager repair",
+    Hint.SEE_STAGES: "See the names with: {list}",
+    Hint.SEE_TAGS: "See the tags with: {tag}, and the versions with: {log STAGE}",
+    Hint.VERIFY_AND_REPAIR: "See what is wrong with: {verify}, then run: {repair}",
     Hint.WAIT_FOR_RUN: "Wait until it is done, or give a longer --lock-timeout",
     Hint.WAIT_FOR_LOCK: "Wait until it is done, or give a longer --lock-timeout",
 }
+"""What stands in braces is a command of this program."""
+
+_store = ""
+"""The option that names the store, if it was given on the command line."""
+
+
+def name_store(location: str | None) -> None:
+    """Let the commands in hints name this store; None: they find it without."""
+    global _store  # noqa: PLW0603  # one command line, one store
+    _store = "" if location is None else f" --store {shlex.quote(location)}"
+
+
+def command(words: str, stage: str | None = None) -> str:
+    """Return a command of this program, as it can be typed.
+
+    Args:
+        words: The command with its arguments; ``STAGE`` stands for the stage.
+        stage: The stage, or None if it is not known.
+    """
+    named = words if stage is None else words.replace("STAGE", shlex.quote(stage))
+    return f"{NAME} {named}{_store}"
+
+
+class _Commands(dict[str, str]):
+    """Gives each command in braces as it can be typed."""
+
+    def __init__(self, stage: str | None) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def __missing__(self, words: str) -> str:
+        return command(words, self._stage)
+
+
+def sentence(hint: Hint, stage: str | None = None) -> str:
+    """Return a hint for the command line; the commands in it name the stage, if it is known."""
+    return HINTS[hint].format_map(_Commands(stage))
 
 
 def hint_of(error: CheckpointError) -> str:
     """Return the hint of an error for the command line; empty if there is nothing to advise."""
     if isinstance(error, ResultNotSavedError):  # its hint is about the result, which ends with this process
         return hint_of(error.__cause__) if isinstance(error.__cause__, CheckpointError) else ""
-    return HINTS[error.hint] if isinstance(error.hint, Hint) else error.hint
+    return sentence(error.hint, error.stage) if isinstance(error.hint, Hint) else error.hint
 
 
 def explain(error: CheckpointError) -> str:

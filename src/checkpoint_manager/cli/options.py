@@ -10,9 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
+from checkpoint_manager.cli.hints import name_store
 from checkpoint_manager.cli.interrupts import held_back
 from checkpoint_manager.cli.key_options import key_option
 from checkpoint_manager.cli.output import say
@@ -74,6 +76,8 @@ def store_options(command: F) -> F:
             from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # loads the library, and --help does not wait for it
 
         access = Access(**{name: kwargs.pop(name) for name in ("store", "key", "lock_timeout", "as_json")})
+        is_named = click.get_current_context().get_parameter_source("store") is ParameterSource.COMMANDLINE
+        name_store(access.shown if is_named else None)
         return command(access, *args, **kwargs)
 
     for option in reversed(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._text import escaped
-from checkpoint_manager.cli.hints import HINTS, explain
+from checkpoint_manager.cli.hints import explain, sentence
 from checkpoint_manager.errors import CheckpointError, Hint
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _for_people(value: object) -> object:
     """Return an argument of a log line in the words of the command line."""
     if isinstance(value, CheckpointError):
         return explain(value)
-    return HINTS[value] if isinstance(value, Hint) else value
+    return sentence(value) if isinstance(value, Hint) else value
 
 
 def version_fields(version: Version) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.cli.colour import colourful
+from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.output import say, say_coloured
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.errors import IntegrityError
@@ -40,6 +41,6 @@ def say_difference(diff: Diff | None, *, redact: bool) -> None:
     for line in lines[:_MAX_LINES]:
         say_coloured(f"  {line}")
     if len(lines) > _MAX_LINES:
-        say("  … and more; see all of it with: checkpoint-manager diff")
+        say(f"  … and more; see all of it with: {command(f'diff STAGE {diff.old.number} {diff.new.number}', diff.new.stage)}")
     elif more := len(diff.changes) - len(shown.changes):
         say(f"  … and {more} more")

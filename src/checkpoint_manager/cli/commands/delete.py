@@ -50,6 +50,8 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool
     tags = cm.tags(stage)
     wanted = sorted({version.number for version in history} if every else set(versions))
     if not every:
+        for version in wanted:
+            cm.get_version(stage, version)  # raises if it is not there, and says since when
         _check(stage, wanted, history, tags)
     say(f"To be deleted for good: {_plan(stage, wanted, history, tags, every=every)}")
     if not dry_run:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.group import Commands
+from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.key_options import SOURCE, Source
 from checkpoint_manager.cli.options import confirm, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_count, show_time, write_json, write_line, write_table
@@ -16,17 +18,15 @@ from checkpoint_manager.cli.progress import progress_of
 if TYPE_CHECKING:
     from checkpoint_manager import Progress
     from checkpoint_manager.cli.access import Access
+    from checkpoint_manager.keys import KeySlot
 
 
-_SEE_SLOTS = "Give --yes, or see the slots with: checkpoint-manager key list"
-
-
-@click.group()
+@click.group(cls=Commands)
 def key() -> None:
     """See and change what opens the store: key files and passphrases, each in a slot of its own."""
 
 
-@key.command("list")
+@key.command("list", short_help="List the key slots.")
 @store_options
 def list_slots(access: Access) -> None:
     """List the key slots; nothing in them is secret.
@@ -43,7 +43,7 @@ def list_slots(access: Access) -> None:
     write_table(("SLOT", "KIND", "LABEL", "ADDED", "NOTE"), rows)
 
 
-@key.command("add")
+@key.command("add", short_help="Let a further key open the store.")
 @click.argument("source", type=SOURCE)
 @click.option("--label", default="", help="A name for the slot. Visible to everyone who can read the directory.")
 @store_options
@@ -56,15 +56,18 @@ def add(access: Access, source: Source, label: str) -> None:
       checkpoint-manager key add prompt
     """
     cm = access.open()
+    if label and any(each.label == label for each in cm.keys.list()):
+        say(f"warning: another key slot has the label {printable(label)}: to remove one of them, name it by its id")
     made = "keep it in a safe place, apart from the store"
     slot = cm.keys.add(access.read_key(source, "New passphrase", new=True, created=made), label=label)
     if access.as_json:
         write_json("key add", {"slot": asdict(slot)})
-    else:
-        write_line(slot.slot)
+        return
+    say(f"key slot added: {_described(slot)}")
+    write_line(slot.slot)
 
 
-@key.command("remove")
+@key.command("remove", short_help="Remove a key slot.")
 @click.argument("slot")
 @yes_option
 @store_options
@@ -79,21 +82,21 @@ def remove(access: Access, slot: str, *, yes: bool) -> None:
       checkpoint-manager key remove 1f0c22ab
       checkpoint-manager key remove alice
     """
-    cm = access.open()
-    if any(slot in {each.slot, each.label} for each in cm.keys.list()):
-        say("Whoever has opened the store with this slot may have kept the store's key,")
-        say("and can read on until the key is replaced: checkpoint-manager key rotate")
-    confirm(
-        f"Remove key slot {printable(slot)}?", yes=yes, hint="Give --yes, or see the slots with: checkpoint-manager key list"
-    )
-    removed = cm.keys.remove(slot)
+    keys = access.open().keys
+    chosen = keys.find(slot)
+    say(f"To be removed: {_described(chosen)}")
+    say("Whoever has opened the store with this slot may have kept the store's key,")
+    say(f"and can read on until the key is replaced: {command('key rotate')}")
+    confirm("Remove this key slot?", yes=yes, hint=_see_slots())
+    removed = keys.remove(chosen.slot)
     if access.as_json:
         write_json("key remove", {"slot": removed})
-    else:
-        write_line(removed)
+        return
+    say(f"key slot removed: {_described(chosen)}")
+    write_line(removed)
 
 
-@key.command("rotate")
+@key.command("rotate", short_help="Replace the store's key.")
 @click.option("--also", type=SOURCE, multiple=True, metavar="SOURCE", help="A further key that keeps its slot, as for --key.")
 @click.option("--drop", multiple=True, metavar="SLOT", help="A slot to give up, by its id or its label.")
 @yes_option
@@ -101,8 +104,8 @@ def remove(access: Access, slot: str, *, yes: bool) -> None:
 def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], yes: bool) -> None:
     """Replace the store's key, and encrypt every version under the new one. Writers need not stop; if killed, run it again.
 
-    Every slot is kept, with --also, or given up, with --drop. The holder of a dropped slot can read no later version. What he
-    read before he still knows, and what he wrote before stays in the store.
+    Every slot is kept, with --also, or given up, with --drop. The holder of a dropped slot can read no later version, but
+    keeps what was read before, and what they wrote stays in the store.
 
     \b
     Examples:
@@ -112,11 +115,10 @@ def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], y
     cm = access.open()
     keys = [access.read_key(source, "Further passphrase") for source in also]
     if drop:
-        say("The holder of a dropped slot can read no later version. What he has read, he knows; what he has written stays.")
-        slots = ", ".join(map(printable, drop))
-        confirm(
-            f"Give up the key slots {slots}?", yes=yes, hint="Give --yes, or see the slots with: checkpoint-manager key list"
-        )
+        dropped = ", ".join(_described(cm.keys.find(each)) for each in drop)
+        say(f"To be given up: {dropped}")
+        say("Their holders can read no later version. They keep what they have read, and what they have written stays.")
+        confirm("Replace the key without these slots?", yes=yes, hint=_see_slots())
     versions = 0
 
     with progress_of("encrypting again") as step:
@@ -131,3 +133,12 @@ def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], y
         write_json("key rotate", {"versions": versions})
     else:
         write_line(f"{show_count(versions, 'version')} sealed under a new key")
+
+
+def _described(slot: KeySlot) -> str:
+    label = f", {printable(slot.label)}" if slot.label else ""
+    return f"{slot.slot} ({slot.kind}{label})"
+
+
+def _see_slots() -> str:
+    return f"Give --yes, or see the slots with: {command('key list')}"

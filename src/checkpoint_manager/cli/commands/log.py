@@ -11,7 +11,7 @@ import orjson
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.hints import HINTS
+from checkpoint_manager.cli.hints import sentence
 from checkpoint_manager.cli.options import KEY_AND_VALUE, store_options
 from checkpoint_manager.cli.output import (
     new_table,
@@ -117,7 +117,7 @@ def _say_what_is_wrong(stage: str, counts: Counter[str]) -> None:
     wrong = sum(counts[status] for status in _WRONG)
     if wrong:
         of = f"{wrong} of {show_count(counts.total(), 'version')}"
-        say(f"error: {of} {'is' if wrong == 1 else 'are'} damaged or missing. {HINTS[Hint.VERIFY_AND_REPAIR]}")
+        say(f"error: {of} {'is' if wrong == 1 else 'are'} damaged or missing. {sentence(Hint.VERIFY_AND_REPAIR)}")
 
 
 def _each(cm: CheckpointManager, stage: str) -> Iterator[Version]:

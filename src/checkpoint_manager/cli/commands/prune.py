@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.retention import NO_RULE, PrunePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.errors import CheckpointError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _NUMBER = click.IntRange(0)
+_SHORTEST_RUN = 4
+"""How many versions that are dropped together share a line."""
 
 
 class _Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
@@ -76,23 +79,47 @@ def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dr
     else:
         plans, troubles = {stage: cm.prune(policy, stage, dry_run=True)}, {}
     plan = _together(plans)
-    for decision in plan.decisions[:limit]:
-        say(_line(decision))
-    if limit is not None and len(plan.decisions) > limit:
-        say(f"… and {len(plan.decisions) - limit} more")
-    say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
+    _say_plan(plan, limit)
     code = tell_troubles(troubles)
     if troubles:
         say(f"{show_count(len(troubles), 'stage')} in trouble: nothing of it is deleted")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
         plan = _together({name: cm.prune(policy, name) for name, each in plans.items() if each.dropped})
+        say(f"{show_count(len(plan.dropped), 'version')} deleted for good ({show_size(plan.bytes_dropped)})")
     if access.as_json:
         _write_plan(plan, troubles, dry_run=dry_run)
     elif not dry_run:
         for version in plan.dropped:
             write_line(f"{printable(version.stage)}@{version.number}")
     return code
+
+
+def _say_plan(plan: PrunePlan, limit: int | None) -> None:
+    """Tell what is kept and dropped: a line for each version, but one for a run of versions that no rule keeps."""
+    lines = [_line(decision) if len(run) == 1 else _line_of_run(run) for run in _runs(plan.decisions) for decision in run[:1]]
+    for line in lines[:limit]:
+        say(line)
+    if limit is not None and len(lines) > limit:
+        say(f"… and {show_count(len(lines) - limit, 'more line')}")
+    say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
+
+
+def _runs(decisions: Sequence[PruneDecision]) -> Iterator[list[PruneDecision]]:
+    """Yield the versions of the plan, those of a stage that follow one another and are dropped together."""
+    for (_, keep), group in itertools.groupby(decisions, lambda each: (each.version.stage, each.keep)):
+        run = list(group)
+        if keep or len(run) < _SHORTEST_RUN:
+            yield from ([each] for each in run)
+        else:
+            yield run
+
+
+def _line_of_run(run: Sequence[PruneDecision]) -> str:
+    newest, oldest = run[0].version, run[-1].version
+    size = show_size(sum(each.version.size or 0 for each in run))
+    stage = printable(newest.stage)
+    return f"drop {stage}@{newest.number} to {stage}@{oldest.number} ({show_count(len(run), 'version')}, {size}): {NO_RULE}"
 
 
 def _together(plans: Mapping[str, PrunePlan]) -> PrunePlan:
@@ -109,8 +136,13 @@ def _line(decision: PruneDecision) -> str:
     version = decision.version
     what = "keep" if decision.keep else "drop"
     when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
-    why = ", ".join(decision.rules) if decision.keep else NO_RULE
+    why = ", ".join(map(_rule, decision.rules)) if decision.keep else NO_RULE
     return f"{what} {printable(version.stage)}@{version.number} ({when}): {why}"
+
+
+def _rule(name: str) -> str:
+    """Return a rule as the command line names it."""
+    return f"--{name.replace('_', '-')}" if name.startswith("keep_") else name
 
 
 def _write_plan(plan: PrunePlan, troubles: dict[str, CheckpointError], *, dry_run: bool) -> None:

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli.commands.verify import next_step
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.hints import HINTS
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
-from checkpoint_manager.errors import Hint
+from checkpoint_manager.cli.output import say, show_count, version_fields, write_json, write_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import Version
     from checkpoint_manager.reports import RepairStep
+
+
+_LEFT_ALONE = {"leftover", "exposed", "clock"}
+"""The states of findings that no repair changes, or that harm nothing."""
 
 
 @click.command()
@@ -43,32 +48,41 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
         confirm("Accept the directory as it is now? Newer versions that you have seen are given up as lost.", yes=yes)
         appended = cm.accept_rollback()
         say(f"{access.shown} is accepted as it is now")
-    plan = cm.repair(dry_run=True)
-    for step in plan:
-        say(_step(step))
-    if plan and not dry_run:
+    steps = cm.repair(dry_run=True)
+    if steps and not dry_run:
+        if not yes:
+            _say_steps(steps)
         confirm("Do this?", yes=yes)
-        plan = cm.repair()
-    left = [finding for finding in cm.verify().problems if finding.state not in {"leftover", "exposed", "clock"}]
-    _show_repair(access, plan, appended, dry_run=dry_run)
-    for finding in [] if dry_run else left:
-        say(f"left: {finding.state}: {printable(finding.stage or '')} {finding.version or ''} {finding.detail}")
-    if not dry_run and any(finding.state == "rolled-back" for finding in left):
-        say(HINTS[Hint.ACCEPT_ROLLBACK])
-    return Exit.PARTLY if left and not dry_run else Exit.DONE
-
-
-def _show_repair(access: Access, steps: list[RepairStep], appended: list[Version], *, dry_run: bool) -> None:
+        steps = cm.repair()
+    left = [] if dry_run else [finding for finding in cm.verify().problems if finding.state not in _LEFT_ALONE]
     if access.as_json:
         versions = [version_fields(version) for version in appended]
         write_json("repair", {"dry_run": dry_run, "steps": [asdict(step) for step in steps], "accepted": versions})
-    elif not steps:
-        say(f"nothing to repair in {access.shown}")
-    elif not dry_run:
+    elif dry_run:
+        _say_steps(steps)
+    else:
         for step in steps:
             write_line(_step(step))
+    if not steps and not left and not accept_rollback:
+        say(f"nothing to repair in {access.shown}")
+    for finding in left:
+        say(f"not repaired: {_place(finding.stage, finding.version)} {printable(finding.detail)}")
+    if left:
+        say(f"error: {show_count(len(left), 'problem')} left. {next_step(left)}")
+    return Exit.PARTLY if left else Exit.DONE
+
+
+def _say_steps(steps: Sequence[RepairStep]) -> None:
+    for step in steps:
+        say(_step(step))
 
 
 def _step(step: RepairStep) -> str:
-    place = "" if step.stage is None else f" {printable(step.stage)}" + ("" if step.version is None else f"@{step.version}")
+    place = f" {_place(step.stage, step.version)}" if step.stage is not None else ""
     return f"{step.action}{place}: {printable(step.detail)}"
+
+
+def _place(stage: str | None, version: int | None) -> str:
+    if stage is None:
+        return "the store"
+    return printable(stage) if version is None else f"{printable(stage)}@{version}"

@@ -8,7 +8,7 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.hints import explain
+from checkpoint_manager.cli.hints import command, explain
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_count, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
@@ -59,9 +59,7 @@ def restore(
       checkpoint-manager restore --all --tag release-7
     """
     if every and (selector is not None or (at is None) == (name is None)):
-        raise UsageError(
-            "--all needs either --at or --tag, and no stage", hint="Write: checkpoint-manager restore --all --at 10m"
-        )
+        raise UsageError("--all needs either --at or --tag, and no stage", hint=f"Write: {command('restore --all --at 10m')}")
     if not every and (selector is None or name is not None):
         raise UsageError(
             "it is not clear what is to be restored",
@@ -128,7 +126,10 @@ def _restore_one(access: Access, selector: str, at: datetime | None, *, redact: 
     if chosen.version is None:
         raise UsageError(
             f"it is not clear which version of {printable(selector)} is meant",
-            hint=f"Write {printable(selector)}@NUMBER, {printable(selector)}@prev or --at TIME; see: checkpoint-manager log",
+            hint=(
+                f"Write {printable(selector)}@NUMBER, {printable(selector)}@prev or --at TIME; "
+                f"see: {command('log STAGE', selector)}"
+            ),
         )
     checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)  # read and verified before the question
     number = checkpoint.version.number

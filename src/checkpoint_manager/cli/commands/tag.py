@@ -9,6 +9,7 @@ import click
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
+from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -51,15 +52,15 @@ def tag(
     """
     if every:
         if selector is None or name is not None or unwanted or at is not None:
-            raise UsageError("--all needs a tag, and nothing else", hint="Write: checkpoint-manager tag --all NAME")
+            raise UsageError("--all needs a tag, and nothing else", hint=f"Write: {command('tag --all NAME')}")
         _tag_all(access, selector, force=force)
         return Exit.DONE
     if unwanted and (name is None or force or at is not None):
         raise UsageError(
-            "--delete needs a stage and a tag, and nothing else", hint="Write: checkpoint-manager tag --delete STAGE NAME"
+            "--delete needs a stage and a tag, and nothing else", hint=f"Write: {command('tag --delete STAGE NAME')}"
         )
     if name is None and (force or at is not None):
-        raise UsageError("the tag is missing", hint="Write: checkpoint-manager tag STAGE@VERSION NAME")
+        raise UsageError("the tag is missing", hint=f"Write: {command('tag STAGE@VERSION NAME')}")
     cm = access.open()
     if name is None and selector is not None:
         cm.get_version(selector)  # of one stage, its error is that of the command
@@ -107,5 +108,5 @@ def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> int:
     if rows:
         write_table(("STAGE", "TAG", "VERSION"), [(stage, name, str(number)) for stage, name, number in rows])
     elif not troubles:
-        say("no tags yet. Add one: checkpoint-manager tag STAGE@VERSION NAME")
+        say(f"no tags yet. Add one: {command('tag STAGE@VERSION NAME')}")
     return tell_troubles(troubles)

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager.cli.exit_codes import Exit
-from checkpoint_manager.cli.hints import HINTS
+from checkpoint_manager.cli.hints import command, sentence
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.cli.selector import stage_names
+from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.reports import VerificationReport
+    from checkpoint_manager.reports import Finding, VerificationReport
 
 
 @click.command()
@@ -32,6 +34,8 @@ def verify(access: Access, stage: str | None) -> int:
       checkpoint-manager verify
     """
     cm = access.open(on_rollback="warn")
+    if stage is not None and stage not in cm.stages():
+        raise no_such_stage(access, stage, cm.stages())
     with progress_of("verifying") as step:
         report = cm.verify(stage, progress=step)
     if access.as_json:
@@ -53,13 +57,18 @@ def _show_report(report: VerificationReport) -> None:
     counts = Counter(finding.state for finding in report.findings)
     write_line(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "nothing saved yet")
     if not report.ok:
-        say(f"error: the store is not as it should be. {_next_step(report)}")
+        say(f"error: the store is not as it should be. {next_step(report.problems)}")
 
 
-def _next_step(report: VerificationReport) -> str:
-    states = {finding.state for finding in report.problems}
+def next_step(problems: Sequence[Finding]) -> str:
+    """Return what to do about problems: the step that has to come first."""
+    states = {finding.state for finding in problems}
     if "rolled-back" in states:
-        return HINTS[Hint.ACCEPT_ROLLBACK]
+        return sentence(Hint.ACCEPT_ROLLBACK)
     if "unfinished" in states:
-        return "Finish the rotation with: checkpoint-manager key rotate"
-    return "See what can be done: checkpoint-manager repair --dry-run"
+        return f"Finish the rotation with: {command('key rotate')}"
+    if states == {"missing"}:
+        return f"Restore what is missing from a backup, or go on without it: {command('repair --accept-rollback')}"
+    if states == {"clock"}:
+        return "Check the clock of this host. Versions are ordered by number, but retention and --at go by the time"
+    return f"See what can be done: {command('repair --dry-run')}"

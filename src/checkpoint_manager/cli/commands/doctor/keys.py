@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli import NAME
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
-from checkpoint_manager.cli.hints import explain, hint_of
+from checkpoint_manager.cli.hints import command, hint_of
 from checkpoint_manager.cli.output import show_count, show_time
-from checkpoint_manager.errors import CheckpointError, KeyUnavailableError, RollbackError, WrongKeyError
+from checkpoint_manager.errors import CheckpointError, IntegrityError, KeyUnavailableError, RollbackError, WrongKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,8 @@ _CLOCKS_DIFFER = timedelta(minutes=2)
 _NEXT: tuple[tuple[type[CheckpointError], str], ...] = (
     (WrongKeyError, 'give the key that belongs to this store: "keyring" above says what kinds open it'),
     (KeyUnavailableError, 'see "key" above'),
-    (RollbackError, "if you restored an older copy on purpose: checkpoint-manager repair --accept-rollback"),
+    (RollbackError, f"if you restored an older copy on purpose: {NAME} repair --accept-rollback"),
+    (IntegrityError, 'see "keyring" above'),
 )
 
 
@@ -60,12 +62,12 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
     try:
         keyring = Keyring.parse(data, where=path)
     except CheckpointError as error:
-        yield problem("keyring", explain(error), "put it back from a backup")
+        yield problem("keyring", error.message, hint_of(error))
         return
     slots = ", ".join(slot.kind + (f" ({printable(slot.label)})" if slot.label else "") for slot in keyring.slots)
     yield ok("keyring", f"it claims to have {show_count(len(keyring.slots), 'slot')}: {slots}")
     if len(keyring.keys) > 1:
-        step = "if no rotation is running, one was interrupted: resume it with checkpoint-manager key rotate"
+        step = f"if no rotation is running, one was interrupted: resume it with {command('key rotate')}"
         yield warning("rotation", "the store has two keys: its versions are being sealed under the new one", step)
 
 
@@ -76,8 +78,8 @@ def look_inside(access: Access) -> Iterator[Check]:
         yield ok("opening", "the key opens the store")
         yield from _look_at_stages(cm)
     except CheckpointError as error:
-        step = next((step for kind, step in _NEXT if isinstance(error, kind)), "checkpoint-manager verify looks closer")
-        yield problem("opening", explain(error), step)
+        step = next((step for kind, step in _NEXT if isinstance(error, kind)), hint_of(error))
+        yield problem("opening", error.message, step)
 
 
 def _look_at_stages(cm: CheckpointManager) -> Iterator[Check]:
@@ -87,9 +89,10 @@ def _look_at_stages(cm: CheckpointManager) -> Iterator[Check]:
         try:
             newest.append(cm.get_version(stage))
         except CheckpointError as error:
-            step = hint_of(error) or "checkpoint-manager verify looks closer"
+            step = hint_of(error) or f"{command('verify')} looks closer"
             yield problem("stages", error.message, step)
-    yield ok("stages", f"{len(newest)} stages have a newest version that opens")
+    have = "has" if len(newest) == 1 else "have"
+    yield ok("stages", f"{show_count(len(newest), 'stage')} {have} a newest version that opens")
     yield _clock(newest)
 
 
