@@ -49,6 +49,8 @@ def prepare(folder: Path, home: Path, line: str) -> str:
             cm.save_checkpoint(stage, {"epoch": epoch})
     for name, text in {
         "settings.json": "{}",
+        "state.json": "{}",
+        "weights.npy": "0.5 0.25",
         "rows.json": "[1, 2]",
         "raw.csv": "1,2",
         "alice.txt": "correct horse",
@@ -64,6 +66,8 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     (programs / "python").symlink_to(sys.executable)
     (programs / "curl").write_text("#!/bin/sh\nexec cat rows.json\n")
     (programs / "curl").chmod(0o700)
+    if "--attachment weights" in line:
+        cm.save_checkpoint("train", {}, attachments={"weights": folder / "weights.npy"})
     if "--also" in line:
         cm.keys.add(Passphrase("correct horse"), label="alice")
     line = re.sub(r"--at \S+", "--at 0s", line)

@@ -94,6 +94,16 @@ def _damaged_newest(folder: Path) -> CheckpointManager:
     return opened(folder)
 
 
+def _many_damaged(folder: Path) -> CheckpointManager:
+    cm = CheckpointManager(folder / "checkpoints", durability="relaxed")
+    for number in range(4, MOST_LOGGED + 10):
+        cm.save_checkpoint("train", number)
+    opened(folder).load_checkpoint("train")
+    for number in range(1, MOST_LOGGED + 5):
+        damage(version(folder, "train", number))
+    return opened(folder)
+
+
 def _thousands_missing(folder: Path) -> list[object]:
     cm = CheckpointManager(folder / "checkpoints", durability="relaxed")
     for number in range(4, 1010):
@@ -418,6 +428,7 @@ LINES = [
     Line("_operations/load.py", "%s has lost its attachment", _lost_attachment, "ERROR"),
     Line("_operations/prune.py", "%s", _prune_damaged_data, "ERROR", REPAIR),
     Line("_operations/repair.py", "Set aside: version", lambda folder: _damaged_newest(folder).repair(), "WARNING"),
+    Line("_operations/repair.py", "Set aside: %d more", lambda folder: _many_damaged(folder).repair(), "WARNING"),
     Line(
         "_operations/repair.py",
         "Not repaired",

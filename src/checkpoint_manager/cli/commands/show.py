@@ -72,9 +72,9 @@ def _write_attachment(checkpoint: Checkpoint, name: str) -> None:
     found = checkpoint.attachments.get(name)
     if found is None:
         where = f"version {checkpoint.version.number} of stage {printable(checkpoint.version.stage)}"
-        there = ", ".join(map(printable, checkpoint.attachments)) or "none"
-        message = f"{where} has no attachment {printable(name)}; it has: {there}"
-        raise CheckpointNotFoundError(message, hint="Name one of its attachments", stage=checkpoint.version.stage)
+        there = ", ".join(map(printable, checkpoint.attachments))
+        hint = f"It has {there}" if there else "It has none: choose another version"
+        raise CheckpointNotFoundError(f"{where} has no attachment {printable(name)}", hint=hint, stage=checkpoint.version.stage)
     if sys.stdout.isatty():
         raise UsageError("an attachment is not printed at a terminal", hint="Write it to a file: add > FILE")
     with found.open() as file:
