@@ -402,7 +402,7 @@ class StoredAttachment(Attachment):
         directory, name = os.path.split(os.path.abspath(place))
         with as_our_errors(f"save the attachment {printable(self.name)} to", place), files.open_directory(directory) as folder:
             if not overwrite and files.exists(name, folder):
-                raise StorageError(f"{printable(place)} exists already", hint="Name another file, or give overwrite=True")
+                raise StorageError(f"{printable(place)} exists already", hint=Hint.OVERWRITE)
             with files.temporary(folder) as temporary:
                 files.write_new(temporary, folder, self._slices(), durable=True)
                 if overwrite:

@@ -57,7 +57,7 @@ def load(attachment: StoredAttachment) -> object:
     """
     if attachment.kind != "numpy":
         message = f"the attachment {printable(attachment.name)} is of the unknown kind {printable(attachment.kind)}"
-        raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or read its bytes with open()")
+        raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or read the attachment as bytes")
     try:
         numpy = _loading.load("numpy")
     except ImportError:
@@ -68,7 +68,7 @@ def load(attachment: StoredAttachment) -> object:
             return _read_array(numpy, file)
         except (ValueError, TypeError, SyntaxError, KeyError, EOFError) as error:
             message = f"the attachment {printable(attachment.name)} is not a numpy array: {printable(str(error))}"
-            raise FormatError(message, hint="Read its bytes with open()") from None
+            raise FormatError(message, hint="Read the attachment as bytes") from None
 
 
 def _read_array(numpy: Any, file: Any) -> object:  # noqa: ANN401  # numpy is not needed to check the types of this package
