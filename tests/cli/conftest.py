@@ -14,6 +14,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, KeyFile
 from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager.cli import main
+from checkpoint_manager.cli.hints import name_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,11 +68,12 @@ def cli(
 
 @pytest.fixture
 def library_log() -> Iterator[None]:
-    """Put the library's logger back as it was: the program sets it up for itself."""
+    """Put back what the program sets up for its process: the library's logger, and the store that hints name."""
     logger = logging.getLogger("checkpoint_manager")
     before = (logger.handlers[:], logger.level, logger.propagate)
     yield
     logger.handlers[:], logger.level, logger.propagate = before
+    name_store(None)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 import checkpoint_manager
 from checkpoint_manager import CheckpointError, CheckpointManager
-from checkpoint_manager.cli.hints import HINTS, explain, hint_of, name_store, sentence
+from checkpoint_manager.cli.hints import HINTS, explain, hint_of, sentence
 from checkpoint_manager.errors import Hint
 from tests.cli.commands import COMMANDS
 
@@ -103,7 +103,6 @@ def test_the_command_in_a_hint_names_the_stage_and_the_store_that_were_given(cli
     error = cli("show", "train@9", "--store", "my store", "--json").error
     assert error["hint"] == "Choose a version from: checkpoint-manager log train --store 'my store'"
     assert cli(*shlex.split(error["hint"].partition("checkpoint-manager ")[2])).code == 0
-    name_store(None)
 
 
 def test_every_command_in_a_hint_is_one_of_the_program() -> None:
