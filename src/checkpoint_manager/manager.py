@@ -180,9 +180,9 @@ class CheckpointManager:
             data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
-            attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, or an
-                attachment of an earlier version of this stage, which is not copied. They are sealed 16 MiB at a time, before
-                the stage is locked.
+            attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
+                frame of pandas or polars, or an attachment of an earlier version of this stage, which is not copied. They
+                are sealed 16 MiB at a time, before the stage is locked.
 
         Raises:
             PayloadError: The data would not load as it was saved; the error names the path of the value. Nothing was written.

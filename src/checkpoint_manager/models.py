@@ -84,7 +84,8 @@ class Attachment(ABC):
 
     Attributes:
         name: Its name.
-        kind: What :meth:`load` returns: for ``bytes`` and ``file`` the content, for ``numpy`` an array.
+        kind: What :meth:`load` returns: for ``bytes`` and ``file`` the content, for ``numpy`` an array, for
+            ``pandas`` and ``polars`` a frame.
         size: The length of its content in bytes.
         detail: What it is, for people.
     """

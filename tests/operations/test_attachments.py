@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
 from checkpoint_manager import (
@@ -129,6 +131,86 @@ class TestContents:
         assert (back == array).all()
         assert back.flags.writeable
 
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            pd.DataFrame({"a": [1, 2, 3], "b": [0.5, None, 2.0], "c": ["x", None, "längeres"]}),
+            pd.DataFrame(
+                {"t": pd.date_range("2026-01-01", periods=3, tz="Europe/Berlin"), "d": pd.to_timedelta([1, 2, 3], "s")}
+            ),
+            pd.DataFrame({"k": pd.Categorical(["a", "b", "a"], ordered=True)}, index=pd.Index([3, 1, 2], name="id")),
+            pd.DataFrame({"i": pd.array([1, None, 3], dtype="Int64"), "f": np.array([1, 2, 3], dtype="float32")}),
+            pd.DataFrame({"a": []}, dtype="int64"),
+            pd.DataFrame({"n": np.arange(250_000)}),
+            pd.DataFrame({"a": [True, False]}, index=pd.date_range("2026-01-01", periods=2, name="day")),
+        ],
+        ids=lambda frame: "-".join(map(str, frame.dtypes)),
+    )
+    def test_frames_of_pandas_come_back(self, frame: pd.DataFrame) -> None:
+        cm = CheckpointManager("memory:", key=KEY)
+        (info,) = cm.save_checkpoint("train", attachments={"f": frame}).attachments
+        assert (info.kind, info.detail) == ("pandas", f"{len(frame)} rows, {len(frame.columns)} columns")
+        pd.testing.assert_frame_equal(cm.get_checkpoint("train").attachments["f"].load(), frame, check_freq=False)
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            pl.DataFrame({"a": [1, None, 3], "b": ["x", None, "längeres"], "c": [[1], [], [2, 3]]}),
+            pl.DataFrame(
+                {"k": pl.Series(["a", "b"], dtype=pl.Categorical), "e": pl.Series(["a", "b"], dtype=pl.Enum(["a", "b"]))}
+            ),
+            pl.DataFrame(
+                {"t": pl.Series([1, 2]).cast(pl.Datetime("us", "Europe/Berlin")), "d": pl.Series([1, 2]).cast(pl.Int8)}
+            ),
+            pl.DataFrame({"s": [{"x": 1, "y": "a"}, {"x": 2, "y": None}]}),
+            pl.DataFrame(),
+        ],
+        ids=lambda frame: "-".join(frame.columns),
+    )
+    def test_frames_of_polars_come_back(self, frame: pl.DataFrame) -> None:
+        cm = CheckpointManager("memory:", key=KEY)
+        (info,) = cm.save_checkpoint("train", attachments={"f": frame}).attachments
+        assert info.kind == "polars"
+        back = cm.get_checkpoint("train").attachments["f"].load()
+        assert back.schema == frame.schema
+        assert back.equals(frame)
+
+    @pytest.mark.parametrize(
+        ("frame", "told"),
+        [
+            (pd.DataFrame({"a": [1, "x"]}), "column a is of objects"),
+            (pd.DataFrame({"a": [(1, 2)]}), "column a is of objects"),
+            (pd.DataFrame([[1, 2]], columns=["a", "a"]), "labels"),
+            (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)])), "index"),
+            (pd.DataFrame({"a": [1 + 2j]}), "Arrow can't hold"),
+            (pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}), "objects"),
+            (pd.Series([1]), "Series"),
+            (pl.Series([1]), "Series"),
+            (np.float64(1), "float64"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+    )
+    def test_a_frame_that_would_not_come_back_is_refused(self, frame: object, told: str) -> None:
+        with pytest.raises(PayloadError, match=told):
+            CheckpointManager("memory:", key=KEY).save_checkpoint("train", attachments={"f": frame})
+
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    @pytest.mark.parametrize("content", [b"", b"nonsense" * 100, b"\xff\xff\xff\xff\xff\xff\xff\x7f" * 9])
+    def test_what_is_not_a_frame_is_an_error(self, kind: str, content: bytes) -> None:
+        cm = CheckpointManager("memory:", key=KEY)
+        cm.save_checkpoint("train", attachments={"f": content})
+        attachment = cm.get_checkpoint("train").attachments["f"]
+        attachment.kind = kind
+        with pytest.raises(FormatError, match="can't be read"):
+            attachment.load()
+
+    def test_a_damaged_frame_is_damaged_and_not_of_another_form(self, local: CheckpointManager, tmp_path: Path) -> None:
+        local.save_checkpoint("train", attachments={"f": pd.DataFrame({"a": [1]})})
+        (segment,) = (tmp_path / "local").rglob("*.segment")
+        segment.write_bytes(segment.read_bytes()[:-1] + b"x")
+        with pytest.raises(IntegrityError):
+            local.get_checkpoint("train").attachments["f"].load()
+
     def test_an_array_says_what_it_is(self) -> None:
         cm = CheckpointManager("memory:", key=KEY)
         (info,) = cm.save_checkpoint("train", attachments={"a": np.zeros((2, 3))}).attachments
@@ -221,7 +303,7 @@ class TestContents:
         cm.save_checkpoint("train", attachments={"a": content})
         attachment = cm.get_checkpoint("train").attachments["a"]
         attachment.kind = "numpy"
-        with pytest.raises(FormatError, match="not a numpy array"):
+        with pytest.raises(FormatError, match="can't be read as one of numpy"):
             attachment.load()
 
     def test_pickled_objects_are_never_loaded(self) -> None:
@@ -239,7 +321,7 @@ class TestContents:
         cm.save_checkpoint("train", attachments={"a": np.zeros(3)})
         attachment = cm.get_checkpoint("train").attachments["a"]
         monkeypatch.setitem(sys.modules, "numpy", None)
-        with pytest.raises(CheckpointError, match="numpy is not installed"):
+        with pytest.raises(CheckpointError, match="needs numpy, which is not installed"):
             attachment.load()
 
 
