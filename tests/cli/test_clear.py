@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 def test_one_stage(cli: Cli, store: Path) -> None:
     assert cli("clear", "train", "--yes").out == "train@4\n"
     assert not CheckpointManager(store).has_checkpoint("train")
-    assert cli("clear", "train", "--yes").out == ""
+    again = cli("clear", "train", "--yes")
+    assert (again.code, again.out, again.err) == (0, "", "Cleared already in checkpoints: train\n")
+    rest = cli("clear", "--all", "--yes")
+    assert rest.out == "clean@2\n"
+    assert rest.err.splitlines() == [
+        "Cleared already in checkpoints: train",
+        "To be cleared in checkpoints: clean",
+        "1 stage cleared; to go back: checkpoint-manager restore clean@prev",
+    ]
+    assert cli("restore", "clean@prev", "--yes").code == 0
 
 
 def test_all(cli: Cli, store: Path) -> None:

@@ -76,3 +76,21 @@ def test_what_can_not_be(cli: Cli, store: Path, arguments: list[str], code: int,
     result = cli("prune", *arguments, "--yes")
     assert (result.code, result.out) == (code, "")
     assert message in result.err
+
+
+def test_a_long_plan_is_short_and_what_was_done_is_said(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store, durability="relaxed")
+    for epoch in range(4, 30):
+        cm.save_checkpoint("train", epoch)
+    cm.tag("train", 20, "good")
+    result = cli("prune", "train", "--keep-last", "2", "--yes")
+    assert [line.partition(" (")[0] for line in result.err.splitlines()[:5]] == [
+        "keep train@29",
+        "keep train@28",
+        "drop train@27 to train@21",
+        "keep train@20",
+        "drop train@19 to train@1",
+    ]
+    assert ": newest, newest completed, --keep-last" in result.err.splitlines()[0]
+    assert result.err.splitlines()[-1].startswith("26 versions deleted for good (")
+    assert len(result.out.splitlines()) == 26

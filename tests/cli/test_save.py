@@ -35,7 +35,7 @@ def test_from_stdin(program: Cli, store: Path) -> None:
     ("text", "why"),
     [
         ("{", "line 1 column 2"),
-        ("", "line 1 column 1"),
+        ("", "it is empty"),
         ("[NaN]", "NaN is not a JSON value"),
         ('{"a": 1, "a": 2}', "same key twice"),
         ("[" * 100_000, "does not hold JSON"),
@@ -106,3 +106,9 @@ def test_what_can_not_be_attached_or_printed(
     assert (result.code, result.out) == (code, "")
     assert told in result.err
     assert CheckpointManager(store).history("train")[0].number == 3
+
+
+def test_no_input_is_said_to_be_empty(program: Cli, store: Path) -> None:
+    result = program("save", "train", stdin="")
+    assert result.code == 2
+    assert "<stdin> does not hold JSON (it is empty)" in result.err

@@ -260,3 +260,53 @@ def test_ctrl_c_reaches_a_command_that_runs_and_is_not_sent_once_more(store: Pat
     assert (tmp_path / "caught").read_text() == "caught\n"
     assert "SIGINT" in (tmp_path / "log").read_text()
     assert calls(tmp_path / "log") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("status", 0),
+        ("log train", 0),
+        ("show nothing", 14),
+        ("show train@99", 14),
+        ("verify", 0),
+        ("doctor", 0),
+        ("key list", 0),
+        ("key remove nope", 14),
+        ("prune train --keep-last 1 --dry-run", 0),
+        ("restore train@1 --dry-run", 0),
+        ("delete train --all --dry-run", 0),
+        ("init", 0),
+        ("unknown", 2),
+        ("--help", 0),
+    ],
+)
+def test_fifty_columns_break_no_word(store: Path, command: str, code: int) -> None:
+    CheckpointManager(store).save_checkpoint("train", {"note": "x"}, metadata={"remark": "a long remark of many words " * 5})
+    with Terminal(*command.split(), columns=50, NO_COLOR="1", CHECKPOINT_MANAGER_STORE=str(store)) as terminal:
+        assert terminal.end() == code, terminal.shown
+    for line in terminal.shown.splitlines():
+        assert len(line) <= 50 or " " not in line.strip()[:50], line
+
+
+def test_watching_follows_a_loop_of_another_process(store: Path) -> None:
+    program = """
+import sys
+from checkpoint_manager import CheckpointManager
+with CheckpointManager(sys.argv[1]).loop("sum", range(3), initial=[], every_items=1) as loop:
+    for item in loop:
+        loop.state.append(item)
+        sys.stdin.readline()
+"""
+    with (
+        subprocess.Popen([sys.executable, "-c", program, str(store)], stdin=subprocess.PIPE, text=True) as running,
+        Terminal("status", "--watch", "--interval", "0.1", "--store", str(store)) as terminal,
+    ):
+        assert running.stdin is not None
+        for shown in ("1 of 3", "2 of 3", "completed"):
+            running.stdin.write("\n")
+            running.stdin.flush()
+            terminal.until("sum")
+            terminal.until(shown)
+        terminal.type("q")
+        assert terminal.end() == 0

@@ -41,3 +41,22 @@ def test_damage_is_named_and_makes_the_exit_code(cli: Cli, store: Path) -> None:
     document = cli("verify", "--json").json
     assert not document["ok"]
     assert [f["state"] for f in document["findings"]] == ["whole", "whole", "damaged", "whole"]
+
+
+def test_a_stage_that_is_not_there_is_not_whole(cli: Cli, store: Path) -> None:
+    result = cli("verify", "trian")
+    assert (result.code, result.out) == (14, "")
+    assert "did you mean train?" in result.err
+
+
+def test_what_is_missing_leads_further(cli: Cli, store: Path) -> None:
+    (store / "history" / "train" / "000000000002.checkpoint").unlink()
+    result = cli("verify")
+    assert result.err.endswith("or go on without it: checkpoint-manager repair --accept-rollback\n")
+    partly = cli("repair", "--yes")
+    assert partly.code == 3
+    assert "or go on without it: checkpoint-manager repair --accept-rollback\n" in partly.err
+    accepted = cli("repair", "--accept-rollback", "--yes")
+    assert accepted.code == 0
+    assert "nothing to repair" not in accepted.err
+    assert cli("verify").code == 0

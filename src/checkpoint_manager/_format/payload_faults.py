@@ -37,7 +37,7 @@ _REMEDIES = {
     "datetime.date": "Save value.isoformat()",
     "datetime.time": "Save value.isoformat()",
     "datetime.timedelta": "Save value.total_seconds()",
-    "decimal.Decimal": "Save str(value)",
+    "decimal.Decimal": "Save it as text",
     "uuid.UUID": "Save str(value)",
     "pathlib.PurePath": "Save str(value)",
     "orjson.Fragment": "Save the value that it was made from",

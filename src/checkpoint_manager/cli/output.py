@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from checkpoint_manager.errors import CheckpointError, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import TextIO
 
     from checkpoint_manager.cli.table import Table
     from checkpoint_manager.models import Version
@@ -98,7 +100,24 @@ def write_bytes(data: bytes) -> None:
 
 def say(text: str) -> None:
     """Tell the user something that is not data, on one line. That it can't be told is not a reason to stop half-way."""
-    say_coloured(escaped(text))
+    say_coloured(folded(escaped(text), sys.stderr))
+
+
+def folded(text: str, stream: TextIO, *, indent: int = 0) -> str:
+    """Return a line as several where a terminal would break it inside a word; as it is where no terminal shows it.
+
+    Args:
+        text: The line.
+        stream: Where it is written to.
+        indent: How far the lines after the first one are indented.
+    """
+    columns = shutil.get_terminal_size().columns
+    if len(text) <= columns or not stream.isatty():
+        return text
+    import textwrap  # noqa: PLC0415  # loads regular expressions that few lines need
+
+    fill = textwrap.TextWrapper(columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return fill.fill(text)
 
 
 def say_coloured(text: str) -> None:
@@ -116,7 +135,7 @@ def say_lines(text: str) -> None:
 
 def say_json(content: Mapping[str, Any]) -> None:
     """Tell a program something that is not data, as one JSON document on one line."""
-    say(_encode({"schema": SCHEMA, **content}).decode().removesuffix("\n"))
+    say_coloured(_encode({"schema": SCHEMA, **content}).decode().removesuffix("\n"))
 
 
 def show_warnings() -> None:
@@ -133,7 +152,7 @@ class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record.args, tuple):
             record.args = tuple(map(_for_people, record.args))
-        return escaped(f"{record.levelname.lower()}: {record.getMessage()}")
+        return folded(escaped(f"{record.levelname.lower()}: {record.getMessage()}"), sys.stderr)
 
 
 def _for_people(value: object) -> object:

@@ -44,7 +44,7 @@ class Table:
         room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         widths = _fitted(self._widths, self._words, room)
         if widths is None:
-            return [_block(self._columns, row) for row in cells]
+            return [list(_block(self._columns, row, room)) for row in cells]
         drawn = [list(_row(self._columns, row, widths)) for row in cells]
         if not self._is_begun:
             self._is_begun = True
@@ -92,11 +92,11 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def _block(columns: Sequence[str], row: Sequence[str]) -> list[str]:
+def _block(columns: Sequence[str], row: Sequence[str], room: int | None) -> Iterator[str]:
     width = max(map(len, columns))
-    lines = [
-        f"{column.ljust(width)}{_BETWEEN}{in_colour(cell, cell) if column in _JUDGED else cell}"
-        for column, cell in zip(columns, row, strict=True)
-        if cell
-    ]
-    return [*lines, ""]
+    for column, cell in zip(columns, row, strict=True):
+        if cell:
+            first, *more = _wrapped(cell, (room or 0) - width - len(_BETWEEN))
+            yield f"{column.ljust(width)}{_BETWEEN}{in_colour(cell, first) if column in _JUDGED else first}"
+            yield from (f"{' ' * width}{_BETWEEN}{line}" for line in more)
+    yield ""

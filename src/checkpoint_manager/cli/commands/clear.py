@@ -8,11 +8,14 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_count, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
+from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from checkpoint_manager import CheckpointManager
     from checkpoint_manager.cli.access import Access
 
 
@@ -41,8 +44,13 @@ def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, y
     if stage is not None and stage not in there:
         raise no_such_stage(access, stage, there)
     chosen = there if stage is None else [stage, *(cm.downstream(stage) if downstream else ())]
+    done = [stage for stage in chosen if _is_cleared(cm, stage)]
+    chosen = [stage for stage in chosen if stage not in done]
     order = reversed(chosen) if downstream else chosen  # if this is killed, what is left can be found again
-    say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
+    if done:
+        say(f"Cleared already in {access.shown}: {', '.join(map(printable, done))}")
+    if chosen or not done:
+        say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
     if not dry_run and chosen:
         confirm(f"Clear {show_count(len(chosen), 'stage')}?", yes=yes)
     cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, order) if version is not None]
@@ -51,3 +59,12 @@ def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, y
         return
     for version in cleared:
         write_line(f"{printable(version.stage)}@{version.number}")
+    if cleared:
+        say(f"{show_count(len(cleared), 'stage')} cleared; to go back: {command('restore STAGE@prev', cleared[0].stage)}")
+
+
+def _is_cleared(cm: CheckpointManager, stage: str) -> bool:
+    try:
+        return cm.get_version(stage).status == "cleared"
+    except CheckpointError:  # a stage whose newest version is damaged can be cleared
+        return False

@@ -77,7 +77,10 @@ def _json_from(file: IO[bytes]) -> Any:  # noqa: ANN401  # JSON is what it is
     if file.name in {"-", "<stdin>"} and sys.stdin.isatty():
         say("reading JSON from the terminal; end it with Ctrl-D")
     try:
-        return json.loads(file.read(), parse_constant=_not_json, object_pairs_hook=_without_duplicates)
+        text = file.read()
+        if not text.strip():
+            raise ValueError("it is empty")  # as the other reasons
+        return json.loads(text, parse_constant=_not_json, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         message = f"{printable(str(file.name))} does not hold JSON ({error}), and nothing was saved"
         raise UsageError(message, hint='Give a JSON value, such as {"epoch": 3}') from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from checkpoint_manager._text import escaped
 from checkpoint_manager.cli.colour import in_colour
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import write_json, write_line, write_text
+from checkpoint_manager.cli.output import folded, write_json, write_text
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.cli.commands.doctor.check import Check
+
+
+_INDENT = 22
+"""Where what was found begins."""
 
 
 @click.command()
@@ -45,6 +50,8 @@ def doctor(access: Access) -> int:
 
 
 def _show(check: Check) -> None:
-    write_text(f"{in_colour(check.state, f'{check.state:<8}')} {check.topic:<12} {escaped(check.found)}\n")
+    found = folded(f"{check.state:<8} {check.topic:<12} {escaped(check.found)}", sys.stdout, indent=_INDENT)
+    write_text(f"{in_colour(check.state, found[:8])}{found[8:]}\n")
     if check.next:
-        write_line(f"{'':<8} {'':<12} → {check.next}")
+        step = folded(f"{' ' * _INDENT}→ {escaped(check.next)}", sys.stdout, indent=_INDENT + 2)
+        write_text(f"{step}\n")
