@@ -37,7 +37,7 @@ _REMEDIES = {
     "datetime.date": "Save value.isoformat()",
     "datetime.time": "Save value.isoformat()",
     "datetime.timedelta": "Save value.total_seconds()",
-    "decimal.Decimal": "Save it as text",
+    "decimal.Decimal": "Save str(value)",
     "uuid.UUID": "Save str(value)",
     "pathlib.PurePath": "Save str(value)",
     "orjson.Fragment": "Save the value that it was made from",
@@ -107,7 +107,7 @@ def _fault(value: object, opened: list[object]) -> Fault | None:
     if kind is float and not isfinite(cast("float", value)):
         return "is NaN or infinite, which JSON can't hold", "Save None or a str"
     if kind is int and not _MIN_INTEGER <= cast("int", value) <= _MAX_INTEGER:
-        return "is an integer beyond 64 bits", "Save str(value)"
+        return "is an integer beyond 64 bits", "Save it as text: str(value)"
     if kind is str and not _is_unicode(cast("str", value)):
         return "is text with a lone surrogate, which is not valid Unicode", "Save its bytes as base64"
     return _fault_of_container(value, opened) if type(value) is dict or type(value) is list else None
