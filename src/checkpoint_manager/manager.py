@@ -172,6 +172,7 @@ class CheckpointManager:
         metadata: Mapping[str, object] | None = None,
         expected_version: int | None = None,
         attachments: Mapping[str, object] | None = None,
+        progress: OnProgress | None = None,
     ) -> Version:
         """Save data as the newest version of a stage. When this returns, the version survives a power cut.
 
@@ -183,6 +184,7 @@ class CheckpointManager:
             attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
                 frame of pandas or polars, or an attachment of an earlier version of this stage, which is not copied. They
                 are sealed 16 MiB at a time, before the stage is locked.
+            progress: Called with the bytes of the attachments that are written.
 
         Raises:
             PayloadError: The data would not load as it was saved; the error names the path of the value. Nothing was written.
@@ -194,11 +196,13 @@ class CheckpointManager:
         """
         if expected_version is not None and type(expected_version) is not int:
             raise wrong("expected_version", expected_version, "a number, or None")
+        if progress is not None:
+            check_callback("progress", progress)
         stage = _valid(stage_name)
         if not attachments:
             return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
         draft = save.draft(stage, data, metadata)
-        with attach.attached(self._store, stage, attachments) as records:
+        with attach.attached(self._store, stage, attachments, progress) as records:
             return self._saved(save.save(self._store, stage, replace(draft, attachments=records), expected_version))
 
     def update_checkpoint(
@@ -652,16 +656,20 @@ class CheckpointManager:
 
     # Upkeep
 
-    def verify(self, stage_name: str | None = None, *, progress: OnProgress | None = None) -> VerificationReport:
+    def verify(
+        self, stage_name: str | None = None, *, quick: bool = False, progress: OnProgress | None = None
+    ) -> VerificationReport:
         """Read and check everything, and return the findings. A finding is never raised as an error.
 
         Args:
             stage_name: One stage, or None for the whole store.
+            quick: Of the attachments, look only whether they are there with their lengths.
             progress: Called after each version.
         """
         stage = None if stage_name is None else _valid(stage_name)
+        check_flags(quick=quick)
         check_callback("progress", progress)
-        return _operations.verify.verify(self._store, stage, progress)
+        return _operations.verify.verify(self._store, stage, progress, quick=quick)
 
     def repair(self, *, dry_run: bool = False) -> list[RepairStep]:
         """Set damaged files aside, remove leftovers, rebuild stale heads, and return the steps.

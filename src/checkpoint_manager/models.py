@@ -78,6 +78,11 @@ class Version:
     restored_from: int | None = None
     attachments: tuple[AttachmentInfo, ...] = ()
 
+    @property
+    def total_size(self) -> int | None:
+        """The length of the data and of all attachments in bytes; None if unknown."""
+        return None if self.size is None else self.size + sum(each.size for each in self.attachments)
+
 
 class Attachment(ABC):
     """An attachment of a version that was loaded. Its content is read when it is asked for, 16 MiB at a time.

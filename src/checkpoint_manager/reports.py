@@ -56,7 +56,17 @@ class BundleSummary:
 
 
 State: TypeAlias = Literal[
-    "whole", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "clock", "leftover", "exposed"
+    "whole",
+    "damaged",
+    "missing",
+    "incomplete",
+    "foreign",
+    "rolled-back",
+    "unreadable",
+    "unfinished",
+    "clock",
+    "leftover",
+    "exposed",
 ]
 """The state of something that ``verify`` examined: see :class:`Finding`."""
 
@@ -75,6 +85,7 @@ class Finding:
             * ``whole``: it is in order;
             * ``damaged``: it does not open, or contradicts itself;
             * ``missing``: it is gone without a record of its deletion;
+            * ``incomplete``: an attachment of it is gone or does not open; its data is whole;
             * ``foreign``: it is genuine, but belongs to another stage, store or position;
             * ``rolled-back``: it is older than what this user has seen;
             * ``unreadable``: the operating system refused to read it, perhaps only this time;

@@ -147,7 +147,7 @@ class PrunePlan:
     @property
     def bytes_dropped(self) -> int:
         """The size of the data to delete, in bytes."""
-        return sum(version.size or 0 for version in self.dropped)
+        return sum(version.total_size or 0 for version in self.dropped)
 
 
 class VersionFacts(NamedTuple):
@@ -391,7 +391,7 @@ def plan(
     """
     held_versions = HeldVersions(policy, now)
     versions = [version for version in history if version.created_at is not None]
-    facts = [VersionFacts(v.number, v.status, v.created_at or now, v.size or 0, group_of(v.metadata)) for v in versions]
+    facts = [VersionFacts(v.number, v.status, v.created_at or now, v.total_size or 0, group_of(v.metadata)) for v in versions]
     held_versions.older_all(facts, now)
     decisions: list[PruneDecision] = []
     for version in versions:

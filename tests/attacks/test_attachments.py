@@ -47,7 +47,7 @@ def assert_refused(cm: CheckpointManager, name: str = "large", version: int = 2)
     assert found.data == version
     with pytest.raises(IntegrityError):
         found.attachments[name].load()
-    assert [each.state for each in cm.verify("train").problems] == ["damaged"]
+    assert [each.state for each in cm.verify("train").problems] == ["incomplete"]
 
 
 @pytest.mark.parametrize("index", range(3))

@@ -239,7 +239,7 @@ class TestContents:
         assert cm.history("train") == []
         assert kept(cm) == 0
 
-    @pytest.mark.parametrize("name", ["", 3, "x" * 256, "\ud800"])
+    @pytest.mark.parametrize("name", ["", 3, "x" * 256, "\ud800", "@mine"])
     def test_a_name_that_is_none_is_refused(self, name: object) -> None:
         with pytest.raises(PayloadError, match="name"):
             CheckpointManager("memory:", key=KEY).save_checkpoint("train", attachments={name: b""})  # type: ignore[dict-item]
@@ -278,6 +278,27 @@ class TestContents:
         with pytest.raises(StorageError, match="gone"):
             cm.save_checkpoint("train", attachments={"log": tmp_path / "gone"})
         assert cm.history("train") == []
+
+    def test_progress_is_told_in_bytes(self, cm: CheckpointManager) -> None:
+        told: list[tuple[int, int, str]] = []
+        contents = {"small": bytes(5), "unknown": io.BytesIO(bytes(7)), "large": bytes(SEGMENT_BYTES + 1)}
+        cm.save_checkpoint("train", attachments=contents, progress=lambda p: told.append((p.done, p.total, p.unit)))
+        total = SEGMENT_BYTES + 6
+        assert told[0] == (5, total, "bytes")
+        assert told[-1] == (total + 7, total + 7, "bytes")
+
+    def test_a_quick_verification_only_looks(self, local: CheckpointManager, tmp_path: Path) -> None:
+        local.save_checkpoint("train", attachments={"w": bytes(100)})
+        (segment,) = (tmp_path / "local").rglob("*.segment")
+        segment.write_bytes(bytes(segment.stat().st_size))
+        assert local.verify(quick=True).ok
+        assert [each.state for each in local.verify().problems] == ["incomplete"]
+        segment.unlink()
+        assert [each.state for each in local.verify(quick=True).problems] == ["incomplete"]
+
+    def test_the_size_of_a_version_counts_them(self, cm: CheckpointManager) -> None:
+        version = cm.save_checkpoint("train", 1, attachments={"w": bytes(100)})
+        assert (version.size, version.total_size) == (1, 101)
 
     def test_an_error_of_the_source_is_the_callers_and_leaves_nothing(self, cm: CheckpointManager) -> None:
         class Source(io.BytesIO):

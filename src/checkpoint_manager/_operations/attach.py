@@ -31,6 +31,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, PayloadError, StorageError
 from checkpoint_manager.models import Attachment
+from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Buffer
+    from checkpoint_manager.reports import OnProgress
 
 _AT_ONCE = 2
 """How many segments are sealed at once: their digests take longer than all the rest, and need no lock of the interpreter."""
@@ -54,6 +56,7 @@ class Source:
         kind: What it is read back as.
         detail: What it is, for people.
         size: Its length in bytes, or None if only its end will tell.
+        written: Called with the length of each segment that was written.
     """
 
     def __init__(self, kind: str, pieces: Iterable[Buffer], detail: str = "", size: int | None = None) -> None:
@@ -61,6 +64,7 @@ class Source:
         self.detail = detail
         self.size = size
         self._pieces = pieces
+        self.written: Callable[[int], None] = lambda _: None
 
     def segments(self) -> Iterator[tuple[Buffer, bool]]:
         """Yield the content in segments, each with whether it is the last one.
@@ -81,6 +85,18 @@ class Source:
             if len(segment) > length or (index == last and next(cut, b"")):
                 raise PayloadError("an attached file became longer while it was read", hint=_UNCHANGED)
             yield segment, index == last
+
+
+def _tell(progress: OnProgress, stage: str, sources: list[Source]) -> None:
+    done, total = 0, sum(source.size or 0 for source in sources)
+
+    def written(length: int) -> None:
+        nonlocal done
+        done += length
+        progress(Progress(done, max(total, done), "bytes", stage))
+
+    for source in sources:
+        source.written = written
 
 
 def _with_the_last_marked(segments: Iterator[Buffer]) -> Iterator[tuple[Buffer, bool]]:
@@ -113,23 +129,25 @@ def _cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
 
 
 @contextlib.contextmanager
-def attached(store: Store, stage: str, contents: Mapping[str, object] | None) -> Iterator[tuple[AttachmentRecord, ...]]:
+def attached(
+    store: Store, stage: str, contents: Mapping[str, object], progress: OnProgress | None = None
+) -> Iterator[tuple[AttachmentRecord, ...]]:
     """Write the contents, and provide their records for a ``with`` block that saves a version which refers to them.
 
     Args:
         store: The store.
         stage: The stage.
         contents: The contents by name; see :meth:`CheckpointManager.save_checkpoint` for what they may be.
+        progress: Called with the bytes that are written.
 
     Raises:
         PayloadError: A content or a name can't be attached. Nothing was written.
         StorageError: A content can't be read or written. No version refers to what was written, and it is removed.
     """
-    if not contents:
-        yield ()
-        return
     with contextlib.ExitStack() as opened:
         sources = _sources(store, stage, contents, opened)
+        if progress is not None:
+            _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
         written: list[str] = []
         try:
             records = tuple(
@@ -160,9 +178,9 @@ def _sources(
 
 
 def _checked_name(stage: str, name: object) -> str:
-    if type(name) is not str or not 0 < len(name) <= format_1.MAX_NAME_CHARACTERS or not _is_unicode(name):
+    if type(name) is not str or not 0 < len(name) <= format_1.MAX_NAME_CHARACTERS or name[0] == "@" or not _is_unicode(name):
         message = f"an attachment of stage {printable(stage)} has no valid name"
-        hint = f"Name it by a text of 1 to {format_1.MAX_NAME_CHARACTERS} characters"
+        hint = f"Name it by a text of 1 to {format_1.MAX_NAME_CHARACTERS} characters that does not begin with @"
         raise PayloadError(message, hint=hint, stage=stage)
     return name
 
@@ -243,6 +261,7 @@ def write(
                 digests.append(under_way.popleft()())
             under_way.append(do(seal_and_write, index, content, last))
             size += len(content)
+            source.written(len(content))
         digests += (result() for result in under_way)
     return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
 

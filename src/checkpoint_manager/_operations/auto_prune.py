@@ -221,4 +221,5 @@ class AutoPrune:
 
 
 def _facts(number: int, entry: Entry) -> VersionFacts:
-    return VersionFacts(number, entry.status, entry.created_at, entry.size, read_group(entry.metadata))
+    size = entry.size + sum(each.size for each in entry.attachments)
+    return VersionFacts(number, entry.status, entry.created_at, size, read_group(entry.metadata))

@@ -46,13 +46,14 @@ _CLOCK_TOLERANCE = timedelta(minutes=10)
 """How far the clocks of two hosts may differ before a version counts as dated in the future."""
 
 
-def verify(store: Store, stage: str | None, progress: OnProgress | None = None) -> VerificationReport:
+def verify(store: Store, stage: str | None, progress: OnProgress | None = None, *, quick: bool = False) -> VerificationReport:
     """Return the findings about the store, or about one stage. A finding is never raised as an error.
 
     Args:
         store: The store.
         stage: The stage, or None for all stages and what belongs to none.
         progress: Called after each version.
+        quick: Of the attachments, look only whether they are there with their lengths.
     """
     leftovers: dict[str | None, list[Leftover]] = {}
     unreadable: list[Finding] = []
@@ -63,7 +64,7 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None) 
     except (IntegrityError, StorageError) as error:
         unreadable.append(Finding(None, None, _state_of_error(error), str(error)))
         leftovers, named = {}, []
-    check = Check(store)
+    check = Check(store, quick=quick)
     if stage is not None:
         check.count([stage], progress)
         return VerificationReport((*_by_version(check.stage(stage)), *_left(leftovers, stage)))
@@ -105,8 +106,9 @@ class Bound:
 class Check:
     """The state of one run over some or all stages of a store: what is left to compare, and its progress."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, quick: bool = False) -> None:
         self.store = store
+        self.quick = quick
         self.now = datetime.now(UTC)
         self.comparisons = _MAX_COMPARISONS
         self._progress: OnProgress | None = None
@@ -193,7 +195,7 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
         yield finding
         if entry is not None:
             yield from chain.add(version, entry)
-            yield from _attachments(store, stage, version, entry, attachments)
+            yield from _attachments(check, stage, version, entry, attachments)
         check.step(stage)
     yield from _unused_attachments(store, stage)
     yield from _missing(stage, present, gaps)
@@ -220,16 +222,21 @@ def _version(check: Check, stage: str, version: int, gaps: Gaps) -> tuple[Findin
     return Finding(stage, version, "whole"), entry
 
 
-def _attachments(store: Store, stage: str, version: int, entry: Entry, seen: set[str]) -> Iterator[Finding]:
+def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set[str]) -> Iterator[Finding]:
     """Read each attachment of a version once, and report what is wrong with it; its version is whole all the same."""
     for record in entry.attachments:
         if record.id not in seen:
             seen.add(record.id)
             try:
-                for index in range(len(record.digests)):
-                    attach.read_segment(store, stage, version, record, index)
-            except (IntegrityError, StorageError) as error:
-                yield Finding(stage, None, _state_of_error(error), str(error))
+                if check.quick:
+                    attach.check_there(check.store, stage, [record])
+                else:
+                    for index in range(len(record.digests)):
+                        attach.read_segment(check.store, stage, version, record, index)
+            except IntegrityError as error:
+                yield Finding(stage, None, "incomplete", str(error))
+            except StorageError as error:
+                yield Finding(stage, None, "unreadable", str(error))
 
 
 def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:

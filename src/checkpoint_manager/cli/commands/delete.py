@@ -86,6 +86,6 @@ def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: 
 def _plan(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int], *, every: bool) -> str:
     if not every:
         return f"{', '.join(map(str, wanted))}, of {show_count(len(history), 'version')} of stage {printable(stage)}"
-    size = show_size(sum(version.size or 0 for version in history))
+    size = show_size(sum(version.total_size or 0 for version in history))
     tagged = f", and its {'tag' if len(tags) == 1 else 'tags'} {', '.join(tags)}" if tags else ""
     return f"the whole stage {printable(stage)}, with {show_count(len(wanted), 'version')} ({size}){tagged}"

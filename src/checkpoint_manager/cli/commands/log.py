@@ -141,7 +141,7 @@ def _row(version: Version, tags: list[str]) -> tuple[str, ...]:
         str(version.number),
         version.status,
         show_time(version.created_at),
-        show_size(version.size),
+        show_size(version.total_size),
         "-" if version.origin is None else f"{version.origin.user}@{version.origin.host}",
         ", ".join([*(f"tag {name}" for name in tags), *_notes(version)]),
     )

@@ -117,7 +117,7 @@ def _runs(decisions: Sequence[PruneDecision]) -> Iterator[list[PruneDecision]]:
 
 def _line_of_run(run: Sequence[PruneDecision]) -> str:
     newest, oldest = run[0].version, run[-1].version
-    size = show_size(sum(each.version.size or 0 for each in run))
+    size = show_size(sum(each.version.total_size or 0 for each in run))
     stage = printable(newest.stage)
     return f"drop {stage}@{newest.number} to {stage}@{oldest.number} ({show_count(len(run), 'version')}, {size}): {NO_RULE}"
 
@@ -135,7 +135,7 @@ def _policy(rules: dict[str, Any]) -> Retention:
 def _line(decision: PruneDecision) -> str:
     version = decision.version
     what = "keep" if decision.keep else "drop"
-    when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.size)}"
+    when = f"{version.status}, {show_time(version.created_at)}, {show_size(version.total_size)}"
     why = ", ".join(map(_rule, decision.rules)) if decision.keep else NO_RULE
     return f"{what} {printable(version.stage)}@{version.number} ({when}): {why}"
 

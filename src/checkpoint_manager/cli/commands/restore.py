@@ -153,4 +153,4 @@ def _restore_one(access: Access, selector: str, at: datetime | None, *, redact: 
 
 
 def _described(version: Version) -> str:
-    return f"{version.number} ({version.status}, {show_time(version.created_at)}, {show_size(version.size)})"
+    return f"{version.number} ({version.status}, {show_time(version.created_at)}, {show_size(version.total_size)})"

@@ -13,6 +13,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import KEY_AND_VALUE, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
+from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ def save(
         raise UsageError("--attach names an attachment twice", hint="Give each name once")
     cm = access.open()  # fails before a long input is read
     attachments = {name: Path(path) for name, path in attached}
-    version = cm.save_checkpoint(
-        stage, _json_from(file), metadata=dict(pairs), expected_version=expect, attachments=attachments
-    )
+    data = _json_from(file)
+    with progress_of("attaching") as step:
+        version = cm.save_checkpoint(
+            stage, data, metadata=dict(pairs), expected_version=expect, attachments=attachments, progress=step
+        )
     if access.as_json:
         write_json("save", {"version": version_fields(version)})
     else:

@@ -128,7 +128,7 @@ class _Look:
             "status": version.status,
             "version": version.number,
             "created_at": version.created_at,
-            "size": version.size,
+            "size": version.total_size,
             "note": ", ".join(stage_notes(version)) or None,
             "problem": None,
         }

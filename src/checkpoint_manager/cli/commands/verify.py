@@ -25,19 +25,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("stage", shell_complete=stage_names, required=False)
+@click.option("--quick", is_flag=True, help="Don't read the attachments: look only whether they are there.")
 @store_options
-def verify(access: Access, stage: str | None) -> int:
+def verify(access: Access, stage: str | None, *, quick: bool) -> int:
     """Read and check every version of a STAGE, or of the whole store. Exits with 13 if anything is wrong.
 
     \b
-    Example:
+    Examples:
       checkpoint-manager verify
+      checkpoint-manager verify train --quick
     """
     cm = access.open(on_rollback="warn")
     if stage is not None and stage not in cm.stages():
         raise no_such_stage(access, stage, cm.stages())
     with progress_of("verifying") as step:
-        report = cm.verify(stage, progress=step)
+        report = cm.verify(stage, quick=quick, progress=step)
     if access.as_json:
         write_json("verify", {"ok": report.ok, "findings": [asdict(finding) for finding in report.findings]})
     else:
@@ -67,6 +69,8 @@ def next_step(problems: Sequence[Finding]) -> str:
         return sentence(Hint.ACCEPT_ROLLBACK)
     if "unfinished" in states:
         return f"Finish the rotation with: {command('key rotate')}"
+    if states == {"incomplete"}:
+        return "Put the attachments back from a backup, run the stage again, or delete the versions that have them"
     if states == {"missing"}:
         return f"Restore what is missing from a backup, or go on without it: {command('repair --accept-rollback')}"
     if states == {"clock"}:
