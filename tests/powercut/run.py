@@ -18,15 +18,17 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._format import attachment
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
-from checkpoint_manager.backends.local import maintenance
+from checkpoint_manager.backends.local import attachments, maintenance
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
 from tests.faults.strace import CHANGING, Call, calls
@@ -117,6 +119,26 @@ def keeping(root: str) -> None:
     cm = opened(root, retention=Retention(keep_last=1))
     for number in range(4, 6):
         tell("saved", "train", cm.save_checkpoint("train", number).number, number)
+
+
+def attaching(root: str) -> None:
+    """Contents are attached, referred to again, restored and deleted: no version ever lacks one."""
+    cm = opened(root)
+    cm.save_checkpoint("train", 1, attachments={"w": io.BytesIO(b"w" * 6000), "v": io.BytesIO(b"v")})
+    tell("saved", "train", 1, 1)
+    cm.save_checkpoint("train", 2, attachments={"w": cm.get_checkpoint("train").attachments["w"]})
+    tell("saved", "train", 2, 2)
+    cm.delete_versions("train", [1])
+    tell("deleted", "train", 1)
+    cm.save_checkpoint("train", 3)
+    tell("saved", "train", cm.restore_checkpoint("train", 2).number, 2)
+    cm.delete_versions("train", [2])
+    tell("deleted", "train", 2)
+
+
+def attached_save(root: str) -> None:
+    """One more version, with an attachment."""
+    opened(root).save_checkpoint("train", 2, attachments={"w": io.BytesIO(b"w" * 6000)})
 
 
 def rotation(root: str) -> None:
@@ -308,6 +330,7 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "rotation": (rotation,),
     "relaxed rotation": (relaxed_rotation,),
     "repair": (repair,),
+    "attaching": (attaching,),
     "keeping": (keeping,),
     "long name": (long_name,),
     "relaxed saves": (relaxed_saves,),
@@ -323,6 +346,7 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
 KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
     "killed first save": (first_save, taking_over),
     "killed save": (first_save, another_save, taking_over),
+    "killed attaching": (first_save, attached_save, taking_over),
 }
 """The last but one is killed at each call that changes files, in turn, and the last one comes along."""
 
@@ -366,6 +390,21 @@ def no_sync_of_parents() -> None:
     maintenance.sync_stage_names = lambda _: None
 
 
+def no_sync_of_segments() -> None:
+    """A version refers to an attachment whose content was not synced."""
+    write = files.write_new
+
+    def write_new(name: str, directory: int, pieces: Any, *, durable: bool) -> None:
+        write(name, directory, pieces, durable=durable and not name.endswith(".segment"))
+
+    files.write_new = write_new
+
+
+def version_before_its_attachments() -> None:
+    """The names of an attachment's segments are not made durable."""
+    attachments.files = SimpleNamespace(**{**vars(files), "sync": lambda _: None})  # type: ignore[assignment]
+
+
 def show_before_it_is_durable() -> None:
     """A reader is shown what its writer, which was killed, had not yet made durable, and it is remembered."""
     look = history.History.look
@@ -378,7 +417,15 @@ def show_before_it_is_durable() -> None:
 
 MUTANTS = {
     each.__name__: each
-    for each in (no_sync_of_files, no_sync_of_directories, name_before_sync, no_sync_of_parents, show_before_it_is_durable)
+    for each in (
+        no_sync_of_files,
+        no_sync_of_directories,
+        name_before_sync,
+        no_sync_of_parents,
+        no_sync_of_segments,
+        version_before_its_attachments,
+        show_before_it_is_durable,
+    )
 }
 
 
@@ -514,6 +561,7 @@ def _may_be_deleted(cm: CheckpointManager, stage: str, version: int) -> bool:
 def main() -> int:
     """Run scenarios by hand."""
     logging.disable()
+    attachment.SEGMENT_BYTES = 4096
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT)
     parser.add_argument("--mutant", choices=MUTANTS)

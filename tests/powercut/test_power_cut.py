@@ -46,6 +46,8 @@ def test_what_was_acknowledged_survives_a_power_cut(scenario: str, limit: int) -
         ("no_sync_of_directories", "pipeline", "version 1 of train is lost"),
         ("name_before_sync", "pipeline", "state='damaged'"),
         ("no_sync_of_parents", "pipeline", "version 1 of train is lost"),
+        ("no_sync_of_segments", "attaching", "state='incomplete'"),
+        ("version_before_its_attachments", "attaching", "state='incomplete'"),
         ("show_before_it_is_durable", "killed save", "version 2 of train is lost"),
     ],
 )
