@@ -8,6 +8,7 @@ import os
 import pkgutil
 import shutil
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,12 @@ def three_versions(cm: CheckpointManager, _: Path) -> None:
         cm.save_checkpoint("train", {"epoch": number})
     for number in range(1, 3):
         cm.save_checkpoint("clean", number, metadata={"run": "a"})
+
+
+def _attached_versions(cm: CheckpointManager, store: Path) -> None:
+    three_versions(cm, store)
+    cm.save_checkpoint("train", {"epoch": 4}, attachments={"w": b"w" * 6000})
+    cm.save_checkpoint("train", {"epoch": 5})
 
 
 def _tagged_versions(cm: CheckpointManager, store: Path) -> None:
@@ -176,6 +183,12 @@ OPERATIONS = {
         Operation("first save of a long name", lambda cm, _: cm.save_checkpoint(LONG, 1), three_versions, stage=LONG),
         Operation("later save", lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}), three_versions),
         Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), three_versions),
+        Operation(
+            "save with attachments",
+            lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}, attachments={"w": b"w" * 6000, "v": BytesIO(b"v")}),
+            three_versions,
+        ),
+        Operation("delete attachments", lambda cm, _: cm.delete_versions("train", [4]), _attached_versions),
         Operation("update", lambda cm, _: cm.update_checkpoint("train", lambda data: {**data, "new": 1}), three_versions),
         Operation("restore", lambda cm, _: cm.restore_checkpoint("train", 1), three_versions),
         Operation("restore_pipeline", lambda cm, _: cm.restore_pipeline(at=cm.history("moment")[0].created_at), _long_ago),

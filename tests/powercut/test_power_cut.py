@@ -32,7 +32,11 @@ def run(scenario: str, limit: int, *options: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize(("scenario", "limit"), [*((name, 8) for name in SCENARIOS), *((name, 1) for name in KILLED)])
+BOUNDED = [*((name, 8) for name in SCENARIOS), *((name, 1) for name in KILLED if name != "killed attaching")]
+"""Each scenario with how many states are looked at for each step; what is left out takes a quarter of a minute."""
+
+
+@pytest.mark.parametrize(("scenario", "limit"), BOUNDED)
 def test_what_was_acknowledged_survives_a_power_cut(scenario: str, limit: int) -> None:
     result = run(scenario, limit)
     assert result["problems"] == []
