@@ -22,7 +22,7 @@ def test_for_good(cli: Cli, store: Path) -> None:
 
 
 def test_a_dry_run_and_a_question_change_nothing(cli: Cli, program: Cli, store: Path) -> None:
-    assert "1, of 3 versions of stage train" in cli("delete", "train", "1", "--dry-run").err
+    assert "of 3 versions of stage train: 1" in cli("delete", "train", "1", "--dry-run").err
     assert program("delete", "train", "1", stdin="y\n").code == 2
     assert len(CheckpointManager(store).history("train")) == 3
 

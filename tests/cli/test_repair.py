@@ -73,3 +73,32 @@ def test_a_rollback_can_be_accepted(cli: Cli, store: Path, as_json: bool) -> Non
         assert [version["version"] for version in result.json["accepted"]] == [5]
     assert cli("show", "train").out == '{\n  "epoch": 3\n}\n'
     assert cli("verify").code == 0
+
+
+def test_a_dry_run_names_what_it_can_not_repair(cli: Cli, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "older")
+    CheckpointManager(store).save_checkpoint("train", {"epoch": 4})
+    shutil.rmtree(store)
+    (tmp_path / "older").rename(store)
+    dry = cli("repair", "--dry-run")
+    assert dry.code == 0
+    assert "nothing to repair" not in dry.err
+    assert "not repaired: train@4 its newest version is 3, and version 4 was already seen" in dry.err
+    assert dry.err.endswith("run: checkpoint-manager repair --accept-rollback; otherwise restore the store from a backup\n")
+    planned = cli("repair", "--accept-rollback", "--dry-run")
+    assert "to be accepted: train@4 its newest version is 3, and version 4 was already seen" in planned.err
+    assert cli("repair", "--accept-rollback", "--yes").code == 0
+    assert cli("repair", "--dry-run").err == "nothing to repair in checkpoints\n"
+
+
+def test_a_planted_folder_that_is_repaired_is_not_a_stage(cli: Cli, store: Path) -> None:
+    (store / "history" / "planted").mkdir(mode=0o700)
+    (store / "history" / "planted" / "000000000001.checkpoint").write_bytes(b"planted")
+    (store / "history" / "planted" / "000000000001.checkpoint").chmod(0o600)
+    listed = cli("list")
+    assert listed.out == "clean\ntrain\n"
+    assert listed.err.count("Not counted as a stage: planted") == 1
+    assert cli("repair", "--yes").code == 0
+    assert cli("list").out == "clean\ntrain\n"
+    assert cli("verify").code == 0
+    assert CheckpointManager(store).save_checkpoint("planted", 1).number == 3

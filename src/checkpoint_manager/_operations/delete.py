@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
 
+MARKER = Draft(b"null", {DELETED: True}, "cleared")
+"""A delete marker."""
+
 
 def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[int]:
     """Delete versions, and return their numbers, ascending.
@@ -97,15 +100,14 @@ def _is_marker(store: Store, stage: str, version: int, session: Session) -> bool
 
 def _append_marker(store: Store, stage: str, versions: list[int], session: Session) -> int:
     """Append the marker, and return its number. On a full disk, the older versions are deleted first, which makes room."""
-    marker = Draft(b"null", {DELETED: True}, "cleared")
     try:
-        return append(store, stage, store.history.tip(stage, session), marker, session).number
+        return append(store, stage, store.history.tip(stage, session), MARKER, session).number
     except StorageError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT} or len(versions) < 2:  # the newest one must stay
             raise
     tag.untag_locked(store, stage, tag.certain(store, stage).named)
     drop(store, stage, versions[:-1], session)
-    return append(store, stage, store.history.tip(stage, session), marker, session).number
+    return append(store, stage, store.history.tip(stage, session), MARKER, session).number
 
 
 def drop(store: Store, stage: str, versions: list[int], session: Session | None = None) -> Gaps:

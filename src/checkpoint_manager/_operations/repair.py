@@ -112,10 +112,13 @@ def _damaged(store: Store, stage: str, findings: list[Finding], *, dry_run: bool
     real = [version for version in broken if version not in planted]
     yield from _set_aside(store, stage, {version: broken[version].detail for version in sorted(planted)}, dry_run=dry_run)
     if real and max(real) > max(sound, default=0):
+        # A folder in which nothing opens may have been planted: that it is repaired must not make it a stage.
+        is_known = bool(sound) or store.last_seen.recall(stage) is not None
         if not dry_run:
-            append(store, stage, store.history.tip(stage), _AFTER_DAMAGE)
+            append(store, stage, store.history.tip(stage), _AFTER_DAMAGE if is_known else delete.MARKER)
         detail = "a failed version: the newest one was damaged, the stage is to be run again"
-        yield RepairStep("append", stage, max(real) + 1, detail)
+        unknown = "a delete marker: no version opens, and this user has never seen one that did"
+        yield RepairStep("append", stage, max(real) + 1, detail if is_known else unknown)
     if real and not dry_run:
         delete.record(store, stage, real, "set aside")
     yield from _set_aside(store, stage, {version: broken[version].detail for version in real}, dry_run=dry_run)

@@ -65,6 +65,8 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
     match error:
         case UsageError():
             return error.message, error.hint
+        case UnknownCommandError(name="help"):
+            return error.message, _help(error, program)
         case UnknownCommandError():
             nearest = difflib.get_close_matches(error.name, error.known, n=1)
             return error.message, f'Did you mean "{nearest[0]}"?' if nearest else f"Choose one of {', '.join(error.known)}"

@@ -52,6 +52,12 @@ class Seconds(click.FloatRange):
         return number
 
 
+class Number(click.IntRange):
+    """A whole number within a range."""
+
+    name = "number"  # for click's message about anything else
+
+
 class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
     name = "key=value"
 

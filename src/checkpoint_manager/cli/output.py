@@ -16,7 +16,7 @@ from checkpoint_manager.cli.hints import explain, sentence
 from checkpoint_manager.errors import CheckpointError, Hint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TextIO
 
     from checkpoint_manager.cli.table import Table
@@ -144,8 +144,22 @@ def show_warnings() -> None:
     logger.handlers[:] = [logging.StreamHandler(sys.stderr)]  # an earlier run in the same process may have left one
     logger.handlers[0].setFormatter(_Line())
     logger.handlers[0].addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, "is_waiting"))
+    logger.handlers[0].addFilter(_once())
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _once() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter that lets each line pass once: a command may look at a store several times."""
+    told: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        is_told = line in told
+        told.add(line)
+        return not is_told
+
+    return is_new
 
 
 class _Line(logging.Formatter):

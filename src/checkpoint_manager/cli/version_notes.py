@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager._format.notes import read_failure, read_progress
+from checkpoint_manager._format.notes import DELETED, read_failure, read_progress
 from checkpoint_manager.stages.display import items
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def stage_notes(version: Version) -> list[str]:
     """Return what a stage noted, for people."""
-    notes = []
+    notes = ["the stage was deleted"] if DELETED in version.metadata else []
     if progress := read_progress(version.metadata):
         notes.append(items(progress.done, progress.total))
     if failure := read_failure(version.metadata):

@@ -53,7 +53,7 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool
         for version in wanted:
             cm.get_version(stage, version)  # raises if it is not there, and says since when
         _check(stage, wanted, history, tags)
-    say(f"To be deleted for good: {_plan(stage, wanted, history, tags, every=every)}")
+    say(f"To be deleted for good{_plan(stage, wanted, history, tags, every=every)}")
     if not dry_run:
         confirm("Delete the stage?" if every else "Delete them?", yes=yes)
         wanted = cm.delete_stage(stage) if every else cm.delete_versions(stage, wanted)
@@ -75,7 +75,7 @@ def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: 
             raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         if version == history[0].number:
             message = f"{which} is the newest and can't be deleted by itself; nothing was deleted"
-            hint = "Save or clear the stage first, or delete it whole with --all"
+            hint = "Save or clear the stage first, or delete the whole stage with --all"
             raise CheckpointError(message, hint=hint, stage=stage, version=version)
         names = [name for name, number in tags.items() if number == version]
         if names:
@@ -85,7 +85,7 @@ def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: 
 
 def _plan(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int], *, every: bool) -> str:
     if not every:
-        return f"{', '.join(map(str, wanted))}, of {show_count(len(history), 'version')} of stage {printable(stage)}"
+        return f", of {show_count(len(history), 'version')} of stage {printable(stage)}: {', '.join(map(str, wanted))}"
     size = show_size(sum(version.total_size or 0 for version in history))
     tagged = f", and its {'tag' if len(tags) == 1 else 'tags'} {', '.join(tags)}" if tags else ""
-    return f"the whole stage {printable(stage)}, with {show_count(len(wanted), 'version')} ({size}){tagged}"
+    return f": the whole stage {printable(stage)}, with {show_count(len(wanted), 'version')} ({size}){tagged}"

@@ -10,7 +10,8 @@ import click
 
 from checkpoint_manager.cli.colour import colourful
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
-from checkpoint_manager.cli.options import store_options
+from checkpoint_manager.cli.hints import command
+from checkpoint_manager.cli.options import Number, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_data, write_json, write_text
 from checkpoint_manager.cli.selector import at_option, stage_names
 
@@ -31,7 +32,7 @@ _PAGE = 200
 @click.option("--redact", is_flag=True, help="Show the paths and the kinds of values, not the values.")
 @click.option("--patch", is_flag=True, help="Print a JSON patch (RFC 6902) from the old data to the new.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show the first N differences only.")
+@click.option("--limit", type=Number(1), metavar="N", help="Show the first N differences only.")
 @store_options
 def diff(  # noqa: PLR0913  # each is an option of its own
     access: Access,
@@ -56,6 +57,9 @@ def diff(  # noqa: PLR0913  # each is an option of its own
     """
     if patch and redact:
         raise UsageError("a patch holds the values, and --redact hides them", hint="Give one of --patch and --redact")
+    if any(each is not None and "@" in each for each in (old, new)):
+        hint = f"Name the stage once, as in: {command('diff train 3 7')}"
+        raise UsageError("OLD and NEW are versions, without the stage", hint=hint)
     if at is not None and old is not None:
         raise UsageError("OLD and --at are given", hint="Give one of them")
     found = access.open().diff(stage, old, new, at=at)

@@ -12,7 +12,7 @@ import orjson
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import sentence
-from checkpoint_manager.cli.options import KEY_AND_VALUE, store_options
+from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
 from checkpoint_manager.cli.output import (
     new_table,
     say,
@@ -43,7 +43,7 @@ _COLUMNS = ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE")
 
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show the N newest versions of those that are asked for.")
+@click.option("--limit", type=Number(1), metavar="N", help="Show the N newest versions of those that are asked for.")
 @click.option(
     "--since", type=MOMENT, metavar="TIME", help="Show versions saved since then: 2026-11-20T14:00, or an age such as 1d."
 )

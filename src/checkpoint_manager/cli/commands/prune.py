@@ -13,7 +13,7 @@ from checkpoint_manager import times
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import Number, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_count, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.retention import NO_RULE, PrunePlan
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.retention import PruneDecision, Retention
 
 
-_NUMBER = click.IntRange(0)
+_NUMBER = Number(0)
 _SHORTEST_RUN = 4
 """How many versions that are dropped together share a line."""
 
@@ -58,7 +58,7 @@ class _Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
 @click.option("--keep-weekly", type=_NUMBER, default=0, metavar="N", help="The same for each of the last N weeks.")
 @click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="The same for each of the last N months.")
 @click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, versions that have a tag.")
-@click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the first N lines of the plan only.")
+@click.option("--limit", type=Number(0), metavar="N", help="Show the first N lines of the plan only.")
 @yes_option
 @dry_run_option
 @store_options

@@ -16,11 +16,14 @@ from checkpoint_manager.cli.output import say, show_count, version_fields, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from checkpoint_manager import CheckpointManager
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import Version
-    from checkpoint_manager.reports import RepairStep
+    from checkpoint_manager.reports import Finding, RepairStep
 
 
+_NOT_REPAIRED = {"rolled-back", "missing", "unfinished", "unreadable"}
+"""The states of findings that need something else than a repair."""
 _LEFT_ALONE = {"leftover", "exposed", "clock"}
 """The states of findings that no repair changes, or that harm nothing."""
 
@@ -45,31 +48,40 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     cm = access.open(on_rollback="warn" if accept_rollback else "raise")
     appended: list[Version] = []
     if accept_rollback and not dry_run:
-        confirm("Accept the directory as it is now? Newer versions that you have seen are given up as lost.", yes=yes)
+        say("Versions that you have seen, and that are gone, will be given up as lost.")
+        confirm("Accept the store as it is now?", yes=yes)
         appended = cm.accept_rollback()
         say(f"{access.shown} is accepted as it is now")
     steps = cm.repair(dry_run=True)
+    if dry_run or (steps and not yes):
+        _say_steps(steps)
     if steps and not dry_run:
-        if not yes:
-            _say_steps(steps)
         confirm("Do this?", yes=yes)
         steps = cm.repair()
-    left = [] if dry_run else [finding for finding in cm.verify().problems if finding.state not in _LEFT_ALONE]
     if access.as_json:
         versions = [version_fields(version) for version in appended]
         write_json("repair", {"dry_run": dry_run, "steps": [asdict(step) for step in steps], "accepted": versions})
-    elif dry_run:
-        _say_steps(steps)
-    else:
+    elif not dry_run:
         for step in steps:
             write_line(_step(step))
+    left = _left(cm, dry_run=dry_run)
     if not steps and not left and not accept_rollback:
         say(f"nothing to repair in {access.shown}")
+    _say_left(left, "to be accepted" if accept_rollback and dry_run else "not repaired")
+    return Exit.PARTLY if left and not dry_run else Exit.DONE
+
+
+def _left(cm: CheckpointManager, *, dry_run: bool) -> list[Finding]:
+    """Return the problems that are left after a repair, or that one would leave."""
+    found = [finding for finding in cm.verify().problems if finding.state not in _LEFT_ALONE]
+    return [finding for finding in found if finding.state in _NOT_REPAIRED] if dry_run else found
+
+
+def _say_left(left: Sequence[Finding], what: str) -> None:
     for finding in left:
-        say(f"not repaired: {_place(finding.stage, finding.version)} {printable(finding.detail)}")
-    if left:
+        say(f"{what}: {_place(finding.stage, finding.version)} {printable(finding.detail)}")
+    if left and what == "not repaired":
         say(f"error: {show_count(len(left), 'problem')} left. {next_step(left)}")
-    return Exit.PARTLY if left else Exit.DONE
 
 
 def _say_steps(steps: Sequence[RepairStep]) -> None:

@@ -11,7 +11,7 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import KEY_AND_VALUE, store_options
+from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("file", type=click.File("rb"), default="-")
-@click.option("--expect", type=click.IntRange(0), metavar="VERSION", help="Refuse unless this is the newest one (0: none yet).")
+@click.option("--expect", type=Number(0), metavar="VERSION", help="Refuse unless this is the newest one (0: none yet).")
 @click.option(
     "--metadata",
     "pairs",

@@ -62,7 +62,7 @@ def status(access: Access, *, watched: bool, interval: float) -> int:
     if access.as_json:
         write_json("status", {"store": access.location, "stages": rows})
     elif not rows:
-        say("no stages yet: nothing was saved in this store")
+        say(f"no stages yet in {access.shown}")
     else:
         write_table(*_table(rows))
         for row in rows:

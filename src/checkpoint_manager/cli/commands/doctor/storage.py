@@ -128,7 +128,7 @@ def look_at_leftovers(directory: str) -> Iterator[Check]:
     for kind, step in (
         ("unknown", "move it out of the store, unless another program needs it there"),
         ("displaced", "move it away: it stands where a stage belongs"),
-        ("exposed", f"take it into your own hands (chown), and close it to others: chmod -R go= {directory}"),
+        ("exposed", f"make it yours (chown), and close it to others: chmod -R go= {directory}"),
     ):
         found = [leftover for leftover in leftovers if leftover.kind == kind]
         if found:
