@@ -11,6 +11,7 @@ import os
 import sys
 
 NAME = "checkpoint-manager"
+DEFAULT_STORE = "checkpoints"
 COMPLETION = "_CHECKPOINT_MANAGER_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 

@@ -13,9 +13,9 @@ from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
+from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import NoStoreError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase
-from checkpoint_manager.cli.options import DEFAULT_STORE
 from checkpoint_manager.cli.output import say
 from checkpoint_manager.errors import KeyUnavailableError, StorageError
 from checkpoint_manager.manager import CheckpointManager

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
 from checkpoint_manager.cli.hints import name_store
 from checkpoint_manager.cli.interrupts import held_back
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-DEFAULT_STORE = "checkpoints"
 _LISTEN = 0.2
 """Seconds between two checks for Ctrl-C while a question waits."""
 _LONGEST_LINE = 4096

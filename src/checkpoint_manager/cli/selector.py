@@ -13,6 +13,7 @@ import click
 
 from checkpoint_manager import times
 from checkpoint_manager._text import did_you_mean, printable
+from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.output import say
@@ -90,7 +91,7 @@ def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> 
     """Return the names of stages that begin with what was typed."""
     from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # loads the library; --help does not wait for it
 
-    location = context.params.get("store") or os.environ.get("CHECKPOINT_MANAGER_STORE") or "checkpoints"
+    location = context.params.get("store") or os.environ.get("CHECKPOINT_MANAGER_STORE") or DEFAULT_STORE
     access = Access(location, key=None, lock_timeout=0, as_json=False)
     try:
         stages = access.stages() if access.is_there() else []
