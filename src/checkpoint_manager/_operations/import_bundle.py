@@ -365,24 +365,17 @@ def _write_stage(store: Store, arrival: Arrival, parts: Iterator[Part], session:
     elif (tip.version, tip.id) != (arrival.tip.version, arrival.tip.id):
         raise _overtaken(store, arrival, tip.version)
     with _Attachments(store, arrival.stage, session) as attachments:
-        waiting: VersionPart | None = None  # for its attachments
         is_announced = False
         for part in parts:
-            if isinstance(part, AttachmentPart):
-                attachments.add(part)
-                continue
-            if waiting is not None:
-                tip = _append(store, arrival, waiting, attachments, session)
-                waiting = None
             if isinstance(part, GapsPart):
                 return _end_stage(store, arrival, part, parts, session)
             if isinstance(part, VersionPart):
-                attachments.expect(part, is_there=part.version <= tip.version)
+                attachments.take(part, parts, is_there=part.version <= tip.version)
                 if part.version > tip.version:
                     if tip.version and not is_announced:
                         _announce_gaps(store, arrival, session)
                         is_announced = True
-                    waiting = part
+                    tip = _append(store, arrival, part, attachments, session)
     return None
 
 
@@ -407,7 +400,6 @@ class _Attachments:
         self._locks = contextlib.ExitStack()
         self._records: dict[str, AttachmentRecord] = {}
         self._written: list[str] = []
-        self._there: dict[str, AttachmentRecord] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -418,21 +410,22 @@ class _Attachments:
             if self._written:
                 attach.remove_unused(self._store, self._stage, self._written, self._session, are_written_here=True)
 
-    def expect(self, part: VersionPart, *, is_there: bool) -> None:
-        """Take note of what a version has in the store, if it is there: its attachments need not be written."""
-        self._there = {}
-        if is_there and part.entry.attachments:
+    def take(self, version: VersionPart, parts: Iterator[Part], *, is_there: bool) -> None:
+        """Write the attachments that follow a version in the bundle, but for those that it has in the store already."""
+        there: dict[str, AttachmentRecord] = {}
+        if is_there and version.entry.attachments:
             with contextlib.suppress(IntegrityError, VersionAbsentError):
-                entry = self._store.entry(self._stage, part.version, self._session)
-                self._there = {each.name: each for each in entry.attachments}
+                entry = self._store.entry(self._stage, version.version, self._session)
+                there = {each.name: each for each in entry.attachments}
+        for record in version.entry.attachments:
+            if record.id not in self._records:
+                part = next(parts)
+                assert isinstance(part, AttachmentPart)  # noqa: S101  # for the type checker: the format says so
+                self._records[record.id] = there.get(record.name) or self._write(part)
 
-    def add(self, part: AttachmentPart) -> None:
-        """Write an attachment, unless it is there."""
-        found = self._there.get(part.record.name)
-        if found is None:
-            source = attach.Source(part.record.kind, part.pieces, part.record.detail, part.record.size)
-            found = attach.write(self._store, self._stage, part.record.name, source, self._written, self._locks)
-        self._records[part.record.id] = found
+    def _write(self, part: AttachmentPart) -> AttachmentRecord:
+        source = attach.Source(part.record.kind, part.pieces, part.record.detail, part.record.size)
+        return attach.write(self._store, self._stage, part.record.name, source, self._written, self._locks)
 
     def of(self, entry: Entry) -> Entry:
         """Return a version's metadata with the attachments as they are in the store."""
