@@ -313,6 +313,12 @@ def _twice(folder: Path) -> object:
     return stage(1), stage(2), stage(1), cm.load_checkpoint("double")
 
 
+def _decoded_no_more(folder: Path) -> object:
+    bases = iter([10, 1, 10])  # there is no number of base 1
+    stage = opened(folder).stage("number", encode=str, decode=lambda text: int(text, next(bases)))(lambda: 5)
+    return stage(), stage()
+
+
 def _changed_code(folder: Path) -> object:
     def first(x: int) -> int:
         return x
@@ -496,6 +502,7 @@ LINES = [
     Line("stages/runner.py", "%s: failed after", _failing),
     Line("stages/runner.py", "%s: waits for", _wait_for_another),
     Line("stages/runner.py", "%s: runs again", _changed_code),
+    Line("stages/runner.py", "%s: %s, so it runs again", _decoded_no_more, "WARNING"),
     Line("stages/runner.py", "%s: version %d was saved without its code", _result_without_code, "WARNING"),
     Line("stages/runner.py", "%s: its code is compared", _calls_what_can_not_be_seen),
     Line("stages/runner.py", "%s: failed, and that", _failing_in_a_broken_store, "WARNING"),

@@ -50,6 +50,11 @@ def refuse(_: object = None) -> str:
     raise ValueError("no letters")
 
 
+class Stored:
+    def plain(cls, number: int) -> int:  # type: ignore[misc]  # noqa: N805  # what classmethod is put around
+        return number
+
+
 @pytest.fixture
 def cm(tmp_path: Path) -> CheckpointManager:
     return CheckpointManager(tmp_path / "store", key=KEY)
@@ -206,13 +211,52 @@ class TestRefusals:
             cm.stage("other")(lambda: 5)()
 
     def test_a_result_that_can_not_be_encoded_is_not_lost(self, cm: CheckpointManager) -> None:
-        with pytest.raises(ResultNotSavedError, match="no letters") as caught:
+        with pytest.raises(ResultNotSavedError, match="ValueError: no letters") as caught:
             cm.stage("letters", encode=refuse, decode=set)(lambda: {"a"})()
         assert caught.value.result == {"a"}
 
     def test_a_stage_without_a_name_is_refused(self, cm: CheckpointManager) -> None:
         with pytest.raises(StageNameError):
             cm.stage("")(refuse)
+
+    @pytest.mark.parametrize("name", [5, b"train", ["train"]])
+    def test_a_name_that_is_not_text_is_refused(self, cm: CheckpointManager, name: Any) -> None:
+        with pytest.raises(StageNameError, match="must be a str"):
+            cm.stage(name)(refuse)
+
+    def test_a_result_that_can_no_longer_be_decoded_is_computed_again(
+        self, cm: CheckpointManager, log: pytest.LogCaptureFixture
+    ) -> None:
+        results, formats = iter([1, 2]), iter([True, False, False, True, True])
+
+        def decode(value: int) -> int:
+            if not next(formats):
+                raise ValueError("of an old format")
+            return value
+
+        train = cm.stage("train", encode=same, decode=decode)(lambda: next(results))
+        assert (train(), train(), train()) == (1, 2, 2)
+        assert cm.run_report().ran[1].why == "decode= raised ValueError for version 1"
+        warnings = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
+        assert warnings == ["train: decode= raised ValueError for version 1, so it runs again"]
+
+    def test_a_class_method_as_the_hint_says_to_write_it(self, cm: CheckpointManager) -> None:
+        class Job:
+            @classmethod
+            @cm.stage("load")
+            def load(cls, number: int) -> int:
+                return number
+
+        with pytest.raises(FingerprintError, match="cls"):  # a class in a function has no name that leads to it
+            Job.load(1)
+        function = cm.stage("stored")(Stored.__dict__["plain"])
+        assert function(Stored, 5) == function(Stored, 5) == 5
+        assert [outcome.what for outcome in cm.run_report().outcomes] == ["ran", "reused"]
+
+    def test_an_argument_that_can_be_read_once_is_refused(self, cm: CheckpointManager) -> None:
+        for value in (iter([1]), (each for each in [1]), {1: 2}.values()):
+            with pytest.raises(FingerprintError, match=r"Pass a list$"):
+                cm.stage("train")(refuse)(value)
 
     def test_a_call_that_does_not_fit_names_the_stage(self, cm: CheckpointManager) -> None:
         with pytest.raises(TypeError, match=r"^stage train: .*missing a required argument: 'rows'$"):
@@ -553,7 +597,7 @@ class TestMisuse:
             cm.stage(revision=revision)(same)
 
     def test_one_name_to_ignore_is_not_a_list_of_letters(self, cm: CheckpointManager) -> None:
-        with pytest.raises(TypeError, match="ignore must be a list of names, not a str"):
+        with pytest.raises(TypeError, match="ignore must be a list of names, not one name"):
             cm.stage(ignore="limit")(same)
 
     def test_a_wrapper_that_returns_a_coroutine_is_refused(self, cm: CheckpointManager) -> None:

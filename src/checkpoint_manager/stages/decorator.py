@@ -39,7 +39,7 @@ def make_stage(runner: Runner, name: Callable[..., Any] | str | None, options: O
 
 
 def _name_of(function: Callable[..., Any], name: object) -> str:
-    if isinstance(name, str):
+    if name is not None and not callable(name):
         return validate(name)
     own = getattr(function, "__name__", None)
     if own is None or own == "<lambda>":

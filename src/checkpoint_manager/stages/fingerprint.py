@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import array
 import collections
+import collections.abc
 import contextlib
 import dataclasses
 import datetime as dt
@@ -112,6 +113,8 @@ def fingerprints(  # noqa: PLR0913  # all but three are by name
     first = next(iter(_parameters(underlying(function))), "")
     if first == "self" and first in found:
         found[first] = _Self(found[first])
+    if first == "cls" and isinstance(found.get(first), type):
+        found[first] = _class_name(found[first])
     digests: dict[str, str] = {}
     for name, value in found.items():
         inner_results: list[Result] = []
@@ -163,7 +166,9 @@ def digest(
         for piece in _pieces(value, _Walk(location, registered or {}, None if results.is_none_known() else used)):
             hasher.update(piece)
     except _NoDigestError as error:
-        raise FingerprintError(f"{what} is or contains an object of type {error}, which can't be compared", hint=hint) from None
+        message = f"{what} is or contains an object of type {error}, which can't be compared"
+        is_used_up = isinstance(value, collections.abc.Iterator | collections.abc.MappingView)
+        raise FingerprintError(message, hint="Pass a list" if is_used_up and hint else hint) from None
     except RecursionError:
         raise FingerprintError(f"{what} is nested too deeply to be compared", hint=hint) from None
     return hasher.hexdigest()[:32]

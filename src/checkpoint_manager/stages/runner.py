@@ -315,7 +315,13 @@ class Runner:
         if options.check is not None and (why := options.check(value)):
             run.why = why
             return False
-        run.result = value if options.decode is None else options.decode(value)
+        try:
+            run.result = value if options.decode is None else options.decode(value)
+        except Exception as error:  # noqa: BLE001  # whatever a function of the caller's raises
+            run.why = f"decode= raised {type(error).__qualname__} for version {found.loaded.version}"
+            if self._is_first(run.stage, run.why):
+                _LOG.warning("%s: %s, so it runs again", printable(run.stage), run.why)
+            return False
         self.reused(run, found.loaded)
         data = results.digest_of(found.loaded.data)
         self.remember(run, run.result, found.loaded.version, data, is_decoded=options.decode is not None)
@@ -402,7 +408,7 @@ class Runner:
             version = self.save(run.stage, replace(result, metadata={**run.notes(), **(notes or {})}))
         except Exception as error:
             self.ended(run, "unsaved", None)
-            why = error.message if isinstance(error, CheckpointError) else error
+            why = error.message if isinstance(error, CheckpointError) else f"{type(error).__qualname__}: {error}"
             message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "Take the result from the attribute result of this error, and save it elsewhere"
             if isinstance(error, CheckpointError) and error.hint:
