@@ -74,8 +74,8 @@ def add(access: Access, source: Source, label: str) -> None:
 def remove(access: Access, slot: str, *, yes: bool) -> None:
     """Remove a SLOT, named by its id or its label: its key file or passphrase does not open the store any more.
 
-    Someone who has opened the store with it may have kept the store's key, which the slot wraps, and reads on, later versions
-    included, until the key is rotated: see `key rotate`.
+    Whoever has opened the store with it may have kept the store's key, and can read on, later versions included, until you run
+    `key rotate`.
 
     \b
     Examples:

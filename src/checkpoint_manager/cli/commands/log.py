@@ -43,7 +43,7 @@ _COLUMNS = ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE")
 
 @click.command()
 @click.argument("stage", shell_complete=stage_names)
-@click.option("--limit", type=Number(1), metavar="N", help="Show the N newest versions of those that are asked for.")
+@click.option("--limit", type=Number(1), metavar="N", help="Show only the N newest of the versions asked for.")
 @click.option(
     "--since", type=MOMENT, metavar="TIME", help="Show versions saved since then: 2026-11-20T14:00, or an age such as 1d."
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("selector", shell_complete=stage_names, metavar="[STAGE[@VERSION]]", required=False)
 @click.argument("name", required=False)
-@click.option("--delete", "unwanted", is_flag=True, help="Remove the tag; it does not protect its version any more.")
+@click.option("--delete", "unwanted", is_flag=True, help="Remove the tag, which then no longer protects its version.")
 @click.option("--all", "every", is_flag=True, help="Tag the newest completed or cleared version of every stage.")
 @click.option("--force", is_flag=True, help="Move a tag that names another version.")
 @at_option
