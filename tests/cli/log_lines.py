@@ -433,8 +433,8 @@ LINES = [
     Line("_operations/load.py", "%s", lambda folder: _damaged_newest(folder).has_checkpoint("train"), "ERROR", REPAIR),
     Line("_operations/load.py", "%s has lost its attachment", _lost_attachment, "ERROR"),
     Line("_operations/prune.py", "%s", _prune_damaged_data, "ERROR", REPAIR),
-    Line("_operations/repair.py", "Set aside: version", lambda folder: _damaged_newest(folder).repair(), "WARNING"),
-    Line("_operations/repair.py", "Set aside: %d more", lambda folder: _many_damaged(folder).repair(), "WARNING"),
+    Line("_operations/repair.py", "Set aside: version", lambda folder: _damaged_newest(folder).repair()),
+    Line("_operations/repair.py", "Set aside: %d more", lambda folder: _many_damaged(folder).repair()),
     Line(
         "_operations/repair.py",
         "Not repaired",

@@ -159,9 +159,9 @@ def _set_aside(store: Store, stage: str, versions: Mapping[int, str], *, dry_run
     moved = _moved(store, stage, versions) if versions and not dry_run else {}
     aside = [version for version, where in moved.items() if where != _GONE]
     for version in aside[:MOST_LOGGED]:
-        _LOG.warning("Set aside: version %d of stage %s%s", version, printable(stage), moved[version])
+        _LOG.info("Set aside: version %d of stage %s%s", version, printable(stage), moved[version])
     if len(aside) > MOST_LOGGED:
-        _LOG.warning("Set aside: %d more versions of stage %s", len(aside) - MOST_LOGGED, printable(stage))
+        _LOG.info("Set aside: %d more versions of stage %s", len(aside) - MOST_LOGGED, printable(stage))
     for version, why in versions.items():
         where = moved.get(version, "")
         yield RepairStep("set-aside", stage, version, f"{why}{where}")

@@ -67,7 +67,11 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     left = _left(cm, dry_run=dry_run)
     if not steps and not left and not accept_rollback:
         say(f"nothing to repair in {access.shown}")
-    _say_left(left, "to be accepted" if accept_rollback and dry_run else "not repaired")
+    for finding in left:
+        what = "to be accepted" if accept_rollback and dry_run else "not repaired"
+        say(f"{what}: {_place(finding.stage, finding.version)} {printable(finding.detail)}")
+    if left and not (accept_rollback and dry_run):
+        say(f"{'' if dry_run else 'error: '}{show_count(len(left), 'problem')} left. {next_step(left)}")
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 
@@ -75,13 +79,6 @@ def _left(cm: CheckpointManager, *, dry_run: bool) -> list[Finding]:
     """Return the problems that are left after a repair, or that one would leave."""
     found = [finding for finding in cm.verify().problems if finding.state not in _LEFT_ALONE]
     return [finding for finding in found if finding.state in _NOT_REPAIRED] if dry_run else found
-
-
-def _say_left(left: Sequence[Finding], what: str) -> None:
-    for finding in left:
-        say(f"{what}: {_place(finding.stage, finding.version)} {printable(finding.detail)}")
-    if left and what == "not repaired":
-        say(f"error: {show_count(len(left), 'problem')} left. {next_step(left)}")
 
 
 def _say_steps(steps: Sequence[RepairStep]) -> None:
