@@ -144,6 +144,20 @@ def test_missing_and_damaged_versions_are_deleted_with_it(place: Path) -> None:
     assert cm.verify().ok
 
 
+def test_its_attachments_go_with_it_even_after_a_repair(place: Path) -> None:
+    cm = CheckpointManager(place, key=KEY)
+    cm.save_checkpoint("train", 1, attachments={"log": b"one"})
+    cm.save_checkpoint("train", 2, attachments={"log": b"two"})
+    cm.save_checkpoint("train", 3)
+    (place / "history" / "train" / "000000000001.checkpoint").write_bytes(b"damaged")
+    cm.repair()
+    assert len(list((place / "history" / "train" / "attachments").iterdir())) == 2
+    assert cm.delete_stage("train") == [2, 3]
+    assert [path for path in (place / "history" / "train").rglob("*") if "attachments" in path.parts and path.is_file()] == []
+    assert cm.stages() == []
+    assert cm.verify().ok
+
+
 def test_a_damaged_record_of_tags_stops_it(place: Path) -> None:
     cm = CheckpointManager(place, key=KEY)
     _three_versions(cm)

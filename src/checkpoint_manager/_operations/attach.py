@@ -467,6 +467,13 @@ def remove_unused(
     return removed
 
 
+def remove_all(store: Store, stage: str) -> None:
+    """Remove the attachments of a stage that was deleted, but for those that are being written. The caller holds the lock."""
+    there = [each for each in store.backend.attachments(stage) if not _is_being_written(store, stage, each)]
+    if there:
+        store.backend.delete_attachments(stage, there)
+
+
 def _unused_of(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
     left = dict.fromkeys(candidates)
     gaps, _ = store.gaps(stage, session)

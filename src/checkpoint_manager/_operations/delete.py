@@ -87,7 +87,7 @@ def delete_stage(store: Store, stage: str) -> list[int]:
         undeleted = ranges_between(((gap.first, gap.last) for gap in gaps), 1, newest - 1)  # missing versions among them
         _record_ranges(store, stage, undeleted, "deleted", session)
         store.backend.delete(stage, [version for version in versions if version < newest], session=session)
-        attach.remove_unused(store, stage, store.backend.attachments(stage), session)
+        attach.remove_all(store, stage)
         return [version for version in there if version < newest]
 
 
