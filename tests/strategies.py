@@ -1,6 +1,6 @@
 """What the property tests draw, besides what the library ships for them in :mod:`checkpoint_manager.testing.strategies`.
 
-* :func:`near_misses`: such data with one value in it, at a random place, that JSON can't hold; and the path to it.
+* :func:`near_misses`: data with one value in it, at a random place, that can't be saved; and the path to it.
 * :func:`same`: whether what came back is what was drawn.
 * :func:`programs`: what several processes do in one directory at once, and which of them are killed or stopped meanwhile.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
+import pickle
+import struct
 import uuid
 from collections import Counter, OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -136,7 +137,15 @@ NOT_JSON: dict[str, Callable[[], Any]] = {
     "generator": lambda: (letter for letter in SECRET),
     "ellipsis": lambda: ...,
 }
-"""A maker for each kind of value that must be refused where it stands."""
+"""A maker for each kind of value that JSON does not have."""
+
+_SAVED = {
+    "nan", "infinity", "minus infinity", "integer above 64 bits", "integer below 64 bits", "huge integer", "empty tuple",
+    "tuple", "set", "frozenset", "bytes", "datetime", "naive datetime", "date", "time", "timedelta", "decimal", "uuid",
+    "complex",
+}  # fmt: skip
+NOT_SAVED = {kind: make for kind, make in NOT_JSON.items() if kind not in _SAVED}
+"""A maker for each kind of value that can't be saved."""
 
 NOT_A_KEY: dict[str, Callable[[], Any]] = {
     "int": lambda: SECRET_NUMBER,
@@ -152,6 +161,9 @@ NOT_A_KEY: dict[str, Callable[[], Any]] = {
     "str enum": lambda: _Mode.FAST,
     "int enum": lambda: _Level.HIGH,
 }
+"""A maker for each kind of key that JSON does not have."""
+
+NOT_A_SAVED_KEY = {kind: NOT_A_KEY[kind] for kind in ("str subclass", "str enum", "int enum")}
 """A maker for each kind of key that makes its dict the value at fault."""
 
 _SURROGATE_KEYS = st.sampled_from(["\ud800", "a\udfff", "\udc00 b"])
@@ -160,14 +172,15 @@ _SIBLINGS = json_values(max_leaves=4)
 
 
 @st.composite
-def near_misses(draw: st.DrawFn) -> NearMiss:
-    """Draw JSON with one thing in it, at any place, that can't be saved."""
+def near_misses(draw: st.DrawFn, *, of_json: bool = False) -> NearMiss:
+    """Draw JSON with one thing in it, at any place, that can't be saved, or that JSON does not have."""
+    values, keys = (NOT_JSON, NOT_A_KEY) if of_json else (NOT_SAVED, NOT_A_SAVED_KEY)
     kind = draw(st.sampled_from(["value", "value", "value", "key", "surrogate key"]))
     path: list[str] = []
     if kind == "value":
-        data = culprit = NOT_JSON[draw(st.sampled_from(sorted(NOT_JSON)))]()
+        data = culprit = values[draw(st.sampled_from(sorted(values)))]()
     elif kind == "key":
-        culprit = NOT_A_KEY[draw(st.sampled_from(sorted(NOT_A_KEY)))]()
+        culprit = keys[draw(st.sampled_from(sorted(keys)))]()
         data = _dict_around(draw, culprit, draw(_SIBLINGS))
     else:
         key, culprit = draw(_SURROGATE_KEYS), SECRET
@@ -196,16 +209,36 @@ def _dict_around(draw: st.DrawFn, key: Any, value: Any) -> dict[Any, Any]:
     return dict([*siblings[:place], (key, value), *siblings[place:]])
 
 
-def same(left: object, right: object) -> bool:
-    """Return whether two values are equal, of equal types, down to the sign of zero and the order of keys."""
-    if type(left) is not type(right):
+def same(left: Any, right: Any) -> bool:
+    """Return whether two values are of equal types and nothing tells them apart but their identity, whatever ``==`` says."""
+    kind = type(left)
+    if kind is not type(right):
         return False
-    if isinstance(left, dict) and isinstance(right, dict):
-        return list(left) == list(right) and all(map(same, left.values(), right.values()))
-    if isinstance(left, list) and isinstance(right, list):
+    if kind is dict:
+        return same(list(left.items()), list(right.items()))
+    if kind in {list, tuple}:
         return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, float) and isinstance(right, float):
-        return left == right and math.copysign(1, left) == math.copysign(1, right)
+    if kind in {set, frozenset}:
+        others = list(right)
+        for each in left:
+            found = next((place for place, other in enumerate(others) if same(each, other)), None)
+            if found is None:
+                return False
+            others.pop(found)
+        return not others
+    if kind is float:
+        return struct.pack("d", left) == struct.pack("d", right)
+    if kind is complex:
+        return same(left.real, right.real) and same(left.imag, right.imag)
+    if kind in {dt.datetime, dt.time}:
+        bare = [each.replace(tzinfo=None) for each in (left, right)]
+        return bare[0] == bare[1] and left.fold == right.fold and pickle.dumps(left.tzinfo) == pickle.dumps(right.tzinfo)
+    if kind is Decimal:
+        return bool(left.as_tuple() == right.as_tuple())
+    if kind is uuid.UUID:
+        return bool(left == right and left.is_safe is right.is_safe)
+    if kind.__module__ == "numpy":
+        return bool(left.dtype == right.dtype and left.tobytes() == right.tobytes())
     return bool(left == right)
 
 

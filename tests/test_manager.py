@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from checkpoint_manager import (
     CheckpointError,
@@ -28,6 +30,8 @@ from checkpoint_manager import (
 )
 from checkpoint_manager._store.key_sources import create_key_file
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.testing.strategies import values
+from tests.strategies import same
 
 KEY = bytes(range(32))
 
@@ -65,13 +69,27 @@ class TestSaving:
         assert version.origin.pid > 0
         assert version.origin.library
 
+    @given(value=values(max_leaves=8))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+    def test_what_is_loaded_equals_what_was_saved_type_for_type(self, cm: CheckpointManager, value: Any) -> None:
+        cm.save_checkpoint("train", value)
+        assert same(cm.load_checkpoint("train"), value)
+        assert same(cm.get_checkpoint("train").data, value)
+        cm.update_checkpoint("train", lambda present: (present, present))
+        assert same(cm.load_checkpoint("train"), (value, value))
+
+    def test_metadata_is_json(self, cm: CheckpointManager) -> None:
+        with pytest.raises(PayloadError, match=r"the metadata can't be saved: \$.at is of type datetime.date"):
+            cm.save_checkpoint("train", metadata={"at": dt.date(2026, 11, 23)})
+        assert cm.history("train") == []
+
     def test_metadata_is_kept_as_it_was(self, cm: CheckpointManager) -> None:
         metadata = {"tags": ["a"]}
         version = cm.save_checkpoint("train", metadata=metadata)
         metadata["tags"].append("b")
         assert version.metadata == {"tags": ["a"]}
 
-    @pytest.mark.parametrize("fault", [float("nan"), (), object()])
+    @pytest.mark.parametrize("fault", [bytearray(), (object,), object()])
     @pytest.mark.parametrize("before", [0, 2])
     def test_large_data_with_a_fault_at_its_end_leaves_nothing(self, cm: CheckpointManager, fault: object, before: int) -> None:
         """The version never exists, and nothing is made for a stage that never was."""
@@ -80,7 +98,7 @@ class TestSaving:
         rows: list[object] = [{"id": number, "text": "x" * 90, "null": None} for number in range(5000)]
         with pytest.raises(PayloadError) as caught:
             cm.save_checkpoint("train", {"rows": [*rows, fault]})
-        assert caught.value.path == "$.rows[5000]"
+        assert caught.value.path.startswith("$.rows[5000]")
         assert caught.value.stage == "train"
         assert caught.value.__context__ is None
         assert [version.number for version in cm.history("train")] == [2, 1][2 - before :]
@@ -107,7 +125,7 @@ class TestSaving:
 
     def test_data_that_would_change_is_refused_before_anything_is_written(self, cm: CheckpointManager) -> None:
         with pytest.raises(PayloadError) as caught:
-            cm.save_checkpoint("train", {"shape": [1, (2, 3)]})
+            cm.save_checkpoint("train", {"shape": [1, range(3)]})
         assert caught.value.path == "$.shape[1]"
         assert caught.value.stage == "train"
         assert cm.stages() == []

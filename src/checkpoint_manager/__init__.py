@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from checkpoint_manager.keys import Keys, KeySlot
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import Checkpoint, Key, KeyFile, Origin, Passphrase, Version
+    from checkpoint_manager.models import Checkpoint, Codec, Key, KeyFile, Origin, Passphrase, Version
     from checkpoint_manager.reports import BundledStage, BundleSummary, Finding, Progress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
     from checkpoint_manager.stages.loop import Loop
@@ -47,6 +47,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointManager",
     "CheckpointNotFoundError",
+    "Codec",
     "Diff",
     "Finding",
     "FingerprintError",
@@ -112,6 +113,7 @@ _HOMES = {
     ],
     "models": [
         "Checkpoint",
+        "Codec",
         "Key",
         "KeyFile",
         "Origin",

@@ -38,6 +38,15 @@ def escaped(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text is valid Unicode, and not half a surrogate pair: only that can be written in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def with_article(noun: str) -> str:
     """Return a noun, such as the name of a type, with its indefinite article."""
     return f"an {noun}" if noun[:1].lower() in {"a", "e", "i", "o", "u"} else f"a {noun}"

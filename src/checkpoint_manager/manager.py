@@ -24,6 +24,7 @@ from checkpoint_manager._arguments import (
     wrong,
 )
 from checkpoint_manager._format import payload
+from checkpoint_manager._format.codecs import checked as checked_codecs
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import attach, load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.keys import Keys
-    from checkpoint_manager.models import Durability, Key, OnRollback
+    from checkpoint_manager.models import Codec, Durability, Key, OnRollback
     from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
     from checkpoint_manager.stages.loop import Items, Loop
@@ -102,6 +103,7 @@ class CheckpointManager:
         on_rollback: What to do when the store is older than what this user has seen: ``raise`` or ``warn``.
         retention: What to keep of each stage that this manager saves to; None keeps everything. After a save, a few versions
             are deleted, at a cost that does not depend on the length of the history.
+        codecs: How values of types that the library does not know are saved and loaded: a :class:`Codec` for each.
 
     Raises:
         KeyUnavailableError: No key was found, or more than one source names one.
@@ -123,6 +125,7 @@ class CheckpointManager:
         durability: Durability = "full",
         on_rollback: OnRollback = "raise",
         retention: Retention | None = None,
+        codecs: Iterable[Codec[Any]] = (),
     ) -> None:
         key = conceal(key)
         check_choice("durability", durability, "full", "relaxed")
@@ -130,10 +133,12 @@ class CheckpointManager:
         check_seconds("lock_timeout", lock_timeout)
         if retention is not None:
             _operations.prune.check_policy(retention)
+        known = checked_codecs(codecs)
         backend = open_backend(checkpoint_dir, durability=durability)
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)
+        self._store.codecs = known
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
         self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
@@ -147,6 +152,7 @@ class CheckpointManager:
                 "durability": durability,
                 "on_rollback": on_rollback,
                 "retention": retention,
+                "codecs": tuple(known.by_name.values()),
             }
 
     def close(self) -> None:
@@ -178,7 +184,9 @@ class CheckpointManager:
 
         Args:
             stage_name: The stage.
-            data: Any JSON value; see :mod:`checkpoint_manager._format.payload` for what is refused.
+            data: None, a bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, datetime, date, time,
+                timedelta, Decimal, UUID, Path or scalar of numpy, or a value of a type with a codec; nested in any way. They
+                come back as these very types, so subclasses are refused. A value that is there twice comes back as two.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
             attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
@@ -199,9 +207,9 @@ class CheckpointManager:
         if progress is not None:
             check_callback("progress", progress)
         stage = _valid(stage_name)
+        draft = save.draft(stage, data, metadata, codecs=self._store.codecs)
         if not attachments:
-            return self._saved(save.save(self._store, stage, save.draft(stage, data, metadata), expected_version))
-        draft = save.draft(stage, data, metadata)
+            return self._saved(save.save(self._store, stage, draft, expected_version))
         with attach.attached(self._store, stage, attachments, progress) as records:
             return self._saved(save.save(self._store, stage, replace(draft, attachments=records), expected_version))
 
@@ -254,7 +262,7 @@ class CheckpointManager:
         *,
         at: datetime | str | None = None,
         arguments: Mapping[str, object] | None = None,
-    ) -> Any:  # noqa: ANN401  # JSON is what it is
+    ) -> Any:  # noqa: ANN401  # whatever was saved
         """Return a stage's data, equal to what was saved.
 
         A function's stage (``@cm.stage``) holds the results of all its calls. A call that reuses an older result saves nothing,
@@ -276,7 +284,7 @@ class CheckpointManager:
         """
         stage = _valid(stage_name)
         if version is None and at is None and arguments is None:
-            return payload.decode(self._newest(stage).data)
+            return payload.decode(self._newest(stage).data, self._store.codecs)
         return self.get_checkpoint(stage, version, at=at, arguments=arguments).data
 
     def _newest(self, stage: str) -> Loaded:
@@ -301,6 +309,21 @@ class CheckpointManager:
         arguments: Mapping[str, object] | None = None,
     ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
+        return self._checkpoint(stage_name, version, at, arguments, lambda data: payload.decode(data, self._store.codecs))
+
+    def _get_form(self, stage_name: str, version: int | str | None) -> Checkpoint:
+        """Return a version with its data as JSON with forms: what the command line shows, whatever codecs it needs."""
+        return self._checkpoint(stage_name, version, None, None, payload.form)
+
+    def _checkpoint(
+        self,
+        stage_name: str,
+        version: int | str | None,
+        at: datetime | str | None,
+        arguments: Mapping[str, object] | None,
+        read: Callable[[bytearray], Any],
+    ) -> Checkpoint:
+        """Return a version with what ``read`` makes of its data."""
         stage = _valid(stage_name)
         if arguments is not None:
             check("arguments", arguments, Mapping, "a dict of arguments by name")
@@ -313,7 +336,7 @@ class CheckpointManager:
         else:
             loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
         attachments = attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
-        return Checkpoint(loaded.entry.as_version(stage, loaded.version), payload.decode(loaded.data), attachments)
+        return Checkpoint(loaded.entry.as_version(stage, loaded.version), read(loaded.data), attachments)
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
         """Return a version without its data, whatever its status.
@@ -888,8 +911,8 @@ class CheckpointManager:
                 library's values (dates, paths, sets, named tuples, dataclasses, enums, …), arrays and scalars of numpy, frames
                 of pandas and polars, of a method's ``self`` all that it holds, and what another stage returned
                 (:mod:`checkpoint_manager.stages.results`).
-            encode: Turns a result that is not JSON into JSON.
-            decode: Turns that JSON back into the result. The first call returns that, too, so that all calls give the same.
+            encode: Turns a result that can't be saved into one that can.
+            decode: Turns that back into the result. The first call returns that, too, so that all calls give the same.
             wait: How long to wait for another run with the same arguments, in seconds; True waits until it ends, False not at
                 all. For a run that started this call, here or in a parent process, True waits no longer than ``lock_timeout``:
                 that run may be waiting for this call.
@@ -993,7 +1016,7 @@ class CheckpointManager:
         Args:
             stage_name: Any non-empty text up to 255 characters.
             items: The items to loop over: a list, tuple or range; any other iterable with a fixed order needs ``key``.
-            initial: The state before the first item: any JSON value. It is copied.
+            initial: The state before the first item: anything that can be saved. It is copied.
             every_seconds: The shortest time between two saves, in seconds. With 0, only the cost of saving limits them.
             every_items: Also save after every N items.
             revision: A number or text that identifies what the loop does. Changing it makes the loop start over.
@@ -1004,7 +1027,7 @@ class CheckpointManager:
 
         Raises:
             FingerprintError: The items can't be compared with later runs.
-            PayloadError: The state is not JSON; in the loop, as soon as that is seen, mostly after the first item.
+            PayloadError: The state can't be saved; in the loop, as soon as that is seen, mostly after the first item.
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
             LockTimeoutError: On entry: another run was not done in the time that ``wait`` gives it.
         """

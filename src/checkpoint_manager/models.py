@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
+
+T = TypeVar("T")
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -63,7 +65,7 @@ class Version:
         created_at: When it was written by the clock of the writing host, aware, in UTC; None if unknown.
         metadata: The ``metadata=`` of the save.
         origin: Who wrote it, and where, as the writing process reported; None if unknown.
-        size: The length of the data as JSON, in bytes; None if unknown.
+        size: The length of the data as it is encoded, in bytes; None if unknown.
         restored_from: The number of the version that this one is a copy of, or None.
         attachments: What is attached to it, in the order in which it was given.
     """
@@ -145,6 +147,27 @@ class Checkpoint:
     version: Version
     data: Any
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[T]):
+    """How values of a type that the library does not know are saved and loaded: ``CheckpointManager(codecs=[Codec(…)])``.
+
+    ::
+
+        Codec(Point, "point", lambda point: (point.x, point.y), lambda pair: Point(*pair))
+
+    Attributes:
+        type: Values of exactly this type are saved with the codec; those of a subclass are not.
+        name: It is saved with the value, and finds the codec when the value is loaded: keep it, whatever becomes of the class.
+        encode: Turns a value into one that can be saved.
+        decode: Turns that back into the value.
+    """
+
+    type: type[T]
+    name: str
+    encode: Callable[[T], object]
+    decode: Callable[[Any], T]
 
 
 class Passphrase:

@@ -485,18 +485,18 @@ class TestMisuse:
         with pytest.raises(ValueError, match="every_"):
             cm.loop("sum", [], initial=0, **options)
 
-    def test_a_state_that_is_not_json_is_refused_at_once(self, cm: CheckpointManager) -> None:
+    def test_a_state_that_can_not_be_saved_is_refused_at_once(self, cm: CheckpointManager) -> None:
         seen = []
 
         def work() -> None:
             with cm.loop("sum", ITEMS, initial=0) as progress:
                 for item in progress:
                     seen.append(item)
-                    progress.state = (1,)  # type: ignore[assignment]
+                    progress.state = range(1)  # type: ignore[assignment]
 
-        with pytest.raises(PayloadError, match=r"initial state can't be saved: \$ is of type set"):
-            cm.loop("sum", [], initial={1})
-        with pytest.raises(PayloadError, match=r"state can't be saved: \$ is of type tuple"):
+        with pytest.raises(PayloadError, match=r"initial state can't be saved: \$ is of type bytearray"):
+            cm.loop("sum", [], initial=bytearray())
+        with pytest.raises(PayloadError, match=r"state can't be saved: \$ is of type range"):
             work()
         assert seen == [0]
 
@@ -531,17 +531,17 @@ class TestWhenSavingFails:
         full(False)
         assert add_up(cm)["sum"] == 45
 
-    def test_a_result_that_is_not_json_loses_no_progress(self, cm: CheckpointManager) -> None:
+    def test_a_result_that_can_not_be_saved_loses_no_progress(self, cm: CheckpointManager) -> None:
         def work() -> None:
             with cm.loop("sum", range(10), initial=0) as progress:
                 for item in progress:
                     progress.state += item
-                progress.state = {45}  # type: ignore[assignment]
+                progress.state = {object}  # type: ignore[assignment]
 
         with pytest.raises(ResultNotSavedError) as caught:
             work()
-        assert caught.value.result == {45}
-        assert "Save sorted(value)" in caught.value.hint
+        assert caught.value.result == {object}
+        assert "codecs=[" in caught.value.hint
         assert "attribute result" in caught.value.hint
         assert cm.get_checkpoint("sum", cm.get_version("sum").number).data == 45
 

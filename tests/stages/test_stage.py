@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import functools
 import logging
 import os
@@ -12,14 +13,19 @@ import subprocess
 import sys
 import threading
 import time
-from decimal import Decimal  # noqa: TC003  # looked up at run time
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path  # noqa: TC003  # looked up at run time
 from typing import TYPE_CHECKING, Any
+from uuid import UUID  # noqa: TC003  # looked up at run time
 
+import numpy as np
 import pytest
 
 from checkpoint_manager import (
     CheckpointError,
     CheckpointManager,
+    Codec,
     FingerprintError,
     LockTimeoutError,
     PayloadError,
@@ -29,10 +35,10 @@ from checkpoint_manager import (
     stages,
 )
 from checkpoint_manager.backends.memory import MemoryBackend
+from tests.strategies import same as is_same
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 KEY = bytes(32)
 
@@ -129,7 +135,18 @@ class TestResuming:
         assert (train(1), train(2), train(3), train(4)) == (1, 2, 3, 4)
         assert [outcome.what for outcome in again.run_report().outcomes] == ["reused", "ran", "ran", "reused"]
 
-    def test_results_that_are_not_json(self, cm: CheckpointManager) -> None:
+    def test_a_result_comes_back_type_for_type(self, cm: CheckpointManager) -> None:
+        calls: list[int] = []
+
+        @cm.stage
+        def summary() -> dict[Any, Any]:
+            calls.append(1)
+            return {("a", 1): {dt.date(2026, 11, 23), Decimal("1.10")}, "mean": np.float32(0.1)}
+
+        assert is_same(summary(), summary())
+        assert calls == [1]
+
+    def test_results_that_are_encoded(self, cm: CheckpointManager) -> None:
         calls: list[int] = []
 
         @cm.stage(encode=sorted, decode=set)
@@ -150,15 +167,17 @@ class TestResuming:
 
 class TestRefusals:
     def test_a_result_that_can_not_be_kept_is_refused_before_the_work(self, cm: CheckpointManager) -> None:
-        def shape() -> tuple[int, int]:
+        def shape() -> range:
             raise AssertionError("it ran")
 
-        def either() -> set[int] | bytes: ...  # type: ignore[empty-body]
+        def either() -> set[Fraction] | bytearray: ...  # type: ignore[empty-body]
 
-        async def later() -> list[Decimal]: ...  # type: ignore[empty-body]
+        def keys() -> dict[tuple[int, Fraction], int]: ...  # type: ignore[empty-body]
 
-        for function in (shape, either, later):
-            with pytest.raises(PayloadError, match=r"encode="):
+        async def later() -> list[Fraction]: ...  # type: ignore[empty-body]
+
+        for function in (shape, either, keys, later):
+            with pytest.raises(PayloadError, match=r"encode=.*codecs="):
                 cm.stage(function)  # type: ignore[arg-type]
 
     def test_an_annotation_that_says_nothing_certain_is_let_through(self, cm: CheckpointManager) -> None:
@@ -170,8 +189,29 @@ class TestRefusals:
 
         def four() -> tuple[int] | list[int]: ...  # type: ignore[empty-body]
 
-        for function in (one, two, three, four):
+        def five() -> tuple[Path, ...] | set[Decimal]: ...  # type: ignore[empty-body]
+
+        def six() -> dict[UUID, tuple[dt.datetime | None, np.float64]]: ...  # type: ignore[empty-body]
+
+        for function in (one, two, three, four, five, six):
             cm.stage(function)
+
+    def test_a_type_with_a_codec_can_be_kept(self) -> None:
+        codec = Codec(Fraction, "fraction", str, Fraction)
+        cm = CheckpointManager("memory:", key=KEY, codecs=[codec])
+        calls = []
+
+        @cm.stage
+        def half(of: Fraction) -> dict[str, Fraction]:
+            calls.append(of)
+            return {"half": of / 2}
+
+        assert half(Fraction(1, 3)) == half(Fraction(1, 3)) == {"half": Fraction(1, 6)}
+        with cm.loop("sum", [Fraction(1, 3)] * 3, initial=Fraction(0), key="thirds") as loop:
+            for third in loop:
+                loop.state += third
+        assert cm.load_checkpoint("sum") == 1
+        assert calls == [Fraction(1, 3)]
 
     def test_an_argument_that_can_not_be_compared_is_named(self, cm: CheckpointManager) -> None:
         calls: list[int] = []
@@ -196,8 +236,8 @@ class TestRefusals:
 
     def test_a_result_that_can_not_be_saved_is_not_lost(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ResultNotSavedError) as caught:
-            cm.stage("train")(lambda: {"secret": {1}})()
-        assert caught.value.result == {"secret": {1}}
+            cm.stage("train")(lambda: {"secret": range(1)})()
+        assert caught.value.result == {"secret": range(1)}
         assert isinstance(caught.value.__cause__, PayloadError)
         report = cm.run_report()
         assert (report.ran, report.unsaved[0].version) == ((), None)

@@ -1,7 +1,7 @@
 """A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-The docstrings of ``checkpoint_file``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring``, ``handover`` and ``key_slot`` must
-be enough to write this. It opens with a key file's 32 bytes.
+The docstrings of ``checkpoint_file``, ``values``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring``, ``handover`` and
+``key_slot`` must be enough to write this. It opens with a key file's 32 bytes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,22 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any
+import struct
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, SafeUUID
+from zoneinfo import ZoneInfo
 
 from cryptography.cobblestone import Cobblestone256Decryptor
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIELDS = ["id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from"]
 BUNDLE = "checkpoint-manager-bundle/1"
@@ -115,7 +124,184 @@ def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: i
     if type(size) is not int or len(file) - end != 56 + size + 16 * (size // 16384 + 1):
         raise RefusedError("length")
     data = unseal(key, file[end:], "checkpoint-manager/1", "data", header, stage, version, metadata["id"])
-    return metadata, json.loads(data)
+    return metadata, read_data(data)
+
+
+def read_data(data: bytes) -> Any:
+    """Return the value of JSON, or of JSON with forms."""
+    if not data.startswith(b"values/1\n"):
+        return json.loads(data)
+    try:
+        json.dumps(json.loads(data[9:]), ensure_ascii=False).encode()  # fails at half a surrogate pair
+        return json.loads(
+            data[9:], object_pairs_hook=_object, parse_constant=_refuse, parse_int=_integer_of_64_bits, parse_float=_finite
+        )
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+        OSError,
+        ImportError,
+    ):
+        raise RefusedError("not a value") from None
+
+
+def _refuse(text: str) -> Any:
+    raise RefusedError(text)
+
+
+def _integer_of_64_bits(text: str) -> int:
+    number = int(text)
+    return number if -(2**63) <= number < 2**64 else _refuse(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < float("inf") else _refuse(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """Return a dict, or the value of a form, whose content was read before it."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise RefusedError("the same key twice")
+    if len(pairs) != 1 or not pairs[0][0].startswith("!"):
+        return found
+    tag, content = pairs[0]
+    name = tag[1:]
+    if name in {"tuple", "set", "frozenset", "dict"}:
+        return _collection(name, content)
+    kind, pattern, make = FORMS[name]
+    if kind is str and (type(content) is not str or not re.fullmatch(pattern, content, re.ASCII | re.DOTALL)):
+        raise RefusedError(tag)
+    return make(content)
+
+
+def _collection(name: str, content: Any) -> Any:
+    if type(content) is not list or (name == "dict" and any(type(pair) is not list or len(pair) != 2 for pair in content)):
+        raise RefusedError(name)
+    value = {"tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}[name](content)
+    return value if len(value) == len(content) else _refuse(name)
+
+
+def _exactly(value: Any, written: Any, content: Any) -> Any:
+    return value if [written, type(written)] == [content, type(content)] else _refuse(str(type(value)))
+
+
+def _integer(text: str) -> int:
+    number = int(text, 16)
+    return _refuse(text) if -(2**63) <= number < 2**64 else number
+
+
+def _float(text: str) -> float:
+    if text in {"nan", "inf", "-inf"}:
+        return float(text)
+    number = struct.unpack(">d", bytes.fromhex(text))[0]
+    return _refuse(text) if number == number or text == "7ff8000000000000" else number  # noqa: PLR0124  # NaN
+
+
+def _complex(content: Any) -> complex:
+    real, imaginary = content
+    return complex(real, imaginary) if type(real) is type(imaginary) is float else _refuse("complex")
+
+
+def _bytes(text: str) -> bytes:
+    value = base64.b64decode(text, validate=True)
+    return _exactly(value, base64.b64encode(value).decode(), text)
+
+
+def _moment(kind: Any) -> Callable[[Any], Any]:
+    def make(content: Any) -> Any:
+        if type(content) is str:
+            value = kind.fromisoformat(content)
+            if value.tzinfo is not None and not re.search("[+-][0-9]{2}:[0-9]{2}$", content):
+                raise RefusedError("time")
+            return _exactly(value, value.isoformat(), content)
+        text, fold, zone = content
+        value = kind.fromisoformat(text)
+        if value.tzinfo is not None or value.isoformat() != text or type(fold) is not int:
+            raise RefusedError("time")
+        if type(zone) is str:
+            if not re.fullmatch("[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", zone):
+                raise RefusedError("zone")
+            return value.replace(fold=fold, tzinfo=ZoneInfo(zone))
+        if zone is None:
+            return value.replace(fold=fold) if fold else _refuse("time")
+        offset, name = zone
+        if type(offset) is not int or not (fold or name is not None or offset % 60_000_000):
+            raise RefusedError("zone")
+        fixed = timezone(timedelta(microseconds=offset), name) if name is not None else timezone(timedelta(microseconds=offset))
+        return value.replace(fold=fold, tzinfo=UTC if fixed == UTC and name is None else fixed)
+
+    return make
+
+
+def _date(text: str) -> date:
+    return date.fromisoformat(text)
+
+
+def _timedelta(content: Any) -> timedelta:
+    days, seconds, microseconds = content
+    value = timedelta(days, seconds, microseconds)
+    written = [value.days, value.seconds, value.microseconds]
+    return value if written == content and all(type(each) is int for each in content) else _refuse("timedelta")
+
+
+def _uuid(content: Any) -> UUID:
+    text, safety = (content, "unknown") if type(content) is str else content
+    if type(content) is not str and safety not in {"safe", "unsafe"}:
+        raise RefusedError("uuid")
+    return _exactly(UUID(text, is_safe=SafeUUID[safety]), str(UUID(text)), text)
+
+
+def _path(kind: Any) -> Callable[[str], Any]:
+    return lambda text: _exactly(kind(text), str(kind(text)), text)
+
+
+def _decimal(text: str) -> Decimal:
+    return _exactly(Decimal(text), str(Decimal(text)), text)
+
+
+def _numpy(content: Any) -> Any:
+    import numpy as np
+
+    name, value = content
+    if name in {"str", "bytes"}:
+        return getattr(np, f"{name}_")(value) if type(value).__name__ == name else _refuse(name)
+    if re.fullmatch(r"(datetime|timedelta)64(\[([1-9][0-9]{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?", name):
+        return np.array(value, "i8").view(name)[()] if type(value) is int else _refuse(name)
+    kinds = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
+    if not re.fullmatch("bool|u?int(8|16|32|64)|float(16|32|64)|complex(64|128)", name):
+        raise RefusedError(name)
+    kind = np.dtype(name)
+    with np.errstate(all="ignore"):
+        scalar = kind.type(value)
+    same = scalar.item() == value or value != value  # noqa: PLR0124  # NaN
+    return scalar if type(value) is kinds[kind.kind] and same else _refuse(name)
+
+
+_ANY = ".*"
+FORMS: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "bytes": (str, _ANY, _bytes),
+    "int": (str, "-?0x[1-9a-f][0-9a-f]*", _integer),
+    "float": (str, "nan|-?inf|[7f]ff[0-9a-f]{13}", _float),
+    "complex": (list, _ANY, _complex),
+    "decimal": (str, _ANY, _decimal),
+    "date": (str, "[0-9]{4}-[0-9]{2}-[0-9]{2}", _date),
+    "datetime": (object, _ANY, _moment(datetime)),
+    "time": (object, _ANY, _moment(time)),
+    "timedelta": (list, _ANY, _timedelta),
+    "uuid": (object, _ANY, _uuid),
+    "path": (str, _ANY, _path(PosixPath)),
+    "pureposixpath": (str, _ANY, _path(PurePosixPath)),
+    "purewindowspath": (str, _ANY, _path(PureWindowsPath)),
+    "numpy": (list, _ANY, _numpy),
+}
+"""By the name in a form: what its content is, the pattern of text, and what makes the value of it. There are no codecs here."""
 
 
 def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
@@ -150,7 +336,7 @@ def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
         elif kind == "D":
             if len(content) != metadata["size"]:
                 raise RefusedError("length")
-            stages[name].append((number, metadata, json.loads(content)))
+            stages[name].append((number, metadata, read_data(content)))
         elif kind == "G":
             stages[name] += [json.loads(content), []]
         elif kind == "t":

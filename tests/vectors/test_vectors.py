@@ -12,12 +12,16 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, FormatError, IntegrityError
 from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format import payload
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager.backends.base import Record
 from checkpoint_manager.backends.memory import MemoryBackend
+from tests.strategies import same
+from tests.vectors.expressions import evaluate
 
 HERE = Path(__file__).parent
 MANIFEST = json.loads((HERE / "manifest.json").read_text())
+VALUES = json.loads((HERE / "values-1.json").read_text())
 VECTORS = {vector["file"]: vector for vector in MANIFEST["vectors"]}
 KEY = bytes.fromhex(MANIFEST["key_hex"])
 
@@ -78,11 +82,39 @@ def test_a_stranger_reads_the_same_from_the_specification_alone(name: str) -> No
         stranger.read(file, store, keys, vector["stage"], vector["version"])
 
 
+@pytest.mark.parametrize("vector", VALUES["valid"], ids=lambda vector: vector["python"])
+def test_a_value_is_read_and_written_as_the_committed_bytes(vector: dict[str, str]) -> None:
+    value, data = evaluate(vector["python"]), payload.VALUES + vector["json"].encode()
+    assert payload.encode(value) == data
+    assert same(payload.decode(data), value)
+    assert same(stranger.read_data(data), value)
+
+
+@pytest.mark.parametrize("content", VALUES["invalid"])
+def test_a_form_that_is_not_valid_is_refused(content: str) -> None:
+    """The library's own tests try each in other places, too."""
+    data = payload.VALUES + content.encode()
+    with pytest.raises(FormatError):
+        payload.decode(data)
+    with pytest.raises(stranger.RefusedError):
+        stranger.read_data(data)
+
+
+@pytest.mark.parametrize(
+    "data", [{"!tuple": [1]}, {"!dict": [[1, 2]]}, [{"!int": "0x1"}], {"!codec": ["a", 1]}, "values/1\n[]"]
+)
+def test_json_that_looks_like_a_form_was_never_one(data: object) -> None:
+    """It is written as it was before there were forms."""
+    encoded = payload.encode(data)
+    assert encoded == json.dumps(data, separators=(",", ":")).encode()
+    assert payload.decode(encoded) == stranger.read_data(encoded) == data
+
+
 def test_a_new_file_is_read_by_the_stranger() -> None:
     """What is written today is of the format that the committed files are of."""
     backend = MemoryBackend()
     cm = CheckpointManager(backend, key=KEY)
-    data = {"text": "é" * 10_000, "numbers": list(range(100))}
+    data = {"text": "é" * 10_000, "numbers": (*range(100),)}
     cm.save_checkpoint("Stage/é", data)
     store, keys = stranger.store_keys(backend._records["keyring", None].data, KEY)
     assert stranger.read(backend._versions["Stage/é"][1], store, keys, "Stage/é", 1)[1] == data

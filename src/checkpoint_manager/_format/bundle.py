@@ -22,7 +22,7 @@ complete. Without the key, only its length is visible.
 S     a stage begins: its name, in UTF-8; 1 to 1020 bytes
 V     a version: its number in decimal digits, a line feed, and its metadata as in
       :mod:`checkpoint_manager._format.checkpoint_file`, as long as a checkpoint file of format 1 can hold it
-D     the data of the version just before: JSON, exactly as long as its metadata's ``size`` says
+D     the data of the version just before, exactly as long as its metadata's ``size`` says
 A     the content of an attachment of the version just before, exactly as long as its record's ``size`` says: one for each
       record whose id no version of this stage has had in this bundle so far, in the order of the records
 G     the gaps that end this stage's versions: the JSON of :mod:`checkpoint_manager._format.gaps`; at most 32 MiB

@@ -42,7 +42,7 @@ class StagePart:
 
 @dataclass(frozen=True, slots=True)
 class VersionPart:
-    """A version, with its data as JSON."""
+    """A version, with its data."""
 
     version: int
     entry: Entry

@@ -4,7 +4,7 @@ r"""The checkpoint file, format 1: one line of JSON in the clear, then two seale
 
     header    {"format":"checkpoint-manager/1","store":"S","key":"K","version":N,"metadata":M}\n
     metadata  M bytes: a sealed message, the metadata as JSON
-    data      to the end of the file: a sealed message, the data as JSON
+    data      to the end of the file: a sealed message, the data
 
 **Header.** ASCII, exactly as shown: these five fields in this order, no white space, one line feed at the end. S is the
 store's id (32 lower-case hex digits), K the id of the store key that both messages are sealed under (16 lower-case hex digits),
@@ -29,11 +29,11 @@ status          ``completed``, ``progress``, ``failed`` or ``cleared``
 created_at      ``2026-11-23T10:00:00.000000Z``: UTC, always with microseconds
 metadata        the caller's: an object; also what the library notes, under keys that begin with ``@``
 origin          an object: ``user``, ``host``, ``python``, ``library`` (text) and ``pid`` (integer)
-size            the length of the data's JSON in bytes; the sealed data MUST be exactly as long as that makes it
+size            the length of the data in bytes; the sealed data MUST be exactly as long as that makes it
 restored_from   the number of the version this one is a copy of, or null
 ==============  ========================================================================================================
 
-**Data.** Any JSON value, in UTF-8.
+**Data.** Any JSON value in UTF-8, or ``values/1`` (see :mod:`checkpoint_manager._format.values`).
 """
 
 from __future__ import annotations

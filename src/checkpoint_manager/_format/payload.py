@@ -1,12 +1,14 @@
-r"""The data of a checkpoint: JSON that reads back as it was, with exactly the types of JSON, and finite floats.
+r"""The data of a checkpoint: JSON where it is JSON, else JSON with forms (:mod:`checkpoint_manager._format.values`).
 
-orjson alone does not ensure that. It writes ``NaN`` and the infinities as ``null``, and it writes tuples, UUIDs, enum members
-and ``orjson.Fragment`` as other types, without an option against it. So ``ormsgpack`` writes the value first: its options
-refuse every type that JSON does not have, but for the bytes and extensions that orjson refuses. Its output is searched and
-thrown away: a float that is not finite has all bits of its exponent set, so it starts with ``CB 7F Fx`` or ``CB FF Fx``. Other
-values may contain these bytes; if the JSON then contains ``null``, too, the floats of the parts that contain them are checked.
+Data is JSON if it reads back as it was, with exactly the types of JSON, and finite floats. orjson alone does not ensure that.
+It writes ``NaN`` and the infinities as ``null``, and it writes tuples, UUIDs, enum members and ``orjson.Fragment`` as other
+types, without an option against it. So ``ormsgpack`` writes the value first: its options refuse every type that JSON does not
+have, but for the bytes and extensions that orjson refuses. Its output is searched and thrown away: a float that is not finite
+has all bits of its exponent set, so it starts with ``CB 7F Fx`` or ``CB FF Fx``. Other values may contain these bytes; if the
+JSON then contains ``null``, too, the floats of the parts that contain them are checked.
 
-Only where the value is refused, :mod:`checkpoint_manager._format.payload_faults` walks it to name the first one at fault.
+A value that is not JSON is turned into JSON with forms, which is checked and written in the same way. Only where a value is
+refused, :mod:`checkpoint_manager._format.payload_faults` walks it to name what is at fault.
 """
 
 from __future__ import annotations
@@ -20,11 +22,22 @@ import orjson
 import ormsgpack
 
 from checkpoint_manager._format import payload_faults
+from checkpoint_manager._format.codecs import NO_CODECS
+from checkpoint_manager._format.json_check import is_json
+from checkpoint_manager._loading import load
 from checkpoint_manager.errors import FormatError, PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
+    from checkpoint_manager._format.codecs import Codecs
+
+VALUES = b"values/1\n"
+"""What data that is not JSON begins with."""
+_MARK = len(VALUES)
+_NUMBERED = re.compile(rb"(values/[1-9][0-9]{0,5})\n")
+_LOOKS_LIKE_A_FORM = re.compile(rb'\{\s*"(?:!|\\u0021)')
 MAX_DATA_BYTES = 2_000_000_000
 """The longest JSON that a checkpoint may hold: orjson reads no document of 2**31 bytes, nor any of the last 2 % below that."""
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -43,13 +56,15 @@ _PARTS = 16
 _TOO_LONG = "Save it in several stages, or save the name of a file that holds it"
 
 
-def encode(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
-    """Return ``value`` as JSON that :func:`decode` turns into an equal value of equal types.
+def encode(value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = None, what: str = "data") -> bytes:
+    """Return bytes that :func:`decode` turns into an equal value of equal types.
 
     Args:
-        value: None, a bool, an int of 64 bits (signed or unsigned), a finite float, a str without lone surrogates, or a
-            list, or a dict with str keys, of such values, in at most ``MAX_DEPTH`` levels. Exactly of these types: no
-            subclass. No other thread may change it meanwhile.
+        value: What JSON has (None, a bool, an int of 64 bits, a finite float, a str without lone surrogates, and lists of such,
+            and dicts of such with str keys), what :mod:`~checkpoint_manager._format.values` has a form for, and what there are
+            codecs for; nested in any way, in at most ``MAX_DEPTH`` levels of JSON. Exactly of these types: no subclass. No
+            other thread may change it meanwhile.
+        codecs: The codecs for other types.
         stage: The stage that an error is to name.
         what: What ``value`` is to the caller, for the message of an error.
 
@@ -57,12 +72,11 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
     try:
-        encoded = _dumps(value)
+        encoded = _dumps(value) or _dumps_forms(value, codecs)
     except OverflowError as error:
         raise PayloadError(f"the {what} can't be saved: {error}", hint=_TOO_LONG, stage=stage) from None
     if encoded is None:
-        paths, faults, hint = payload_faults.explain(value)
-        raise PayloadError(f"the {what} can't be saved: {faults}", hint=hint, path=paths[0], paths=paths, stage=stage)
+        raise payload_faults.refusal(value, codecs, stage=stage, what=what)
     if len(encoded) > MAX_DATA_BYTES:
         raise PayloadError(
             f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON, and the limit is {MAX_DATA_BYTES}",
@@ -72,27 +86,92 @@ def encode(value: object, *, stage: str | None = None, what: str = "data") -> by
     return encoded
 
 
-def decode(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
+def encode_json(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
+    """Return a value as JSON that :func:`decode` turns into an equal value of equal types.
+
+    Raises:
+        PayloadError: It is not JSON, or would not come back equal.
+    """
+    encoded = _dumps(value)
+    if encoded is None:
+        raise payload_faults.refusal(value, None, stage=stage, what=what)
+    return encoded
+
+
+def decode(data: bytes | bytearray | memoryview, codecs: Codecs = NO_CODECS) -> Any:  # noqa: ANN401  # what was saved
     """Return the value that :func:`encode` encoded.
 
     Raises:
-        FormatError: It is not JSON, so :func:`encode` did not write it.
+        FormatError: :func:`encode` did not write it; or it needs a codec, or a library, that is not there.
         MemoryError: There is not enough memory to read it.
     """
+    tree = _parse(data)
+    return _values().value_of(tree, codecs) if data[:_MARK] == VALUES else tree
+
+
+def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
+    """Return data as JSON with forms, whichever codecs and libraries its values need: how it is shown to people and programs.
+
+    Raises:
+        FormatError: :func:`encode` did not write it.
+        RecursionError: It is nested more deeply than what can be saved.
+    """
+    tree = _parse(data)
+    looks_like_a_form = data[:_MARK] != VALUES and _LOOKS_LIKE_A_FORM.search(data) is not None
+    return _values().form_of(tree) if looks_like_a_form else tree
+
+
+def is_valid(data: bytes | bytearray) -> bool:
+    """Return whether data is JSON, or JSON after ``values/1``, found out in bounded memory."""
+    return is_json(data[_MARK:] if data.startswith(VALUES) else data)
+
+
+def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
+    """Return JSON, or JSON with forms."""
     try:
+        if data[:_MARK] == VALUES:
+            return _values().parse(memoryview(data)[_MARK:])
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         position, out_of_memory = error.pos, error.msg.startswith("Not enough memory")
     if out_of_memory and len(data) <= MAX_DATA_BYTES:
         raise MemoryError(f"there is not enough memory to read {len(data)} bytes of JSON")
     # Not raised inside the handler: orjson's error carries the whole document, and would be our error's __context__.
+    later = _NUMBERED.match(data)
+    if later is not None and later[0] != VALUES:
+        message = f"the content is encoded as {later[1].decode()}, and this version of the library reads values/1"
+        raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or a newer one")
     raise FormatError(
         f"the content is not JSON (at character {position}), so this library did not write it", hint="Load another version"
     )
 
 
+def _values() -> ModuleType:
+    """Return the module for what is not JSON: programs that save JSON do not load it."""
+    return load("checkpoint_manager._format.values")
+
+
+def _dumps_forms(value: object, codecs: Codecs) -> bytes | None:
+    """Return ``value`` as JSON with forms, or None if it has none; errors as in :func:`_dumps`.
+
+    Raises:
+        RecursionError: The caller is so deep that a value of this depth can't be walked.
+    """
+    values = _values()
+    try:
+        tree = values.form_of(value, codecs)
+    except values.UnsavableError:
+        return None
+    except RecursionError:
+        if payload_faults.find(value, codecs):
+            return None
+        raise
+    encoded = _dumps(tree)
+    return None if encoded is None else VALUES + encoded
+
+
 def _dumps(value: object) -> bytes | None:
-    """Return ``value`` as JSON, or None if an equal value of equal types would not be read back.
+    """Return a value as JSON, or None if an equal value of equal types would not be read back.
 
     Raises:
         OverflowError: It is longer than ``MAX_DATA_BYTES``: orjson would crash over a text of 2**31 characters.

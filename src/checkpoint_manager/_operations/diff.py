@@ -127,11 +127,11 @@ def diff(store: Store, stage: str, old: int | None, new: int | None) -> Diff:
         IntegrityError, RollbackError: As for :func:`load_version`.
     """
     before, after = _load_pair(store, stage, old, new)
-    decoded = [payload.decode(loaded.data) for loaded in (before, after)]
     try:
-        for data in decoded:
-            orjson.dumps(data)
-        found = changes(*decoded)
+        forms = [payload.form(loaded.data) for loaded in (before, after)]
+        for form in forms:
+            orjson.dumps(form)
+        found = changes(*forms)
     except (TypeError, RecursionError):  # a bundle may bring data that is nested more deeply than what can be saved
         where = f"version {before.version} or {after.version} of stage {printable(stage)} in {store.backend.location}"
         message = f"{where} is nested deeper than {MAX_DEPTH} levels, and can't be compared"

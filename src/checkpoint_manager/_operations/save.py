@@ -14,6 +14,7 @@ import orjson
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
+from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._operations import attach
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store.history import Tip
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checkpoint_manager._format.attachment import AttachmentRecord
+    from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Buffer, Status, Version
@@ -43,7 +45,7 @@ class Draft:
     """A version to write: everything but its place in the history.
 
     Attributes:
-        data: The data as JSON.
+        data: The data, encoded.
         metadata: The caller's metadata.
         status: The status of the stage.
         restored_from: The number of the version this is a copy of, or None.
@@ -65,6 +67,7 @@ def draft(
     status: Status = "completed",
     notes: Mapping[str, Any] | None = None,
     attachments: tuple[AttachmentRecord, ...] = (),
+    codecs: Codecs = NO_CODECS,
 ) -> Draft:
     """Return a draft of a version, validated before anything is locked, read or written.
 
@@ -75,11 +78,12 @@ def draft(
         status: The status of the stage.
         notes: What the library itself notes in the metadata, under keys that begin with ``@``.
         attachments: What is attached, written already.
+        codecs: How values of types that the library does not know are saved.
 
     Raises:
         PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
-    encoded = payload.encode(data, stage=stage)
+    encoded = payload.encode(data, codecs, stage=stage)
     checked = {} if metadata is None else _checked(stage, metadata)
     return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, attachments)
 
@@ -123,8 +127,9 @@ def update(store: Store, stage: str, function: Callable[[Any], object], metadata
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         tip = store.history.tip(stage, session)
         loaded = newest_completed(store, stage, session)
-        present = None if loaded is None else payload.decode(loaded.data)
-        return append(store, stage, tip, draft(stage, function(present), metadata), session, exactly=True)
+        present = None if loaded is None else payload.decode(loaded.data, store.codecs)
+        made = draft(stage, function(present), metadata, codecs=store.codecs)
+        return append(store, stage, tip, made, session, exactly=True)
 
 
 def append(
@@ -226,7 +231,7 @@ def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
         message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are reserved"
         path = f"$[{orjson.dumps(reserved[:40]).decode()}]"
         raise PayloadError(message, hint="Choose another key", path=path, stage=stage)
-    encoded = payload.encode(dict(metadata), stage=stage, what="metadata")
+    encoded = payload.encode_json(dict(metadata), stage=stage, what="metadata")
     if len(encoded) > MAX_CALLER_METADATA_BYTES:
         message = f"the metadata is {len(encoded)} bytes of JSON, and the limit is {MAX_CALLER_METADATA_BYTES}"
         raise PayloadError(message, hint="Move what a listing does not need to the data", stage=stage)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Header, Place
+from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
@@ -61,6 +62,7 @@ class Store:
         history: Which version of each stage is the newest.
         last_seen: What this user has seen of the store.
         known_gaps: The gaps of each stage, and their record, as of this process's last look at it.
+        codecs: How values of types that the library does not know are saved and loaded.
         after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
             stage's lock is held. It must not raise.
     """
@@ -72,6 +74,7 @@ class Store:
         self.lock_timeout = lock_timeout
         self.on_rollback = on_rollback
         self.history = History(self)
+        self.codecs = NO_CODECS
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
         self._store_id = keyring.store_id
         self.known_gaps: dict[str, tuple[Gaps, Record | None]] = {}

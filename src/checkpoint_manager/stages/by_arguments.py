@@ -28,9 +28,8 @@ def version_of(store: Store, stage: str, arguments: Mapping[str, object]) -> int
         FingerprintError: An argument can't be compared.
     """
     location = store.backend.location
-    wanted = {
-        name: digest(value, f"argument {name}", "Name the version instead", location) for name, value in arguments.items()
-    }
+    hint, codecs = "Name the version instead", store.codecs
+    wanted = {name: digest(value, f"argument {name}", hint, location, codecs=codecs) for name, value in arguments.items()}
     with store.session(stage) as session:
         gaps, _ = store.gaps(stage, session)
         end = max((gap.last for gap in gaps if gap.reason == "set aside"), default=0)  # it may have been a cleared version

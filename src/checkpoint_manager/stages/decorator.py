@@ -71,7 +71,7 @@ def _decorate(runner: Runner, definition: Definition) -> Callable[..., Any]:
     check_names(function, definition.options.ignore)
     _check_function(runner, definition)
     if definition.options.encode is None:
-        check_annotation(function, definition.stage)
+        check_annotation(function, definition.stage, runner.codecs)
     return stages.run_coroutine(runner, definition) if is_async else _run_function(runner, definition)
 
 

@@ -37,6 +37,8 @@ import types
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager._format.codecs import NO_CODECS
+from checkpoint_manager._format.values import is_certain
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import FingerprintError
 from checkpoint_manager.stages import results
@@ -46,6 +48,7 @@ from checkpoint_manager.stages.places import place_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager.stages.results import Result
 
     Registered = Mapping[type, Callable[[Any], object]]
@@ -77,6 +80,7 @@ def fingerprints(  # noqa: PLR0913  # all but three are by name
     stage: str = "",
     registered: Registered | None = None,
     used: list[tuple[str, Result]] | None = None,
+    codecs: Codecs = NO_CODECS,
 ) -> dict[str, str]:
     """Return a digest for each argument by its name, defaults included.
 
@@ -90,6 +94,7 @@ def fingerprints(  # noqa: PLR0913  # all but three are by name
         stage: The stage, for an error.
         registered: Functions that return what stands for an object, by its type.
         used: Receives the results of stages that the arguments are or contain, each with the name of the argument.
+        codecs: What they make of an object stands for it if nothing else does.
 
     Raises:
         FingerprintError: An argument has no certain digest; the error names it.
@@ -102,7 +107,7 @@ def fingerprints(  # noqa: PLR0913  # all but three are by name
     if key is not None:
         whole = [(name, results.recognise(value)) for name, value in found.items()] if used is not None else []
         (used if used is not None else []).extend((name, result) for name, result in whole if result is not None)
-        return {"key": digest(key(*args, **kwargs), f"{where}the result of key=", _HINT, location, registered)}
+        return {"key": digest(key(*args, **kwargs), f"{where}the result of key=", _HINT, location, registered, codecs=codecs)}
     for name, parameter in _parameters(underlying(function)).items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in found:
             found[name] = {each: value for each, value in found[name].items() if each not in ignore}
@@ -118,7 +123,7 @@ def fingerprints(  # noqa: PLR0913  # all but three are by name
     digests: dict[str, str] = {}
     for name, value in found.items():
         inner_results: list[Result] = []
-        digests[name] = digest(value, f"{where}argument {name}", _HINT, location, registered, used=inner_results)
+        digests[name] = digest(value, f"{where}argument {name}", _HINT, location, registered, used=inner_results, codecs=codecs)
         (used if used is not None else []).extend((name, result) for result in inner_results)
     return digests
 
@@ -147,6 +152,7 @@ def digest(
     registered: Registered | None = None,
     *,
     used: list[Result] | None = None,
+    codecs: Codecs = NO_CODECS,
 ) -> str:
     """Return a digest of a value: 32 hex digits, the same only for values that nothing tells apart.
 
@@ -157,13 +163,14 @@ def digest(
         location: Where the store is.
         registered: Functions that return what stands for an object, by its type.
         used: Receives the results of stages that the value is or contains. None: they are not looked for.
+        codecs: What they make of an object stands for it if nothing else does.
 
     Raises:
         FingerprintError: It has no certain digest.
     """
     hasher = hashlib.sha256()
     try:
-        for piece in _pieces(value, _Walk(location, registered or {}, None if results.is_none_known() else used)):
+        for piece in _pieces(value, _Walk(location, registered or {}, codecs, None if results.is_none_known() else used)):
             hasher.update(piece)
     except _NoDigestError as error:
         message = f"{what} is or contains an object of type {error}, which can't be compared"
@@ -292,12 +299,14 @@ class _Walk:
     Attributes:
         location: Where the store is: classes of a script are named by its file as seen from there.
         registered: Functions that return what stands for an object, by its type.
+        codecs: What they make of an object stands for it if nothing else does.
         used: Receives the results of stages that are met; None: they are not looked for.
         around: The ids of the values that the current one lies in.
     """
 
     location: str
     registered: Registered
+    codecs: Codecs
     used: list[Result] | None = None
     around: set[int] = dataclasses.field(default_factory=set)
 
@@ -386,6 +395,9 @@ def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa
     parts_of_array = encoded_parts(value, lambda each: _encoded(each, level + 1, walk))
     if parts_of_array is not None:
         return _framed(b"array", *parts_of_array)
+    codec = walk.codecs.by_type.get(kind)
+    if codec is not None:
+        return _framed(b"codec", codec.name.encode(), _encoded(codec.encode(value), level + 1, walk))
     raise _NoDigestError(kind.__qualname__)
 
 
@@ -502,26 +514,9 @@ def _uuid(value: uuid.UUID) -> tuple[bytes, ...]:
 
 
 def _time(value: dt.datetime | dt.time) -> tuple[bytes]:
-    if not _is_certain(value.tzinfo):
+    if not is_certain(value.tzinfo):
         raise _NoDigestError(type(value).__qualname__)
     return (repr(value).encode(),)
-
-
-def _is_certain(zone: Any) -> bool:  # noqa: ANN401  # a tzinfo, or None
-    """Return whether the ``repr`` of a zone tells which one it is: that of a class or a file of the caller's own may not."""
-    if zone is None:
-        return True
-    if type(zone) is dt.timezone:
-        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what it was made of
-        return type(offset) is dt.timedelta and all(type(each) is str for each in name)
-    zoneinfo = sys.modules.get("zoneinfo")  # slow to import; a program that has such a zone has imported it
-    if zoneinfo is None or type(zone) is not zoneinfo.ZoneInfo or type(zone.key) is not str:
-        return False
-    try:
-        zone.__reduce__()
-    except Exception:  # noqa: BLE001  # pickle's error: it was read from a file, and its key may be any text
-        return False
-    return True
 
 
 def _by_repr(value: object) -> tuple[bytes]:

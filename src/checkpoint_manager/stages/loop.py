@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from checkpoint_manager import stages
 from checkpoint_manager._format import payload
+from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._format.notes import Note, check_revision, read_inputs
 from checkpoint_manager._operations.save import draft
 from checkpoint_manager._text import printable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager.models import Status
     from checkpoint_manager.stages.report import What
     from checkpoint_manager.stages.results import Result
@@ -51,7 +53,14 @@ Items: TypeAlias = "Iterable[T] | AsyncIterable[T] | Callable[[int], Iterable[T]
 
 
 def note_of(
-    items: object, initial: object, *, revision: int | str, key: object, location: str, used: list[Result] | None = None
+    items: object,
+    initial: object,
+    *,
+    revision: int | str,
+    key: object,
+    location: str,
+    used: list[Result] | None = None,
+    codecs: Codecs = NO_CODECS,
 ) -> Note:
     """Return the note that identifies the loop: progress and results are reused only for the same note.
 
@@ -68,11 +77,11 @@ def note_of(
     if key is None and type(items) not in _ORDERED:
         message = f"items is a {type(items).__name__}, which can't be compared with later runs"
         raise FingerprintError(message, hint="Pass a list, or key=, a value that changes when the items do")
-    arguments = {"start": digest(initial, "initial", "Pass JSON")}
+    arguments = {"start": digest(initial, "initial", "Pass what can be compared", codecs=codecs)}
     if key is None:
         hint = "Pass key=, a value that changes when the items do"
-        return Note(revision, {**arguments, "items": digest(items, "items", hint, location, used=used)})
-    arguments["key"] = digest(key, "key", "Pass text or a number", location)
+        return Note(revision, {**arguments, "items": digest(items, "items", hint, location, used=used, codecs=codecs)})
+    arguments["key"] = digest(key, "key", "Pass text or a number", location, codecs=codecs)
     if isinstance(items, Sized):
         arguments["number of items"] = str(len(items))
     return Note(revision, arguments)
@@ -283,12 +292,12 @@ class Loop(Generic[T, S]):
         if loaded is not None and self._reused:
             self._runner.reused(self._run, loaded)
             self._done = self._total or 0
-            self.state = payload.decode(loaded.data)
+            self.state = payload.decode(loaded.data, self._runner.codecs)
         else:
             for note in () if loaded is None else read_inputs(loaded.entry.metadata):
                 self._run.add_input(note)
             self._done, self._over = self._progress.reached.position
-            self.state = payload.decode(self._progress.reached.data)
+            self.state = payload.decode(self._progress.reached.data, self._runner.codecs)
             self._log_beginning(found)
         self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
         stopping.begin(self)
@@ -320,7 +329,7 @@ class Loop(Generic[T, S]):
                 self._display.close()
             if self._reused and self._found.loaded is not None:
                 data = self._found.loaded.data
-                self.state = payload.decode(data)  # whatever the block did to it
+                self.state = payload.decode(data, self._runner.codecs)  # whatever the block did to it
                 self._runner.remember(self._run, self.state, self._found.loaded.version, digest_of(data))
             elif error is not None or not self._over:
                 self._leave(error)
@@ -358,7 +367,9 @@ class Loop(Generic[T, S]):
         self._run.result, self._run.superseded = self.state, self._progress.kept
         try:
             version, data = self._runner.complete(
-                self._run, lambda: draft(self._run.stage, self.state, None), self._progress.ending(self._done)
+                self._run,
+                lambda: draft(self._run.stage, self.state, None, codecs=self._runner.codecs),
+                self._progress.ending(self._done),
             )
             self._runner.remember(self._run, self.state, version, data)
         except BaseException:  # Ctrl-C, too
@@ -466,9 +477,9 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     check_revision(revision)
     if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
         raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
-    encoded = payload.encode(initial, stage=stage, what="initial state")
+    encoded = payload.encode(initial, runner.codecs, stage=stage, what="initial state")
     used: list[Result] = []
-    note = note_of(items, initial, revision=revision, key=key, location=runner.location, used=used)
+    note = note_of(items, initial, revision=revision, key=key, location=runner.location, used=used, codecs=runner.codecs)
     run = Run(runner.store_id, stage, note, is_function=False)
     runner.add_inputs(run, (("items", result) for result in used))
     pace = Pace(every_seconds, every_items)

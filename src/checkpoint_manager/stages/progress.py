@@ -41,7 +41,7 @@ class Snapshot:
     """A state between two items.
 
     Attributes:
-        data: The state as JSON.
+        data: The state, encoded.
         done: After how many items.
         complete: Nothing is left to loop over.
     """
@@ -103,7 +103,7 @@ class ProgressLog:
         """Copy and save the state after an item, if due.
 
         Raises:
-            PayloadError: The state can't be kept as JSON.
+            PayloadError: The state can't be saved.
         """
         now = time.monotonic()
         if self._pace.is_save_due(done, now):
@@ -118,10 +118,10 @@ class ProgressLog:
         """Copy the state as it is after so many items.
 
         Raises:
-            PayloadError: It can't be kept as JSON.
+            PayloadError: It can't be saved.
         """
         started = time.thread_time()  # the copy's own time: what other threads and processes took does not count
-        self.reached = Snapshot(payload.encode(state, stage=self._run.stage, what="state"), done, complete)
+        self.reached = Snapshot(payload.encode(state, self._runner.codecs, stage=self._run.stage, what="state"), done, complete)
         self._pace.copied(time.thread_time() - started, time.monotonic())
 
     def save(self) -> None:

@@ -8,7 +8,7 @@ it lies in an argument: as the argument itself, or within a list, a dict or anot
 other than through the store; one that was changed; and None, True, False, the integers from -5 to 256 and texts of up to one
 character, each of which is the same object wherever it comes from.
 
-**Changes.** A result that is JSON is encoded again and compared with what was saved. What a ``decode=`` returned is compared
+**Changes.** A result is encoded again and compared with what was saved. What a ``decode=`` returned is compared
 with a snapshot that was taken when it was returned (:mod:`checkpoint_manager.stages.snapshots`); ``encode=`` is not called
 again, because it may write files. An object of which no snapshot can be taken is not recognised.
 
@@ -62,7 +62,7 @@ class _Known(NamedTuple):
 
     Attributes:
         result: The version.
-        snapshot: What the object was when it was returned; empty if it is JSON.
+        snapshot: What the object was when it was returned; empty if it was saved as it is.
         reference: The object; None if it can't be referred to weakly.
     """
 
@@ -86,7 +86,7 @@ def remember(value: object, result: Result, *, is_decoded: bool) -> None:
     Args:
         value: The object.
         result: The version.
-        is_decoded: Whether ``decode=`` returned it; otherwise it is JSON.
+        is_decoded: Whether ``decode=`` returned it; otherwise it was saved as it is.
     """
     if _is_shared(value):
         return

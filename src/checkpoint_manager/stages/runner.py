@@ -31,6 +31,7 @@ from checkpoint_manager.stages.run_lock import RunLock, started_this_process
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager._format.notes import CodeNote
     from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager._store.store import Store
@@ -185,6 +186,11 @@ class Runner:
         current_run()  # before this program starts others
 
     @property
+    def codecs(self) -> Codecs:
+        """How values of types that the library does not know are saved and loaded."""
+        return self._store.codecs
+
+    @property
     def store_id(self) -> str:
         """The store's id."""
         return self._store.keyring.store_id
@@ -206,8 +212,11 @@ class Runner:
             stage=definition.stage,
             registered=options.fingerprint,
             used=used,
+            codecs=self.codecs,
         )
-        arguments |= {name: digest(value, name, "", self.location) for name, value in options.beside.items()}
+        arguments |= {
+            name: digest(value, name, "", self.location, codecs=self.codecs) for name, value in options.beside.items()
+        }
         code = self._code_of(definition) if options.is_code_compared else None
         note = Note(definition.revision, arguments, definition.origin, code=code)
         run = Run(self.store_id, definition.stage, note, pauses=options.pauses)
@@ -310,7 +319,7 @@ class Runner:
         found = self.search(run, _COMPLETED)
         if found.loaded is None:
             return False
-        value = payload.decode(found.loaded.data)
+        value = payload.decode(found.loaded.data, self.codecs)
         options = definition.options
         if options.check is not None and (why := options.check(value)):
             run.why = why
@@ -359,7 +368,7 @@ class Runner:
         """Look for the newest version of a loop over the items that these begin with."""
         for count in self._lookup.counts_of_items(run.stage):
             if 0 < count < len(items):
-                shorter = {**run.note.arguments, "items": digest(items[:count], "items", "", self.location)}
+                shorter = {**run.note.arguments, "items": digest(items[:count], "items", "", self.location, codecs=self.codecs)}
                 note = replace(run.note, arguments=shorter)
                 found = self._lookup.find(run.stage, note, kinds)
                 if found.loaded is not None:
@@ -382,9 +391,9 @@ class Runner:
 
         def encoded() -> Draft:
             value = run.result if options.encode is None else options.encode(run.result)
-            result = draft(run.stage, value, None)
+            result = draft(run.stage, value, None, codecs=self.codecs)
             if options.decode is not None:
-                decoded.append(options.decode(payload.decode(result.data)))
+                decoded.append(options.decode(payload.decode(result.data, self.codecs)))
             return result
 
         options = definition.options

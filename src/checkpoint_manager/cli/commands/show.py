@@ -37,6 +37,8 @@ def show(
 ) -> None:
     """Print the data of a STAGE as JSON: its newest version, or the one named by number, `latest`, `prev` or a tag.
 
+    A value that JSON does not have is an object with one key, such as {"!datetime": "2026-11-23T10:00:00"}.
+
     \b
     Examples:
       checkpoint-manager show train
@@ -51,7 +53,7 @@ def show(
         raise UsageError(message, hint="Leave these out")
     cm = access.open()
     chosen = Selector.find(cm, selector, at)
-    checkpoint = cm.get_checkpoint(chosen.stage, chosen.version)
+    checkpoint = cm._get_form(chosen.stage, chosen.version)  # noqa: SLF001  # of this very package
     if attachment is not None:
         _write_attachment(checkpoint, attachment)
         return
