@@ -896,8 +896,8 @@ class CheckpointManager:
         does not reuse it (:mod:`checkpoint_manager.stages.identity`). It also belongs to the code of the function and of the
         functions and classes of the same module that it uses; comments, docstrings and formatting make no difference
         (:mod:`checkpoint_manager.stages.code`). When that code changes, the function runs again, and the log names the change.
-        The values of global variables, other modules, and files that the function reads are **not compared**: pass them as
-        arguments, or set ``revision`` and change it.
+        So are the constants that its file sets, such as ``RATE = 0.2``. Other global variables, other modules, and files that
+        the function reads are **not compared**: pass them as arguments, or set ``revision`` and change it.
 
         Args:
             name: The stage's name; None means the function's.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager._format.notes import CodeNote, read_note
 from checkpoint_manager._operations.save import Draft, save
 from checkpoint_manager.stages.code import Code
 
@@ -339,3 +340,71 @@ def test_each_version_of_python_gives_the_same_digests() -> None:
         assert {name: digest(getattr(module, name)) for name in EACH_VERSION} == EACH_VERSION
     finally:
         del sys.modules["big"]
+
+
+CONSTANTS = """
+import sys
+from checkpoint_manager import CheckpointManager
+
+RATE: float = 0.25
+NAMES = ("a", "b")
+CALLS = 0
+CACHE = {}
+OTHER = 1
+START = len(sys.argv)
+
+cm = CheckpointManager("store", key=bytes(32))
+
+def rate():
+    return RATE
+
+@cm.stage
+def price(number):
+    global CALLS
+    CALLS += 1
+    CACHE[number] = START
+    other = OTHER = 0
+    return [number * rate(), *NAMES, other]
+
+price(4)
+print("->", cm.run_report().outcomes[-1].what, cm.run_report().outcomes[-1].why)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("0.25", "0.5", "-> ran code changed: RATE"),
+        ("0.25", "0.250", "-> reused "),
+        ('("a", "b")', '("a", "c")', "-> ran code changed: NAMES"),
+        ("CALLS = 0", "CALLS = 5", "-> reused "),
+        ("CACHE = {}", "CACHE = {1: 2}", "-> reused "),
+        ("OTHER = 1", "OTHER = 2", "-> reused "),
+        ("len(sys.argv)", "len(sys.argv) + 1", "-> reused "),
+    ],
+)
+def test_a_changed_constant_of_the_file_runs_it_again(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert run(tmp_path, CONSTANTS) == "-> ran first run\n"
+    assert run(tmp_path, CONSTANTS) == "-> reused \n"
+    assert run(tmp_path, CONSTANTS.replace(old, new)) == f"{says}\n"
+    assert run(tmp_path, CONSTANTS.replace(old, new)) == "-> reused \n"
+
+
+def test_a_file_that_is_edited_while_it_runs_tells_the_constant_that_was_used(tmp_path: Path) -> None:
+    edit = 'text = open(__file__).read(); open(__file__, "w").write(text.replace("RATE: float = 0.25", "RATE: float = 0.5"))\n'
+    assert run(tmp_path, CONSTANTS.replace("price(4)", edit + "price(4)")) == "-> ran first run\n"
+    assert run(tmp_path, CONSTANTS) == "-> reused \n"
+    assert run(tmp_path, CONSTANTS.replace("0.25", "0.5")) == "-> ran code changed: RATE\n"
+
+
+def test_a_result_that_was_saved_before_constants_were_compared_is_reused(cm: CheckpointManager) -> None:
+    new = CodeNote("d", {}, {"RATE": "1"})
+    assert CodeNote("d").is_same(new)
+    assert new.is_same(CodeNote("d"))
+    assert not new.is_same(CodeNote("d", {}, {"RATE": "2"}))
+    assert not new.is_same(CodeNote("e", {}, {"RATE": "1"}))
+    old = {"version": 1, "arguments": {}, "code": {"digest": "d", "functions": {}}}
+    note = read_note({"@stage": old})
+    assert note is not None
+    assert note.as_metadata() == old
+    assert read_note({"@stage": {**old, "code": {"digest": "d", "functions": {}, "constants": 5}}}) is None

@@ -191,4 +191,4 @@ def test_a_damaged_record_of_deletions_makes_it_run_again_and_keeps_the_result(t
     with pytest.raises(ResultNotSavedError) as caught:
         square(again)(0)
     assert caught.value.result == 0
-    assert what(again) == ["reused", "ran"]
+    assert what(again) == ["reused", "unsaved"]

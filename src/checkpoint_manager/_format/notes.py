@@ -4,8 +4,8 @@ Six keys of a version's metadata are the library's:
 
 =============  =========================================================================================================
 ``@stage``     what the version is the result of: ``version`` (the revision), ``arguments`` (digests by name), ``function``
-               (where the function comes from, see ``stages.identity``), ``code`` (``digest``, and ``functions``: the digest of
-               each, see ``stages.code``) and ``within`` (the note of the call that a loop runs in)
+               (where the function comes from, see ``stages.identity``), ``code`` (``digest``, and by names ``functions`` and
+               ``constants``: the digest of each, see ``stages.code``) and ``within`` (the note of the call that a loop runs in)
 ``@progress``  how far a ``progress`` version is: ``done``, ``total`` (or null), ``complete`` (nothing is left to loop over)
                and ``before`` (the ``progress`` versions of the same run that were there before it, ascending)
 ``@failure``   of a ``failed`` version, the ``type`` and ``message`` of the exception, and ``attempt`` and ``attempts`` where a
@@ -45,14 +45,27 @@ class CodeNote:
     Attributes:
         digest: Of all of it.
         functions: The digests of the single functions, as far as they are kept, by name.
+        constants: The digests of the constants that they name; None for what was saved before these were compared.
     """
 
     digest: str
     functions: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] | None = None
 
     def as_metadata(self) -> dict[str, Any]:
         """Return the value that is kept under ``code``."""
-        return {"digest": self.digest, "functions": dict(self.functions)}
+        found: dict[str, Any] = {"digest": self.digest, "functions": dict(self.functions)}
+        return found if self.constants is None else {**found, "constants": dict(self.constants)}
+
+    def is_same(self, other: CodeNote) -> bool:
+        """Return whether the code is the same, as far as both tell."""
+        is_unknown = self.constants is None or other.constants is None
+        return self.digest == other.digest and (is_unknown or self.constants == other.constants)
+
+    def changes(self, other: CodeNote) -> list[str]:
+        """Return the names of the functions and constants that differ, sorted."""
+        mine, others = ({**each.functions, **(each.constants or {})} for each in (self, other))
+        return sorted(name for name in {*mine, *others} if mine.get(name) != others.get(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,7 @@ class Note:
     def has_code_of(self, other: Note) -> bool:
         """Return whether the code is the same, or unknown for one of the two."""
         mine, others = self.whole_code, other.whole_code
-        return mine is None or others is None or mine.digest == others.digest
+        return mine is None or others is None or mine.is_same(others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +239,12 @@ _KEYS = {"version", "arguments", "function", "within", "code"}
 
 
 def _code(value: object) -> CodeNote | None:
-    if not isinstance(value, dict) or value.keys() != {"digest", "functions"}:
+    if not isinstance(value, dict) or value.keys() - {"constants"} != {"digest", "functions"}:
         return None
-    digest, functions = value["digest"], value["functions"]
-    return CodeNote(digest, functions) if isinstance(digest, str) and _is_texts_by_name(functions) else None
+    digest, functions, constants = value["digest"], value["functions"], value.get("constants")
+    if not isinstance(digest, str) or not _is_texts_by_name(functions):
+        return None
+    return CodeNote(digest, functions, constants) if constants is None or _is_texts_by_name(constants) else None
 
 
 def read_progress(metadata: Mapping[str, Any]) -> ProgressNote | None:

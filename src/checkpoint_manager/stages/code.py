@@ -5,7 +5,10 @@ that they name, and so on. Of each, the source as Python's parser reads it: comm
 make no difference, and neither do the place of the file and the version of Python. And what the source does not say: the
 defaults of its parameters, and the variables of the functions around it, as far as they are numbers, texts and the like.
 
-**What is not compared**: the values of global variables, other modules, files, and what is called by another way than its name.
+**Constants**: a global variable that the function names, and that its file sets to a number, a text or a tuple of such, as in
+``RATE = 0.2``, is compared by its value, too; not so one that a function of the file sets with ``global``.
+
+**What is not compared**: other global variables, other modules, files, and what is called by another way than its name.
 The names of other modules that a function uses are told once, in the log.
 
 **Without source**, as for a function made by ``exec``, or if the function was edited since Python read its file, the bytecode
@@ -77,7 +80,8 @@ class Code:
         walk.follow(function)
         named = dict(list(walk.parts.items())[:_MOST_NAMED])
         whole = hashlib.sha256(repr(sorted(walk.parts.items())).encode())
-        self.note = CodeNote(whole.hexdigest()[:32], named) if walk.parts else None
+        constants = dict(list(walk.constants.items())[:_MOST_NAMED])
+        self.note = CodeNote(whole.hexdigest()[:32], named, constants) if walk.parts else None
         self.unseen = tuple(sorted(walk.unseen))
 
     @property
@@ -101,6 +105,7 @@ class _Walk:
 
     Attributes:
         parts: The digests by the qualified names.
+        constants: The digests of constants by their names.
         unseen: What could not be seen.
         names: The global variables that were looked at.
         codes: The functions, each with its code.
@@ -109,6 +114,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
+        self.constants: dict[str, str] = {}
         self.unseen: set[str] = set()
         self.names: list[_Name] = []
         self.codes: list[tuple[types.FunctionType, types.CodeType]] = []
@@ -164,6 +170,13 @@ class _Walk:
         self._look_up(_names_in_code(code) if node is None else _names_in(node), variables, function.__module__)
         if node is not None:
             self._note_imports(node)
+        if source is not None and node is not None:
+            self._add_constants(source.constants.intersection(_names_in(node), _names_in_code(code)), variables)
+
+    def _add_constants(self, names: Iterable[str], variables: Mapping[str, Any]) -> None:
+        for name in sorted(names):
+            if plain := _plain(variables.get(name, _ABSENT)):
+                self.constants[name] = hashlib.sha256(plain).hexdigest()[:16]
 
     def _visit_class(self, kind: type) -> None:
         variables = vars(sys.modules.get(kind.__module__, types))
@@ -295,7 +308,12 @@ _UNCHANGEABLE = {type(None), bool, int, float, complex, str, bytes, range, tuple
 
 
 class _Source:
-    """The source of one file, and the code that it compiles to."""
+    """The source of one file, and the code that it compiles to.
+
+    Attributes:
+        text: The source.
+        constants: The names of the variables that the file sets to a constant, and nothing but its top level sets.
+    """
 
     def __init__(self, text: str, file: str) -> None:
         self.text, self._file = text, file
@@ -313,6 +331,8 @@ class _Source:
                 self._nodes.setdefault((node.name, line), []).append(node)
             elif isinstance(node, ast.Lambda):
                 self._nodes.setdefault(("<lambda>", node.lineno), []).append(node)
+        changed = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+        self.constants = {name for node in tree.body for name in _constants_set_by(node)} - changed
 
     def node_of(self, code: types.CodeType) -> ast.AST | None:
         """Return the source of a code; None if this file does not compile to it, or it is not certain which part does."""
@@ -330,6 +350,18 @@ class _Source:
         code = next(iter(codes), None)
         nodes = [] if code is None else self._nodes.get((code.co_name, code.co_firstlineno), [])
         return nodes[0] if len(nodes) == 1 else None
+
+
+def _constants_set_by(statement: ast.stmt) -> list[str]:
+    """Return the variables that a statement sets to a constant."""
+    if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+        return []
+    try:
+        ast.literal_eval(statement.value)
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return []
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 _sources: dict[str, _Source | None] = {}

@@ -82,7 +82,7 @@ class _Index:
         whole: Nothing below ``bottom`` counts: it is the first version, or the walk has to end there.
         versions: The numbers, newest first, by the digest of their notes.
         progress: The newest ``progress`` version.
-        codes: The newest version that tells the code of a function, and the digest of that code, by the function.
+        codes: The newest version that tells the code of a function, and that code, by the function.
         counts: How many items loops had: a version by the number.
     """
 
@@ -91,7 +91,7 @@ class _Index:
     whole: bool = False
     versions: dict[str, list[int]] = field(default_factory=dict)
     progress: Other | None = None
-    codes: dict[str, tuple[int, str]] = field(default_factory=dict)
+    codes: dict[str, tuple[int, CodeNote]] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
 
     def add(self, number: int, entry: Entry, *, newest: bool) -> Note | None:
@@ -101,7 +101,7 @@ class _Index:
             numbers = self.versions.setdefault(note.digest, [])
             numbers.insert(0 if newest else len(numbers), number)
             if note.code is not None and (newest or note.function not in self.codes):
-                self.codes[note.function] = number, note.code.digest
+                self.codes[note.function] = number, note.code
         progress = read_progress(entry.metadata)
         if progress is not None and progress.total is not None:
             self.counts[progress.total] = number
@@ -257,7 +257,7 @@ def _has_same_code(entry: Entry, note: Note) -> bool:
     """Return whether a version is certainly the result of the same code."""
     found = read_note(entry.metadata)
     code = None if found is None else found.whole_code
-    return code is not None and note.whole_code is not None and code.digest == note.whole_code.digest
+    return code is not None and note.whole_code is not None and code.is_same(note.whole_code)
 
 
 def _has_unknown_code(entry: Entry, note: Note) -> bool:
@@ -275,14 +275,14 @@ def _code_change(candidate: Loaded, note: Note, index: _Index) -> str:
     if found is None or code is None:
         return ""
     if found.whole_code is not None:
-        return "" if found.whole_code.digest == code.digest else _changed_code(found.whole_code, code)
+        return "" if found.whole_code.is_same(code) else _changed_code(found.whole_code, code)
     function = note.function if note.within is None else note.within.function
-    number, newest = index.codes.get(function, (0, code.digest))
-    return "code changed" if number > candidate.version and newest != code.digest else ""
+    number, newest = index.codes.get(function, (0, code))
+    return "code changed" if number > candidate.version and not newest.is_same(code) else ""
 
 
 def _changed_code(old: CodeNote, new: CodeNote) -> str:
-    names = sorted(name for name in {*old.functions, *new.functions} if old.functions.get(name) != new.functions.get(name))
+    names = old.changes(new)
     more = [f"{len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
     return f"code changed: {', '.join([*map(_printable, names[:_MOST_NAMES]), *more])}" if names else "code changed"
 
