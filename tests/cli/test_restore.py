@@ -185,3 +185,11 @@ class TestAll:
         result = cli("restore", *arguments, "--yes")
         assert (result.code, result.out) == (code, "")
         assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 4}
+
+
+def test_it_says_what_it_did(cli: Cli, store: Path) -> None:
+    assert cli("restore", "train@1", "--yes").err.splitlines()[-1] == "stage train restored: version 4 is a copy of 1"
+    CheckpointManager(store).tag_pipeline("now")
+    CheckpointManager(store).save_checkpoint("train", 5)
+    all_back = cli("restore", "--all", "--tag", "now", "--yes")
+    assert all_back.err.splitlines()[-1] == "1 stage changed; each has a new version, and none was removed"

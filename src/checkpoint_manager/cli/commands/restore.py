@@ -94,8 +94,14 @@ def _restore_all(access: Access, goal: dict[str, Any], *, yes: bool, dry_run: bo
     if access.as_json:
         write_json("restore", {"dry_run": False, "versions": list(map(version_fields, restored))})
         return
-    for version in restored:
+    _tell_restored(restored)
+
+
+def _tell_restored(versions: list[Version]) -> None:
+    for version in versions:
         write_line(f"{printable(version.stage)}@{version.number}{' cleared' if version.status == 'cleared' else ''}")
+    if versions:
+        say(f"{show_count(len(versions), 'stage')} changed; each has a new version, and none was removed")
 
 
 def _step(step: RestoreStep) -> str:
@@ -150,6 +156,7 @@ def _restore_one(access: Access, selector: str, at: datetime | None, *, redact: 
         write_json("restore", {"dry_run": False, "version": version_fields(restored)})
     else:
         write_line(f"{printable(chosen.stage)}@{restored.number}")
+        say(f"stage {printable(chosen.stage)} restored: version {restored.number} is a copy of {number}")
 
 
 def _described(version: Version) -> str:
