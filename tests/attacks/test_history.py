@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     VersionFile = Callable[[str, int], Path]
 
 
+KEY = bytes(range(32))
+
+
 @pytest.fixture
 def as_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Become another user: one with a home, and so with a memory, of its own."""
@@ -493,3 +496,108 @@ def test_metadata_of_the_library_can_not_be_given_by_a_caller(opened: Opened) ->
             cm.update_checkpoint("train", lambda data: data, metadata=metadata)
     assert cm.save_checkpoint("train", 5, metadata={"e@mail": "a@b"}).number == 5
     assert os.path.isdir(cm._store.backend.location)
+
+
+# Versions of another history of the same store
+
+
+@pytest.fixture
+def fork(opened: Opened, store: Path, tmp_path: Path, as_user: Callable[[str], None]) -> Path:
+    """A copy of the store as it was at version 3, which went on by itself under the same key: another 4, 5, …"""
+    cm = opened()
+    shutil.copytree(store, tmp_path / "fork")
+    (tmp_path / "fork" / "history" / "train" / "000000000004.checkpoint").unlink()
+    (tmp_path / "fork" / "train.checkpoint").unlink()
+    as_user("of the copy")
+    copy = CheckpointManager(tmp_path / "fork", key=KEY)
+    for number in range(4, 9):
+        copy.save_checkpoint("train", {"forked": number})
+    as_user("of the store")
+    for number in range(5, 9):
+        cm.save_checkpoint("train", {"number": number})
+    opened().load_checkpoint("train")
+    return tmp_path / "fork" / "history" / "train"
+
+
+READS: dict[str, Callable[[CheckpointManager], object]] = {
+    "load": lambda cm: cm.load_checkpoint("train", 4),
+    "diff": lambda cm: cm.diff("train", 4, 8),
+    "restore": lambda cm: cm.restore_checkpoint("train", 4),
+}
+
+
+@pytest.mark.parametrize("forked", [[4], [4, 5], [4, 5, 6]])
+@pytest.mark.parametrize("read", READS)
+def test_an_older_version_of_another_history_is_refused(
+    opened: Opened, version_file: VersionFile, fork: Path, read: str, forked: list[int]
+) -> None:
+    """It is genuine, and of this store, stage and number; the versions above it do not lead back to it."""
+    for number in forked:
+        put(version_file("train", number), (fork / f"{number:012d}.checkpoint").read_bytes())
+    for cm in (opened(), opened(forgetful=True)):
+        assert cm.load_checkpoint("train") == {"number": 8}
+        with pytest.raises(IntegrityError, match=f"version {max(forked)} .* is of another history"):
+            READS[read](cm)
+        assert cm.history("train")[0].number == 8
+
+
+def test_a_version_exchanged_after_it_was_read_is_refused(opened: Opened, version_file: VersionFile, fork: Path) -> None:
+    cm = opened()
+    assert cm.load_checkpoint("train", 4) == {"stage": "train", "number": 4}
+    cm.save_checkpoint("train", 9)
+    assert cm.load_checkpoint("train", 5) == {"number": 5}
+    put(version_file("train", 4), (fork / "000000000004.checkpoint").read_bytes())
+    with pytest.raises(IntegrityError, match=r"version 4 .* is of another history"):
+        cm.load_checkpoint("train", 4)
+
+
+def test_the_last_completed_version_below_a_failure_is_not_taken_from_another_history(
+    opened: Opened, version_file: VersionFile, fork: Path
+) -> None:
+    cm = opened()
+
+    @cm.stage("train")
+    def train() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert cm.load_checkpoint("train") == {"number": 8}
+    put(version_file("train", 8), (fork / "000000000008.checkpoint").read_bytes())
+    for reader in (cm, opened(), opened(forgetful=True)):
+        with pytest.raises(IntegrityError, match=r"version 8 .* is of another history"):
+            reader.load_checkpoint("train")
+
+
+def test_versions_below_damage_a_deletion_or_what_was_put_back_stay_readable(opened: Opened, version_file: VersionFile) -> None:
+    """What was unreadable when the next version was saved is not named by it."""
+    cm = opened()
+    whole = version_file("train", 4).read_bytes()
+    put(version_file("train", 4), b"")
+    for number in range(5, 10):
+        opened(forgetful=True).save_checkpoint("train", number)
+    put(version_file("train", 4), whole)
+    cm.delete_versions("train", [6])
+    put(version_file("train", 8), b"")
+    for reader in (cm, opened(), opened(forgetful=True)):
+        assert reader.load_checkpoint("train", 7) == 7
+        assert reader.load_checkpoint("train", 5) == 5
+        assert reader.load_checkpoint("train", 3) == {"stage": "train", "number": 3}
+        assert reader.load_checkpoint("train", 4) == {"stage": "train", "number": 4}
+
+
+def test_a_repair_sets_the_version_of_another_history_aside_and_not_the_genuine_one(
+    opened: Opened, version_file: VersionFile, fork: Path
+) -> None:
+    put(version_file("train", 4), (fork / "000000000004.checkpoint").read_bytes())
+    cm = opened()
+    assert [each.version for each in cm.verify("train").problems if each.state == "foreign"] == [4]
+    assert [step.version for step in cm.repair() if step.action == "set-aside"] == [4]
+    for reader in (cm, opened(), opened(forgetful=True)):
+        assert reader.verify("train").ok
+        assert reader.load_checkpoint("train", 5) == {"number": 5}
+        assert reader.load_checkpoint("train", 3) == {"stage": "train", "number": 3}
+        with pytest.raises(CheckpointError, match="was set aside"):
+            reader.load_checkpoint("train", 4)
+    assert cm.save_checkpoint("train", 9).number == 9
+    assert opened().load_checkpoint("train") == 9

@@ -151,14 +151,16 @@ def _record_ranges(
     store: Store, stage: str, ranges: Iterable[tuple[int, int]], reason: Reason, session: Session | None
 ) -> Gaps:
     gaps, expected = store.gaps(stage, session)
-    gaps = gaps.add(
-        *(
-            Gap(first, last, _id_before(store, stage, first, session), _id_of(store, stage, last, session), reason)
-            for first, last in ranges
-        )
-    )
+    gaps = gaps.add(*(_gap(store, stage, first, last, reason, session) for first, last in ranges))
     store.write_gaps(stage, gaps, expected, session)
     return gaps
+
+
+def _gap(store: Store, stage: str, first: int, last: int, reason: Reason, session: Session | None) -> Gap:
+    if reason == "set aside":  # the file may be of another history: those around it say which versions belong here
+        before = _id_of(store, stage, first - 1, session) if first > 1 else None
+        return Gap(first, last, before, _id_by_neighbours(store, stage, last, session), reason)
+    return Gap(first, last, _id_before(store, stage, first, session), _id_of(store, stage, last, session), reason)
 
 
 def _tagged(store: Store, stage: str, version: int, names: list[str]) -> CheckpointError:
@@ -171,7 +173,10 @@ def _id_of(store: Store, stage: str, version: int, session: Session | None = Non
     try:
         return store.entry(stage, version, session).id
     except (IntegrityError, VersionAbsentError):
-        pass
+        return _id_by_neighbours(store, stage, version, session)
+
+
+def _id_by_neighbours(store: Store, stage: str, version: int, session: Session | None) -> str | None:
     try:  # what comes after it names the last version that could be read by then: this one, unless it was damaged already
         named = store.entry(stage, version + 1, session).previous
         return named if version == 1 or store.entry(stage, version - 1, session).id != named else None

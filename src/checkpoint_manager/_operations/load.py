@@ -106,6 +106,7 @@ def _last_before(store: Store, stage: str, version: int, session: Session) -> Lo
             try:
                 if store.entry(stage, number, session).status in {"completed", "cleared"}:
                     entry, data = store.load(stage, number, session)
+                    store.history.lineage.check(stage, number, entry, store.history.look(stage, session), session)
                     return Loaded(number, entry, data)
             except VersionAbsentError:
                 gap = store.gaps(stage, session)[0].find(number)  # deleted meanwhile
@@ -141,6 +142,8 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
         raise store.history.absent(stage, version, look.number) from None
     if version == look.number:
         store.history.confirm(stage, look, entry, session)
+    elif version < look.number:
+        store.history.lineage.check(stage, version, entry, look, session)
     return Loaded(version, entry, data)
 
 

@@ -188,7 +188,7 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
     if last is not None and last.last >= max(present, default=0) and last.reason != "lost":
         detail = f"was {last.reason} below a newer version, and the newest one is {max(present, default=0) or 'gone'}"
         yield Finding(stage, last.last, "rolled-back", detail)
-    chain = _Chain(check.now, stage, gaps)
+    chain = _Chain(check.now, stage, gaps, _seen_number(store, stage))
     attachments: set[str] = set()
     for version in present:
         finding, entry = _version(check, stage, version, gaps)
@@ -259,6 +259,14 @@ def _broken(check: Check, stage: str, version: int, broken: BrokenError) -> Find
     return Finding(stage, version, "damaged", str(broken))
 
 
+def _seen_number(store: Store, stage: str) -> int:
+    """Return the number of the newest version that this user has seen; 0: none, or it can't be told, which is reported."""
+    with contextlib.suppress(StorageError):
+        seen = store.last_seen.recall(stage)
+        return 0 if seen is None else seen.version
+    return 0
+
+
 class _Chain:
     """The versions of one stage so far, in ascending order.
 
@@ -266,8 +274,9 @@ class _Chain:
         ids: The id of each version.
     """
 
-    def __init__(self, now: datetime, stage: str, gaps: Gaps) -> None:
+    def __init__(self, now: datetime, stage: str, gaps: Gaps, seen: int) -> None:
         self.ids: dict[int, str] = {}
+        self._seen = seen
         self._now = now
         self._stage = stage
         self._gaps = gaps
@@ -277,8 +286,14 @@ class _Chain:
     def add(self, version: int, entry: Entry) -> Iterator[Finding]:
         """Add a version, and yield what is wrong with its place in the history."""
         if not self._continues(version, entry.previous):
-            detail = f"does not continue version {version - 1}: it is of another history"
-            yield Finding(self._stage, version, "foreign", detail)
+            if version <= self._seen and version - 1 in self.ids:  # what leads to the version that was seen is genuine
+                yield Finding(
+                    self._stage, version - 1, "foreign", f"is of another history: version {version} does not continue it"
+                )
+            else:
+                yield Finding(
+                    self._stage, version, "foreign", f"is of another history: it does not continue version {version - 1}"
+                )
         if entry.created_at > self._now + _CLOCK_TOLERANCE:
             yield Finding(self._stage, version, "clock", "is dated in the future: a clock was wrong")
         elif self._before is not None and entry.created_at < self._before[1]:
