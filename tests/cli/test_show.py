@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,23 @@ def test_meta(cli: Cli, store: Path) -> None:
 def test_json(cli: Cli, store: Path) -> None:
     document = cli("show", "train@2", "--json").json
     assert (document["data"], document["version"]["version"]) == ({"epoch": 2}, 2)
+
+
+def test_values_that_json_does_not_have_are_shown_in_their_forms(cli: Cli, store: Path) -> None:
+    """Whatever codecs they need; and a dict that looks like a form is told from one."""
+    codec = Codec(Fraction, "fraction", str, Fraction)
+    cm = CheckpointManager(store, codecs=[codec])
+    cm.save_checkpoint("odd", {"share": Fraction(1, 3), "pair": (1, float("nan")), 7: {"!tuple": [1]}})
+    cm.save_checkpoint("plain", {"a": {"!tuple": [1]}})
+    share, pair = {"!codec": ["fraction", "1/3"]}, {"!tuple": [1, {"!float": "nan"}]}
+    form = [["share", share], ["pair", pair], [7, {"!dict": [["!tuple", [1]]]}]]
+    assert json.loads(cli("show", "odd").out) == {"!dict": form}
+    assert cli("show", "odd", "--json").json["data"] == {"!dict": form}
+    assert json.loads(cli("show", "odd", "--path", "/!dict/0/1").out) == share
+    assert json.loads(cli("show", "plain").out) == {"a": {"!dict": [["!tuple", [1]]]}}
+    assert cli("restore", "odd@1", "--yes").code == 0
+    assert cli("verify").code == 0
+    assert cm.load_checkpoint("odd")["share"] == Fraction(1, 3)
 
 
 @pytest.mark.parametrize("selector", ["train@9", "train@0", "nothing", "clean@prev"])

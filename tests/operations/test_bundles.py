@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import os
 import signal
@@ -182,6 +183,15 @@ def _change(cm: CheckpointManager, data: st.DataObject) -> None:
             )
         )
         cm.save_checkpoint(stage, data.draw(json_values(max_leaves=5)), metadata=metadata)
+
+
+def test_values_that_json_does_not_have_arrive_as_they_were(there: CheckpointManager, path: Path) -> None:
+    cm = CheckpointManager(MemoryBackend(), key=KEY)
+    value = {(1, "a"): {b"x", None}, "at": dt.datetime(2026, 11, 23, tzinfo=dt.UTC), "form": {"!tuple": [1]}}
+    cm.save_checkpoint("odd", value)
+    cm.export_bundle(path, key=KEY)
+    there.import_bundle(path, key=KEY)
+    assert there.load_checkpoint("odd") == value
 
 
 def test_exported_and_imported_again_it_adds_what_is_new(here: CheckpointManager, there: CheckpointManager, path: Path) -> None:

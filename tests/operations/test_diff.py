@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import json
 import random
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import jsonpatch
@@ -14,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Diff, Version
+from checkpoint_manager._format import payload
 from checkpoint_manager._operations.diff import changes
 from checkpoint_manager.backends.memory import MemoryBackend
-from checkpoint_manager.testing.strategies import json_values
+from checkpoint_manager.testing.strategies import json_values, values
 from tests.strategies import same
 
 KEY = bytes(32)
@@ -34,6 +37,8 @@ def shown(old: Any, new: Any) -> list[tuple[str, str]]:
 
 
 def sorted_keys(value: Any) -> Any:
+    if isinstance(value, dict) and list(value) == ["!dict"] and all(isinstance(pair, list) for pair in value["!dict"]):
+        return {"!dict": sorted(map(sorted_keys, value["!dict"]), key=json.dumps)}
     if isinstance(value, dict):
         return {key: sorted_keys(value[key]) for key in sorted(value)}
     return list(map(sorted_keys, value)) if isinstance(value, list) else value
@@ -85,6 +90,51 @@ def test_the_patch_makes_the_new_of_the_old(old: Any, new: Any) -> None:
     found = diff(old, new)
     assert same(sorted_keys(jsonpatch.apply_patch(copy.deepcopy(old), found.as_patch())), sorted_keys(new))
     assert bool(found) == (not same(sorted_keys(old), sorted_keys(new)))
+
+
+@given(old=values(max_leaves=8), new=values(max_leaves=8))
+def test_the_patch_of_values_that_json_does_not_have_is_one_of_their_json(old: Any, new: Any) -> None:
+    """Of the JSON that ``show`` prints; nothing that is needed for the values is needed for it."""
+    found = diff(old, new)
+    before, after = (payload.form(payload.encode(value)) for value in (old, new))
+    assert same(sorted_keys(jsonpatch.apply_patch(before, found.as_patch())), sorted_keys(after))
+    assert bool(found) == (not same(sorted_keys(before), sorted_keys(after)))
+    json.dumps([found.as_dicts(), found.as_dicts(redact=True)])
+    assert len(found.as_text().split("\n")) >= bool(found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ((1, 2), [1, 2], [("changed", "$")]),
+        ((1, (2, 3)), (1, (2, 4)), [("changed", "$[1][1]")]),
+        ({1: "a", (2, 3): "b"}, {1: "c", (2, 3): "b", None: 0}, [("changed", "$[1]"), ("added", "$[null]")]),
+        ({(2, 3): [1]}, {(2, 3): [1, 2]}, [("added", '$[{"!tuple":[2,3]}][1]')]),
+        ({1: 0, 2: 0}, {2: 0, 1: 0}, []),
+        ({"a": {1, 2}}, {"a": {2, 3}}, [("removed", "$.a[0]"), ("added", "$.a[1]")]),
+        ({1, 2}, frozenset({1, 2}), [("changed", "$")]),
+        ({"at": dt.date(2026, 1, 1)}, {"at": dt.date(2026, 1, 2)}, [("changed", "$.at")]),
+        ({"!tuple": [1]}, (1,), [("changed", "$")]),
+        ({"!tuple": [1]}, {"!tuple": [2]}, [("changed", '$["!tuple"][0]')]),
+        (float("nan"), float("nan"), []),
+        (2**64, float(2**64), [("changed", "$")]),
+    ],
+)
+def test_values_that_json_does_not_have_are_compared_by_their_parts(
+    old: Any, new: Any, expected: list[tuple[str, str]]
+) -> None:
+    assert [(change.kind, change.where) for change in diff(old, new).changes] == expected
+
+
+def test_redacted_values_tell_their_kind_only() -> None:
+    old = {"a": b"secret", "b": (1, 2), "c": {3: "secret"}, "d": 5}
+    text = diff(old, {**dict.fromkeys(old), "d": Decimal(5)}).as_text(redact=True)
+    assert text.split("\n") == [
+        "~ $.a: bytes → null",
+        "~ $.b: a tuple of 2 elements → null",
+        "~ $.c: a dict of 1 key → null",
+        "~ $.d: an integer → a decimal",
+    ]
 
 
 @given(

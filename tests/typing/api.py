@@ -9,6 +9,7 @@ from checkpoint_manager import (
     BundleSummary,
     Checkpoint,
     CheckpointManager,
+    Codec,
     Diff,
     Key,
     Passphrase,
@@ -33,6 +34,11 @@ def show(progress: Progress) -> None:
     assert_type(progress.done, int)
 
 
+codec = Codec(complex, "complex", str, complex)
+assert_type(codec, Codec[complex])
+assert_type(CheckpointManager("checkpoints", codecs=[codec]), CheckpointManager)
+Codec(complex, "complex", str, dict)  # type: ignore[arg-type]
+CheckpointManager("checkpoints", codecs=[complex])  # type: ignore[list-item]
 cm.verify(progress=show)
 with CheckpointManager("checkpoints") as opened:
     assert_type(opened, CheckpointManager)

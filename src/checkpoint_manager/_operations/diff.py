@@ -1,10 +1,13 @@
 """The differences between two versions: as values, as text, and as a JSON Patch.
 
-Two values are equal if their JSON with sorted keys is equal: ``1``, ``1.0`` and ``true`` all differ. So each element of a
-list is compared by its text, once. Lists are aligned by what they have in common at both ends, then by the elements that each
-has exactly once (the longest run of them in one order, as in patience diff): an element inserted in front is one change. What
-lies between two aligned elements is aligned again in the same way, ``_MOST_SPLITS`` times at most: so the time taken is that of
-sorting, whatever the lists hold. What is left then is compared pair by pair.
+What is compared is JSON with forms (:mod:`checkpoint_manager._format.values`): no codec and no library is needed for it. Two
+values are equal if their JSON with sorted keys is equal: ``1``, ``1.0`` and ``true`` all differ. Tuples and sets are compared
+by their elements as lists are, dicts of any keys by their keys, and every other form as a whole.
+
+Each element of a list is compared by its text, once. Lists are aligned by what they have in common at both ends, then by the
+elements that each has exactly once (the longest run of them in one order, as in patience diff): an element inserted in front
+is one change. What lies between two aligned elements is aligned again in the same way, ``_MOST_SPLITS`` times at most: so the
+time taken is that of sorting, whatever the lists hold. What is left then is compared pair by pair.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ import orjson
 
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.payload_faults import MAX_DEPTH
+from checkpoint_manager._format.values import tag_of
 from checkpoint_manager._operations import text_diff
 from checkpoint_manager._operations.load import Loaded, load_version
-from checkpoint_manager._text import counted, printable
+from checkpoint_manager._text import counted, printable, with_article
 from checkpoint_manager.errors import CheckpointNotFoundError, FormatError, Hint
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.models import Version
 
-Path: TypeAlias = tuple[str | int, ...]
+Path: TypeAlias = tuple[Any, ...]
 
 _MOST_CHARACTERS = 80
 _MOST_SPLITS = 16
@@ -47,9 +51,11 @@ class Change:
 
     Attributes:
         kind: ``added``, ``removed`` or ``changed``.
-        path: Where: keys and indexes from the top; as in the new version, of what was removed as in the old one.
-        old: What was there; None if it was added.
-        new: What is there now; None if it was removed.
+        path: Where: keys and indexes from the top; as in the new version, of what was removed as in the old one. A key that
+            is not text is there as JSON.
+        old: What was there, as JSON; None if it was added. A value that JSON does not have is an object with one key, as in
+            ``{"!datetime": "2026-11-23T10:00:00"}``; :mod:`checkpoint_manager._format.values` lists them.
+        new: What is there now, likewise; None if it was removed.
         pointer: Where a patch finds it once the operations before it are done, as a JSON pointer (RFC 6901).
     """
 
@@ -58,6 +64,8 @@ class Change:
     old: Any = field(repr=False)
     new: Any = field(repr=False)
     pointer: str
+    is_pair: bool = field(default=False, repr=False)
+    """Whether a patch adds it as a pair, of its key and value."""
 
     @property
     def where(self) -> str:
@@ -69,7 +77,7 @@ class Change:
 class Diff:
     """What changed between two versions of a stage.
 
-    Values are compared as JSON: ``1``, ``1.0`` and ``true`` all differ. The order of keys does not matter.
+    Values are compared with their types: ``1``, ``1.0`` and ``True`` all differ. The order of keys does not matter.
 
     Attributes:
         old: The earlier version.
@@ -86,11 +94,12 @@ class Diff:
         return bool(self.changes)
 
     def as_patch(self) -> list[dict[str, Any]]:
-        """Return the operations that make the new data of the old (RFC 6902, JSON Patch)."""
+        """Return the operations that make the new data of the old (RFC 6902, JSON Patch), both as ``show`` prints them."""
         operations: list[dict[str, Any]] = []
         for change in reversed(self.changes):  # from the end: what is done there moves nothing that comes before it
             operation: dict[str, Any] = {"op": _OPERATIONS[change.kind], "path": change.pointer}
-            operations.append(operation if change.kind == "removed" else operation | {"value": change.new})
+            value = [change.path[-1], change.new] if change.is_pair else change.new
+            operations.append(operation if change.kind == "removed" else operation | {"value": value})
         return operations
 
     def as_dicts(self, *, redact: bool = False) -> list[dict[str, Any]]:
@@ -156,12 +165,46 @@ def changes(old: Any, new: Any) -> tuple[Change, ...]:  # noqa: ANN401  # JSON i
 
 
 def _compare(old: Any, new: Any, path: Path, pointer: str) -> Iterator[Change]:  # noqa: ANN401
-    if type(old) is dict and type(new) is dict:
+    tag = _common_tag(old, new)
+    if tag in _ELEMENTS:
+        yield from _compare_lists(old[tag], new[tag], path, f"{pointer}/{tag}")
+    elif tag == "!dict":
+        yield from _compare_pairs(old[tag], new[tag], path, f"{pointer}/{tag}")
+    elif tag is None and type(old) is dict and type(new) is dict:
         yield from _compare_objects(old, new, path, pointer)
     elif type(old) is list and type(new) is list:
         yield from _compare_lists(old, new, path, pointer)
     elif _text(old) != _text(new):
         yield Change("changed", path, old, new, pointer)
+
+
+_ELEMENTS = ("!tuple", "!set", "!frozenset")
+
+
+def _common_tag(old: Any, new: Any) -> str | None:  # noqa: ANN401
+    """Return the key of two forms of one kind that contain others; None if neither is a form, and empty otherwise."""
+    tags = [tag_of(each) if type(each) is dict else None for each in (old, new)]
+    if tags == [None, None]:
+        return None
+    contents = [each[tag] for each, tag in zip((old, new), tags, strict=True) if tag is not None]
+    if tags[0] != tags[1] or not all(type(each) is list for each in contents):
+        return ""
+    is_paired = all(type(pair) is list and len(pair) == 2 for each in contents for pair in each)
+    return tags[0] if tags[0] in _ELEMENTS or (tags[0] == "!dict" and is_paired) else ""
+
+
+def _compare_pairs(old: list[Any], new: list[Any], path: Path, pointer: str) -> Iterator[Change]:
+    """Compare dicts of any keys. What is added stands at the end, so that a patch need not move what is there."""
+    before, after = ({_text(key): value for key, value in pairs} for pairs in (old, new))
+    for index, (key, value) in enumerate(old):
+        text, here = _text(key), (*path, key)
+        if text not in after:
+            yield Change("removed", here, value, None, f"{pointer}/{index}")
+        else:
+            yield from _compare(value, after[text], here, f"{pointer}/{index}/1")
+    for key, value in new:
+        if _text(key) not in before:
+            yield Change("added", (*path, key), None, value, f"{pointer}/-", is_pair=True)
 
 
 def _compare_objects(old: dict[str, Any], new: dict[str, Any], path: Path, pointer: str) -> Iterator[Change]:
@@ -283,11 +326,17 @@ def _kind_of(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, list):
         return f"a list of {counted(len(value), 'element')}"
     if isinstance(value, dict):
-        return f"an object of {counted(len(value), 'key')}"
+        return f"an object of {counted(len(value), 'key')}" if tag_of(value) is None else _kind_of_form(value)
     return _KINDS[type(value)]
 
 
-def _step(step: str | int) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if step.isidentifier() else f"[{orjson.dumps(step).decode()}]"
+def _kind_of_form(form: dict[str, Any]) -> str:
+    ((tag, content),) = form.items()
+    noun = "key" if tag == "!dict" else "element"
+    count = f" of {counted(len(content), noun)}" if tag in {*_ELEMENTS, "!dict"} and type(content) is list else ""
+    name = {"!codec": "a value with a codec", "!bytes": "bytes"}.get(tag)
+    return name or f"{with_article(tag[1:])}{count}"
+
+
+def _step(step: Any) -> str:  # noqa: ANN401  # a key, or an index
+    return f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{orjson.dumps(step).decode()}]"
