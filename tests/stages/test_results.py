@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import datetime as dt
 import gc
 import subprocess
 import sys
 import threading
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, FingerprintError
+from checkpoint_manager import CheckpointManager, Codec, FingerprintError
 from checkpoint_manager._format.notes import read_inputs
 from checkpoint_manager.stages import results
 
@@ -198,6 +200,29 @@ def test_an_object_that_may_have_changed_unseen_is_refused(cm: CheckpointManager
     stage = cm.stage("open", encode=lambda handle: handle.number, decode=Connection)(connected)
     with pytest.raises(FingerprintError, match="Connection"):
         cm.stage("use")(lambda handle: handle.number)(stage(7))
+
+
+@pytest.mark.parametrize("value", [(1, 2), {"a", "b"}, b"bytes", {1: "a"}, 2.5, Decimal("1.50"), dt.date(2026, 11, 27)])
+def test_values_that_json_does_not_have(cm: CheckpointManager, value: Any) -> None:
+    stage, use = cm.stage("value")(lambda: value), cm.stage("use")(one)
+    for _ in range(2):
+        use(stage())
+    assert inputs(cm, "use") == [("value", "value", 1)]
+    assert [outcome.what for outcome in cm.run_report().outcomes] == ["ran", "ran", "reused", "reused"]
+
+
+def test_what_a_codec_saves(tmp_path: Path) -> None:
+    codec = Codec(Model, "model", lambda model: model.weights, Model)
+    cm = CheckpointManager(tmp_path / "store", key=KEY, codecs=[codec])
+    train, use = cm.stage("train")(lambda: Model([1.5])), cm.stage("use")(one)
+    for _ in range(2):
+        use(train())
+    assert inputs(cm, "use") == [("value", "train", 1)]
+    assert [outcome.what for outcome in cm.run_report().outcomes] == ["ran", "ran", "reused", "reused"]
+    model = train()
+    model.weights.append(2.5)
+    use(model)
+    assert inputs(cm, "use") == []
 
 
 def test_encode_is_called_only_to_save(cm: CheckpointManager) -> None:

@@ -14,7 +14,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._format.notes import Note, check_revision, read_inputs
 from checkpoint_manager._operations.save import draft
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import printable, with_article
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import CheckpointError, FingerprintError
 from checkpoint_manager.stages import stopping
@@ -75,7 +75,7 @@ def note_of(
         hint = "Pass key=, a value that changes when the items do"
         raise FingerprintError("items is a function, whose items can't be compared with later runs", hint=hint)
     if key is None and type(items) not in _ORDERED:
-        message = f"items is a {type(items).__name__}, which can't be compared with later runs"
+        message = f"items is {with_article(type(items).__name__)}, which can't be compared with later runs"
         raise FingerprintError(message, hint="Pass a list, or key=, a value that changes when the items do")
     arguments = {"start": digest(initial, "initial", "Pass what can be compared", codecs=codecs)}
     if key is None:

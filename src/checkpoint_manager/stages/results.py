@@ -31,6 +31,7 @@ from checkpoint_manager.errors import PayloadError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager.models import Buffer
 
 _MOST_ADDRESSES = 100_000
@@ -62,12 +63,14 @@ class _Known(NamedTuple):
 
     Attributes:
         result: The version.
-        snapshot: What the object was when it was returned; empty if it was saved as it is.
+        snapshot: What the object was when it was returned; empty if ``codecs`` encode it again.
+        codecs: Those of the store.
         reference: The object; None if it can't be referred to weakly.
     """
 
     result: Result
     snapshot: str
+    codecs: Codecs
     reference: weakref.ref[Any] | None
 
 
@@ -80,13 +83,14 @@ def digest_of(data: Buffer) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-def remember(value: object, result: Result, *, is_decoded: bool) -> None:
+def remember(value: object, result: Result, codecs: Codecs, *, is_decoded: bool) -> None:
     """Take note that an object is a result.
 
     Args:
         value: The object.
         result: The version.
-        is_decoded: Whether ``decode=`` returned it; otherwise it was saved as it is.
+        codecs: Those of the store.
+        is_decoded: Whether ``decode=`` returned it; otherwise it can be encoded as it is.
     """
     if _is_shared(value):
         return
@@ -98,11 +102,11 @@ def remember(value: object, result: Result, *, is_decoded: bool) -> None:
         reference = weakref.ref(value, lambda gone: _forget(key, gone))
     except TypeError:
         _addresses.pop(key, None)  # so that it stands behind all others
-        _addresses[key] = _Known(result, snapshot, None)
+        _addresses[key] = _Known(result, snapshot, codecs, None)
         while len(_addresses) > _MOST_ADDRESSES:
             _addresses.pop(next(iter(_addresses)), None)
     else:
-        _objects[key] = _Known(result, snapshot, reference)
+        _objects[key] = _Known(result, snapshot, codecs, reference)
 
 
 def is_none_known() -> bool:
@@ -138,7 +142,7 @@ def _is_unchanged(value: object, known: _Known) -> bool:
     if known.snapshot:
         return bool(stages.snapshot_of(value) == known.snapshot)
     try:
-        return digest_of(payload.encode(value)) == known.result.data
+        return digest_of(payload.encode(value, known.codecs)) == known.result.data
     except PayloadError:
         return False
 

@@ -347,7 +347,7 @@ class Runner:
             is_decoded: Whether ``decode=`` returned the value.
         """
         result = Result(self.store_id, run.stage, run.note.function, version, run.note.call, data)
-        results.remember(value, result, is_decoded=is_decoded)
+        results.remember(value, result, self.codecs, is_decoded=is_decoded)
         active = (each for each in self._enclosing() if each is not run and each.lock is not None and each.lock.is_held)
         around = next(active, None)
         if around is not None and around.stage != run.stage:
