@@ -391,6 +391,8 @@ def test_a_command_that_fails_is_tried_again(store: Path, tmp_path: Path) -> Non
     assert done.stdout == "out\n"  # and nothing of the attempts that failed
     assert (tmp_path / "given").read_text() == "rows\n" * 3
     assert re.search(r"new: ran in [\d.]+ m?s, saved version 3 \(attempt 3 of 4\)", done.stderr)
+    assert "new: failed with exit code 3; attempt 2 of 4 begins in 10 ms\n" in done.stderr
+    assert "new: failed with exit code 3; attempt 3 of 4 begins in 20 ms\n" in done.stderr
     cm = CheckpointManager(store)
     assert [version.status for version in cm.history("new")] == ["completed", "failed", "failed"]
     assert cm.get_checkpoint("new", 2).data["stderr"] == "oops"
@@ -439,6 +441,7 @@ def test_a_command_that_takes_too_long_is_stopped_with_what_it_started(store: Pa
     )
     assert done.returncode == 124
     assert "new: failed with exit code 124 after " in done.stderr
+    assert "error: the command took longer than 1.0 s, and was stopped\n" in done.stderr
     assert not process_is_running(int((tmp_path / "pid").read_text()))
     cm = CheckpointManager(store)
     assert [version.status for version in cm.history("new")] == ["failed", "failed"]

@@ -43,7 +43,7 @@ def report_of(store: Store, run_id: str) -> RunReport:
     found = [saved for stage in store.stages() for saved in _saved(store, stage, run_id)]
     if not found:
         message = f"no version in {store.backend.location} was saved by the run {printable(run_id)}"
-        raise CheckpointNotFoundError(message, hint="Take the id of the run from the metadata of a version, @run")
+        raise CheckpointNotFoundError(message, hint="Look up its id in the metadata of a version, under @run")
     found.sort(key=lambda outcome: outcome.ended_at)
     stages = sorted({outcome.stage for outcome in found})
     return RunReport(tuple(found), lineage.stale(store, stages), run_id)

@@ -115,7 +115,14 @@ def run(  # noqa: PLR0913  # options, by name
 
     def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
         locks.extend([] if locks else map(os.dup, backend.lock_descriptors()))
-        output = process.run(locks)
+        attempts.append(len(attempts) + 1)
+        try:
+            output = process.run(locks)
+        except CommandFailedError as failed:
+            if attempts[-1] <= retries and not failed.is_final:
+                again = f"attempt {attempts[-1] + 1} of {retries + 1} begins in {duration(options.pauses[attempts[-1] - 1])}"
+                say(f"{printable(stage)}: failed with exit code {failed.code}; {again}")
+            raise
         shown.extend([len(output)] if process.is_shown else [])
         written = {"outputs": _written(outputs, words)} if outputs else {}
         return {"command": command, "exit_code": 0, **written, **_as_json(output, capture=capture)}
@@ -131,7 +138,7 @@ def run(  # noqa: PLR0913  # options, by name
     )
     execute = stages.make_stage(runner, stage, options)(execute)
 
-    words, shown, locks = list(command), list[int](), list[int]()
+    words, shown, locks, attempts = list(command), list[int](), list[int](), list[int]()
     is_shown = not access.as_json and not (capture and retries)  # what a failed attempt wrote is not part of the output
     process = Process(words, environment, stdin, timeout=timeout, is_captured=capture, is_shown=is_shown)
     try:

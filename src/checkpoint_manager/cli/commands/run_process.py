@@ -98,9 +98,9 @@ class Process:
         if signals.interrupted:
             raise KeyboardInterrupt
         if signals.is_expired:
-            why = f"it took longer than {duration(self.timeout or 0)}, and was stopped"
-            say(f"error: the command was stopped: {why}")
-            raise CommandFailedError(_TIMED_OUT, self.words, f"{stderr}\n{why}".strip())
+            why = f"took longer than {duration(self.timeout or 0)}, and was stopped"
+            say(f"error: the command {why}")
+            raise CommandFailedError(_TIMED_OUT, self.words, f"{stderr}\nit {why}".strip())
         if process.returncode:
             code = process.returncode if process.returncode > 0 else _BY_SIGNAL - process.returncode
             raise CommandFailedError(code, self.words, stderr, is_final=signals.were_passed_on)
