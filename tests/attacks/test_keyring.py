@@ -462,6 +462,30 @@ def test_two_stores_of_one_user_that_are_exchanged_are_noticed(tmp_path: Path) -
     assert CheckpointManager(tmp_path / "x", key=KEY).load_checkpoint("approve") == 100  # it may move
 
 
+def test_a_link_to_another_store_in_the_place_of_the_directory_is_noticed(opened: Opened, store: Path, tmp_path: Path) -> None:
+    """The other store is where this user has seen it; the name that leads there is not."""
+    opened()
+    CheckpointManager(tmp_path / "other", key=KEY).save_checkpoint("train", "other")
+    store.rename(tmp_path / "moved")
+    store.symlink_to(tmp_path / "moved")
+    assert opened().load_checkpoint("train") == {"stage": "train", "number": 4}
+    store.unlink()
+    store.symlink_to(tmp_path / "other")
+    with pytest.raises(RollbackError, match="has seen another store there"):
+        opened()
+    assert CheckpointManager(tmp_path / "other", key=KEY).load_checkpoint("train") == "other"
+    CheckpointManager(store, key=KEY, on_rollback="warn").accept_rollback()
+    assert opened().load_checkpoint("train") == "other"
+
+
+def test_a_link_that_its_user_moves_on_is_not_a_rollback(tmp_path: Path) -> None:
+    for name in ("monday", "tuesday"):
+        CheckpointManager(tmp_path / name, key=KEY).save_checkpoint("day", name)
+        (tmp_path / "today").unlink(missing_ok=True)
+        (tmp_path / "today").symlink_to(tmp_path / name)
+        assert CheckpointManager(tmp_path / "today", key=KEY).load_checkpoint("day") == name
+
+
 def test_an_emptied_store_is_warned_of_and_begun_again(opened: Opened, store: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened()
     for path in store.iterdir():

@@ -330,7 +330,13 @@ MUTANTS: list[Mutant] = [
         "another store is followed where one was seen",
         "_store/open_keyring.py",
         "OpenKeyring._check_store",
-        Delete("self._roll_back"),
+        Delete("self._roll_back", at=0, of=2),
+    ),
+    Mutant(
+        "a link to another store is followed where a directory was seen",
+        "_store/open_keyring.py",
+        "OpenKeyring._check_store",
+        Delete("self._roll_back", at=1, of=2),
     ),
     Mutant(
         "an emptied store is begun again in silence",

@@ -210,6 +210,10 @@ class OpenKeyring:
             store_here = self._store_seen_here()  # once more: another process may just have begun a new store here
         if store_here not in {None, found}:
             self._roll_back(f"{self._where} belongs to another store, {found}, and this user has seen {store_here} here")
+        named = self._backend.asked_for  # a link by now; a store was seen there if it was a directory before
+        before = self._locations.recall(named) if named and self._locations is not None else None
+        if before not in {None, found}:
+            self._roll_back(f"{named} leads to {self._backend.location}, and this user has seen another store there, {before}")
 
     def _roll_back(self, message: str) -> None:
         error = RollbackError(message, hint=Hint.ACCEPT_KEYRING)
@@ -271,6 +275,8 @@ class OpenKeyring:
     def _remember_here(self, store_id: str) -> None:
         if self._locations is not None:
             self._locations.remember(self._backend.location, store_id)
+            if self._backend.asked_for and self._locations.recall(self._backend.asked_for) is not None:
+                self._locations.remember(self._backend.asked_for, store_id)
 
 
 def _opened(record: Record, unlocked: UnlockedKeyring) -> Current:

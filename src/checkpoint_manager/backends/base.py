@@ -150,11 +150,13 @@ class Backend(ABC):
         location: Where it is, for people: stands in messages. Holds no password.
         capabilities: What it can do without help.
         durability: How it was opened.
+        asked_for: What the caller named, if that leads to ``location`` by a link; otherwise the empty string.
     """
 
     location: str
     capabilities: Capabilities
     durability: Durability = "full"
+    asked_for: str = ""
 
     @abstractmethod
     def lock(

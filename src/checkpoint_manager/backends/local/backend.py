@@ -80,6 +80,8 @@ class LocalBackend(Backend, Maintenance):
         try:
             with as_our_errors("open the checkpoint directory", os.fspath(directory)):  # the working directory may be gone
                 self.location = os.path.realpath(os.fspath(directory))  # from here on, nothing may be a link
+                named = os.path.abspath(os.fspath(directory))
+                self.asked_for = "" if named == self.location else named
         except ValueError as error:
             message = f"{printable(os.fspath(directory))} can't be the path of a directory: {error}"
             raise LocationError(message, hint="Choose another directory") from None
