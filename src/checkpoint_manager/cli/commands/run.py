@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import itertools
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -24,6 +25,8 @@ from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from checkpoint_manager import Outcome
     from checkpoint_manager.cli.access import Access
 
@@ -113,20 +116,6 @@ def run(  # noqa: PLR0913  # options, by name
     runner, backend = cm._runner, cm._store.backend  # noqa: SLF001  # of this very package: the command holds the run's lock
     environment = {name: value for name, value in os.environ.items() if with_key or not _is_secret(name)}
 
-    def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
-        locks.extend([] if locks else map(os.dup, backend.lock_descriptors()))
-        attempts.append(len(attempts) + 1)
-        try:
-            output = process.run(locks)
-        except CommandFailedError as failed:
-            if attempts[-1] <= retries and not failed.is_final:
-                again = f"attempt {attempts[-1] + 1} of {retries + 1} begins in {duration(options.pauses[attempts[-1] - 1])}"
-                say(f"{printable(stage)}: failed with exit code {failed.code}; {again}")
-            raise
-        shown.extend([len(output)] if process.is_shown else [])
-        written = {"outputs": _written(outputs, words)} if outputs else {}
-        return {"command": command, "exit_code": 0, **written, **_as_json(output, capture=capture)}
-
     options = stages.Options(
         code=False,
         ignore=["shown"],
@@ -136,11 +125,11 @@ def run(  # noqa: PLR0913  # options, by name
         check=lambda result: changed_output(result, outputs),
         beside=around,
     )
-    execute = stages.make_stage(runner, stage, options)(execute)
-
-    words, shown, locks, attempts = list(command), list[int](), list[int](), list[int]()
+    words, shown, locks = list(command), list[int](), list[int]()
     is_shown = not access.as_json and not (capture and retries)  # what a failed attempt wrote is not part of the output
     process = Process(words, environment, stdin, timeout=timeout, is_captured=capture, is_shown=is_shown)
+    step = _Step(process, stage, outputs, options.pauses, backend.lock_descriptors, locks)
+    execute = stages.make_stage(runner, stage, options)(_executor(step))
     try:
         result = execute([storable_word(word) for word in words], capture=capture, shown=shown)
     except CommandFailedError as failed:
@@ -158,6 +147,48 @@ def run(  # noqa: PLR0913  # options, by name
         write_bytes(_bytes_of(output))
     _tell(access, runner.outcomes[-1], 0, output)
     return 0
+
+
+class _Step(NamedTuple):
+    """A command that is run as a stage.
+
+    Attributes:
+        process: How it is run.
+        stage: The stage.
+        outputs: The files that it writes.
+        pauses: How long to wait before each retry, in seconds.
+        held: Returns the descriptors that hold the lock of the run.
+        locks: Receives copies of them, which the command inherits.
+    """
+
+    process: Process
+    stage: str
+    outputs: tuple[str, ...]
+    pauses: Sequence[float]
+    held: Callable[[], Iterable[int]]
+    locks: list[int]
+
+
+def _executor(step: _Step) -> Callable[..., dict[str, Any]]:
+    """Return the function that is the stage. Its name and those of its arguments are saved with each result."""
+    attempts = itertools.count(1)
+
+    def execute(command: list[str | dict[str, str]], *, capture: bool, shown: list[int]) -> dict[str, Any]:
+        step.locks.extend([] if step.locks else map(os.dup, step.held()))
+        attempt = next(attempts)
+        try:
+            output = step.process.run(step.locks)
+        except CommandFailedError as failed:
+            if attempt <= len(step.pauses) and not failed.is_final:
+                pause = duration(step.pauses[attempt - 1])
+                again = f"attempt {attempt + 1} of {len(step.pauses) + 1} begins in {pause}"
+                say(f"{printable(step.stage)}: failed with exit code {failed.code}; {again}")
+            raise
+        shown.extend([len(output)] if step.process.is_shown else [])
+        written = {"outputs": _written(step.outputs, step.process.words)} if step.outputs else {}
+        return {"command": command, "exit_code": 0, **written, **_as_json(output, capture=capture)}
+
+    return execute
 
 
 def _compared(inputs: tuple[str, ...], outputs: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Any]:
