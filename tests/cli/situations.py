@@ -556,6 +556,17 @@ SITUATIONS = [
         Hint.SEE_TAGS,
         ("tag --all release-7",),
     ),
+    Situation(
+        "a version is written with its stage",
+        "UsageError",
+        2,
+        "diff train train@1",
+        None,
+        None,
+        ("diff train 1 3",),
+        "diff train 1",
+    ),
+    Situation("an option is misspelt", "NoSuchOption", 2, "status --stroe x", None, None, ("status --help",), "status"),
     Situation("no rule is given", "UsageError", 2, "prune --yes", None, None, (), "prune --keep-last 5 --yes"),
     Situation(
         "a place in the data is not there",

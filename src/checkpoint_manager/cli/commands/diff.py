@@ -58,7 +58,7 @@ def diff(  # noqa: PLR0913  # each is an option of its own
     if patch and redact:
         raise UsageError("a patch holds the values, and --redact hides them", hint="Give one of --patch and --redact")
     if any(each is not None and "@" in each for each in (old, new)):
-        hint = f"Name the stage once, as in: {command('diff train 3 7')}"
+        hint = f"Name the stage once, as in: {command('diff STAGE 3 7', stage.partition('@')[0])}"
         raise UsageError("OLD and NEW are versions, without the stage", hint=hint)
     if at is not None and old is not None:
         raise UsageError("OLD and --at are given", hint="Give one of them")
