@@ -211,9 +211,9 @@ def export_onto_a_file(folder: Path) -> object:
     return opened(folder).export_bundle(folder / "there", key=Passphrase("x"))
 
 
-def return_a_set(folder: Path) -> object:
+def return_an_object(folder: Path) -> object:
     def train() -> Any:
-        return {1}
+        return object()
 
     return opened(folder).stage(train)()
 
@@ -443,14 +443,14 @@ SITUATIONS = [
         "a value can't be saved",
         "PayloadError",
         None,
-        lambda folder: opened(folder).save_checkpoint("train", {"a": {1}, "b": b"x"}),
+        lambda folder: opened(folder).save_checkpoint("train", {"a": object(), "b": iter(())}),
     ),
     Situation(
         "a stage's name is too long", "StageNameError", 2, f"save {'x' * 256} one.json", files, None, (), "save y one.json"
     ),
     Situation("a tag can't be one", "TagError", 2, "tag train@1 7", None, None, (), "tag train@1 v7"),
     Situation("an argument can't be compared", "FingerprintError", None, compare_an_object),
-    Situation("a result can't be saved", "ResultNotSavedError", None, return_a_set),
+    Situation("a result can't be saved", "ResultNotSavedError", None, return_an_object),
     Situation(
         "the scheme is not known", "LocationError", 2, "status --store ftp://x", None, None, (), "status --store checkpoints"
     ),
