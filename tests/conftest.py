@@ -17,10 +17,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the test a home folder of its own, apart from its ``tmp_path``."""
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """Give the test a home folder of its own, apart from its ``tmp_path``.
+
+    The coverage of its child processes is measured only where the test is marked so: it doubles their time.
+    """
     home = tmp_path_factory.mktemp("home")
-    for name in [name for name in os.environ if name.startswith(("XDG_", "CHECKPOINT_MANAGER_"))]:
+    prefixes = ["XDG_", "CHECKPOINT_MANAGER_"]
+    if request.node.get_closest_marker("children_measured") is None:
+        prefixes.append("COVERAGE_")
+    for name in [name for name in os.environ if name.startswith(tuple(prefixes))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     return home

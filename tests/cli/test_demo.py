@@ -17,6 +17,8 @@ from tests.cli.terminal import Terminal
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.children_measured
+
 SOURCE = """
 import os
 from json import loads

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Program = Callable[..., Result]
 
+pytestmark = pytest.mark.children_measured
+
 COUNT = ("sh", "-c", "echo run >> runs; echo out")
 LONG = "echo > log; sleep 1; seq 90000"
 

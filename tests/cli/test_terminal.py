@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Result]
 
+pytestmark = pytest.mark.children_measured
+
 CTRL_C, CTRL_D = "\x03", "\x04"
 GREEN, RED, YELLOW = "\x1b[32m", "\x1b[31m", "\x1b[33m"
 

@@ -22,7 +22,10 @@ TRIES_ONCE_IT_FAILED = 5
 """Once a program failed, each one is run this often: what depends on timing would not shrink otherwise."""
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=settings().max_examples // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @pytest.mark.parametrize("scheme", ["", "sqlite:///"])
 @given(program=programs())
 def test_whatever_concurrent_writers_do_the_record_is_correct(

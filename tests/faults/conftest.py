@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -24,7 +25,8 @@ def attempt() -> Iterator[Callable[[Any], dict[str, Any]]]:
     """Return what tries the faults of a task, and returns the tally."""
     require("strace")
     command = [sys.executable, "-m", "tests.faults.host"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as host:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as host:
         assert host.stdin is not None
         assert host.stdout is not None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import random
 import select
 import shutil
 import signal
@@ -45,14 +46,14 @@ class Task:
         fault: ``kill``, or the name of an errno.
         everywhere: At each system call there is; else at those that change files.
         on: Only at the calls of this name.
-        step: Only at one of so many of them, and at the last one.
+        sample: Only at so many of them, at even distances, from another one on each time; and at the last one.
     """
 
     operation: str
     fault: str
     everywhere: bool = False
     on: str | None = None
-    step: int = 1
+    sample: int | None = None
 
 
 @dataclass
@@ -295,7 +296,8 @@ def perform(task: Task, place: Path) -> Tally:
         names = frozenset({task.on})
     tally = Tally()
     chosen = [call for call in trial.calls if names is None or call.name in names]
-    for call in [*chosen[: -1 : task.step], *chosen[-1:]]:
+    step = max(1, len(chosen) // task.sample) if task.sample else 1
+    for call in [*chosen[random.randrange(step) : -1 : step], *chosen[-1:]]:
         acknowledged, problems = trial.kill(call) if kill else trial.fail(call, task.fault)
         tally.tried += 1
         tally.missed += not trial.reached

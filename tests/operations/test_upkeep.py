@@ -754,7 +754,7 @@ def test_large_metadata_is_read_in_two_steps(cm: CheckpointManager) -> None:
     assert cm.load_checkpoint("train") == 5
 
 
-def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
+def test_thousands_of_versions_cost_what_ten_do(tmp_path: Path) -> None:
     """The number of system calls of a save and a load does not grow with the history, once a process has listed it."""
     if not any(os.access(os.path.join(folder, "strace"), os.X_OK) for folder in os.environ["PATH"].split(":")):
         if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
@@ -779,10 +779,10 @@ def test_ten_thousand_versions_cost_what_ten_do(tmp_path: Path) -> None:
     for number in range(10):
         fill.save_checkpoint("train", number)
     few = calls()
-    for number in range(9990):
+    for number in range(2990):
         fill.save_checkpoint("train", number)
     assert abs(calls() - few) <= 5
-    assert len(fill.history("train")) == 10_004
+    assert len(fill.history("train")) == 3_004
 
 
 def test_the_gap_of_many_versions_is_one(tmp_path: Path) -> None:

@@ -480,10 +480,10 @@ def _play(part: Callable[[str], None], root: str, mutant: str | None) -> None:
     part(root)
 
 
-def cut_everywhere(name: str, limit: int, mutant: str | None = None) -> Result:
+def cut_everywhere(name: str, limit: int, seed: int, mutant: str | None = None) -> Result:
     """Cut the power after each step of a scenario, and look at what may be left."""
     result = Result()
-    dice = random.Random(0)
+    dice = random.Random(seed)
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory(dir=memory) as mount:
         for title, steps in recordings(name, Path(place), mutant):
@@ -564,18 +564,20 @@ def main() -> int:
     attachment.SEGMENT_BYTES = 4096
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="for the same states again")
     parser.add_argument("--mutant", choices=MUTANTS)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("scenario", nargs="*", default=[*SCENARIOS, *KILLED])
     asked = parser.parse_args()
     failed = False
     for name in asked.scenario:
-        result = cut_everywhere(name, asked.limit, asked.mutant)
+        result = cut_everywhere(name, asked.limit, asked.seed, asked.mutant)
         failed = failed or bool(result.problems)
         if asked.json:
             sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
         else:
-            print(f"{name:<20} {result.steps:5} steps  {result.states:6} states  {len(result.problems)} problems", flush=True)
+            counts = f"{result.steps:5} steps  {result.states:6} states  {len(result.problems)} problems"
+            print(f"{name:<20} {counts}  seed {asked.seed}", flush=True)
             for problem in result.problems[:20]:
                 print(f"    {problem}")
     return 1 if failed else 0

@@ -17,6 +17,8 @@ from checkpoint_manager.stages.display import SECONDS_BETWEEN_LINES, LogLines, i
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.children_measured
+
 PROGRAM = """
 import logging, sys, time
 from checkpoint_manager import CheckpointManager

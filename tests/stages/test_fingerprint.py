@@ -204,8 +204,10 @@ def test_values_that_python_refuses_to_write_down_have_a_digest() -> None:
 def test_long_lists_are_told_apart_like_short_ones() -> None:
     lists: list[Any] = []
     for kind in ([0.5], [1.0], [1], ["1"], ["é"], [True], [None], [b"1"], [2**70], [1j]):
-        for length in (255, 256, 257, 65_536, 65_537):
+        for length in (255, 256, 257):
             lists += [kind * length, tuple(kind * length)]
+    for kind in ([0.5], [1], ["1"]):
+        lists += [kind * 65_536, kind * 65_537]
     lists += [[*[1] * 300, 1.0], [1.0, *[1] * 300], ["a", "b"] * 300, ["ab", ""] * 300, ["a", "bc"] * 300, ["ab", "c"] * 300]
     lists += [[1, 2.0] * 200, [2.0, 1] * 200, [1, None] * 200, [None, 1] * 200, ["", None] * 200, [True, False] * 200]
     lists += [[False, True] * 200, [True, 1] * 200, [1, True] * 200, ["1", 1, 1.0, None, True] * 60, [b"1", 1] * 200]
