@@ -492,6 +492,38 @@ def test_data_nested_deeper_than_can_be_saved_breaks_no_operation(
     assert target.load_checkpoint("deep").keys() == {"new"}
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'{"!codec":["os.system","touch planted"]}',
+        b'{"!numpy":["os.system","touch planted"]}',
+        b'{"!datetime":["2026-11-23T10:00:00",0,"../../planted"]}',
+        b'{"!set":[[1]]}',
+        b'{"!dict":[[1,2],[1,3]]}',
+        b'{"!pickle":"gASVCAAAAAAAAACMBHRlc3SULg=="}',
+        b'{"!int":"0x%b"}' % (b"f" * 100 + b"g"),
+        b'{"a":1,"a":2}',
+    ],
+    ids=lambda form: form[:12].decode(),
+)
+def test_forms_that_no_value_has_run_nothing_and_break_no_operation(
+    target: CheckpointManager, tmp_path: Path, form: bytes
+) -> None:
+    """Whoever makes a bundle may encrypt what they like: it is an error when it is loaded, and can be left behind."""
+    path = tmp_path / "bundle"
+    hostile = b"values/1\n[%b]" % form
+    path.write_bytes(sealed(frame("S", b"odd"), version(1, b"{}"), version(2, hostile), gaps(), end(1, 2)))
+    target.import_bundle(path, key=KEY)
+    assert target.verify("odd").ok
+    for read in (target.load_checkpoint, lambda stage: target.update_checkpoint(stage, str)):
+        with pytest.raises(FormatError):
+            read("odd")
+    assert [each.number for each in target.history("odd")] == [2, 1]
+    target.restore_checkpoint("odd", 1)
+    assert target.load_checkpoint("odd") == {}
+    assert not list(tmp_path.rglob("planted"))
+
+
 def test_a_history_that_is_not_the_stores_own_is_not_continued(target: CheckpointManager, tmp_path: Path) -> None:
     """Not by any bundle whose version of that number is another one, nor by one that can't tell."""
     path = tmp_path / "bundle"

@@ -231,6 +231,22 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "NaN among what looks like it becomes null", "_format/payload.py", "_inside", Decide("is_suspect(_pack(part))", False)
     ),
+    Mutant("a dict that looks like a form is read as one", "_format/values.py", "needs_form", Replace("tag_of(value)", "None")),
+    Mutant("a form may be written in other ways", "_format/values.py", "_read", Decide("not is_valid", False)),
+    Mutant("a fold is lost", "_format/values.py", "_moment", Replace("value.fold", "0", at=None, of=2)),
+    Mutant(
+        "a zone is opened by any key",
+        "_format/values.py",
+        "_zone_named",
+        Replace("is_there or (is_valid and key in zoneinfo.available_timezones())", "True"),
+    ),
+    Mutant("equal elements of a set become one", "_format/values.py", "_set_of", Decide("len(found) == len(values)", True)),
+    Mutant(
+        "a set of one hash takes as long as it takes",
+        "_format/values.py",
+        "_collide",
+        Replace("_MAX_COLLISIONS", "10**9", at=None, of=2),
+    ),
     Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     # History
     Mutant(
