@@ -478,6 +478,20 @@ def test_a_link_to_another_store_in_the_place_of_the_directory_is_noticed(opened
     assert opened().load_checkpoint("train") == "other"
 
 
+def test_a_link_to_an_empty_place_instead_of_the_directory_is_warned_of(
+    opened: Opened, store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened()
+    store.rename(tmp_path / "moved")
+    (tmp_path / "empty").mkdir()
+    store.symlink_to(tmp_path / "empty")
+    assert not opened().has_checkpoint("train")
+    assert "is gone, with all of its checkpoints" in caplog.text
+    caplog.clear()
+    assert opened().save_checkpoint("train", 1).number == 1
+    assert not caplog.records
+
+
 def test_a_link_that_its_user_moves_on_is_not_a_rollback(tmp_path: Path) -> None:
     for name in ("monday", "tuesday"):
         CheckpointManager(tmp_path / name, key=KEY).save_checkpoint("day", name)

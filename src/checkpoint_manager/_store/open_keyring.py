@@ -203,6 +203,11 @@ class OpenKeyring:
     def _store_seen_here(self) -> str | None:
         return None if self._locations is None else self._locations.recall(self._backend.location)
 
+    def _store_seen_by_its_link(self) -> str | None:
+        """Return the store that was seen at the place that the caller named before it was a link; None: there is none."""
+        named = self._backend.asked_for
+        return self._locations.recall(named) if named and self._locations is not None else None
+
     def _check_store(self, record: Record, store_here: str | None) -> None:
         """Raise if the keyring is that of another store than the one this user has seen at this location."""
         found = Keyring.parse(record.data, where=self._where).store
@@ -210,10 +215,10 @@ class OpenKeyring:
             store_here = self._store_seen_here()  # once more: another process may just have begun a new store here
         if store_here not in {None, found}:
             self._roll_back(f"{self._where} belongs to another store, {found}, and this user has seen {store_here} here")
-        named = self._backend.asked_for  # a link by now; a store was seen there if it was a directory before
-        before = self._locations.recall(named) if named and self._locations is not None else None
+        before = self._store_seen_by_its_link()
         if before not in {None, found}:
-            self._roll_back(f"{named} leads to {self._backend.location}, and this user has seen another store there, {before}")
+            named, here = self._backend.asked_for, self._backend.location
+            self._roll_back(f"{named} leads to {here}, and this user has seen another store there, {before}")
 
     def _roll_back(self, message: str) -> None:
         error = RollbackError(message, hint=Hint.ACCEPT_KEYRING)
@@ -252,13 +257,15 @@ class OpenKeyring:
         without the lock must not miss the old one in its place.
         """
         unlocked = create(secret, label="", now=datetime.now(UTC))
-        if before is not None:
+        gone = before or self._store_seen_by_its_link()
+        if gone is not None:
             _LOG.warning(
                 "The store %s that this user has seen in %s is gone, with all of its checkpoints: a new one begins. "
                 "If you did not empty the place yourself, someone else did: restore it from a backup",
-                before,
-                self._backend.location,
+                gone,
+                self._backend.asked_for or self._backend.location,
             )
+        if before is not None:
             self._remember_here(unlocked.keyring.store)
         try:
             record = self._backend.write_record("keyring", data=unlocked.keyring.encode(), expected=None)
