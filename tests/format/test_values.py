@@ -170,6 +170,22 @@ def test_a_value_without_a_form_is_refused_with_its_path_and_what_helps(value: A
     assert says.replace("tests.format.test_values", __name__) in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["longdouble", "longlong", "void", "subclass", "signalling NaN", "array"])
+def test_what_numpy_would_give_back_as_another_value_is_refused(kind: str) -> None:
+    np = pytest.importorskip("numpy")
+    made = {
+        "longdouble": lambda: np.longdouble(1),
+        "longlong": lambda: np.longlong(1),
+        "void": lambda: np.void(b"ab"),
+        "subclass": lambda: type("Special", (np.float64,), {})(1),
+        "signalling NaN": lambda: np.frombuffer(bytes.fromhex("0100807f"), "<f4")[0],
+        "array": lambda: np.arange(3),
+    }
+    with pytest.raises(PayloadError, match=r"Save value\.") as caught:
+        payload.encode([made[kind]()])
+    assert caught.value.path == "$[0]"
+
+
 def test_a_cycle_through_a_tuple_is_refused_where_it_closes() -> None:
     ring: list[Any] = []
     ring.append(("a", ring))
