@@ -524,6 +524,14 @@ MUTANTS: list[Mutant] = [
     Mutant("a loop that waited does not look again", "stages/loop.py", "Loop._begin", Delete("self._search")),
     Mutant("a loop takes the progress of another call", "stages/loop.py", "Loop._join", Delete("within=around.note")),
     Mutant("any version is deleted as progress", "stages/runner.py", "Runner._is_progress", Drop("entry.status == 'progress'")),
+    Mutant("a changed object passes for the stored result", "stages/results.py", "_is_unchanged", Body("return True")),
+    Mutant(
+        "a command that a signal ended is retried", "cli/commands/run_process.py", "_PassedOn._take", Delete("were_passed_on")
+    ),
+    Mutant(
+        "other data of the same call makes nothing stale", "_operations/lineage.py", "_Look._now", Body("return used.version")
+    ),
+    Mutant("a changed constant is not seen", "stages/code.py", "_Walk._add_constants", Body("pass")),
     Mutant("progress stays beside the result", "stages/runner.py", "Runner.complete", Delete("self.delete_progress")),
     Mutant(
         "only one progress version is kept",
