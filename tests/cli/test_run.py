@@ -425,8 +425,9 @@ def test_a_command_that_can_not_be_started_is_not_tried_again(program: Program, 
 
 
 def test_a_command_that_a_signal_ended_is_not_tried_again(store: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--retries", "5", "--backoff", "60"]
-    with subprocess.Popen([*command, "--", "sh", "-c", "echo > log; exec sleep 60"], cwd=tmp_path) as process:
+    command = [sys.executable, "-m", "checkpoint_manager", "run", "new", "--retries", "5", "--backoff", "0"]
+    shell = "[ -e log ] && exit 3; echo > log; exec sleep 60"
+    with subprocess.Popen([*command, "--", "sh", "-c", shell], cwd=tmp_path) as process:
         while not (tmp_path / "log").exists():
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)

@@ -526,9 +526,6 @@ MUTANTS: list[Mutant] = [
     Mutant("any version is deleted as progress", "stages/runner.py", "Runner._is_progress", Drop("entry.status == 'progress'")),
     Mutant("a changed object passes for the stored result", "stages/results.py", "_is_unchanged", Body("return True")),
     Mutant(
-        "a command that a signal ended is retried", "cli/commands/run_process.py", "_PassedOn._take", Delete("were_passed_on")
-    ),
-    Mutant(
         "other data of the same call makes nothing stale", "_operations/lineage.py", "_Look._now", Body("return used.version")
     ),
     Mutant("a changed constant is not seen", "stages/code.py", "_Walk._add_constants", Body("pass")),
