@@ -569,3 +569,20 @@ def test_memory_is_bounded_whatever_the_size(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
     assert int(done.stdout) < 64
     assert (tmp_path / "out").stat().st_size == 200_000_000
+
+
+def test_many_files_take_few_descriptors(tmp_path: Path) -> None:
+    program = f"""
+        import resource
+        from pathlib import Path
+        from checkpoint_manager import CheckpointManager
+        path = Path({str(tmp_path / "small")!r})
+        path.write_bytes(b"content")
+        cm = CheckpointManager({str(tmp_path / "store")!r}, key=bytes(32))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        cm.save_checkpoint("train", attachments={{str(number): path for number in range(100)}})
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    found = CheckpointManager(tmp_path / "store", key=KEY).get_checkpoint("train").attachments
+    assert {each.read() for each in found.values()} == {b"content"}
+    assert len(found) == 100

@@ -6,7 +6,8 @@ attachment's own 32-byte key, which is random. The context is::
 
     ["checkpoint-manager/attachment/1", store, stage, id, i, "more" or "last"]
 
-where ``store`` is the store's id, ``id`` the attachment's (32 lower-case hex digits, random), and i stands in decimal digits.
+where ``store`` is the store's id, ``id`` the attachment's (32 lower-case hex digits, never used twice), and i stands in
+decimal digits.
 
 **Record.** The sealed metadata of each version that refers to an attachment holds, under the key ``@attachments`` of
 ``metadata`` and after all other keys, an object with one record for each name::
@@ -25,7 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoint_manager._format import seal
@@ -72,11 +72,6 @@ class AttachmentRecord(NamedTuple):
     kind: str
     detail: str
     digests: tuple[str, ...]
-
-
-def new_id() -> str:
-    """Return a new random id of an attachment."""
-    return secrets.token_hex(16)
 
 
 def segment_count(size: int) -> int:

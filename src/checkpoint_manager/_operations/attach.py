@@ -1,8 +1,8 @@
 """Attach contents of any length to a version, read them back, and remove those that no version refers to.
 
 An attachment is written and made durable before the version that refers to it is appended, so a version never lacks one. While
-it is written, the writer holds a run lock of the attachment's id: an attachment that no version refers to, and whose lock is
-free, was left by a writer that was killed.
+a save writes its attachments, it holds one run lock, whose name all their ids begin with: an attachment that no version refers
+to, and whose lock is free, was left by a writer that was killed.
 
 Other versions of the stage may refer to the same attachment; nothing is copied then. So an attachment is removed only when all
 versions that are left can be read, and none of them refers to it.
@@ -15,6 +15,7 @@ import functools
 import io
 import operator
 import os
+import secrets
 import stat
 from collections import deque
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 2
 """How many segments are sealed at once: their digests take longer than all the rest, and need no lock of the interpreter."""
+_LOCK_DIGITS = 24
+"""How many digits of an attachment's id are the name of its save's lock; the others count the attachments of that save."""
 _UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
 _MAX_RECORDS_BYTES = 400 * 1024
 """Of a version's metadata, which may take 1 MiB in all: enough for the digests of 100 GiB."""
@@ -144,29 +149,24 @@ def attached(
         PayloadError: A content or a name can't be attached. Nothing was written.
         StorageError: A content can't be read or written. No version refers to what was written, and it is removed.
     """
-    with contextlib.ExitStack() as opened:
-        sources = _sources(store, stage, contents, opened)
-        if progress is not None:
-            _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
-        written: list[str] = []
+    sources = _sources(store, stage, contents)
+    if progress is not None:
+        _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
+    with Upload(store, stage) as upload:
         try:
             records = tuple(
-                source._replace(name=name)
-                if isinstance(source, AttachmentRecord)
-                else write(store, stage, name, source, written, opened)
+                source._replace(name=name) if isinstance(source, AttachmentRecord) else upload.write(name, source)
                 for name, source in sources.items()
             )
             _check_length(stage, records)
             yield records
         except BaseException:
-            with contextlib.suppress(CheckpointError):  # what is left is removed by the next deletion or repair
-                _remove_what_was_written(store, stage, written)
+            with contextlib.suppress(CheckpointError), store.lock(stage) as lock, store.session(stage, lock) as session:
+                upload.remove_unused(session)  # what is left is removed by the next deletion or repair
             raise
 
 
-def _sources(
-    store: Store, stage: str, contents: Mapping[str, object], opened: contextlib.ExitStack
-) -> dict[str, Source | AttachmentRecord]:
+def _sources(store: Store, stage: str, contents: Mapping[str, object]) -> dict[str, Source | AttachmentRecord]:
     if not isinstance(contents, Mapping):
         raise wrong("attachments", contents, "a dict of contents by name")
     if len(contents) > format_1.MAX_ATTACHMENTS:
@@ -174,7 +174,7 @@ def _sources(
             f"{len(contents)} attachments are given for stage {printable(stage)}, and at most {format_1.MAX_ATTACHMENTS} can be"
         )
         raise PayloadError(message, hint="Put several into one, as an archive", stage=stage)
-    return {_checked_name(stage, name): _source(store, stage, name, content, opened) for name, content in contents.items()}
+    return {_checked_name(stage, name): _source(store, stage, name, content) for name, content in contents.items()}
 
 
 def _checked_name(stage: str, name: object) -> str:
@@ -189,19 +189,16 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _source(store: Store, stage: str, name: str, content: object, opened: contextlib.ExitStack) -> Source | AttachmentRecord:
+def _source(store: Store, stage: str, name: str, content: object) -> Source | AttachmentRecord:
     if isinstance(content, StoredAttachment):
         return content.record(store, stage) or Source(content.kind, content.pieces(), content.detail, content.size)
     if isinstance(content, bytes | bytearray | memoryview):
         return Source("bytes", [content], size=memoryview(content).nbytes)
+    what = f"the attachment {printable(name)} of stage {printable(stage)}"
     if isinstance(content, os.PathLike):
-        file = opened.enter_context(_opened_file(stage, name, content))
-        status = os.fstat(file.fileno())
-        is_known = stat.S_ISREG(status.st_mode) and status.st_size > 0  # files of /proc say 0
-        return Source("file", _pieces_of(file), size=status.st_size if is_known else None)
+        return _file(content, what)
     if callable(getattr(content, "read", None)):
         return Source("file", _pieces_of(content))
-    what = f"the attachment {printable(name)} of stage {printable(stage)}"
     source: Source | None = _loading.load("checkpoint_manager._operations.attachment_kinds").source_of(content, what)
     if source is None:
         message = f"{what} is of the type {printable(type(content).__qualname__)}"
@@ -210,13 +207,19 @@ def _source(store: Store, stage: str, name: str, content: object, opened: contex
     return source
 
 
-def _opened_file(stage: str, name: str, path: os.PathLike[str]) -> BinaryIO:
-    with as_our_errors(f"attach {printable(name)} to", os.fspath(path), stage):
-        if os.path.isdir(path):
-            what = f"the attachment {printable(name)} of stage {printable(stage)}"
-            message = f"{what} is a directory: {printable(os.fspath(path))}"
-            raise PayloadError(message, hint="Attach each of its files by a name, or an archive of them", stage=stage)
-        return open(path, "rb", buffering=0)  # closed by the caller
+def _file(path: os.PathLike[str], what: str) -> Source:
+    with as_our_errors(f"read {what} from", os.fspath(path)):
+        status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        message = f"{what} is a directory: {printable(os.fspath(path))}"
+        raise PayloadError(message, hint="Attach each of its files by a name, or an archive of them")
+    is_known = stat.S_ISREG(status.st_mode) and status.st_size > 0  # files of /proc say 0
+
+    def pieces() -> Iterator[Buffer]:
+        with as_our_errors(f"read {what} from", os.fspath(path)), open(path, "rb", buffering=0) as file:
+            yield from _pieces_of(file)
+
+    return Source("file", pieces(), size=status.st_size if is_known else None)
 
 
 def _pieces_of(file: Any) -> Iterator[Buffer]:  # noqa: ANN401  # anything with read()
@@ -230,40 +233,62 @@ def _pieces_of(file: Any) -> Iterator[Buffer]:  # noqa: ANN401  # anything with 
         yield bytes(piece)  # the next one is read while this one is held
 
 
-def write(
-    store: Store, stage: str, name: str, source: Source, written: list[str], locks: contextlib.ExitStack
-) -> AttachmentRecord:
-    """Write an attachment, and return its record.
+class Upload:
+    """The attachments that one save writes, in a ``with`` block around it: they are being written until the block ends.
 
     Args:
         store: The store.
         stage: The stage.
-        name: The attachment's name.
-        source: Its content.
-        written: Gets the attachment's id before anything is written.
-        locks: Gets the lock that says that it is being written, until a version refers to it.
     """
-    new, key = format_1.new_id(), seal.generate_key()
-    locks.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=new))
-    written.append(new)
-    size, digests = 0, list[str]()
 
-    def seal_and_write(index: int, content: Buffer, last: bool) -> str:  # noqa: FBT001  # as it comes
-        digest: list[str] = []
-        context = format_1.bound_to(store.keyring.store_id, stage, new, index, last=last)
-        store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digest))
-        return digest[0]
+    def __init__(self, store: Store, stage: str) -> None:
+        self._store = store
+        self._stage = stage
+        self._name = secrets.token_hex(_LOCK_DIGITS // 2)
+        self._lock = store.backend.lock(stage, store.lock_timeout, purpose="run", name=self._name)
+        self._written: list[str] = []
 
-    with _several_at_once(source) as do:
-        under_way: deque[Callable[[], str]] = deque()
-        for index, (content, last) in enumerate(source.segments()):
-            if len(under_way) == _AT_ONCE:
-                digests.append(under_way.popleft()())
-            under_way.append(do(seal_and_write, index, content, last))
-            size += len(content)
-            source.written(len(content))
-        digests += (result() for result in under_way)
-    return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
+    def __enter__(self) -> Self:
+        self._lock.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._lock.__exit__(kind, error, traceback)
+
+    def write(self, name: str, source: Source) -> AttachmentRecord:
+        """Write an attachment, and return its record.
+
+        Args:
+            name: The attachment's name.
+            source: Its content.
+        """
+        store, stage = self._store, self._stage
+        new, key = f"{self._name}{len(self._written):0{32 - _LOCK_DIGITS}x}", seal.generate_key()
+        self._written.append(new)
+        size, digests = 0, list[str]()
+
+        def seal_and_write(index: int, content: Buffer, last: bool) -> str:  # noqa: FBT001  # as it comes
+            digest: list[str] = []
+            context = format_1.bound_to(store.keyring.store_id, stage, new, index, last=last)
+            store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digest))
+            return digest[0]
+
+        with _several_at_once(source) as do:
+            under_way: deque[Callable[[], str]] = deque()
+            for index, (content, last) in enumerate(source.segments()):
+                if len(under_way) == _AT_ONCE:
+                    digests.append(under_way.popleft()())
+                under_way.append(do(seal_and_write, index, content, last))
+                size += len(content)
+                source.written(len(content))
+            digests += (result() for result in under_way)
+        return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
+
+    def remove_unused(self, session: Session | None) -> None:
+        """Remove what no version refers to. The caller holds the stage's lock."""
+        unused = _unused_of(self._store, self._stage, self._written, session)
+        if unused:
+            self._store.backend.delete_attachments(self._stage, unused)
 
 
 @contextlib.contextmanager
@@ -285,11 +310,6 @@ def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
     if length > _MAX_RECORDS_BYTES:
         message = f"the attachments of stage {printable(stage)} are too many, or too large together, for one version"
         raise PayloadError(message, hint="Attach them to several stages", stage=stage)
-
-
-def _remove_what_was_written(store: Store, stage: str, written: Iterable[str]) -> None:
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
-        remove_unused(store, stage, written, session, are_written_here=True)
 
 
 # What is there
@@ -445,23 +465,12 @@ def unused(store: Store, stage: str, session: Session | None = None) -> list[str
     return _unused_of(store, stage, candidates, session) if candidates else []
 
 
-def remove_unused(
-    store: Store, stage: str, candidates: Iterable[str], session: Session | None, *, are_written_here: bool = False
-) -> list[str]:
-    """Remove those of some attachments that no version refers to, and return them. The caller holds the stage's lock.
+def remove_unused(store: Store, stage: str, candidates: Iterable[str], session: Session | None) -> list[str]:
+    """Remove those of some attachments that no version refers to and nobody is writing, and return them.
 
-    Args:
-        store: The store.
-        stage: The stage.
-        candidates: The ids of the attachments.
-        session: A session on the stage.
-        are_written_here: The caller wrote them and holds their locks; else those that are being written are left alone.
+    The caller holds the stage's lock.
     """
-    removed = [
-        each
-        for each in _unused_of(store, stage, candidates, session)
-        if are_written_here or not _is_being_written(store, stage, each)
-    ]
+    removed = [each for each in _unused_of(store, stage, candidates, session) if not _is_being_written(store, stage, each)]
     if removed:
         store.backend.delete_attachments(stage, removed)
     return removed
@@ -494,7 +503,7 @@ def _unused_of(store: Store, stage: str, candidates: Iterable[str], session: Ses
 
 def _is_being_written(store: Store, stage: str, attachment: str) -> bool:
     try:
-        with store.backend.lock(stage, 0, purpose="run", name=attachment):
+        with store.backend.lock(stage, 0, purpose="run", name=attachment[:_LOCK_DIGITS]):
             return False
     except LockTimeoutError:
         return True

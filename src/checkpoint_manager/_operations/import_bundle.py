@@ -51,6 +51,7 @@ from checkpoint_manager.reports import BundledStage, BundleSummary, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import TracebackType
     from typing import Self
 
     from checkpoint_manager._format.attachment import AttachmentRecord
@@ -396,18 +397,18 @@ class _Attachments:
         self._store = store
         self._stage = stage
         self._session = session
-        self._locks = contextlib.ExitStack()
+        self._upload = attach.Upload(store, stage)
         self._records: dict[str, AttachmentRecord] = {}
-        self._written: list[str] = []
 
     def __enter__(self) -> Self:
+        self._upload.__enter__()
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        """Let go of the locks, and remove what no version refers to: an import may have ended early."""
-        with self._locks, contextlib.suppress(CheckpointError):
-            if self._written:
-                attach.remove_unused(self._store, self._stage, self._written, self._session, are_written_here=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Remove what no version refers to, for an import may have ended early, and let go of the lock."""
+        with contextlib.suppress(CheckpointError):
+            self._upload.remove_unused(self._session)
+        self._upload.__exit__(kind, error, traceback)
 
     def take(self, version: VersionPart, parts: Iterator[Part], *, is_there: bool) -> None:
         """Write the attachments that follow a version in the bundle, but for those that it has in the store already."""
@@ -424,7 +425,7 @@ class _Attachments:
 
     def _write(self, part: AttachmentPart) -> AttachmentRecord:
         source = attach.Source(part.record.kind, part.pieces, part.record.detail, part.record.size)
-        return attach.write(self._store, self._stage, part.record.name, source, self._written, self._locks)
+        return self._upload.write(part.record.name, source)
 
     def of(self, entry: Entry) -> Entry:
         """Return a version's metadata with the attachments as they are in the store."""
