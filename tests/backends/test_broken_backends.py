@@ -93,6 +93,17 @@ class SessionThatHidesVersions(MemoryBackend):
         return [] if session is not None else super().versions(stage)
 
 
+@breaks(BackendContract.test_a_lock_is_held_to_the_end_of_the_session_opened_under_it)
+class SessionThatReleasesItsLockAtOnce(MemoryBackend):
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> Any:
+        self.taken = super().lock(stage, timeout, purpose=purpose, name=name)
+        return self.taken
+
+    def session(self, stage: str | None, lock: object = None) -> Session:
+        self.taken.__exit__()
+        return Session()
+
+
 # versions
 
 

@@ -314,6 +314,12 @@ class BackendContract:
         with backend.session(STAGE) as session:
             assert backend.versions(STAGE, session=session) == [2]
 
+    @pytest.mark.parametrize("stage", [STAGE, None])
+    def test_a_lock_is_held_to_the_end_of_the_session_opened_under_it(self, backend: Backend, stage: str | None) -> None:
+        with backend.lock(stage, 1) as lock, backend.session(stage, lock):
+            assert isinstance(refused(backend, stage, 0), LockTimeoutError)
+        assert refused(backend, stage, 0) is None
+
     def test_any_name_is_a_stage_of_its_own(self, backend: Backend) -> None:
         for stage in AWKWARD_STAGES:
             assert backend.versions(stage) == []
