@@ -26,7 +26,7 @@ from checkpoint_manager._arguments import (
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.codecs import checked as checked_codecs
 from checkpoint_manager._log import get_logger
-from checkpoint_manager._operations import attach, load, save
+from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
@@ -210,7 +210,7 @@ class CheckpointManager:
         draft = save.draft(stage, data, metadata, codecs=self._store.codecs)
         if not attachments:
             return self._saved(save.save(self._store, stage, draft, expected_version))
-        with attach.attached(self._store, stage, attachments, progress) as records:
+        with _operations.attach.attached(self._store, stage, attachments, progress) as records:
             return self._saved(save.save(self._store, stage, replace(draft, attachments=records), expected_version))
 
     def update_checkpoint(
@@ -335,7 +335,9 @@ class CheckpointManager:
             loaded = self._newest(stage)
         else:
             loaded = load.load_version(self._store, stage, _operations.select.named(self._store, stage, version, at))
-        attachments = attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
+        attachments = (
+            _operations.attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
+        )
         return Checkpoint(loaded.entry.as_version(stage, loaded.version), read(loaded.data), attachments)
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:

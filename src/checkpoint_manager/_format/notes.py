@@ -33,7 +33,7 @@ from checkpoint_manager.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTE, PROGRESS, FAILURE, INPUTS, RUN, DELETED = "@stage", "@progress", "@failure", "@inputs", "@run", "@deleted"
+NOTE, PROGRESS, FAILURE, INPUTS, RUN = "@stage", "@progress", "@failure", "@inputs", "@run"
 _LARGEST = 2**63 - 1
 _REVISION_TYPES = {int, str, bool}
 

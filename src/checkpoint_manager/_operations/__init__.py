@@ -12,6 +12,7 @@ from checkpoint_manager._loading import load as _load
 if TYPE_CHECKING:
     from checkpoint_manager._operations import (
         accept_rollback,
+        attach,
         auto_prune,
         copy_store,
         delete,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accept_rollback",
+    "attach",
     "auto_prune",
     "copy_store",
     "delete",

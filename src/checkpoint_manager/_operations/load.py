@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._operations import attach
+from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
@@ -169,7 +169,7 @@ def is_completed(store: Store, stage: str) -> bool:
 
 def _has_its_attachments(store: Store, stage: str, loaded: Loaded) -> bool:
     for each in loaded.entry.attachments:
-        if not attach.is_there(store, stage, each):
+        if not attachments.is_there(store, stage, each):
             where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
             _LOG.error("%s has lost its attachment %s: put it back, or run the stage again", where, printable(each.name))
             return False

@@ -8,9 +8,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from checkpoint_manager._operations import attach, select, tag
+from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._store import attachments
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import (
@@ -219,7 +220,7 @@ def _clear_locked(store: Store, stage: str, session: Session) -> Version | None:
 
 def _append_copy(store: Store, stage: str, loaded: Loaded, session: Session) -> Version:
     entry = loaded.entry
-    attach.check_there(store, stage, entry.attachments)
+    attachments.check_there(store, stage, entry.attachments)
     copy = Draft(bytes(loaded.data), entry.metadata, entry.status, restored_from=loaded.version, attachments=entry.attachments)
     return append(store, stage, store.history.tip(stage, session), copy, session)
 

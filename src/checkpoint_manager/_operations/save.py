@@ -15,8 +15,8 @@ from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
 from checkpoint_manager._format.codecs import NO_CODECS
-from checkpoint_manager._operations import attach
 from checkpoint_manager._operations.load import newest_completed
+from checkpoint_manager._store import attachments
 from checkpoint_manager._store.history import Tip
 from checkpoint_manager._store.store import origin
 from checkpoint_manager._text import printable
@@ -113,7 +113,7 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
         ):
             raise _conflict(store, stage, expected, tip.version)
         if draft.attachments:
-            attach.check_there(store, stage, draft.attachments)
+            attachments.check_there(store, stage, draft.attachments)
         return append(store, stage, tip, draft, session)
 
 

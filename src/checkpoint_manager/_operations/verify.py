@@ -17,6 +17,7 @@ from checkpoint_manager._format.bundle_chain import MAX_UNREADABLE
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import attach, tag
+from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
@@ -189,13 +190,13 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
         detail = f"was {last.reason} below a newer version, and the newest one is {max(present, default=0) or 'gone'}"
         yield Finding(stage, last.last, "rolled-back", detail)
     chain = _Chain(check.now, stage, gaps, _seen_number(store, stage))
-    attachments: set[str] = set()
+    read: set[str] = set()
     for version in present:
         finding, entry = _version(check, stage, version, gaps)
         yield finding
         if entry is not None:
             yield from chain.add(version, entry)
-            yield from _attachments(check, stage, version, entry, attachments)
+            yield from _attachments(check, stage, version, entry, read)
         check.step(stage)
     yield from _unused_attachments(store, stage)
     yield from _missing(stage, present, gaps)
@@ -229,10 +230,10 @@ def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set
             seen.add(record.id)
             try:
                 if check.quick:
-                    attach.check_there(check.store, stage, [record])
+                    attachments.check_there(check.store, stage, [record])
                 else:
                     for index in range(len(record.digests)):
-                        attach.read_segment(check.store, stage, version, record, index)
+                        attachments.read_segment(check.store, stage, version, record, index)
             except IntegrityError as error:
                 yield Finding(stage, None, "incomplete", str(error))
             except StorageError as error:
