@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DATA = {"rows": ["x" * 10] * 70}
-MOST = {"save_checkpoint": (56, 12, 8), "load_checkpoint": (38, 11, 8), "has_checkpoint": (36, 10, 8)}
+MOST = {"save_checkpoint": (55, 12, 8), "load_checkpoint": (38, 11, 8), "has_checkpoint": (36, 10, 8)}
 """How many calls, modules and levels a save, a load and a has of a small checkpoint take at most."""
 
 

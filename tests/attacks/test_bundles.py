@@ -322,7 +322,7 @@ def test_an_older_bundle_takes_nothing_back(
 
 def test_a_stage_that_was_refuse_rollback_is_not_imported_into(whole: bytes, target: CheckpointManager, tmp_path: Path) -> None:
     target.import_bundle(tmp_path / "whole", key=KEY)
-    for path in (tmp_path / "target").rglob("*.checkpoint"):
+    for path in (*(tmp_path / "target").rglob("*.checkpoint"), *(tmp_path / "target").rglob("*.pending")):
         if path.parent.name == "train" or path.name == "train.checkpoint":
             path.unlink()
     again = CheckpointManager(tmp_path / "target", key=bytes(32))

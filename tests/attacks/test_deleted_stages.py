@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager, RollbackError
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def test_the_versions_of_a_deleted_stage_put_back_are_not_served(
     marker = place / "history" / "train" / "000000000004.checkpoint"
     cm = as_user(who)
     assert not cm.has_checkpoint("train"), "the marker decides while it is there"
-    marker.unlink()
+    take_away(marker)
     (place / "train.checkpoint").unlink()
     cm = as_user(who) if who != "stranger" else as_user("another stranger")
     with pytest.raises(RollbackError):
@@ -79,7 +80,7 @@ def test_an_old_delete_marker_does_not_hide_newer_versions(place: Path, as_user:
     _three_versions(owner)
     owner.delete_stage("train")
     owner.save_checkpoint("train", "newer")
-    (place / "history" / "train" / "000000000005.checkpoint").unlink()
+    take_away(place / "history" / "train" / "000000000005.checkpoint")
     (place / "train.checkpoint").unlink()
     again = as_user("owner")
     assert "train" in again.stages()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ def _stage(scene: Scene) -> None:
 
 
 def _newest_removed(scene: Scene) -> None:
-    scene.version("train", 6).unlink()
+    take_away(scene.version("train", 6))
     (scene.today / "train.checkpoint").unlink()
 
 

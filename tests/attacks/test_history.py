@@ -14,6 +14,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityErro
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager.errors import Hint
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_reader_wit
 ) -> None:
     """No deletion ever includes the newest version, so one stood above the last that was deleted."""
     opened().delete_versions("train", [2, 3])
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 4))
     fresh = opened(forgetful=True)
     attempts: list[Callable[[], object]] = [
         lambda: fresh.load_checkpoint("train"),
@@ -129,7 +130,7 @@ def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_running_pr
     for number in (5, 6):
         writer.save_checkpoint("train", {"number": number})
     writer.delete_versions("train", [5])
-    version_file("train", 6).unlink()
+    take_away(version_file("train", 6))
     as_user("reader")
     with pytest.raises(RollbackError, match="was deleted below a newer one"):
         running.load_checkpoint("train")
@@ -139,14 +140,14 @@ def test_a_deleted_version_in_the_place_of_the_newest_is_refused(opened: Opened,
     kept = version_file("train", 3).read_bytes()
     opened().delete_versions("train", [3])
     put(version_file("train", 3), kept)
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 4))
     with pytest.raises(RollbackError):
         opened(forgetful=True).load_checkpoint("train")
 
 
 def test_what_was_taken_away_can_be_accepted_and_no_number_is_used_twice(opened: Opened, version_file: VersionFile) -> None:
     opened().delete_versions("train", [3])
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 4))
     fresh = opened(forgetful=True)
     assert [version.number for version in fresh.accept_rollback("train")] == [4]
     assert fresh.load_checkpoint("train") == {"stage": "train", "number": 2}
@@ -157,7 +158,7 @@ def test_after_a_warning_no_number_of_a_recorded_deletion_is_used(
     opened: Opened, store: Path, version_file: VersionFile
 ) -> None:
     opened().delete_versions("train", [3])
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 4))
     opened(forgetful=True)
     warned = CheckpointManager(store, key=bytes(range(32)), on_rollback="warn")
     assert warned.save_checkpoint("train", 5).number == 4
@@ -201,7 +202,7 @@ def test_a_history_that_does_not_lead_back_to_the_version_seen_is_refused(
     for number in (5, 6, 7):
         job.save_checkpoint("train", {"fork": number})
     if how == "its first removed":
-        version_file("train", 5).unlink()
+        take_away(version_file("train", 5))
     elif how == "its first damaged":
         put(version_file("train", 5), b"damaged")
     elif how != "intact":
@@ -386,6 +387,8 @@ def test_a_record_of_deletions_needs_its_serial_and_its_id() -> None:
 def test_a_clearing_taken_away_is_refused(opened: Opened, version_file: VersionFile) -> None:
     opened().clear_checkpoint("train")
     version_file("train", 5).unlink()
+    assert not opened().has_checkpoint("train")  # it is read by its pending name, and is there again
+    take_away(version_file("train", 5))
     with pytest.raises(RollbackError):
         opened().has_checkpoint("train")
 
@@ -447,8 +450,8 @@ def test_damaged_and_missing_versions_stand_in_the_history(opened: Opened, versi
     for number in range(5, 8):
         cm.save_checkpoint("train", number)
     put(version_file("train", 6), b"damaged")
-    version_file("train", 3).unlink()
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 3))
+    take_away(version_file("train", 4))
     listed: list[Any] = opened().history("train")
     assert [(version.number, version.status) for version in listed] == [
         (7, "completed"),
@@ -506,7 +509,7 @@ def fork(opened: Opened, store: Path, tmp_path: Path, as_user: Callable[[str], N
     """A copy of the store as it was at version 3, which went on by itself under the same key: another 4, 5, …"""
     cm = opened()
     shutil.copytree(store, tmp_path / "fork")
-    (tmp_path / "fork" / "history" / "train" / "000000000004.checkpoint").unlink()
+    take_away(tmp_path / "fork" / "history" / "train" / "000000000004.checkpoint")
     (tmp_path / "fork" / "train.checkpoint").unlink()
     as_user("of the copy")
     copy = CheckpointManager(tmp_path / "fork", key=KEY)

@@ -33,6 +33,7 @@ from checkpoint_manager._format.keyring import MAX_SERIAL, MAX_STEP, Keyring, be
 from checkpoint_manager.backends.local import LocalBackend
 from tests import forking
 from tests.attacks.conftest import write_keyring
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -717,8 +718,8 @@ def test_a_stage_that_comes_back_during_a_rotation_is_sealed_by_its_second_look(
 def test_a_newest_version_that_is_hidden_is_not_left_under_a_dropped_key(opened: Opened, store: Path) -> None:
     cm, path = opened(), store / "history" / "train" / f"{4:012d}.checkpoint"
     content = path.read_bytes()
-    for name in (path, store / "train.checkpoint"):
-        name.unlink()
+    take_away(path)
+    (store / "train.checkpoint").unlink()
     with pytest.raises(RollbackError, match=r"the old key stays .* its newest version is 3"):
         cm.keys.rotate()
     path.write_bytes(content)

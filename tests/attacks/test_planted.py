@@ -182,16 +182,20 @@ def test_a_link_in_the_middle_of_the_path_leads_a_running_process_nowhere(opened
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "directory"])
+@pytest.mark.parametrize("size", ["small", "large"])
 def test_planted_at_the_temporary_name(
-    opened: Opened, store: Path, outside: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, store: Path, outside: Path, kind: str, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even an attacker who guesses the 64 random bits of the name gets nothing written through it."""
+    """Even an attacker who guesses the 64 random bits of the name, or knows that of a small version, gets nothing written."""
     from checkpoint_manager._filesystem import files
+    from checkpoint_manager.backends.local import pending
 
+    if size == "large":
+        monkeypatch.setattr(pending, "MAX_BYTES", 0)
     cm = opened()
     assert cm.save_checkpoint("train", 5).number == 5  # what is there before the first save is removed as a leftover
     monkeypatch.setattr(files, "temporary_name", lambda: ".0123456789abcdef.tmp")
-    plant(kind, store / "history" / "train" / ".0123456789abcdef.tmp", outside)
+    plant(kind, store / "history" / "train" / (pending.next_head(6) if size == "small" else ".0123456789abcdef.tmp"), outside)
     try:
         saved = cm.save_checkpoint("train", 6).number  # what was planted is removed, and not followed, by the first attempt
     except CheckpointError:

@@ -9,6 +9,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, Retention, RollbackError
 from checkpoint_manager._format import tags as sealed_tags
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +152,7 @@ def test_an_older_record_of_tags_shows_by_a_deletion(opened: Opened, record: Pat
 
 
 def test_a_tagged_version_that_was_removed_is_missed(opened: Opened, version_file: VersionFile) -> None:
-    version_file("train", 2).unlink()
+    take_away(version_file("train", 2))
     cm = opened(forgetful=True)
     assert "the tag good names it" in " ".join(finding.detail for finding in cm.verify().problems)
     with pytest.raises(IntegrityError, match="is missing"):
@@ -163,7 +164,7 @@ def test_a_newest_version_that_was_removed_is_missed_if_it_has_a_tag(
 ) -> None:
     """Even by a user who has never seen it: the tag has."""
     opened().tag("train", 4, "best")
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 4))
     (store / "train.checkpoint").unlink()
     cm = opened(forgetful=True)
     assert "missing" in states(cm)

@@ -11,6 +11,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, FormatError, IntegrityError, RollbackError
 from checkpoint_manager._format import seal
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +178,7 @@ def test_a_version_copied_from_another_store_under_the_same_key_file_is_refused(
 
 
 def test_a_removed_middle_version_is_missed(opened: Opened, version_file: VersionFile) -> None:
-    version_file("train", 3).unlink()
+    take_away(version_file("train", 3))
     cm = opened()
     with pytest.raises(IntegrityError, match="no record that it was deleted"):
         cm.load_checkpoint("train", 3)
@@ -186,7 +187,7 @@ def test_a_removed_middle_version_is_missed(opened: Opened, version_file: Versio
 
 
 def test_a_removed_newest_version_is_a_rollback(opened: Opened, version_file: VersionFile) -> None:
-    version_file("train", 4).unlink()
+    take_away(version_file("train", 4))
     cm = opened()
     for attempt in (
         lambda: cm.load_checkpoint("train"),

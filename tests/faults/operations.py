@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import CheckpointManager, Retention, _format, _operations, _store, stages
-from checkpoint_manager._filesystem import files
 from checkpoint_manager._operations import auto_prune as trimming
 from tests.concurrency.writer import digest
 
@@ -225,25 +224,25 @@ def _overwrite(cm: CheckpointManager, directory: str) -> None:
 
 
 def _save_whatever_a_sync_says(cm: CheckpointManager, _: str) -> None:
-    sync = files.sync
+    sync = os.fsync
 
     def heedless(descriptor: int) -> None:
         with contextlib.suppress(OSError):
             sync(descriptor)
 
-    files.sync = heedless
+    os.fsync = heedless
     cm.save_checkpoint("train", {"epoch": 4})
 
 
 def _sync_until_it_works(cm: CheckpointManager, _: str) -> None:
-    sync = files.sync
+    sync = os.fsync
 
     def stubborn(descriptor: int) -> None:
         with contextlib.suppress(OSError):
             return sync(descriptor)
         return sync(descriptor)
 
-    files.sync = stubborn
+    os.fsync = stubborn
     cm.save_checkpoint("train", {"epoch": 4})
 
 

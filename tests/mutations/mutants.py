@@ -35,16 +35,81 @@ class Mutant:
 MUTANTS: list[Mutant] = [
     # The save protocol
     Mutant("a file is not synced", "_filesystem/files.py", "write_new", Delete("sync(descriptor)")),
-    Mutant("a version's name is not synced", "backends/local/backend.py", "LocalBackend.append", Delete("files.sync(folder)")),
     Mutant(
-        "the directory is synced before the link", "backends/local/backend.py", "LocalBackend.append", Swap("files.publish")
+        "a large version's name is not synced",
+        "backends/local/backend.py",
+        "LocalBackend._append_large",
+        Delete("files.sync(folder)", at=1, of=2),
+    ),
+    Mutant(
+        "a large version appears above one whose name is not durable",
+        "backends/local/backend.py",
+        "LocalBackend._append_large",
+        Delete("files.sync(folder)", at=0, of=2),
+    ),
+    Mutant(
+        "the directory is synced before the link",
+        "backends/local/backend.py",
+        "LocalBackend._append_large",
+        Swap("files.publish"),
+    ),
+    Mutant("a pending file is not synced", "backends/local/pending.py", "publish", Delete("sync(descriptor)")),
+    Mutant("a pending name is not synced", "backends/local/pending.py", "publish", Delete("sync(folder)")),
+    Mutant(
+        "the file of another writer is taken for the own",
+        "backends/local/pending.py",
+        "publish",
+        Decide("samestat", outcome=False),
+    ),
+    Mutant(
+        "a save that failed leaves its pending file",
+        "backends/local/pending.py",
+        "publish",
+        Delete("files.remove(name, folder)"),
+    ),
+    Mutant(
+        "a pending file is not made durable", "backends/local/pending.py", "_take_over", Delete("files.sync(file.descriptor)")
+    ),
+    Mutant("a version is adopted above a pending one", "backends/local/pending.py", "_take_over", Delete("files.sync(folder)")),
+    Mutant("an adopted name is not durable", "backends/local/pending.py", "adopt", Delete("files.sync(folder)")),
+    Mutant(
+        "a deleted version is adopted",
+        "backends/local/pending.py",
+        "adopt",
+        Replace("(version_pending(name) or 0) > newest", "True"),
+    ),
+    Mutant(
+        "any number of planted files is adopted",
+        "backends/local/pending.py",
+        "adopt",
+        Replace("above[:_MOST_ADOPTED]", "above"),
+    ),
+    Mutant(
+        "a torn file is adopted",
+        "backends/local/pending.py",
+        "_is_whole",
+        Replace("hashlib.sha256(file.read(file.size)).hexdigest() == match[2]", "True"),
+    ),
+    Mutant(
+        "a pending version is not looked for when the folder has changed",
+        "backends/local/backend.py",
+        "LocalBackend._is_still_the_newest",
+        Decide("found.changed == session.changed", outcome=True),
+    ),
+    Mutant("a replaced version comes back", "backends/local/backend.py", "LocalBackend.replace", Delete("pending.retire")),
+    Mutant("a version set aside comes back", "backends/local/backend.py", "LocalBackend.quarantine", Delete("pending.retire")),
+    Mutant(
+        "a whole pending version is removed as a leftover",
+        "backends/local/backend.py",
+        "LocalBackend.remove",
+        Replace("not pending.is_whole(name, folder)", "True"),
     ),
     Mutant(
         "a taken number is overwritten",
         "_filesystem/files.py",
         "publish",
         Replace(
-            "os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)",
+            "link(temporary, name, directory)",
             "os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)",
         ),
     ),
@@ -63,8 +128,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a failed write leaves its file",
         "backends/local/backend.py",
-        "LocalBackend.append",
-        Delete("files.remove(temporary, folder)", of=2),
+        "LocalBackend._append_large",
+        Delete("files.remove(temporary, folder)", at=1, of=2),
     ),
     Mutant("modes are left to the umask", "_filesystem/files.py", "write_new", Delete("fchmod")),
     Mutant("links are followed in reading", "_filesystem/files.py", "_READ", Drop("os.O_NOFOLLOW")),
@@ -105,7 +170,10 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("a reader is shown what is not durable", "_store/history.py", "History.learn", Decide("not durable", outcome=False)),
     Mutant(
-        "the newest version is looked for one too far", "backends/local/head.py", "find", Replace("number + 1", "number + 2")
+        "the newest version is looked for one too far",
+        "backends/local/head.py",
+        "find",
+        Replace("version_name(number + 1)", "version_name(number + 2)"),
     ),
     Mutant(
         "a head that was exchanged is taken for the one that it was",
@@ -117,7 +185,7 @@ MUTANTS: list[Mutant] = [
         "what follows the newest version is not looked for",
         "backends/local/backend.py",
         "LocalBackend._is_still_the_newest",
-        Replace("found.number + 1", "found.number + 2"),
+        Replace("layout.version_name(found.number + 1)", "layout.version_name(found.number + 2)"),
     ),
     Mutant(
         "a look goes on from a version below a gap",
@@ -141,7 +209,7 @@ MUTANTS: list[Mutant] = [
         "a session believes what it has changed since",
         "backends/local/backend.py",
         "LocalBackend.append",
-        Delete("session.found = self._found[stage] = found"),
+        Delete("session.found = self._found[stage] = appended"),
     ),
     Mutant(
         "any folder at the path counts as the stage's",
@@ -491,7 +559,10 @@ MUTANTS: list[Mutant] = [
         "without a head, what was remembered hides what is beyond a gap",
         "backends/local/head.py",
         "find",
-        Replace("Found(max(numbers(folder), default=0), 0)", "known or Found(max(numbers(folder), default=0), 0)"),
+        Replace(
+            "Found(max(pending.numbers(folder), default=0), 0)",
+            "known or Found(max(pending.numbers(folder), default=0), 0)",
+        ),
     ),
     Mutant(
         "a stage that was rolled back is imported into",

@@ -36,6 +36,7 @@ from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.testing.strategies import json_values
 from tests.bundles import KEY, end, frame, gaps, id_of, sealed, version
 from tests.strategies import same
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +121,7 @@ def test_what_was_imported_is_remembered_as_seen(here: CheckpointManager, there:
     seen = there._store.last_seen.recall("train")
     assert seen is not None
     assert (seen.version, seen.id) == (11, ids_of(here, "train")[0][0])
-    (path.parent / "there" / "history" / "train" / "000000000011.checkpoint").unlink()
+    take_away(path.parent / "there" / "history" / "train" / "000000000011.checkpoint")
     with pytest.raises(RollbackError):
         there.load_checkpoint("train")
 
@@ -257,7 +258,7 @@ def test_a_version_stolen_here_tells_nothing(here: CheckpointManager, there: Che
     here.export_bundle(path, key=KEY)
     there.import_bundle(path, key=KEY)
     there.save_checkpoint("train", "own")
-    (path.parent / "there" / "history" / "train" / "000000000011.checkpoint").unlink()
+    take_away(path.parent / "there" / "history" / "train" / "000000000011.checkpoint")
     with pytest.raises(VersionConflictError, match="can't be told"):
         there.import_bundle(path, key=KEY)
 

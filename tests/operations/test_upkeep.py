@@ -33,6 +33,7 @@ from checkpoint_manager._store.store import Store
 from checkpoint_manager.backends.base import Leftover, Session, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -410,7 +411,7 @@ CheckpointManager(sys.argv[1], key=bytes(range(32))).accept_rollback("train")
 class TestRollback:
     def roll_back(self, store: Path, *versions: int) -> None:
         for version in versions:
-            path_of(store, version).unlink()
+            take_away(path_of(store, version))
 
     def test_accepting_moves_on_above_what_was_seen(self, cm: CheckpointManager, store: Path) -> None:
         self.roll_back(store, 3, 4)
@@ -570,7 +571,7 @@ class TestWitness:
         fresh = CheckpointManager(store, key=KEY)
         assert fresh.load_checkpoint("train") == 4
         fresh.save_checkpoint("train", 5)
-        path_of(store, 5).unlink()
+        take_away(path_of(store, 5))
         with pytest.raises(RollbackError):
             CheckpointManager(store, key=KEY).load_checkpoint("train")
 

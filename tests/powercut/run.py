@@ -28,7 +28,7 @@ from checkpoint_manager._filesystem import files
 from checkpoint_manager._format import attachment
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
-from checkpoint_manager.backends.local import attachments, maintenance
+from checkpoint_manager.backends.local import LocalBackend, attachments, maintenance, pending
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
 from tests.faults.strace import CHANGING, Call, calls
@@ -298,6 +298,28 @@ def relaxed_stages(root: str) -> None:
     cm.restore_checkpoint("train", "latest")
 
 
+def sizes(root: str) -> None:
+    """Large versions, which have no pending name, between small ones."""
+    pending.MAX_BYTES = len(TWO_BLOCKS)
+    cm = opened(root)
+    save(cm, "train", 1)
+    save(cm, "train", 2)
+    save(cm, "train", TWO_BLOCKS)
+    save(cm, "train", 4)
+    cm.delete_versions("train", [3])
+    tell("deleted", "train", 3)
+    save(cm, "train", TWO_BLOCKS)
+
+
+def full_then_relaxed(root: str) -> None:
+    """Saves that need not be durable do not stand above one whose own name is not durable."""
+    cm = opened(root)
+    save(cm, "train", 1)
+    save(cm, "train", 2)
+    tell("relaxed", "train", 0)
+    opened(root, "relaxed").save_checkpoint("train", 3)
+
+
 def long_name(root: str) -> None:
     """A stage whose name is no file's name."""
     cm = opened(root)
@@ -333,6 +355,8 @@ SCENARIOS: dict[str, tuple[Callable[[str], None], ...]] = {
     "attaching": (attaching,),
     "keeping": (keeping,),
     "long name": (long_name,),
+    "sizes": (sizes,),
+    "full then relaxed": (full_then_relaxed,),
     "relaxed saves": (relaxed_saves,),
     "relaxed deletion": (relaxed_deletion,),
     "relaxed pruning": (relaxed_pruning,),
@@ -356,6 +380,7 @@ KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
 
 def _no_sync_of(is_kind: Callable[[int], bool]) -> None:
     sync = files.sync
+    files.FSYNC_IS_ENOUGH = False  # pending files are synced by `files.sync`, too
     files.sync = lambda descriptor: None if is_kind(os.fstat(descriptor).st_mode) else sync(descriptor)
 
 
@@ -370,11 +395,12 @@ def no_sync_of_directories() -> None:
 
 
 def name_before_sync() -> None:
-    """The name comes first, and the sync after it."""
+    """The name of a large version comes first, and the sync after it."""
+    pending.MAX_BYTES = 0
     write, publish = files.write_new, files.publish
 
-    def write_only(name: str, directory: int, pieces: Any, *, durable: bool) -> None:
-        write(name, directory, pieces, durable=False)
+    def write_only(name: str, directory: int, pieces: Any, *, durable: bool) -> os.stat_result:
+        return write(name, directory, pieces, durable=False)
 
     def publish_and_sync(temporary: str, name: str, directory: int) -> None:
         publish(temporary, name, directory)
@@ -382,6 +408,83 @@ def name_before_sync() -> None:
             files.sync(file.descriptor)
 
     files.write_new, files.publish = write_only, publish_and_sync
+
+
+def own_name_before_sync() -> None:
+    """The own name of a small version comes first, and the syncs after it."""
+    publish = pending.publish
+
+    def early(version: int, content: Any, temporary: str, folder: int, durable: Any) -> Any:
+        sync, delayed = os.fsync, []
+        os.fsync = lambda descriptor: delayed.append(os.dup(descriptor))  # type: ignore[assignment, arg-type]
+        try:
+            return publish(version, content, temporary, folder, durable)
+        finally:
+            os.fsync = sync
+            for descriptor in delayed:
+                os.fsync(descriptor)
+                os.close(descriptor)
+
+    pending.publish = early
+
+
+def no_adoption() -> None:
+    """A pending version is left where it is."""
+    pending.adopt = lambda *_: []
+
+
+def torn_ones_adopted() -> None:
+    """Any pending file is adopted."""
+    pending._is_whole = lambda *_: True
+
+
+def linked_above_a_pending_one() -> None:
+    """A version is adopted, and so appears, above one whose own name is not durable."""
+    take_over = pending._take_over
+
+    def hasty(name: str, folder: int) -> bool:
+        sync = files.sync
+        files.sync = lambda descriptor: None if stat.S_ISDIR(os.fstat(descriptor).st_mode) else sync(descriptor)
+        try:
+            return take_over(name, folder)
+        finally:
+            files.sync = sync
+
+    pending._take_over = hasty
+
+
+def pending_names_removed_at_once() -> None:
+    """The pending name goes when the version has its own name, before that is durable."""
+    publish = pending.publish
+
+    def eager(version: int, content: Any, temporary: str, folder: int, durable: Any) -> Any:
+        name, status = publish(version, content, temporary, folder, durable)
+        os.unlink(name, dir_fd=folder)
+        return name, status
+
+    pending.publish = eager
+
+
+def large_above_a_pending_one() -> None:
+    """A large version appears before the own name of the one below it is durable."""
+    append = LocalBackend._append_large
+
+    def careless(self: Any, stage: str, version: int, pieces: Any, found: Any, folder: int, *, durable: bool) -> Any:
+        sync, write = files.sync, files.write_new
+        left = [1]  # the first sync of the folder is left out
+
+        def write_then_skip(*args: Any, **options: Any) -> Any:
+            status = write(*args, **options)
+            files.sync = lambda descriptor: left.pop() and None if left else sync(descriptor)
+            return status
+
+        files.write_new = write_then_skip
+        try:
+            return append(self, stage, version, pieces, found, folder, durable=durable)
+        finally:
+            files.sync, files.write_new = sync, write
+
+    LocalBackend._append_large = careless  # type: ignore[method-assign]
 
 
 def no_sync_of_parents() -> None:
@@ -394,8 +497,8 @@ def no_sync_of_segments() -> None:
     """A version refers to an attachment whose content was not synced."""
     write = files.write_new
 
-    def write_new(name: str, directory: int, pieces: Any, *, durable: bool) -> None:
-        write(name, directory, pieces, durable=durable and not name.endswith(".segment"))
+    def write_new(name: str, directory: int, pieces: Any, *, durable: bool) -> os.stat_result:
+        return write(name, directory, pieces, durable=durable and not name.endswith(".segment"))
 
     files.write_new = write_new
 
@@ -407,6 +510,7 @@ def version_before_its_attachments() -> None:
 
 def show_before_it_is_durable() -> None:
     """A reader is shown what its writer, which was killed, had not yet made durable, and it is remembered."""
+    pending.MAX_BYTES = 0  # a small version is durable before it has its name
     look = history.History.look
 
     def careless(self: history.History, stage: str, session: Session | None = None, *, exact: bool = False) -> history.Look:
@@ -421,12 +525,20 @@ MUTANTS = {
         no_sync_of_files,
         no_sync_of_directories,
         name_before_sync,
+        own_name_before_sync,
         no_sync_of_parents,
         no_sync_of_segments,
         version_before_its_attachments,
         show_before_it_is_durable,
+        no_adoption,
+        torn_ones_adopted,
+        linked_above_a_pending_one,
+        pending_names_removed_at_once,
+        large_above_a_pending_one,
     )
 }
+RECOVERING = {"no_adoption", "torn_ones_adopted"}
+"""Those that break what happens after the power cut."""
 
 
 # The power cut
@@ -482,6 +594,8 @@ def _play(part: Callable[[str], None], root: str, mutant: str | None) -> None:
 
 def cut_everywhere(name: str, limit: int, seed: int, mutant: str | None = None) -> Result:
     """Cut the power after each step of a scenario, and look at what may be left."""
+    if mutant in RECOVERING:
+        MUTANTS[mutant]()
     result = Result()
     dice = random.Random(seed)
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None

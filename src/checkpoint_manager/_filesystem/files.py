@@ -28,10 +28,12 @@ DIRECTORY_MODE = 0o700
 TEMPORARY_SUFFIX = ".tmp"
 _COPY_BYTES = 1024 * 1024
 _WORTH_A_START = 128 * 1024
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+FSYNC_IS_ENOUGH = sys.platform != "darwin"
+"""On macOS, fsync leaves the data in the drive's cache."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -141,7 +143,7 @@ def _kind(mode: int) -> str:
 
 def sync(descriptor: int) -> None:
     """Make a file or directory durable. A failure is final, because the kernel may have dropped the data already."""
-    if sys.platform == "darwin":  # there, fsync leaves the data in the drive's cache
+    if sys.platform == "darwin":
         import fcntl  # noqa: PLC0415  # only where it is needed
 
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
@@ -181,24 +183,33 @@ def temporary(directory: int) -> Iterator[str]:
         raise
 
 
-def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: bool) -> None:
-    """Write a new file in an open directory. On failure, it is there in part: the caller removes it."""
-    descriptor = os.open(name, _CREATE, FILE_MODE, dir_fd=directory)
+def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: bool) -> os.stat_result:
+    """Write a new file in an open directory, and return its status. On failure, it is there in part: the caller removes it."""
+    descriptor = os.open(name, CREATE, FILE_MODE, dir_fd=directory)
     try:
-        os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
+        status = os.fstat(descriptor)
+        if stat.S_IMODE(status.st_mode) != FILE_MODE:  # the umask has taken bits away
+            os.fchmod(descriptor, FILE_MODE)
         written = 0
         for piece in pieces:
             length = len(piece)
             done = os.write(descriptor, piece)
             if done < length:
-                _write_rest(descriptor, memoryview(piece)[done:])
+                write_rest(descriptor, memoryview(piece)[done:])
             if durable and length >= _WORTH_A_START:
                 _start_writing_out(descriptor, written, length)
             written += length
         if durable:
             sync(descriptor)
+        return status
     finally:
         os.close(descriptor)
+
+
+def write_rest(descriptor: int, view: memoryview) -> None:
+    """Write with as many writes as it takes."""
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
@@ -215,6 +226,11 @@ def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
                 raise
 
 
+def link(name: str, other: str, directory: int) -> None:
+    """Give a file in an open directory a second name, exclusively; errors as the operating system reports them."""
+    os.link(name, other, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+
+
 def publish(temporary: str, name: str, directory: int) -> None:
     """Give a temporary file its final name, exclusively.
 
@@ -225,9 +241,9 @@ def publish(temporary: str, name: str, directory: int) -> None:
         FileExistsError: The name is taken.
     """
     try:
-        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        link(temporary, name, directory)
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in NO_HARD_LINKS:
             raise
         if exists(name, directory):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
@@ -237,17 +253,12 @@ def publish(temporary: str, name: str, directory: int) -> None:
 def add_name(name: str, other: str, directory: int) -> None:
     """Give a file another name; without hard links, a copy. Not synced. On failure, the caller removes it."""
     try:
-        os.link(name, other, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        link(name, other, directory)
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in NO_HARD_LINKS:
             raise
         with OpenFile(name, directory) as file:
             write_new(other, directory, iter(lambda: file.read(_COPY_BYTES), b""), durable=False)
-
-
-def _write_rest(descriptor: int, view: memoryview) -> None:
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def remove(name: str, directory: int | None = None) -> bool:

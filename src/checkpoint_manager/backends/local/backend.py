@@ -1,9 +1,12 @@
 """The directory backend: the save protocol and its readers.
 
-A version is written to a temporary file beside its place, synced, and then *linked* to its name. The link fails if the name is
-taken, so it alone decides who owns a version; the lock only keeps writers from colliding. Then the directory is synced, and the
-temporary name, a second link to the same file, is renamed over the head. The head can be derived from the history, so it is not
-synced; a stale or missing head is corrected by the next save.
+A version is written to a file beside its place, synced, and then *linked* to its name. The link fails if the name is taken, so
+it alone decides who owns a version; the lock only keeps writers from colliding. Then a temporary name, another link to the same
+file, is renamed over the head. The head can be derived from the history, so it is not synced; a stale or missing head is
+corrected by the next save.
+
+A small version is durable under its pending name before it is linked, see :mod:`.pending`. A large one has a temporary name
+until then, and its directory is synced after the link.
 
 In a relaxed store, neither the file nor the directory is synced, and the head stays at the newest version that is known to be
 durable. A version that does not directly follow a durable history is always made durable.
@@ -37,7 +40,7 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import attachments, head, layout, maintenance
+from checkpoint_manager.backends.local import attachments, head, layout, maintenance, pending
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
     FileLock,
@@ -93,6 +96,9 @@ class LocalBackend(Backend, Maintenance):
         self._found: dict[str, Found] = {}
         self._folders: dict[str, tuple[int, int]] = {}  # see LocalSession
         self._swept: set[str | None] = set()  # whose temporary files were swept by this process
+        self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
+        self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
+        self._has_links = True
         with as_our_errors("open the checkpoint directory", self.location):
             maintenance.make_store_directory(self.location)
             self._refuse_another_owner()
@@ -121,7 +127,7 @@ class LocalBackend(Backend, Maintenance):
             return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
         return FileLock(self._locks, file, stage, timeout)
 
-    def _sweep(self, stage: str | None, folder: int) -> None:
+    def _sweep(self, stage: str | None, folder: int, newest: int) -> None:
         """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.
 
         What the system refuses here is left to ``repair``.
@@ -130,6 +136,8 @@ class LocalBackend(Backend, Maintenance):
         if is_held(f"{self._locks}{os.sep}{name}"):
             with passing_over_refusals():
                 maintenance.sweep(folder)
+                if stage is not None:
+                    self._pending[stage] = pending.sweep(folder, newest)
             maintenance.keep_reserve(self.location)
             self._swept.add(stage)
 
@@ -160,12 +168,12 @@ class LocalBackend(Backend, Maintenance):
         if session.folder < 0:
             return []
         with as_our_errors("list the versions of", self._history, stage):
-            found = sorted(head.numbers(session.folder))
+            found = sorted(pending.numbers(session.folder))
             if not found or len(found) == found[-1]:
                 return found
             # Numbers are missing. What is linked during a listing may be missed while what came after it is seen: of another
             # listing, all up to the newest one of the first is certain.
-            return sorted(number for number in head.numbers(session.folder) if number <= found[-1])
+            return sorted(number for number in pending.numbers(session.folder) if number <= found[-1])
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:
         if not isinstance(session, LocalSession):
@@ -176,16 +184,21 @@ class LocalBackend(Backend, Maintenance):
             return Newest(0, durable=True)
         found = None if exact else self._found.get(stage)
         try:
-            if found is None or not self._is_still_the_newest(found, stage, session.folder):
+            if found is None or not self._is_still_the_newest(found, stage, session):
                 found = head.find(self.location, stage, session.folder, found)
+            if found.changed != session.changed:
+                found = found._replace(changed=session.changed)
         except OSError as error:
             translate(error, "find the newest version of", self._history, stage)
             raise
         session.found = self._found[stage] = found
         return Newest(found.number, found.durable == found.number)
 
-    def _is_still_the_newest(self, found: Found, stage: str, folder: int) -> bool:
-        """Return whether the finding is still valid: the head is the same file, and no version follows without a gap."""
+    def _is_still_the_newest(self, found: Found, stage: str, session: LocalSession) -> bool:
+        """Return whether the finding is still valid.
+
+        It is if the head is the same file, and no version follows without a gap, nor a pending one if the folder has changed.
+        """
         try:
             status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
         except FileNotFoundError:
@@ -193,7 +206,14 @@ class LocalBackend(Backend, Maintenance):
         if (status.st_dev, status.st_ino) != found.head:
             return False
         try:
-            os.stat(layout.version_name(found.number + 1), dir_fd=folder, follow_symlinks=False)
+            os.stat(layout.version_name(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            if found.changed == session.changed:
+                return True
+        else:
+            return False
+        try:
+            os.stat(pending.next_head(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
         except FileNotFoundError:
             return True
         return False
@@ -205,9 +225,13 @@ class LocalBackend(Backend, Maintenance):
         if session.folder < 0:
             raise VersionAbsentError
         try:
-            file = VersionFile(layout.version_name(version), session.folder)
-        except FileNotFoundError:
-            raise VersionAbsentError from None
+            try:
+                file = VersionFile(layout.version_name(version), session.folder)
+            except FileNotFoundError:
+                name = pending.find(version, session.folder)
+                if name is None:
+                    raise VersionAbsentError from None
+                file = VersionFile(name, session.folder)
         except (OSError, files.NotAFileError) as error:
             translate(error, "read", self._history, stage, version)
             raise
@@ -226,35 +250,60 @@ class LocalBackend(Backend, Maintenance):
         try:
             if session.folder < 0:
                 session.make()
-            folder, name = session.folder, layout.version_name(version)
+            folder = session.folder
             if version <= found.number:
-                raise VersionTakenError if files.exists(name, folder) else OutOfOrderError
+                raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
             durable = self._prepare(stage, version, found, folder)
-            temporary = files.temporary_name()
-            try:
-                files.write_new(temporary, folder, make_pieces(), durable=durable)
-                files.publish(temporary, name, folder)
-                if durable:
-                    files.sync(folder)
-                    found = self._put_head(temporary, stage, version, folder)
-                else:
-                    files.remove(temporary, folder)
-                    found = found._replace(number=version)
-            except BaseException as error:  # a signal handler's, too, at any step
-                files.remove(temporary, folder)
-                if isinstance(error, FileExistsError):
-                    raise VersionTakenError from None
-                raise
-            session.found = self._found[stage] = found
+            pieces, appended = make_pieces(), None
+            if durable and self._durable and self._has_links and pending.fits(pieces):
+                appended = self._append_small(stage, version, pieces[0], folder)
+            if appended is None:
+                appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
+            session.found = self._found[stage] = appended
             self._swept.add(stage)
+        except FileExistsError:
+            raise VersionTakenError from None
         except (OSError, files.NotAFileError) as error:
             translate(error, "write", self._history, stage, version)
+            raise
+
+    def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
+        """Append a version by way of its pending name; return None if the file system has no hard links."""
+        temporary = pending.next_head(version)
+        try:
+            name, status = pending.publish(version, content, temporary, folder, self._pending.pop(stage, ()))
+            self._pending[stage] = (name,)
+            return self._put_head(temporary, status, stage, version, folder)
+        except BaseException as error:  # a signal handler's, too, at any step
+            files.remove(temporary, folder)
+            if isinstance(error, OSError) and error.errno in files.NO_HARD_LINKS:
+                self._has_links = False
+                return None
+            raise
+
+    def _append_large(
+        self, stage: str, version: int, pieces: Iterable[Buffer], found: Found, folder: int, *, durable: bool
+    ) -> Found:
+        """Append a version by way of a temporary name, or one that need not be durable."""
+        temporary = files.temporary_name()
+        try:
+            status = files.write_new(temporary, folder, pieces, durable=durable)
+            if durable or found.named < found.durable:
+                files.sync(folder)  # no version is visible before the own name of the one below it is durable
+            files.publish(temporary, layout.version_name(version), folder)
+            if durable:
+                files.sync(folder)
+                return self._put_head(temporary, status, stage, version, folder)._replace(named=version)
+            files.remove(temporary, folder)
+            return found._replace(number=version, named=found.durable)
+        except BaseException:  # a signal handler's, too, at any step
+            files.remove(temporary, folder)
             raise
 
     def _prepare(self, stage: str, version: int, found: Found, folder: int) -> bool:
         """Make durable what a version builds on, and return whether the version itself has to be durable."""
         if stage not in self._swept:
-            self._sweep(stage, folder)
+            self._sweep(stage, folder, found.number)
         self._swept.discard(stage)  # until this version stands: a temporary file may be left
         follows = version == found.number + 1 and found.durable > 0
         if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap
@@ -270,10 +319,9 @@ class LocalBackend(Backend, Maintenance):
     def _head(self, stage: str) -> str:
         return f"{self.location}{os.sep}{layout.head_name(stage)}"
 
-    def _put_head(self, temporary: str, stage: str, version: int, folder: int) -> Found:
+    def _put_head(self, temporary: str, status: os.stat_result, stage: str, version: int, folder: int) -> Found:
         """Rename the temporary name of a version to the stage's head. If this fails, the version is still saved."""
         try:
-            status = os.stat(temporary, dir_fd=folder, follow_symlinks=False)
             os.rename(temporary, f"{self.location}{os.sep}{layout.head_name(stage)}", src_dir_fd=folder)
         except FileNotFoundError:  # no hard links: the temporary file itself became the version
             with passing_over_refusals():
@@ -312,7 +360,7 @@ class LocalBackend(Backend, Maintenance):
         assert found is not None  # noqa: S101  # for the type checker
         with as_our_errors("make durable", self._history, stage, found.number):
             self._sync_versions(found, session.folder)
-        session.found = self._found[stage] = found._replace(durable=found.number)
+        session.found = self._found[stage] = found._replace(durable=found.number, named=found.number)
 
     def _set_head(self, session: LocalSession, version: int) -> None:
         head.put(self.location, session.stage, version, session.folder)
@@ -331,6 +379,9 @@ class LocalBackend(Backend, Maintenance):
         with as_our_errors("replace", self._history, stage, version):
             if not files.exists(name, folder):
                 raise VersionAbsentError
+            if version > self._retired.get(stage, 0):
+                pending.retire(folder)
+                self._retired[stage] = 0 if found is None else found.number
             with files.temporary(folder) as temporary:
                 files.write_new(temporary, folder, make_pieces(), durable=True)
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -351,6 +402,7 @@ class LocalBackend(Backend, Maintenance):
             if session.found is not None and session.found.number and not self._is_head(session, session.found.number):
                 self._set_head(session, session.found.number)  # a process that remembers an older version sees the change
                 files.sync_directory(self.location)
+            files.sync(session.folder)  # each version has its own name, and no pending one below the newest is adopted
             for version in versions:
                 files.remove(layout.version_name(version), session.folder)
             files.sync(session.folder)
@@ -474,7 +526,7 @@ class LocalBackend(Backend, Maintenance):
         file_name = layout.KEYRING if stage is None else name
         with self._folder_to_write(stage, session) as folder:
             if stage is None and stage not in self._swept:
-                self._sweep(stage, folder)
+                self._sweep(stage, folder, 0)
             with files.temporary(folder) as temporary:
                 files.write_new(temporary, folder, [data], durable=True)
                 if not self._is_still(expected, file_name, folder):
@@ -544,6 +596,8 @@ class LocalBackend(Backend, Maintenance):
             if layout.TEMPORARY.fullmatch(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster
                 return True
+            if pending.version_pending(name):
+                return not pending.is_whole(name, folder) and files.remove(name, folder)
             with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, LockSession(lock):
                 return maintenance.sweep_directory(name, folder)
 
@@ -561,6 +615,7 @@ class LocalBackend(Backend, Maintenance):
         with self.session(stage) as session, as_our_errors("set aside", self._history, stage):
             if session.folder < 0:
                 return {}
+            pending.retire(session.folder)
             moved = maintenance.move_to_damaged(self.location, stage, names, session.folder)
             return {names[name]: path for name, path in moved.items()}
 

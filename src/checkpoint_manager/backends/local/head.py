@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager.backends.local import pending
 from checkpoint_manager.backends.local.layout import head_name, version_name, version_of
 
 if TYPE_CHECKING:
@@ -33,11 +34,17 @@ class Found(NamedTuple):
         number: Its number; 0: the stage has none.
         durable: The newest version that is known to be durable; 0: none.
         head: Device and inode of the head, where it was seen to be one of the versions.
+        changed: When the folder had been changed last, by its own clock. If it has been changed since, there may be a pending
+            version, which no other sign shows.
+        named: The newest version whose own name is known to be durable: of those up to ``durable``, the newest may have its
+            pending name only.
     """
 
     number: int
     durable: int
     head: tuple[int, int] | None = None
+    changed: int = 0
+    named: int = 0
 
 
 NOTHING = Found(0, 0)
@@ -56,7 +63,7 @@ def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
     try:
         head = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
-        return Found(max(numbers(folder), default=0), 0)
+        return Found(max(pending.numbers(folder), default=0), 0)
     if known is None or known.number == 0:
         return _listed(path, head, folder)
     number, is_head = known.number, 0
@@ -68,6 +75,8 @@ def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
             version = os.stat(version_name(number + 1), dir_fd=folder, follow_symlinks=False)
             number += 1
     except FileNotFoundError:
+        if files.exists(pending.next_head(number + 1), folder):
+            return _listed(path, head, folder)
         if is_head:
             return known if is_head == number == known.durable else Found(number, max(is_head, known.durable), _identity(head))
         if known.head == _identity(head):
@@ -78,6 +87,7 @@ def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
 def _listed(path: str, head: os.stat_result, folder: int) -> Found:
     """Find the newest version, and the one that the head is, by listing the folder."""
     newest = durable = 0
+    names = []
     with files.entries(folder) as entries:
         for entry in entries:
             number = version_of(entry.name)
@@ -85,6 +95,9 @@ def _listed(path: str, head: os.stat_result, folder: int) -> Found:
                 newest = max(newest, number)
                 if entry.inode() == head.st_ino:
                     durable = number
+            elif pending.version_pending(entry.name):
+                names.append(entry.name)
+    newest = max((newest, *pending.adopt(names, newest, folder)))
     if not (durable and is_same(path, head, durable, folder)):
         durable = newest if newest and is_same(path, head, newest, folder) else 0
     return Found(newest, durable, _identity(head) if durable else None)

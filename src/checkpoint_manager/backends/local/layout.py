@@ -6,6 +6,7 @@
       keyring.json                                   record "keyring"
       data_ingestion.checkpoint                      the head: a hard link to the newest durable version
       history/data_ingestion/000000000001.checkpoint versions
+      history/data_ingestion/000000000001.9f86….pending  until the next save: see :mod:`.pending`
       history/data_ingestion/gaps                    record "gaps", where versions were deleted
       history/data_ingestion/tags                    record "tags", where versions have names
       history/data_ingestion/attachments/5c0f…/000000.segment

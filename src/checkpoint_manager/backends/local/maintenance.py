@@ -13,7 +13,7 @@ from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_re
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, others_may_write, user_name
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Leftover, RecordChangedError
-from checkpoint_manager.backends.local import attachments, layout
+from checkpoint_manager.backends.local import attachments, layout, pending
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _find_leftovers(root: str, is_stale: Callable[[str], bool]) -> Iterator[Left
         yield from _top_level_leftovers(root, top, stages)
 
 
-def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:
+def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:  # noqa: C901  # one branch for each kind of name
     try:
         folder = files.directory_descriptor(name, history)
     except files.NotAFileError:
@@ -194,7 +194,8 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
         with files.entries(folder) as entries:
             for entry in entries:
                 inside = os.path.join(path, entry.name)
-                if layout.TEMPORARY.fullmatch(entry.name):
+                number = pending.version_pending(entry.name)
+                if layout.TEMPORARY.fullmatch(entry.name) or (number and _is_torn(entry.name, number, folder)):
                     yield Leftover("leftover", inside, "was left by an interrupted write", stage)
                 elif entry.name == layout.ATTACHMENTS and entry.is_dir(follow_symlinks=False):
                     for each, is_ours in attachments.names(folder):
@@ -203,10 +204,15 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
                 elif layout.version_of(entry.name) is not None or entry.name in {layout.GAPS, layout.TAGS, layout.STAGE}:
                     with contextlib.suppress(FileNotFoundError):
                         yield from exposed(inside, entry.stat(follow_symlinks=False), stage)
-                else:
+                elif not number:  # not another name of a version, either
                     yield Leftover("unknown", inside, "does not belong to this store", stage)
     finally:
         files.close(folder)
+
+
+def _is_torn(name: str, version: int, folder: int) -> bool:
+    """Return whether this pending file did not become a version, and can't."""
+    return not files.exists(layout.version_name(version), folder) and not pending.is_whole(name, folder)
 
 
 def _unnamed(name: str, path: str, folder: int) -> Leftover:

@@ -53,10 +53,11 @@ class LocalSession(Session):
     Attributes:
         stage: The stage.
         folder: The descriptor of its folder; -1: there is none.
+        changed: When the folder had been changed last, by its own clock, as the session began.
         found: What was found of the newest version, if it was looked for and not changed since.
     """
 
-    __slots__ = ("_known", "_lock", "_root", "folder", "found", "stage")
+    __slots__ = ("_known", "_lock", "_root", "changed", "folder", "found", "stage")
 
     def __init__(self, root: str, stage: str, known: dict[str, tuple[int, int]], lock: object = None) -> None:
         self._root = root
@@ -64,6 +65,7 @@ class LocalSession(Session):
         self._lock = lock
         self.stage = stage
         self.folder = -1
+        self.changed = 0
         self.found: Found | None = None
 
     def __enter__(self) -> Self:
@@ -81,6 +83,7 @@ class LocalSession(Session):
                 self.folder = os.open(f"{self._root}{os.sep}{HISTORY}{os.sep}{to_filename(self.stage)}", files.DIRECTORY)
                 status = os.fstat(self.folder)
                 if (status.st_dev, status.st_ino) == known:
+                    self.changed = status.st_mtime_ns
                     return self
                 self._close()
             history = os.open(f"{self._root}{os.sep}{HISTORY}", files.DIRECTORY)
@@ -94,6 +97,7 @@ class LocalSession(Session):
                         raise
             status = os.fstat(self.folder)
             self._known[self.stage] = status.st_dev, status.st_ino
+            self.changed = status.st_mtime_ns
         except FileNotFoundError:
             pass
         except BaseException as error:

@@ -1,0 +1,239 @@
+"""The pending name: how a small version becomes durable before it is visible, with one commit of the file system's journal.
+
+A version may get its own name only when its bytes are durable: otherwise, after a power cut, a torn version that was never
+acknowledged could not be told from an acknowledged one that was damaged. With a temporary name, that takes two syncs, with a
+link in between, and each of them is a commit of the journal. So the bytes of a small version are first written to a *pending*
+file, whose name says what they should be::
+
+    000000000012.<SHA-256 of the bytes in 64 hex digits>.pending
+
+File and folder are synced together, which is one commit, and only then does the file become ``000000000012.checkpoint``. The
+save of version 12, and what a power cut leaves at each step, or a kill (without the losses of a power cut):
+
+====================================================  ================================  ==================================
+step                                                  in the folder, afterwards         recovery
+====================================================  ================================  ==================================
+1. create the pending file, write it                  nothing, or any part of it        torn: a leftover; whole: adopted
+2. link it to a temporary name, the next head         the same                          the same
+3. sync the file, sync the folder                     the pending file, whole           adopted
+4. remove the pending name of version 11              that name, or not                 none: 11's own name is durable (3)
+5. link the pending file to 12, exclusively           the pending file; 12, or not      adopted, unless 12 is there
+6. rename the temporary name over the head            the same; either head             the same: a head is a hint
+7. acknowledge                                        the same                          the same
+====================================================  ================================  ==================================
+
+**Adoption.** A process that lists the folder adopts each whole pending file above the newest version: it syncs file
+and folder, links the file to its number, and syncs the folder again. That needs no lock, because the link is exclusive, and the
+file's writer recognises it. Where it can't be linked, as on a read-only mount, the version is read from the pending file. A
+process that has listed the folder before looks for the temporary name of step 2 when the folder has changed.
+
+**Removal.** The pending name of a version is removed once a later sync of the folder has made the version's own name durable:
+by the next save, or before any version is deleted, replaced or set aside, so that it does not come back. A pending file at or
+below the newest version is never adopted. So a version appears above another one only when the name of that one is durable.
+
+The digest tells whole from torn. It protects against nothing else: what is inside is authenticated when it is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, TypeGuard
+
+from checkpoint_manager._filesystem import files
+from checkpoint_manager.backends.local.layout import version_name, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from checkpoint_manager.models import Buffer
+
+MAX_BYTES = 256 * 1024
+"""Beyond this size, the digest takes longer than the sync that it saves."""
+_MOST_ADOPTED = 8
+"""A power cut leaves two at most; planted ones must not cost a sync each."""
+_CANNOT_LINK = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
+_NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{64})\.pending", re.ASCII)
+
+
+def fits(pieces: Iterable[Buffer]) -> TypeGuard[tuple[Buffer]]:
+    """Return whether these pieces of a version are one small one."""
+    return isinstance(pieces, tuple) and len(pieces) == 1 and len(pieces[0]) <= MAX_BYTES
+
+
+def version_pending(name: str) -> int | None:
+    """Return the number of the version whose pending name this is; None if it is not a pending name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) or None if match else None
+
+
+def next_head(version: int) -> str:
+    """Return the temporary name of a pending version, under which it becomes the head."""
+    return f".{version:016d}{files.TEMPORARY_SUFFIX}"
+
+
+def publish(version: int, content: Buffer, temporary: str, folder: int, durable: Iterable[str]) -> tuple[str, os.stat_result]:
+    """Write a version by the steps 1 to 5.
+
+    On failure, its temporary name may be left, which the caller removes.
+
+    Args:
+        version: The version's number.
+        content: Its bytes.
+        temporary: The name that becomes the head.
+        folder: The descriptor of the stage's folder.
+        durable: The pending names of versions whose own names the sync of the folder makes durable.
+
+    Returns:
+        The pending name, and the status of the file.
+
+    Raises:
+        FileExistsError: Another writer has the number.
+        OSError: As the operating system reports it; one of ``files.NO_HARD_LINKS`` if there are none.
+    """
+    name, own = f"{version:012d}.{hashlib.sha256(content).hexdigest()}.pending", version_name(version)
+    sync = os.fsync if files.FSYNC_IS_ENOUGH else files.sync  # without a call, where that can be
+    try:
+        descriptor = os.open(name, files.CREATE, files.FILE_MODE, dir_fd=folder)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_IMODE(status.st_mode) != files.FILE_MODE:  # the umask has taken bits away
+                os.fchmod(descriptor, files.FILE_MODE)
+            written = os.write(descriptor, content)
+            if written < len(content):
+                files.write_rest(descriptor, memoryview(content)[written:])
+            try:
+                os.link(name, temporary, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            except FileExistsError:  # of a writer that was killed
+                files.remove(temporary, folder)
+                files.link(name, temporary, folder)
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync(folder)
+        for other in durable:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(other, dir_fd=folder)
+        try:
+            os.link(name, own, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:  # a reader may have adopted it
+            if not os.path.samestat(status, os.stat(own, dir_fd=folder, follow_symlinks=False)):
+                raise
+    except BaseException:
+        files.remove(name, folder)
+        raise
+    return name, status
+
+
+def adopt(names: Iterable[str], newest: int, folder: int) -> list[int]:
+    """Give the whole pending versions above the newest one their own names, durably, and return their numbers.
+
+    Args:
+        names: The pending names in the folder, in any order.
+        newest: The newest version in the folder; 0: none.
+        folder: The folder's descriptor.
+    """
+    above = sorted(name for name in names if (version_pending(name) or 0) > newest)
+    adopted = [int(name[:12]) for name in above[:_MOST_ADOPTED] if _take_over(name, folder)]
+    if adopted:
+        files.sync(folder)
+    return adopted
+
+
+def _take_over(name: str, folder: int) -> bool:
+    """Make a pending file durable, and link it to its number if that can be done; return False if it is not whole."""
+    version = version_name(int(name[:12]))
+    try:
+        with files.OpenFile(name, folder) as file:
+            if not _is_whole(name, file):
+                return False
+            files.sync(file.descriptor)
+        files.sync(folder)  # the version below may have its pending name only
+        files.link(name, version, folder)
+    except FileExistsError:  # another reader, or its writer, was faster
+        return True
+    except FileNotFoundError:  # its writer has failed, and removed it
+        return files.exists(version, folder)
+    except files.NotAFileError:
+        return False
+    except OSError as error:  # it is read from here; a sync that fails is an error
+        if error.errno not in _CANNOT_LINK:
+            raise
+    return True
+
+
+def _is_whole(name: str, file: files.OpenFile) -> bool:
+    match = _NAME.fullmatch(name)
+    if match is None or file.size > MAX_BYTES:
+        return False
+    return hashlib.sha256(file.read(file.size)).hexdigest() == match[2]
+
+
+def is_whole(name: str, folder: int) -> bool:
+    """Return whether a pending file holds what its name says."""
+    try:
+        with files.OpenFile(name, folder) as file:
+            return _is_whole(name, file)
+    except (FileNotFoundError, files.NotAFileError):
+        return False
+
+
+def find(version: int, folder: int) -> str | None:
+    """Return the name of a whole pending version that is above the newest one and could not be linked; None: there is none."""
+    found, names = listed(folder)
+    if version <= max(found, default=0):
+        return None
+    return next((name for name in names if version_pending(name) == version and is_whole(name, folder)), None)
+
+
+def listed(folder: int) -> tuple[list[int], list[str]]:
+    """Return the numbers of the versions in a folder, and the pending names, each in no particular order."""
+    found, names = [], []
+    with files.entries(folder) as entries:
+        for entry in entries:
+            number = version_of(entry.name)
+            if number is not None:
+                found.append(number)
+            elif version_pending(entry.name):
+                names.append(entry.name)
+    return found, names
+
+
+def numbers(folder: int) -> list[int]:
+    """Return the numbers of the versions in a folder, after the adoption of pending ones, in no particular order."""
+    found, names = listed(folder)
+    adopted = adopt(names, max(found, default=0), folder) if names else []
+    return [*{*found, *adopted}] if adopted else found
+
+
+def sweep(folder: int, newest: int) -> tuple[str, ...]:
+    """Remove the torn pending files above the newest version; return the pending names at or below it.
+
+    The caller holds the stage's lock. The names may be removed after the next sync of the folder.
+    """
+    below = []
+    for name in listed(folder)[1]:
+        if (version_pending(name) or 0) <= newest:
+            below.append(name)
+        elif not is_whole(name, folder):
+            files.remove(name, folder)
+    return tuple(below)
+
+
+def retire(folder: int) -> None:
+    """Remove, durably, the pending names at and below the newest version, and the torn ones, before a version is changed.
+
+    The caller holds the stage's lock. First, the folder is synced: each version then stands by its own name.
+    """
+    found, names = listed(folder)
+    newest = max(found, default=0)
+    names = [name for name in names if (version_pending(name) or 0) <= newest or not is_whole(name, folder)]
+    files.sync(folder)  # also for a removal of a pending name that was not synced
+    for name in names:
+        files.remove(name, folder)
+    if names:
+        files.sync(folder)
