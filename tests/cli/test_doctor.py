@@ -228,7 +228,8 @@ class TestFileSystem:
         require("strace")
         command = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={injection}"]
         command += [sys.executable, "-m", "checkpoint_manager", "doctor", "--json", "--store", str(store)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        umask = 0o277 if "fchmod" in injection else -1  # the mode is changed only if the umask has taken bits away
+        done = subprocess.run(command, capture_output=True, text=True, check=False, umask=umask)
         check = judged(done.returncode, json.loads(done.stdout))[topic]
         assert check["state"] == state
         assert found in check["found"]
