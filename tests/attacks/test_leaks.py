@@ -78,7 +78,7 @@ def test_no_log_line_exception_or_repr_holds_plaintext_passphrase_or_key(
     attempts = (
         lambda: cm.load_checkpoint("train"),
         lambda: cm.load_checkpoint("train", 9),
-        lambda: cm.save_checkpoint("train", {"text": DATA, "odd": {DATA}}),
+        lambda: cm.save_checkpoint("train", {"text": DATA, "odd": [DATA, object()]}),
         lambda: cm.save_checkpoint("train", DATA, metadata={"note": (NOTE,)}),
         lambda: cm.save_checkpoint("train", {"text": DATA}, expected_version=7),
         lambda: cm.keys.remove("nothing"),

@@ -37,6 +37,7 @@ from tests.concurrency.program import Op, Program, Signal, Writer
 from tests.concurrency.writer import KEY, content
 from tests.model.pipeline import Entry, Pipeline
 from tests.strategies import same
+from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -374,8 +375,10 @@ class InADirectory(OnDisk):
 
     def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
         path = self._path(stage, version)
-        path.unlink(missing_ok=True)
-        if data is not None:
+        if data is None:
+            take_away(path)
+        else:
+            path.unlink(missing_ok=True)
             path.write_bytes(data)
             path.chmod(0o600)
 

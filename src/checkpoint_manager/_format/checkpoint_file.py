@@ -59,8 +59,6 @@ if TYPE_CHECKING:
 
 
 FORMAT = "checkpoint-manager/1"
-DELETED = "@deleted"
-"""The key of the metadata that marks a version as a delete marker; see :mod:`checkpoint_manager._format.notes`."""
 MAX_HEADER_BYTES = 192
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_CALLER_METADATA_BYTES = 512 * 1024

@@ -28,12 +28,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._arguments import wrong
+from checkpoint_manager._format.note_keys import FAILURE, INPUTS, NOTE, PROGRESS, RUN
 from checkpoint_manager.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTE, PROGRESS, FAILURE, INPUTS, RUN = "@stage", "@progress", "@failure", "@inputs", "@run"
 _LARGEST = 2**63 - 1
 _REVISION_TYPES = {int, str, bool}
 

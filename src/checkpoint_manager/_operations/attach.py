@@ -246,15 +246,14 @@ class Upload:
         self._store = store
         self._stage = stage
         self._name = secrets.token_hex(_LOCK_DIGITS // 2)
-        self._lock = store.backend.lock(stage, store.lock_timeout, purpose="run", name=self._name)
+        self._lock = contextlib.ExitStack()
         self._written: list[str] = []
 
     def __enter__(self) -> Self:
-        self._lock.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._lock.__exit__(kind, error, traceback)
+        self._lock.close()
 
     def write(self, name: str, source: Source) -> AttachmentRecord:
         """Write an attachment, and return its record.
@@ -264,6 +263,8 @@ class Upload:
             source: Its content.
         """
         store, stage = self._store, self._stage
+        if not self._written:
+            self._lock.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=self._name))
         new, key = f"{self._name}{len(self._written):0{32 - _LOCK_DIGITS}x}", seal.generate_key()
         self._written.append(new)
         size, digests = 0, list[str]()

@@ -15,8 +15,8 @@ import contextlib
 import errno
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.checkpoint_file import DELETED
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
+from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._operations import attach, tag
 from checkpoint_manager._operations.save import Draft, append
 from checkpoint_manager._store.history import ranges_between

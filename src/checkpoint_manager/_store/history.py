@@ -22,8 +22,8 @@ import heapq
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from checkpoint_manager._format.checkpoint_file import DELETED
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
+from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager._store.lineage import Lineage
 from checkpoint_manager._text import did_you_mean, printable

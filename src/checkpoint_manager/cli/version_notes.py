@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager._format.checkpoint_file import DELETED
+from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._format.notes import read_failure, read_progress
 from checkpoint_manager.stages.display import items
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.notes import PROGRESS, ProgressNote, read_progress
+from checkpoint_manager._format.note_keys import PROGRESS
+from checkpoint_manager._format.notes import ProgressNote, read_progress
 from checkpoint_manager._operations.save import Draft
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, PayloadError

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.notes import FAILURE, INPUTS, NOTE, RUN, FailureNote, InputNote, Note, RunNote, read_note
+from checkpoint_manager._format.note_keys import FAILURE, INPUTS, NOTE, RUN
+from checkpoint_manager._format.notes import FailureNote, InputNote, Note, RunNote, read_note
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
