@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 settings.register_profile("ci", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -17,6 +19,16 @@ settings.register_profile("thorough", deadline=None, max_examples=2000, suppress
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 if os.environ.get("TESTS_REQUIRE_PACKAGES"):  # a test that would skip for want of one fails
     pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def logger() -> Iterator[None]:
+    """Leave the library's logger as it was: the command line sets it up for its own process, which may be the tests'."""
+    logger = logging.getLogger("checkpoint_manager")
+    before = logger.level, logger.handlers[:], logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[1:]
+    logger.setLevel(before[0])
 
 
 @pytest.fixture(autouse=True)
