@@ -106,7 +106,7 @@ def _last_before(store: Store, stage: str, version: int, session: Session) -> Lo
             try:
                 if store.entry(stage, number, session).status in {"completed", "cleared"}:
                     entry, data = store.load(stage, number, session)
-                    store.history.lineage.check(stage, number, entry, store.history.look(stage, session), session)
+                    store.history.chains.check(stage, number, entry, store.history.look(stage, session), session)
                     return Loaded(number, entry, data)
             except VersionAbsentError:
                 gap = store.gaps(stage, session)[0].find(number)  # deleted meanwhile
@@ -143,7 +143,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
     if version == look.number:
         store.history.confirm(stage, look, entry, session)
     elif version < look.number:
-        store.history.lineage.check(stage, version, entry, look, session)
+        store.history.chains.check(stage, version, entry, look, session)
     return Loaded(version, entry, data)
 
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
+from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.last_seen import SeenVersion
-from checkpoint_manager._store.lineage import Lineage
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
@@ -101,7 +101,7 @@ class History:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tips: dict[str, Tip] = {}
-        self.lineage = Lineage(store)
+        self.chains = Chains(store)
 
     def look(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Look:
         """Find the newest version. A caller that reads it must then call :meth:`confirm`.
@@ -220,7 +220,7 @@ class History:
     def forget(self, stage: str) -> None:
         """Forget a stage, after its user has accepted a rollback."""
         self._tips.pop(stage, None)
-        self.lineage.forget(stage)
+        self.chains.forget(stage)
         self._store.last_seen.forget(stage)
 
     # Versions

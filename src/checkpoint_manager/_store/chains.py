@@ -54,7 +54,7 @@ class _Link(NamedTuple):
     before: str | None
 
 
-class Lineage:
+class Chains:
     """The chains of all stages of a store, as far as this process has followed them."""
 
     def __init__(self, store: Store) -> None:
