@@ -91,6 +91,21 @@ def test_a_url_that_names_no_file_is_refused(url: str) -> None:
         open_backend(url)
 
 
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(LocationError, match="null"):
+        open_backend("sqlite:///a%00b.db")
+
+
+def test_a_link_to_another_store_in_the_place_of_the_directory_is_noticed(tmp_path: Path) -> None:
+    for name in ("mine", "other"):
+        with opened(tmp_path / name / "store.db") as cm:
+            cm.save_checkpoint("train", name)
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    (tmp_path / "mine").symlink_to(tmp_path / "other")
+    with pytest.raises(RollbackError, match="has seen another store there"):
+        opened(tmp_path / "mine" / "store.db")
+
+
 def test_relaxed_durability_is_refused(path: Path) -> None:
     with pytest.raises(LocationError):
         opened(path, durability="relaxed")

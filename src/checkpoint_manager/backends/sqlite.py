@@ -232,9 +232,15 @@ class SqliteBackend(Backend, Maintenance):
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             message = f"this Python has SQLite {sqlite3.sqlite_version}, and the oldest supported version is 3.37"
             raise StorageError(message, hint="Use a newer Python, or name a directory instead of a database")
-        with as_our_errors("open the database", os.fspath(path)):
-            self._path = os.path.realpath(os.fspath(path))
-        self.location = f"sqlite:///{quote(os.fsencode(self._path))}"
+        try:
+            with as_our_errors("open the database", os.fspath(path)):
+                self._path = os.path.realpath(os.fspath(path))
+                named = os.path.abspath(os.fspath(path))
+        except ValueError as error:
+            message = f"{printable(os.fspath(path))} can't be the path of a database: {error}"
+            raise LocationError(message, hint="Choose another path") from None
+        self.location = _url_of(self._path)
+        self.asked_for = "" if named == self._path else _url_of(named)
         self._locks = f"{self._path}-locks"
         self._swept: set[str] = set()  # whose chunks were swept by this process
         self._mine = threading.local()
@@ -362,8 +368,7 @@ class SqliteBackend(Backend, Maintenance):
         if code in _DAMAGE:
             raise IntegrityError(what, hint="Restore the database from a backup", stage=stage) from error
         number, hint = _REFUSALS.get(code, _REFUSALS[sqlite3.SQLITE_IOERR])
-        message = f"{what}; nothing older was changed"
-        raise StorageError(message, hint=hint, errno=number, filename=self._path, stage=stage) from error
+        raise StorageError(what, hint=hint, errno=number, filename=self._path, stage=stage) from error
 
     # Locks
 
@@ -612,6 +617,10 @@ class SqliteBackend(Backend, Maintenance):
         self._change("set aside versions of", _SET_ASIDE, parameters, stage)
         where = f"the table quarantine of {self._path}"
         return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}
+
+
+def _url_of(path: str) -> str:
+    return f"sqlite:///{quote(os.fsencode(path))}"
 
 
 def _make_private_file(path: str) -> None:
