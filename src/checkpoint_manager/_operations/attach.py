@@ -11,9 +11,7 @@ versions that are left can be read, and none of them refers to it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
-import operator
 import os
 import secrets
 import stat
@@ -29,7 +27,7 @@ from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import AttachmentRecord
 from checkpoint_manager._store.attachments import read_segment
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import is_unicode, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, PayloadError, StorageError
 from checkpoint_manager.models import Attachment
@@ -37,6 +35,8 @@ from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -179,15 +179,11 @@ def _sources(store: Store, stage: str, contents: Mapping[str, object]) -> dict[s
 
 
 def _checked_name(stage: str, name: object) -> str:
-    if type(name) is not str or not 0 < len(name) <= format_1.MAX_NAME_CHARACTERS or name[0] == "@" or not _is_unicode(name):
+    if type(name) is not str or not 0 < len(name) <= format_1.MAX_NAME_CHARACTERS or name[0] == "@" or not is_unicode(name):
         message = f"an attachment of stage {printable(stage)} has no valid name"
         hint = f"Name it by a text of 1 to {format_1.MAX_NAME_CHARACTERS} characters that does not begin with @"
         raise PayloadError(message, hint=hint, stage=stage)
     return name
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _source(store: Store, stage: str, name: str, content: object) -> Source | AttachmentRecord:
@@ -203,13 +199,13 @@ def _source(store: Store, stage: str, name: str, content: object) -> Source | At
     source: Source | None = _loading.load("checkpoint_manager._operations.attachment_kinds").source_of(content, what)
     if source is None:
         message = f"{what} is of the type {printable(type(content).__qualname__)}"
-        hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, or text.encode()"
+        hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, a frame, or text.encode()"
         raise PayloadError(message, hint=hint, stage=stage)
     return source
 
 
 def _file(path: os.PathLike[str], what: str) -> Source:
-    with as_our_errors(f"read {what} from", os.fspath(path)):
+    with as_our_errors(f"read the file of {what}", os.fspath(path)):
         status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         message = f"{what} is a directory: {printable(os.fspath(path))}"
@@ -217,7 +213,7 @@ def _file(path: os.PathLike[str], what: str) -> Source:
     is_known = stat.S_ISREG(status.st_mode) and status.st_size > 0  # files of /proc say 0
 
     def pieces() -> Iterator[Buffer]:
-        with as_our_errors(f"read {what} from", os.fspath(path)), open(path, "rb", buffering=0) as file:
+        with as_our_errors(f"read the file of {what}", os.fspath(path)), open(path, "rb", buffering=0) as file:
             yield from _pieces_of(file)
 
     return Source("file", pieces(), size=status.st_size if is_known else None)
@@ -275,15 +271,18 @@ class Upload:
             store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digest))
             return digest[0]
 
-        with _several_at_once(source) as do:
-            under_way: deque[Callable[[], str]] = deque()
+        with _pool_for(source) as pool:
+            under_way: deque[Future[str]] = deque()
             for index, (content, last) in enumerate(source.segments()):
-                if len(under_way) == _AT_ONCE:
-                    digests.append(under_way.popleft()())
-                under_way.append(do(seal_and_write, index, content, last))
+                if pool is None:
+                    digests.append(seal_and_write(index, content, last))
+                else:
+                    if len(under_way) == _AT_ONCE:
+                        digests.append(under_way.popleft().result())
+                    under_way.append(pool.submit(seal_and_write, index, content, last))
                 size += len(content)
                 source.written(len(content))
-            digests += (result() for result in under_way)
+            digests += (each.result() for each in under_way)
         return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
 
     def remove_unused(self, session: Session | None) -> None:
@@ -293,18 +292,16 @@ class Upload:
             self._store.backend.delete_attachments(self._stage, unused)
 
 
-@contextlib.contextmanager
-def _several_at_once(source: Source) -> Iterator[Callable[..., Callable[[], str]]]:
-    """Provide how to start the work on a segment; what it returns waits for the result.
+def _pool_for(source: Source) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    """Return the threads that seal the segments of a content; None: this thread does it.
 
-    One segment, or a content of unknown length, of which one more segment is held, is worked on by this thread.
+    It does so where there is one segment, and where the length is unknown, so that one more segment is held in memory.
     """
     if source.size is None or source.size <= format_1.SEGMENT_BYTES:
-        yield lambda work, *arguments: functools.partial(operator.itemgetter(0), [work(*arguments)])
-        return
+        return contextlib.nullcontext()
     threads = _loading.load("concurrent.futures.thread")
-    with threads.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoint_manager") as pool:
-        yield lambda work, *arguments: pool.submit(work, *arguments).result
+    pool: ThreadPoolExecutor = threads.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoint_manager")
+    return pool
 
 
 def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
