@@ -67,6 +67,9 @@ _REMEDIES = {
 """What to save instead, by the name of a base class, so that nothing has to be imported. The first that fits counts."""
 _REMEDIES_OF_DATA = {
     **_REMEDIES,
+    "numpy.ndarray": "Attach it (attachments=), or save value.tolist()",
+    "pandas.DataFrame": "Attach it (attachments=), or save value.to_dict()",
+    "polars.DataFrame": "Attach it (attachments=), or save value.to_dict(as_series=False)",
     "builtins.tuple": "Save tuple(value): it would come back as a plain tuple",
     "builtins.set": "Save set(value): it would come back as a plain set",
     "builtins.frozenset": "Save frozenset(value): it would come back as a plain frozenset",
