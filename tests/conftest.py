@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from checkpoint_manager import CheckpointManager
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 settings.register_profile("ci", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -45,3 +47,23 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+KEY_OF_BOTH = b"the key of both users, 32 bytes."
+
+
+@pytest.fixture
+def place(tmp_path: Path, home: Path) -> Path:  # its users have the home of the test
+    """Return where two users keep a store."""
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def as_user(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CheckpointManager]:
+    """Return what opens the store as one of several users, each of whom remembers what he has seen."""
+
+    def open_as(name: str) -> CheckpointManager:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / f"state of {name}"))
+        return CheckpointManager(place, key=KEY_OF_BOTH)
+
+    return open_as

@@ -9,28 +9,11 @@ import pytest
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.retention import Retention
+from tests.conftest import KEY_OF_BOTH as KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-KEY = b"the key of both users, 32 bytes."
-
-
-@pytest.fixture
-def place(tmp_path: Path, home: Path) -> Path:
-    return tmp_path / "checkpoints"
-
-
-@pytest.fixture
-def as_user(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], CheckpointManager]:
-    """Open the store as one of several users, each of whom remembers what he has seen."""
-
-    def open_as(name: str) -> CheckpointManager:
-        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / f"state of {name}"))
-        return CheckpointManager(place, key=KEY)
-
-    return open_as
 
 
 def _three_versions(cm: CheckpointManager) -> None:
