@@ -67,9 +67,9 @@ _REMEDIES = {
 """What to save instead, by the name of a base class, so that nothing has to be imported. The first that fits counts."""
 _REMEDIES_OF_DATA = {
     **_REMEDIES,
-    "numpy.ndarray": "Attach it (attachments=), or save value.tolist()",
-    "pandas.DataFrame": "Attach it (attachments=), or save value.to_dict()",
-    "polars.DataFrame": "Attach it (attachments=), or save value.to_dict(as_series=False)",
+    "numpy.ndarray": "Save value.tolist(), or attach it with attachments=",
+    "pandas.DataFrame": "Save value.to_dict(), or attach it with attachments=",
+    "polars.DataFrame": "Save value.to_dict(as_series=False), or attach it with attachments=",
     "builtins.tuple": "Save tuple(value): it would come back as a plain tuple",
     "builtins.set": "Save set(value): it would come back as a plain set",
     "builtins.frozenset": "Save frozenset(value): it would come back as a plain frozenset",
