@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from checkpoint_manager import _loading, _operations, stages
@@ -211,7 +210,7 @@ class CheckpointManager:
         if not attachments:
             return self._saved(save.save(self._store, stage, draft, expected_version))
         with _operations.attach.attached(self._store, stage, attachments, progress) as records:
-            return self._saved(save.save(self._store, stage, replace(draft, attachments=records), expected_version))
+            return self._saved(save.save(self._store, stage, draft._replace(attachments=records), expected_version))
 
     def update_checkpoint(
         self,

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -325,7 +324,7 @@ class Leaver:
 
     def publish(self, keyring: Keyring) -> None:
         """Put a keyring in place that is sealed under the key of then."""
-        put(self.path, replace(keyring, seal=seal.seal(self.then.active_key, b"", keyring.context())).encode())
+        put(self.path, keyring._replace(seal=seal.seal(self.then.active_key, b"", keyring.context())).encode())
 
     @property
     def now(self) -> Keyring:
@@ -370,7 +369,7 @@ def test_a_keyring_under_a_key_that_was_given_up_is_refused(
     """Its holder replays the old key in the slots of others: all who follow it would write under a key that he has."""
     running = opened()
     number = leaver.now.serial + (1 if serial == "next" else 10**6)
-    leaver.publish(replace(leaver.then.keyring, serial=number, seal=b""))
+    leaver.publish(leaver.then.keyring._replace(serial=number, seal=b""))
     assert_refused(store, opened, running, "does not succeed")
     warned = CheckpointManager(store, key=KEY, on_rollback="warn")
     assert "a key that was given up" in caplog.text
@@ -382,10 +381,10 @@ def test_a_keyring_under_a_key_that_was_given_up_is_refused(
 
 
 def test_going_on_after_a_warning_does_not_accept_a_key_that_was_given_up(opened: Opened, store: Path, leaver: Leaver) -> None:
-    leaver.publish(replace(leaver.then.keyring, serial=leaver.now.serial + 1, seal=b""))
+    leaver.publish(leaver.then.keyring._replace(serial=leaver.now.serial + 1, seal=b""))
     warned = CheckpointManager(store, key=KEY, on_rollback="warn")
     warned.keys.add(OTHER_KEY)
-    leaver.publish(replace(leaver.then.keyring, serial=leaver.now.serial + 1, seal=b""))
+    leaver.publish(leaver.then.keyring._replace(serial=leaver.now.serial + 1, seal=b""))
     warned.keys.list()
     with pytest.raises(RollbackError, match="does not succeed"):
         opened()
@@ -398,8 +397,8 @@ def test_a_key_that_was_given_up_does_not_come_back_as_the_second_of_two(opened:
     leaver = Leaver(store, secret, (store / "keyring.json").read_bytes())
     cm._store.keyring.change(lambda unlocked: begin_rotation(unlocked, drop=[slot]), 1)
     now = leaver.now
-    slots = tuple(replace(slot, wrapped=dict(reversed(slot.wrapped.items()))) for slot in now.slots)
-    leaver.publish(replace(now, serial=now.serial + 1, keys=now.keys[::-1], slots=slots, handovers=(), seal=b""))
+    slots = tuple(slot._replace(wrapped=dict(reversed(slot.wrapped.items()))) for slot in now.slots)
+    leaver.publish(now._replace(serial=now.serial + 1, keys=now.keys[::-1], slots=slots, handovers=(), seal=b""))
     assert_refused(store, opened, cm, "does not succeed")
 
 
@@ -408,7 +407,7 @@ def test_a_handover_that_the_old_key_signs_for_itself_is_refused(opened: Opened,
     own = handover.sign(now.store, now.serial + 1, (now.active, then.active_key), (then.keyring.active, then.active_key))
     running = opened()
     for handovers in ((own,), now.handovers[:-1]):
-        leaver.publish(replace(then.keyring, serial=now.serial + 1, handovers=handovers, seal=b""))
+        leaver.publish(then.keyring._replace(serial=now.serial + 1, handovers=handovers, seal=b""))
         assert_refused(store, opened, running, "does not succeed")
 
 
@@ -519,8 +518,8 @@ def test_a_serial_number_can_not_be_driven_to_its_end(opened: Opened, store: Pat
     unlocked = cm._store.keyring.unlocked
 
     def publish(serial: int) -> None:
-        keyring = replace(unlocked.keyring, serial=serial, seal=b"")
-        put(store / "keyring.json", replace(keyring, seal=seal.seal(unlocked.active_key, b"", keyring.context())).encode())
+        keyring = unlocked.keyring._replace(serial=serial, seal=b"")
+        put(store / "keyring.json", keyring._replace(seal=seal.seal(unlocked.active_key, b"", keyring.context())).encode())
 
     for serial in (MAX_SERIAL, MAX_SERIAL - 1, 1 + MAX_STEP + 1):
         publish(serial)
@@ -624,8 +623,8 @@ def test_a_keyring_that_is_replaced_again_and_again_is_given_up_after_the_timeou
             patch.setattr(LocalBackend, "write_record", write)
             other._store.keyring.refresh()
             unlocked = other._store.keyring.unlocked
-            keyring = replace(unlocked.keyring, serial=unlocked.keyring.serial + 1, seal=b"")
-            put(store / "keyring.json", replace(keyring, seal=seal.seal(unlocked.active_key, b"", keyring.context())).encode())
+            keyring = unlocked.keyring._replace(serial=unlocked.keyring.serial + 1, seal=b"")
+            put(store / "keyring.json", keyring._replace(seal=seal.seal(unlocked.active_key, b"", keyring.context())).encode())
         return write(self, name, stage, **more)
 
     monkeypatch.setattr(LocalBackend, "write_record", overtaken)

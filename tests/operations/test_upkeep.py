@@ -736,7 +736,7 @@ class TestWriters:
 def history_draft() -> object:
     from checkpoint_manager._operations.save import Draft
 
-    return Draft(b'"rival"')
+    return Draft(b'"rival"', {})
 
 
 def test_a_gap_record_under_an_unknown_key_is_refused(cm: CheckpointManager, store: Path) -> None:

@@ -6,7 +6,6 @@ Only to be run when a vector is added; the committed files are what counts, and 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,15 @@ def main() -> None:
         "handovers-exchanged": (second, first),
         "handovers-not-to-the-active-key": (first,),
         "handovers-doubled": (first, second, second),
-        "handovers-in-a-circle": (replace(second, old=first.new, new=first.old), replace(first, old=first.old), second),
-        "handover-with-a-short-signature": (first, replace(second, signature=second.signature[1:])),
-        "handover-with-a-short-key": (replace(first, public=first.public[1:]), second),
-        "handover-with-serial-0": (replace(first, serial=0), second),
+        "handovers-in-a-circle": (second._replace(old=first.new, new=first.old), first._replace(old=first.old), second),
+        "handover-with-a-short-signature": (first, second._replace(signature=second.signature[1:])),
+        "handover-with-a-short-key": (first._replace(public=first.public[1:]), second),
+        "handover-with-serial-0": (first._replace(serial=0), second),
         "handovers-more-than-128": (first,) * 129,
     }
     invalid = {
-        **{name: sealed(last, replace(last.keyring, handovers=handovers)) for name, handovers in broken.items()},
-        "of-format-1-with-a-later-change": sealed(last, replace(last.keyring, format="checkpoint-manager-keyring/1")).replace(
+        **{name: sealed(last, last.keyring._replace(handovers=handovers)) for name, handovers in broken.items()},
+        "of-format-1-with-a-later-change": sealed(last, last.keyring._replace(format="checkpoint-manager-keyring/1")).replace(
             b'"slots"', b'"handovers":[],"slots"'
         ),
         "label-with-a-control-character": sealed(last, with_label(last, "\x1b]0;")),
@@ -72,12 +71,12 @@ def leads(seen: keyring.UnlockedKeyring, now: keyring.UnlockedKeyring) -> bool:
 
 def sealed(unlocked: keyring.UnlockedKeyring, changed: keyring.Keyring) -> bytes:
     """Return a changed keyring, sealed by someone who has the key."""
-    return replace(changed, seal=seal.seal(unlocked.active_key, b"", changed.context())).encode()
+    return changed._replace(seal=seal.seal(unlocked.active_key, b"", changed.context())).encode()
 
 
 def with_label(unlocked: keyring.UnlockedKeyring, label: str) -> keyring.Keyring:
     (slot,) = unlocked.keyring.slots
-    return replace(unlocked.keyring, slots=(replace(slot, label=label),))
+    return unlocked.keyring._replace(slots=(slot._replace(label=label),))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
 from checkpoint_manager._format.gaps import Gap, Gaps
@@ -31,8 +30,7 @@ MAX_MISSING_RANGES = 1_000_000
 """More than the gaps that fit into a part of a bundle, so that memory stays bounded."""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingRange:
+class MissingRange(NamedTuple):
     """Numbers without a version, between two versions or before the first one.
 
     Attributes:

@@ -17,7 +17,6 @@ import base64
 import binascii
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -52,8 +51,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9
 _WRAPPED_BYTES = seal.sealed_length(seal.KEY_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """What opens a slot: the 32 bytes of a key file, or a passphrase."""
 
     kind: Kind
@@ -73,8 +71,7 @@ class ArgonCost(NamedTuple):
     lanes: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One slot of a keyring."""
 
     slot: str

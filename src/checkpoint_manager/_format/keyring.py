@@ -48,7 +48,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -90,8 +89,7 @@ _OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager-keyring/[1-9][0-9]
 _PUT_IT_BACK = "Restore it from a backup of the directory; the checkpoints themselves may be whole"
 
 
-@dataclass(frozen=True, slots=True)
-class Keyring:
+class Keyring(NamedTuple):
     """A keyring as read: checked for form, not yet authenticated."""
 
     store: str
@@ -193,8 +191,7 @@ class SeenKeyring(NamedTuple):
     public: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UnlockedKeyring:
+class UnlockedKeyring(NamedTuple):
     """A keyring that one of its slots has opened, authenticated as a whole.
 
     Attributes:
@@ -205,9 +202,9 @@ class UnlockedKeyring:
     """
 
     keyring: Keyring
-    keys: Mapping[str, SecretBytes] = field(repr=False)
+    keys: Mapping[str, SecretBytes]
     slot: str
-    wrapping_keys: Mapping[str, SecretBytes] = field(repr=False)
+    wrapping_keys: Mapping[str, SecretBytes]
 
     @property
     def active_key(self) -> SecretBytes:
@@ -269,7 +266,7 @@ def create(secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None 
     key_id, key = new_key_id(), seal.generate_key()
     empty = Keyring(secrets.token_hex(16), 0, (key_id,), ())
     slot, wrapping_key = new_slot(empty.store, {key_id: key}, secret, label=label, now=now, cost=cost)
-    return _resealed(UnlockedKeyring(replace(empty, slots=(slot,)), {key_id: key}, slot.slot, {slot.slot: wrapping_key}))
+    return _resealed(UnlockedKeyring(empty._replace(slots=(slot,)), {key_id: key}, slot.slot, {slot.slot: wrapping_key}))
 
 
 def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
@@ -329,7 +326,7 @@ def add_slot(
         message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
         raise CheckpointError(message, hint="Choose a shorter label without control characters")
     slot, _ = new_slot(unlocked.keyring.store, unlocked.keys, secret, label=label, now=now, cost=cost)
-    return _resealed(replace(unlocked, keyring=replace(unlocked.keyring, slots=(*unlocked.keyring.slots, slot))))
+    return _resealed(unlocked._replace(keyring=unlocked.keyring._replace(slots=(*unlocked.keyring.slots, slot))))
 
 
 def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
@@ -344,7 +341,7 @@ def remove_slot(unlocked: UnlockedKeyring, slot_id: str) -> UnlockedKeyring:
     if not left:
         message = f"key slot {slot_id} is the last one: without it, nothing would open the store"
         raise CheckpointError(message, hint="Add another slot first")
-    return _resealed(replace(unlocked, keyring=replace(unlocked.keyring, slots=left)))
+    return _resealed(unlocked._replace(keyring=unlocked.keyring._replace(slots=left)))
 
 
 def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), drop: Sequence[str] = ()) -> UnlockedKeyring:
@@ -373,28 +370,28 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
     old = unlocked.keyring.active
     signed = handover.sign(store, unlocked.keyring.serial + 1, (old, unlocked.active_key), (key_id, keys[key_id]))
     handovers = (*unlocked.keyring.handovers, signed)[-MAX_HANDOVERS:]
-    keyring = replace(unlocked.keyring, keys=tuple(keys), slots=slots, handovers=handovers)
-    return _resealed(replace(unlocked, keyring=keyring, keys=keys))
+    keyring = unlocked.keyring._replace(keys=tuple(keys), slots=slots, handovers=handovers)
+    return _resealed(unlocked._replace(keyring=keyring, keys=keys))
 
 
 def finish_rotation(unlocked: UnlockedKeyring) -> UnlockedKeyring:
     """Return the keyring with the active key alone."""
     active = unlocked.keyring.active
-    slots = tuple(replace(slot, wrapped={active: slot.wrapped[active]}) for slot in unlocked.keyring.slots)
-    keyring = replace(unlocked.keyring, keys=(active,), slots=slots)
-    return _resealed(replace(unlocked, keyring=keyring, keys={active: unlocked.keys[active]}))
+    slots = tuple(slot._replace(wrapped={active: slot.wrapped[active]}) for slot in unlocked.keyring.slots)
+    keyring = unlocked.keyring._replace(keys=(active,), slots=slots)
+    return _resealed(unlocked._replace(keyring=keyring, keys={active: unlocked.keys[active]}))
 
 
 def _resealed(unlocked: UnlockedKeyring) -> UnlockedKeyring:
     """Return a changed keyring with its next serial number, in the newest format, sealed under its active key."""
-    next_one = replace(unlocked.keyring, serial=unlocked.keyring.serial + 1, seal=b"", format=FORMATS[-1])
-    sealed = replace(next_one, seal=seal.seal(unlocked.active_key, b"", next_one.context()))
-    return replace(unlocked, keyring=sealed)
+    next_one = unlocked.keyring._replace(serial=unlocked.keyring.serial + 1, seal=b"", format=FORMATS[-1])
+    sealed = next_one._replace(seal=seal.seal(unlocked.active_key, b"", next_one.context()))
+    return unlocked._replace(keyring=sealed)
 
 
 def _rewrapped(slot: Slot, wrapping_key: SecretBytes, store: str, keys: Mapping[str, SecretBytes]) -> Slot:
     """Return the slot with exactly these keys."""
-    return replace(slot, wrapped={key_id: slot.wrap(wrapping_key, store, key_id, key) for key_id, key in keys.items()})
+    return slot._replace(wrapped={key_id: slot.wrap(wrapping_key, store, key_id, key) for key_id, key in keys.items()})
 
 
 def _wrapping_key(unlocked: UnlockedKeyring, slot: Slot, also: Iterable[Secret]) -> SecretBytes | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
@@ -19,13 +18,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """One version, verified as a whole."""
 
     version: int
     entry: Entry
-    data: bytearray = field(repr=False)
+    data: bytearray
+
+    def __repr__(self) -> str:
+        """Leave the data out: an error's traceback may show the variables of a function."""
+        return f"Loaded(version={self.version})"
 
 
 def load_newest(store: Store, stage: str) -> Loaded:

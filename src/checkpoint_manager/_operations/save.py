@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -40,8 +39,7 @@ _LOST_ANSWERS = 5
 """How often a version is written again while the backend does not say whether it was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A version to write: everything but its place in the history.
 
     Attributes:
@@ -52,11 +50,15 @@ class Draft:
         attachments: What is attached to it, all written already.
     """
 
-    data: bytes = field(repr=False)
-    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    data: bytes
+    metadata: dict[str, Any]
     status: Status = "completed"
     restored_from: int | None = None
     attachments: tuple[AttachmentRecord, ...] = ()
+
+    def __repr__(self) -> str:
+        """Leave data and metadata out: an error's traceback may show the variables of a function."""
+        return f"Draft(status={self.status!r}, restored_from={self.restored_from})"
 
 
 def draft(

@@ -21,7 +21,6 @@ Its :class:`Capabilities` declare what a backend can do without help. The contra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from checkpoint_manager._text import printable
@@ -109,8 +108,7 @@ class Newest(NamedTuple):
     durable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(NamedTuple):
     """What a backend can do without help.
 
     Attributes:

@@ -415,7 +415,7 @@ class Runner:
         took = duration(run.seconds)
         try:
             result = result_of()
-            version = self.save(run.stage, replace(result, metadata={**run.notes(), **(notes or {})}))
+            version = self.save(run.stage, result._replace(metadata={**run.notes(), **(notes or {})}))
         except Exception as error:
             self.ended(run, "unsaved", None)
             why = error.message if isinstance(error, CheckpointError) else f"{type(error).__qualname__}: {error}"
@@ -478,7 +478,7 @@ class Runner:
         try:
             result = draft(run.stage, failure, None, status="failed")
             metadata = {**run.notes(), FAILURE: shown.as_metadata()}
-            version = self.save(run.stage, replace(result, metadata=metadata))
+            version = self.save(run.stage, result._replace(metadata=metadata))
         except CheckpointError as unsaved:
             _LOG.warning("%s: failed, and that could not be saved: %s", printable(run.stage), unsaved)
         self.ended(run, "failed" if is_last else "retried", version)
