@@ -71,7 +71,6 @@ MUTANTS: list[Mutant] = [
         "a pending file is not made durable", "backends/local/pending.py", "_take_over", Delete("files.sync(file.descriptor)")
     ),
     Mutant("a version is adopted above a pending one", "backends/local/pending.py", "_take_over", Delete("files.sync(folder)")),
-    Mutant("an adopted name is not durable", "backends/local/pending.py", "adopt", Delete("files.sync(folder)")),
     Mutant(
         "a deleted version is adopted",
         "backends/local/pending.py",

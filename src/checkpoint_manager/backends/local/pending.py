@@ -23,9 +23,9 @@ step                                                  in the folder, afterwards 
 ====================================================  ================================  ==================================
 
 **Adoption.** A process that lists the folder adopts each whole pending file above the newest version: it syncs file
-and folder, links the file to its number, and syncs the folder again. That needs no lock, because the link is exclusive, and the
-file's writer recognises it. Where it can't be linked, as on a read-only mount, the version is read from the pending file. A
-process that has listed the folder before looks for the temporary name of step 2 when the folder has changed.
+and folder, and links the file to its number. That needs no lock, because the link is exclusive, and the file's writer
+recognises it. Where it can't be linked, as on a read-only mount, the version is read from the pending file. A process that
+has listed the folder before looks for the temporary name of step 2 when the folder has changed.
 
 **Removal.** The pending name of a version is removed once a later sync of the folder has made the version's own name durable:
 by the next save, or before any version is deleted, replaced or set aside, so that it does not come back. A pending file at or
@@ -130,7 +130,9 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
 
 
 def adopt(names: Iterable[str], newest: int, folder: int) -> list[int]:
-    """Give the whole pending versions above the newest one their own names, durably, and return their numbers.
+    """Give the whole pending versions above the newest one their own names, and return their numbers.
+
+    The pending names stay, so that an own name which a power cut takes away is given again.
 
     Args:
         names: The pending names in the folder, in any order.
@@ -138,10 +140,7 @@ def adopt(names: Iterable[str], newest: int, folder: int) -> list[int]:
         folder: The folder's descriptor.
     """
     above = sorted(name for name in names if (version_pending(name) or 0) > newest)
-    adopted = [int(name[:12]) for name in above[:_MOST_ADOPTED] if _take_over(name, folder)]
-    if adopted:
-        files.sync(folder)
-    return adopted
+    return [int(name[:12]) for name in above[:_MOST_ADOPTED] if _take_over(name, folder)]
 
 
 def _take_over(name: str, folder: int) -> bool:
