@@ -618,9 +618,17 @@ def cut_everywhere(name: str, limit: int, seed: int, mutant: str | None = None) 
 
 def _look(tree: Tree, root: Path, marks: list[str]) -> list[str]:
     build(tree, root)
+    try:
+        return problems_of(str(root), marks)
+    finally:
+        shutil.rmtree(root)
+
+
+def problems_of(root: str, marks: list[str]) -> list[str]:
+    """Return what is wrong with the store below ``root`` after a power cut, given what had been told before it."""
     told = [orjson.loads(mark) for mark in marks]
     try:
-        return _problems(str(root), told)
+        return _problems(root, told)
     except RollbackError as error:
         # A relaxed save may be lost and a later one kept: nothing tells that from a version that was taken away (SECURITY.md)
         if "do not lead back" in str(error) and any(kind == "relaxed" for kind, *_ in told):
@@ -628,8 +636,6 @@ def _look(tree: Tree, root: Path, marks: list[str]) -> list[str]:
         return [f"RollbackError: {error}"]
     except Exception as error:  # whatever it is, a user would meet it
         return [f"{type(error).__name__}: {error}"]
-    finally:
-        shutil.rmtree(root)
 
 
 def _problems(root: str, marks: list[tuple[str, str, int, str]]) -> list[str]:
