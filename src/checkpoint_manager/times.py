@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far the clocks of two hosts may differ before it is reported or acted upon."""
 
-_LENGTH = re.compile(r"([0-9]{1,9}) ?(s|min|h|d|w)", re.ASCII)
-_MINUTES = re.compile(r"([0-9]{1,9}) ?m", re.ASCII)
+_LENGTH = r"([0-9]{1,9}) ?(s|min|h|d|w)"
+_MINUTES = r"([0-9]{1,9}) ?m"
 """Minutes, in an age only: where versions are deleted, "1m" might be meant for a month."""
 _UNITS = {
     "s": timedelta(seconds=1),
@@ -42,7 +42,7 @@ def length(text: str) -> timedelta:
     Raises:
         ValueError: ``text`` is not a duration, or is longer than the calendar.
     """
-    match = _LENGTH.fullmatch(text.strip())
+    match = re.fullmatch(_LENGTH, text.strip())
     try:
         if match is not None:
             return int(match[1]) * _UNITS[match[2]]
@@ -64,8 +64,8 @@ def moment(when: datetime | str, now: datetime) -> datetime:
     try:
         if isinstance(when, datetime):
             return when.astimezone(UTC)
-        age = _MINUTES.sub(r"\1min", when.strip()) if _MINUTES.fullmatch(when.strip()) else when.strip()
-        if _LENGTH.fullmatch(age):
+        age = re.sub(_MINUTES, r"\1min", when.strip()) if re.fullmatch(_MINUTES, when.strip()) else when.strip()
+        if re.fullmatch(_LENGTH, age):
             return now - length(age)
         return datetime.fromisoformat(when.strip()).astimezone(UTC)
     except (ValueError, OverflowError):

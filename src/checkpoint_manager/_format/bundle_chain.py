@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from checkpoint_manager._format.checkpoint_file import MAX_VERSION, BrokenError
+from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, MAX_VERSION, BrokenError
 from checkpoint_manager._format.gaps import Gap, Gaps
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
 
-MAX_UNREADABLE = 16
-"""How many versions back a version may name its predecessor: those between could not be read when it was saved."""
 MAX_MISSING_RANGES = 1_000_000
 """More than the gaps that fit into a part of a bundle, so that memory stays bounded."""
 

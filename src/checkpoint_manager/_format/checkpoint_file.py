@@ -63,6 +63,8 @@ MAX_HEADER_BYTES = 192
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_CALLER_METADATA_BYTES = 512 * 1024
 MAX_VERSION = 999_999_999_999
+MAX_UNREADABLE = 16
+"""How many versions back a version may name its predecessor: those between could not be read when it was saved."""
 
 _METADATA = seal.context(FORMAT, "metadata")
 _DATA = seal.context(FORMAT, "data")
@@ -71,7 +73,7 @@ _HEADER = re.compile(
     rb'\{"format":"checkpoint-manager/1","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})",'
     rb'"version":([1-9][0-9]{0,11}),"metadata":([1-9][0-9]{0,6})\}\n'
 )
-_OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"')
+_OTHER_FORMAT = rb'\{"format":"(checkpoint-manager/[1-9][0-9]{0,5})"'
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z", re.ASCII)
 _STATUSES = frozenset(get_args(Status))
@@ -145,7 +147,7 @@ def parse_header(opening: bytes) -> Header:
     """
     match = _HEADER.match(opening)
     if match is None:
-        other = _OTHER_FORMAT.match(opening)
+        other = re.match(_OTHER_FORMAT, opening)
         if other is not None and other[1].decode() != FORMAT:
             raise FormatError(
                 f"the file claims the format {other[1].decode()}, and this version of the library reads {FORMAT}",

@@ -10,6 +10,8 @@ import re
 
 import orjson
 
+from checkpoint_manager._format.payload import VALUES
+
 _SLICE_BYTES = 256 * 1024
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A string, or the beginning of one that ends beyond the slice."""
@@ -17,6 +19,11 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _SPACE = b" \t\r\n"
 _PASSES = 8
 """How often pairs of brackets are removed in compiled code, before those that are left are counted one by one."""
+
+
+def is_payload(data: bytes | bytearray) -> bool:
+    """Return whether this is the data of a checkpoint: JSON, or JSON after ``values/1``."""
+    return is_json(data[len(VALUES) :] if data.startswith(VALUES) else data)  # noqa: FURB188  # that copies a bytearray
 
 
 def is_json(data: bytes | bytearray) -> bool:

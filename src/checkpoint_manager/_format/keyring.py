@@ -85,7 +85,7 @@ FORMATS = ("checkpoint-manager-keyring/1", handover.FORMAT)
 
 _STORE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_OTHER_FORMAT = re.compile(rb'\{"format":"(checkpoint-manager-keyring/[1-9][0-9]{0,5})"')
+_OTHER_FORMAT = rb'\{"format":"(checkpoint-manager-keyring/[1-9][0-9]{0,5})"'
 _PUT_IT_BACK = "Restore it from a backup of the directory; the checkpoints themselves may be whole"
 
 
@@ -122,7 +122,7 @@ class Keyring(NamedTuple):
         except BrokenError as broken:
             _refuse(where, str(broken))
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
-            other = _OTHER_FORMAT.match(data)
+            other = re.match(_OTHER_FORMAT, data)
             if other is not None and other[1].decode() not in FORMATS:
                 message = f"{where} is of the format {other[1].decode()}"
                 raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it") from None

@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import ormsgpack
 
-from checkpoint_manager._format import payload_faults
 from checkpoint_manager._format.codecs import NO_CODECS
-from checkpoint_manager._format.json_check import is_json
 from checkpoint_manager._loading import load
 from checkpoint_manager.errors import FormatError, PayloadError
 
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
 VALUES = b"values/1\n"
 """What data that is not JSON begins with."""
 _MARK = len(VALUES)
-_NUMBERED = re.compile(rb"(values/[1-9][0-9]{0,5})\n")
-_LOOKS_LIKE_A_FORM = re.compile(rb'\{\s*"(?:!|\\u0021)')
+_NUMBERED = rb"(values/[1-9][0-9]{0,5})\n"
+_LOOKS_LIKE_A_FORM = rb'\{\s*"(?:!|\\u0021)'
 MAX_DATA_BYTES = 2_000_000_000
 """The longest JSON that a checkpoint may hold: orjson reads no document of 2**31 bytes, nor any of the last 2 % below that."""
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -76,7 +74,7 @@ def encode(value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = Non
     except OverflowError as error:
         raise PayloadError(f"the {what} can't be saved: {error}", hint=_TOO_LONG, stage=stage) from None
     if encoded is None:
-        raise payload_faults.refusal(value, codecs, stage=stage, what=what)
+        raise _faults().refusal(value, codecs, stage=stage, what=what)
     if len(encoded) > MAX_DATA_BYTES:
         raise PayloadError(
             f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON, and the limit is {MAX_DATA_BYTES}",
@@ -94,7 +92,7 @@ def encode_json(value: object, *, stage: str | None = None, what: str = "data") 
     """
     encoded = _dumps(value)
     if encoded is None:
-        raise payload_faults.refusal(value, None, stage=stage, what=what)
+        raise _faults().refusal(value, None, stage=stage, what=what)
     return encoded
 
 
@@ -117,13 +115,8 @@ def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON i
         RecursionError: It is nested more deeply than what can be saved.
     """
     tree = _parse(data)
-    looks_like_a_form = data[:_MARK] != VALUES and _LOOKS_LIKE_A_FORM.search(data) is not None
+    looks_like_a_form = data[:_MARK] != VALUES and re.search(_LOOKS_LIKE_A_FORM, data) is not None
     return _values().form_of(tree) if looks_like_a_form else tree
-
-
-def is_valid(data: bytes | bytearray) -> bool:
-    """Return whether data is JSON, or JSON after ``values/1``, found out in bounded memory."""
-    return is_json(data[_MARK:] if data.startswith(VALUES) else data)
 
 
 def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
@@ -137,7 +130,7 @@ def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
     if out_of_memory and len(data) <= MAX_DATA_BYTES:
         raise MemoryError(f"there is not enough memory to read {len(data)} bytes of JSON")
     # Not raised inside the handler: orjson's error carries the whole document, and would be our error's __context__.
-    later = _NUMBERED.match(data)
+    later = re.match(_NUMBERED, data)
     if later is not None and later[0] != VALUES:
         message = f"the content is encoded as {later[1].decode()}, and this version of the library reads values/1"
         raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or a newer one")
@@ -149,6 +142,11 @@ def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
 def _values() -> ModuleType:
     """Return the module for what is not JSON: programs that save JSON do not load it."""
     return load("checkpoint_manager._format.values")
+
+
+def _faults() -> ModuleType:
+    """Return the module that explains a refusal."""
+    return load("checkpoint_manager._format.payload_faults")
 
 
 def _dumps_forms(value: object, codecs: Codecs) -> bytes | None:
@@ -163,7 +161,7 @@ def _dumps_forms(value: object, codecs: Codecs) -> bytes | None:
     except values.UnsavableError:
         return None
     except RecursionError:
-        if payload_faults.find(value, codecs):
+        if _faults().find(value, codecs):
             return None
         raise
     encoded = _dumps(tree)

@@ -26,10 +26,11 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format import bundle, payload
+from checkpoint_manager._format import bundle
 from checkpoint_manager._format.bundle_parts import AttachmentPart, GapsPart, StagePart, TagsPart, VersionPart
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._format.json_check import is_payload
 from checkpoint_manager._operations import attach, bundle_file, tag
 from checkpoint_manager._operations.save import append_entry
 from checkpoint_manager._store.history import Tip
@@ -257,7 +258,7 @@ def _tip(store: Store, stage: str) -> Tip:
 def _check_version(part: VersionPart) -> None:
     if part.version > MAX_IMPORTED_VERSION:
         raise BrokenError(f"holds a version {part.version}, and an import reaches {MAX_IMPORTED_VERSION} at most")
-    if not payload.is_valid(part.data):
+    if not is_payload(part.data):
         raise BrokenError(f"holds a version {part.version} whose data is not JSON")
 
 

@@ -13,8 +13,7 @@ from collections import Counter, deque
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.bundle_chain import MAX_UNREADABLE
-from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, BrokenError
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import attach, tag
 from checkpoint_manager._store import attachments

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from checkpoint_manager._format.bundle_chain import MAX_UNREADABLE
+from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import Hint, IntegrityError

@@ -30,10 +30,8 @@ GROUP = "checkpoint_manager.backends"
 """The group of the entry points by which other packages add schemes."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(memory):", re.ASCII)
-_USER = re.compile(r"(://[^:@/?#]*):.*@", re.DOTALL)
-_SECRET_PARAMETER = re.compile(
-    r"([?&;#][^=&;#]*(?:pass|secret|token|key|sig|cred|auth)[^=&;#]*=)[^&;#]*", re.IGNORECASE | re.DOTALL
-)
+_USER = r"(?s)(://[^:@/?#]*):.*@"
+_TELLING_PARAMETER = r"(?is)([?&;#][^=&;#]*(?:pass|secret|token|key|sig|cred|auth)[^=&;#]*=)[^&;#]*"
 _HIDDEN = "***"
 
 
@@ -103,7 +101,7 @@ def redacted(location: str) -> str:
     """
     if not scheme_of(location):
         return location
-    return _SECRET_PARAMETER.sub(rf"\1{_HIDDEN}", _USER.sub(rf"\1:{_HIDDEN}@", location))
+    return re.sub(_TELLING_PARAMETER, rf"\1{_HIDDEN}", re.sub(_USER, rf"\1:{_HIDDEN}@", location))
 
 
 def _opener(scheme: str, url: str) -> OpenBackend:
