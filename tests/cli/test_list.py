@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from checkpoint_manager import CheckpointManager
+from tests.cli.situations import damage, version
 from tests.cli.test_clear import pipeline
 
 if TYPE_CHECKING:
@@ -28,3 +29,5 @@ def test_only_stale_ones(cli: Cli, store: Path) -> None:
     pipeline(store, 2)
     assert cli("list", "--stale").out == "total\n"
     assert cli("list", "--stale", "--json").json["stages"] == ["total"]
+    damage(version(store.parent, "train", 3))
+    assert (cli("list", "--stale").code, cli("list", "--stale").out) == (13, "total\n")

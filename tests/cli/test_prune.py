@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from tests.cli.test_restore import damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,3 +95,14 @@ def test_a_long_plan_is_short_and_what_was_done_is_said(cli: Cli, store: Path) -
     assert ": newest, newest completed, --keep-last" in result.err.splitlines()[0]
     assert result.err.splitlines()[-1].startswith("26 versions deleted for good (")
     assert len(result.out.splitlines()) == 26
+
+
+@pytest.mark.parametrize("stage", [[], ["train"]])
+def test_damage_is_told_by_the_exit_code_too(cli: Cli, store: Path, stage: list[str]) -> None:
+    damage(store, 3)
+    told = cli("prune", *stage, "--keep-last", "1", "--dry-run")
+    assert (told.code, "error: version 3 of stage train" in told.err) == (13, True)
+    result = cli("prune", *stage, "--keep-last", "1", "--yes", "--json")
+    assert result.code == 13
+    assert [problem["stage"] for problem in result.json["problems"]] == ["train"]
+    assert [version["version"] for version in result.json["versions"] if not version["keep"]] == [1]

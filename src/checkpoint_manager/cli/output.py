@@ -138,13 +138,23 @@ def say_json(content: Mapping[str, Any]) -> None:
     say_coloured(_encode({"schema": SCHEMA, **content}).decode().removesuffix("\n"))
 
 
+_told: list[CheckpointError] = []
+
+
+def errors_told() -> list[CheckpointError]:
+    """Return the errors that the library has logged since :func:`show_warnings`, and did not raise."""
+    return _told[:]
+
+
 def show_warnings() -> None:
     """Show the library's warnings and errors, and for what it waits, as lines of this program."""
+    _told.clear()
     logger = logging.getLogger("checkpoint_manager")
     logger.handlers[:] = [logging.StreamHandler(sys.stderr)]  # an earlier run in the same process may have left one
     logger.handlers[0].setFormatter(_Line())
     logger.handlers[0].addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, "is_waiting"))
     logger.handlers[0].addFilter(_once())
+    logger.handlers[0].addFilter(_note)
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
@@ -160,6 +170,13 @@ def _once() -> Callable[[logging.LogRecord], bool]:
         return not is_told
 
     return is_new
+
+
+def _note(record: logging.LogRecord) -> bool:
+    """Note the error that a line tells, and let the line pass."""
+    if record.levelno >= logging.ERROR and isinstance(record.args, tuple):
+        _told.extend(each for each in record.args if isinstance(each, CheckpointError))
+    return True
 
 
 class _Line(logging.Formatter):

@@ -27,8 +27,9 @@ def list_stages(access: Access, *, stale: bool) -> int:
       checkpoint-manager list
     """
     cm = access.open()
-    stages = [*cm.stale_stages()] if stale else cm.stages()
-    _, troubles = with_each(stages, cm.get_version)
+    there = cm.stages()
+    _, troubles = with_each(there, cm.get_version)
+    stages = [*cm.stale_stages()] if stale else there
     if access.as_json:
         write_json("list", {"stages": stages, "problems": trouble_fields(troubles)})
         return next(map(exit_of, troubles.values()), Exit.DONE)

@@ -12,9 +12,18 @@ import checkpoint_manager
 from checkpoint_manager import times
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
-from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
 from checkpoint_manager.cli.options import Number, confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, show_size, show_time, version_fields, write_json, write_line
+from checkpoint_manager.cli.output import (
+    errors_told,
+    say,
+    show_count,
+    show_size,
+    show_time,
+    version_fields,
+    write_json,
+    write_line,
+)
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.retention import NO_RULE, PrunePlan
 
@@ -66,6 +75,8 @@ def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dr
     """Delete the versions of a STAGE, or of all, that no rule keeps, for good. It first shows the rule that keeps each version.
 
     Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
+    A damaged version is left as it is and named, and the exit code is 13. In the stage of a function or a command, the rules
+    count the results of each set of arguments by themselves.
 
     \b
     Examples:
@@ -81,6 +92,7 @@ def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dr
     plan = _together(plans)
     _say_plan(plan, limit)
     code = tell_troubles(troubles)
+    damaged = {error.stage: error for error in errors_told() if error.stage is not None}
     if troubles:
         say(f"{show_count(len(troubles), 'stage')} in trouble: nothing of it is deleted")
     if plan.dropped and not dry_run:
@@ -88,11 +100,11 @@ def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dr
         plan = _together({name: cm.prune(policy, name) for name, each in plans.items() if each.dropped})
         say(f"{show_count(len(plan.dropped), 'version')} deleted for good ({show_size(plan.bytes_dropped)})")
     if access.as_json:
-        _write_plan(plan, troubles, dry_run=dry_run)
+        _write_plan(plan, {**damaged, **troubles}, dry_run=dry_run)
     elif not dry_run:
         for version in plan.dropped:
             write_line(f"{printable(version.stage)}@{version.number}")
-    return code
+    return code or next(map(exit_of, damaged.values()), Exit.DONE)
 
 
 def _say_plan(plan: PrunePlan, limit: int | None) -> None:
