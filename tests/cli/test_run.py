@@ -41,7 +41,7 @@ def test_it_runs_once(program: Program, store: Path, tmp_path: Path) -> None:
     first, second = program("run", "new", "--", *COUNT), program("run", "new", "--", *COUNT)
     assert (first.code, first.out, second.code, second.out) == (0, "out\n", 0, "")
     assert re.search(r"new: ran in [\d.]+ m?s, saved version 1 \(first run\)", first.err)
-    assert "new: reused version 1" in second.err
+    assert "new: reused version 1; the command did not run, and printed nothing: see --capture\n" in second.err
     assert runs(tmp_path) == 1
     assert CheckpointManager(store).load_checkpoint("new") == {"command": list(COUNT), "exit_code": 0}
 
@@ -327,6 +327,14 @@ def test_variables_the_folder_and_stdin_are_compared(store: Path, tmp_path: Path
     assert "saved version 3 (arguments changed: stdin, variable MODE)" in run(mode="y")
     assert "saved version 4 (arguments changed: the working folder, variable MODE)" in run(folder=tmp_path / "below")
     assert "reused version 1" in run()
+
+
+def test_stdin_alone_is_compared(program: Program, store: Path) -> None:
+    command = ("run", "new", "--input", "-", "--", "cat")
+    first = program(*command, stdin="a")
+    assert (first.out, "saved version 1" in first.err) == ("a", True)
+    assert "reused version 1" in program(*command, stdin="a").err
+    assert "saved version 2 (arguments changed: stdin)" in program(*command, stdin="b").err
 
 
 def test_stdin_that_is_a_file_is_read_from_where_it_stands(store: Path, tmp_path: Path) -> None:

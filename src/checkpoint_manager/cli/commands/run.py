@@ -7,6 +7,7 @@ import fcntl
 import itertools
 import os
 import re
+import stat
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,11 +27,13 @@ from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from typing import TextIO
 
     from checkpoint_manager import Outcome
     from checkpoint_manager.cli.access import Access
 
 _A_DAY, _MOST_SECONDS = 86_400.0, 10_000_000.0
+_STDIN = "-"
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
 
 
@@ -39,7 +42,11 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @click.option("--capture", is_flag=True, help="Save the command's stdout, and print it again when the result is reused.")
 @click.option(
-    "--input", "inputs", multiple=True, metavar="FILE", help="A file that the command reads: run again if its content changed."
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="FILE",
+    help="A file that the command reads: run again if its content changed. - stands for stdin.",
 )
 @click.option(
     "--output", "outputs", multiple=True, metavar="FILE", help="A file that it writes: run again if it is not what it was."
@@ -197,7 +204,7 @@ def _compared(inputs: tuple[str, ...], outputs: tuple[str, ...], names: tuple[st
     Raises:
         UsageError: An input can't be read.
     """
-    files = {f"input {path}": digest for path, digest in digests_of(inputs).items()}
+    files = {f"input {path}": digest for path, digest in digests_of(path for path in inputs if path != _STDIN).items()}
     variables = {f"variable {name}": os.environ.get(name) for name in names}
     return {**files, **variables, "the outputs": sorted(outputs), "the working folder": os.getcwd()}
 
@@ -216,6 +223,14 @@ def _written(outputs: tuple[str, ...], command: list[str]) -> dict[str, str]:
             raise CommandFailedError(1, command, f"the output {printable(path)} was not written")
         found[storable(path)] = content
     return found
+
+
+def _is_file_or_pipe(stream: TextIO) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except OSError:  # closed, or not a file
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
 
 
 def _patience(access: Access) -> float:
@@ -267,7 +282,8 @@ def _tell(access: Access, outcome: Outcome, code: int, output: dict[str, str]) -
     sys.stdout.flush()
     stage, version = printable(outcome.stage), f"version {outcome.version}"
     if outcome.what == "reused":
-        say(f"{stage}: reused {version}")
+        is_lost = not output and _is_file_or_pipe(sys.stdout)
+        say(f"{stage}: reused {version}{'; the command did not run, and printed nothing: see --capture' if is_lost else ''}")
         return
     ended = "ran in" if code == 0 else f"failed with exit code {code} after"
     saved = f", saved {version}" if outcome.version else ""
