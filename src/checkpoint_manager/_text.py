@@ -55,7 +55,7 @@ def with_article(noun: str) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of a message that names what is nearest to a misspelt name; empty if nothing is near."""
     # 64 characters and a thousand names: what a store holds decides how long this takes.
-    near: list[str] = load("difflib").get_close_matches(name[:64], list(islice(known, 1000)), n=1, cutoff=0.7)
+    near: list[str] = load("difflib").get_close_matches(name[:64], list(islice(known, 1000)), n=1, cutoff=0.6)
     return f" (did you mean {printable(near[0])}?)" if near else ""
 
 

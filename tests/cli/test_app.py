@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_each_command_prints_json_and_finds_no_store(cli: Cli, path: tuple[str, 
     error = json.loads(result.err)["error"]
     assert (error["kind"], error["exit_code"]) == ("NoStoreError", 10)
     assert "no checkpoint store" in error["message"]
+
+
+def test_a_database_that_is_named_as_a_directory_is_recognised(cli: Cli, store: Path) -> None:
+    url = "sqlite:///it's.db"
+    assert cli("status", "--store", url).err.endswith(f"init --store {shlex.quote(url)}\n")
+    assert cli("init", "--store", url).code == 0
+    told = cli("status", "--store", "it's.db")
+    assert (told.code, told.err.endswith(f"or an SQLite database as {shlex.quote(url)}\n")) == (10, True)
 
 
 def test_looking_makes_no_store(cli: Cli, tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ def test_one_stage(cli: Cli, store: Path) -> None:
 
 
 def test_all(cli: Cli, store: Path) -> None:
+    assert (
+        "2 stages cleared; to go back, for each of them: checkpoint-manager restore STAGE@prev"
+        in cli("clear", "--all", "--yes").err
+    )
+    assert all(cli("restore", f"{stage}@prev", "--yes").code == 0 for stage in ("clean", "train"))
     assert [version["stage"] for version in cli("clear", "--all", "--yes", "--json").json["versions"]] == ["clean", "train"]
 
 

@@ -164,7 +164,7 @@ def test_interrupted_it_says_no_more_than_that(tmp_path: Path, monkeypatch: pyte
         terminal.type("\x03")
         assert terminal.end() == 130
         assert "Traceback" not in terminal.shown
-        assert "interrupted: the store is whole" in terminal.shown
+        assert "interrupted: nothing is left half done" in terminal.shown
 
 
 def test_the_store_is_made_where_it_is_told(folder: Path, tmp_path: Path) -> None:

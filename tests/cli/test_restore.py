@@ -149,7 +149,7 @@ class TestAll:
         monkeypatch.chdir(tmp_path)
         for answer, code, epoch in (("n", 15, 4), ("y", 0, 3)):
             with Terminal("restore", "--all", "--tag", "release-7") as terminal:
-                terminal.answer("Change 2 stages? Nothing is removed, and another restore undoes it. [y/N]", answer)
+                terminal.answer("Change 2 stages? [y/N]", answer)
                 assert terminal.end() == code
                 assert terminal.shown.count("[y/N]") == 1
             assert CheckpointManager(store).load_checkpoint("train") == {"epoch": epoch}

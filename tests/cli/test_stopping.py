@@ -80,7 +80,7 @@ def test_interrupted_at_any_moment_it_leaves_a_whole_store_and_says_how_to_go_on
         assert child.returncode in {0, 130, -signal.SIGINT}, errors
         assert "Traceback" not in errors
         if child.returncode == 130:
-            assert "interrupted: the store is whole" in errors
+            assert "interrupted: nothing is left half done" in errors
         report = CheckpointManager(large).verify()
         assert {finding.state for finding in report.problems} <= {"unfinished", "leftover"}, report.problems
         if ends >= {0, 130}:

@@ -125,3 +125,9 @@ def test_a_pipeline_of_which_nothing_is_done_has_nothing_to_tag(cli: Cli, tmp_pa
     assert (result.code, result.out) == (0, "")
     assert "nothing to tag" in result.err
     assert cli("tag", "--all", "good", "--json").json["versions"] == []
+
+
+def test_a_stage_that_gets_no_tag_is_named(cli: Cli, store: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        CheckpointManager(store).stage("broken")(lambda: 1 / 0)()
+    assert "not tagged, because they have no completed version: broken\n" in cli("tag", "--all", "good").err

@@ -43,7 +43,7 @@ def test_a_question_can_be_interrupted(store: Path) -> None:
         terminal.until("Restore it? [y/N]: ")
         terminal.type(CTRL_C)
         assert terminal.end() == 130
-        assert "\nerror: interrupted: the store is whole" in terminal.shown
+        assert "\nerror: interrupted: nothing is left half done" in terminal.shown
     assert len(CheckpointManager(store).history("train")) == 3
 
 
@@ -52,7 +52,7 @@ def test_the_end_of_the_input_is_no_answer(store: Path) -> None:
         terminal.until("Restore it? [y/N]: ")
         terminal.type(CTRL_D)
         assert terminal.end() == 130
-        assert "\nerror: interrupted: the store is whole" in terminal.shown
+        assert "\nerror: interrupted: nothing is left half done" in terminal.shown
     assert len(CheckpointManager(store).history("train")) == 3
 
 
@@ -258,7 +258,7 @@ def test_ctrl_c_reaches_a_command_that_runs_and_is_not_sent_once_more(store: Pat
         with Strace(terminal.pid, tmp_path / "log", "-e", "trace=kill"):
             terminal.type(CTRL_C)
             assert terminal.end() == 130
-        assert "interrupted: the store is whole" in terminal.shown
+        assert "interrupted: nothing is left half done" in terminal.shown
     assert (tmp_path / "caught").read_text() == "caught\n"
     assert "SIGINT" in (tmp_path / "log").read_text()
     assert calls(tmp_path / "log") == []

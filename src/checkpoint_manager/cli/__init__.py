@@ -36,7 +36,7 @@ def main() -> int:
         _say("error: the command line needs click and rich. Run: pip install 'checkpoint-manager[cli]'\n")
         return 2
     except KeyboardInterrupt:  # before the program began, or while it reported another interruption
-        _say("interrupted: the store is whole\n")
+        _say("interrupted: nothing is left half done\n")
         return _INTERRUPTED
     except Exception:  # noqa: BLE001  # Python would exit with 1, which scripts read as "no"
         return _bug()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import OnRollback
 
 _MAX_RECORD_BYTES = 1 << 24
+_SQLITE = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,24 @@ class Access:
         exists = self.is_there()
         if not exists and not scheme_of(self.store) and os.path.lexists(self.store) and not os.path.isdir(self.store):
             message = f"{self._whole} is a file, and a store is a directory"
-            raise NoStoreError(message, hint="Name the directory of the store with --store")
+            url = f", or an SQLite database as {shlex.quote(f'sqlite:///{self.store}')}"
+            raise NoStoreError(message, hint=f"Name the directory of the store with --store{url if self._is_sqlite() else ''}")
         if not make and not exists:
             named = "" if self.store == DEFAULT_STORE else f" --store {shlex.quote(self.shown)}"
+            what = "where it is" if scheme_of(self.store) else "its directory"
             raise NoStoreError(
                 f"there is no checkpoint store at {self._whole}",
-                hint=f"Name its directory with --store, or make one there: checkpoint-manager init{named}",
+                hint=f"Name {what} with --store, or make one there: checkpoint-manager init{named}",
             )
         key = self._key(new=not exists) if key is None else key
         return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+
+    def _is_sqlite(self) -> bool:
+        try:
+            with open(self.store, "rb") as file:
+                return file.read(len(_SQLITE)) == _SQLITE
+        except OSError:
+            return False
 
     def key_given(self) -> KeyFile | Passphrase | None:
         """Return the key that the options name; None: the environment, or the default key file."""

@@ -48,7 +48,7 @@ def _explained(error: BaseException, program: str, arguments: Sequence[str]) -> 
             explained = Exit.DECLINED, "declined: nothing was changed", ""
         case click.Abort() | KeyboardInterrupt():
             again = shlex.join([program, *arguments])
-            explained = Exit.INTERRUPTED, "interrupted: the store is whole", f"To continue, run it again: {again}"
+            explained = Exit.INTERRUPTED, "interrupted: nothing is left half done", f"To continue, run it again: {again}"
         case MemoryError():
             explained = Exit.STORAGE, "there is not enough memory", "Free some memory, or work with smaller data"
         case FileNotFoundError(filename=None):  # of os.getcwd

@@ -60,7 +60,9 @@ def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, y
     for version in cleared:
         write_line(f"{printable(version.stage)}@{version.number}")
     if cleared:
-        say(f"{show_count(len(cleared), 'stage')} cleared; to go back: {command('restore STAGE@prev', cleared[0].stage)}")
+        stage = cleared[0].stage if len(cleared) == 1 else None
+        each = "" if stage else ", for each of them"
+        say(f"{show_count(len(cleared), 'stage')} cleared; to go back{each}: {command('restore STAGE@prev', stage)}")
 
 
 def _is_cleared(cm: CheckpointManager, stage: str) -> bool:

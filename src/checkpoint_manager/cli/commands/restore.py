@@ -89,7 +89,8 @@ def _restore_all(access: Access, goal: dict[str, Any], *, yes: bool, dry_run: bo
     if dry_run:
         return
     if changes:
-        confirm(f"Change {show_count(len(changes), 'stage')}? Nothing is removed, and another restore undoes it.", yes=yes)
+        say("Nothing is removed, and another restore undoes it.")
+        confirm(f"Change {show_count(len(changes), 'stage')}?", yes=yes)
     restored = cm.restore_pipeline(**goal) if changes else []
     if access.as_json:
         write_json("restore", {"dry_run": False, "versions": list(map(version_fields, restored))})

@@ -84,14 +84,18 @@ def tag(
 
 
 def _tag_all(access: Access, name: str, *, force: bool) -> None:
-    tagged = access.open().tag_pipeline(name, force=force)
+    cm = access.open()
+    tagged = cm.tag_pipeline(name, force=force)
     if access.as_json:
         write_json("tag", {"tag": name, "versions": list(map(version_fields, tagged))})
         return
     for version in tagged:
         write_line(f"{printable(version.stage)}@{version.number} {name}")
+    unfinished = sorted(set(cm.stages()).difference(version.stage for version in tagged))
     if not tagged:
         say("no stage was completed yet, and there is nothing to tag")
+    elif unfinished:
+        say(f"not tagged, because they have no completed version: {', '.join(map(printable, unfinished))}")
 
 
 def _list(access: Access, cm: CheckpointManager, stages: list[str]) -> int:
