@@ -335,6 +335,40 @@ MUTANTS: list[Mutant] = [
         "save",
         Replace("tip.version != expected", "tip.version < expected"),
     ),
+    Mutant(
+        "an expected version may be followed by another", "_operations/save.py", "save", Drop("exactly=expected is not None")
+    ),
+    Mutant(
+        "a version stays under a number that was deleted meanwhile",
+        "_operations/save.py",
+        "append_entry",
+        Decide("lock_excludes", outcome=False),
+    ),
+    Mutant(
+        "a copy is acknowledged whose attachments were deleted",
+        "_operations/save.py",
+        "append",
+        Decide("lock_excludes", outcome=False),
+    ),
+    Mutant(
+        "two deletions record a version twice",
+        "_operations/delete.py",
+        "_record_ranges",
+        Replace("_unrecorded(gaps, wanted)", "wanted"),
+    ),
+    Mutant(
+        "a version is deleted that was tagged meanwhile",
+        "_operations/delete.py",
+        "drop",
+        Decide("lock_excludes", outcome=False),
+    ),
+    Mutant("a deleted version keeps its tag", "_operations/tag.py", "_tag", Decide("lock_excludes", outcome=False)),
+    Mutant(
+        "an attachment is removed whose version was saved meanwhile",
+        "_operations/attach.py",
+        "remove_unused",
+        Replace("_unused_of(store, stage, written, session)", "_unused_of(store, stage, candidates, session)"),
+    ),
     Mutant("an update writes over what came in between", "_operations/save.py", "update", Drop("exactly=True")),
     Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("_is_mine", outcome=False)),
     Mutant(
@@ -540,7 +574,7 @@ MUTANTS: list[Mutant] = [
         "a newest version that was taken away is passed over",
         "_store/history.py",
         "History._check_deletions",
-        Decide("gap.last >= newest", outcome=False),
+        Decide("gap is not None and gap.last >= newest.number", outcome=False),
     ),
     Mutant(
         "the acceptance of a rollback does not record what is lost",
@@ -637,7 +671,9 @@ MUTANTS: list[Mutant] = [
     Mutant("older tags are believed", "_operations/tag.py", "read", Decide("on_rollback", outcome=False)),
     Mutant("a tag follows its number", "_operations/tag.py", "find", Decide("entry.id != tagged.id", outcome=False)),
     Mutant("a tag is moved without being asked", "_operations/tag.py", "_is_new", Decide("not force", outcome=False)),
-    Mutant("a rotation leaves tags under the old key", "_operations/rotate_key.py", "_Resealing._records", Delete("tag.write")),
+    Mutant(
+        "a rotation leaves tags under the old key", "_operations/rotate_key.py", "_Resealing._seal_tags", Delete("tag.write")
+    ),
     Mutant(
         "a deletion of what has a tag is not reported",
         "_operations/verify.py",

@@ -82,25 +82,38 @@ def _accept(store: Store, stage: str, waits: Waits) -> Version | None:
 
 def _accept_gaps(store: Store, stage: str, session: Session) -> None:
     """Write the record of deletions again with a serial above all that was seen, if another one than that is there."""
-    seen = store.last_seen.recall_record(stage, "gaps")
-    gaps, record = store.found_gaps(stage, session)
-    if gaps.serial <= seen.serial and (gaps.serial, gaps.id) != seen:
+
+    def change() -> bool:
+        seen = store.last_seen.recall_record(stage, "gaps")
+        gaps, record = store.found_gaps(stage, session)
+        if gaps.serial > seen.serial or (gaps.serial, gaps.id) == seen:
+            return False
         store.write_gaps(stage, gaps.renewed(above=seen.serial), record, session)
+        return True
+
+    if store.change_record(stage, change):
         _LOG.warning("Rollback accepted: the deletions of stage %s are those that are recorded now", printable(stage))
 
 
 def _accept_missing(store: Store, stage: str, session: Session) -> None:
     """Record as lost what is missing below the newest version that opens: above it, planted files may leave any gap."""
     versions = store.backend.versions(stage, session=session)
-    gaps, expected = store.gaps(stage, session)
     newest = next((number for number in reversed(versions) if _opens(store, stage, number, session)), 0)
-    lost = [
-        Gap(first, last, _id_before(store, stage, first, gaps, session), _id_after(store, stage, last, gaps, session), "lost")
-        for first, last in missing_ranges(versions, gaps)
-        if last < newest
-    ]
+
+    def change() -> list[Gap]:
+        gaps, expected = store.gaps(stage, session)
+        missing = [(first, last) for first, last in missing_ranges(versions, gaps) if last < newest]
+        ids = [
+            (_id_before(store, stage, first, gaps, session), _id_after(store, stage, last, gaps, session))
+            for first, last in missing
+        ]
+        lost = [Gap(*numbers, *around, "lost") for numbers, around in zip(missing, ids, strict=True)]
+        if lost:
+            store.write_gaps(stage, gaps.add(*lost), expected, session)
+        return lost
+
+    lost = store.change_record(stage, change)
     if lost:
-        store.write_gaps(stage, gaps.add(*lost), expected, session)
         missing = sum(gap.last - gap.first + 1 for gap in lost)
         _LOG.warning("Rollback accepted: stage %s goes on without %s", printable(stage), counted(missing, "missing version"))
 
@@ -145,12 +158,16 @@ def _close_the_gap(store: Store, stage: str, number: int, seen: SeenVersion | No
         draft = Draft(b"null", {}, "cleared")
         before = None
     last_id = seen.id if seen is not None and seen.version == used else None
-    gaps, expected = store.gaps(stage, session)
-    lost = list(_unrecorded(gaps, number + 1, used, before, last_id))
-    if lost:  # there are none if this was killed here the last time
-        gaps = gaps.add(*lost)
-        store.write_gaps(stage, gaps, expected, session)
-    last = gaps.last
+
+    def change() -> Gap | None:
+        gaps, expected = store.gaps(stage, session)
+        lost = list(_unrecorded(gaps, number + 1, used, before, last_id))
+        if lost:  # there are none if this was killed here the last time
+            gaps = gaps.add(*lost)
+            store.write_gaps(stage, gaps, expected, session)
+        return gaps.last
+
+    last = store.change_record(stage, change)
     tip = Tip(number, (last.id if last is not None else None) or before, None, used)
     version = append(store, stage, tip, draft, session)
     _LOG.warning(

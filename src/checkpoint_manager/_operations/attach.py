@@ -426,16 +426,18 @@ def remove_unused(store: Store, stage: str, candidates: Iterable[str], session: 
 
     The caller holds the stage's lock.
     """
-    removed = [each for each in _unused_of(store, stage, candidates, session) if not _is_being_written(store, stage, each)]
+    written = [each for each in candidates if not _is_being_written(store, stage, each)]
+    removed = _unused_of(store, stage, written, session)  # after that: a writer lets go when its version is there
     if removed:
         store.backend.delete_attachments(stage, removed)
     return removed
 
 
-def remove_all(store: Store, stage: str) -> None:
-    """Remove the attachments of a stage that was deleted, but for those that are being written. The caller holds the lock."""
-    there = [each for each in store.backend.attachments(stage) if not _is_being_written(store, stage, each)]
+def remove_all(store: Store, stage: str, session: Session) -> None:
+    """Remove the attachments of a stage that was deleted, but for those of a version that was saved since, or is being."""
+    there = {each for each in store.backend.attachments(stage) if not _is_being_written(store, stage, each)}
     if there:
+        there -= {each.id for _, entry in store.history.entries(stage, session) for each in entry.attachments}
         store.backend.delete_attachments(stage, there)
 
 

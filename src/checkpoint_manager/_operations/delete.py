@@ -25,7 +25,7 @@ from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
@@ -83,11 +83,9 @@ def delete_stage(store: Store, stage: str) -> list[int]:
             newest = _append_marker(store, stage, there, session)
         tag.untag_locked(store, stage, tags.named)
         store.flush(stage, session)
-        gaps, _ = store.gaps(stage, session)
-        undeleted = ranges_between(((gap.first, gap.last) for gap in gaps), 1, newest - 1)  # missing versions among them
-        _record_ranges(store, stage, undeleted, "deleted", session)
+        _record_ranges(store, stage, [(1, newest - 1)], "deleted", session)  # missing versions among them
         store.backend.delete(stage, [version for version in versions if version < newest], session=session)
-        attach.remove_all(store, stage)
+        attach.remove_all(store, stage, session)
         return [version for version in there if version < newest]
 
 
@@ -115,10 +113,35 @@ def drop(store: Store, stage: str, versions: list[int], session: Session | None 
     store.flush(stage, session)
     attachments = _attachments_of(store, stage, versions, session)
     gaps = record(store, stage, versions, "deleted", session)
+    if not store.backend.capabilities.lock_excludes:
+        _refuse_tagged_meanwhile(store, stage, versions, session)
     store.backend.delete(stage, versions, session=session)
     if attachments:
         attach.remove_unused(store, stage, attachments, session)
     return gaps
+
+
+def _refuse_tagged_meanwhile(store: Store, stage: str, versions: list[int], session: Session | None) -> None:
+    """Take the record of a deletion back, and raise, if another writer has tagged one of the versions since it was decided.
+
+    A writer that tags looks at the deletions afterwards, so of the two, one at least notices the other.
+    """
+    tags = tag.certain(store, stage)
+    late = next((version for version in versions if tags.of(version)), None)
+    if late is None:
+        return
+
+    def change() -> None:
+        gaps, expected = store.gaps(stage, session)
+        others = gaps.only(lambda gap: not any(gap.first <= version <= gap.last for version in versions))
+        cut = (gap for gap in gaps if any(gap.first <= version <= gap.last for version in versions))
+        left = (each for gap in cut for each in _runs(set(range(gap.first, gap.last + 1)) - set(versions)))
+        store.write_gaps(
+            stage, others.add(*(_gap(store, stage, *each, "deleted", session) for each in left)), expected, session
+        )
+
+    store.change_record(stage, change)
+    raise _tagged(store, stage, late, tags.of(late))
 
 
 def _attachments_of(store: Store, stage: str, versions: Iterable[int], session: Session | None) -> list[str]:
@@ -150,10 +173,23 @@ def record(store: Store, stage: str, versions: Iterable[int], reason: Reason, se
 def _record_ranges(
     store: Store, stage: str, ranges: Iterable[tuple[int, int]], reason: Reason, session: Session | None
 ) -> Gaps:
-    gaps, expected = store.gaps(stage, session)
-    gaps = gaps.add(*(_gap(store, stage, first, last, reason, session) for first, last in ranges))
-    store.write_gaps(stage, gaps, expected, session)
-    return gaps
+    wanted = list(ranges)
+
+    def change() -> Gaps:
+        gaps, expected = store.gaps(stage, session)
+        new = [_gap(store, stage, low, high, reason, session) for low, high in _unrecorded(gaps, wanted)]
+        if new:
+            gaps = gaps.add(*new)
+            store.write_gaps(stage, gaps, expected, session)
+        return gaps
+
+    return store.change_record(stage, change)
+
+
+def _unrecorded(gaps: Gaps, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the parts of ranges that lie in no gap: another writer may be deleting the same versions."""
+    for first, last in ranges:
+        yield from ranges_between(((gap.first, gap.last) for gap in gaps.between(first, last)), first, last)
 
 
 def _gap(store: Store, stage: str, first: int, last: int, reason: Reason, session: Session | None) -> Gap:

@@ -439,11 +439,15 @@ def _announce_gaps(store: Store, arrival: Arrival, session: Session) -> None:
 
     Killed at any moment, the newest version leads back to those that were there before, and nobody expects the others.
     """
-    gaps, record = store.gaps(arrival.stage, session)
-    skipped = (gap for gap in arrival.lacking if gap.first > arrival.tip.version)
-    lost = Gaps(gap._replace(reason="lost") for gap in _lacking(store, arrival.stage, Gaps(skipped), gaps))
-    if lost:
-        store.write_gaps(arrival.stage, gaps.merged(lost), record, session)
+
+    def change() -> None:
+        gaps, record = store.gaps(arrival.stage, session)
+        skipped = (gap for gap in arrival.lacking if gap.first > arrival.tip.version)
+        lost = Gaps(gap._replace(reason="lost") for gap in _lacking(store, arrival.stage, Gaps(skipped), gaps))
+        if lost:
+            store.write_gaps(arrival.stage, gaps.merged(lost), record, session)
+
+    store.change_record(arrival.stage, change)
 
 
 def _append(store: Store, arrival: Arrival, part: VersionPart, attachments: _Attachments, session: Session) -> Tip:
@@ -459,11 +463,15 @@ def _append(store: Store, arrival: Arrival, part: VersionPart, attachments: _Att
 
 def _record_gaps(store: Store, arrival: Arrival, gaps: Gaps) -> None:
     """Record the numbers that have no version on purpose. Last: above the newest version, the record would hide a save."""
-    known, expected = store.gaps(arrival.stage)
-    kept = known.only(lambda gap: gap.reason != "lost" or not _covers(gaps, gap))  # those announced become the bundle's
-    lacking = Gaps(_lacking(store, arrival.stage, gaps, kept))
-    if lacking:
-        store.write_gaps(arrival.stage, kept.merged(lacking), expected)
+
+    def change() -> None:
+        known, expected = store.gaps(arrival.stage)
+        kept = known.only(lambda gap: gap.reason != "lost" or not _covers(gaps, gap))  # those announced become the bundle's
+        lacking = Gaps(_lacking(store, arrival.stage, gaps, kept))
+        if lacking:
+            store.write_gaps(arrival.stage, kept.merged(lacking), expected)
+
+    store.change_record(arrival.stage, change)
 
 
 def _covers(gaps: Gaps, gap: Gap) -> bool:

@@ -13,6 +13,7 @@ each drops only the key that its own new key replaced.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import gaps as sealed_gaps
@@ -148,19 +149,28 @@ class _Resealing:
             self._store.replace(stage, version, entry, data, session)
 
     def _records(self, stage: str, session: Session) -> Iterator[CheckpointError]:
-        active = self._store.keyring.active[0]
-        gaps, record = self._store.gaps(stage, session)
         seen = self._store.last_seen.recall_record(stage, "gaps")
-        if gaps.serial < seen.serial:  # of which the caller may want no more than a warning, but the key is dropped for good
+        if self._store.found_gaps(stage, session)[0].serial < seen.serial:
+            # The caller may want no more than a warning of it, but the key is dropped for good.
             message = f"the record of deleted versions of stage {printable(stage)} was rolled back"
             yield RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
-        elif record is not None and sealed_gaps.RECORD.key_of(record.data) != active:
-            self._store.write_gaps(stage, gaps, record, session)
-        tags, record, turned_back = tag.look(self._store, stage)
+        else:
+            self._store.change_record(stage, functools.partial(self._seal_gaps, stage, session))
+        turned_back = self._store.change_record(stage, functools.partial(self._seal_tags, stage))
         if turned_back:
             yield RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
-        elif record is not None and sealed_tags.RECORD.key_of(record.data) != active:
+
+    def _seal_gaps(self, stage: str, session: Session) -> None:
+        gaps, record = self._store.gaps(stage, session)
+        if record is not None and sealed_gaps.RECORD.key_of(record.data) != self._store.keyring.active[0]:
+            self._store.write_gaps(stage, gaps, record, session)
+
+    def _seal_tags(self, stage: str) -> str:
+        """Seal the tags under the active key, and return why they are not trusted, if they are not."""
+        tags, record, turned_back = tag.look(self._store, stage)
+        if not turned_back and record is not None and sealed_tags.RECORD.key_of(record.data) != self._store.keyring.active[0]:
             tag.write(self._store, stage, tags, record)
+        return turned_back
 
     def _missing(self, stage: str, session: Session) -> Iterator[CheckpointError]:
         """Yield an error for what should be there: the old key may be the only one that opens it, should it come back."""

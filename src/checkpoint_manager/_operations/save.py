@@ -116,22 +116,32 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
             raise _conflict(store, stage, expected, tip.version)
         if draft.attachments:
             attachments.check_there(store, stage, draft.attachments)
-        return append(store, stage, tip, draft, session)
+        return append(store, stage, tip, draft, session, exactly=expected is not None)
 
 
 def update(store: Store, stage: str, function: Callable[[Any], object], metadata: Mapping[str, object] | None) -> Version:
     """Append what a function makes of the newest completed data (None: there is none), with no other writer in between.
 
+    The function is called again if another writer was faster, which a lock that excludes prevents.
+
     Raises:
+        VersionConflictError: Others were faster each of many times. Nothing was written.
         IntegrityError: A version is damaged that may hold the newest data.
         Exception: What the function raises, and what :func:`save` raises. Nothing was written.
     """
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
-        tip = store.history.tip(stage, session)
-        loaded = newest_completed(store, stage, session)
-        present = None if loaded is None else payload.decode(loaded.data, store.codecs)
-        made = draft(stage, function(present), metadata, codecs=store.codecs)
-        return append(store, stage, tip, made, session, exactly=True)
+    attempt = 0
+    while True:
+        attempt += 1
+        with store.lock(stage) as lock, store.session(stage, lock) as session:
+            tip = store.history.tip(stage, session)
+            loaded = newest_completed(store, stage, session)
+            present = None if loaded is None else payload.decode(loaded.data, store.codecs)
+            made = draft(stage, function(present), metadata, codecs=store.codecs)
+            try:
+                return append(store, stage, tip, made, session, exactly=True)
+            except VersionConflictError:
+                if attempt == _ATTEMPTS:
+                    raise
 
 
 def append(
@@ -152,6 +162,8 @@ def append(
             tip = store.history.tip(stage, session, exact=True)
             number, entry = _place_after(store, stage, tip, draft)
             continue
+        if draft.attachments and not store.backend.capabilities.lock_excludes:
+            attachments.check_there(store, stage, draft.attachments)  # a deletion may have removed them until just now
         store.history.learn(stage, Tip(number, entry.id, entry.created_at), session, durable=durable)
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)
@@ -167,7 +179,7 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
     """Append one version exactly once, even if an answer of the backend is lost, and return whether it is durable.
 
     Raises:
-        VersionTakenError: Another writer has the number. Nothing was written.
+        VersionTakenError: Another writer has the number, or has deleted it meanwhile. Nothing was written, or it is removed.
         OutOfOrderError: Another writer has a higher number. Nothing was written.
         StorageError: It was not written, or the backend never answered whether it was.
     """
@@ -177,16 +189,30 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
             if _is_mine(store, stage, number, entry):
                 store.replace(stage, number, entry, data, session)  # the key may have been given up meanwhile
+                _refuse_void(store, stage, number, session)
                 return False
             if not isinstance(error, UnknownOutcomeError):
                 raise
             cause = error.__cause__  # once more: should the first attempt arrive after all, it is found by its id
         else:
+            if not store.backend.capabilities.lock_excludes:
+                _refuse_void(store, stage, number, session)
             return store.backend.durability == "full"
     where = f"version {number} of stage {printable(stage)} in {store.backend.location}"
     why = f": {printable(str(cause))}" if cause is not None else ""
     message = f"it is not known whether {where} was written, after {_LOST_ANSWERS} attempts{why}"
     raise StorageError(message, hint="Load the newest version to see, when the storage answers again", stage=stage) from cause
+
+
+def _refuse_void(store: Store, stage: str, number: int, session: Session | None) -> None:
+    """Remove a version whose number was given up, and raise VersionTakenError.
+
+    Where the lock does not exclude, others may save under this number and a higher one, and delete this one, between the look
+    at the stage and the append: which then succeeds, under a number that nobody looks at.
+    """
+    if number in store.gaps(stage, session)[0]:
+        store.backend.delete(stage, [number], session=session)
+        raise VersionTakenError
 
 
 def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, Entry]:

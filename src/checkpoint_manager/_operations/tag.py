@@ -137,12 +137,19 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
 
 
 def _tag(store: Store, stage: str, version: int, name: str, waits: Waits, *, force: bool) -> Entry:
-    with waits.lock(stage) as lock, waits.session(stage, lock):
+    def change() -> Entry:
         tags, record = read(store, stage)
         entry = store.history.entry(stage, version)
         wanted = Tagged(version, entry.id)
         if _is_new(store, stage, tags, name, wanted, force=force):
             _write(store, stage, tags, {**tags.named, name: wanted}, record)
+        return entry
+
+    with waits.lock(stage) as lock, waits.session(stage, lock):
+        entry = store.change_record(stage, change)
+        if not store.backend.capabilities.lock_excludes and version in store.gaps(stage)[0]:  # deleted until just now
+            untag_locked(store, stage, [name])
+            raise store.history.absent(stage, version, version)
         return entry
 
 
@@ -204,13 +211,17 @@ def untag(store: Store, stage: str, names: Iterable[str]) -> None:
 
 def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
     """As :func:`untag`; the caller holds the lock."""
-    tags, record = read(store, stage)
     unwanted = set(names)
-    unknown = sorted(unwanted - tags.named.keys())
-    if unknown:
-        raise _no_tag(store, stage, unknown[0], tags)
-    if unwanted:
-        _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
+
+    def change() -> None:
+        tags, record = read(store, stage)
+        unknown = sorted(unwanted - tags.named.keys())
+        if unknown:
+            raise _no_tag(store, stage, unknown[0], tags)
+        if unwanted:
+            _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
+
+    store.change_record(stage, change)
 
 
 def weigh(store: Store, stage: str, brought: Mapping[str, Tagged], tip: int) -> tuple[dict[str, Tagged], tuple[str, ...]]:
@@ -234,15 +245,17 @@ def weigh(store: Store, stage: str, brought: Mapping[str, Tagged], tip: int) -> 
 
 def add_locked(store: Store, stage: str, brought: Mapping[str, Tagged]) -> tuple[dict[str, Tagged], tuple[str, ...]]:
     """Add tags, of versions that are here by now, and return and raise as :func:`weigh`; the caller holds the lock."""
-    if not brought:
-        return {}, ()
-    tags, record, turned_back = look(store, stage)
-    if turned_back:
-        raise RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
-    added, kept = _weigh(store, stage, tags, brought, MAX_VERSION)
-    if added:
-        _write(store, stage, tags, {**tags.named, **added}, record)
-    return added, kept
+
+    def change() -> tuple[dict[str, Tagged], tuple[str, ...]]:
+        tags, record, turned_back = look(store, stage)
+        if turned_back:
+            raise RollbackError(turned_back, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
+        added, kept = _weigh(store, stage, tags, brought, MAX_VERSION)
+        if added:
+            _write(store, stage, tags, {**tags.named, **added}, record)
+        return added, kept
+
+    return store.change_record(stage, change) if brought else ({}, ())
 
 
 def _weigh(
@@ -271,14 +284,20 @@ def accept_rollback(store: Store, stage: str, waits: Waits) -> bool:
 
     The record is rewritten with a serial above all that were seen, so that it does not count as another rollback.
     """
-    with waits.lock(stage) as lock, waits.session(stage, lock):
+
+    def change() -> bool:
         seen = store.last_seen.recall_record(stage, "tags")
         tags, record = stored(store, stage)
         if tags.serial > seen[0] or (tags.serial, tags.id) == seen:
             return False
         _write(store, stage, tags, tags.named, record)
-        _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", printable(stage))
         return True
+
+    with waits.lock(stage) as lock, waits.session(stage, lock):
+        is_changed = store.change_record(stage, change)
+    if is_changed:
+        _LOG.warning("Rollback accepted: the tags of stage %s are those that are there now", printable(stage))
+    return is_changed
 
 
 def _write(store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:

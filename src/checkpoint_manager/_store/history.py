@@ -27,7 +27,7 @@ from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager._text import did_you_mean, printable
-from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.base import Newest, VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.models import Version
 
@@ -129,7 +129,7 @@ class History:
                 self._refuse_rollback(stage, f"its newest version is {number or 'gone'}", seen.version)
         if has_new_gaps or known is None:
             self._store.known_gaps.pop(stage, None)
-            self._check_deletions(stage, number, session)
+            number, durable = self._check_deletions(stage, Newest(number, durable), session)
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen)
 
@@ -398,16 +398,20 @@ class History:
 
     # What was seen
 
-    def _check_deletions(self, stage: str, newest: int, session: Session | None) -> None:
-        """Refuse a stage whose newest version was removed, which a deletion never does."""
+    def _check_deletions(self, stage: str, newest: Newest, session: Session | None) -> Newest:
+        """Refuse a stage whose newest version was removed, which a deletion never does; return the newest version."""
         try:
             gap = self._store.gaps(stage, session)[0].last
         except IntegrityError as error:  # an attacker who can damage the record can also remove it; a writer stops
             _LOG.error("%s", error)  # the message says all; a traceback would not help
-            return
-        if gap is not None and gap.last >= newest and gap.reason != "lost":
-            found = f"its newest version is {newest or 'gone'}, and version {gap.last} was {gap.reason} below a newer one"
-            self._refuse_rollback(stage, found, gap.last)
+            return newest
+        if gap is not None and gap.last >= newest.number and gap.reason != "lost":
+            newest = self._store.backend.newest(stage, exact=True, session=session)  # it may have been saved since
+            if gap.last >= newest.number:
+                found = f"its newest version is {newest.number or 'gone'}"
+                found = f"{found}, and version {gap.last} was {gap.reason} below a newer one"
+                self._refuse_rollback(stage, found, gap.last)
+        return newest
 
     def leads_back(self, stage: str, number: int, entry: Entry, seen: SeenVersion, session: Session | None) -> bool:
         """Return whether the chain of a version leads back to the version that was seen."""

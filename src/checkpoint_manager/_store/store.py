@@ -7,6 +7,7 @@ decide when to write.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -46,6 +47,8 @@ _FIRST_READ = 64 * 1024
 """Enough for header, metadata and data of a small checkpoint in one read."""
 _ENTRY_READ = 4 * 1024
 """Enough for header and metadata in most cases."""
+_ATTEMPTS = 100
+"""How many times a writer tries to change a record while others do."""
 _NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
 
 
@@ -283,10 +286,26 @@ class Store:
         self.known_gaps[stage] = gaps, record
         return gaps, record
 
-    def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None, session: Session | None = None) -> None:
-        """Write a stage's gaps; the caller holds its lock.
+    def change_record(self, stage: str, change: Callable[[], T]) -> T:
+        """Call a function that reads a record of a stage and writes it, again while others are faster; return its result.
 
         Raises:
+            StorageError: They were each of many times.
+        """
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(RecordChangedError):
+                return change()
+        message = (
+            f"a record of stage {printable(stage)} in {self.backend.location} was changed by other writers each of "
+            f"{_ATTEMPTS} times that this one tried to; nothing was written"
+        )
+        raise StorageError(message, hint="Try again when fewer write", stage=stage)
+
+    def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None, session: Session | None = None) -> None:
+        """Write a stage's gaps, in a function that is given to :meth:`change_record`.
+
+        Raises:
+            RecordChangedError: Another writer was faster.
             StorageError: The record would be longer than what is read back. Nothing was written.
         """
         if not gaps.serial:  # read from a record of format 1, or none
@@ -352,7 +371,7 @@ class Store:
         expected: Record | None,
         session: Session | None = None,
     ) -> Record:
-        """Write a record of a stage, under the key that is active when this returns; the caller holds the stage's lock.
+        """Write a record of a stage, under the key that is active when this returns.
 
         Args:
             name: Which record.
@@ -363,21 +382,13 @@ class Store:
             session: A session on the stage.
 
         Raises:
-            StorageError: Another writer wrote it first, or the operating system refused.
+            RecordChangedError: Another writer was faster.
+            StorageError: The operating system refused.
         """
         while True:
             key_id = self.keyring.active[0]
             sealed = self._sealed_record(stage, form, content)
-            try:
-                expected = self.backend.write_record(name, stage, data=sealed, expected=expected, session=session)
-            except RecordChangedError:
-                message = (
-                    f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} was changed by another "
-                    "writer, which a working lock prevents; nothing was written"
-                )
-                raise StorageError(
-                    message, hint="Check that the file system supports locks, and try again", stage=stage
-                ) from None
+            expected = self.backend.write_record(name, stage, data=sealed, expected=expected, session=session)
             self.keyring.refresh()
             if self.keyring.active[0] == key_id:  # else it was given up by a rotation that the lock did not hold up
                 return expected

@@ -10,7 +10,7 @@ keys, JSON or history. It guarantees:
 * **Durable:** when ``append``, ``replace``, ``delete``, ``write_segment`` or ``write_record`` returns, the change survives a
   power cut. In a store that was opened as ``relaxed``, an appended version may be lost to one until :meth:`Backend.flush`
   returns.
-* **Ordered:** a version is appended only above all others.
+* **Ordered:** a version is appended only above all others that were there when the call began.
 * **Exact:** stage names are any text that :func:`checkpoint_manager.backends.stage_names.validate` accepts. Two different
   names never meet in one place.
 
@@ -21,7 +21,7 @@ Its :class:`Capabilities` declare what a backend can do without help. The contra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
@@ -112,8 +112,9 @@ class Capabilities(NamedTuple):
     """What a backend can do without help.
 
     Attributes:
-        lock_excludes: Its lock excludes every writer that can reach the store, on whatever host. If not, a writer looks again
-            after it has appended.
+        lock_excludes: Its lock excludes every writer that can reach the store, on whatever host. If not, the lock to write
+            excludes only those of this process, a writer looks again after it has appended, and the lock of a run is a
+            :class:`Lease`.
         lists_over_gaps: ``versions`` and ``newest`` see every version, even where numbers between them are missing.
         durability: It heeds the ``durability`` that a store is opened with.
         persistent: Its location names the same store in another process.
@@ -123,6 +124,15 @@ class Capabilities(NamedTuple):
     lists_over_gaps: bool
     durability: bool
     persistent: bool = True
+
+
+@runtime_checkable
+class Lease(Protocol):
+    """A lock that its holder renews, and loses if it can't for some time, as while its process is suspended."""
+
+    @property
+    def lost(self) -> str:
+        """Why the lock is no longer held, as a clause; empty while it is."""
 
 
 class Session:

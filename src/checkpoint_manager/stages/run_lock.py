@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import Lease
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 from checkpoint_manager.stages.deadlock import Worker, standstill, would_deadlock
 
@@ -83,6 +84,12 @@ class RunLock:
     def is_held(self) -> bool:
         """Whether this process holds the lock."""
         return self._process == os.getpid() and _holders.get(self._key) is self._reference
+
+    @property
+    def lost(self) -> str:
+        """Why another process may run the same now, as a clause; empty if the lock is held."""
+        lock: object = self._lock
+        return lock.lost if isinstance(lock, Lease) else ""
 
     @property
     def was_inherited(self) -> bool:

@@ -413,6 +413,9 @@ class Runner:
             ResultNotSavedError: That failed; the error carries the result.
         """
         took = duration(run.seconds)
+        if run.lock is not None and run.lock.lost:
+            message = "%s: %s while it ran, so another process may have run it too; its result is saved all the same"
+            _LOG.warning(message, printable(run.stage), run.lock.lost)
         try:
             result = result_of()
             version = self.save(run.stage, result._replace(metadata={**run.notes(), **(notes or {})}))
