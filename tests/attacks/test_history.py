@@ -604,3 +604,79 @@ def test_a_repair_sets_the_version_of_another_history_aside_and_not_the_genuine_
             reader.load_checkpoint("train", 4)
     assert cm.save_checkpoint("train", 9).number == 9
     assert opened().load_checkpoint("train") == 9
+
+
+# Saves that a power cut may take
+
+
+@pytest.fixture
+def relaxed(store: Path) -> CheckpointManager:
+    return CheckpointManager(store, key=KEY, lock_timeout=0.2, durability="relaxed")
+
+
+def test_a_relaxed_save_that_is_lost_below_another_one_is_missing_and_no_rollback(
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    """A power cut takes what was not durable in any order. Whoever saw what was durable goes on."""
+    as_user("owner")
+    opened().load_checkpoint("train")
+    as_user("other")
+    opened().load_checkpoint("train")
+    as_user("owner")
+    for number in (5, 6, 7):
+        relaxed.save_checkpoint("train", {"number": number})
+    for lost in (5, 6):
+        version_file("train", lost).unlink()
+    fresh = opened()
+    assert fresh.load_checkpoint("train") == {"number": 7}
+    assert [(each.number, each.status) for each in fresh.history("train")][:3] == [
+        (7, "completed"),
+        (6, "missing"),
+        (5, "missing"),
+    ]
+    assert "missing" in {each.state for each in fresh.verify("train").problems}
+    assert fresh.save_checkpoint("train", 8).number == 8
+    as_user("other")
+    assert opened().load_checkpoint("train") == 8
+
+
+def test_relaxed_saves_of_another_history_are_refused(
+    opened: Opened, relaxed: CheckpointManager, store: Path, tmp_path: Path, version_file: VersionFile
+) -> None:
+    """They lead back to what was durable when the two histories parted, and not to what was seen since."""
+    shutil.copytree(store, tmp_path / "copy")
+    copy = CheckpointManager(tmp_path / "copy", key=KEY, lock_timeout=0.2, durability="relaxed")
+    for number in (5, 6):
+        copy.save_checkpoint("train", {"number": -number})
+    relaxed.save_checkpoint("train", {"number": 5})
+    assert opened().load_checkpoint("train") == {"number": 5}
+    for number in (5, 6):
+        put(version_file("train", number), (tmp_path / "copy/history/train" / version_file("train", number).name).read_bytes())
+    take_away(version_file("train", 5))
+    with pytest.raises(RollbackError, match="do not lead back to version 5"):
+        opened().load_checkpoint("train")
+
+
+def test_a_relaxed_save_names_what_was_seen_while_the_one_before_it_was_made(
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile
+) -> None:
+    """A reader makes durable what it reads, and remembers it, in the middle of another process's save."""
+    relaxed.save_checkpoint("train", 5)
+    relaxed.update_checkpoint("train", lambda _: opened().load_checkpoint("train"))
+    relaxed.save_checkpoint("train", 7)
+    version_file("train", 6).unlink()
+    assert opened().load_checkpoint("train") == 7
+
+
+def test_going_on_in_another_history_after_a_warning_does_not_make_it_the_one_that_was_seen(
+    opened: Opened, store: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(store, tmp_path / "older")
+    opened().save_checkpoint("train", 5)
+    shutil.rmtree(store)
+    (tmp_path / "older").rename(store)
+    warned = CheckpointManager(store, key=KEY, durability="relaxed", on_rollback="warn")
+    for _ in range(3):
+        warned.save_checkpoint("train", "of another history")
+    with pytest.raises(RollbackError, match="do not lead back to version 5"):
+        opened().load_checkpoint("train")

@@ -33,6 +33,10 @@ size            the length of the data in bytes; the sealed data MUST be exactly
 restored_from   the number of the version this one is a copy of, or null
 ==============  ========================================================================================================
 
+**A version that need not be durable** names, under ``@durable`` in ``metadata``, an earlier version of its history that was
+known to survive a power cut: ``[number, id]``. A power cut may take the versions between the two and leave this one, which
+leads back to that one all the same. What is not of this form counts as none.
+
 **Data.** Any JSON value in UTF-8, or ``values/1`` (see :mod:`checkpoint_manager._format.values`).
 """
 
@@ -48,6 +52,7 @@ import orjson
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import NOTE, AttachmentRecord, encode_records, take_records
+from checkpoint_manager._format.note_keys import DURABLE
 from checkpoint_manager.errors import FormatError
 from checkpoint_manager.models import AttachmentInfo, Origin, Status, Version
 
@@ -112,6 +117,13 @@ class Header(NamedTuple):
     """Where the sealed data begins."""
 
 
+class Ancestor(NamedTuple):
+    """An earlier version of the same history."""
+
+    version: int
+    id: str
+
+
 class Entry(NamedTuple):
     """The authenticated metadata of one version, with its link to the version before it."""
 
@@ -124,6 +136,7 @@ class Entry(NamedTuple):
     size: int
     restored_from: int | None
     attachments: tuple[AttachmentRecord, ...] = ()
+    durable: Ancestor | None = None
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
@@ -229,7 +242,7 @@ def encode_entry(entry: Entry) -> bytes:
             "previous": entry.previous,
             "status": entry.status,
             "created_at": entry.created_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z",
-            "metadata": {**entry.metadata, NOTE: encode_records(entry.attachments)} if entry.attachments else entry.metadata,
+            "metadata": _with_notes(entry) if entry.attachments or entry.durable is not None else entry.metadata,
             "origin": {
                 "user": origin.user,
                 "host": origin.host,
@@ -241,6 +254,16 @@ def encode_entry(entry: Entry) -> bytes:
             "restored_from": entry.restored_from,
         }
     )
+
+
+def _with_notes(entry: Entry) -> dict[str, Any]:
+    """Return the metadata with what has a field of its own in an entry."""
+    metadata = dict(entry.metadata)
+    if entry.attachments:
+        metadata[NOTE] = encode_records(entry.attachments)
+    if entry.durable is not None:
+        metadata[DURABLE] = [entry.durable.version, entry.durable.id]
+    return metadata
 
 
 def decode_entry(plain: bytes) -> Entry:
@@ -268,10 +291,21 @@ def decode_entry(plain: bytes) -> Entry:
         ):
             at = datetime.fromisoformat(created_at)
             attachments = take_records(metadata) if NOTE in metadata else ()
-            return Entry(version_id, previous, status, at, metadata, Origin(**origin), size, restored_from, attachments)
+            durable = _take_durable(metadata) if DURABLE in metadata else None
+            by = Origin(**origin)
+            return Entry(version_id, previous, status, at, metadata, by, size, restored_from, attachments, durable)
     except (ValueError, TypeError, AttributeError):
         pass
     raise BrokenError("has metadata that is not of this format")
+
+
+def _take_durable(metadata: dict[str, Any]) -> Ancestor | None:
+    """Remove the note of a durable version and return it; what is not of this format is left and counts as none."""
+    match metadata[DURABLE]:
+        case [version, version_id] if is_number(version) and is_id(version_id):
+            del metadata[DURABLE]
+            return Ancestor(version, version_id)
+    return None
 
 
 def is_id(value: object) -> bool:

@@ -164,7 +164,7 @@ def append(
             continue
         if draft.attachments and not store.backend.capabilities.lock_excludes:
             attachments.check_there(store, stage, draft.attachments)  # a deletion may have removed them until just now
-        store.history.learn(stage, Tip(number, entry.id, entry.created_at), session, durable=durable)
+        store.history.learn(stage, Tip(number, entry.id, entry.created_at, 0, entry.durable), session, durable=durable)
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)
         return entry.as_version(stage, number)
@@ -225,7 +225,7 @@ def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int,
     if tip.created_at is not None and now < tip.created_at - CLOCK_TOLERANCE:
         _warn_of_clock(stage, now, tip.created_at)
     by = origin(os.getpid())
-    placed = (draft.status, now, draft.metadata, by, len(draft.data), draft.restored_from, draft.attachments)
+    placed = (draft.status, now, draft.metadata, by, len(draft.data), draft.restored_from, draft.attachments, tip.durable)
     return number, Entry(new_id(), tip.id, *placed)
 
 

@@ -12,6 +12,9 @@ Nothing unauthenticated decides which version is the newest:
   before it; the chain is followed once from the newest down to the version seen last, and the newest is then remembered in its
   place. A damaged or missing version may be skipped if the next one names the one below it. A chain that restarts in between
   (``previous`` is null) does not lead back.
+* In a relaxed store, a power cut may take a version and leave the next one. So each version there also names the last one that
+  was known to be durable, and leads back over those between. What was seen is durable, so this passes over nothing that
+  was seen.
 * A writer never uses a number that the record of deletions names, nor one that was seen.
 """
 
@@ -22,6 +25,7 @@ import heapq
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from checkpoint_manager._format.checkpoint_file import Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._store.chains import Chains
@@ -54,12 +58,15 @@ class Tip(NamedTuple):
         id: The id of the last readable version; None if there is none.
         created_at: When the last readable version was written.
         used: The highest number ever used, if it is above ``version``; otherwise 0.
+        durable: In a relaxed store, a version that the last readable one leads back to, or that one itself, which was known to
+            be durable.
     """
 
     version: int
     id: str | None
     created_at: datetime | None
     used: int = 0
+    durable: Ancestor | None = None
 
 
 class Look(NamedTuple):
@@ -69,11 +76,13 @@ class Look(NamedTuple):
         number: The newest version's number; 0: none.
         durable: It is known to survive a power cut, with all below it.
         seen: The newest version that this user, or this process, saw before.
+        remembered: The newest version that this user saw before, which is durable.
     """
 
     number: int
     durable: bool
     seen: SeenVersion | None
+    remembered: SeenVersion | None
 
 
 class Scanned(NamedTuple):
@@ -115,7 +124,7 @@ class History:
             RollbackError: This user has seen a newer version, or the newest one was taken away.
         """
         backend, known = self._store.backend, self._tips.get(stage)
-        seen = self._store.last_seen.recall(stage)  # before the store is looked at: it must never be ahead of it
+        seen = remembered = self._store.last_seen.recall(stage)  # before the store is looked at: never ahead of it
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
         number, durable = backend.newest(stage, exact=exact or known is None, session=session)
@@ -131,7 +140,7 @@ class History:
             self._store.known_gaps.pop(stage, None)
             number, durable = self._check_deletions(stage, Newest(number, durable), session)
             self._tips.setdefault(stage, NOTHING)
-        return Look(number, durable, seen)
+        return Look(number, durable, seen, remembered)
 
     def confirm(self, stage: str, look: Look, entry: Entry, session: Session | None = None) -> None:
         """Check that the newest version leads back to the one seen before, and remember it.
@@ -145,7 +154,7 @@ class History:
             self._refuse_other_history(stage, seen.version, session)
             return
         if self._tips.get(stage, NOTHING).version < look.number:
-            self.learn(stage, Tip(look.number, entry.id, entry.created_at), session, durable=look.durable, seen=seen)
+            self.learn(stage, self._tip_of(look.number, entry), session, durable=look.durable, seen=seen)
 
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
@@ -157,11 +166,13 @@ class History:
         tip = self._tips[stage]
         if tip.version != look.number or tip.id is None:
             tip = self._read_tip(stage, look, session)
+        if self._store.backend.durability == "relaxed":
+            tip = tip._replace(durable=self._durable_below(stage, look, tip, session))
         used = look.seen.version if look.seen is not None else 0
         gaps, record = self._store.known_gaps.get(stage) or self._store.gaps(stage, session)
         gap = None if record is None else gaps.last
         if gap is not None and gap.last > max(tip.version, used):
-            return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last)
+            return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last, tip.durable)
         return tip if used <= tip.version else tip._replace(used=used)
 
     def _read_tip(self, stage: str, look: Look, session: Session | None) -> Tip:
@@ -174,8 +185,26 @@ class History:
                 self.confirm(stage, look, entry, session)
             elif look.seen is not None and version > look.seen.version:
                 self.confirm(stage, look._replace(number=version), entry, session)
-            return Tip(look.number, entry.id, entry.created_at)
+            return self._tip_of(look.number, entry)
         return Tip(look.number, None, None)
+
+    def _tip_of(self, number: int, entry: Entry) -> Tip:
+        durable = None
+        if self._store.backend.durability == "relaxed":
+            durable = entry.durable  # without it, its save was durable, and so was all below it
+            if durable is None and entry.previous is not None:
+                durable = Ancestor(number - 1, entry.previous)
+        return Tip(number, entry.id, entry.created_at, durable=durable)
+
+    def _durable_below(self, stage: str, look: Look, tip: Tip, session: Session | None) -> Ancestor | None:
+        """Return the newest version that is known to be durable of those that the next version leads back to."""
+        if tip.id is None:
+            return None
+        durable, seen = Ancestor(tip.version, tip.id) if look.durable else tip.durable, look.remembered
+        if seen is None or (durable is not None and seen.version <= durable.version):
+            return durable
+        names = {tip.id} if durable is None else {tip.id, durable.id}
+        return Ancestor(*seen) if self._lead_back(stage, tip.version + 1, names, seen, session) else durable
 
     def _downwards(self, stage: str, newest: int, session: Session | None) -> Iterator[int]:
         """Yield the numbers of the versions, newest first. They are listed only if the newest one does not suffice."""
@@ -417,25 +446,29 @@ class History:
         """Return whether the chain of a version leads back to the version that was seen."""
         if number <= seen.version:
             return number < seen.version or entry.id == seen.id  # below: told already, by a warning
-        wanted = entry.previous
-        if wanted == seen.id:
+        return self._lead_back(stage, number, _named_by(entry), seen, session)
+
+    def _lead_back(self, stage: str, number: int, names: set[str], seen: SeenVersion, session: Session | None) -> bool:
+        """Return whether a version of this number that names these ids leads back to the version that was seen."""
+        if seen.id in names:
             return True
         for version, gap in self._steps_down(stage, number, seen.version, session):
+            found: str | None
             if gap is not None:
-                found, before = gap.id or wanted, gap.before
+                found, below = gap.id, {gap.before} if gap.before else set[str]()
                 if gap.first <= seen.version and (seen.version < gap.last or gap.id is None):
-                    before = seen.id  # its id is not recorded, but it was deleted by someone who had the key
+                    below = {seen.id}  # its id is not recorded, but it was deleted by someone who had the key
             else:
                 try:
-                    below = self._store.entry(stage, version, session)
+                    entry = self._store.entry(stage, version, session)
                 except (IntegrityError, VersionAbsentError):
                     continue
-                found, before = below.id, below.previous
-            if found != wanted or wanted is None:
+                found, below = entry.id, _named_by(entry)
+            if not names or (found is not None and found not in names):
                 return False
-            if seen.id in {before, found}:
+            if found == seen.id or seen.id in below:
                 return True
-            wanted = before
+            names = below
         return False
 
     def _steps_down(self, stage: str, above: int, lowest: int, session: Session | None) -> list[tuple[int, Gap | None]]:
@@ -472,6 +505,12 @@ class History:
                 hint = Hint.COPY_OR_ACCEPT
             raise RollbackError(message, hint=hint, stage=stage, version=seen)
         _LOG.warning("%s", message)
+
+
+def _named_by(entry: Entry) -> set[str]:
+    """Return the ids of the earlier versions that a version names."""
+    names = set() if entry.previous is None else {entry.previous}
+    return names if entry.durable is None else {*names, entry.durable.id}
 
 
 def ranges_between(edges: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
