@@ -185,7 +185,7 @@ class CheckpointManager:
             stage_name: The stage.
             data: None, a bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, datetime, date, time,
                 timedelta, Decimal, UUID, Path or scalar of numpy, or a value of a type with a codec; nested in any way. They
-                come back as these very types, so subclasses are refused. A value that is there twice comes back as two.
+                come back as these very types, so subclasses are refused. An object that occurs twice comes back as two objects.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
             attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
@@ -409,7 +409,7 @@ class CheckpointManager:
     def downstream(self, stage_name: str) -> list[str]:
         """Return the stages that were made of a stage's results, directly or not, the nearest first.
 
-        This is known of functions and loops that were given the result of another stage, or called one
+        This is known for functions and loops that were given the result of another stage, or called one
         (:mod:`checkpoint_manager.stages.results`). Cleared stages are not listed.
 
         Raises:
@@ -446,10 +446,8 @@ class CheckpointManager:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``.
         """
         stage = _valid(stage_name)
-        before, after = (
-            _operations.select.chosen(self._store, stage, old, at),
-            _operations.select.chosen(self._store, stage, new, None),
-        )
+        before = _operations.select.chosen(self._store, stage, old, at)
+        after = _operations.select.chosen(self._store, stage, new, None)
         return _operations.diff.diff(self._store, stage, before, after)
 
     # Going back: each of these appends a version, and can be undone by another one
@@ -687,7 +685,7 @@ class CheckpointManager:
 
         Args:
             stage_name: One stage, or None for the whole store.
-            quick: Of the attachments, look only whether they are there with their lengths.
+            quick: Don't read the attachments: check only that they exist with their right lengths.
             progress: Called after each version.
         """
         stage = None if stage_name is None else _valid(stage_name)
@@ -816,10 +814,10 @@ class CheckpointManager:
     def copy_to(
         self, checkpoint_dir: str | os.PathLike[str], *, key: Key | None = None, progress: OnProgress | None = None
     ) -> BundleSummary:
-        """Copy all histories and tags into a new store, which is one of its own: from then on, each goes its own way.
+        """Copy all histories and tags into a new store, which is independent of this one from then on.
 
-        A directory that was copied by other means is still the same store: when one of the two moves on, the other one is
-        taken for an older copy that was put back.
+        A directory that was copied in any other way is still the same store: once one of the two has newer versions, the other
+        one counts as an older copy that was put in its place.
 
         Args:
             checkpoint_dir: Where the new store is made, as for :class:`CheckpointManager`.
@@ -896,9 +894,10 @@ class CheckpointManager:
         A result belongs to the function's arguments, its name and its origin: a function of the same name in another script
         does not reuse it (:mod:`checkpoint_manager.stages.identity`). It also belongs to the code of the function and of the
         functions and classes of the same module that it uses; comments, docstrings and formatting make no difference
-        (:mod:`checkpoint_manager.stages.code`). When that code changes, the function runs again, and the log names the change.
-        So are the constants that its file sets, such as ``RATE = 0.2``. Other global variables, other modules, and files that
-        the function reads are **not compared**: pass them as arguments, or set ``revision`` and change it.
+        (:mod:`checkpoint_manager.stages.code`). The constants that its file sets, such as ``RATE = 0.2``, are compared, too.
+        When code or constants change, the function runs again, and the log names the change. Other global variables, other
+        modules, and files that the function reads are **not compared**: pass them as arguments, or set ``revision`` and change
+        it.
 
         Args:
             name: The stage's name; None means the function's.
@@ -908,9 +907,9 @@ class CheckpointManager:
             key: A function of the same arguments; its result is compared in their place.
             ignore: The names of arguments that are not compared.
             fingerprint: For types that can't be compared: functions by type, each of which returns what stands for an object of
-                that type, such as ``{Client: lambda client: client.url}``. What can be compared without: JSON, and the standard
-                library's values (dates, paths, sets, named tuples, dataclasses, enums, …), arrays and scalars of numpy, frames
-                of pandas and polars, of a method's ``self`` all that it holds, and what another stage returned
+                that type, such as ``{Client: lambda client: client.url}``. These need none: JSON; the standard library's values
+                (dates, paths, sets, named tuples, dataclasses, enums, …); arrays and scalars of numpy; frames of pandas and
+                polars; a method's ``self``, of which all attributes are compared; and what another stage returned
                 (:mod:`checkpoint_manager.stages.results`).
             encode: Turns a result that can't be saved into one that can.
             decode: Turns that back into the result. The first call returns that, too, so that all calls give the same.
@@ -1028,7 +1027,7 @@ class CheckpointManager:
 
         Raises:
             FingerprintError: The items can't be compared with later runs.
-            PayloadError: The state can't be saved; in the loop, as soon as that is seen, mostly after the first item.
+            PayloadError: The state can't be saved; in the loop, as soon as that is noticed, usually after the first item.
             ResultNotSavedError: At the end of the block: the result could not be saved; the error carries it.
             LockTimeoutError: On entry: another run was not done in the time that ``wait`` gives it.
         """

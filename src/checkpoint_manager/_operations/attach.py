@@ -1,11 +1,11 @@
 """Attach contents of any length to a version, read them back, and remove those that no version refers to.
 
-An attachment is written and made durable before the version that refers to it is appended, so a version never lacks one. While
-a save writes its attachments, it holds one run lock, whose name all their ids begin with: an attachment that no version refers
-to, and whose lock is free, was left by a writer that was killed.
+An attachment is written and made durable before the version that refers to it is appended, so a version never lacks one. A save
+holds one run lock while it writes its attachments, and their ids begin with the name of that lock. An attachment that no
+version refers to, and whose lock is free, was left by a killed writer.
 
-Other versions of the stage may refer to the same attachment; nothing is copied then. So an attachment is removed only when all
-versions that are left can be read, and none of them refers to it.
+Several versions of a stage may refer to one attachment, which is stored once. So an attachment is removed only if every version
+that is left can be read, and none of them refers to it.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 _AT_ONCE = 2
 """How many segments are sealed at once: their digests take longer than all the rest, and need no lock of the interpreter."""
 _LOCK_DIGITS = 24
-"""How many digits of an attachment's id are the name of its save's lock; the others count the attachments of that save."""
+"""How many digits at the start of an attachment's id name the lock of its save; the others count the save's attachments."""
 _UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
 _MAX_RECORDS_BYTES = 400 * 1024
-"""Of a version's metadata, which may take 1 MiB in all: enough for the digests of 100 GiB."""
+"""The share of a version's metadata, 1 MiB in all, that is for attachments: enough for the digests of 100 GiB."""
 
 
 class Source:
-    """A content to attach.
+    """Content to attach.
 
     Attributes:
         kind: What it is read back as.
@@ -76,7 +76,7 @@ class Source:
         """Yield the content in segments, each with whether it is the last one.
 
         Raises:
-            PayloadError: It has another length than was known.
+            PayloadError: Its length has changed.
         """
         cut = _cut(self._pieces)
         if self.size is None:
@@ -115,7 +115,7 @@ def _with_the_last_marked(segments: Iterator[Buffer]) -> Iterator[tuple[Buffer, 
 
 
 def _cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
-    """Yield segments of full length, but for the last one. A piece that is long enough is cut without being copied."""
+    """Yield segments of full length; the last one may be shorter. A piece that is long enough is cut without being copied."""
     rest = bytearray()
     for piece in pieces:
         view = memoryview(piece).cast("B")
@@ -231,7 +231,7 @@ def _pieces_of(file: Any) -> Iterator[Buffer]:  # noqa: ANN401  # anything with 
 
 
 class Upload:
-    """The attachments that one save writes, in a ``with`` block around it: they are being written until the block ends.
+    """The attachments that one save writes. Until its ``with`` block ends, nobody removes them as unused.
 
     Args:
         store: The store.
@@ -295,7 +295,7 @@ class Upload:
 def _pool_for(source: Source) -> AbstractContextManager[ThreadPoolExecutor | None]:
     """Return the threads that seal the segments of a content; None: this thread does it.
 
-    It does so where there is one segment, and where the length is unknown, so that one more segment is held in memory.
+    Threads are worth it from two segments on. Content of unknown length gets none, because it holds one more segment in memory.
     """
     if source.size is None or source.size <= format_1.SEGMENT_BYTES:
         return contextlib.nullcontext()
@@ -412,7 +412,7 @@ def of(store: Store, stage: str, version: int, entry: Entry) -> dict[str, Attach
     return {each.name: StoredAttachment(store, stage, version, each) for each in entry.attachments}
 
 
-# What is not used
+# Unused attachments
 
 
 def unused(store: Store, stage: str, session: Session | None = None) -> list[str]:
@@ -434,7 +434,7 @@ def remove_unused(store: Store, stage: str, candidates: Iterable[str], session: 
 
 
 def remove_all(store: Store, stage: str, session: Session) -> None:
-    """Remove the attachments of a stage that was deleted, but for those of a version that was saved since, or is being."""
+    """Remove the attachments of a deleted stage, except those of a version that was saved since, or is being saved."""
     there = {each for each in store.backend.attachments(stage) if not _is_being_written(store, stage, each)}
     if there:
         there -= {each.id for _, entry in store.history.entries(stage, session) for each in entry.attachments}

@@ -60,9 +60,9 @@ class _Memory:
         clock: The latest time of a version that was added on top.
         gaps: What was gone when that was last looked at.
         spared: Held by no rule, but tagged.
-        serial: Of the record of tags by which they were spared.
-        proven: The newest completed version that was read, or written, by this process.
-        swept: What a killed deletion left was looked for.
+        serial: The serial number of the record of tags by which they were spared.
+        proven: The newest completed version that this process has read or written as a whole.
+        swept: The leftovers of killed deletions were removed.
     """
 
     held_versions: HeldVersions

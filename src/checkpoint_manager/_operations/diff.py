@@ -51,8 +51,8 @@ class Change:
 
     Attributes:
         kind: ``added``, ``removed`` or ``changed``.
-        path: Where: keys and indexes from the top; as in the new version, of what was removed as in the old one. A key that
-            is not text is there as JSON.
+        path: Where: the keys and indexes that lead to it in the new version, or in the old one if it was removed. A key that
+            is not text is given as JSON.
         old: What was there, as JSON; None if it was added. A value that JSON does not have is an object with one key, as in
             ``{"!datetime": "2026-11-23T10:00:00"}``; :mod:`checkpoint_manager._format.values` lists them.
         new: What is there now, likewise; None if it was removed.
@@ -94,7 +94,7 @@ class Diff:
         return bool(self.changes)
 
     def as_patch(self) -> list[dict[str, Any]]:
-        """Return the operations that make the new data of the old (RFC 6902, JSON Patch), both as ``show`` prints them."""
+        """Return the operations (RFC 6902, JSON Patch) that turn the old data into the new, both as ``show`` prints them."""
         operations: list[dict[str, Any]] = []
         for change in reversed(self.changes):  # from the end: what is done there moves nothing that comes before it
             operation: dict[str, Any] = {"op": _OPERATIONS[change.kind], "path": change.pointer}
@@ -103,7 +103,7 @@ class Diff:
         return operations
 
     def as_dicts(self, *, redact: bool = False) -> list[dict[str, Any]]:
-        """Return the differences as JSON values; with ``redact``, what kind of value instead of the value."""
+        """Return the differences as JSON values; with ``redact``, the kind of each value in place of the value."""
         shown = _kind_of if redact else _same
         found: list[dict[str, Any]] = []
         for change in self.changes:
@@ -116,12 +116,12 @@ class Diff:
         return found
 
     def as_text(self, *, redact: bool = False, colour: bool = False) -> str:
-        """Return a line for each difference; of texts of several lines, the lines that differ below it.
+        """Return a line for each difference. Where texts of several lines differ, the lines that differ follow it.
 
-        Of long texts, the part in which they differ is shown, with what stands around it.
+        Of a long text, only the part that differs is shown, with a few characters around it.
 
         Args:
-            redact: Show where and what kind of value, and no value.
+            redact: Show the path and the kind of each value, and no values.
             colour: Mark added, removed and changed ones with colours of a terminal.
         """
         return "\n".join(_line(change, redact=redact, colour=colour) for change in self.changes)

@@ -67,8 +67,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.reports import OnProgress
 
 MAX_IMPORTED_VERSION = 99_999_999_999
-"""The highest number that an import may bring. A hostile bundle could use up a stage's numbers with one version; so it leaves
-nine of ten, which last for 28 years of a thousand saves a second."""
+"""The highest number that an import may bring. Otherwise one version of a hostile bundle could use up the numbers of a stage.
+Nine tenths of them are left, enough for a thousand saves a second over 28 years."""
 
 _MAX_NAMED = 20
 """How many stages a message names: a bundle may hold millions."""

@@ -6,8 +6,8 @@ of a stage that follows from it.
 
 A stage is stale if one of its results was made, directly or not, of a version that is out of date: since then, that stage was
 cleared, or the same call of it gave other data. The results of other calls do not matter: a model that was trained on
-``clean("train.csv")`` does not become stale by ``clean("test.csv")``. And a result does not count any more once the stage has a
-newer one that was made of what changed: with new rows, ``train(rows)`` is another call, and the old model is not missed.
+``clean("train.csv")`` does not become stale by ``clean("test.csv")``. Nor does an old result count once the stage has a newer
+one that was made of what changed: with new rows, ``train(rows)`` is another call, and nobody needs the old model.
 """
 
 from __future__ import annotations

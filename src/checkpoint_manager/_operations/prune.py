@@ -42,7 +42,10 @@ def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) 
     """
     stages = store.stages() if stage is None else [stage]
     for name in stages:  # report a stage that vanished before anything is deleted
-        store.history.look(name) if stage is None else store.history.existing(name)
+        if stage is None:
+            store.history.look(name)
+        else:
+            store.history.existing(name)
     now, waits = datetime.now(UTC), Waits(store)
     plans = [_dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now, waits) for name in stages]
     return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))

@@ -53,7 +53,7 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None, 
         store: The store.
         stage: The stage, or None for all stages and what belongs to none.
         progress: Called after each version.
-        quick: Of the attachments, look only whether they are there with their lengths.
+        quick: Don't read the attachments: check only that they exist with their right lengths.
     """
     leftovers: dict[str | None, list[Leftover]] = {}
     unreadable: list[Finding] = []

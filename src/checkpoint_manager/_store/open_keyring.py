@@ -55,10 +55,10 @@ class OpenKeyring:
         backend: Where the keyring is.
         key: What the caller gave as ``key=``, or None.
         on_rollback: What to do when the keyring is older than one seen before.
-        lock_timeout: How long to wait for another process that begins a new store here, in seconds.
+        lock_timeout: How long to wait for another process that is creating a store here, in seconds.
 
     Raises:
-        LockTimeoutError: Another process begins a new store here, and does not come to an end.
+        LockTimeoutError: Another process is creating a store here, and did not finish in time.
         KeyUnavailableError: No key was found, or more than one source names one.
         WrongKeyError: The key opens no slot.
         IntegrityError: The keyring is damaged or forged.
@@ -77,7 +77,7 @@ class OpenKeyring:
         secret = key_sources.find_secret(key)
         if record is None:
             secret = _secret_for_a_new_store() if secret is None else secret
-            # Of several processes that find the place emptied, one begins a new store, and the others find that one there.
+            # Of several processes that find the place emptied, one creates a new store, and the others open it.
             with contextlib.nullcontext() if store_here is None else backend.lock(None, lock_timeout):
                 self.current = self._create(secret, None if store_here is None else self._store_seen_here())
         else:

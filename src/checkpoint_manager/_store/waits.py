@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Waits:
     """The waits of one operation that takes several locks, one after the other.
 
-    Whoever holds many locks in turn could otherwise make it wait ``lock_timeout`` for each. Only waiting counts: an operation
-    that works for an hour between two locks may wait for the second one as long as for the first.
+    Without it, another process that holds one lock after the other could make the operation wait ``lock_timeout`` for each.
+    Only waiting counts: an operation that works for an hour between two locks may wait for the second as long as for the first.
 
     A stage is locked by ``with waits.lock(stage) as lock, waits.session(stage, lock) as session``.
 

@@ -65,7 +65,7 @@ class _Entry:
 class _MemoryLock:
     """A lock for one ``with`` block."""
 
-    _is_held = False  # here, for an interruption may keep the constructor from its first step, and __del__ comes all the same
+    _is_held = False  # of the class, because __del__ runs even if an interruption has ended the constructor at once
 
     def __init__(self, entry: _Entry, stage: str | None, timeout: float, purpose: Purpose) -> None:
         self._purpose = purpose

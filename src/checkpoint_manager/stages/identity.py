@@ -13,7 +13,7 @@ The origin is a text, ``module:qualified.name``, derived from the code itself, w
 * A function of this library, such as the one that runs a command as a stage, is named without its module.
 * A lambda is named by its bytecode as well, which another version of Python may compile differently: then it runs again.
 
-Whether the code of a function changed is not told: that is what ``revision=`` is for.
+Changes of the function's code are recognised by :mod:`checkpoint_manager.stages.code`, not here.
 
 Some functions can't be told apart by this: those that one ``def`` makes again and again, with other variables around them, and
 two of one name in one scope. The second one is refused (:func:`check_sibling`).

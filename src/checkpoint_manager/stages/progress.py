@@ -53,7 +53,7 @@ class Snapshot:
 
     @property
     def position(self) -> tuple[int, bool]:
-        """Return whether another state is further."""
+        """How far the loop was: the position of a later state is greater."""
         return self.done, self.complete
 
 

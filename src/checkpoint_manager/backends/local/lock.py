@@ -88,8 +88,8 @@ def is_held(path: str) -> bool:
 class FileLock(io.FileIO):
     """The lock of one stage (or of the store's records), for one ``with`` block.
 
-    No interruption keeps it, for the end of its block is the interpreter's own step. That one reports what the system reports.
-    So a session that is opened in the block has let go already, where it could.
+    No interruption can leave it locked, because the end of its block is a single step of the interpreter. That step would raise
+    an error of the system. So the session inside the block closes the file before that, and ignores such errors.
 
     Args:
         folder: Where the lock file is; itself not a link.
@@ -296,7 +296,7 @@ def _close_inherited() -> None:
         if file is not None:
             with passing_over_refusals():
                 file.close()
-    for number, file_id in _numbers.items():  # another thread was just closing it: its file object knows of it no more
+    for number, file_id in _numbers.items():  # another thread was closing it at the fork, and its file object is closed
         with passing_over_refusals():
             status = os.fstat(number)
             if (status.st_dev, status.st_ino) == file_id:

@@ -25,8 +25,8 @@ def copy(access: Access, location: str) -> None:
 
     The copy is a store of its own, under the same key.
 
-    A directory that was copied with cp is still the same store: when one of the two moves on, the other one is taken for an
-    older copy that was put back.
+    A directory that was copied with cp is still the same store: once one of the two has newer versions, the other one counts as
+    an older copy that was put in its place.
 
     \b
     Examples:
