@@ -63,8 +63,9 @@ class Version:
     Attributes:
         stage: The stage's name.
         number: 1, 2, 3, … within the stage, never used twice.
-        status: ``completed``, ``progress``, ``failed`` or ``cleared``. In a history also ``damaged`` (it does not open, or is
-            forged) and ``missing`` (it is gone without a record of its deletion); of these two, all other fields are unknown.
+        status: ``completed``, ``progress``, ``failed`` or ``cleared``. In a history also ``damaged`` (it does not open, is
+            forged, or is of another history) and ``missing`` (it is gone without a record of its deletion); of these two, all
+            other fields are unknown.
         created_at: When it was written by the clock of the writing host, aware, in UTC; None if unknown.
         metadata: The ``metadata=`` of the save.
         origin: Who wrote it, and where, as the writing process reported; None if unknown.

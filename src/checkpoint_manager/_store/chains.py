@@ -81,7 +81,7 @@ class Chains:
         if version not in followed.ids and version < followed.lowest:
             followed = self._stages[stage] = self._follow(stage, followed, max(1, version - _STEPS), session)
         if followed.ids.get(version, entry.id) != entry.id:
-            raise self._of_another(stage, version)
+            raise self.of_another(stage, version)
 
     def forget(self, stage: str) -> None:
         """Forget a stage, after its user has accepted another history."""
@@ -126,7 +126,7 @@ class Chains:
                 if link.id is not None:
                     ids[number] = link.id
         if skipped:
-            raise self._of_another(stage, max(skipped))
+            raise self.of_another(stage, max(skipped))
         return _Followed(followed.newest, ids, min(reached, lowest), wanted)
 
     def _link(self, stage: str, number: int, gap: Gap | None, session: Session) -> _Link | None:
@@ -151,7 +151,8 @@ class Chains:
             yield number, gap
             above = number if gap is None else gap.first
 
-    def _of_another(self, stage: str, version: int) -> IntegrityError:
+    def of_another(self, stage: str, version: int) -> IntegrityError:
+        """Return the error for a version that the newest one does not lead back to."""
         where = f"version {version} of stage {printable(stage)} in {self._store.backend.location}"
         message = f"{where} is of another history: the versions above it do not lead back to it"
         return IntegrityError(message, hint=Hint.LOAD_ANOTHER, stage=stage, version=version)

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from checkpoint_manager._format.checkpoint_file import Ancestor
+from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._store.chains import Chains
@@ -258,8 +259,46 @@ class History:
         """Yield the versions of a stage, newest first, without reading their data, including damaged and missing ones.
 
         Each is read when it is asked for, and not kept: there may be any number of planted ones. A version is missing if a
-        later one opens, and neither the version nor a record of its deletion exists.
+        later one opens, and neither the version nor a record of its deletion exists. What :class:`Chains` would refuse, as the
+        versions above do not lead back to it, counts as damaged, and so does all below it.
         """
+        held: list[
+            Scanned
+        ] = []  # they open, and the version above names another one: they could not be read then, or are foreign
+        above, wanted = 0, None
+        versions = self._scan(stage, session)
+        for each in versions:
+            if each.number < above - 1:
+                wanted = self._across_gaps(stage, each.number, above, wanted, session)
+            if each.entry is not None and wanted in {None, each.entry.id}:
+                yield from held
+                held.clear()
+                wanted = each.entry.previous
+                yield each
+            elif each.entry is None and not held:
+                wanted = None
+                yield each
+            else:
+                held.append(each)
+                if each.entry is None or len(held) > MAX_UNREADABLE:
+                    break
+            above = each.number
+        for each in itertools.chain(held, versions if held else ()):
+            is_foreign = each.entry is not None
+            yield Scanned(each.number, None, self.chains.of_another(stage, held[0].number)) if is_foreign else each
+
+    def _across_gaps(self, stage: str, below: int, above: int, wanted: str | None, session: Session) -> str | None:
+        """Return the id that a version must have, given that of the highest one between it and another one; None: unknown."""
+        gaps, _ = self._store.gaps(stage, session)  # after the listing: they may have been deleted meanwhile
+        for gap in reversed([*gaps.between(below + 1, above - 1)]):
+            if gap.last < above - 1:
+                return None
+            if None in {gap.id, wanted} or gap.id == wanted:
+                wanted = gap.before
+            above = gap.first
+        return wanted if above == below + 1 else None
+
+    def _scan(self, stage: str, session: Session) -> Iterator[Scanned]:
         look = self.look(stage, session)
         below: int | None = None  # the next number that should be there; None: no version that opens was met yet
         versions = self._store.backend.versions(stage, session=session)
