@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from checkpoint_manager import CheckpointManager
+from tests.postgres import new_postgres_url, postgres_port, postgres_url  # noqa: F401  # fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

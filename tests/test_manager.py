@@ -36,12 +36,14 @@ from tests.strategies import same
 KEY = bytes(range(32))
 
 
-@pytest.fixture(params=["local", "relaxed", "memory", "sqlite"])
+@pytest.fixture(params=["local", "relaxed", "memory", "sqlite", "postgres"])
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
     if request.param == "memory":
         return CheckpointManager(MemoryBackend(), key=KEY)
     if request.param == "sqlite":
         return CheckpointManager(f"sqlite:///{tmp_path / 'store.db'}", key=KEY)
+    if request.param == "postgres":
+        return CheckpointManager(request.getfixturevalue("postgres_url"), key=KEY)
     durability = "relaxed" if request.param == "relaxed" else "full"
     return CheckpointManager(tmp_path / "store", key=KEY, durability=durability)
 

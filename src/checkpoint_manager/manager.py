@@ -134,6 +134,7 @@ class CheckpointManager:
             _operations.prune.check_policy(retention)
         known = checked_codecs(codecs)
         backend = open_backend(checkpoint_dir, durability=durability)
+        backend.patience = lock_timeout
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)

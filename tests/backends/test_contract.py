@@ -6,12 +6,14 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.testing import BackendContract, MaintenanceContract
@@ -19,7 +21,7 @@ from checkpoint_manager.testing import BackendContract, MaintenanceContract
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager.backends.base import Backend
+    from checkpoint_manager.backends.base import Backend, Maintenance
 
 
 def folder_of(backend: Backend, stage: str) -> Path:
@@ -106,5 +108,48 @@ class TestSqlite(SqliteBackDoor):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[SqliteBackend]:
         backend = SqliteBackend(tmp_path / "a" / "store.db")
+        yield backend
+        backend.close()
+
+
+class PostgresBackDoor(MaintenanceContract):
+    """The contract as a backend in PostgreSQL is asked to keep it, with rows that its administrator writes."""
+
+    def execute(self, backend: Backend, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        url, _, schema = backend.location.partition("?schema=")
+        with psycopg.connect(url, autocommit=True) as connection:
+            if not connection.execute("SELECT to_regnamespace(%s)", (schema,)).fetchall()[0][0]:
+                return []
+            connection.execute(f"SET search_path TO {schema}")
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def read_behind(self, backend: Backend, stage: str, version: int) -> bytes | None:
+        query = """SELECT coalesce(content,
+                (SELECT string_agg(content, '' ORDER BY part) FROM chunk WHERE upload = version.upload))
+            FROM version WHERE stage = %s AND number = %s"""
+        rows = self.execute(backend, query, stage.encode(), version)
+        return rows[0][0] if rows else None
+
+    def write_behind(self, backend: Backend, stage: str, version: int, data: bytes) -> None:
+        statement = """INSERT INTO version (stage, number, size, content) VALUES (%s, %s, %s, %s)
+            ON CONFLICT (stage, number) DO UPDATE SET size = excluded.size, content = excluded.content, upload = NULL"""
+        self.execute(backend, statement, stage.encode(), version, len(data), data)
+
+    def leave_behind(self, backend: Backend, stage: str) -> None:
+        statement = "INSERT INTO chunk (upload, part, stage, content) VALUES (gen_random_uuid(), 0, %s, %s)"
+        self.execute(backend, statement, stage.encode(), b"half")
+
+    def test_a_private_store_needs_no_warning(self, maintenance: Maintenance) -> None:
+        """The server of the tests is one that has cause for warnings."""
+        fsync, pages = maintenance.warnings()
+        assert "fsync = off" in fsync
+        assert "full_page_writes = off" in pages
+
+
+class TestPostgres(PostgresBackDoor):
+    @pytest.fixture
+    def backend(self, postgres_url: str) -> Iterator[Backend]:
+        backend = open_backend(postgres_url)
         yield backend
         backend.close()

@@ -62,7 +62,7 @@ def test_a_path_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("url", ["nosuch:///x.db", "NOSUCH://x", "nosuch://user:password@host/x"])
 def test_an_unknown_scheme_is_refused_with_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LocationError, match=r"scheme nosuch.* heeding:, memory:, remote:") as caught:
+    with pytest.raises(LocationError, match=r"scheme nosuch.* heeding:, memory:, postgres:, postgresql:, remote:") as caught:
         CheckpointManager(url, key=KEY)
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, CheckpointError)

@@ -414,7 +414,9 @@ MUTANTS: list[Mutant] = [
         Delete("raise step.error"),
     ),
     # Keys
-    Mutant("a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.refresh_keys()")),
+    Mutant(
+        "a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.refresh_keys(session)")
+    ),
     Mutant("a rotation does not wait for writers", "_operations/rotate_key.py", "_rotate_once", Delete("wait_for_writers")),
     Mutant(
         "a rotation leaves records under the old key",

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 KEY = bytes(32)
 
 
-@pytest.fixture(params=["local", "memory", "sqlite"])
+@pytest.fixture(params=["local", "memory", "sqlite", "postgres"])
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointManager]:
     places = {"local": tmp_path / "store", "memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
-    with CheckpointManager(places[request.param], key=KEY) as cm:
+    place = request.getfixturevalue("postgres_url") if request.param == "postgres" else places[request.param]
+    with CheckpointManager(place, key=KEY) as cm:
         yield cm
 
 

@@ -93,23 +93,24 @@ class Store:
         """
         return self.backend.lock(stage, self.lock_timeout)
 
-    def session(self, stage: str, lock: object = None) -> AbstractContextManager[Session]:
+    def session(self, stage: str, lock: object = None) -> Session:
         """Return a session on a stage, for a ``with`` block, with the keys as they are now.
 
         Args:
             stage: The stage.
             lock: Its lock, held by the caller that writes. The session lets go of it at its end.
         """
-        self.refresh_keys()
-        return self.backend.session(stage, lock)
+        session = self.backend.session(stage, lock)
+        self.refresh_keys(session)
+        return session
 
-    def refresh_keys(self) -> None:
+    def refresh_keys(self, session: Session | None = None) -> None:
         """Follow what others have changed in the keyring; errors as in :meth:`OpenKeyring.refresh`.
 
         Each operation asks: as a rule, nothing has changed, and one cheap call says so.
         """
         known = self.keyring.current.record
-        if self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known) is not known:
+        if self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known, session=session) is not known:
             self.keyring.refresh()
 
     def stages(self) -> list[str]:
@@ -149,7 +150,7 @@ class Store:
         place = Place(self._store_id, stage, version)
         make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
         self.backend.append(stage, version, make_pieces, session=session)
-        self.refresh_keys()
+        self.refresh_keys(session)
         if self.keyring.current.active[0] != key_id:
             self.replace(stage, version, entry, data, session)  # a rotation gave it up that this writer's lock did not hold up
 

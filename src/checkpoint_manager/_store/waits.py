@@ -36,7 +36,7 @@ class Waits:
         self._since = time.monotonic()
         return self._store.backend.lock(stage, self.left)
 
-    def session(self, stage: str, lock: object) -> AbstractContextManager[Session]:
+    def session(self, stage: str, lock: object) -> Session:
         """Return as :meth:`Store.session`."""
         self._end()
         return self._store.session(stage, lock)

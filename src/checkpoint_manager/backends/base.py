@@ -159,12 +159,15 @@ class Backend(ABC):
         capabilities: What it can do without help.
         durability: How it was opened.
         asked_for: What the caller named, if that leads to ``location`` by a link; otherwise the empty string.
+        patience: For how many seconds a call is tried again while a server does not answer. A manager sets it to its
+            ``lock_timeout``.
     """
 
     location: str
     capabilities: Capabilities
     durability: Durability = "full"
     asked_for: str = ""
+    patience: float = 60.0
 
     @abstractmethod
     def lock(
@@ -187,10 +190,11 @@ class Backend(ABC):
                 may be held by a task while others of its thread go on.)
         """
 
-    def session(self, stage: str | None, lock: object = None) -> AbstractContextManager[Session]:  # noqa: ARG002  # most have nothing to share
+    def session(self, stage: str | None, lock: object = None) -> Session:  # noqa: ARG002  # most have nothing to share
         """Return a session on a stage, to be entered with ``with`` and passed to several calls.
 
-        It makes the calls cheaper and changes nothing in what they return.
+        It makes the calls cheaper and changes nothing in what they return. The store's keyring may be read with it before it is
+        entered: so a backend on another host can look at everything that a save or load needs in one round trip.
 
         Args:
             stage: The stage; None: the store's records.

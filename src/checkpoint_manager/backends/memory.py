@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
-from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
@@ -27,7 +24,8 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError
+from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks
+from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,47 +51,6 @@ class BytesReader:
         return piece
 
 
-class _Entry:
-    """A lock with its holding thread and the time of acquisition. It exists while it is held or waited for."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.thread = 0
-        self.since = 0.0
-
-
-class _MemoryLock:
-    """A lock for one ``with`` block."""
-
-    _is_held = False  # of the class, because __del__ runs even if an interruption has ended the constructor at once
-
-    def __init__(self, entry: _Entry, stage: str | None, timeout: float, purpose: Purpose) -> None:
-        self._purpose = purpose
-        self._entry = entry
-        self._stage = stage
-        self._timeout = timeout
-
-    def __enter__(self) -> None:
-        entry, stage = self._entry, self._stage
-        whose = "the store" if stage is None else f"stage {printable(stage)}"
-        if entry.thread == threading.get_ident() and self._purpose == "write":
-            hint = "Return the new data from the function given to update_checkpoint instead of saving it there"
-            raise CheckpointError(f"{whose} is already locked by this thread", hint=hint, stage=stage)
-        if not entry.lock.acquire(timeout=-1 if math.isinf(self._timeout) else max(0, self._timeout)):
-            holder = f"a thread of this process for {time.monotonic() - entry.since:.1f} s"
-            raise LockTimeoutError(f"{whose} is locked by {holder}", hint=Hint.WAIT_FOR_LOCK, stage=stage, holder=holder)
-        self._is_held, entry.thread, entry.since = True, threading.get_ident(), time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_held:
-            self._is_held, self._entry.thread = False, 0
-            self._entry.lock.release()
-
-    def __del__(self) -> None:
-        """Release the lock if an interruption kept the block from doing so."""
-        self.__exit__()
-
-
 class MemoryBackend(Backend):
     """Versions and records in this process, gone when it ends."""
 
@@ -102,17 +59,15 @@ class MemoryBackend(Backend):
         self.capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, persistent=False)
         self._versions: dict[str, dict[int, bytes]] = {}
         self._process = os.getpid()
-        self._locks: WeakValueDictionary[tuple[str | None, Purpose, str], _Entry] = WeakValueDictionary()
+        self._locks = ProcessLocks()
         self._attachments: dict[str, dict[str, dict[int, bytes]]] = {}
         self._records: dict[tuple[str, str | None], Record] = {}
         self._changing = threading.RLock()  # a signal handler of the thread that holds it may save, too
 
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> _MemoryLock:
-        if os.getpid() != self._process:  # a child: locks of its parent's threads would never be released here
-            self._process, self._locks, self._changing = os.getpid(), WeakValueDictionary(), threading.RLock()
-        with self._changing:
-            entry = self._locks.setdefault((stage, purpose, name), _Entry())
-        return _MemoryLock(entry, stage, timeout, purpose)
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> ProcessLock:
+        if os.getpid() != self._process:  # a child: what its parent's threads held would never be released here
+            self._process, self._changing, self._locks = os.getpid(), threading.RLock(), ProcessLocks()
+        return self._locks.lock(stage, timeout, purpose, name)
 
     def stages(self) -> list[str]:
         return [stage for stage, versions in list(self._versions.items()) if versions]
@@ -213,7 +168,6 @@ class MemoryBackend(Backend):
 
     def wait_for_writers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        for stage, purpose, _ in tuple(self._locks):
-            if stage is not None and purpose == "write":
-                with self.lock(stage, deadline - time.monotonic()):
-                    pass
+        for stage in self._locks.writers():
+            with self.lock(stage, deadline - time.monotonic()):
+                pass

@@ -134,4 +134,13 @@ def _sqlite(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # 
     return cast("Backend", sqlite.SqliteBackend(expanded(urls.unquote_to_bytes(path))))
 
 
-_SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory, "sqlite": _sqlite}
+def _postgres(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+    try:
+        postgres = _loading.load("checkpoint_manager.backends.postgres")
+    except ImportError as error:
+        message = f"{printable(redacted(url))} needs psycopg, which can't be imported: {printable(str(error))}"
+        raise LocationError(message, hint='Install "checkpoint-manager[postgres]"') from None
+    return cast("Backend", postgres.PostgresBackend(url))
+
+
+_SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory, "postgres": _postgres, "postgresql": _postgres, "sqlite": _sqlite}

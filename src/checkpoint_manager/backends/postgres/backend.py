@@ -1,0 +1,640 @@
+"""The PostgreSQL backend: a schema of a database, for writers on any number of hosts.
+
+**Every change is one transaction**, and durable when the server says so. What is longer than 1 MiB is written in rows of that
+length before the row of its version, in the same transaction. Nothing that a killed writer leaves can be seen.
+
+The statement that inserts a version also checks that no other has the same or a higher number, under a lock that lasts as long
+as it does: it alone decides who owns a version. The lock of the stage only keeps writers from colliding.
+
+**Round trips.** A writer that takes the lock looks at the keyring, the newest version and the record of deletions at once. What
+it reads next is answered from that look, each thing once. A save is three round trips: lock and look, insert and look at the
+keyring again, unlock. A load is one.
+
+**Lost answers.** What may be done twice is done again, until the backend's patience ends. An insertion is not: its writer looks
+whether the version has his id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+import uuid
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import (
+    Backend,
+    Capabilities,
+    Leftover,
+    Maintenance,
+    Newest,
+    OutOfOrderError,
+    Purpose,
+    Record,
+    RecordChangedError,
+    RecordName,
+    Session,
+    StageRecord,
+    UnknownOutcomeError,
+    VersionAbsentError,
+    VersionTakenError,
+)
+from checkpoint_manager.backends.memory import BytesReader
+from checkpoint_manager.backends.postgres import schema as tables
+from checkpoint_manager.backends.postgres.connections import Connections, Patience, is_passing
+from checkpoint_manager.backends.postgres.lock import AdvisoryLock, Kind, key_of
+from checkpoint_manager.backends.postgres.place import parse
+from checkpoint_manager.backends.process_locks import ProcessLocks
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.errors import CheckpointError, IntegrityError, StageNameError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import LiteralString, Self
+
+    from checkpoint_manager.backends.base import MakePieces, Reader
+    from checkpoint_manager.backends.postgres.connections import Connection, Link
+    from checkpoint_manager.models import Buffer
+
+T = TypeVar("T")
+
+_HIGHEST_NUMBER = 999_999_999_999
+_LOOK_BYTES = 64 * 1024
+"""Content up to this length comes with the look at a stage, and records, too."""
+_CHUNKS_AT_ONCE = 4
+"""How many chunks travel together: up to 4 MiB wait in memory."""
+_DELETED_AT_ONCE = 100
+
+_NO_TABLES = ("42P01", "3F000")
+_DAMAGE = ("XX001", "XX002")
+_REFUSALS = {
+    "42501": (errno.EACCES, "Grant this user what the README lists for a pipeline's user"),
+    "53100": (errno.ENOSPC, "Free space on the server of the database"),
+    "57014": (errno.ETIMEDOUT, "Give this user a longer statement_timeout"),
+    "25006": (errno.EROFS, "Connect to the server that takes changes: a standby does not"),
+}
+
+
+class _Chunks:
+    """A version in chunks, opened for reading in a transaction, which keeps it as it is."""
+
+    def __init__(self, backend: PostgresBackend, connection: Connection, stage: str, size: int, upload: uuid.UUID) -> None:
+        self.size = size
+        self._backend = backend
+        self._connection = connection
+        self._stage = stage
+        self._upload = upload
+        self._part = 0
+        self._rest: list[memoryview] = []
+
+    def read(self, length: int) -> bytes:
+        """Return the next ``length`` bytes; fewer only at the end."""
+        pieces = []
+        while length and (self._rest or self._next()):
+            piece = self._rest[0][:length]
+            self._rest[0] = self._rest[0][length:]
+            if not self._rest[0]:
+                self._rest.pop(0)
+            pieces.append(piece)
+            length -= len(piece)
+        return b"".join(pieces)
+
+    def _next(self) -> bool:
+        query = f"""SELECT CASE WHEN octet_length(content) <= $4 THEN content ELSE '' END FROM {self._backend.quoted}.chunk
+            WHERE upload = $1 AND part >= $2 AND part < $3 ORDER BY part"""
+        parameters = (self._upload, self._part, self._part + _CHUNKS_AT_ONCE, tables.CHUNK_BYTES)
+        try:
+            rows = self._connection.execute(query, parameters, binary=True).fetchall()
+        except psycopg.Error as error:
+            raise self._backend.translated(error, "read a version of", self._stage) from error
+        self._part += _CHUNKS_AT_ONCE
+        self._rest = [memoryview(row[0]) for row in rows if row[0]]
+        return bool(self._rest)
+
+
+class PostgresSession(Session):
+    """What one look at a stage has told, until it is asked for or something else is read.
+
+    Attributes:
+        stage: The stage.
+        looked: The answers that are left, by what they answer; None: not looked yet.
+    """
+
+    __slots__ = ("_lock", "looked", "stage")
+
+    def __init__(self, stage: str | None, lock: object) -> None:
+        self.stage = stage
+        self.looked: dict[str, Any] | None = {} if lock is not None or stage is None else None
+        self._lock = lock
+        if isinstance(lock, AdvisoryLock) and lock.looked:
+            self.looked, lock.looked = _answers(lock.looked), None
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._lock, AdvisoryLock):
+            with contextlib.suppress(CheckpointError):
+                self._lock.release()
+
+
+def _answers(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+    keyring_stamp, keyring, gaps_stamp, gaps, number, size, content = rows[0]
+    return {
+        "newest": number or 0,
+        "content": (number, size, content),
+        **_record_answer("keyring", keyring_stamp, keyring),
+        **_record_answer("gaps", gaps_stamp, gaps),
+    }
+
+
+def _record_answer(name: str, stamp: uuid.UUID | None, data: bytes | None) -> dict[str, Any]:
+    """Return what a look says of a record; nothing of one that is too long for it."""
+    if stamp is None:
+        return {name: None}
+    return {} if data is None else {name: (stamp, len(data), data)}
+
+
+class PostgresBackend(Backend, Maintenance):
+    """Versions and records in one schema of a PostgreSQL database.
+
+    Args:
+        url: ``postgresql://user@host:port/database?schema=checkpoints``; see
+            :mod:`checkpoint_manager.backends.postgres.place`. The first write makes the schema and its tables.
+
+    Raises:
+        LocationError: The URL is not valid, the schema is another program's or of a newer version, or a pooler stands in
+            between that does not keep sessions apart.
+        StorageError: The server can't be reached, or refuses.
+    """
+
+    capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False)
+
+    def __init__(self, url: str) -> None:
+        place = parse(url)
+        self.location = place.location
+        self.schema = place.schema
+        self.quoted = tables.quoted(place.schema)
+        self._process_locks = ProcessLocks()
+        self.connections = Connections(place, key_of(Kind.STORE, place.schema, "member"))
+        self._run("open the database", lambda _: None)
+
+    # Statements
+
+    def _run(self, action: str, work: Callable[[Link], T], stage: str | None = None, *, once: bool = False) -> T:
+        """Return what ``work`` returns, tried again while the server does not answer.
+
+        Args:
+            action: What is being done, for messages.
+            work: Does it; called once for each attempt.
+            stage: The stage, for messages.
+            once: What was begun is not tried again: an UnknownOutcomeError is raised.
+        """
+        patience = Patience(self.patience)
+        while True:
+            has_begun = False
+            try:
+                with self.connections.use() as link:
+                    has_begun = True
+                    return work(link)
+            except psycopg.Error as error:
+                failure = error
+            if has_begun and once and is_passing(failure):
+                raise UnknownOutcomeError from failure
+            if failure.sqlstate in _NO_TABLES and has_begun and self.connections.forget_tables():
+                continue
+            if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
+                raise self.translated(failure, action, stage) from (failure if has_begun else None)
+
+    def _rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401
+        """Return the rows of a query; none if there are no tables."""
+
+        def work(link: Link) -> list[tuple[Any, ...]]:
+            if not self.connections.finds_tables(link):
+                return []
+            return link.connection.execute(query, parameters, binary=True).fetchall()
+
+        return self._run(action, work, stage)
+
+    def _change(self, action: str, statement: LiteralString, parameters: tuple[object, ...], stage: str | None = None) -> int:
+        """Run a statement that may be run twice, and return how many rows it changed."""
+
+        def work(link: Link) -> int:
+            self._make_tables(link)
+            return link.connection.execute(statement, parameters).rowcount
+
+        return self._run(action, work, stage)
+
+    def _make_tables(self, link: Link) -> None:
+        self.connections.migrate(link, key_of(Kind.STORE, self.schema, "migration"))
+
+    def translated(self, error: psycopg.Error, action: str, stage: str | None = None) -> CheckpointError:
+        """Return an error of PostgreSQL as one of this library."""
+        whose = "" if stage is None else f" stage {printable(stage)}"
+        what = f"can't {action}{whose}: {self.location}: {printable(_first_line(error))}"
+        if error.sqlstate in _DAMAGE:
+            return IntegrityError(what, hint="Restore the database from a backup", stage=stage)
+        number, hint = _REFUSALS.get(error.sqlstate or "", (errno.EIO, "Find out what the server's log says, then try again"))
+        return StorageError(what, hint=hint, errno=number, stage=stage)
+
+    # Locks
+
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> AdvisoryLock:
+        kind = Kind.STORE if stage is None else Kind.WRITE if purpose == "write" else Kind.RUN
+        key = key_of(kind, self.schema, *(() if stage is None else (stage, name)))
+        return AdvisoryLock(self, key, self._process_locks.lock(stage, timeout, purpose, name), stage, timeout)
+
+    def session(self, stage: str | None, lock: object = None) -> PostgresSession:
+        return PostgresSession(stage, lock)
+
+    def send_look(self, connection: Connection, stage: str | None, *, content: bool = False) -> psycopg.Cursor[Any]:
+        """Send the query for all that a writer or reader of a stage needs to know first."""
+        query = f"""SELECT k.stamp, CASE WHEN octet_length(k.data) <= $2 THEN k.data END,
+                g.stamp, CASE WHEN octet_length(g.data) <= $2 THEN g.data END,
+                v.number, v.size, CASE WHEN $3 AND octet_length(v.content) <= $2 THEN v.content END
+            FROM (VALUES (1)) AS one
+            LEFT JOIN {self.quoted}.record k ON k.stage = '' AND k.name = 'keyring'
+            LEFT JOIN {self.quoted}.record g ON g.stage = $1 AND g.name = 'gaps'
+            LEFT JOIN LATERAL (SELECT number, size, content FROM {self.quoted}.version
+                WHERE stage = $1 AND number BETWEEN 1 AND $4 ORDER BY number DESC LIMIT 1) v ON true"""
+        parameters = ((stage or "").encode(), _LOOK_BYTES, content, _HIGHEST_NUMBER)
+        return connection.execute(query, parameters, binary=True)
+
+    def _take_answer(self, session: Session | None, stage: str | None, what: str) -> Any:  # noqa: ANN401  # as various as what is asked
+        """Return what a session's look has told, once; ``...`` if it must be read.
+
+        What is read beside the look makes the rest of it outdated.
+        """
+        if not isinstance(session, PostgresSession) or (what != "keyring" and stage != session.stage):
+            return ...
+        if session.looked is None:
+            session.looked = {}
+
+            def look(link: Link) -> list[tuple[Any, ...]]:
+                found = self.connections.finds_tables(link)
+                return self.send_look(link.connection, session.stage, content=True).fetchall() if found else []
+
+            rows = self._run("look at", look, session.stage)
+            session.looked = _answers(rows) if rows else {}
+        answer = session.looked.pop(what, ...)
+        if answer is ... and what != "keyring":
+            session.looked = {}
+        return answer
+
+    def wait_for_writers(self, timeout: float) -> None:
+        """Wait for the lock of each writer, so that one who begins again at once does not count twice."""
+        query = """SELECT DISTINCT (classid::bigint << 32) | objid::bigint FROM pg_locks
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND mode = 'ExclusiveLock' AND objid::bigint & 3 = $1
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
+                AND classid::bigint = $2 AND objid::bigint = $3)"""
+        member = key_of(Kind.STORE, self.schema, "member") % 2**64
+        deadline = time.monotonic() + timeout
+        parameters = (int(Kind.WRITE), member >> 32, member & 0xFFFFFFFF)
+        keys = self._run("look for writers", lambda link: link.connection.execute(query, parameters).fetchall())
+        for (key,) in keys:
+            with AdvisoryLock(self, key, contextlib.nullcontext(), None, deadline - time.monotonic()):
+                pass
+
+    def lock_descriptors(self) -> tuple[int, ...]:
+        return tuple(link.connection.fileno() for link in self.connections.holding())
+
+    # Versions
+
+    def stages(self) -> list[str]:
+        query = f"""WITH RECURSIVE name(stage) AS (
+            (SELECT stage FROM {self.quoted}.version ORDER BY stage LIMIT 1)
+            UNION ALL SELECT (SELECT v.stage FROM {self.quoted}.version v WHERE v.stage > name.stage ORDER BY v.stage LIMIT 1)
+            FROM name WHERE name.stage IS NOT NULL
+        ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
+        names = (_stage_name(row[0]) for row in self._rows("list the stages", query))
+        return [name for name in names if name is not None]
+
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
+        self._take_answer(session, stage, "nothing")
+        query = f"SELECT number FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2 ORDER BY number"
+        return [row[0] for row in self._rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
+
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # always is
+        answer = self._take_answer(session, stage, "newest")
+        if answer is ...:
+            query = f"SELECT max(number) FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2"
+            rows = self._rows("find the newest version of", query, (stage.encode(), _HIGHEST_NUMBER), stage)
+            answer = (rows[0][0] or 0) if rows else 0
+        return Newest(answer, durable=True)
+
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        insert = f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload)
+            SELECT $1, $2::bigint, $3::bigint, $4, $5
+            WHERE NOT EXISTS (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number >= $2)"""
+        keyring = f"""SELECT stamp, CASE WHEN octet_length(data) <= $1 THEN data END
+            FROM {self.quoted}.record WHERE stage = '' AND name = 'keyring'"""
+        key = key_of(Kind.APPEND, self.schema, stage)
+        looked: list[tuple[Any, ...]] = []
+
+        def work(link: Link) -> bool:
+            self._make_tables(link)
+            connection = link.connection
+            with _Content(self.quoted, connection, stage, make_pieces()) as content:
+                with connection.pipeline():
+                    if content.upload is None:
+                        connection.execute("BEGIN")
+                    connection.execute("SELECT pg_advisory_xact_lock($1)", (key,))
+                    done = connection.execute(insert, (stage.encode(), version, *content.parameters))
+                    if content.upload is None:
+                        connection.execute("COMMIT")
+                        look = connection.execute(keyring, (_LOOK_BYTES,), binary=True)
+                if content.upload is None:
+                    looked[:] = look.fetchall()
+                return content.commit(done.rowcount)
+
+        done = self._run("write", work, stage, once=True)
+        if isinstance(session, PostgresSession):
+            session.looked = _record_answer("keyring", *looked[0]) if looked else {}
+        if not done:
+            raise VersionTakenError if version in self.versions(stage) else OutOfOrderError
+
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        self._take_answer(session, stage, "nothing")
+        update = f"""WITH before AS (SELECT upload FROM {self.quoted}.version WHERE stage = $1 AND number = $2::bigint),
+            gone AS (DELETE FROM {self.quoted}.chunk USING before WHERE chunk.upload = before.upload)
+            UPDATE {self.quoted}.version SET size = $3::bigint, content = $4, upload = $5 WHERE stage = $1 AND number = $2"""
+        if not self._write(update, stage, (version,), make_pieces):
+            raise VersionAbsentError
+
+    def _write(self, statement: LiteralString, stage: str, place: tuple[object, ...], make_pieces: MakePieces) -> bool:
+        """Store pieces with a statement that may be run twice; return whether it changed a row."""
+
+        def work(link: Link) -> bool:
+            self._make_tables(link)
+            with _Content(self.quoted, link.connection, stage, make_pieces()) as content:
+                done = link.connection.execute(statement, (stage.encode(), *place, *content.parameters))
+                return content.commit(done.rowcount)
+
+        return self._run("write", work, stage)
+
+    def flush(self, stage: str, *, session: Session | None = None) -> None:
+        """Do nothing: each change is durable when it returns."""
+
+    @contextlib.contextmanager
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:
+        answer = self._take_answer(session, stage, "content")
+        if answer is not ... and answer[0] == version and answer[2] is not None:
+            yield BytesReader(answer[2])
+            return
+        query = f"""SELECT size, upload, CASE WHEN octet_length(content) <= $3 THEN content END
+            FROM {self.quoted}.version WHERE stage = $1 AND number = $2::bigint"""
+        with self._reader(query, (stage.encode(), version, tables.CHUNK_BYTES), stage) as reader:
+            yield reader
+
+    @contextlib.contextmanager
+    def _reader(self, query: LiteralString, parameters: tuple[object, ...], stage: str) -> Iterator[Reader]:
+        """Read a row of size, upload and content."""
+        rows = self._rows("read a version of", query, parameters, stage)
+        if rows and rows[0][1] is None:
+            yield BytesReader(rows[0][2] or b"")  # what is larger is not of this backend: too short, then
+            return
+        if not rows:
+            raise VersionAbsentError
+        with self.connections.use() as link:
+            try:  # a transaction of its own: chunks may be deleted meanwhile
+                link.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                rows = link.connection.execute(query, parameters, binary=True).fetchall()
+            except psycopg.Error as error:
+                raise self.translated(error, "read a version of", stage) from error
+            try:
+                if not rows:
+                    raise VersionAbsentError
+                yield _Chunks(self, link.connection, stage, rows[0][0], rows[0][1])
+            finally:
+                _roll_back(link.connection)
+
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
+        self._take_answer(session, stage, "nothing")
+        statement = f"""WITH gone AS
+                (DELETE FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[]) RETURNING upload)
+            DELETE FROM {self.quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
+        for some in _batches(versions):
+            self._change("delete versions of", statement, (stage.encode(), some), stage)
+
+    # Attachments
+
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        """Write a segment; it is kept in memory until then, as an answer may be lost."""
+        content = b"".join([bytes(piece) for piece in pieces])
+        statement = f"""WITH before AS
+                (SELECT upload FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 AND number = $3::integer),
+            gone AS (DELETE FROM {self.quoted}.chunk USING before WHERE chunk.upload = before.upload)
+            INSERT INTO {self.quoted}.segment (stage, attachment, number, size, content, upload)
+            VALUES ($1, $2, $3, $4::bigint, $5, $6)
+            ON CONFLICT (stage, attachment, number)
+            DO UPDATE SET size = excluded.size, content = excluded.content, upload = excluded.upload"""
+        self._write(statement, stage, (attachment, index), lambda: (content,))
+
+    @contextlib.contextmanager
+    def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
+        query = f"""SELECT size, upload, CASE WHEN octet_length(content) <= $4 THEN content END
+            FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 AND number = $3::integer"""
+        with self._reader(query, (stage.encode(), attachment, index, tables.CHUNK_BYTES), stage) as reader:
+            yield reader
+
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        query = f"""SELECT number, size FROM {self.quoted}.segment
+            WHERE stage = $1 AND attachment = $2 AND number >= 0 ORDER BY number"""
+        rows = self._rows("look at an attachment of", query, (stage.encode(), attachment), stage)
+        return [size for (number, size), expected in zip(rows, count()) if number == expected]
+
+    def attachments(self, stage: str) -> list[str]:
+        query = f"SELECT DISTINCT attachment FROM {self.quoted}.segment WHERE stage = $1"
+        return [row[0] for row in self._rows("list the attachments of", query, (stage.encode(),), stage)]
+
+    def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
+        statement = f"""WITH gone AS (DELETE FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 RETURNING upload)
+            DELETE FROM {self.quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
+        for attachment in attachments:
+            self._change("delete attachments of", statement, (stage.encode(), attachment), stage)
+
+    # Records
+
+    def read_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        limit: int,
+        known: Record | None = None,
+        session: Session | None = None,
+    ) -> Record | None:
+        answer = self._take_answer(session, stage, name)
+        if answer is ...:
+            query = f"""SELECT stamp, octet_length(data),
+                    CASE WHEN stamp IS DISTINCT FROM $3 AND octet_length(data) <= $4 THEN data END
+                FROM {self.quoted}.record WHERE stage = $1 AND name = $2"""
+            stamp = known.stamp if known is not None and isinstance(known.stamp, uuid.UUID) else None
+            rows = self._rows(f"read the {name} of", query, ((stage or "").encode(), name, stamp, limit), stage)
+            answer = rows[0] if rows else None
+        if answer is None:
+            return None
+        stamp, length, data = answer
+        if length > limit:
+            message = f"{name} in {self.location} is {length} bytes long, and the limit is {limit}"
+            raise IntegrityError(message, hint="Restore it from a backup", stage=stage)
+        return known if known is not None and stamp == known.stamp else Record(data, stamp)
+
+    def write_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        data: bytes,
+        expected: Record | None,
+        session: Session | None = None,
+    ) -> Record:
+        self._take_answer(session, stage, "nothing")
+        parameters: tuple[object, ...] = ((stage or "").encode(), name, stamp := uuid.uuid4(), data)
+        if expected is None:
+            statement: LiteralString = f"""INSERT INTO {self.quoted}.record (stage, name, stamp, data) VALUES ($1, $2, $3, $4)
+                ON CONFLICT (stage, name) DO UPDATE SET stamp = excluded.stamp WHERE record.stamp = excluded.stamp"""
+        else:
+            statement = f"""UPDATE {self.quoted}.record SET stamp = $3, data = $4
+                WHERE stage = $1 AND name = $2 AND (data = $5 OR stamp = $3)"""
+            parameters = (*parameters, expected.data)
+        if not self._change(f"write the {name} of", statement, parameters, stage):  # a second time, it finds its own stamp
+            raise RecordChangedError
+        return Record(data, stamp)
+
+    # The whole store
+
+    def close(self) -> None:
+        self.connections.close()
+
+    # Maintenance
+
+    def leftovers(self) -> list[Leftover]:
+        """Return chunks that belong to nothing: an administrator deleted the row that they were of."""
+        query = f"SELECT DISTINCT stage, upload {self._unused} ORDER BY stage, upload"
+        return [
+            Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", _stage_name(stage))
+            for stage, upload in self._rows("look through the database", query)
+        ]
+
+    def remove(self, leftover: Leftover) -> bool:
+        upload = uuid.UUID(leftover.path.rpartition(" ")[2])
+        self._change("remove chunks of", f"DELETE {self._unused} AND chunk.upload = $1", (upload,), leftover.stage)
+        return True
+
+    @property
+    def _unused(self) -> LiteralString:
+        return f"""FROM {self.quoted}.chunk
+            WHERE NOT EXISTS (SELECT 1 FROM {self.quoted}.version v WHERE v.upload = chunk.upload)
+            AND NOT EXISTS (SELECT 1 FROM {self.quoted}.segment s WHERE s.upload = chunk.upload)
+            AND NOT EXISTS (SELECT 1 FROM {self.quoted}.quarantine q WHERE q.upload = chunk.upload)"""
+
+    def warnings(self) -> list[str]:
+        query = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
+        rows = self._run("open the database", lambda link: link.connection.execute(query).fetchall())
+        return [
+            f"The server of {self.location} runs with {name} = off: a power cut may damage the database" for (name,) in rows
+        ]
+
+    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
+        wanted = list(what)
+        numbers = [each for each in wanted if isinstance(each, int)]
+        names = [each for each in wanted if not isinstance(each, int)]
+        statement = f"""WITH
+            v AS (DELETE FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
+                RETURNING number, content, upload),
+            r AS (DELETE FROM {self.quoted}.record WHERE stage = $1 AND name = ANY($3::text[]) RETURNING name, data)
+            INSERT INTO {self.quoted}.quarantine (stage, number, name, content, upload)
+            SELECT $1, number, NULL, content, upload FROM v UNION ALL SELECT $1, NULL, name, data, NULL FROM r
+            RETURNING number, name"""
+        rows = self._rows("set aside versions of", statement, (stage.encode(), numbers, names), stage)
+        there = {name if number is None else number for number, name in rows}
+        where = f"the table quarantine of {self.location}"
+        return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}
+
+
+class _Content:
+    """Content on its way to the database: in the row of what it belongs to, or in chunks, in a transaction.
+
+    Attributes:
+        parameters: Size, content and upload, of which one is None.
+    """
+
+    def __init__(self, schema: LiteralString, connection: Connection, stage: str, pieces: Iterable[Buffer]) -> None:
+        self._schema = schema
+        self._connection = connection
+        self._stage = stage.encode()
+        self._pieces = pieces
+        self._parts = 0
+        self.upload: uuid.UUID | None = None
+        self.parameters: tuple[int, bytes | None, uuid.UUID | None] = (0, b"", None)
+
+    def __enter__(self) -> Self:
+        """Send the chunks, if it is too long for a row."""
+        content, size = bytearray(), 0
+        try:
+            for piece in self._pieces:
+                content += piece
+                size += len(piece)
+                if len(content) > (tables.CHUNK_BYTES if self.upload is None else tables.CHUNK_BYTES * _CHUNKS_AT_ONCE):
+                    whole = len(content) // tables.CHUNK_BYTES * tables.CHUNK_BYTES
+                    self._send(content[:whole])
+                    del content[:whole]
+            if self.upload is not None:
+                self._send(content)
+        except BaseException:
+            self._end()
+            raise
+        self.parameters = (size, None if self.upload else bytes(content), self.upload)
+        return self
+
+    def _send(self, content: bytearray) -> None:
+        insert = f"INSERT INTO {self._schema}.chunk (upload, part, stage, content) VALUES ($1, $2::integer, $3, $4)"
+        with self._connection.pipeline():
+            if self.upload is None:
+                self.upload = uuid.uuid4()
+                self._connection.execute("BEGIN")
+            for start in range(0, len(content), tables.CHUNK_BYTES):
+                chunk = content[start : start + tables.CHUNK_BYTES]
+                self._connection.execute(insert, (self.upload, self._parts, self._stage, chunk))
+                self._parts += 1
+
+    def commit(self, changed: int) -> bool:
+        """Keep what was written if the statement changed a row; return whether it did."""
+        if changed and self.upload is not None:
+            self._connection.execute("COMMIT")
+        return changed > 0
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        _roll_back(self._connection)
+
+
+def _roll_back(connection: Connection) -> None:
+    """End a transaction that has not ended, unless its connection is lost, and the transaction with it."""
+    if connection.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+
+
+def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
+    rest = iter(numbers)
+    while some := list(islice(rest, _DELETED_AT_ONCE)):
+        yield some
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _stage_name(stored: object) -> str | None:
+    """Return the name of a stage, or None for what this library would not have stored."""
+    try:
+        return validate(bytes.decode(stored)) if isinstance(stored, bytes) else None
+    except (UnicodeDecodeError, StageNameError):
+        return None

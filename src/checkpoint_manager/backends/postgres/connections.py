@@ -1,0 +1,292 @@
+"""Connections to PostgreSQL: one for each thread, opened again when it was lost, never used by a child of the process.
+
+A statement that met a lost connection, a restart or a failover is tried again on a new connection, for as long as the backend
+is patient. The locks that the lost connection held are taken again first.
+
+A signal handler may save while its thread waits for the server. It finds the connection in use, and opens another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from checkpoint_manager.backends.postgres import schema as tables
+from checkpoint_manager.errors import LocationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Protocol
+
+    from psycopg.abc import PQGen
+
+    from checkpoint_manager.backends.postgres.place import Place
+
+    class Held(Protocol):
+        """A lock that a connection holds."""
+
+        def take_again(self, link: Link) -> None:
+            """Take it on another connection."""
+
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 60.0
+"""How long the server may take for one statement that does not wait for a lock."""
+_LATER = {"57P01", "57P02", "57P03", "25006", "40001", "40P01", "53300"}
+"""The server ends, starts, or has become a standby; two transactions met; too many connections."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+
+_SETTINGS = """SELECT
+    set_config('search_path', '', false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('idle_session_timeout', '0', false),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
+        ELSE current_setting('synchronous_commit') END, false),
+    set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '5000' ELSE '0' END, false),
+    pg_try_advisory_lock_shared($1),
+    pg_backend_pid()"""
+"""A lock that waits does so as long as its session lives: a server that watches for clients that are gone ends it."""
+
+_inherited: list[psycopg.Connection[Any]] = []
+"""Connections of this process's parent, kept so that nothing closes them."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for no answer without a limit, and ends without a warning when its thread has ended.
+
+    Attributes:
+        seconds: How long it waits for an answer.
+        process: The process that opened it.
+    """
+
+    seconds = ANSWER_SECONDS
+    process = 0
+
+    def __del__(self, *_: object) -> None:
+        """Close it, unless it is the parent's."""
+        if self.process == os.getpid():
+            self.close()
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait as psycopg does, for at most ``seconds``."""
+        return super().wait(gen, interval, self.seconds if timeout is None else timeout)
+
+
+class Link:
+    """A connection, the process that opened it, and the locks that it holds.
+
+    Attributes:
+        connection: The connection, of this library's process only.
+        locks: What it holds, by key.
+        unlocks: The keys of locks that are to be released as soon as nobody uses the connection.
+        has_tables: The tables are known to be there.
+        user: Who uses it; nobody if that is gone.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.locks: dict[int, Held] = {}
+        self.unlocks: deque[int] = deque()
+        self.has_tables = False
+        self.user: weakref.ref[object] | None = None
+        self._taking = threading.Lock()
+        connection.process = os.getpid()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it was opened by this process's parent."""
+        return self.connection.process != os.getpid()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether statements can be sent, as far as this process knows."""
+        return not self.is_inherited and self.connection.info.transaction_status == TransactionStatus.IDLE
+
+    def take(self, user: object) -> bool:
+        """Let ``user`` have it for as long as it lives, or until it is given back; return whether it was free."""
+        with self._taking:
+            if self.user is not None and self.user() is not None:
+                return False
+            self.user = weakref.ref(user)
+            return True
+
+    def give_back(self) -> None:
+        """End the use."""
+        self.user = None
+        self.release()
+
+    def release(self) -> None:
+        """Release the locks that wait for it, unless someone uses the connection, who does it at the end."""
+        while self.unlocks and self.is_usable:
+            use = _Nobody()
+            if not self.take(use):
+                return
+            try:
+                with contextlib.suppress(psycopg.Error):  # a lost connection holds no lock
+                    self.connection.execute("SELECT pg_advisory_unlock($1)", (self.unlocks.popleft(),))
+            finally:
+                self.user = None
+
+    def close(self) -> None:
+        """Close the connection, unless it is the parent's."""
+        if self.is_inherited:
+            _inherited.append(self.connection)
+        else:
+            self.connection.close()
+
+
+class _Nobody:
+    """One use of a connection."""
+
+
+class Connections:
+    """The connections of one backend.
+
+    Args:
+        place: Where the store is.
+        member_key: The key of the lock that marks each connection of the store, shared by them all.
+
+    Attributes:
+        is_proven: A connection was possible once, so that a refused one is worth another try.
+    """
+
+    def __init__(self, place: Place, member_key: int) -> None:
+        self._place = place
+        self._schema = place.schema
+        self._member_key = member_key
+        self._mine = threading.local()
+        self._all: weakref.WeakSet[Link] = weakref.WeakSet()
+        self.is_proven = False
+
+    def use(self) -> Use:
+        """Return a connection of this thread that nobody uses, for a ``with`` block."""
+        return Use(self)
+
+    def take(self, use: Use) -> Link:
+        """Return a connection, opened if there is none that is free."""
+        links: list[Link] = self._mine.__dict__.setdefault("links", [])
+        lost: list[Held] = []
+        for link in tuple(links):
+            if link.is_inherited:
+                links.remove(link)
+                link.close()
+            elif link.take(use):
+                if link.is_usable:
+                    return link
+                links.remove(link)
+                link.close()
+                lost += link.locks.values()
+        link = self._open()
+        link.take(use)
+        links.append(link)
+        for lock in lost:
+            lock.take_again(link)
+        return link
+
+    def _open(self) -> Link:
+        link = Link(Connection.connect(**self._place.parameters, autocommit=True, cursor_factory=psycopg.RawCursor))  # type: ignore[arg-type]
+        self._all.add(link)
+        connection = link.connection
+        rows = connection.execute(_SETTINGS, (self._member_key,)).fetchall()
+        if rows[0][-1] != connection.info.backend_pid:
+            self._refuse_shared_sessions(connection)
+        self.is_proven = True
+        link.has_tables = tables.form_of(connection, self._schema) > 0
+        return link
+
+    def _refuse_shared_sessions(self, connection: Connection) -> None:
+        """Raise if a pooler, which stands in between, does not keep a server's session for this client."""
+        pid = "SELECT pg_backend_pid()"
+        seen = {connection.execute(pid).fetchall()[0] for _ in range(3)}
+        with Connection.connect(**self._place.parameters, autocommit=True) as other, other.transaction():  # type: ignore[arg-type]
+            theirs = other.execute(pid).fetchall()[0]
+            seen |= {connection.execute(pid).fetchall()[0] for _ in range(3)}
+        if len(seen) > 1 or theirs in seen:
+            message = (
+                f"a pooler between this client and {self._place.location} hands its sessions to others, and locks with them"
+            )
+            hint = "Connect to the database directly, or set the pooler's pool_mode to session for this database"
+            raise LocationError(message, hint=hint)
+
+    def migrate(self, link: Link, key: int) -> None:
+        """Make the tables if they are not there, or bring them to the present form."""
+        if not link.has_tables:
+            tables.migrate(link.connection, self._schema, key)
+            link.has_tables = True
+
+    def finds_tables(self, link: Link) -> bool:
+        """Return whether the tables are there, asking if they were not."""
+        if not link.has_tables:
+            link.has_tables = tables.form_of(link.connection, self._schema) > 0
+        return link.has_tables
+
+    def forget_tables(self) -> bool:
+        """Forget that the tables are there; return whether that was known of a connection of this thread."""
+        known = [link for link in self._mine.links if link.has_tables]
+        for link in known:
+            link.has_tables = False
+        return bool(known)
+
+    def holding(self) -> list[Link]:
+        """Return the connections that hold locks."""
+        return [link for link in tuple(self._all) if link.locks and link.is_usable]
+
+    def close(self) -> None:
+        """Close every connection that nobody uses."""
+        for link in tuple(self._all):
+            if link.take(use := _Nobody()):
+                link.close()
+                del use
+
+
+class Use:
+    """A connection for one ``with`` block."""
+
+    _link: Link | None = None
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> Link:
+        self._link = self._connections.take(self)
+        return self._link
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            if not link.is_usable and not link.is_inherited:
+                link.connection.close()  # in the middle of something: the server undoes it
+            link.give_back()
+
+
+def is_passing(error: psycopg.Error) -> bool:
+    """Return whether an error may be gone a moment later: the connection was lost, or the server restarts."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate in _LATER or error.sqlstate.startswith("08")
+
+
+class Patience:
+    """The pauses between attempts, until a deadline."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = _FIRST_PAUSE
+
+    def pause(self) -> bool:
+        """Sleep, and return True; return False if the deadline has passed."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(self._pause, left))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return True

@@ -1,0 +1,192 @@
+"""Locks of stages in PostgreSQL: session advisory locks, which the server releases when their connection ends.
+
+The key of a lock is made of SHA-256 of the store's schema, the stage, and the run's name: 64 bits, of which the lowest two say
+what the lock is held for. Two locks that met in one key would only wait for each other without need.
+
+Taking the lock and looking at the stage are two statements: one alone would see the stage as it was before the wait. They
+travel together, so both cost one round trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.postgres.connections import ANSWER_SECONDS, Patience, is_passing
+from checkpoint_manager.errors import Hint, LockTimeoutError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import Self
+
+    from checkpoint_manager.backends.postgres.backend import PostgresBackend
+    from checkpoint_manager.backends.postgres.connections import Link
+
+_LOG = logging.getLogger("checkpoint_manager")
+_SLICE_SECONDS = 20.0
+"""How long one statement waits. While it does, the server keeps every row that was deleted since it began."""
+_LOCK_NOT_AVAILABLE, _CANCELED = "55P03", "57014"
+
+
+class Kind(IntEnum):
+    """What a key is for: its lowest two bits."""
+
+    STORE = 0
+    WRITE = 1
+    RUN = 2
+    APPEND = 3
+
+
+def key_of(kind: Kind, schema: str, *names: str) -> int:
+    """Return the key of a lock, as a signed integer of 64 bits."""
+    text = b"".join(len(name.encode()).to_bytes(4, "big") + name.encode() for name in (schema, *names))
+    digest = hashlib.sha256(b"checkpoint_manager" + text).digest()
+    return int.from_bytes(digest[:8], "big", signed=True) & ~3 | kind
+
+
+_HOLDER = """SELECT a.pid, a.application_name, host(a.client_addr) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.mode = 'ExclusiveLock'
+    AND l.classid::bigint = $1 AND l.objid::bigint = $2"""
+
+
+class AdvisoryLock:
+    """A lock for one ``with`` block: between the threads of this process first, then between the sessions of the server.
+
+    Args:
+        backend: The backend.
+        key: The key.
+        inner: The lock between the threads of this process.
+        stage: The stage, or None.
+        timeout: How long to wait, in seconds.
+
+    Attributes:
+        looked: What the stage was like when the lock was taken, as rows; None: not looked.
+    """
+
+    _link: Link | None = None
+
+    def __init__(
+        self, backend: PostgresBackend, key: int, inner: AbstractContextManager[None], stage: str | None, timeout: float
+    ) -> None:
+        self._backend = backend
+        self._key = key
+        self._kind = Kind(key & 3)
+        self._inner = inner
+        self._stage = stage
+        self._timeout = timeout
+        self.looked: list[tuple[Any, ...]] | None = None
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + self._timeout
+        self._inner.__enter__()
+        try:
+            self._acquire(deadline)
+        except BaseException:
+            self.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        """Release the lock if an interruption kept the block from doing so."""
+        self.release()
+
+    def _acquire(self, deadline: float) -> None:
+        patience = Patience(self._timeout)
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                with self._backend.connections.use() as link:
+                    self._link = link
+                    link.locks[self._key] = self
+                    if self._take(link, min(max(left, 0.0), _SLICE_SECONDS)):
+                        return
+            except psycopg.Error as error:
+                failure = error
+            else:
+                raise self._timed_out()
+            if failure.sqlstate == _LOCK_NOT_AVAILABLE and left > _SLICE_SECONDS:
+                continue
+            if failure.sqlstate == _LOCK_NOT_AVAILABLE:
+                raise self._timed_out()
+            if failure.sqlstate == _CANCELED:
+                raise self._timed_out(
+                    "the server cancelled the wait, as statement_timeout or its administrator asks"
+                ) from failure
+            if not (is_passing(failure) and self._backend.connections.is_proven and patience.pause()):
+                raise self._backend.translated(failure, "lock", self._stage) from failure
+
+    def _take(self, link: Link, seconds: float) -> bool:
+        """Take the lock and look, in one round trip; return whether it was free."""
+        connection = link.connection
+        milliseconds = math.ceil(seconds * 1000)
+        looks = self._kind == Kind.WRITE and self._stage is not None and link.has_tables
+        connection.seconds = seconds + ANSWER_SECONDS
+        try:
+            with connection.pipeline():
+                if milliseconds:
+                    connection.execute("SELECT set_config('lock_timeout', $1, true)", (str(milliseconds),))
+                    taken = connection.execute("SELECT true FROM pg_advisory_lock($1)", (self._key,))
+                else:
+                    taken = connection.execute("SELECT pg_try_advisory_lock($1)", (self._key,))
+                look = self._backend.send_look(connection, self._stage) if looks else None
+            if taken.fetchall() != [(True,)]:
+                return False
+            self.looked = None if look is None else look.fetchall()
+        finally:
+            connection.seconds = ANSWER_SECONDS
+        return True
+
+    def take_again(self, link: Link) -> None:
+        """Take the lock on another connection, after its own was lost.
+
+        Raises:
+            psycopg.Error: It is not possible in time; the writer has not written yet, or finds out what became of it.
+        """
+        where = "the store" if self._stage is None else f"stage {printable(self._stage)}"
+        self._link = link
+        link.locks[self._key] = self
+        if self._kind == Kind.RUN:  # what the run computes is saved all the same
+            if not self._take(link, 0):
+                _LOG.warning("The lock of the run of %s was lost with its connection, and another process has it", where)
+            return
+        self._take(link, min(self._timeout, _SLICE_SECONDS))
+        self.looked = None
+
+    def _timed_out(self, why: str = "") -> LockTimeoutError:
+        whose = f"{'the store' if self._stage is None else f'stage {printable(self._stage)}'} in {self._backend.location}"
+        holder = self._holder()
+        message = f"{whose} is locked by {holder}{f': {why}' if why else ''}"
+        return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder)
+
+    def _holder(self) -> str:
+        """Return who holds the lock, as far as the server tells."""
+        unsigned = self._key % 2**64
+        try:
+            with self._backend.connections.use() as link:
+                rows = link.connection.execute(_HOLDER, (unsigned >> 32, unsigned & 0xFFFFFFFF)).fetchall()
+        except psycopg.Error:
+            rows = []
+        if not rows:
+            return "another session of the database"
+        pid, application, host = rows[0]
+        return f"session {pid} of the database ({', '.join(printable(str(each)) for each in (application, host) if each)})"
+
+    def release(self) -> None:
+        """Release the lock, if it is held. A connection that is lost released it."""
+        link, self._link = self._link, None
+        if link is not None and link.locks.pop(self._key, None) is not None and not link.is_inherited:
+            if link.connection.closed and self._kind == Kind.RUN:
+                _LOG.warning("The lock of the run of stage %s was lost with its connection", printable(self._stage or ""))
+            link.unlocks.append(self._key)
+            link.release()
+        self._inner.__exit__(None, None, None)

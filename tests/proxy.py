@@ -1,0 +1,108 @@
+"""A TCP proxy between a client and a server: it counts round trips, delays answers, and loses them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Proxy:
+    """A proxy on a free port of this host, for a ``with`` block.
+
+    Args:
+        port: The server's port.
+        delay: How long each answer takes, in seconds: what a round trip costs more.
+
+    Attributes:
+        port: Where to connect instead.
+        round_trips: How often a client sent something after it was answered.
+        loses: Called with what a client sent; if true, the answer to it is lost, and the connection with it.
+    """
+
+    def __init__(self, port: int, delay: float = 0.0) -> None:
+        self._server = port
+        self._delay = delay
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: set[socket.socket] = set()
+        self.port = int(self._listener.getsockname()[1])
+        self.round_trips = 0
+        self.loses: Callable[[bytes], bool] = lambda _: False
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cut every connection."""
+        for each in tuple(self._sockets):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._listener.accept()[0]
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server))
+            except OSError:
+                client.close()
+                continue
+            for each in (client, server):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._sockets.add(each)
+            pair = _Pair(client, server)
+            threading.Thread(target=self._ask, args=(pair,), daemon=True).start()
+            threading.Thread(target=self._answer, args=(pair,), daemon=True).start()
+
+    def _ask(self, pair: _Pair) -> None:
+        with contextlib.suppress(OSError):
+            while sent := pair.client.recv(1 << 20):
+                if pair.is_answered:
+                    pair.is_answered = False
+                    self.round_trips += 1
+                pair.is_lost = pair.is_lost or self.loses(sent)
+                pair.server.sendall(sent)
+        self._end(pair)
+
+    def _answer(self, pair: _Pair) -> None:
+        with contextlib.suppress(OSError):
+            while answer := pair.server.recv(1 << 20):
+                if pair.is_lost:
+                    break
+                if not pair.is_answered:
+                    pair.is_answered = True
+                    time.sleep(self._delay)
+                pair.client.sendall(answer)
+        self._end(pair)
+
+    def _end(self, pair: _Pair) -> None:
+        for each in (pair.client, pair.server):
+            self._sockets.discard(each)
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+class _Pair:
+    """A client's connection, and the one to the server that stands for it."""
+
+    is_answered = True
+    is_lost = False
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
