@@ -468,7 +468,7 @@ LINES = [
     Line("_store/open_keyring.py", "The store %s", _emptied, "WARNING"),
     Line("_store/store.py", "Not counted as a stage", _planted_folder, "ERROR", REPAIR),
     Line("_store/store.py", "Not counted as stages", _planted_folders, "ERROR", REPAIR),
-    Line("_store/store.py", "%s", lambda folder: _rolled_back_gaps(folder).history("train"), "WARNING"),
+    Line("_store/sealed_store.py", "%s", lambda folder: _rolled_back_gaps(folder).history("train"), "WARNING"),
     Line("backends/local/backend.py", "Stage %s is saved, but the head", _head_in_the_way, "WARNING"),
     Line("keys.py", "Key slot added", lambda folder: opened(folder).keys.add(KEY)),
     Line("keys.py", "Key slot removed", _remove_a_slot),

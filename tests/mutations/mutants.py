@@ -269,11 +269,13 @@ MUTANTS: list[Mutant] = [
         Replace("len(encoded).to_bytes(4, 'big') + encoded", "encoded"),
     ),
     Mutant("another version's number is believed", "_format/checkpoint_file.py", "open_entry", Decide("header.version", False)),
-    Mutant("another store's version is tried", "_store/store.py", "Store._open", Decide("header.store", outcome=False)),
+    Mutant(
+        "another store's version is tried", "_store/sealed_store.py", "SealedStore._open", Decide("header.store", outcome=False)
+    ),
     Mutant(
         "what is appended to a file is passed over",
-        "_store/store.py",
-        "Store.examine",
+        "_store/sealed_store.py",
+        "SealedStore.examine",
         Replace(
             "file.size != sealed_format.file_length(header, entry)", "file.size < sealed_format.file_length(header, entry)"
         ),
@@ -415,7 +417,10 @@ MUTANTS: list[Mutant] = [
     ),
     # Keys
     Mutant(
-        "a writer does not look at the keyring again", "_store/store.py", "Store.append", Delete("self.refresh_keys(session)")
+        "a writer does not look at the keyring again",
+        "_store/sealed_store.py",
+        "SealedStore.append",
+        Delete("self.refresh_keys(session)"),
     ),
     Mutant("a rotation does not wait for writers", "_operations/rotate_key.py", "_rotate_once", Delete("wait_for_writers")),
     Mutant(
@@ -586,8 +591,8 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant(
         "a record of deletions outgrows what is read back",
-        "_store/store.py",
-        "Store.check_gaps",
+        "_store/sealed_store.py",
+        "SealedStore.check_gaps",
         Decide("max_bytes", outcome=False),
     ),
     Mutant(

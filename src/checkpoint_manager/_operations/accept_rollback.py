@@ -72,7 +72,7 @@ def _accept(store: Store, stage: str, waits: Waits) -> Version | None:
             return None
         if entry is None and number == seen.version:
             return None  # damaged; reported where it is read
-        store.history.forget(stage)
+        store.forget(stage)
         if entry is not None:
             store.flush(stage, session)
             store.history.learn(stage, Tip(number, entry.id, entry.created_at), session)

@@ -108,7 +108,7 @@ def _last_before(store: Store, stage: str, version: int, session: Session) -> Lo
             try:
                 if store.entry(stage, number, session).status in {"completed", "cleared"}:
                     entry, data = store.load(stage, number, session)
-                    store.history.chains.check(stage, number, entry, store.history.look(stage, session), session)
+                    store.chains.check(stage, number, entry, store.history.look(stage, session), session)
                     return Loaded(number, entry, data)
             except VersionAbsentError:
                 gap = store.gaps(stage, session)[0].find(number)  # deleted meanwhile
@@ -145,7 +145,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
     if version == look.number:
         store.history.confirm(stage, look, entry, session)
     elif version < look.number:
-        store.history.chains.check(stage, version, entry, look, session)
+        store.chains.check(stage, version, entry, look, session)
     return Loaded(version, entry, data)
 
 

@@ -17,7 +17,7 @@ from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.history import Tip
-from checkpoint_manager._store.store import origin
+from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
 from checkpoint_manager.errors import Hint, IntegrityError, PayloadError, StorageError, VersionConflictError

@@ -14,17 +14,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE
-from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import Hint, IntegrityError
+from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.gaps import Gap
-    from checkpoint_manager._store.history import Look
-    from checkpoint_manager._store.store import Store
+    from checkpoint_manager._store.history import History, Look
+    from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Session
 
 _STEPS = 256
@@ -57,8 +56,9 @@ class _Link(NamedTuple):
 class Chains:
     """The chains of all stages of a store, as far as this process has followed them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SealedStore, history: History) -> None:
         self._store = store
+        self._history = history
         self._stages: dict[str, _Followed] = {}
 
     def check(self, stage: str, version: int, entry: Entry, look: Look, session: Session) -> None:
@@ -81,7 +81,7 @@ class Chains:
         if version not in followed.ids and version < followed.lowest:
             followed = self._stages[stage] = self._follow(stage, followed, max(1, version - _STEPS), session)
         if followed.ids.get(version, entry.id) != entry.id:
-            raise self.of_another(stage, version)
+            raise self._history.of_another(stage, version)
 
     def forget(self, stage: str) -> None:
         """Forget a stage, after its user has accepted another history."""
@@ -93,7 +93,7 @@ class Chains:
             entry = self._store.entry(stage, look.number, session)
         except (IntegrityError, VersionAbsentError):
             return _Followed(look.number, {}, look.number, None)
-        self._store.history.confirm(stage, look, entry, session)
+        self._history.confirm(stage, look, entry, session)
         followed = _Followed(look.number, {look.number: entry.id}, look.number, entry.previous)
         if before is None or before.newest > look.number:
             return followed
@@ -126,7 +126,7 @@ class Chains:
                 if link.id is not None:
                     ids[number] = link.id
         if skipped:
-            raise self.of_another(stage, max(skipped))
+            raise self._history.of_another(stage, max(skipped))
         return _Followed(followed.newest, ids, min(reached, lowest), wanted)
 
     def _link(self, stage: str, number: int, gap: Gap | None, session: Session) -> _Link | None:
@@ -150,12 +150,6 @@ class Chains:
                 yield above - 1, None
             yield number, gap
             above = number if gap is None else gap.first
-
-    def of_another(self, stage: str, version: int) -> IntegrityError:
-        """Return the error for a version that the newest one does not lead back to."""
-        where = f"version {version} of stage {printable(stage)} in {self._store.backend.location}"
-        message = f"{where} is of another history: the versions above it do not lead back to it"
-        return IntegrityError(message, hint=Hint.LOAD_ANOTHER, stage=stage, version=version)
 
 
 def _number(step: tuple[int, Gap | None]) -> int:

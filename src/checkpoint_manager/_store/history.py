@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
-from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import Newest, VersionAbsentError
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.gaps import Gap, Gaps
-    from checkpoint_manager._store.store import Store
+    from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -108,10 +107,9 @@ NOTHING = Tip(0, None, None)
 class History:
     """The histories of all stages of a store, with what this process knows of their newest versions."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SealedStore) -> None:
         self._store = store
         self._tips: dict[str, Tip] = {}
-        self.chains = Chains(store)
 
     def look(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Look:
         """Find the newest version. A caller that reads it must then call :meth:`confirm`.
@@ -250,7 +248,6 @@ class History:
     def forget(self, stage: str) -> None:
         """Forget a stage, after its user has accepted a rollback."""
         self._tips.pop(stage, None)
-        self.chains.forget(stage)
         self._store.last_seen.forget(stage)
 
     # Versions
@@ -259,12 +256,11 @@ class History:
         """Yield the versions of a stage, newest first, without reading their data, including damaged and missing ones.
 
         Each is read when it is asked for, and not kept: there may be any number of planted ones. A version is missing if a
-        later one opens, and neither the version nor a record of its deletion exists. What :class:`Chains` would refuse, as the
+        later one opens, and neither the version nor a record of its deletion exists. What a load would refuse, because the
         versions above do not lead back to it, counts as damaged, and so does all below it.
         """
-        held: list[
-            Scanned
-        ] = []  # they open, and the version above names another one: they could not be read then, or are foreign
+        # They open, and the version above names another one: they could not be read when that was saved, or are foreign.
+        held: list[Scanned] = []
         above, wanted = 0, None
         versions = self._scan(stage, session)
         for each in versions:
@@ -285,7 +281,7 @@ class History:
             above = each.number
         for each in itertools.chain(held, versions if held else ()):
             is_foreign = each.entry is not None
-            yield Scanned(each.number, None, self.chains.of_another(stage, held[0].number)) if is_foreign else each
+            yield Scanned(each.number, None, self.of_another(stage, held[0].number)) if is_foreign else each
 
     def _across_gaps(self, stage: str, below: int, above: int, wanted: str | None, session: Session) -> str | None:
         """Return the id that a version must have, given that of the highest one between it and another one; None: unknown."""
@@ -463,6 +459,12 @@ class History:
             f"version {version} of stage {printable(stage)} {where} is missing, and there is no record that it was deleted"
         )
         return IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
+
+    def of_another(self, stage: str, version: int) -> IntegrityError:
+        """Return the error for a version that the newest one does not lead back to."""
+        where = f"version {version} of stage {printable(stage)} in {self._store.backend.location}"
+        message = f"{where} is of another history: the versions above it do not lead back to it"
+        return IntegrityError(message, hint=Hint.LOAD_ANOTHER, stage=stage, version=version)
 
     # What was seen
 

@@ -1,0 +1,380 @@
+"""The sealed versions and records of an opened store: how they are written and read.
+
+An entry and its data are sealed under the active key, and what is read is verified. Bytes that do not open become an
+:class:`IntegrityError` here. :mod:`checkpoint_manager._store.history` decides which version is the newest, and the operations
+decide when to write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import pwd
+import sys
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from checkpoint_manager._format import checkpoint_file as sealed_format
+from checkpoint_manager._format import gaps as sealed_gaps
+from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Header, Place
+from checkpoint_manager._format.gaps import Gaps
+from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
+from checkpoint_manager._format.seal import SLICE_BYTES
+from checkpoint_manager._store.last_seen import SeenRecord
+from checkpoint_manager._text import printable
+from checkpoint_manager._version import __version__
+from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError
+from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
+from checkpoint_manager.models import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from checkpoint_manager._format.hidden import SecretBytes
+    from checkpoint_manager._format.records import RecordFormat
+    from checkpoint_manager._store.open_keyring import OpenKeyring
+    from checkpoint_manager.backends.base import Backend, Reader, Record, Session, StageRecord
+    from checkpoint_manager.models import Buffer, OnRollback
+
+T = TypeVar("T")
+_LOG = logging.getLogger("checkpoint_manager")
+_FIRST_READ = 64 * 1024
+"""Enough for header, metadata and data of a small checkpoint in one read."""
+_ENTRY_READ = 4 * 1024
+"""Enough for header and metadata in most cases."""
+_ATTEMPTS = 100
+"""How many times a writer tries to change a record while others do."""
+_NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
+
+
+class SealedStore:
+    """The sealed versions and records of one opened store.
+
+    Args:
+        backend: Where it is kept.
+        keyring: Its keys.
+        lock_timeout: How long a writer waits for another one, in seconds.
+        on_rollback: What to do when the store is older than what was seen.
+
+    Attributes:
+        last_seen: What this user has seen of the store.
+        known_gaps: The gaps of each stage, and their record, as of this process's last look at it.
+    """
+
+    def __init__(self, backend: Backend, keyring: OpenKeyring, lock_timeout: float, on_rollback: OnRollback) -> None:
+        self.backend = backend
+        self.keyring = keyring
+        self.last_seen = keyring.last_seen
+        self.lock_timeout = lock_timeout
+        self.on_rollback = on_rollback
+        self.known_gaps: dict[str, tuple[Gaps, Record | None]] = {}
+        self._store_id = keyring.store_id
+
+    # Sessions
+
+    def lock(self, stage: str) -> AbstractContextManager[object]:
+        """Return the lock of a stage, for a ``with`` block, in which a session is opened next: ``session(stage, lock)``.
+
+        Raises:
+            LockTimeoutError: On entry, when another writer holds it.
+            CheckpointError: On entry, when this thread holds it, or waits for it, further up.
+        """
+        return self.backend.lock(stage, self.lock_timeout)
+
+    def session(self, stage: str, lock: object = None) -> Session:
+        """Return a session on a stage, for a ``with`` block, with the keys as they are now.
+
+        Args:
+            stage: The stage.
+            lock: Its lock, held by the caller that writes. The session lets go of it at its end.
+        """
+        session = self.backend.session(stage, lock)
+        self.refresh_keys(session)
+        return session
+
+    def refresh_keys(self, session: Session | None = None) -> None:
+        """Follow what others have changed in the keyring; errors as in :meth:`OpenKeyring.refresh`.
+
+        Each operation asks: as a rule, nothing has changed, and one cheap call says so.
+        """
+        known = self.keyring.current.record
+        if self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known, session=session) is not known:
+            self.keyring.refresh()
+
+    # Versions
+
+    def append(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
+        """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`."""
+        key_id, key = self.keyring.current.active
+        place = Place(self._store_id, stage, version)
+        make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
+        self.backend.append(stage, version, make_pieces, session=session)
+        self.refresh_keys(session)
+        if self.keyring.current.active[0] != key_id:
+            self.replace(stage, version, entry, data, session)  # a rotation gave it up that this writer's lock did not hold up
+
+    def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
+        """Rewrite the same content of a version, under the key that is active when this returns."""
+        while True:
+            key_id = self.keyring.active[0]
+            self.backend.replace(stage, version, lambda: self.sealed(stage, version, entry, data), session=session)
+            self.keyring.refresh()
+            if self.keyring.active[0] == key_id:
+                return
+
+    def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterable[Buffer]:
+        """Return a version's file under the active key."""
+        key_id, key = self.keyring.active
+        return sealed_format.seal_version(key_id, key, Place(self._store_id, stage, version), entry, data)
+
+    def key_of(self, stage: str, version: int) -> str:
+        """Return the id of the key that a version claims to be sealed under; errors as in :meth:`load`."""
+        try:
+            with self.backend.open(stage, version) as file:
+                return sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES)).key
+        except (BrokenError, FormatError) as broken:
+            self._refuse(stage, version, broken)
+
+    def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
+        """Return a version's authenticated metadata without reading its data; errors as in :meth:`load`."""
+        try:
+            with self.backend.open(stage, version, session=session) as file:
+                return self._entry(file, Place(self._store_id, stage, version))
+        except (BrokenError, FormatError) as broken:
+            self._refuse(stage, version, broken)
+
+    def load(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
+        """Return a version's authenticated metadata and data (as JSON).
+
+        Raises:
+            VersionAbsentError: There is no such file; the caller knows whether there should be.
+            IntegrityError: It is damaged, forged, of a format that this library does not read, or belongs elsewhere.
+        """
+        try:
+            return self.examine(stage, version, session)
+        except (BrokenError, FormatError) as broken:
+            self._refuse(stage, version, broken)
+
+    def examine(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
+        """Load as :meth:`load` does, but raise BrokenError or FormatError, for a caller that judges the fault itself."""
+        place = Place(self._store_id, stage, version)
+        with self.backend.open(stage, version, session=session) as file:
+            header, key, read = self._open(file, place, _FIRST_READ)
+            length = header.data_offset - len(header.line)
+            entry, sealed = sealed_format.open_entry(key, header, place, read[:length]), read[length:]
+            if file.size != sealed_format.file_length(header, entry):
+                raise BrokenError("is cut short, or has something appended")
+            missing = file.size - header.data_offset - len(sealed)
+            pieces: Iterable[bytes] = _slices(sealed, file, missing) if missing else (sealed,)
+            return entry, sealed_format.open_data(key, header, place, entry, pieces)
+
+    def belongs_to(self, stage: str, version: int, other: str) -> bool:
+        """Return whether the file of this version was written for another stage."""
+        try:
+            with self.backend.open(stage, version) as file:
+                self._entry(file, Place(self._store_id, other, version))
+        except (BrokenError, FormatError, VersionAbsentError):
+            return False
+        return True
+
+    def _entry(self, file: Reader, place: Place) -> Entry:
+        header, key, read = self._open(file, place, _ENTRY_READ)
+        return sealed_format.open_entry(key, header, place, read[: header.data_offset - len(header.line)])
+
+    def _open(self, file: Reader, place: Place, first_read: int) -> tuple[Header, SecretBytes, bytes]:
+        """Read a version to the end of its metadata at least; return its header, its key, and what follows the header."""
+        opening = file.read(min(first_read, file.size))
+        header = sealed_format.parse_header(opening)
+        if header.store != place.store:
+            raise BrokenError("belongs to another store", foreign=True)
+        key = self.keyring.current.unlocked.keys.get(header.key) or self.keyring.key(header.key)
+        if key is None:
+            raise BrokenError("is sealed under a key that the keyring does not have")
+        if header.data_offset > file.size:
+            raise BrokenError("is cut short")
+        if len(opening) < header.data_offset:
+            opening += file.read(header.data_offset - len(opening))
+        return header, key, opening[len(header.line) :]
+
+    def _refuse(self, stage: str, version: int, broken: Exception) -> NoReturn:
+        """Raise the error for bytes that do not open."""
+        where = f"version {version} of stage {printable(stage)} in {self.backend.location}"
+        what = str(broken) if isinstance(broken, BrokenError) else f"can't be read: {broken}"
+        raise IntegrityError(f"{where} {what}", hint=Hint.LOAD_ANOTHER, stage=stage, version=version) from None
+
+    # The records of a stage
+
+    def gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
+        """Return a stage's gaps, and the record to compare with when they are written again.
+
+        Raises:
+            IntegrityError: The record is damaged or forged.
+            RollbackError: It is older than the one that this user has seen.
+        """
+        known = self.known_gaps.get(stage, _NO_GAPS)
+        record = self.backend.read_record("gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session)
+        if record is not None and record is known[1]:
+            return known
+        seen = self.last_seen.recall_record(stage, "gaps")
+        return self._gaps_newer_than(seen, stage, session)
+
+    def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
+        """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
+        remedy = "Put the file 'gaps' of this stage back from a backup"
+        found = self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy, session)
+        return found or _NO_GAPS
+
+    def _gaps_newer_than(self, seen: SeenRecord, stage: str, session: Session | None) -> tuple[Gaps, Record | None]:
+        """Read the record, after ``seen`` was recalled: so that it is never ahead of the store."""
+        gaps, record = self.found_gaps(stage, session)
+        if gaps.serial > seen.serial:
+            self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
+        elif (gaps.serial, gaps.id) != seen:
+            found = "gone" if record is None else f"number {gaps.serial}" if gaps.serial < seen.serial else "another one"
+            message = (
+                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} was rolled back: it is "
+                f"{found}, and this user has already seen number {seen.serial}"
+            )
+            if self.on_rollback == "raise":
+                raise RollbackError(message, hint=Hint.ACCEPT_ROLLBACK, stage=stage)
+            _LOG.warning("%s", message)
+        self.known_gaps[stage] = gaps, record
+        return gaps, record
+
+    def change_record(self, stage: str, change: Callable[[], T]) -> T:
+        """Call a function that reads a record of a stage and writes it, again while others are faster; return its result.
+
+        Raises:
+            StorageError: They were each of many times.
+        """
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(RecordChangedError):
+                return change()
+        message = (
+            f"a record of stage {printable(stage)} in {self.backend.location} was changed by other writers each of "
+            f"{_ATTEMPTS} times that this one tried to; nothing was written"
+        )
+        raise StorageError(message, hint="Try again when fewer write", stage=stage)
+
+    def write_gaps(self, stage: str, gaps: Gaps, expected: Record | None, session: Session | None = None) -> None:
+        """Write a stage's gaps, in a function that is given to :meth:`change_record`.
+
+        Raises:
+            RecordChangedError: Another writer was faster.
+            StorageError: The record would be longer than what is read back. Nothing was written.
+        """
+        if not gaps.serial:  # read from a record of format 1, or none
+            gaps = gaps.renewed()
+        self.check_gaps(stage, gaps)
+        record = self.write_record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps), expected, session)
+        self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
+        self.known_gaps[stage] = gaps, record
+
+    def check_gaps(self, stage: str, gaps: Gaps) -> None:
+        """Raise what :meth:`write_gaps` would raise about these gaps, before anything is done that needs them written."""
+        length = len(self._sealed_record(stage, sealed_gaps.RECORD, sealed_gaps.encode(gaps)))
+        if length > sealed_gaps.RECORD.max_bytes:
+            message = (
+                f"the record of deleted versions of stage {printable(stage)} in {self.backend.location} would be {length} "
+                f"bytes long, and the limit is {sealed_gaps.RECORD.max_bytes}; nothing was deleted or imported"
+            )
+            hint = "Delete versions next to those that are gone, which makes it shorter, or save under another stage name"
+            raise StorageError(message, hint=hint, errno=errno.EFBIG, stage=stage)
+
+    def record(
+        self,
+        name: StageRecord,
+        stage: str,
+        form: RecordFormat,
+        decode: Callable[[bytes], T],
+        remedy: str,
+        session: Session | None = None,
+    ) -> tuple[T, Record] | None:
+        """Return what a record of a stage says, and the record itself; None if there is none.
+
+        Args:
+            name: Which record.
+            stage: Whose.
+            form: How it is sealed.
+            decode: Returns what its content says.
+            remedy: What to do if it is damaged, as a hint.
+            session: A session on the stage.
+
+        Raises:
+            IntegrityError: It is damaged or forged.
+        """
+        record = self.backend.read_record(name, stage, limit=form.max_bytes, session=session)
+        if record is None:
+            return None
+        try:
+            if form.store_of(record.data) != self._store_id:
+                raise BrokenError("belongs to another store")
+            key = self.keyring.key(form.key_of(record.data))
+            if key is None:
+                raise BrokenError("is sealed under a key that the keyring does not have")
+            return decode(form.open(key, self._store_id, stage, record.data)), record
+        except BrokenError as broken:
+            message = f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} {broken}"
+            raise IntegrityError(message, hint=remedy, stage=stage) from None
+
+    def write_record(
+        self,
+        name: StageRecord,
+        stage: str,
+        form: RecordFormat,
+        content: bytes,
+        expected: Record | None,
+        session: Session | None = None,
+    ) -> Record:
+        """Write a record of a stage, under the key that is active when this returns.
+
+        Args:
+            name: Which record.
+            stage: Whose.
+            form: How it is sealed.
+            content: What it says.
+            expected: The record as the caller knows it; None if there is none.
+            session: A session on the stage.
+
+        Raises:
+            RecordChangedError: Another writer was faster.
+            StorageError: The operating system refused.
+        """
+        while True:
+            key_id = self.keyring.active[0]
+            sealed = self._sealed_record(stage, form, content)
+            expected = self.backend.write_record(name, stage, data=sealed, expected=expected, session=session)
+            self.keyring.refresh()
+            if self.keyring.active[0] == key_id:  # else it was given up by a rotation that the lock did not hold up
+                return expected
+
+    def _sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
+        key_id, key = self.keyring.active
+        return form.seal(key_id, key, self._store_id, stage, content)
+
+
+def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
+    """Yield the bytes that were read already, then the ``missing`` ones."""
+    if first:
+        yield first
+    while missing > 0 and (piece := file.read(min(missing, SLICE_BYTES))):
+        yield piece
+        missing -= len(piece)
+
+
+@functools.lru_cache(maxsize=1)
+def origin(pid: int) -> Origin:
+    """Return the origin that is stored in each version; a forked child has its own."""
+    return Origin(_user(), os.uname().nodename, pid, sys.version.split()[0], __version__)
+
+
+def _user() -> str:
+    """Return the user's name, found as :func:`getpass.getuser` does, whose module takes long to import."""
+    named = next(filter(None, map(os.environ.get, ("LOGNAME", "USER", "LNAME", "USERNAME"))), None)
+    try:
+        return named or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no name for this uid, as in many containers
+        return str(os.getuid())
