@@ -64,6 +64,23 @@ def test_the_store_of_another_user_is_an_error_of_the_system(command: str, mode:
     assert "Give this user access" in result.err or "Run this as root" in result.err
 
 
+def test_a_store_that_is_closed_to_writers_is_read_and_refuses_to_change(cli: Cli, place: Path) -> None:
+    for command in ("init", "save train -", "tag train@1 good", "run other -- true", "show train"):
+        cli(*command.split())  # loads what the commands need
+    place.chmod(0o777)
+    for path in (place / "checkpoints", *(place / "checkpoints").rglob("*")):
+        os.chown(path, OTHER, OTHER)
+        path.chmod(path.stat().st_mode & 0o500)
+    with acting_as(OTHER):
+        shown, *refused = [
+            cli(*each.split()) for each in ("show train", "tag train@1 other", "run new -- true", "clear train --yes")
+        ]
+    assert (shown.code, shown.out) == (0, "1\n")
+    for result in refused:
+        assert (result.code, "waits" in result.err) == (20, False)
+        assert result.err.endswith("Permission denied. Give this user access to it, or choose another directory\n")
+
+
 def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path) -> None:
     (place / "theirs").mkdir(mode=0o755)
     cli("init", "--store", f"{place}/loads")

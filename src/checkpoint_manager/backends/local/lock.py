@@ -54,6 +54,7 @@ _REPLACEMENTS = 3
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK}
 
 
@@ -173,13 +174,21 @@ class FileLock(io.FileIO):
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP, errno.EMLINK} and error.filename == self._folder:
                 raise self._unusable(f"{files.what_stands_at(self._folder)} stands in place of its folder") from None
-            if error.errno in _NOT_OURS:
+            if error.errno in _NOT_OURS and not (error.errno in _NOT_ALLOWED and self._is_free_of_others()):
                 raise self._unusable(error.strerror or "it can't be opened") from error
             raise
         if not stat.S_ISREG(self._status.st_mode):
             raise self._unusable("it is not a regular file")
         if self._status.st_mode & files.FILE_MODE != files.FILE_MODE and self._status.st_nlink == 1:
             os.fchmod(self.fileno(), files.FILE_MODE)  # a strict umask: the next writer could not open what this one made
+
+    def _is_free_of_others(self) -> bool:
+        """Return whether no file of another user has the lock's name, so that the store itself can't be written to."""
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return True
+        return stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
 
     def _wait(self, deadline: float) -> None:
         started = time.monotonic()
