@@ -198,6 +198,20 @@ def test_a_function_of_a_notebook_is_compared_by_its_cell() -> None:
     assert digest(first) == digest(second)
 
 
+def test_constants_of_other_cells_of_a_notebook_count() -> None:
+    def price(**variables: Any) -> dict[str, str]:
+        note = Code(made("def made(): return RATE * SIZE, START", "<cell 3>", __name__="__main__", **variables)).note
+        assert note is not None
+        return dict(note.constants)
+
+    for number, text in enumerate(["RATE = 2", "UNIT = 4", "SIZE = UNIT * 1024\nSTART = now()", "%not python"]):
+        linecache.cache[f"<cell of constants {number}>"] = (len(text), None, [text], "")
+    first = price(RATE=2, UNIT=4, SIZE=4096, START=1)
+    assert first.keys() == {"RATE", "SIZE"}
+    assert first != price(RATE=3, UNIT=4, SIZE=4096, START=1)
+    assert price(RATE=2, __file__="script.py") == {}
+
+
 def test_source_that_is_not_that_of_the_running_code_does_not_count() -> None:
     function = made("def made(): return 1", "<edited>")
     before = digest(function)

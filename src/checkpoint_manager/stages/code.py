@@ -6,7 +6,8 @@ make no difference, and neither do the place of the file and the version of Pyth
 defaults of its parameters, and the variables of the functions around it, as far as they are numbers, texts and the like.
 
 **Constants**: a global variable that the function names, and that its file sets to a number, a text or a tuple of such, as in
-``RATE = 0.2``, is compared by its value, too; not so one that a function of the file sets with ``global``.
+``RATE = 0.2`` or ``SIZE = 4 * 1024``, is compared by its value, too; not so one that a function of the file sets with
+``global``. In a notebook, the cells that were run are one file.
 
 **What is not compared**: other global variables, other modules, files, and what is called by another way than its name.
 The names of other modules that a function uses are told once, in the log.
@@ -21,6 +22,7 @@ A function written in C has no code to compare.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
 import functools
 import hashlib
@@ -48,6 +50,7 @@ _FUTURE_ANNOTATIONS = 0x1000000
 _CACHED = type(functools.lru_cache(len))
 _ABSENT = object()
 _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+_CONSTANT = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.unaryop, ast.operator, ast.expr_context)
 _WITHOUT_MEANING = {"ctx", "type_comment", "kind", "type_ignores"}
 STAGE = "_checkpoint_stage"
 """The attribute of a decorated function that says what is compared of it when another stage calls it."""
@@ -171,7 +174,8 @@ class _Walk:
         if node is not None:
             self._note_imports(node)
         if source is not None and node is not None:
-            self._add_constants(source.constants.intersection(_names_in(node), _names_in_code(code)), variables)
+            constants = source.constants | (_constants_of_cells() if _is_interactive(variables) else set())
+            self._add_constants(constants.intersection(_names_in(node), _names_in_code(code)), variables)
 
     def _add_constants(self, names: Iterable[str], variables: Mapping[str, Any]) -> None:
         for name in sorted(names):
@@ -331,8 +335,7 @@ class _Source:
                 self._nodes.setdefault((node.name, line), []).append(node)
             elif isinstance(node, ast.Lambda):
                 self._nodes.setdefault(("<lambda>", node.lineno), []).append(node)
-        changed = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
-        self.constants = {name for node in tree.body for name in _constants_set_by(node)} - changed
+        self.constants = _constants_in(tree)
 
     def node_of(self, code: types.CodeType) -> ast.AST | None:
         """Return the source of a code; None if this file does not compile to it, or it is not certain which part does."""
@@ -352,16 +355,35 @@ class _Source:
         return nodes[0] if len(nodes) == 1 else None
 
 
-def _constants_set_by(statement: ast.stmt) -> list[str]:
-    """Return the variables that a statement sets to a constant."""
-    if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
-        return []
-    try:
-        ast.literal_eval(statement.value)
-    except (ValueError, TypeError, MemoryError, RecursionError):
-        return []
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _constants_in(tree: ast.Module, known: Iterable[str] = ()) -> set[str]:
+    """Return the known constants, and the variables that the top level sets to a constant, without those a function sets."""
+    found = set(known)
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign) and _is_constant(statement.value, found):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found - {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+
+
+def _is_constant(value: ast.expr | None, known: set[str]) -> bool:
+    """Return whether an expression is made of constants and operators alone."""
+    return value is not None and all(
+        each.id in known if isinstance(each, ast.Name) else isinstance(each, _CONSTANT) for each in ast.walk(value)
+    )
+
+
+def _is_interactive(variables: Mapping[str, Any]) -> bool:
+    return variables.get("__name__") == "__main__" and "__file__" not in variables
+
+
+def _constants_of_cells() -> set[str]:
+    """Return the variables that the cells of a notebook set to a constant: linecache keeps them, without a time of a file."""
+    found: set[str] = set()
+    for entry in tuple(linecache.cache.values()):
+        if len(entry) > 1 and entry[1] is None:
+            with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+                found = _constants_in(ast.parse("".join(entry[2])), found)
+    return found
 
 
 _sources: dict[str, _Source | None] = {}
