@@ -156,6 +156,38 @@ def test_saving(given: dict[str, Any], message: str) -> None:
     assert cm.stages() == []
 
 
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        (
+            "update_checkpoint",
+            {"stage_name": "s", "function": None},
+            "function must be a function of the newest data, not None",
+        ),
+        (
+            "save_checkpoint",
+            {"stage_name": "s", "attachments": []},
+            "attachments must be a dict of contents by name, not a list",
+        ),
+        ("loop", {"stage_name": "s", "items": [1], "initial": 0, "every_items": 0}, "every_items must be 1 or more, or None"),
+        (
+            "export_bundle",
+            {"file": "a\0b", "key": KEY},
+            "file can't be a path: it holds a null character or is not valid Unicode",
+        ),
+        (
+            "import_bundle",
+            {"file": "\ud800", "key": KEY},
+            "file can't be a path: it holds a null character or is not valid Unicode",
+        ),
+    ],
+)
+def test_values(method: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        getattr(CheckpointManager("memory:", key=KEY), method)(**given)
+    assert str(caught.value) == message
+
+
 class TestLocations:
     def test_an_empty_one_makes_no_store_in_this_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

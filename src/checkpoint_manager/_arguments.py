@@ -5,7 +5,7 @@ It tells the type of what was given, and never the value: that may be a secret i
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._text import with_article
@@ -37,7 +37,7 @@ def check_seconds(name: str, value: object) -> None:
     """Refuse what is not a finite number of seconds."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise wrong(name, value, "a number of seconds, 0 or more")
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= sys.float_info.max:
         raise ArgumentError(f"{name} must be a number of seconds, 0 or more, not {value!r}", argument=name)
 
 

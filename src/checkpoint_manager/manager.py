@@ -208,7 +208,7 @@ class CheckpointManager:
             check_callback("progress", progress)
         stage = _valid(stage_name)
         draft = save.draft(stage, data, metadata, codecs=self._store.codecs)
-        if not attachments:
+        if attachments is None:
             return self._saved(save.save(self._store, stage, draft, expected_version))
         with _operations.attach.attached(self._store, stage, attachments, progress) as records:
             return self._saved(save.save(self._store, stage, draft._replace(attachments=records), expected_version))
@@ -232,7 +232,8 @@ class CheckpointManager:
             IntegrityError: The newest version is damaged, so an update would lose its content.
             Exception: What the function raises; nothing was written. Other errors as for ``save_checkpoint``.
         """
-        check_callback("function", function)
+        if not callable(function):
+            raise wrong("function", function, "a function of the newest data")
         stage = _valid(stage_name)
         return self._saved(save.update(self._store, stage, function, metadata))
 
@@ -1105,6 +1106,15 @@ class CheckpointManager:
 def _check_file(file: object, method: str) -> None:
     if not isinstance(file, str | os.PathLike) and not hasattr(file, method):
         raise wrong("file", file, "a path, or an open binary stream")
+    if isinstance(file, str | os.PathLike) and not _can_be_a_path(file):
+        raise ArgumentError("file can't be a path: it holds a null character or is not valid Unicode", argument="file")
+
+
+def _can_be_a_path(path: str | os.PathLike[str]) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:

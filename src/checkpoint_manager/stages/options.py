@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,4 +103,4 @@ def patience(wait: float) -> float:
         return math.inf if wait else 0
     if not wait >= 0:
         raise ArgumentError(f"wait must be True, False or a number of seconds, 0 or more, not {wait!r}", argument="wait")
-    return wait
+    return wait if wait <= sys.float_info.max else math.inf
