@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -265,6 +267,15 @@ def _accept_another_history(folder: Path) -> object:
     return opened(folder).accept_rollback()
 
 
+def _stopped(folder: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        opened(folder).stage("stop")(lambda: signal.raise_signal(signal.SIGINT))()
+
+
+def _changing_its_argument(folder: Path) -> None:
+    opened(folder).stage("total")(list.pop)([1, 2])
+
+
 def _failing(folder: Path) -> object:
     def fails() -> int:
         raise ValueError("no")
@@ -500,6 +511,8 @@ LINES = [
     Line("stages/runner.py", "%s: reused version", _twice),
     Line("stages/runner.py", "%s: ran in", _twice),
     Line("stages/runner.py", "%s: failed after", _failing),
+    Line("stages/runner.py", "%s: stopped after", _stopped),
+    Line("stages/runner.py", "%s: %s changed while it ran", _changing_its_argument, "WARNING"),
     Line("stages/runner.py", "%s: waits for", _wait_for_another),
     Line("stages/runner.py", "%s: runs again", _changed_code),
     Line("stages/runner.py", "%s: %s, so it runs again", _decoded_no_more, "WARNING"),

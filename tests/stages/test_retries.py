@@ -85,12 +85,17 @@ def test_the_last_failure_is_raised(cm: CheckpointManager, *, is_async: bool) ->
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_what_ends_the_program_is_not_tried_again(cm: CheckpointManager, error: type[BaseException], *, is_async: bool) -> None:
+def test_what_ends_the_program_is_not_tried_again(
+    cm: CheckpointManager, error: type[BaseException], caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
+    caplog.set_level(logging.INFO)
     function = failing(1, error)
     stage = cm.stage("fetch", retries=5, backoff=0)(asynchronous(function) if is_async else function)
     with pytest.raises(error):
         called(stage, is_async=is_async)
     assert cm.history("fetch") == []
+    assert [outcome.what for outcome in cm.run_report().outcomes] == ["stopped"]
+    assert f"fetch: stopped after 0 ms ({error.__name__})" in caplog.text
     assert called(stage, is_async=is_async) == "done"
 
 

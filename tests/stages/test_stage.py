@@ -658,3 +658,32 @@ class TestMisuse:
 class Doubling:
     async def __call__(self, number: int) -> int:
         return number * 2
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_argument_that_a_call_changes_is_told_once(
+    cm: CheckpointManager, caplog: pytest.LogCaptureFixture, *, is_async: bool
+) -> None:
+    def add(rows: list[int], total: dict[str, int]) -> int:
+        rows.append(9)
+        return total["rows"]
+
+    async def add_later(rows: list[int], total: dict[str, int]) -> int:
+        return add(rows, total)
+
+    stage = cm.stage("add")(add_later if is_async else add)
+    for number in range(3):
+        called: Any = stage([number], {"rows": 1})
+        asyncio.run(called) if is_async else None
+    told = "add: rows changed while it ran, and a call that reuses the result changes nothing: return what is to be changed"
+    assert caplog.messages == [told]
+
+
+def test_what_a_call_leaves_as_it_is_is_not_said_to_have_changed(
+    cm: CheckpointManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    same = cm.stage("same")(lambda rows: rows)
+    rows = [1, 2]
+    cm.stage("outer")(lambda rows: [*same(rows), 3])(rows)  # the argument is the result of the inner one from then on
+    cm.stage("keyed", key=len)(list.pop)(rows)
+    assert caplog.messages == []

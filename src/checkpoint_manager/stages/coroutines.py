@@ -39,6 +39,7 @@ def run_coroutine(runner: Runner, definition: Definition) -> Callable[..., Any]:
                     if not run.is_done:
                         await asyncio.sleep(run.pause)
                 runner.save_result(definition, run)
+                runner.warn_of_changes(definition, run, args, kwargs)
         finally:
             lock.release()
         return run.result

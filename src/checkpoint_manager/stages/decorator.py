@@ -102,6 +102,7 @@ def _run_function(runner: Runner, definition: Definition) -> Callable[..., Any]:
                     if not run.is_done:
                         time.sleep(run.pause)
                 runner.save_result(definition, run)
+                runner.warn_of_changes(definition, run, args, kwargs)
         finally:
             lock.release()
         return run.result

@@ -16,7 +16,7 @@ from checkpoint_manager._format.notes import Note, check_revision, read_inputs
 from checkpoint_manager._operations.save import draft
 from checkpoint_manager._text import printable, with_article
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.errors import CheckpointError, FingerprintError
+from checkpoint_manager.errors import ArgumentError, CheckpointError, FingerprintError
 from checkpoint_manager.stages import stopping
 from checkpoint_manager.stages.deadlock import current_task
 from checkpoint_manager.stages.display import Display, can_show_bar, open_display
@@ -381,14 +381,15 @@ class Loop(Generic[T, S]):
         reached = count(self._progress.reached.done, self._total)
         version = self._progress.kept[-1] if self._progress.kept else None
         kept = f"version {version} continues after {reached}" if version else "nothing to continue from"
-        took, stage = duration(self._run.seconds), printable(self._run.stage)
+        seconds, stage = self._run.seconds, printable(self._run.stage)
+        took = duration(seconds)
         what: What = "failed" if isinstance(error, Exception) else "stopped"
         if error is None:
             _LOG.info("%s: left after %s, %s", stage, took, kept)
         else:
             _LOG.info("%s: %s after %s (%s), %s", stage, what, took, stopping.name_of(error), kept)
         if self._around is None:
-            self._runner.ended(self._run, what, version)
+            self._runner.ended(self._run, what, version, seconds)
 
     # The loop
 
@@ -475,8 +476,8 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     """Return a loop that is not started; the arguments are those of :meth:`CheckpointManager.loop`."""
     stage = validate(stage_name)
     check_revision(revision)
-    if not (every_seconds >= 0 and (every_items is None or every_items >= 1)):
-        raise ValueError("every_seconds must be 0 or more, and every_items 1 or more")
+    if every_items is not None and every_items < 1:
+        raise ArgumentError("every_items must be 1 or more, or None", argument="every_items")
     encoded = payload.encode(initial, runner.codecs, stage=stage, what="initial state")
     used: list[Result] = []
     note = note_of(items, initial, revision=revision, key=key, location=runner.location, used=used, codecs=runner.codecs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from checkpoint_manager._text import printable
 
@@ -22,8 +22,8 @@ class Outcome:
     Attributes:
         stage: The stage.
         what: ``reused``; ``ran``; ``unsaved``: it ran, and its result could not be saved; ``failed``: it raised an exception;
-            ``retried``: it raised one, and was called again; or ``stopped``: a loop was left before its last item, by
-            ``break``, Ctrl-C or SIGTERM.
+            ``retried``: it raised one, and was called again; or ``stopped``: it was ended by Ctrl-C or SIGTERM, its task was
+            cancelled, or a loop was left by ``break``.
         version: The version that was reused or saved; None if none was saved.
         seconds: How long the function ran, or how long it took to load the result.
         why: Why no version could be reused; empty if one was.
@@ -81,8 +81,12 @@ class RunReport:
 
     @property
     def stopped(self) -> tuple[Outcome, ...]:
-        """The loops that were left before their last item, without an error."""
+        """The runs that were interrupted, and the loops that were left before their last item."""
         return tuple(outcome for outcome in self.outcomes if outcome.what == "stopped")
+
+    def _repr_pretty_(self, printer: Any, is_cycle: bool) -> None:  # noqa: ANN401, FBT001  # as IPython calls it
+        """Show the report in a notebook as :func:`print` does."""
+        printer.text("…" if is_cycle else str(self))
 
     def __str__(self) -> str:
         """Return a line for each run, with aligned columns, and a line with the counts."""

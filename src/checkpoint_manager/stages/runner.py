@@ -19,7 +19,14 @@ from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointError, IntegrityError, LockTimeoutError, ResultNotSavedError
+from checkpoint_manager.errors import (
+    CheckpointError,
+    FingerprintError,
+    Hint,
+    IntegrityError,
+    LockTimeoutError,
+    ResultNotSavedError,
+)
 from checkpoint_manager.stages import results
 from checkpoint_manager.stages.code import Code
 from checkpoint_manager.stages.fingerprint import digest, fingerprints
@@ -203,7 +210,21 @@ class Runner:
             FingerprintError: An argument can't be compared with later calls.
         """
         options, used = definition.options, list[tuple[str, Result]]()
-        arguments = fingerprints(
+        arguments = self._fingerprints(definition, args, kwargs, used)
+        arguments |= {
+            name: digest(value, name, "", self.location, codecs=self.codecs) for name, value in options.beside.items()
+        }
+        code = self._code_of(definition) if options.is_code_compared else None
+        note = Note(definition.revision, arguments, definition.origin, code=code)
+        run = Run(self.store_id, definition.stage, note, pauses=options.pauses)
+        self.add_inputs(run, used)
+        return run
+
+    def _fingerprints(
+        self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any], used: list[tuple[str, Result]]
+    ) -> dict[str, str]:
+        options = definition.options
+        return fingerprints(
             definition.function,
             args,
             kwargs,
@@ -215,14 +236,27 @@ class Runner:
             used=used,
             codecs=self.codecs,
         )
-        arguments |= {
-            name: digest(value, name, "", self.location, codecs=self.codecs) for name, value in options.beside.items()
-        }
-        code = self._code_of(definition) if options.is_code_compared else None
-        note = Note(definition.revision, arguments, definition.origin, code=code)
-        run = Run(self.store_id, definition.stage, note, pauses=options.pauses)
-        self.add_inputs(run, used)
-        return run
+
+    def warn_of_changes(self, definition: Definition, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Warn once if arguments were changed while a function ran: a call that reuses its result does not change them.
+
+        An argument that is recognised only now, because a stage within has returned it as it was, tells nothing.
+        """
+        stage, used = definition.stage, list[tuple[str, Result]]()
+        if definition.options.key is not None or (stage, "changed") in self._told:
+            return
+        try:
+            now = self._fingerprints(definition, args, kwargs, used)
+        except FingerprintError:
+            return
+        unclear = {argument for argument, result in used if run.inputs.get((argument, result.stage, result.call)) is None}
+        changed = [name for name, digest in now.items() if digest != run.note.arguments.get(name) and name not in unclear]
+        if changed and self._is_first(stage, "changed"):
+            _LOG.warning(
+                "%s: %s changed while it ran, and a call that reuses the result changes nothing: return what is to be changed",
+                printable(stage),
+                printable(", ".join(changed)),
+            )
 
     def add_inputs(self, run: Run, used: Iterable[tuple[str, Result]]) -> None:
         """Take note of the results of other stages of this store that the arguments of a run are, or contain."""
@@ -271,7 +305,9 @@ class Runner:
             run = run.around
 
     def log_waiting(self, error: LockTimeoutError) -> None:
-        """Log which run this one waits for: it may take hours."""
+        """Log which run this one waits for: it may take hours. Nothing is said where the lock can't be waited for."""
+        if error.holder is None and error.hint is not Hint.WAIT_FOR_LOCK:
+            return
         stage, holder = printable(str(error.stage)), printable(error.holder or "another process")
         if started_this_process(holder):
             message = "%s: waits for %s, which runs it and started this process, and so may be waiting for this one"
@@ -296,6 +332,10 @@ class Runner:
             self._save_failure(run, error, is_last=is_last)
             if is_last:
                 raise
+        except BaseException as error:
+            self.ended(run, "stopped", None, run.seconds)
+            _LOG.info("%s: stopped after %s (%s)", printable(run.stage), duration(run.seconds), type(error).__qualname__)
+            raise
         finally:
             self.end(run)
 
@@ -378,7 +418,7 @@ class Runner:
 
     def reused(self, run: Run, loaded: Loaded) -> None:
         """Record that a completed version was reused in place of a run."""
-        self.ended(run, "reused", loaded.version)
+        self.ended(run, "reused", loaded.version, run.seconds)
         _LOG.info("%s: reused version %d (saved %s)", printable(run.stage), loaded.version, ago(loaded.entry.created_at))
 
     # Saving
@@ -412,7 +452,8 @@ class Runner:
         Raises:
             ResultNotSavedError: That failed; the error carries the result.
         """
-        took = duration(run.seconds)
+        seconds = run.seconds
+        took = duration(seconds)
         if run.lock is not None and run.lock.lost:
             message = "%s: %s while it ran, so another process may have run it too; its result is saved all the same"
             _LOG.warning(message, printable(run.stage), run.lock.lost)
@@ -420,14 +461,14 @@ class Runner:
             result = result_of()
             version = self.save(run.stage, result._replace(metadata={**run.notes(), **(notes or {})}))
         except Exception as error:
-            self.ended(run, "unsaved", None)
+            self.ended(run, "unsaved", None, seconds)
             why = error.message if isinstance(error, CheckpointError) else f"{type(error).__qualname__}: {error}"
             message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "Take the result from the attribute result of this error, and save it elsewhere"
             if isinstance(error, CheckpointError) and error.hint:
                 hint = f"{error.hint}. Or take the result from the attribute result of this error, and save it elsewhere"
             raise ResultNotSavedError(message, hint=hint, stage=run.stage, result=run.result) from error
-        self.ended(run, "ran", version)
+        self.ended(run, "ran", version, seconds)
         _LOG.info("%s: ran in %s, saved version %d (%s)", printable(run.stage), took, version, run.why)
         self.delete_progress(run, run.superseded)
         return version, results.digest_of(result.data)
@@ -477,21 +518,21 @@ class Runner:
         shown = FailureNote(
             kind, message[:_MAX_MESSAGE_CHARACTERS], run.attempt, run.attempts
         )  # for a listing, which reads no data
-        version = None
+        version, seconds = None, run.seconds
         try:
             result = draft(run.stage, failure, None, status="failed")
             metadata = {**run.notes(), FAILURE: shown.as_metadata()}
             version = self.save(run.stage, result._replace(metadata=metadata))
         except CheckpointError as unsaved:
             _LOG.warning("%s: failed, and that could not be saved: %s", printable(run.stage), unsaved)
-        self.ended(run, "failed" if is_last else "retried", version)
+        self.ended(run, "failed" if is_last else "retried", version, seconds)
         again = "" if is_last else f"; attempt {run.attempt + 1} of {run.attempts} begins in {duration(run.pause)}"
-        _LOG.info("%s: failed after %s (%s)%s", printable(run.stage), duration(run.seconds), kind, again)
+        _LOG.info("%s: failed after %s (%s)%s", printable(run.stage), duration(seconds), kind, again)
         run.why = f"attempt {run.attempt + 1} of {run.attempts}"
 
-    def ended(self, run: Run, what: What, version: int | None) -> None:
-        """Add the outcome of a run to the report."""
-        self.outcomes.append(Outcome(run.stage, what, version, run.seconds, run.why))
+    def ended(self, run: Run, what: What, version: int | None, seconds: float) -> None:
+        """Add the outcome of a run that took so long to the report."""
+        self.outcomes.append(Outcome(run.stage, what, version, seconds, run.why))
         if version is not None and what in {"reused", "ran"}:
             self.used[run.stage] = version
 
