@@ -25,7 +25,7 @@ from checkpoint_manager import (
     StorageError,
     WrongKeyError,
 )
-from checkpoint_manager._format import handover, seal
+from checkpoint_manager._format import handover_signatures, seal
 from checkpoint_manager._format.checkpoint_file import BrokenError, Place, seal_version
 from checkpoint_manager._format.key_slot import MIN_MEMORY_KIB, ArgonCost, Secret, Slot, check_costs
 from checkpoint_manager._format.keyring import MAX_SERIAL, MAX_STEP, Keyring, begin_rotation, unlock
@@ -404,7 +404,8 @@ def test_a_key_that_was_given_up_does_not_come_back_as_the_second_of_two(opened:
 
 def test_a_handover_that_the_old_key_signs_for_itself_is_refused(opened: Opened, store: Path, leaver: Leaver) -> None:
     then, now = leaver.then, leaver.now
-    own = handover.sign(now.store, now.serial + 1, (now.active, then.active_key), (then.keyring.active, then.active_key))
+    old, new = (now.active, then.active_key), (then.keyring.active, then.active_key)
+    own = handover_signatures.sign(now.store, now.serial + 1, old, new)
     running = opened()
     for handovers in ((own,), now.handovers[:-1]):
         leaver.publish(then.keyring._replace(serial=now.serial + 1, handovers=handovers, seal=b""))

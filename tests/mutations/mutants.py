@@ -442,7 +442,7 @@ MUTANTS: list[Mutant] = [
         "a key that was given up is followed",
         "_format/keyring.py",
         "UnlockedKeyring.why_it_does_not_succeed",
-        Decide("handover.lead", outcome=True),
+        Decide("_signatures().lead", outcome=True),
     ),
     Mutant("a handover is not verified", "_format/handover_signatures.py", "lead", Delete(".verify(")),
     Mutant(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from checkpoint_manager._format import handover, keyring, seal
+from checkpoint_manager._format import handover_signatures, keyring, seal
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.key_slot import Secret
 
@@ -66,7 +66,7 @@ def main() -> None:
 def leads(seen: keyring.UnlockedKeyring, now: keyring.UnlockedKeyring) -> bool:
     """Return whether the key that is active in one keyring is the end of a chain of handovers from that of another one."""
     before, after = ((each.key_id, bytes.fromhex(each.public)) for each in (seen.as_seen(""), now.as_seen("")))
-    return handover.lead(now.keyring.handovers, now.keyring.store, before, after)
+    return handover_signatures.lead(now.keyring.handovers, now.keyring.store, before, after)
 
 
 def sealed(unlocked: keyring.UnlockedKeyring, changed: keyring.Keyring) -> bytes:

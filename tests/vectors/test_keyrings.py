@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from checkpoint_manager import IntegrityError
-from checkpoint_manager._format import handover
+from checkpoint_manager._format import handover_signatures
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.keyring import Keyring, UnlockedKeyring, begin_rotation, unlock
@@ -57,10 +57,10 @@ def test_both_agree_which_keyring_succeeds_which(name: str) -> None:
         seen = (opened(other).keyring.active, bytes.fromhex(expected["public_hex"]))
         succeeds = other in VALID[name]["succeeds"]
         assert stranger.succeeds(content, seen, active[1]) == succeeds
-        assert handover.lead(now.keyring.handovers, now.keyring.store, seen, active) == succeeds
+        assert handover_signatures.lead(now.keyring.handovers, now.keyring.store, seen, active) == succeeds
         another = (seen[0], bytes(32))  # the key that was seen is another one of the same id
         assert not stranger.succeeds(content, another, active[1])
-        assert not handover.lead(now.keyring.handovers, now.keyring.store, another, active)
+        assert not handover_signatures.lead(now.keyring.handovers, now.keyring.store, another, active)
 
 
 @pytest.mark.parametrize("name", MANIFEST["invalid"])

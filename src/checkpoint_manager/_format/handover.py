@@ -13,14 +13,7 @@ handover is over ``["checkpoint-manager-keyring/2", "handover", store, serial, f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
-from checkpoint_manager._loading import load
-
-if TYPE_CHECKING:
-    from checkpoint_manager._format.handover_signatures import lead, public_key, sign
-
-__all__ = ["FORMAT", "MAX_HANDOVERS", "PUBLIC_BYTES", "SIGNATURE_BYTES", "Handover", "lead", "public_key", "sign"]
+from typing import NamedTuple
 
 FORMAT = "checkpoint-manager-keyring/2"
 PUBLIC_BYTES = 32
@@ -45,10 +38,3 @@ class Handover(NamedTuple):
     new: str
     public: bytes
     signature: bytes
-
-
-def __getattr__(name: str) -> object:
-    """Load what makes and verifies signatures when it is first asked for."""
-    if name not in {"lead", "public_key", "sign"}:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-    return getattr(load("checkpoint_manager._format.handover_signatures"), name)

@@ -1,6 +1,6 @@
 """The signatures of handovers, as :mod:`checkpoint_manager._format.handover` specifies them.
 
-A module of its own, so that a program does not load Ed25519 before it opens a store.
+A module of its own: :mod:`checkpoint_manager._format.keyring` loads it, and Ed25519 with it, when a store is opened.
 """
 
 from __future__ import annotations

@@ -66,12 +66,14 @@ from checkpoint_manager._format.key_slot import (
     decode_bytes,
     encode_bytes,
 )
+from checkpoint_manager._loading import load
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, FormatError, Hint, IntegrityError, WrongKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+    from types import ModuleType
 
     from checkpoint_manager._format.hidden import SecretBytes
 
@@ -218,7 +220,7 @@ class UnlockedKeyring(NamedTuple):
 
     def as_seen(self, digest: str) -> SeenKeyring:
         """Return the part of this keyring to remember; ``digest`` is that of its bytes."""
-        public = handover.public_key(self.keyring.store, self.keyring.active, self.active_key)
+        public = _signatures().public_key(self.keyring.store, self.keyring.active, self.active_key)
         return SeenKeyring(self.keyring.serial, digest, self.keyring.active, public.hex())
 
     def why_it_does_not_succeed(self, seen: SeenKeyring | None, digest: str) -> str:
@@ -236,7 +238,7 @@ class UnlockedKeyring(NamedTuple):
             return ""
         fresh = self.as_seen(digest)
         before, now = ((each.key_id, bytes.fromhex(each.public)) for each in (seen, fresh))
-        if handover.lead(self.keyring.handovers, self.keyring.store, before, now):
+        if _signatures().lead(self.keyring.handovers, self.keyring.store, before, now):
             return ""
         return (
             f"is sealed under key {fresh.key_id}, which does not succeed key {seen.key_id} that this user has seen: "
@@ -368,7 +370,7 @@ def begin_rotation(unlocked: UnlockedKeyring, *, also: Sequence[Secret] = (), dr
     keys = {**unlocked.keys, key_id: seal.generate_key()}
     slots = tuple(_rewrapped(slot, known[slot.slot], store, keys) for slot in kept)
     old = unlocked.keyring.active
-    signed = handover.sign(store, unlocked.keyring.serial + 1, (old, unlocked.active_key), (key_id, keys[key_id]))
+    signed = _signatures().sign(store, unlocked.keyring.serial + 1, (old, unlocked.active_key), (key_id, keys[key_id]))
     handovers = (*unlocked.keyring.handovers, signed)[-MAX_HANDOVERS:]
     keyring = unlocked.keyring._replace(keys=tuple(keys), slots=slots, handovers=handovers)
     return _resealed(unlocked._replace(keyring=keyring, keys=keys))
@@ -480,6 +482,11 @@ def _handover_fields(each: Handover) -> dict[str, Any]:
         "public": encode_bytes(each.public),
         "signature": encode_bytes(each.signature),
     }
+
+
+def _signatures() -> ModuleType:
+    """Return the module that makes and verifies the signatures of handovers."""
+    return load("checkpoint_manager._format.handover_signatures")
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
