@@ -14,7 +14,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, KeyFile, KeyUnavailableError, Passphrase, WrongKeyError
 from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager._format.hidden import Hidden
-from checkpoint_manager._store import key_sources
+from checkpoint_manager._store import passphrase_command
 from checkpoint_manager._store.key_sources import (
     create_key_file,
     find_secret,
@@ -149,7 +149,7 @@ def test_a_command_that_gives_no_passphrase(command: str, match: str, monkeypatc
 
 
 def test_a_command_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_sources, "_COMMAND_SECONDS", 0.1)
+    monkeypatch.setattr(passphrase_command, "_SECONDS", 0.1)
     with pytest.raises(KeyUnavailableError, match="did not end within") as caught:
         read_passphrase_command(Hidden("sleep 30"), "PASSPHRASE_COMMAND")
     assert caught.value.__cause__ is None
@@ -184,7 +184,7 @@ def test_a_command_that_prints_without_end_is_stopped() -> None:
 
 
 def test_a_command_that_goes_on_after_it_closed_its_output_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_sources, "_COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(passphrase_command, "_SECONDS", 0.2)
     with pytest.raises(KeyUnavailableError, match="did not end within"):
         read_passphrase_command(Hidden("sh -c 'echo words; exec sleep 30 >&-'"), "PASSPHRASE_COMMAND")
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import operator
 import os
 import secrets
 import stat
 import sys
 from typing import TYPE_CHECKING
+
+from checkpoint_manager._loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -144,8 +147,6 @@ def _kind(mode: int) -> str:
 def sync(descriptor: int) -> None:
     """Make a file or directory durable. A failure is final, because the kernel may have dropped the data already."""
     if sys.platform == "darwin":
-        import fcntl  # noqa: PLC0415  # only where it is needed
-
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
@@ -155,8 +156,7 @@ def sync_file_system(descriptor: int) -> bool:
     """Make durable all that the file system of an open file or directory holds; return False where no single call does that."""
     if sys.platform != "linux":
         return False
-    import ctypes  # noqa: PLC0415  # takes time to load, and only a directory that was tampered with needs it
-
+    ctypes = load("ctypes")  # which takes time, and only a directory that was tampered with needs it
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         return False

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import heapq
 from collections import Counter, deque
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, BrokenError
@@ -21,6 +21,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, IntegrityError, RollbackError, StorageError, WrongKeyError
 from checkpoint_manager.reports import Finding, Progress, State, VerificationReport
+from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,8 +43,6 @@ _MAX_COMPARISONS = 20_000
 """How many times one run tries a file that does not open as the file of another stage; each try opens the file."""
 MOST_FINDINGS = 1000
 """How many findings of a state a report lists of a stage, and of all unknown stages together in which nothing is whole."""
-_CLOCK_TOLERANCE = timedelta(minutes=10)
-"""How far the clocks of two hosts may differ before a version counts as dated in the future."""
 
 
 def verify(store: Store, stage: str | None, progress: OnProgress | None = None, *, quick: bool = False) -> VerificationReport:
@@ -294,7 +293,7 @@ class _Chain:
                 yield Finding(
                     self._stage, version, "foreign", f"is of another history: it does not continue version {version - 1}"
                 )
-        if entry.created_at > self._now + _CLOCK_TOLERANCE:
+        if entry.created_at > self._now + CLOCK_TOLERANCE:
             yield Finding(self._stage, version, "clock", "is dated in the future: a clock was wrong")
         elif self._before is not None and entry.created_at < self._before[1]:
             detail = f"is dated before version {self._before[0]}: a clock was wrong at one of them"

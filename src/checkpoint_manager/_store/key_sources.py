@@ -19,7 +19,6 @@ import logging
 import os
 import secrets
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
+from checkpoint_manager._loading import load
 from checkpoint_manager.errors import ArgumentError, Hint, KeyUnavailableError
 from checkpoint_manager.models import KeyFile, Passphrase
 
@@ -46,7 +46,6 @@ VARIABLES = (KEY_FILE, PASSPHRASE, PASSPHRASE_FILE, PASSPHRASE_COMMAND)
 _LOG = logging.getLogger("checkpoint_manager")
 _PREFIX = "checkpoint-manager-key-1:"
 _MAX_FILE_BYTES = 64 * 1024
-_COMMAND_SECONDS = 60.0
 _EXPLANATION = (
     "# A key of checkpoint_manager. Anyone who has it can read and write the checkpoints it opens; without it, nobody can.\n"
     "# Keep a copy in a safe place, apart from the checkpoints.\n"
@@ -171,38 +170,11 @@ def read_passphrase_command(command: Hidden[str], source: str) -> Passphrase:
     Raises:
         KeyUnavailableError: It can't be run, fails, or prints nothing.
     """
-    output, problem = _run(command)
+    output, problem = load("checkpoint_manager._store.passphrase_command").run(command)
     if problem:
         hint = "Try it in a shell: it must print the passphrase and exit with 0"
         raise KeyUnavailableError(f"the command of {source} {problem}", hint=hint)
     return _first_line(output, f"the command of {source}")
-
-
-def _run(command: Hidden[str]) -> tuple[SecretBytes, str]:
-    """Return what a command printed, and what went wrong or the empty string. Never raises: it holds the output."""
-    import select  # noqa: PLC0415  # takes time to load, and few have such a command
-    import shlex  # noqa: PLC0415  # likewise
-    import subprocess  # noqa: PLC0415  # likewise
-
-    deadline, output = time.monotonic() + _COMMAND_SECONDS, bytearray()
-    try:
-        with subprocess.Popen(shlex.split(command.raw), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:  # noqa: S603  # the user's own command, without a shell
-            try:
-                pipe = process.stdout.fileno()  # type: ignore[union-attr]  # there is one, as asked for
-                waiting = select.poll()
-                waiting.register(pipe, select.POLLIN)
-                while waiting.poll(max(deadline - time.monotonic(), 0) * 1000) and (piece := os.read(pipe, _MAX_FILE_BYTES)):
-                    output += piece
-                    if len(output) > _MAX_FILE_BYTES:
-                        return Hidden(b""), f"printed more than {_MAX_FILE_BYTES} bytes"
-                code = process.wait(max(deadline - time.monotonic(), 0))
-            finally:
-                process.kill()
-    except subprocess.TimeoutExpired:
-        return Hidden(b""), f"did not end within {_COMMAND_SECONDS:.0f} s"
-    except (OSError, ValueError, IndexError):
-        return Hidden(b""), "can't be run"
-    return Hidden(bytes(output)), f"failed with exit code {code}" if code else ""
 
 
 def read_passphrase_descriptor(number: int) -> Passphrase:

@@ -57,7 +57,7 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.local import layout, maintenance
-from checkpoint_manager.backends.local.lock import FileLock, NamedRunLock, RunLock, descriptors_held, is_held
+from checkpoint_manager.backends.local.lock import FileLock, descriptors_held, is_held, stage_lock
 from checkpoint_manager.backends.local.session import LockSession
 from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.backends.memory import BytesReader
@@ -376,10 +376,7 @@ class SqliteBackend(Backend, Maintenance):
         if not os.path.isdir(directory := os.path.dirname(self._path)):
             with as_our_errors("open the database", self._path):
                 maintenance.make_store_directory(directory)
-        file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
-        if purpose == "run":
-            return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return FileLock(self._locks, file, stage, timeout)
+        return stage_lock(self._locks, stage, timeout, purpose, name)
 
     def session(self, stage: str | None, lock: object = None) -> LockSession:  # noqa: ARG002  # nothing to share but the lock
         return LockSession(lock)

@@ -44,10 +44,9 @@ from checkpoint_manager.backends.local import attachments, head, layout, mainten
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
     FileLock,
-    NamedRunLock,
-    RunLock,
     descriptors_held,
     is_held,
+    stage_lock,
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.writers import wait_for_writers
@@ -122,10 +121,7 @@ class LocalBackend(Backend, Maintenance):
     # Locks
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
-        file = layout.STORE_LOCK if stage is None else layout.lock_name(stage, purpose, name)
-        if purpose == "run":
-            return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return FileLock(self._locks, file, stage, timeout)
+        return stage_lock(self._locks, stage, timeout, purpose, name)
 
     def _sweep(self, stage: str | None, folder: int, newest: int) -> None:
         """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.

@@ -37,12 +37,15 @@ from filelock import lock_descriptor
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals, translate
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends.local.layout import STORE_LOCK, lock_name
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
+
+    from checkpoint_manager.backends.base import Purpose
 
 T = TypeVar("T")
 
@@ -256,6 +259,14 @@ class NamedRunLock(RunLock):
                 raise
         finally:
             self.let_go()
+
+
+def stage_lock(folder: str, stage: str | None, timeout: float, purpose: Purpose, name: str) -> FileLock:
+    """Return the lock of a stage, or the one of the store's records (None), as a file in a folder; see :meth:`Backend.lock`."""
+    file = STORE_LOCK if stage is None else lock_name(stage, purpose, name)
+    if purpose == "run":
+        return (NamedRunLock if name else RunLock)(folder, file, stage, timeout)
+    return FileLock(folder, file, stage, timeout)
 
 
 def _holder(lock: os.stat_result) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import select
 import signal
 import sys
+import termios
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,9 +75,6 @@ class Relay:
 
 def _terminal() -> tuple[int, int]:
     """Return the two ends of a terminal that is like the one at stderr and leaves what is written to it as it is."""
-    import pty  # noqa: PLC0415  # only where there is a terminal
-    import termios  # noqa: PLC0415  # likewise
-
     ours, theirs = pty.openpty()
     modes = termios.tcgetattr(theirs)
     modes[1] &= ~termios.OPOST

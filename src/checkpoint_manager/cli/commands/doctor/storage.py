@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import pwd
 import stat
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import probes
+from checkpoint_manager._filesystem.permissions import user_name
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.backends.registry import open_backend
@@ -92,10 +92,10 @@ def look_at_owner(directory: str) -> Iterator[Check]:
     me = os.geteuid()
     for path, owner in itertools.islice(_owners(directory), _MOST_LOOKED_AT):
         if owner != me:
-            step = f"run the program as that user, or give the store to one: chown -R {_user(me)} {directory}"
-            yield warning("owner", f"{printable(path)} belongs to {_user(owner)}, and you are {_user(me)}", step)
+            step = f"run the program as that user, or give the store to one: chown -R {user_name(me)} {directory}"
+            yield warning("owner", f"{printable(path)} belongs to {user_name(owner)}, and you are {user_name(me)}", step)
             return
-    yield ok("owner", f"all belongs to {_user(me)}")
+    yield ok("owner", f"all belongs to {user_name(me)}")
 
 
 def _owners(directory: str) -> Iterator[tuple[str, int]]:
@@ -107,13 +107,6 @@ def _owners(directory: str) -> Iterator[tuple[str, int]]:
                 yield path, os.lstat(path).st_uid
             except FileNotFoundError:  # removed meanwhile
                 continue
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
 
 
 def look_at_leftovers(directory: str) -> Iterator[Check]:
