@@ -57,9 +57,8 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.local import layout, maintenance
-from checkpoint_manager.backends.local.lock import FileLock, descriptors_held, is_held, stage_lock
+from checkpoint_manager.backends.local.lock import FileLock, HostLocks, is_held
 from checkpoint_manager.backends.local.session import LockSession
-from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.errors import IntegrityError, LocationError, StageNameError, StorageError
@@ -214,7 +213,7 @@ class _Chunks:
         return bool(self._rest)
 
 
-class SqliteBackend(Backend, Maintenance):
+class SqliteBackend(HostLocks, Backend, Maintenance):
     """Versions and records in one SQLite database.
 
     Args:
@@ -376,16 +375,10 @@ class SqliteBackend(Backend, Maintenance):
         if not os.path.isdir(directory := os.path.dirname(self._path)):
             with as_our_errors("open the database", self._path):
                 maintenance.make_store_directory(directory)
-        return stage_lock(self._locks, stage, timeout, purpose, name)
+        return super().lock(stage, timeout, purpose=purpose, name=name)
 
     def session(self, stage: str | None, lock: object = None) -> LockSession:  # noqa: ARG002  # nothing to share but the lock
         return LockSession(lock)
-
-    def wait_for_writers(self, timeout: float) -> None:
-        wait_for_writers(self._locks, timeout)
-
-    def lock_descriptors(self) -> tuple[int, ...]:
-        return descriptors_held()
 
     # Versions
 

@@ -30,7 +30,6 @@ from checkpoint_manager.backends.base import (
     Maintenance,
     Newest,
     OutOfOrderError,
-    Purpose,
     Reader,
     Record,
     RecordChangedError,
@@ -44,12 +43,10 @@ from checkpoint_manager.backends.local import attachments, head, layout, mainten
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
     FileLock,
-    descriptors_held,
+    HostLocks,
     is_held,
-    stage_lock,
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
-from checkpoint_manager.backends.local.writers import wait_for_writers
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
@@ -64,7 +61,7 @@ _SYNC_EVERY = 100
 """In a relaxed store, each version with such a number is made durable with all before it, which bounds the work of a flush."""
 
 
-class LocalBackend(Backend, Maintenance):
+class LocalBackend(HostLocks, Backend, Maintenance):
     """Versions and records in one directory.
 
     Args:
@@ -117,11 +114,6 @@ class LocalBackend(Backend, Maintenance):
         message = f"the store {self.location} belongs to {other}, and what {me} saved there, {other} could not read"
         hint = f"Run this as {other}, or give the whole directory to {me}"
         raise StorageError(message, hint=hint, errno=errno.EPERM, filename=self.location)
-
-    # Locks
-
-    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
-        return stage_lock(self._locks, stage, timeout, purpose, name)
 
     def _sweep(self, stage: str | None, folder: int, newest: int) -> None:
         """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.
@@ -551,14 +543,6 @@ class LocalBackend(Backend, Maintenance):
         else:
             with self.session(stage) as own, self._folder_to_write(stage, own) as folder:
                 yield folder
-
-    # The whole store
-
-    def wait_for_writers(self, timeout: float) -> None:
-        wait_for_writers(self._locks, timeout)
-
-    def lock_descriptors(self) -> tuple[int, ...]:
-        return descriptors_held()
 
     # Maintenance
 

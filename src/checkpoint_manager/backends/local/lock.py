@@ -21,6 +21,7 @@ descriptor is opened and put into a list in one step of the interpreter, and the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import io
@@ -35,14 +36,15 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import lock_descriptor
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import passing_over_refusals, translate
+from checkpoint_manager._filesystem.os_errors import as_our_errors, passing_over_refusals, translate
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.local.layout import STORE_LOCK, lock_name
+from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, STORE_LOCK, lock_name
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
+from checkpoint_manager.backends.stage_names import from_filename, is_hashed
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from checkpoint_manager.backends.base import Purpose
@@ -261,12 +263,44 @@ class NamedRunLock(RunLock):
             self.let_go()
 
 
-def stage_lock(folder: str, stage: str | None, timeout: float, purpose: Purpose, name: str) -> FileLock:
-    """Return the lock of a stage, or the one of the store's records (None), as a file in a folder; see :meth:`Backend.lock`."""
-    file = STORE_LOCK if stage is None else lock_name(stage, purpose, name)
-    if purpose == "run":
-        return (NamedRunLock if name else RunLock)(folder, file, stage, timeout)
-    return FileLock(folder, file, stage, timeout)
+class HostLocks:
+    """The locks of a store that the processes of one host share: a backend's ``lock`` as files in one folder.
+
+    Attributes:
+        _locks: The folder.
+    """
+
+    _locks: str
+
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
+        file = STORE_LOCK if stage is None else lock_name(stage, purpose, name)
+        if purpose == "run":
+            return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
+        return FileLock(self._locks, file, stage, timeout)
+
+    def lock_descriptors(self) -> tuple[int, ...]:
+        return descriptors_held()
+
+    def wait_for_writers(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for name, stage in _ever_locked(self._locks):
+            lock = FileLock(self._locks, name, stage, max(deadline - time.monotonic(), 0))
+            with contextlib.suppress(UnusableError), lock:  # an unusable lock can't be held by anyone else, either
+                lock.let_go()
+
+
+def _ever_locked(locks: str) -> Iterator[tuple[str, str]]:
+    """Yield the name of each stage's lock file with the stage, or its hash if that is all that is known."""
+    with as_our_errors("list the locks", locks):
+        try:
+            with files.open_directory(locks) as folder, files.entries(folder) as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(LOCK_SUFFIX)]
+        except FileNotFoundError:
+            return
+    for name in names:
+        stem = name.removesuffix(LOCK_SUFFIX)
+        if (stage := from_filename(stem)) is not None or is_hashed(stem):
+            yield name, stage or stem
 
 
 def _holder(lock: os.stat_result) -> str:
