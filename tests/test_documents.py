@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.cli import exit_codes as exits
 from checkpoint_manager.cli.app import commands
 from tests.cli.commands import COMMANDS
@@ -81,6 +82,11 @@ def test_each_command_is_documented_with_an_example(name: str, command: click.Co
     assert f"`{name}" in README
     assert f"checkpoint-manager {name}" in str(command.help)
     assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def test_the_methods_of_a_backend_are_documented() -> None:
+    section = README.split("## A backend of your own")[1].split("```")[0]
+    assert {*re.findall(r"`([a-z_]+)`", section)} - {"capabilities"} == set(Backend.__abstractmethods__)
 
 
 def test_the_exit_codes_are_documented() -> None:
