@@ -30,7 +30,7 @@ _PYTHON = re.compile(r"\b[a-z_]+\(\)|\b[a-z_]+=\s|\b[a-z_]+=(True|False)|\block_
 _UP_TO_THE_COMMAND_LINE = ("backends", "_format", "_operations", "_store", "_filesystem")
 """The layers whose errors reach the command line; those above are told to programs only."""
 
-_OF_PYTHON_OBJECTS = {"_operations/attachment_kinds.py"}
+_OF_PYTHON_OBJECTS = {"_format/contents.py"}
 """Modules that only a program calls: the command line attaches files and reads bytes."""
 
 

@@ -196,7 +196,7 @@ def _source(store: Store, stage: str, name: str, content: object) -> Source | At
         return _file(content, what)
     if callable(getattr(content, "read", None)):
         return Source("file", _pieces_of(content))
-    source: Source | None = _loading.load("checkpoint_manager._operations.attachment_kinds").source_of(content, what)
+    source: Source | None = _loading.load("checkpoint_manager._format.contents").source_of(content, what)
     if source is None:
         message = f"{what} is of the type {printable(type(content).__qualname__)}"
         hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, a frame, or text.encode()"
@@ -389,7 +389,7 @@ class StoredAttachment(Attachment):
     def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
         if self.kind in {"bytes", "file"}:
             return self.read()
-        kinds = _loading.load("checkpoint_manager._operations.attachment_kinds")
+        kinds = _loading.load("checkpoint_manager._format.contents")
         return kinds.load(self)
 
     def save_to(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
