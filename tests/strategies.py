@@ -238,7 +238,13 @@ def same(left: Any, right: Any) -> bool:
     if kind is uuid.UUID:
         return bool(left == right and left.is_safe is right.is_safe)
     if kind.__module__ == "numpy":
-        return bool(left.dtype == right.dtype and left.tobytes() == right.tobytes())
+        return bool(left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes())
+    if kind.__qualname__ == "DataFrame":
+        return (
+            bool(left.equals(right)) and list(left.dtypes) == list(right.dtypes) and list(left.columns) == list(right.columns)
+        )
+    if kind.__module__ == "torch":
+        return left.dtype == right.dtype and left.shape == right.shape and left.tolist() == right.tolist()
     return bool(left == right)
 
 

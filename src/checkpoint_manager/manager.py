@@ -185,8 +185,10 @@ class CheckpointManager:
         Args:
             stage_name: The stage.
             data: None, a bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, datetime, date, time,
-                timedelta, Decimal, UUID, Path or scalar of numpy, or a value of a type with a codec; nested in any way. They
-                come back as these very types, so subclasses are refused. An object that occurs twice comes back as two objects.
+                timedelta, Decimal, UUID, Path or scalar of numpy, an array of numpy, a frame of pandas or polars, a tensor of
+                torch, or a value of a type with a codec; nested in any way. They come back as these very types, so subclasses
+                are refused. An object that occurs twice comes back as two. Arrays, frames and tensors are sealed 16 MiB at a
+                time, before the stage is locked.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
             attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
@@ -208,10 +210,12 @@ class CheckpointManager:
             check_callback("progress", progress)
         stage = _valid(stage_name)
         draft = save.draft(stage, data, metadata, codecs=self._store.codecs)
-        if attachments is None:
+        if attachments is None and draft.embedded is None:
             return self._saved(save.save(self._store, stage, draft, expected_version))
-        with _operations.attach.attached(self._store, stage, attachments, progress) as records:
-            return self._saved(save.save(self._store, stage, draft._replace(attachments=records), expected_version))
+        with _operations.attach.attached(
+            self._store, stage, draft, {} if attachments is None else attachments, progress
+        ) as whole:
+            return self._saved(save.save(self._store, stage, whole, expected_version))
 
     def update_checkpoint(
         self,
@@ -285,7 +289,8 @@ class CheckpointManager:
         """
         stage = _valid(stage_name)
         if version is None and at is None and arguments is None:
-            return payload.decode(self._newest(stage).data, self._store.codecs)
+            loaded = self._newest(stage)
+            return payload.decode(loaded.data, self._store.codecs, loaded.contents)
         return self.get_checkpoint(stage, version, at=at, arguments=arguments).data
 
     def _newest(self, stage: str) -> Loaded:
@@ -310,11 +315,15 @@ class CheckpointManager:
         arguments: Mapping[str, object] | None = None,
     ) -> Checkpoint:
         """Return a version with its data; arguments and errors as for ``load_checkpoint``."""
-        return self._checkpoint(stage_name, version, at, arguments, lambda data: payload.decode(data, self._store.codecs))
+
+        def read(loaded: Loaded) -> Any:  # noqa: ANN401  # whatever was saved
+            return payload.decode(loaded.data, self._store.codecs, loaded.contents)
+
+        return self._checkpoint(stage_name, version, at, arguments, read)
 
     def _get_form(self, stage_name: str, version: int | str | None) -> Checkpoint:
         """Return a version with its data as JSON with forms: what the command line shows, whatever codecs it needs."""
-        return self._checkpoint(stage_name, version, None, None, payload.form)
+        return self._checkpoint(stage_name, version, None, None, lambda loaded: payload.form(loaded.data))
 
     def _checkpoint(
         self,
@@ -322,7 +331,7 @@ class CheckpointManager:
         version: int | str | None,
         at: datetime | str | None,
         arguments: Mapping[str, object] | None,
-        read: Callable[[bytearray], Any],
+        read: Callable[[Loaded], Any],
     ) -> Checkpoint:
         """Return a version with what ``read`` makes of its data."""
         stage = _valid(stage_name)
@@ -339,7 +348,7 @@ class CheckpointManager:
         attachments = (
             _operations.attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
         )
-        return Checkpoint(loaded.entry.as_version(stage, loaded.version), read(loaded.data), attachments)
+        return Checkpoint(loaded.entry.as_version(stage, loaded.version), read(loaded), attachments)
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
         """Return a version without its data, whatever its status.

@@ -69,7 +69,7 @@ class Version:
         created_at: When it was written by the clock of the writing host, aware, in UTC; None if unknown.
         metadata: The ``metadata=`` of the save.
         origin: Who wrote it, and where, as the writing process reported; None if unknown.
-        size: The length of the data as it is encoded, in bytes; None if unknown.
+        size: The length of the data as it is encoded, with its arrays, in bytes; None if unknown.
         restored_from: The number of the version that this one is a copy of, or None.
         attachments: What is attached to it, in the order in which it was given.
     """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def there_and_back(value: Any) -> Any:
-    return payload.decode(payload.encode(value))
+    return payload.decode(payload.encode(value)[0])
 
 
 def read(content: str) -> Any:
@@ -72,21 +72,21 @@ def test_every_value_comes_back_type_for_type(value: Any) -> None:
 
 @given(strategies.values())
 def test_what_is_read_is_written_as_the_same_bytes(value: Any) -> None:
-    encoded = payload.encode(value)
-    assert payload.encode(payload.decode(encoded)) == encoded
+    encoded = payload.encode(value)[0]
+    assert payload.encode(payload.decode(encoded))[0] == encoded
     assert payload.decode(bytearray(encoded)) is not NotImplemented
     assert is_payload(encoded)
 
 
 @given(strategies.json_values())
 def test_json_is_written_as_json(value: Any) -> None:
-    assert json.loads(payload.encode(value)) == value
+    assert json.loads(payload.encode(value)[0]) == value
 
 
 @given(strategies.values(max_leaves=4))
 def test_a_form_that_a_user_saves_as_data_comes_back_as_that_data(value: Any) -> None:
     """Data that was written before there were forms is JSON, and so is data that only looks like forms."""
-    form = payload.form(payload.encode(value))
+    form = payload.form(payload.encode(value)[0])
     assert same(there_and_back(form), form)
     assert same(there_and_back((form,)), (form,))
     assert same(payload.decode(json.dumps(form).encode()), form)
@@ -95,7 +95,7 @@ def test_a_form_that_a_user_saves_as_data_comes_back_as_that_data(value: Any) ->
 @given(strategies.values(max_leaves=6))
 def test_the_form_of_data_can_be_read_without_the_data(value: Any) -> None:
     """It is what programs are shown; of JSON that looks like a form, too."""
-    encoded = payload.encode(value)
+    encoded = payload.encode(value)[0]
     form = payload.form(encoded)
     assert same(values.value_of(form), value)
 
@@ -122,12 +122,12 @@ def test_two_nans_in_a_set_come_back_as_two() -> None:
 
 def test_equal_sets_are_written_as_the_same_bytes() -> None:
     names = [f"name {number}" for number in range(100)]
-    assert payload.encode(set(names)) == payload.encode({*sorted(names, reverse=True)})
+    assert payload.encode(set(names))[0] == payload.encode({*sorted(names, reverse=True)})[0]
 
 
 def test_the_decimal_context_makes_no_difference() -> None:
     with decimal.localcontext(decimal.Context(prec=2, capitals=0, traps=[decimal.Inexact])):
-        encoded = payload.encode(Decimal("1.2345E+20"))
+        encoded = payload.encode(Decimal("1.2345E+20"))[0]
         assert encoded == b'values/1\n{"!decimal":"1.2345E+20"}'
         assert payload.decode(encoded) == Decimal("1.2345E+20")
 
@@ -171,7 +171,7 @@ def test_a_value_without_a_form_is_refused_with_its_path_and_what_helps(value: A
     assert says.replace("tests.format.test_values", __name__) in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["longdouble", "longlong", "void", "subclass", "signalling NaN", "array"])
+@pytest.mark.parametrize("kind", ["longdouble", "longlong", "void", "subclass", "signalling NaN"])
 def test_what_numpy_would_give_back_as_another_value_is_refused(kind: str) -> None:
     np = pytest.importorskip("numpy")
     made = {
@@ -180,7 +180,6 @@ def test_what_numpy_would_give_back_as_another_value_is_refused(kind: str) -> No
         "void": lambda: np.void(b"ab"),
         "subclass": lambda: type("Special", (np.float64,), {})(1),
         "signalling NaN": lambda: np.frombuffer(bytes.fromhex("0100807f"), "<f4")[0],
-        "array": lambda: np.arange(3),
     }
     with pytest.raises(PayloadError, match=r"Save value\.") as caught:
         payload.encode([made[kind]()])
@@ -332,7 +331,7 @@ def test_json_is_saved_and_loaded_without_what_other_values_need() -> None:
     program = (
         "import sys\n"
         "from checkpoint_manager._format import payload\n"
-        "payload.decode(payload.encode({'a': [1.5, None]}))\n"
+        "payload.decode(payload.encode({'a': [1.5, None]})[0])\n"
         "print('checkpoint_manager._format.values' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -340,8 +339,8 @@ def test_json_is_saved_and_loaded_without_what_other_values_need() -> None:
 
 
 def test_data_of_a_later_encoding_says_so() -> None:
-    with pytest.raises(FormatError, match="encoded as values/2, and this version of the library reads values/1"):
-        payload.decode(b"values/2\n[]")
+    with pytest.raises(FormatError, match="encoded as values/3, and this version of the library reads values/1 and values/2"):
+        payload.decode(b"values/3\n[]")
 
 
 # Codecs
@@ -350,7 +349,7 @@ def test_data_of_a_later_encoding_says_so() -> None:
 def test_a_value_with_a_codec_comes_back() -> None:
     codecs = checked([POINT, LEVEL])
     data = {"path": [Point(1, 2)], Level.HIGH: {Point(3, 4)}, "plain": (1,)}
-    encoded = payload.encode(data, codecs)
+    encoded = payload.encode(data, codecs)[0]
     assert payload.decode(encoded, codecs) == data
     assert payload.form(encoded) == {
         "!dict": [

@@ -212,13 +212,6 @@ class TestContents:
         with pytest.raises(IntegrityError):
             local.get_checkpoint("train").attachments["f"].load()
 
-    @pytest.mark.parametrize(
-        "value", [np.zeros(3), pd.DataFrame({"a": [1]}), pl.DataFrame({"a": [1]})], ids=lambda v: type(v).__module__
-    )
-    def test_the_refusal_of_an_array_in_the_data_says_to_attach_it(self, value: object) -> None:
-        with pytest.raises(PayloadError, match=r"\$\.w is of type .*attach it with attachments="):
-            CheckpointManager("memory:", key=KEY).save_checkpoint("train", {"w": value})
-
     def test_an_array_says_what_it_is(self) -> None:
         cm = CheckpointManager("memory:", key=KEY)
         (info,) = cm.save_checkpoint("train", attachments={"a": np.zeros((2, 3))}).attachments

@@ -96,7 +96,7 @@ def test_the_patch_makes_the_new_of_the_old(old: Any, new: Any) -> None:
 def test_the_patch_of_values_that_json_does_not_have_is_one_of_their_json(old: Any, new: Any) -> None:
     """Of the JSON that ``show`` prints; nothing that is needed for the values is needed for it."""
     found = diff(old, new)
-    before, after = (payload.form(payload.encode(value)) for value in (old, new))
+    before, after = (payload.form(payload.encode(value)[0]) for value in (old, new))
     assert same(sorted_keys(jsonpatch.apply_patch(before, found.as_patch())), sorted_keys(after))
     assert bool(found) == (not same(sorted_keys(before), sorted_keys(after)))
     json.dumps([found.as_dicts(), found.as_dicts(redact=True)])

@@ -1,7 +1,8 @@
-"""What the expressions in ``values-1.json`` stand for."""
+"""What the expressions in ``values-1.json`` and ``values-2.json`` stand for."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import struct
 from decimal import Decimal
@@ -11,10 +12,17 @@ from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
+import polars as pl
 
 _NAMES = {
-    each.__name__: each for each in (Decimal, PosixPath, PurePosixPath, PureWindowsPath, UUID, SafeUUID, ZoneInfo, np, struct)
+    each.__name__: each
+    for each in (Decimal, PosixPath, PurePosixPath, PureWindowsPath, UUID, SafeUUID, ZoneInfo, np, pd, pl, struct)
 } | {"dt": dt}
+with contextlib.suppress(ImportError):  # too large to be a dependency of the tests
+    import torch
+
+    _NAMES["torch"] = torch
 
 
 def evaluate(expression: str) -> Any:

@@ -1,12 +1,14 @@
 """A reader of checkpoint files and bundles, written from the specification alone: it imports nothing of the library.
 
-The docstrings of ``checkpoint_file``, ``values``, ``bundle``, ``gaps``, ``tags``, ``seal``, ``keyring``, ``handover`` and
-``key_slot`` must be enough to write this. It opens with a key file's 32 bytes.
+The docstrings of ``checkpoint_file``, ``values``, ``embedded``, ``contents``, ``attachment``, ``bundle``, ``gaps``, ``tags``,
+``seal``, ``keyring``, ``handover`` and ``key_slot`` must be enough to write this. It opens with a key file's 32 bytes.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 import re
 import struct
@@ -103,7 +105,20 @@ def succeeds(keyring: bytes, seen: tuple[str, bytes], active: bytes) -> bool:
     return (key_id, public) == (fields["active"], active)
 
 
-def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: int) -> tuple[dict[str, Any], Any]:
+def read_metadata(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: int) -> dict[str, Any]:
+    """Return a version's metadata, whose data is not read."""
+    return _opened(file, store, keys, stage, version)[0]
+
+
+def read(
+    file: bytes, store: str, keys: dict[str, bytes], stage: str, version: int, contents: bytes = b""
+) -> tuple[dict[str, Any], Any]:
+    """Return a version's metadata and data; ``contents`` is its attachment ``@contents``."""
+    metadata, data = _opened(file, store, keys, stage, version)
+    return metadata, read_data(data, contents)
+
+
+def _opened(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: int) -> tuple[dict[str, Any], bytes]:
     match = HEADER.match(file)
     if match is None:
         raise RefusedError("header")
@@ -124,18 +139,50 @@ def read(file: bytes, store: str, keys: dict[str, bytes], stage: str, version: i
     if type(size) is not int or len(file) - end != 56 + size + 16 * (size // 16384 + 1):
         raise RefusedError("length")
     data = unseal(key, file[end:], "checkpoint-manager/1", "data", header, stage, version, metadata["id"])
-    return metadata, read_data(data)
+    return metadata, data
 
 
-def read_data(data: bytes) -> Any:
-    """Return the value of JSON, or of JSON with forms."""
-    if not data.startswith(b"values/1\n"):
+def read_attachment(record: dict[str, Any], segments: list[bytes], store: str, stage: str) -> bytes:
+    """Return the content of an attachment."""
+    if len(segments) != max(1, -(-record["size"] // 2**24)):
+        raise RefusedError("segments")
+    content = b""
+    for index, segment in enumerate(segments):
+        if hashlib.sha256(segment).hexdigest() != record["segments"][64 * index : 64 * index + 64]:
+            raise RefusedError("digest")
+        last = "last" if index == len(segments) - 1 else "more"
+        bound = ("checkpoint-manager/attachment/1", store, stage, record["id"], index, last)
+        content += unseal(bytes.fromhex(record["key"]), segment, *bound)
+    return content if len(content) == record["size"] else _refuse("length")
+
+
+def read_data(data: bytes, contents: bytes = b"") -> Any:
+    """Return the value of JSON, or of JSON with forms; ``contents`` is the attachment ``@contents``."""
+    at = 0
+
+    def form(pairs: list[tuple[str, Any]]) -> Any:
+        nonlocal at
+        if data[:9] != b"values/2\n" or len(pairs) != 1 or pairs[0][0] != "!content":
+            return _object(pairs)
+        kind, detail, where, *digest = pairs[0][1]
+        if type(kind) is not str or type(detail) is not str:
+            raise RefusedError("content")
+        if type(where) is str and not digest:
+            return CONTENTS[kind](io.BytesIO(_bytes(where)))
+        content = contents[at : at + where]
+        if type(where) is not int or not 0 <= where == len(content) or digest != [hashlib.sha256(content).hexdigest()]:
+            raise RefusedError("content")
+        at += where
+        return CONTENTS[kind](io.BytesIO(content))
+
+    if not data.startswith((b"values/1\n", b"values/2\n")):
         return json.loads(data)
     try:
         json.dumps(json.loads(data[9:]), ensure_ascii=False).encode()  # fails at half a surrogate pair
-        return json.loads(
-            data[9:], object_pairs_hook=_object, parse_constant=_refuse, parse_int=_integer_of_64_bits, parse_float=_finite
+        value = json.loads(
+            data[9:], object_pairs_hook=form, parse_constant=_refuse, parse_int=_integer_of_64_bits, parse_float=_finite
         )
+        return value if at == len(contents) else _refuse("contents")
     except (
         ValueError,
         TypeError,
@@ -152,6 +199,34 @@ def read_data(data: bytes) -> Any:
 
 def _refuse(text: str) -> Any:
     raise RefusedError(text)
+
+
+def _array(file: Any) -> Any:
+    import numpy as np
+
+    return np.load(file, allow_pickle=False)
+
+
+def _pandas_frame(file: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(file).read_pandas()
+
+
+def _polars_frame(file: Any) -> Any:
+    import polars as pl
+
+    return pl.read_ipc_stream(file)
+
+
+def _tensor(file: Any) -> Any:
+    import safetensors.torch
+
+    return safetensors.torch.load(file.read())["tensor"]
+
+
+CONTENTS = {"numpy": _array, "pandas": _pandas_frame, "polars": _polars_frame, "torch": _tensor}
+"""What reads a content, by its kind."""
 
 
 def _integer_of_64_bits(text: str) -> int:

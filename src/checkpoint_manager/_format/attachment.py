@@ -17,6 +17,9 @@ decimal digits.
 ``key`` is the attachment's key in 64 hex digits, ``size`` the length of the content in bytes, ``kind`` what the content is read
 back as, ``detail`` a text for people, and ``segments`` the SHA-256 of each sealed segment, in 64 hex digits each, joined.
 
+The attachment ``@contents`` holds the arrays, frames and tensors of the version's data, see
+:mod:`checkpoint_manager._format.embedded`. No other name begins with ``@``.
+
 The digests keep out whoever once had a key of the store, and so knows the keys of its attachments: a rotation seals the records
 again, and not gigabytes. A version, an attachment's name and its content can't be exchanged, for the record says what belongs
 together.
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
 FORMAT = "checkpoint-manager/attachment/1"
 NOTE = "@attachments"
+CONTENTS = "@contents"
+"""The name of the attachment that holds the arrays in the data; a user's does not begin with ``@``."""
 SEGMENT_BYTES = 16 * 1024 * 1024
 MAX_ATTACHMENTS = 1000
 MAX_NAME_CHARACTERS = 255

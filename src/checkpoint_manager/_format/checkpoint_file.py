@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import orjson
 
 from checkpoint_manager._format import seal
-from checkpoint_manager._format.attachment import NOTE, AttachmentRecord, encode_records, take_records
+from checkpoint_manager._format.attachment import CONTENTS, NOTE, AttachmentRecord, encode_records, take_records
 from checkpoint_manager._format.note_keys import DURABLE
 from checkpoint_manager.errors import FormatError
 from checkpoint_manager.models import AttachmentInfo, Origin, Status, Version
@@ -140,9 +140,14 @@ class Entry(NamedTuple):
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
-        attached = tuple(AttachmentInfo(each.name, each.kind, each.size, each.detail) for each in self.attachments)
+        size, attached = self.size, []
+        for each in self.attachments:
+            if each.name == CONTENTS:
+                size += each.size
+            else:
+                attached.append(AttachmentInfo(each.name, each.kind, each.size, each.detail))
         return Version(
-            stage, version, self.status, self.created_at, self.metadata, self.origin, self.size, self.restored_from, attached
+            stage, version, self.status, self.created_at, self.metadata, self.origin, size, self.restored_from, tuple(attached)
         )
 
 

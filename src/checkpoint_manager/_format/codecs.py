@@ -13,14 +13,25 @@ from checkpoint_manager.models import Codec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from checkpoint_manager._format.embedded import Embedded, Reader
+
 _MAX_NAME = 255
 
 
 class Codecs(NamedTuple):
-    """The codecs of a manager."""
+    """The codecs of a manager, and what becomes of the arrays, frames and tensors in the data that is written or read.
+
+    Attributes:
+        by_type: The codecs by the types of the values.
+        by_name: The codecs by their names.
+        embedded: Takes the contents that are written; None where there may be none.
+        contents: Reads the contents; None where there may be none.
+    """
 
     by_type: Mapping[type, Codec[Any]]
     by_name: Mapping[str, Codec[Any]]
+    embedded: Embedded | None = None
+    contents: Reader | None = None
 
 
 NO_CODECS = Codecs({}, {})

@@ -1,86 +1,135 @@
-"""Contents that are more than bytes: how arrays and frames are attached and read back. Loaded when one is met.
+"""Contents: arrays, frames and tensors as bytes, and back. Loaded when one is met.
 
-An array is stored as numpy's ``.npy``, a frame as a stream of Arrow's IPC format. What comes back is equal and of the same
-types; how an array lay in memory, and the ``freq`` of an index of pandas, are not kept.
+===========  ==================================================================================================================
+``numpy``    An array: ``.npy`` of format version 2.0 (numpy's NEP 1), without pickled objects
+``pandas``   A frame: a stream of Arrow's IPC format, with the metadata that pandas adds to its schema
+``polars``   A frame: a stream of Arrow's IPC format
+``torch``    A tensor in the main memory: a file of safetensors that holds one tensor, whose name is ``tensor``
+===========  ==================================================================================================================
 
-Nothing is unpickled: an array of objects is refused, and the kind that a record names is looked up here and nowhere else.
+What comes back is equal and of the same types; how an array lay in memory, and the ``freq`` of an index of pandas, are not
+kept. Nothing is unpickled: an array of objects is refused, and the kind that a record names is looked up here and nowhere else.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import math
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoint_manager import _loading
-from checkpoint_manager._operations.attach import Source
+from checkpoint_manager._format.values import UnsavableError
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError, FormatError, PayloadError
+from checkpoint_manager.errors import CheckpointError, FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from checkpoint_manager._operations.attach import StoredAttachment
+    from checkpoint_manager.models import Buffer
+
+    Make = Callable[[Any, Any], "Content | None"]
 
 _ROWS_AT_ONCE = 100_000
 
 
-def source_of(content: object, what: str) -> Source | None:
-    """Return the source that a content is; None if its type is not known.
+_MAX_HEADER_BYTES = 1_000_000
+"""The longest header of a tensor that is read."""
 
-    Args:
-        content: The content.
-        what: What it is to the caller, for the message of an error.
+
+class Content(NamedTuple):
+    """What an array, a frame or a tensor is stored as.
+
+    Attributes:
+        kind: What it is read back as.
+        detail: What it is, for people.
+        pieces: The bytes. They may share the memory of what they were made of.
+        size: Their number; None if only the end of the pieces will tell.
+    """
+
+    kind: str
+    detail: str
+    pieces: Iterable[Buffer]
+    size: int | None
+
+
+def content_of(value: object) -> Content | None:
+    """Return what a value is stored as; None if it is not an array, a frame or a tensor.
 
     Raises:
-        PayloadError: It would not come back as it is.
-        CheckpointError: It needs a package that is not installed.
+        UnsavableError: It would not come back as it is, or needs a package that is not installed.
     """
-    library = type(content).__module__.partition(".")[0]
-    make = {"numpy": _array, "pandas": _pandas_frame, "polars": _polars_frame}.get(library)
-    return None if make is None else make(sys.modules[library], content, what)  # whoever has one has imported its library
+    library = type(value).__module__.partition(".")[0]
+    make = _WRITERS.get(library)
+    return None if make is None else make(sys.modules[library], value)  # whoever has one has imported its library
 
 
-def _array(numpy: Any, array: Any, what: str) -> Source | None:  # noqa: ANN401  # the libraries are not needed to check types
+def is_content(kind: type) -> bool:
+    """Return whether values of a type are arrays, frames or tensors."""
+    library, name = kind.__module__.partition(".")[0], kind.__qualname__
+    return (library, name) in {("numpy", "ndarray"), ("pandas", "DataFrame"), ("polars", "DataFrame"), ("torch", "Tensor")}
+
+
+def _array(numpy: Any, array: Any) -> Content | None:  # noqa: ANN401  # the libraries are not needed to check types
     if not isinstance(array, numpy.ndarray):
         return None
-    if array.dtype.hasobject:
-        message = f"{what} is an array of objects, and reading it back would run code"
-        raise PayloadError(message, hint="Convert it to an array of numbers or of text of a fixed length")
     if type(array) is not numpy.ndarray:
-        message = f"{what} is of the type {printable(type(array).__qualname__)}, and would not come back as one"
-        raise PayloadError(message, hint="Attach numpy.asarray(array)")
+        fault = f"is of the type {printable(type(array).__qualname__)}, and would not come back as one"
+        raise UnsavableError(fault, "Convert it with numpy.asarray(value)")
+    if array.dtype.hasobject:
+        fault = "is an array of objects, and reading it back would run code"
+        raise UnsavableError(fault, "Convert it to an array of numbers or of text of a fixed length")
+    format_ = numpy.lib.format
+    if array.dtype.metadata is not None or not _is_same_type(format_, array.dtype):
+        raise UnsavableError(f"is an array of {printable(str(array.dtype))}, which would come back as another type", _PLAINER)
     header = io.BytesIO()
     in_fortran_order = array.flags.f_contiguous and not array.flags.c_contiguous
-    fields = numpy.lib.format.header_data_from_array_1_0(array)
-    numpy.lib.format.write_array_header_2_0(header, {**fields, "fortran_order": in_fortran_order})
+    fields = format_.header_data_from_array_1_0(array)
+    format_.write_array_header_2_0(header, {**fields, "fortran_order": in_fortran_order})
     ordered = array.T if in_fortran_order else numpy.ascontiguousarray(array)
-    detail = f"{'x'.join(map(str, array.shape)) or 'scalar'} {array.dtype}"
-    body = [ordered.reshape(-1).view(numpy.uint8)] if array.size else []
-    return Source("numpy", [header.getvalue(), *body], detail, header.tell() + array.nbytes)
+    detail = f"{_shape_of(array)} {array.dtype}"
+    body = [ordered.reshape(-1).view(numpy.uint8)] if array.nbytes else []
+    return Content("numpy", detail, [header.getvalue(), *body], header.tell() + array.nbytes)
 
 
-def _pandas_frame(pandas: Any, frame: Any, what: str) -> Source | None:  # noqa: ANN401
+_PLAINER = "Convert it to an array of numbers with value.astype(…) or value.view(…)"
+
+
+def _is_same_type(format_: Any, dtype: Any) -> bool:  # noqa: ANN401
+    """Return whether a type of elements comes back from the header of a ``.npy``."""
+    try:
+        back = format_.descr_to_dtype(format_.dtype_to_descr(dtype))
+    except (ValueError, TypeError, UserWarning):
+        return False
+    return bool(type(back) is type(dtype) and back == dtype and back.isalignedstruct == dtype.isalignedstruct)
+
+
+def _shape_of(value: Any) -> str:  # noqa: ANN401  # an array or a tensor
+    return "x".join(map(str, value.shape)) or "scalar"
+
+
+def _pandas_frame(pandas: Any, frame: Any) -> Content | None:  # noqa: ANN401
     if type(frame) is not pandas.DataFrame:
         return None
-    arrow = _package("pyarrow", what)
+    arrow = _package("pyarrow")
     objects = [str(name) for name, dtype in frame.dtypes.items() if dtype == "object"]
     if objects or frame.index.dtype == "object" or frame.columns.has_duplicates or frame.attrs:
         why = f"its column {printable(objects[0])} is of objects" if objects else "of its index, its labels, or its attrs"
-        message = f"{what} is a frame that would not come back as it is: {why}"
-        raise PayloadError(message, hint="Give each column a type, with frame.astype(…) or frame.convert_dtypes()")
+        fault = f"is a frame that would not come back as it is: {why}"
+        raise UnsavableError(fault, "Give each column a type, with frame.astype(…) or frame.convert_dtypes()")
     try:
         table = arrow.Table.from_pandas(frame)
         back = table.slice(0, 1).to_pandas()  # its types are those of the whole
     except (arrow.ArrowException, ValueError, TypeError) as error:
-        message = f"{what} is a frame that Arrow can't hold: {printable(str(error))}"
-        raise PayloadError(message, hint="Convert the column, or attach the frame in a format of your own") from None
+        fault = f"is a frame that Arrow can't hold: {printable(str(error))}"
+        raise UnsavableError(fault, "Convert the column, or save the frame in a format of your own, as bytes") from None
     changed = [str(name) for name in frame.columns if name not in back.columns or back.dtypes[name] != frame.dtypes[name]]
     if changed or back.index.dtype != frame.index.dtype or back.index.names != frame.index.names:
         which = f"its column {printable(changed[0])}" if changed else "its index"
-        message = f"{what} is a frame that would not come back as it is: {which} changes its type"
-        raise PayloadError(message, hint="Give it a type that Arrow has, with frame.astype(…) or frame.reset_index()")
-    return Source("pandas", _batches(arrow, table), _shape(frame))
+        fault = f"is a frame that would not come back as it is: {which} changes its type"
+        raise UnsavableError(fault, "Give it a type that Arrow has, with frame.astype(…) or frame.reset_index()")
+    return Content("pandas", _rows(frame), _batches(arrow, table), None)
 
 
 def _batches(arrow: Any, table: Any) -> Iterator[bytes]:  # noqa: ANN401
@@ -95,57 +144,108 @@ def _batches(arrow: Any, table: Any) -> Iterator[bytes]:  # noqa: ANN401
     yield written.getvalue()
 
 
-def _polars_frame(polars: Any, frame: Any, what: str) -> Source | None:  # noqa: ANN401
+def _polars_frame(polars: Any, frame: Any) -> Content | None:  # noqa: ANN401
     if type(frame) is not polars.DataFrame:
         return None
     if any(dtype == polars.Object for dtype in frame.schema.values()):
-        message = f"{what} is a frame with a column of objects, and would not come back as it is"
-        raise PayloadError(message, hint="Give the column a type, with frame.cast(…)")
+        fault = "is a frame with a column of objects, and would not come back as it is"
+        raise UnsavableError(fault, "Give the column a type, with frame.cast(…)")
     written = io.BytesIO()
     frame.write_ipc_stream(written)
-    return Source("polars", [written.getbuffer()], _shape(frame), written.tell())
+    return Content("polars", _rows(frame), [written.getbuffer()], written.tell())
 
 
-def _shape(frame: Any) -> str:  # noqa: ANN401
+def _rows(frame: Any) -> str:  # noqa: ANN401
     return f"{frame.shape[0]} rows, {frame.shape[1]} columns"
 
 
-def load(attachment: StoredAttachment) -> object:
-    """Return what an attachment is, by its kind.
+_TENSORS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+"""The types of elements by their names in safetensors, and in torch."""
+
+
+def _tensor(torch: Any, tensor: Any) -> Content | None:  # noqa: ANN401
+    if not isinstance(tensor, torch.Tensor):
+        return None
+    if type(tensor) is not torch.Tensor or tensor.requires_grad:
+        raise UnsavableError("is a tensor with a gradient, which would not come back with it", "Convert it with value.detach()")
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        fault = "is a tensor on another device, or sparse, and would not come back as one"
+        raise UnsavableError(fault, "Convert it with value.cpu() or value.to_dense()")
+    name = next((name for name, each in _TENSORS.items() if tensor.dtype == getattr(torch, each, None)), None)
+    if name is None:
+        raise UnsavableError(f"is a tensor of {tensor.dtype}, which safetensors can't hold", "Convert it with value.to(…)")
+    _package("numpy")  # makes its memory readable
+    size = tensor.numel() * tensor.element_size()
+    fields = {"tensor": {"dtype": name, "shape": list(tensor.shape), "data_offsets": [0, size]}}
+    header = json.dumps(fields, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    plain = tensor.resolve_conj().resolve_neg().contiguous()
+    body = [plain.reshape(-1).view(torch.uint8).numpy()] if size else []
+    opening = len(header).to_bytes(8, "little") + header
+    return Content("torch", f"{_shape_of(tensor)} {_TENSORS[name]}", [opening, *body], len(opening) + size)
+
+
+_WRITERS: dict[str, Make] = {"numpy": _array, "pandas": _pandas_frame, "polars": _polars_frame, "torch": _tensor}
+"""By the library that a type comes from, what makes a content of a value."""
+
+
+def value_of(kind: str, file: Any, what: str) -> object:  # noqa: ANN401  # a binary file
+    """Return what a content is, by its kind.
+
+    Args:
+        kind: The kind.
+        file: A binary file that holds the content and nothing else.
+        what: What it is to the caller, for the message of an error.
 
     Raises:
         CheckpointError: The package that it needs is not installed.
         FormatError: Its kind is not known, or its content is not of its kind.
     """
-    what = f"the attachment {printable(attachment.name)}"
-    reader = {"numpy": _read_array, "pandas": _read_pandas, "polars": _read_polars}.get(attachment.kind)
+    reader = _READERS.get(kind)
     if reader is None:
-        message = f"{what} is of the unknown kind {printable(attachment.kind)}"
+        message = f"{what} is of the unknown kind {printable(kind)}"
         raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or read the attachment as bytes")
-    library = _package(attachment.kind, what)
     broken: tuple[type[Exception], ...] = (ValueError, TypeError, SyntaxError, KeyError, EOFError, OSError)
-    if attachment.kind == "polars":
-        broken += (library.exceptions.PolarsError,)
-    with attachment.open() as file:
-        try:
-            return reader(library, file)
-        except broken as error:
-            if isinstance(error, CheckpointError):  # of the content
-                raise
-            message = f"{what} can't be read as one of {attachment.kind}: {printable(str(error))}"
-            raise FormatError(message, hint="Read the attachment as bytes") from None
+    try:
+        library = _package(kind)
+        if kind == "polars":
+            broken += (library.exceptions.PolarsError,)
+        return reader(library, file)
+    except UnsavableError as error:
+        raise CheckpointError(f"{what} {error.fault}", hint=error.remedy) from None
+    except broken as error:
+        if isinstance(error, CheckpointError):  # of the content
+            raise
+        message = f"{what} can't be read as one of {kind}: {printable(str(error))}"
+        raise FormatError(message, hint="Read the attachment as bytes, or load another version") from None
 
 
-def _package(name: str, what: str) -> Any:  # noqa: ANN401
+def _package(name: str) -> Any:  # noqa: ANN401
     try:
         return _loading.load(name)
     except ImportError:
-        raise CheckpointError(f"{what} needs {name}, which is not installed", hint=f"pip install {name}") from None
+        raise UnsavableError(f"needs {name}, which is not installed", f"pip install {name}") from None
 
 
 def _read_pandas(_: Any, file: Any) -> object:  # noqa: ANN401
-    arrow = _package("pyarrow", "a frame of pandas")
-    with arrow.ipc.open_stream(file) as stream:
+    with _package("pyarrow").ipc.open_stream(file) as stream:
         return stream.read_all().to_pandas()
 
 
@@ -160,11 +260,39 @@ def _read_array(numpy: Any, file: Any) -> object:  # noqa: ANN401  # numpy is no
     if dtype.hasobject:
         raise ValueError("it holds objects")
     array = numpy.empty(shape, dtype, order="F" if in_fortran_order else "C")
-    flat = (array.T if in_fortran_order else array).reshape(-1).view(numpy.uint8) if array.size else b""
-    view = memoryview(flat)
+    _fill((array.T if in_fortran_order else array).reshape(-1).view(numpy.uint8) if array.nbytes else b"", file)
+    return array
+
+
+def _read_tensor(torch: Any, file: Any) -> object:  # noqa: ANN401
+    length = int.from_bytes(file.read(8), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError("its header is too long")
+    fields = json.loads(file.read(length))["tensor"]
+    dtype, shape = getattr(torch, _TENSORS[fields["dtype"]]), fields["shape"]
+    size = math.prod(shape) * dtype.itemsize
+    if fields["data_offsets"] != [0, size]:
+        raise ValueError("its length is not that of its shape")
+    _package("numpy")
+    tensor = torch.empty(shape, dtype=dtype)
+    _fill(tensor.reshape(-1).view(torch.uint8).numpy() if size else b"", file)
+    return tensor
+
+
+def _fill(memory: Any, file: Any) -> None:  # noqa: ANN401
+    """Read the rest of a file, which has to be as long as this memory, into it."""
+    view = memoryview(memory)
     filled = 0
     while filled < len(view) and (count := file.readinto(view[filled:])):
         filled += count
     if filled < len(view) or file.read(1):
         raise ValueError("its length is not that of its shape")
-    return array
+
+
+_READERS: dict[str, Callable[[Any, Any], object]] = {
+    "numpy": _read_array,
+    "pandas": _read_pandas,
+    "polars": _read_polars,
+    "torch": _read_tensor,
+}
+"""By its kind, what reads a content: called with the library of that name, and the file."""

@@ -10,7 +10,7 @@ import re
 
 import orjson
 
-from checkpoint_manager._format.payload import VALUES
+from checkpoint_manager._format.payload import MARKS, VALUES
 
 _SLICE_BYTES = 256 * 1024
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -22,8 +22,8 @@ _PASSES = 8
 
 
 def is_payload(data: bytes | bytearray) -> bool:
-    """Return whether this is the data of a checkpoint: JSON, or JSON after ``values/1``."""
-    return is_json(data[len(VALUES) :] if data.startswith(VALUES) else data)  # noqa: FURB188  # that copies a bytearray
+    """Return whether this is the data of a checkpoint: JSON, or JSON after ``values/1`` or ``values/2``."""
+    return is_json(data[len(VALUES) :] if data.startswith(MARKS) else data)
 
 
 def is_json(data: bytes | bytearray) -> bool:

@@ -30,10 +30,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from checkpoint_manager._format.codecs import Codecs
+    from checkpoint_manager._format.embedded import Embedded, OpenContents
 
 VALUES = b"values/1\n"
 """What data that is not JSON begins with."""
 _MARK = len(VALUES)
+_VALUES_2 = b"values/2\n"
+"""What it begins with if it holds arrays, frames or tensors, see :mod:`~checkpoint_manager._format.embedded`."""
+MARKS = (VALUES, _VALUES_2)
+"""What data begins with that is not JSON: all are of one length."""
 _NUMBERED = rb"(values/[1-9][0-9]{0,5})\n"
 _LOOKS_LIKE_A_FORM = rb'\{\s*"(?:!|\\u0021)'
 MAX_DATA_BYTES = 2_000_000_000
@@ -54,14 +59,18 @@ _PARTS = 16
 _TOO_LONG = "Save it in several stages, or save the name of a file that holds it"
 
 
-def encode(value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = None, what: str = "data") -> bytes:
-    """Return bytes that :func:`decode` turns into an equal value of equal types.
+def encode(
+    value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = None, what: str = "data"
+) -> tuple[bytes, Embedded | None]:
+    """Return bytes that :func:`decode` turns into an equal value of equal types, and the contents that are not in them.
+
+    If there are such contents, the bytes are those of ``Embedded.data()``, once the contents were read.
 
     Args:
         value: What JSON has (None, a bool, an int of 64 bits, a finite float, a str without lone surrogates, and lists of such,
-            and dicts of such with str keys), what :mod:`~checkpoint_manager._format.values` has a form for, and what there are
-            codecs for; nested in any way, in at most ``MAX_DEPTH`` levels of JSON. Exactly of these types: no subclass. No
-            other thread may change it meanwhile.
+            and dicts of such with str keys), what :mod:`~checkpoint_manager._format.values` has a form for, arrays, frames and
+            tensors, and what there are codecs for; nested in any way, in at most ``MAX_DEPTH`` levels of JSON. Exactly of these
+            types: no subclass. No other thread may change it meanwhile.
         codecs: The codecs for other types.
         stage: The stage that an error is to name.
         what: What ``value`` is to the caller, for the message of an error.
@@ -69,19 +78,22 @@ def encode(value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = Non
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
+    embedded = None
     try:
-        encoded = _dumps(value) or _dumps_forms(value, codecs)
+        encoded = _dumps(value)
+        if encoded is None:
+            encoded, embedded = _dumps_forms(value, codecs)
     except OverflowError as error:
         raise PayloadError(f"the {what} can't be saved: {error}", hint=_TOO_LONG, stage=stage) from None
     if encoded is None:
-        raise _faults().refusal(value, codecs, stage=stage, what=what)
+        raise _faults().refusal(value, codecs._replace(embedded=_embedded().Embedded()), stage=stage, what=what)
     if len(encoded) > MAX_DATA_BYTES:
         raise PayloadError(
             f"the {what} can't be saved: it is {len(encoded)} bytes long as JSON, and the limit is {MAX_DATA_BYTES}",
             hint=_TOO_LONG,
             stage=stage,
         )
-    return encoded
+    return encoded, embedded
 
 
 def encode_json(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
@@ -96,15 +108,28 @@ def encode_json(value: object, *, stage: str | None = None, what: str = "data") 
     return encoded
 
 
-def decode(data: bytes | bytearray | memoryview, codecs: Codecs = NO_CODECS) -> Any:  # noqa: ANN401  # what was saved
+def decode(data: bytes | bytearray | memoryview, codecs: Codecs = NO_CODECS, contents: OpenContents | None = None) -> Any:  # noqa: ANN401  # what was saved
     """Return the value that :func:`encode` encoded.
+
+    Args:
+        data: The bytes.
+        codecs: The codecs for types that the library does not know.
+        contents: Where the contents are that are not in the bytes; None if there are none.
 
     Raises:
         FormatError: :func:`encode` did not write it; or it needs a codec, or a library, that is not there.
         MemoryError: There is not enough memory to read it.
     """
     tree = _parse(data)
-    return _values().value_of(tree, codecs) if data[:_MARK] == VALUES else tree
+    mark = data[:_MARK]
+    if mark == VALUES:
+        return _values().value_of(tree, codecs)
+    if mark == _VALUES_2:
+        reader = _embedded().Reader(contents)
+        value = _values().value_of(tree, codecs._replace(contents=reader))
+        reader.check_end()
+        return value
+    return tree
 
 
 def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
@@ -115,14 +140,14 @@ def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON i
         RecursionError: It is nested more deeply than what can be saved.
     """
     tree = _parse(data)
-    looks_like_a_form = data[:_MARK] != VALUES and re.search(_LOOKS_LIKE_A_FORM, data) is not None
+    looks_like_a_form = data[:_MARK] not in MARKS and re.search(_LOOKS_LIKE_A_FORM, data) is not None
     return _values().form_of(tree) if looks_like_a_form else tree
 
 
 def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
     """Return JSON, or JSON with forms."""
     try:
-        if data[:_MARK] == VALUES:
+        if data[:_MARK] in MARKS:
             return _values().parse(memoryview(data)[_MARK:])
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -131,8 +156,8 @@ def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
         raise MemoryError(f"there is not enough memory to read {len(data)} bytes of JSON")
     # Not raised inside the handler: orjson's error carries the whole document, and would be our error's __context__.
     later = re.match(_NUMBERED, data)
-    if later is not None and later[0] != VALUES:
-        message = f"the content is encoded as {later[1].decode()}, and this version of the library reads values/1"
+    if later is not None and later[0] not in MARKS:
+        message = f"the content is encoded as {later[1].decode()}, and this version of the library reads values/1 and values/2"
         raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or a newer one")
     raise FormatError(
         f"the content is not JSON (at character {position}), so this library did not write it", hint="Load another version"
@@ -149,23 +174,31 @@ def _faults() -> ModuleType:
     return load("checkpoint_manager._format.payload_faults")
 
 
-def _dumps_forms(value: object, codecs: Codecs) -> bytes | None:
-    """Return ``value`` as JSON with forms, or None if it has none; errors as in :func:`_dumps`.
+def _embedded() -> ModuleType:
+    """Return the module for arrays, frames and tensors, likewise."""
+    return load("checkpoint_manager._format.embedded")
+
+
+def _dumps_forms(value: object, codecs: Codecs) -> tuple[bytes | None, Embedded | None]:
+    """Return ``value`` as JSON with forms, or None if it has none, and its contents; errors as in :func:`_dumps`.
 
     Raises:
         RecursionError: The caller is so deep that a value of this depth can't be walked.
     """
-    values = _values()
+    values, embedded = _values(), _embedded().Embedded()
+    codecs = codecs._replace(embedded=embedded)
     try:
-        tree = values.form_of(value, codecs)
+        embedded.tree = values.form_of(value, codecs)
     except values.UnsavableError:
-        return None
+        return None, None
     except RecursionError:
         if _faults().find(value, codecs):
-            return None
+            return None, None
         raise
-    encoded = _dumps(tree)
-    return None if encoded is None else VALUES + encoded
+    encoded = _dumps(embedded.tree)
+    if encoded is None:
+        return None, None
+    return (_VALUES_2 if embedded.is_used else VALUES) + encoded, embedded or None
 
 
 def _dumps(value: object) -> bytes | None:

@@ -67,9 +67,11 @@ _REMEDIES = {
 """What to save instead, by the name of a base class, so that nothing has to be imported. The first that fits counts."""
 _REMEDIES_OF_DATA = {
     **_REMEDIES,
-    "numpy.ndarray": "Save value.tolist(), or attach it with attachments=",
-    "pandas.DataFrame": "Save value.to_dict(), or attach it with attachments=",
-    "polars.DataFrame": "Save value.to_dict(as_series=False), or attach it with attachments=",
+    "pandas.DataFrame": "Save pandas.DataFrame(value): it would come back as a plain frame",
+    "pandas.Series": "Save value.to_frame()",
+    "polars.DataFrame": "Save polars.DataFrame(value): it would come back as a plain frame",
+    "polars.Series": "Save value.to_frame()",
+    "torch.Tensor": "Save it as a value of a dict or in a list, not as a key or in a set",
     "builtins.tuple": "Save tuple(value): it would come back as a plain tuple",
     "builtins.set": "Save set(value): it would come back as a plain set",
     "builtins.frozenset": "Save frozenset(value): it would come back as a plain frozenset",
@@ -135,8 +137,11 @@ def _faults(value: object, codecs: Codecs | None) -> Iterator[tuple[list[Step], 
         if any(child is each for each in opened):
             yield path[1:], ("is one of the values that contain it", "Save its name or id instead")
             continue
-        contents, fault = _contents(child, codecs), _fault(child, codecs)
-        if fault is None and depths[-1] + (_levels(child) if contents is None else contents[0]) > MAX_DEPTH:
+        here = codecs
+        if codecs is not None and any(type(each) in {set, frozenset} for each in opened):
+            here = codecs._replace(embedded=None)
+        contents, fault = _contents(child, here), _fault(child, here)
+        if fault is None and depths[-1] + (_levels(child, here) if contents is None else contents[0]) > MAX_DEPTH:
             fault = f"is nested deeper than {MAX_DEPTH} levels", "Save it flatter"
         if fault is not None:
             yield path[1:], fault
@@ -173,13 +178,13 @@ def _fault(value: Any, codecs: Codecs | None) -> Fault | None:  # noqa: ANN401
         return None
     if codecs is None:
         return _fault_of_json(value)
-    return _fault_of_hashes(value) if kind in {set, frozenset} else _fault_of_form(value)
+    return _fault_of_hashes(value) if kind in {set, frozenset} else _fault_of_form(value, codecs)
 
 
-def _fault_of_form(value: Any) -> Fault | None:  # noqa: ANN401
+def _fault_of_form(value: Any, codecs: Codecs) -> Fault | None:  # noqa: ANN401
     """Return why a value that contains no other has no form."""
     try:
-        form = _values().form_of(value)
+        form = _values().form_of(value, codecs)
     except _values().UnsavableError as error:
         return error.fault, error.remedy or _remedy(type(value), _REMEDIES_OF_DATA) + _CODEC
     return next(filter(None, map(_fault_of_text, _texts_in(form))), None)
@@ -202,7 +207,7 @@ def _fault_of_key(key: object, codecs: Codecs | None) -> Fault | None:
     name = _values().name_of(type(key))
     if codecs is None:
         return f"has a key of type {name}", "Use str keys"
-    for path, (what, remedy) in find(key, codecs):
+    for path, (what, remedy) in find(key, codecs._replace(embedded=None)):
         where = f", in which {_render(path)} {what}" if path else "" if name in what else f" that {what}"
         return f"has a key of type {name}{where}", remedy
     return None
@@ -236,9 +241,9 @@ def _texts_in(form: Any) -> list[str]:  # noqa: ANN401  # of a value that contai
     return [form] if type(form) is str else [text for each in inner for text in _texts_in(each)]
 
 
-def _levels(value: object) -> int:
+def _levels(value: object, codecs: Codecs | None) -> int:
     """Return how many levels of JSON a value takes that contains no other."""
-    return _levels_of(_values().form_of(value))
+    return _levels_of(_values().form_of(value) if codecs is None else _values().form_of(value, codecs))
 
 
 def _levels_of(form: Any) -> int:  # noqa: ANN401

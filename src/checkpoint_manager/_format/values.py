@@ -37,6 +37,8 @@ written if and only if JSON does not have the value. A reader MUST refuse an unk
 elements of a set, equal keys of a dict or object, and the content of any form from ``!bytes`` to ``!numpy`` that is not the one
 that would be written for the value.
 
+Arrays, frames and tensors in data are the encoding ``values/2``, see :mod:`checkpoint_manager._format.embedded`.
+
 A time zone by key comes back as the ``ZoneInfo`` of that key by the rules of the reading machine: the time on the clock stays,
 and its offset may not. Values that are shared come back as equal values of their own. Reading imports ``numpy`` and
 ``zoneinfo`` where such a form is there, and nothing by a name that it read.
@@ -62,6 +64,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from checkpoint_manager._format.codecs import NO_CODECS
+from checkpoint_manager._format.embedded import TAG
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import FormatError
@@ -129,6 +132,9 @@ def form_of(value: Any, codecs: Codecs = NO_CODECS) -> Any:  # noqa: ANN401  # w
     numpy = sys.modules.get("numpy")  # a program that has such a value has imported it
     if numpy is not None and isinstance(value, numpy.generic):
         return _numpy_form(numpy, value)
+    content = None if codecs.embedded is None else load("checkpoint_manager._format.contents").content_of(value)
+    if content is not None and codecs.embedded is not None:
+        return codecs.embedded.add(content)
     raise UnsavableError(f"is of type {name_of(kind)}")
 
 
@@ -151,7 +157,8 @@ def _dict(value: dict[Any, Any], codecs: Codecs) -> dict[str, Any]:
     form = {key: each if type(each) in _AS_THEY_ARE else form_of(each, codecs) for key, each in value.items()}
     if needs_form(form):
         refuse_collisions(form)
-        return {"!dict": [[form_of(key, codecs), each] for key, each in form.items()]}
+        of_keys = codecs._replace(embedded=None)
+        return {"!dict": [[form_of(key, of_keys), each] for key, each in form.items()]}
     return form
 
 
@@ -171,7 +178,7 @@ def tag_of(value: dict[Any, Any]) -> str | None:
 def _set(value: Collection[Any], codecs: Codecs) -> dict[str, Any]:
     refuse_collisions(value)
     try:
-        return {f"!{type(value).__name__}": sorted(_list(value, codecs), key=orjson.dumps)}
+        return {f"!{type(value).__name__}": sorted(_list(value, codecs._replace(embedded=None)), key=orjson.dumps)}
     except orjson.JSONEncodeError:
         raise UnsavableError("holds what can't be written as JSON") from None
 
@@ -349,6 +356,8 @@ def _read(tag: str, content: Any, codecs: Codecs) -> Any:  # noqa: ANN401
             message = f"the data holds a value of the codec {printable(name)}, which is not there"
             raise FormatError(message, hint=f"Open the store with codecs=[…], with the Codec of the name {printable(name)}")
         return codec.decode(value_of(inner, codecs))
+    if tag == TAG and codecs.contents is not None:
+        return codecs.contents.read(content)
     raise _invalid(tag)
 
 

@@ -17,6 +17,7 @@ import secrets
 import stat
 from collections import deque
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from checkpoint_manager import _loading
@@ -26,7 +27,7 @@ from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import AttachmentRecord
-from checkpoint_manager._store.attachments import read_segment
+from checkpoint_manager._store.attachments import SegmentFile, Segments, read_segment
 from checkpoint_manager._text import is_unicode, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, PayloadError, StorageError
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._format.contents import Content
+    from checkpoint_manager._operations.save import Draft
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Buffer
@@ -136,21 +139,31 @@ def _cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
 
 @contextlib.contextmanager
 def attached(
-    store: Store, stage: str, contents: Mapping[str, object], progress: OnProgress | None = None
-) -> Iterator[tuple[AttachmentRecord, ...]]:
-    """Write the contents, and provide their records for a ``with`` block that saves a version which refers to them.
+    store: Store,
+    stage: str,
+    draft: Draft,
+    contents: Mapping[str, object] = MappingProxyType({}),
+    progress: OnProgress | None = None,
+    *,
+    session: Session | None = None,
+) -> Iterator[Draft]:
+    """Write the contents, and those of the data, and provide the whole draft for a ``with`` block that saves it.
 
     Args:
         store: The store.
         stage: The stage.
+        draft: The version.
         contents: The contents by name; see :meth:`CheckpointManager.save_checkpoint` for what they may be.
         progress: Called with the bytes that are written.
+        session: The session of a caller that holds the stage's lock.
 
     Raises:
         PayloadError: A content or a name can't be attached. Nothing was written.
         StorageError: A content can't be read or written. No version refers to what was written, and it is removed.
     """
-    sources = _sources(store, stage, contents)
+    sources, embedded = _sources(store, stage, contents), draft.embedded
+    if embedded is not None:
+        sources[format_1.CONTENTS] = Source("contents", embedded.pieces(), size=embedded.size)
     if progress is not None:
         _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
     with Upload(store, stage) as upload:
@@ -160,10 +173,15 @@ def attached(
                 for name, source in sources.items()
             )
             _check_length(stage, records)
-            yield records
+            data = draft.data if embedded is None else embedded.data()
+            yield draft._replace(data=data, attachments=records, embedded=None)
         except BaseException:
-            with contextlib.suppress(CheckpointError), store.lock(stage) as lock, store.session(stage, lock) as session:
-                upload.remove_unused(session)  # what is left is removed by the next deletion or repair
+            with contextlib.suppress(CheckpointError):  # what is left is removed by the next deletion or repair
+                if session is not None:
+                    upload.remove_unused(session)
+                else:
+                    with store.lock(stage) as lock, store.session(stage, lock) as own:
+                        upload.remove_unused(own)
             raise
 
 
@@ -196,12 +214,16 @@ def _source(store: Store, stage: str, name: str, content: object) -> Source | At
         return _file(content, what)
     if callable(getattr(content, "read", None)):
         return Source("file", _pieces_of(content))
-    source: Source | None = _loading.load("checkpoint_manager._format.contents").source_of(content, what)
-    if source is None:
+    contents = _loading.load("checkpoint_manager._format.contents")
+    try:
+        found: Content | None = contents.content_of(content)
+    except contents.UnsavableError as error:
+        raise PayloadError(f"{what} {error.fault}", hint=error.remedy, stage=stage) from None
+    if found is None:
         message = f"{what} is of the type {printable(type(content).__qualname__)}"
         hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, a frame, or text.encode()"
         raise PayloadError(message, hint=hint, stage=stage)
-    return source
+    return Source(found.kind, found.pieces, found.detail, found.size)
 
 
 def _file(path: os.PathLike[str], what: str) -> Source:
@@ -314,41 +336,6 @@ def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
 # Reading
 
 
-class _Content(io.RawIOBase):
-    """The content of an attachment as a file. One segment is held at a time, verified before any of it is handed out."""
-
-    def __init__(self, attachment: StoredAttachment) -> None:
-        self._attachment = attachment
-        self._position = 0
-        self._index = -1
-        self._segment: bytearray = bytearray()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._attachment.size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  # any writable buffer
-        view = memoryview(buffer).cast("B")
-        index, offset = divmod(self._position, format_1.SEGMENT_BYTES)
-        if self._position >= self._attachment.size or not view:
-            return 0
-        if index != self._index:
-            self._segment, self._index = self._attachment.segment(index), index
-        piece = memoryview(self._segment)[offset : offset + len(view)]
-        view[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
-
-
 class StoredAttachment(Attachment):
     """An attachment of one version."""
 
@@ -381,7 +368,8 @@ class StoredAttachment(Attachment):
                 yield memoryview(segment)[start : start + seal.SLICE_BYTES]
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(_Content(self), seal.SLICE_BYTES)
+        segments = Segments(self._store, self._stage, self._version, self._record)
+        return io.BufferedReader(SegmentFile(segments, 0, self.size), seal.SLICE_BYTES)
 
     def read(self) -> bytes:
         return b"".join(self.pieces())
@@ -389,8 +377,9 @@ class StoredAttachment(Attachment):
     def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
         if self.kind in {"bytes", "file"}:
             return self.read()
-        kinds = _loading.load("checkpoint_manager._format.contents")
-        return kinds.load(self)
+        contents = _loading.load("checkpoint_manager._format.contents")
+        with self.open() as file:
+            return contents.value_of(self.kind, file, f"the attachment {printable(self.name)}")
 
     def save_to(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         place = os.fspath(path)
@@ -409,7 +398,8 @@ class StoredAttachment(Attachment):
 
 def of(store: Store, stage: str, version: int, entry: Entry) -> dict[str, Attachment]:
     """Return the attachments of a version by name."""
-    return {each.name: StoredAttachment(store, stage, version, each) for each in entry.attachments}
+    users = (each for each in entry.attachments if each.name != format_1.CONTENTS)
+    return {each.name: StoredAttachment(store, stage, version, each) for each in users}
 
 
 # Unused attachments

@@ -12,6 +12,7 @@ from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityEr
 
 if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
+    from checkpoint_manager._format.embedded import OpenContents
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
 
@@ -24,6 +25,8 @@ class Loaded(NamedTuple):
     version: int
     entry: Entry
     data: bytearray
+    contents: OpenContents | None = None
+    """Where the arrays, frames and tensors of the data are read from; None if there are none."""
 
     def __repr__(self) -> str:
         """Leave the data out: an error's traceback may show the variables of a function."""
@@ -90,7 +93,8 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
             look = again  # a newer version was saved, and this one deleted
         else:
             store.history.confirm(stage, look, entry, session)
-            return Loaded(look.number, entry, data)
+            contents = attachments.contents_of(store, stage, look.number, entry) if entry.attachments else None
+            return Loaded(look.number, entry, data, contents)
     return None
 
 
@@ -109,7 +113,7 @@ def _last_before(store: Store, stage: str, version: int, session: Session) -> Lo
                 if store.entry(stage, number, session).status in {"completed", "cleared"}:
                     entry, data = store.load(stage, number, session)
                     store.chains.check(stage, number, entry, store.history.look(stage, session), session)
-                    return Loaded(number, entry, data)
+                    return Loaded(number, entry, data, attachments.contents_of(store, stage, number, entry))
             except VersionAbsentError:
                 gap = store.gaps(stage, session)[0].find(number)  # deleted meanwhile
                 if gap is None:
@@ -146,7 +150,7 @@ def load_version(store: Store, stage: str, version: int, session: Session | None
         store.history.confirm(stage, look, entry, session)
     elif version < look.number:
         store.chains.check(stage, version, entry, look, session)
-    return Loaded(version, entry, data)
+    return Loaded(version, entry, data, attachments.contents_of(store, stage, version, entry))
 
 
 def is_completed(store: Store, stage: str) -> bool:
@@ -173,6 +177,6 @@ def _has_its_attachments(store: Store, stage: str, loaded: Loaded) -> bool:
     for each in loaded.entry.attachments:
         if not attachments.is_there(store, stage, each):
             where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
-            _LOG.error("%s has lost its attachment %s: put it back, or run the stage again", where, printable(each.name))
+            _LOG.error("%s has lost %s: put it back, or run the stage again", where, attachments.described(each))
             return False
     return True

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from checkpoint_manager import _operations
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
@@ -25,9 +27,11 @@ from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from checkpoint_manager._format.attachment import AttachmentRecord
     from checkpoint_manager._format.codecs import Codecs
+    from checkpoint_manager._format.embedded import Embedded
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Buffer, Status, Version
@@ -48,6 +52,8 @@ class Draft(NamedTuple):
         status: The status of the stage.
         restored_from: The number of the version this is a copy of, or None.
         attachments: What is attached to it, all written already.
+        embedded: The arrays, frames and tensors of the data that are not in it and not written yet: see
+            :func:`checkpoint_manager._operations.attach.attached`.
     """
 
     data: bytes
@@ -55,6 +61,7 @@ class Draft(NamedTuple):
     status: Status = "completed"
     restored_from: int | None = None
     attachments: tuple[AttachmentRecord, ...] = ()
+    embedded: Embedded | None = None
 
     def __repr__(self) -> str:
         """Leave data and metadata out: an error's traceback may show the variables of a function."""
@@ -68,7 +75,6 @@ def draft(
     *,
     status: Status = "completed",
     notes: Mapping[str, Any] | None = None,
-    attachments: tuple[AttachmentRecord, ...] = (),
     codecs: Codecs = NO_CODECS,
 ) -> Draft:
     """Return a draft of a version, validated before anything is locked, read or written.
@@ -79,15 +85,14 @@ def draft(
         metadata: The caller's metadata. Its keys must not begin with ``@``.
         status: The status of the stage.
         notes: What the library itself notes in the metadata, under keys that begin with ``@``.
-        attachments: What is attached, written already.
         codecs: How values of types that the library does not know are saved.
 
     Raises:
         PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
-    encoded = payload.encode(data, codecs, stage=stage)
+    encoded, embedded = payload.encode(data, codecs, stage=stage)
     checked = {} if metadata is None else _checked(stage, metadata)
-    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, attachments)
+    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded)
 
 
 def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
@@ -135,10 +140,14 @@ def update(store: Store, stage: str, function: Callable[[Any], object], metadata
         with store.lock(stage) as lock, store.session(stage, lock) as session:
             tip = store.history.tip(stage, session)
             loaded = newest_completed(store, stage, session)
-            present = None if loaded is None else payload.decode(loaded.data, store.codecs)
+            present = None if loaded is None else payload.decode(loaded.data, store.codecs, loaded.contents)
             made = draft(stage, function(present), metadata, codecs=store.codecs)
+            attached: AbstractContextManager[Draft] = nullcontext(made)
+            if made.embedded is not None:
+                attached = _operations.attach.attached(store, stage, made, session=session)
             try:
-                return append(store, stage, tip, made, session, exactly=True)
+                with attached as whole:
+                    return append(store, stage, tip, whole, session, exactly=True)
             except VersionConflictError:
                 if attempt == _ATTEMPTS:
                     raise

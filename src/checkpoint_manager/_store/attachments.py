@@ -1,8 +1,10 @@
-"""The attachments of a version as they are stored: whether they are there, and the content of a segment."""
+"""The attachments of a version as they are stored: whether they are there, the content of a segment, and reading as a file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import seal
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checkpoint_manager._format.attachment import AttachmentRecord
+    from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
 
 
@@ -25,9 +28,14 @@ def check_there(store: Store, stage: str, records: Iterable[AttachmentRecord]) -
     """
     for each in records:
         if not is_there(store, stage, each):
-            where = f"the attachment {printable(each.name)} of stage {printable(stage)} in {store.backend.location}"
+            where = f"{described(each)} of stage {printable(stage)} in {store.backend.location}"
             hint = "Attach it again from where it came from"
             raise IntegrityError(f"{where} is gone, or is not whole", hint=hint, stage=stage)
+
+
+def described(record: AttachmentRecord) -> str:
+    """Return what an attachment is to people: those that are not the user's hold the arrays of the data."""
+    return "the arrays in the data" if record.name == format_1.CONTENTS else f"the attachment {printable(record.name)}"
 
 
 def is_there(store: Store, stage: str, record: AttachmentRecord) -> bool:
@@ -43,7 +51,7 @@ def read_segment(store: Store, stage: str, version: int, record: AttachmentRecor
         IntegrityError: It is missing, damaged or forged.
     """
     place = f"version {version} of stage {printable(stage)} in {store.backend.location}"
-    where = f"the attachment {printable(record.name)} of {place}"
+    where = f"{described(record)} of {place}"
     length = format_1.segment_length(record.size, index)
     last = index == len(record.digests) - 1
     context = format_1.bound_to(store.keyring.store_id, stage, record.id, index, last=last)
@@ -58,3 +66,88 @@ def read_segment(store: Store, stage: str, version: int, record: AttachmentRecor
     except seal.SealBrokenError:
         message = f"{where} does not open: it is damaged, was changed, or belongs elsewhere"
     raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
+
+
+class Segments:
+    """The segments of an attachment. The last one that was read is held.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        version: The version, for an error.
+        record: The attachment.
+    """
+
+    def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
+        self._place = store, stage, version, record
+        self._index = -1
+        self._segment = bytearray()
+
+    def __getitem__(self, index: int) -> bytearray:
+        """Return one segment; errors as in :func:`read_segment`."""
+        if index != self._index:
+            self._segment, self._index = read_segment(*self._place, index), index
+        return self._segment
+
+
+class SegmentFile(io.RawIOBase):
+    """A part of an attachment as a file. A segment is verified before any of it is handed out.
+
+    Args:
+        segments: The segments of the attachment.
+        start: Where the part begins, in bytes.
+        size: Its length.
+    """
+
+    def __init__(self, segments: Segments, start: int, size: int) -> None:
+        self._segments = segments
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  # any writable buffer
+        view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
+        if not view:
+            return 0
+        index, offset = divmod(self._start + self._position, format_1.SEGMENT_BYTES)
+        piece = memoryview(self._segments[index])[offset : offset + len(view)]
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+
+class StoredContents:
+    """The arrays, frames and tensors of a version's data, see :class:`checkpoint_manager._format.embedded.OpenContents`.
+
+    Attributes:
+        size: Their length in bytes.
+    """
+
+    def __init__(self, segments: Segments, size: int) -> None:
+        self._segments = segments
+        self.size = size
+
+    def open(self, start: int, size: int) -> BinaryIO:
+        """Return a part of them as a file."""
+        return io.BufferedReader(SegmentFile(self._segments, start, size), seal.SLICE_BYTES)
+
+
+def contents_of(store: Store, stage: str, version: int, entry: Entry) -> StoredContents | None:
+    """Return the contents of a version's data; None if it has none."""
+    for each in entry.attachments:
+        if each.name == format_1.CONTENTS:
+            return StoredContents(Segments(store, stage, version, each), each.size)
+    return None

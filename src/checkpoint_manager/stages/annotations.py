@@ -7,6 +7,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager._format.contents import is_content
 from checkpoint_manager._format.values import KINDS, is_known
 from checkpoint_manager._text import with_article
 from checkpoint_manager.errors import PayloadError
@@ -50,7 +51,7 @@ def _fault(annotation: Any, codecs: Codecs) -> str | None:  # noqa: ANN401  # wh
         return None
     if origin in _COLLECTIONS:
         return next(filter(None, (_fault(each, codecs) for each in arguments)), None)
-    if is_known(origin) or any(issubclass(each, origin) for each in (*KINDS, *codecs.by_type)):
+    if is_known(origin) or is_content(origin) or any(issubclass(each, origin) for each in (*KINDS, *codecs.by_type)):
         return None
     if inspect.isabstract(origin) or origin.__module__ in {"typing", "collections.abc"}:
         return None

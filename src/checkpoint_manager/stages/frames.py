@@ -1,6 +1,6 @@
-"""Encodes arrays and frames of numpy, pandas and polars for a fingerprint.
+"""Encodes arrays, frames and tensors of numpy, pandas, polars and torch for a fingerprint.
 
-It imports none of the three: a program that has such a value has imported its library.
+It imports none of the four: a program that has such a value has imported its library.
 
 What is encoded is the type of the elements, the shape, the labels, and the elements bit for bit; not how they lie in memory. An
 array of Python objects is refused, as its elements are addresses; of a frame's column of objects, each object is encoded.
@@ -139,8 +139,18 @@ def _is_uncertain(polars: Any, kind: Any, level: int = 0) -> bool:  # noqa: ANN4
     return kind == polars.Object or is_coded or any(_is_uncertain(polars, each, level + 1) for each in within)
 
 
+def _of_torch(torch: Any, value: Any, _: Encode) -> list[bytes] | None:  # noqa: ANN401
+    is_plain = type(value) is torch.Tensor and value.device.type == "cpu" and value.layout == torch.strided
+    if not is_plain or value.is_quantized:
+        return None
+    plain = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    content = hashlib.sha256(plain.view(torch.uint8).numpy()).digest() if value.numel() else b""
+    return [repr((value.dtype, tuple(value.shape), value.requires_grad)).encode(), content]
+
+
 _LIBRARIES: dict[str, Callable[[Any, Any, Encode], list[bytes] | None]] = {
     "numpy": _of_numpy,
     "pandas": _of_pandas,
     "polars": _of_polars,
+    "torch": _of_torch,
 }

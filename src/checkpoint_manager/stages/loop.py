@@ -25,7 +25,7 @@ from checkpoint_manager.stages.fingerprint import digest
 from checkpoint_manager.stages.lookup import Match, mismatch
 from checkpoint_manager.stages.options import patience
 from checkpoint_manager.stages.pacing import Pace
-from checkpoint_manager.stages.progress import ProgressLog
+from checkpoint_manager.stages.progress import ProgressLog, Snapshot, snapshot_of
 from checkpoint_manager.stages.report import ago, duration
 from checkpoint_manager.stages.results import digest_of
 from checkpoint_manager.stages.runner import Run
@@ -138,7 +138,7 @@ class Loop(Generic[T, S]):
         runner: Runner,
         run: Run,
         items: Items[T],
-        initial: bytes,
+        initial: Snapshot,
         pace: Pace,
         *,
         timeout: float,
@@ -292,12 +292,13 @@ class Loop(Generic[T, S]):
         if loaded is not None and self._reused:
             self._runner.reused(self._run, loaded)
             self._done = self._total or 0
-            self.state = payload.decode(loaded.data, self._runner.codecs)
+            self.state = payload.decode(loaded.data, self._runner.codecs, loaded.contents)
         else:
             for note in () if loaded is None else read_inputs(loaded.entry.metadata):
                 self._run.add_input(note)
-            self._done, self._over = self._progress.reached.position
-            self.state = payload.decode(self._progress.reached.data, self._runner.codecs)
+            reached = self._progress.reached
+            self._done, self._over = reached.position
+            self.state = payload.decode(reached.data, self._runner.codecs, reached.contents)
             self._log_beginning(found)
         self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
         stopping.begin(self)
@@ -328,9 +329,9 @@ class Loop(Generic[T, S]):
             if self._display is not None:
                 self._display.close()
             if self._reused and self._found.loaded is not None:
-                data = self._found.loaded.data
-                self.state = payload.decode(data, self._runner.codecs)  # whatever the block did to it
-                self._runner.remember(self._run, self.state, self._found.loaded.version, digest_of(data))
+                loaded = self._found.loaded
+                self.state = payload.decode(loaded.data, self._runner.codecs, loaded.contents)  # whatever the block did to it
+                self._runner.remember(self._run, self.state, loaded.version, digest_of(loaded.data))
             elif error is not None or not self._over:
                 self._leave(error)
             elif self._around is not None:
@@ -478,7 +479,7 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     check_revision(revision)
     if every_items is not None and every_items < 1:
         raise ArgumentError("every_items must be 1 or more, or None", argument="every_items")
-    encoded = payload.encode(initial, runner.codecs, stage=stage, what="initial state")
+    encoded = snapshot_of(initial, runner.codecs, stage, "initial state")
     used: list[Result] = []
     note = note_of(items, initial, revision=revision, key=key, location=runner.location, used=used, codecs=runner.codecs)
     run = Run(runner.store_id, stage, note, is_function=False)

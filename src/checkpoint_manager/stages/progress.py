@@ -26,6 +26,8 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, PayloadError
 
 if TYPE_CHECKING:
+    from checkpoint_manager._format.codecs import Codecs
+    from checkpoint_manager._format.embedded import Embedded, OpenContents
     from checkpoint_manager._operations.load import Loaded
     from checkpoint_manager.stages.pacing import Pace
     from checkpoint_manager.stages.runner import Run, Runner
@@ -45,16 +47,38 @@ class Snapshot:
         data: The state, encoded.
         done: After how many items.
         complete: Nothing is left to loop over.
+        embedded: Copies of its arrays, frames and tensors, if they are not in the data and not saved.
+        contents: Where these are read from, if they are not in the data.
     """
 
     data: bytes | bytearray = field(repr=False)
     done: int = 0
     complete: bool = False
+    embedded: Embedded | None = field(default=None, repr=False)
+    contents: OpenContents | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """The length of the state, with its arrays, in bytes."""
+        return len(self.data) + (self.contents.size if self.contents is not None else 0)
 
     @property
     def position(self) -> tuple[int, bool]:
         """How far the loop was: the position of a later state is greater."""
         return self.done, self.complete
+
+
+def snapshot_of(state: object, codecs: Codecs, stage: str, what: str, done: int = 0, *, complete: bool = False) -> Snapshot:
+    """Return a copy of a state.
+
+    Raises:
+        PayloadError: It can't be saved. The error calls it ``what``.
+    """
+    data, embedded = payload.encode(state, codecs, stage=stage, what=what)
+    if embedded is None:
+        return Snapshot(data, done, complete)
+    held = embedded.hold()
+    return Snapshot(held.data(), done, complete, held, held)
 
 
 class ProgressLog:
@@ -74,7 +98,7 @@ class ProgressLog:
         self._total = total
         self._pace = pace
 
-    def begin(self, initial: bytes, loaded: Loaded | None, *, is_longer: bool = False) -> None:
+    def begin(self, initial: Snapshot, loaded: Loaded | None, *, is_longer: bool = False) -> None:
         """Start from a version, or from the beginning.
 
         Args:
@@ -82,11 +106,12 @@ class ProgressLog:
             loaded: The version; None: from the beginning.
             is_longer: The version is of fewer items than there are now, and is left to the run of those.
         """
-        self.reached = Snapshot(initial)
+        self.reached = initial
         self.kept: list[int] = []
         progress = None if loaded is None else read_progress(loaded.entry.metadata)
         if loaded is not None and progress is not None:
-            self.reached = Snapshot(loaded.data, progress.done, progress.complete and not is_longer)
+            is_complete = progress.complete and not is_longer
+            self.reached = Snapshot(loaded.data, progress.done, is_complete, contents=loaded.contents)
             self.kept = [] if is_longer else [*progress.before, loaded.version]
         self._saved = self.reached.position
         self._pace.begin(self.reached.done, time.monotonic())
@@ -122,7 +147,7 @@ class ProgressLog:
             PayloadError: It can't be saved.
         """
         started = time.thread_time()  # the copy's own time: what other threads and processes took does not count
-        self.reached = Snapshot(payload.encode(state, self._runner.codecs, stage=self._run.stage, what="state"), done, complete)
+        self.reached = snapshot_of(state, self._runner.codecs, self._run.stage, "state", done, complete=complete)
         self._pace.copied(time.thread_time() - started, time.monotonic())
 
     def save(self) -> None:
@@ -136,14 +161,14 @@ class ProgressLog:
         progress = ProgressNote(reached.done, self._total, reached.complete, tuple(self.kept))
         metadata = {**self._run.notes(), PROGRESS: progress.as_metadata()}
         try:
-            version = self._runner.save(stage, Draft(bytes(reached.data), metadata, "progress"))
+            version = self._runner.save(stage, Draft(bytes(reached.data), metadata, "progress", embedded=reached.embedded))
         except CheckpointError as error:
             _LOG.warning("%s: the progress could not be saved, and the loop continues: %s", printable(stage), error)
         else:
             self._saved = reached.position
             self.kept = [*self.kept, version]
             useless, needed = self.kept[:-2], self.kept[-2:]
-            if len(useless) >= MOST_USELESS or len(useless) * len(reached.data) >= _MOST_USELESS_BYTES:
+            if len(useless) >= MOST_USELESS or len(useless) * reached.size >= _MOST_USELESS_BYTES:
                 self.kept = self._runner.delete_progress(self._run, useless) + needed
         now = time.monotonic()
         self._pace.saved(reached.done, now - started, now)

@@ -142,7 +142,8 @@ def _is_unchanged(value: object, known: _Known) -> bool:
     if known.snapshot:
         return bool(stages.snapshot_of(value) == known.snapshot)
     try:
-        return digest_of(payload.encode(value, known.codecs)) == known.result.data
+        data, embedded = payload.encode(value, known.codecs)
+        return digest_of(data if embedded is None else embedded.digest()) == known.result.data
     except PayloadError:
         return False
 

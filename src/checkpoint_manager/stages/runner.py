@@ -11,6 +11,7 @@ import weakref
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager import _operations
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.note_keys import FAILURE, INPUTS, NOTE, RUN
 from checkpoint_manager._format.notes import FailureNote, InputNote, Note, RunNote, read_note
@@ -360,7 +361,7 @@ class Runner:
         found = self.search(run, _COMPLETED)
         if found.loaded is None:
             return False
-        value = payload.decode(found.loaded.data, self.codecs)
+        value = payload.decode(found.loaded.data, self.codecs, found.loaded.contents)
         options = definition.options
         if options.check is not None and (why := options.check(value)):
             run.why = why
@@ -434,7 +435,9 @@ class Runner:
             value = run.result if options.encode is None else options.encode(run.result)
             result = draft(run.stage, value, None, codecs=self.codecs)
             if options.decode is not None:
-                decoded.append(options.decode(payload.decode(result.data, self.codecs)))
+                held = None if result.embedded is None else result.embedded.hold()
+                result = result if held is None else result._replace(data=held.data(), embedded=held)
+                decoded.append(options.decode(payload.decode(result.data, self.codecs, held)))
             return result
 
         options = definition.options
@@ -471,11 +474,14 @@ class Runner:
         self.ended(run, "ran", version, seconds)
         _LOG.info("%s: ran in %s, saved version %d (%s)", printable(run.stage), took, version, run.why)
         self.delete_progress(run, run.superseded)
-        return version, results.digest_of(result.data)
+        return version, results.digest_of(result.data if result.embedded is None else result.embedded.data())
 
     def save(self, stage: str, version: Draft) -> int:
         """Append a version and return its number; errors as for ``save_checkpoint``."""
-        return save(self._store, stage, version).number
+        if version.embedded is None:
+            return save(self._store, stage, version).number
+        with _operations.attach.attached(self._store, stage, version) as whole:
+            return save(self._store, stage, whole).number
 
     def delete_progress(self, run: Run, versions: Sequence[int]) -> list[int]:
         """Delete versions that are ``progress`` of this run, or of a loop in it; return those that are left for later.

@@ -1,0 +1,198 @@
+"""The arrays, frames and tensors in data: those of a few KiB stand in it, and the others lie in one attachment of the version.
+
+The encoding ``values/2`` is ``values/1`` (:mod:`checkpoint_manager._format.values`) and one form more, of which it holds at
+least one. What stands in a form is a content (:mod:`checkpoint_manager._format.contents`):
+
+============  =================================================================================================================
+``!content``  ``[kind,detail,base64]``: the content is in the text, as that of ``!bytes``. Or ``[kind,detail,size,digest]``:
+              the content is in the version's attachment ``@contents``, behind those of the forms that come before this one in
+              the JSON; ``size`` is its length in bytes, and ``digest`` its SHA-256 in 64 lower-case hex digits
+============  =================================================================================================================
+
+``kind`` and ``detail`` are those of a content, and ``detail`` is for people. The form does not stand in a set, nor in a key of
+a dict. The attachment is as long as its contents together; if no content is in it, there is none. A reader MUST refuse another
+length. It need not compare the digests: each segment of an attachment is verified, and belongs to the version. They are there
+so that the data tells whether a content is the same as another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import orjson
+
+from checkpoint_manager._format.attachment import SEGMENT_BYTES
+from checkpoint_manager._loading import load
+from checkpoint_manager.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checkpoint_manager._format.contents import Content
+    from checkpoint_manager.models import Buffer
+
+VALUES_2 = b"values/2\n"
+"""What data begins with that holds contents."""
+TAG = "!content"
+INLINE_BYTES = 4096
+"""The longest content that is written into the data."""
+
+
+class OpenContents(Protocol):
+    """Where the contents of data are read from: its attachment, or the memory."""
+
+    size: int
+
+    def open(self, start: int, size: int) -> BinaryIO:
+        """Return a part of them as a file."""
+
+
+class Embedded:
+    """The contents of data that is being encoded.
+
+    Attributes:
+        size: The length of those that are not in the data, in bytes; None if only their end will tell.
+        is_used: Whether there are contents, in the data or not.
+        tree: The data as JSON with forms.
+    """
+
+    size: int | None = 0
+
+    def __init__(self) -> None:
+        self._forms: list[tuple[list[Any], Iterator[Buffer]]] = []
+        self.is_used = False
+        self.tree: Any = None
+
+    def __bool__(self) -> bool:
+        """Whether there are contents that are not in the data."""
+        return bool(self._forms)
+
+    def add(self, content: Content) -> dict[str, Any]:
+        """Return the form of a content. If it is not in the form, its length and digest are known after :meth:`pieces`."""
+        self.is_used = True
+        pieces, head = iter(content.pieces), b""
+        size = content.size
+        while size is None and len(head) <= INLINE_BYTES:
+            piece = next(pieces, None)
+            if piece is None:
+                size = len(head)
+            else:
+                head += piece
+        if size is not None and size <= INLINE_BYTES:
+            return {TAG: [content.kind, content.detail, base64.b64encode(head + b"".join(pieces)).decode()]}
+        form = [content.kind, content.detail, size or 0, ""]
+        self._forms.append((form, _chain(head, pieces)))
+        self.size = None if size is None or self.size is None else self.size + size
+        return {TAG: form}
+
+    def pieces(self) -> Iterator[Buffer]:
+        """Yield the contents that are not in the data, one behind the other, and complete their forms."""
+        at = 0
+        for form, pieces in self._forms:
+            digest, start = hashlib.sha256(), at
+            for piece in pieces:
+                view = memoryview(piece).cast("B")
+                while view:
+                    part = view[: SEGMENT_BYTES - at % SEGMENT_BYTES]  # so that a whole segment is not copied
+                    digest.update(part)
+                    yield part
+                    at += len(part)
+                    view = view[len(part) :]
+            form[2:] = [at - start, digest.hexdigest()]
+
+    def data(self) -> bytes:
+        """Return the encoded data, once :meth:`pieces` has ended."""
+        return VALUES_2 + orjson.dumps(self.tree)
+
+    def digest(self) -> bytes:
+        """Return the encoded data without its contents, which are only read."""
+        for _ in self.pieces():
+            pass
+        return self.data()
+
+    def hold(self) -> Held:
+        """Return copies of the contents, which no longer depend on the values."""
+        contents = b"".join(self.pieces())
+        return Held(self.data(), contents)
+
+
+class Held(Embedded):
+    """The contents of encoded data, held in memory.
+
+    Args:
+        data: The encoded data.
+        contents: What is not in it.
+    """
+
+    size: int
+
+    def __init__(self, data: bytes, contents: bytes) -> None:
+        super().__init__()
+        self._data = data
+        self._contents = contents
+        self.size = len(contents)
+
+    def pieces(self) -> Iterator[Buffer]:
+        """Yield the contents."""
+        yield self._contents
+
+    def data(self) -> bytes:
+        """Return the encoded data."""
+        return self._data
+
+    def open(self, start: int, size: int) -> BinaryIO:
+        """Return a part of the contents as a file."""
+        return io.BytesIO(memoryview(self._contents)[start : start + size])
+
+
+def _chain(head: bytes, pieces: Iterator[Buffer]) -> Iterator[Buffer]:
+    if head:
+        yield head
+    yield from pieces
+
+
+class Reader:
+    """Reads the contents of data, in the order of their forms.
+
+    Args:
+        stored: Where those are that are not in the data; None if there are none.
+    """
+
+    def __init__(self, stored: OpenContents | None) -> None:
+        self._stored = stored
+        self._at = 0
+
+    def read(self, content: Any) -> object:  # noqa: ANN401  # what stands in a form
+        """Return the value of a form.
+
+        Raises:
+            FormatError: It is not valid.
+        """
+        if type(content) is not list or [type(each) for each in content] not in ([str] * 3, [str, str, int, str]):
+            raise _invalid()
+        kind, _, where = content[:3]
+        if type(where) is str:
+            try:
+                file: BinaryIO = io.BytesIO(base64.b64decode(where.encode(), validate=True))
+            except ValueError:
+                raise _invalid() from None
+        else:
+            if self._stored is None or not 0 <= where <= self._stored.size - self._at:
+                raise _invalid()
+            file = self._stored.open(self._at, where)
+            self._at += where
+        with file:
+            value: object = load("checkpoint_manager._format.contents").value_of(kind, file, "the data")
+        return value
+
+    def check_end(self) -> None:
+        """Raise a :class:`FormatError` if there are contents that no form has read."""
+        if self._stored is not None and self._at != self._stored.size:
+            raise _invalid()
+
+
+def _invalid() -> FormatError:
+    return FormatError(f"the data holds a {TAG} that is not valid", hint="Load another version")

@@ -1,0 +1,401 @@
+"""Arrays, frames and tensors in the data: stored beside it, and back in their places."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonpatch
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from checkpoint_manager import CheckpointError, CheckpointManager, Codec, FormatError, IntegrityError, PayloadError, Retention
+from checkpoint_manager._format import payload
+from checkpoint_manager._format.attachment import SEGMENT_BYTES
+from checkpoint_manager._format.embedded import INLINE_BYTES
+from tests.strategies import same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+KEY = bytes(32)
+SMALL, LARGE = np.arange(3.0), np.arange(5000.0)
+
+
+@pytest.fixture(params=["local", "memory", "sqlite"])
+def cm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointManager]:
+    places = {"local": tmp_path / "store", "memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
+    with CheckpointManager(places[request.param], key=KEY) as cm:
+        yield cm
+
+
+@pytest.fixture
+def memory() -> CheckpointManager:
+    return CheckpointManager("memory:", key=KEY)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(tmp_path / "local", key=KEY)
+
+
+def kept(cm: CheckpointManager, stage: str = "train") -> int:
+    """Return how many attachments a stage has, whoever refers to them."""
+    return len(cm._store.backend.attachments(stage))
+
+
+class TestData:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            LARGE,
+            SMALL,
+            {"weights": LARGE, "bias": SMALL},
+            [(1, {"deep": [LARGE, {("a", 2): LARGE[::2]}]}), b"raw"],
+            {"frame": pd.DataFrame({"a": range(3000), "b": ["x"] * 3000}), "few": pd.DataFrame({"a": [1.5]})},
+            [pl.DataFrame({"a": list(range(3000))}), pl.DataFrame({"a": [None, 2]})],
+            {"many": [np.full(600, number) for number in range(50)]},
+            {"empty": np.zeros((0, 3)), "scalar": np.array(3), "numpy": np.float64(1.5), "!content": ["numpy", LARGE]},
+            np.asfortranarray(np.arange(6000.0).reshape(60, 100)),
+            np.zeros(SEGMENT_BYTES // 8 + 1),
+        ],
+        ids=range(10),
+    )
+    def test_comes_back_type_for_type(self, memory: CheckpointManager, data: Any) -> None:
+        memory.save_checkpoint("train", data)
+        assert same(memory.load_checkpoint("train"), data)
+        assert memory.verify().ok
+
+    def test_on_each_backend(self, cm: CheckpointManager) -> None:
+        data = {"weights": LARGE, "bias": SMALL, "table": pd.DataFrame({"a": range(2000)}), "epoch": 3}
+        saved = cm.save_checkpoint("train", data, attachments={"log": b"a line"})
+        found = cm.get_checkpoint("train")
+        assert same(found.data, data)
+        assert [*found.attachments] == ["log"] == [each.name for each in saved.attachments]
+        assert saved.size is not None
+        assert saved.size > LARGE.nbytes + 16_000
+        assert saved == found.version == cm.get_version("train")
+        assert cm.has_checkpoint("train")
+        assert cm.verify().ok
+        assert cm.verify(quick=True).ok
+        assert kept(cm) == 2
+
+    def test_what_is_loaded_is_the_callers_to_change(self, memory: CheckpointManager) -> None:
+        memory.save_checkpoint("train", {"large": LARGE, "small": SMALL})
+        loaded = memory.load_checkpoint("train")
+        loaded["large"] += 1
+        loaded["small"] += 1
+        assert same(memory.load_checkpoint("train"), {"large": LARGE, "small": SMALL})
+
+    @pytest.mark.parametrize("over", [0, 1])
+    def test_a_content_of_a_few_kib_stands_in_the_data(self, memory: CheckpointManager, over: int) -> None:
+        data = np.zeros(INLINE_BYTES - 128 + over, np.uint8)  # behind a header of 128 bytes
+        memory.save_checkpoint("train", data)
+        assert kept(memory) == over
+        assert same(memory.load_checkpoint("train"), data)
+
+    def test_a_codec_may_make_arrays_and_comes_before_the_library(self) -> None:
+        class Model:
+            weights = LARGE
+
+        def model_of(made: dict[str, Any]) -> Model:
+            model = Model()
+            model.weights = made["weights"]
+            return model
+
+        codecs = [
+            Codec(Model, "model", lambda model: {"weights": model.weights}, model_of),
+            Codec(pd.DataFrame, "frame", lambda frame: frame.to_dict("list"), pd.DataFrame),
+        ]
+        cm = CheckpointManager("memory:", key=KEY, codecs=codecs)
+        cm.save_checkpoint("train", [Model(), pd.DataFrame({"a": range(2000)})])
+        model, frame = cm.load_checkpoint("train")
+        assert same(model.weights, LARGE)
+        assert frame.equals(pd.DataFrame({"a": range(2000)}))
+
+    @pytest.mark.parametrize(
+        ("data", "path", "says"),
+        [
+            ({"a": [np.array([None])]}, "$.a[0]", "an array of objects"),
+            ({"a": np.ma.array([1])}, "$.a", "MaskedArray"),
+            ({"a": np.zeros(2, np.dtype("f8", metadata={"unit": "m"}))}, "$.a", "another type"),
+            ([pd.DataFrame({"a": [object()]})], "$[0]", "column a is of objects"),
+            ([pd.Series([1])], "$[0]", r"value\.to_frame\(\)"),
+            ([pl.Series([1])], "$[0]", r"value\.to_frame\(\)"),
+            ([pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)})], "$[0]", "a column of objects"),
+            ((LARGE, type("Special", (np.ndarray,), {})(2)), "$[1]", "Special"),
+        ],
+        ids=range(8),
+    )
+    def test_what_would_not_come_back_is_refused_with_its_path(
+        self, memory: CheckpointManager, data: Any, path: str, says: str
+    ) -> None:
+        with pytest.raises(PayloadError, match=says) as caught:
+            memory.save_checkpoint("train", data)
+        assert caught.value.path == path
+        assert (kept(memory), memory.history("train")) == (0, [])
+
+    def test_metadata_is_json(self, memory: CheckpointManager) -> None:
+        with pytest.raises(PayloadError, match=r"metadata can't be saved: \$\.a is of type numpy\.ndarray"):
+            memory.save_checkpoint("train", metadata={"a": SMALL})
+
+    @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
+    def test_without_numpy_the_error_names_it(
+        self, memory: CheckpointManager, monkeypatch: pytest.MonkeyPatch, data: Any
+    ) -> None:
+        memory.save_checkpoint("train", [data])
+        monkeypatch.setitem(sys.modules, "numpy", None)
+        with pytest.raises(CheckpointError, match="the data needs numpy, which is not installed"):
+            memory.load_checkpoint("train")
+
+    def test_frames_of_pandas_need_pyarrow(self, memory: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(PayloadError, match=r"\$\.a needs pyarrow, which is not installed\. pip install pyarrow"):
+            memory.save_checkpoint("train", {"a": pd.DataFrame({"a": [1]})})
+
+    def test_json_is_saved_without_loading_what_arrays_need(self, tmp_path: Path) -> None:
+        program = (
+            "import sys\nfrom checkpoint_manager import CheckpointManager\n"
+            f"cm = CheckpointManager({str(tmp_path / 'store')!r}, key=bytes(32))\n"
+            "cm.save_checkpoint('train', {'epoch': 3})\ncm.load_checkpoint('train')\n"
+            "print([name for name in sys.modules if name.endswith(('.embedded', '.contents', '.attach', 'numpy'))])"
+        )
+        assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+    def test_progress_is_told_in_bytes(self, memory: CheckpointManager) -> None:
+        told: list[Any] = []
+        memory.save_checkpoint("train", {"w": LARGE}, progress=told.append)
+        assert [(each.done, each.total, each.unit) for each in told] == [(LARGE.nbytes + 128, LARGE.nbytes + 128, "bytes")]
+
+
+def optional(name: str) -> Any:
+    """Return a module of a package that is too large to be a dependency of the tests."""
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        pytest.skip(f"{name.partition('.')[0]} is not installed")
+    return importlib.import_module(name)
+
+
+class TestTensors:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn", "int64", "uint16", "bool", "complex64"])
+    def test_come_back(self, memory: CheckpointManager, dtype: str) -> None:
+        torch = optional("torch")
+        values = [each.to(getattr(torch, dtype)) for each in (torch.arange(5000), torch.tensor(1), torch.zeros(0, 2))]
+        data = {"w": values[0].reshape(50, 100).t(), "b": values[1:]}
+        memory.save_checkpoint("train", data)
+        assert same(memory.load_checkpoint("train"), data)
+
+    def test_are_files_of_safetensors(self, memory: CheckpointManager) -> None:
+        torch, safetensors = optional("torch"), optional("safetensors.torch")
+        tensor = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
+        memory.save_checkpoint("train", attachments={"t": tensor})
+        attachment = memory.get_checkpoint("train").attachments["t"]
+        assert (attachment.kind, attachment.detail) == ("torch", "2x3 bfloat16")
+        assert same(safetensors.load(attachment.read()), {"tensor": tensor})
+
+    def test_what_would_not_come_back_is_refused(self, memory: CheckpointManager) -> None:
+        torch = optional("torch")
+        plain = torch.zeros(2)
+        for data, says in (
+            ([torch.nn.Parameter(plain)], r"\$\[0\] is a tensor with a gradient"),
+            ([plain.clone().requires_grad_()], "a tensor with a gradient"),
+            ([plain.to_sparse()], "sparse"),
+            ([plain.to(torch.complex128)], "safetensors can't hold"),
+            ({plain: 1}, "not as a key or in a set"),
+            ([{plain}], r"\$\[0\]\[0\] is of type torch.Tensor"),
+        ):
+            with pytest.raises(PayloadError, match=says):
+                memory.save_checkpoint("train", data)
+
+    def test_are_arguments_and_results_of_stages(self, memory: CheckpointManager) -> None:
+        torch = optional("torch")
+
+        @memory.stage
+        def doubled(tensor: Any) -> Any:
+            return tensor * 2
+
+        for _ in range(2):
+            assert doubled(torch.arange(3000.0)).sum() == 3000 * 2999
+        assert [each.what for each in memory.run_report().outcomes] == ["ran", "reused"]
+
+
+class TestOperations:
+    def test_a_restore_refers_to_what_is_there(self, cm: CheckpointManager) -> None:
+        cm.save_checkpoint("train", {"w": LARGE})
+        cm.save_checkpoint("train", {"w": LARGE + 1})
+        cm.restore_checkpoint("train", 1)
+        assert kept(cm) == 2
+        cm.delete_versions("train", [1])
+        assert same(cm.load_checkpoint("train"), {"w": LARGE})
+        cm.prune(Retention(keep_last=1))
+        assert kept(cm) == 1
+        cm.delete_stage("train")
+        assert kept(cm) == 0
+
+    def test_an_update_gives_and_takes_arrays(self, cm: CheckpointManager) -> None:
+        cm.save_checkpoint("train", {"w": LARGE})
+        cm.update_checkpoint("train", lambda data: {"w": data["w"] + 1})
+        assert same(cm.load_checkpoint("train"), {"w": LARGE + 1})
+
+    def test_an_update_that_fails_leaves_nothing(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        cm.save_checkpoint("train", {"w": LARGE})
+        monkeypatch.setattr(type(cm._store.backend), "append", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cm.update_checkpoint("train", lambda data: {"w": data["w"] + 1})
+        assert kept(cm) == 1
+
+    def test_a_rotation_and_a_bundle_take_them_along(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        data = {"w": LARGE, "f": pd.DataFrame({"a": range(2000)})}
+        cm.save_checkpoint("train", data, attachments={"log": b"x"})
+        cm.keys.rotate()
+        assert same(cm.load_checkpoint("train"), data)
+        cm.export_bundle(tmp_path / "all.bundle", key=KEY)
+        there = CheckpointManager(tmp_path / "there", key=KEY)
+        there.import_bundle(tmp_path / "all.bundle", key=KEY)
+        assert same(there.load_checkpoint("train"), data)
+        assert there.verify().ok
+
+    def test_a_difference_is_that_of_the_contents(self, memory: CheckpointManager) -> None:
+        memory.save_checkpoint("train", {"first": LARGE, "same": LARGE, "small": SMALL})
+        memory.save_checkpoint("train", {"first": LARGE[1:], "same": LARGE, "small": SMALL + 1})
+        diff = memory.diff("train")
+        assert [change.where for change in diff.changes] == ["$.first", "$.small"]
+        assert diff.as_text().splitlines()[0].startswith("~ $.first: 5000 float64 of numpy (")
+        assert diff.as_text(redact=True) == (
+            "~ $.first: 5000 float64 of numpy → 4999 float64 of numpy\n~ $.small: 3 float64 of numpy → 3 float64 of numpy"
+        )
+        old, new = (memory._get_form("train", number).data for number in (1, 2))
+        assert jsonpatch.apply_patch(old, diff.as_patch()) == new
+        assert old["first"] == {"!content": ["numpy", "5000 float64", LARGE.nbytes + 128, old["same"]["!content"][3]]}
+
+    def test_lost_arrays_are_named_as_such(self, local: CheckpointManager, tmp_path: Path) -> None:
+        local.save_checkpoint("train", {"w": LARGE})
+        local.save_checkpoint("train", {"w": LARGE + 1})
+        for segment in (tmp_path / "local").rglob("*.segment"):
+            segment.unlink()
+        assert not local.has_checkpoint("train")
+        with pytest.raises(IntegrityError, match=r"the arrays in the data of version 2 of stage train .* is missing"):
+            local.load_checkpoint("train")
+        with pytest.raises(IntegrityError, match=r"the arrays in the data of stage train .* is gone"):
+            local.restore_checkpoint("train", 1)
+        assert not local.verify(quick=True).ok
+        assert local.diff("train")
+
+    def test_data_without_its_attachment_is_refused(self, memory: CheckpointManager) -> None:
+        data, embedded = payload.encode([LARGE])
+        assert embedded
+        with pytest.raises(FormatError, match="not valid"):
+            payload.decode(data)
+
+
+class TestStages:
+    def test_results_may_be_arrays_and_frames(self, cm: CheckpointManager) -> None:
+        @cm.stage
+        def rows(count: int) -> pd.DataFrame:
+            return pd.DataFrame({"a": range(count)})
+
+        @cm.stage
+        def column(frame: pd.DataFrame) -> np.ndarray:
+            return frame["a"].to_numpy()
+
+        @cm.stage
+        def both(count: int) -> dict[str, np.ndarray | pl.DataFrame]:
+            return {"a": np.arange(count), "b": pl.DataFrame({"b": [count]})}
+
+        for _ in range(2):
+            assert same(column(rows(3000)), np.arange(3000))
+            assert same(both(2000), {"a": np.arange(2000), "b": pl.DataFrame({"b": [2000]})})
+        assert [each.what for each in cm.run_report().outcomes] == ["ran"] * 3 + ["reused"] * 3
+        assert cm.downstream("rows") == ["column"]
+        assert cm.stale_stages() == {}
+        cm.clear_checkpoint("rows")
+        column(rows(3000))
+        assert cm.stale_stages() == {}  # the same data again
+
+    def test_other_contents_make_what_follows_stale(self, memory: CheckpointManager) -> None:
+        offset = 0
+
+        @memory.stage
+        def rows(count: int) -> np.ndarray:
+            return np.arange(count) + offset
+
+        @memory.stage
+        def total(array: np.ndarray) -> int:
+            return int(array.sum())
+
+        total(rows(3000))
+        memory.clear_checkpoint("rows")
+        offset = 1
+        rows(3000)
+        assert [*memory.stale_stages()] == ["total"]
+
+    def test_a_changed_array_is_no_longer_the_result(self, memory: CheckpointManager) -> None:
+        @memory.stage
+        def rows(count: int) -> np.ndarray:
+            return np.arange(count)
+
+        @memory.stage
+        def total(array: np.ndarray) -> int:
+            return int(array.sum())
+
+        array = rows(3000)
+        array[0] = 7
+        assert total(array) == 3000 * 2999 // 2 + 7
+        assert memory.downstream("rows") == []
+
+    def test_what_encode_makes_may_hold_arrays(self, memory: CheckpointManager) -> None:
+        class Model:
+            def __init__(self, weights: np.ndarray) -> None:
+                self.weights = weights
+
+        @memory.stage(encode=lambda model: {"w": model.weights}, decode=lambda made: Model(made["w"]))
+        def fit(count: int) -> Any:
+            return Model(np.arange(count))
+
+        for _ in range(2):
+            assert same(fit(3000).weights, np.arange(3000))
+        assert kept(memory, "fit") == 1
+
+    def test_a_loop_continues_with_the_arrays_between_two_items(self, cm: CheckpointManager) -> None:
+        initial = {"w": np.zeros(2000), "few": np.zeros(2)}
+        seen: list[int] = []
+
+        def run(fails_at: int | None = None) -> Any:
+            with cm.loop("sum", range(5), initial=initial, every_items=1) as loop:
+                for number in loop:
+                    seen.append(number)
+                    loop.state["w"] += number
+                    loop.state["few"] += number
+                    if number == fails_at:
+                        raise KeyError  # in the middle of an item, whose change must not be there
+            return loop
+
+        with pytest.raises(KeyError):
+            run(fails_at=3)
+        assert initial["w"].sum() == 0
+        assert [each.status for each in cm.history("sum")] == ["progress"] * 3
+        loop = run()
+        assert seen == [0, 1, 2, 3, 3, 4]
+        assert same(loop.result, {"w": np.full(2000, 10.0), "few": np.full(2, 10.0)})
+        assert same(cm.load_checkpoint("sum"), loop.result)
+        assert kept(cm, "sum") == 1
+        again = run()
+        assert again.reused
+        assert same(again.result, loop.result)
+
+    def test_the_last_copy_of_a_loops_arrays_is_saved(self, memory: CheckpointManager) -> None:
+        def run() -> None:
+            with memory.loop("sum", range(5), initial=np.zeros(2000), every_seconds=3600) as loop:
+                for number in loop:
+                    loop.state += number
+                    loop.save()
+                    if number == 2:
+                        raise KeyError
+
+        with pytest.raises(KeyError):
+            run()
+        assert same(memory.load_checkpoint("sum", 2), np.full(2000, 1.0))
