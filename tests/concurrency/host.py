@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from typing import Any
@@ -20,6 +19,7 @@ import orjson
 
 from tests.concurrency import writer
 from tests.concurrency.program import Program
+from tests.hosting import serve
 
 STOPPED_FOR = 0.02
 PATIENCE = 100.0
@@ -113,15 +113,11 @@ class Run:
 _NUMBERS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
-def main() -> None:
-    """Serve until standard input ends."""
-    for line in sys.stdin.buffer:
-        task = orjson.loads(line)
-        os.environ["HOME"] = task["home"]
-        answer = Run(Program.from_json(task["program"]), task["directory"]).run()
-        sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
-        sys.stdout.buffer.flush()
+def run(task: dict[str, Any]) -> dict[str, Any]:
+    """Run the program of a task."""
+    os.environ["HOME"] = task["home"]
+    return Run(Program.from_json(task["program"]), task["directory"]).run()
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from tests.concurrency.hosting import ROOT
+from tests.hosting import ROOT
 
 
 def test_a_few_seconds_of_the_soak() -> None:

@@ -13,7 +13,6 @@ import random
 import select
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -26,6 +25,7 @@ import orjson
 from checkpoint_manager import CheckpointError, StorageError
 from tests.faults.operations import BROKEN, OPERATIONS, SECOND_KEY, Operation, opened, snapshot
 from tests.faults.strace import CHANGING, OF_FILES, Call, Strace, calls
+from tests.hosting import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -307,16 +307,14 @@ def perform(task: Task, place: Path) -> Tally:
     return tally
 
 
-def main() -> None:
-    """Serve until standard input ends."""
-    logging.disable()
-    for line in sys.stdin.buffer:
-        with tempfile.TemporaryDirectory() as place:
-            started = time.monotonic()
-            tally = perform(Task(**orjson.loads(line)), Path(place))
-        sys.stdout.buffer.write(orjson.dumps({**asdict(tally), "seconds": time.monotonic() - started}) + b"\n")
-        sys.stdout.buffer.flush()
+def attempt(task: dict[str, Any]) -> dict[str, Any]:
+    """Try the faults of a task, and return the tally."""
+    with tempfile.TemporaryDirectory() as place:
+        started = time.monotonic()
+        tally = perform(Task(**task), Path(place))
+    return {**asdict(tally), "seconds": time.monotonic() - started}
 
 
 if __name__ == "__main__":
-    main()
+    logging.disable()
+    serve(attempt)

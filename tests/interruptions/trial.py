@@ -147,13 +147,8 @@ class Trial:
         A child of its own, because an exception that a tracing function raises while another one is handled may leave that one
         current in its thread for good, with all that its traceback refers to.
         """
-        reading, writing = os.pipe()
-        child = forking.start(lambda: os.write(writing, orjson.dumps(self._problems(at))) and None)
-        os.close(writing)
-        with open(reading, "rb") as answer:
-            problems: list[str] = orjson.loads(answer.read() or b'["it ended its process"]')
-        forking.end(child)
-        return problems
+        problems: list[str] | None = forking.answer(lambda: self._problems(at))
+        return ["it ended its process"] if problems is None else problems
 
     def _problems(self, at: int) -> list[str]:
         interrupting, manager, error = self._once(at)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import logging
 import os
 import random
 import subprocess
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from checkpoint_manager._format import attachment
 from tests import forking
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
@@ -47,8 +45,7 @@ _CLONE_NEWNS = 0x00020000
 
 def main() -> int:
     """Run scenarios by hand."""
-    logging.disable()
-    attachment.SEGMENT_BYTES = 4096
+    run.prepare()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cuts", type=int, default=100, help="how many, at most, of each scenario")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))

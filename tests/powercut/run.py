@@ -36,7 +36,7 @@ from tests.powercut.disk import Disk, Tree, build
 from tests.powercut.recording import MARK, OPTIONS, Mark, Step, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.models import Durability
@@ -571,14 +571,16 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def recordings(name: str, place: Path, mutant: str | None) -> Iterator[tuple[str, list[Step]]]:
-    """Yield the steps of a scenario; of one with a kill, once for each call at which the one is killed."""
+def recordings(
+    name: str, place: Path, mutant: str | None, dice: random.Random, kills: int | None
+) -> Iterator[tuple[str, list[Step]]]:
+    """Yield the steps of a scenario; of one with a kill, once for each call at which the one is killed, or some of them."""
     parts = (SCENARIOS | KILLED)[name]
     _, steps, made = _record(place, parts[:-1] if name in KILLED else parts, mutant)
     if name in SCENARIOS:
         yield name, steps
         return
-    for call in made:
+    for call in made if kills is None else dice.sample(made, min(kills, len(made))):
         before, steps, _ = _record(place, parts[:-1], mutant, call)
         yield f"{name} at {call.name} {call.ordinal}", [*before, *steps, *_record(place, parts[-1:], mutant, anew=False)[1]]
 
@@ -610,19 +612,44 @@ def _play(part: Callable[[str], None], root: str, mutant: str | None) -> None:
     part(root)
 
 
-def cut_everywhere(name: str, limit: int, seed: int, mutant: str | None = None) -> Result:
-    """Cut the power after each step of a scenario, and look at what may be left."""
+def cut_everywhere(
+    name: str,
+    limit: int,
+    seed: int,
+    mutant: str | None = None,
+    *,
+    moments: int | None = None,
+    kills: int | None = None,
+    after: Sequence[str] | None = None,
+    until: str | None = None,
+) -> Result:
+    """Cut the power after each step of a scenario, and look at what may be left.
+
+    Args:
+        name: The scenario.
+        limit: The most states for each step.
+        seed: For the same states again.
+        mutant: How the library is broken.
+        moments: Cut it only after so many steps of each recording.
+        kills: Kill the process, in a scenario with a kill, only at so many calls.
+        after: Cut it only after steps of these kinds.
+        until: Stop at the first problem that contains this.
+    """
     if mutant in RECOVERING:
         MUTANTS[mutant]()
     result = Result()
     dice = random.Random(seed)
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory(dir=memory) as mount:
-        for title, steps in recordings(name, Path(place), mutant):
+        for title, steps in recordings(name, Path(place), mutant, dice, kills):
+            fit = [number for number, step in enumerate(steps, 1) if after is None or type(step).__name__ in after]
+            chosen = set(fit if moments is None else dice.sample(fit, min(moments, len(fit))))
             seen: set[tuple[Tree, int]] = set()
             disk = Disk(str(Path(place) / "disk"), tuple(f"{place}/disk/{folder}" for folder in ("home", "project")))
             for number, step in enumerate(steps, 1):
                 disk.take(step)
+                if number not in chosen:
+                    continue
                 result.steps += 1
                 for tree in disk.after_a_power_cut(limit, dice):
                     if (tree, len(disk.marks)) not in seen:
@@ -631,6 +658,8 @@ def cut_everywhere(name: str, limit: int, seed: int, mutant: str | None = None) 
                         found = _look(tree, Path(mount) / "disk", disk.marks)
                         what = step if isinstance(step, Mark) else str(step)[:150]
                         result.problems += [f"{title}, power cut after step {number} ({what}): {each}" for each in found]
+                        if until and any(until in each for each in found):
+                            return result
     return result
 
 
@@ -697,28 +726,29 @@ def _may_be_deleted(cm: CheckpointManager, stage: str, version: int) -> bool:
     return False
 
 
-def main() -> int:
-    """Run scenarios by hand."""
+def prepare() -> None:
+    """Set this process up for scenarios."""
     logging.disable()
     attachment.SEGMENT_BYTES = 4096
+
+
+def main() -> int:
+    """Run scenarios by hand."""
+    prepare()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="for the same states again")
     parser.add_argument("--mutant", choices=MUTANTS)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("scenario", nargs="*", default=[*SCENARIOS, *KILLED])
     asked = parser.parse_args()
     failed = False
     for name in asked.scenario:
         result = cut_everywhere(name, asked.limit, asked.seed, asked.mutant)
         failed = failed or bool(result.problems)
-        if asked.json:
-            sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
-        else:
-            counts = f"{result.steps:5} steps  {result.states:6} states  {len(result.problems)} problems"
-            print(f"{name:<20} {counts}  seed {asked.seed}", flush=True)
-            for problem in result.problems[:20]:
-                print(f"    {problem}")
+        counts = f"{result.steps:5} steps  {result.states:6} states  {len(result.problems)} problems"
+        print(f"{name:<26} {counts}  seed {asked.seed}", flush=True)
+        for problem in result.problems[:20]:
+            print(f"    {problem}")
     return 1 if failed else 0
 
 

@@ -6,59 +6,37 @@ Here with a few states for each step, other ones at each run; ``python -m tests.
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
 import pytest
 
-from tests.faults.strace import require
 from tests.powercut.disk import BLOCK_BYTES, Disk
-from tests.powercut.recording import Link, Make, Open, Rename, Sync, Unlink, Write
+from tests.powercut.recording import Link, Make, Mark, Open, Rename, Sync, Unlink, Write
 from tests.powercut.run import KILLED, MUTANTS, SCENARIOS
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Cut = Callable[..., dict[str, Any]]
+
+MOMENTS, KILLS = 50, 8
+SHOWING = (Link.__name__, Mark.__name__)
+"""The steps that show a version, and tell of one: after these, a broken promise is seen."""
 
 
-def run(scenario: str, limit: int, seed: int, *options: str) -> dict[str, Any]:
-    """Run a scenario in a process without threads: it forks."""
-    require("strace")
-    command = [
-        sys.executable,
-        "-m",
-        "tests.powercut.run",
-        "--json",
-        "--limit",
-        str(limit),
-        "--seed",
-        str(seed),
-        *options,
-        scenario,
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=False)
-    assert done.returncode in {0, 1}
-    result: dict[str, Any] = orjson.loads(done.stdout)
-    return result
-
-
-BOUNDED = [*((name, 3) for name in SCENARIOS), *((name, 1) for name in KILLED if name != "killed attaching")]
-"""Each scenario with how many states are looked at for each step; what is left out takes a quarter of a minute."""
-
-
-@pytest.mark.parametrize(("scenario", "limit"), BOUNDED)
-def test_what_was_acknowledged_survives_a_power_cut(scenario: str, limit: int) -> None:
-    seed = random.randrange(10**6)
-    result = run(scenario, limit, seed)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *KILLED])
+def test_what_was_acknowledged_survives_a_power_cut(cut: Cut, scenario: str) -> None:
+    seed, limit = random.randrange(10**6), 1 if scenario in KILLED else 3
+    moments = MOMENTS // KILLS if scenario in KILLED else MOMENTS
+    result = cut(scenario, limit=limit, seed=seed, moments=moments, kills=KILLS)
     assert result["problems"] == [], f"--limit {limit} --seed {seed}"
-    assert result["states"] > 50
+    assert result["states"] > 30
 
 
 @pytest.mark.parametrize(
     ("mutant", "scenario", "problem"),
     [
-        ("no_sync_of_files", "pipeline", "state='damaged'"),
+        ("no_sync_of_files", "pipeline", "IntegrityError: version 1 of stage train"),
         ("no_sync_of_directories", "pipeline", "version 1 of train is lost"),
         ("name_before_sync", "pipeline", "state='damaged'"),
         ("own_name_before_sync", "pipeline", "state='damaged'"),
@@ -73,10 +51,10 @@ def test_what_was_acknowledged_survives_a_power_cut(scenario: str, limit: int) -
         ("show_before_it_is_durable", "killed save", "version 2 of train is lost"),
     ],
 )
-def test_a_library_that_breaks_its_promise_is_found_out(mutant: str, scenario: str, problem: str) -> None:
+def test_a_library_that_breaks_its_promise_is_found_out(cut: Cut, mutant: str, scenario: str, problem: str) -> None:
     assert mutant in MUTANTS
-    found = run(scenario, 2, 0, "--mutant", mutant)["problems"]
-    assert any(problem in each for each in found), found[:3]
+    found = cut(scenario, limit=8, seed=0, mutant=mutant, after=SHOWING, until=problem)["problems"]
+    assert any(problem in each for each in found), found[-3:]
 
 
 class TestDisk:
