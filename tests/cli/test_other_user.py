@@ -84,8 +84,11 @@ def test_a_store_that_is_closed_to_writers_is_read_and_refuses_to_change(cli: Cl
 def test_a_folder_of_another_user_can_not_become_a_store(cli: Cli, place: Path) -> None:
     (place / "theirs").mkdir(mode=0o755)
     cli("init", "--store", f"{place}/loads")
+    cli("demo", "nowhere")
     with acting_as(OTHER):
         result = cli("init", "--store", f"{place}/theirs")
+        shown = cli("demo", "--store", f"{place}/theirs/demo")
     assert result.code == 20
     assert f"{place}/theirs" in result.err
+    assert (shown.code, shown.err) == (2, f"error: no store can be made in {place}/theirs. Name another place with --store\n")
     assert list((place / "theirs").iterdir()) == []

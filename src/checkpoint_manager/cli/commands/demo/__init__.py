@@ -30,4 +30,8 @@ def demo(folder: Path | None, store: Path | None) -> None:
         raise UsageError(f"{printable(str(folder))} is not a folder", hint="Name a folder with Python files in it, or none")
     if store is not None and os.path.lexists(store):
         raise UsageError(f"{printable(str(store))} is there already", hint="Name a directory that does not exist yet")
-    tell(folder, free_name(Path.cwd()) if store is None else store.absolute())
+    place = free_name(Path.cwd()) if store is None else store.absolute()
+    above = next(each for each in place.parents if each.exists())
+    if not os.access(above, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise UsageError(f"no store can be made in {printable(str(place.parent))}", hint="Name another place with --store")
+    tell(folder, place)
