@@ -1,7 +1,7 @@
 """Tables for people: fitted to a terminal without breaking a word, and never cut where a program reads.
 
-Where the columns do not fit even with their longest words side by side, each row becomes a block of lines. A module of its own:
-the widths of characters come from rich, and loading it takes time.
+Where the columns do not fit even with their longest words side by side, or where it takes fewer lines, each row becomes a block
+of lines. A module of its own: the widths of characters come from rich, and loading it takes time.
 """
 
 from __future__ import annotations
@@ -44,12 +44,21 @@ class Table:
         room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         widths = _fitted(self._widths, self._words, room)
         if widths is None:
-            return [list(_block(self._columns, row, room)) for row in cells]
+            return self._blocks(cells, room)
         drawn = [list(_row(self._columns, row, widths)) for row in cells]
         if not self._is_begun:
+            if any(len(lines) > 1 for lines in drawn) and _lines_in(drawn) > _lines_in(blocks := self._blocks(cells, room)):
+                return blocks
             self._is_begun = True
             drawn.insert(0, list(_row(self._columns, self._columns, widths, is_head=True)))
         return drawn
+
+    def _blocks(self, cells: Iterable[Sequence[str]], room: int | None) -> list[list[str]]:
+        return [list(_block(self._columns, row, room)) for row in cells]
+
+
+def _lines_in(drawn: Iterable[Sequence[str]]) -> int:
+    return sum(map(len, drawn))
 
 
 def _longest_word(text: str) -> int:
