@@ -88,6 +88,7 @@ def program(tmp_path: Path) -> Callable[..., Result]:
             capture_output=True,
             text=True,
             check=False,
+            start_new_session=True,  # without the terminal that the tests run at
         )
         return Result(done.returncode, done.stdout, done.stderr)
 

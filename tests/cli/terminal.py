@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from typing import NoReturn, Self
+    from typing import IO, NoReturn, Self
 
 _SECONDS = 60
-_LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+_LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
 """Makes the terminal the session's own, so that Ctrl-C is a signal, and becomes the program."""
 
 
 class Terminal:
-    """The program, with a terminal as stdin, stdout and stderr, for one ``with`` block."""
+    """The program, with a terminal as stdout and stderr, and as stdin unless a file is given, for one ``with`` block."""
 
-    def __init__(self, *arguments: str, columns: int = 100, **environment: str) -> None:
+    def __init__(self, *arguments: str, columns: int = 100, stdin: IO[bytes] | None = None, **environment: str) -> None:
         self._ours, self._theirs = pty.openpty()
         termios.tcsetwinsize(self._ours, (24, columns))
         settings = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}}
         self.before = termios.tcgetattr(self._theirs)
         self._child = subprocess.Popen(
             [sys.executable, "-c", _LEAD, sys.executable, "-m", "checkpoint_manager", *arguments],
-            stdin=self._theirs,
+            stdin=self._theirs if stdin is None else stdin,
             stdout=self._theirs,
             stderr=self._theirs,
             env=settings | {"TERM": "xterm"} | environment,

@@ -78,7 +78,8 @@ def test_a_question_is_asked_again_if_the_answer_is_unclear(store: Path) -> None
     assert len(CheckpointManager(store).history("train")) == 4
 
 
-def test_a_passphrase_is_typed_unseen(store: Path) -> None:
+def test_a_passphrase_is_typed_unseen(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", str(store))
     with Terminal("key", "add", "prompt", "--store", str(store)) as terminal:
         terminal.answer("New passphrase", "correct horse")
         terminal.answer("Repeat for confirmation", "correct horse")
@@ -90,6 +91,10 @@ def test_a_passphrase_is_typed_unseen(store: Path) -> None:
         assert terminal.end() == 0, terminal.shown
         assert '"epoch": 3' in terminal.shown
         assert "correct horse" not in terminal.shown
+    (tmp_path / "data").write_text("5")
+    with (tmp_path / "data").open("rb") as data, Terminal("save", "data", "--key", "prompt", stdin=data) as terminal:
+        terminal.answer("Passphrase of the store", "correct horse")
+        assert terminal.end() == 0, terminal.shown
     with Terminal("key", "rotate", "--also", "prompt", "--store", str(store)) as terminal:
         terminal.answer("Further passphrase", "correct horse")
         assert terminal.end() == 0, terminal.shown
@@ -289,6 +294,7 @@ def test_fifty_columns_break_no_word(store: Path, command: str, code: int) -> No
         assert terminal.end() == code, terminal.shown
     for line in terminal.shown.splitlines():
         assert len(line) <= 50 or " " not in line.strip()[:50], line
+    assert command != "log train" or "VERSION  4\r\n" in terminal.shown, "not a table of which one column is long and narrow"
 
 
 def test_watching_follows_a_loop_of_another_process(store: Path) -> None:

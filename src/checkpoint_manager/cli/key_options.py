@@ -14,6 +14,7 @@ A source given together with an environment variable that names a key is refused
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, get_args
@@ -94,13 +95,24 @@ key_option = source_option(
 )
 
 
+def _has_terminal() -> bool:
+    """Return whether a passphrase can be asked for: at the terminal of this process, even if stdin is a pipe or a file."""
+    if sys.stdin.isatty():
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def ask_passphrase(what: str, *, twice: bool = False) -> Passphrase:
     """Ask for a passphrase at the terminal, which does not show it.
 
     Raises:
         UsageError: There is no terminal to ask at.
     """
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise UsageError(
             "there is no terminal to ask for a passphrase",
             hint="Name another source: passphrase-file:PATH, cmd:COMMAND or fd:N",
