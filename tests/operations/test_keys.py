@@ -114,8 +114,17 @@ class TestWrongKeys:
 
     def test_a_key_of_another_kind_says_which_kinds_there_are(self, store: Path) -> None:
         CheckpointManager(store, key=Passphrase("right"))
-        with pytest.raises(WrongKeyError, match=r"key file in use .* \(passphrase\)"):
+        with pytest.raises(WrongKeyError, match=r"^the key given does not open .* \(passphrase\)"):
             CheckpointManager(store, key=KEY)
+
+    def test_the_source_that_was_used_is_named(self, store: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        CheckpointManager(store / "other")
+        CheckpointManager(store, key=KEY)
+        with pytest.raises(WrongKeyError, match=rf"^the key file {home}/\S+/default\.key does not open "):
+            CheckpointManager(store)
+        monkeypatch.setenv("CHECKPOINT_MANAGER_PASSPHRASE", "wrong")
+        with pytest.raises(WrongKeyError, match=r"^the passphrase of CHECKPOINT_MANAGER_PASSPHRASE does not open "):
+            CheckpointManager(store)
 
     def test_no_key_for_an_existing_store_makes_no_new_one(self, store: Path, home: Path) -> None:
         CheckpointManager(store, key=KEY)

@@ -52,15 +52,16 @@ _WRAPPED_BYTES = seal.sealed_length(seal.KEY_BYTES)
 
 
 class Secret(NamedTuple):
-    """What opens a slot: the 32 bytes of a key file, or a passphrase."""
+    """What opens a slot: the 32 bytes of a key file, or a passphrase; ``name`` is what messages call it."""
 
     kind: Kind
     material: SecretBytes
+    name: str = "the key given"
 
     @classmethod
-    def from_passphrase(cls, text: str) -> Secret:
+    def from_passphrase(cls, text: str, name: str = "the passphrase given") -> Secret:
         """Return the secret of a passphrase. Its Unicode form is normalised, so that it is the same however it was typed."""
-        return cls("passphrase", Hidden(unicodedata.normalize("NFC", text).encode()))
+        return cls("passphrase", Hidden(unicodedata.normalize("NFC", text).encode()), name)
 
 
 class ArgonCost(NamedTuple):

@@ -286,8 +286,7 @@ def unlock(keyring: Keyring, secret: Secret, *, where: str) -> UnlockedKeyring:
         except seal.SealBrokenError:
             continue
         return _authenticated(UnlockedKeyring(keyring, keys, slot.slot, {slot.slot: wrapping_key}), where)
-    what = "passphrase given" if secret.kind == "passphrase" else "key file in use"
-    message = f"the {what} does not open {where}, which has these key slots: {_listed(keyring.slots)}"
+    message = f"{secret.name} does not open {where}, which has these key slots: {_listed(keyring.slots)}"
     raise WrongKeyError(message, hint="Give the key of one of these slots")
 
 

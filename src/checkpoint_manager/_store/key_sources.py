@@ -31,6 +31,7 @@ from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
 from checkpoint_manager._loading import load
+from checkpoint_manager._text import printable
 from checkpoint_manager.errors import ArgumentError, Hint, KeyUnavailableError
 from checkpoint_manager.models import KeyFile, Passphrase
 
@@ -50,6 +51,7 @@ _EXPLANATION = (
     "# A key of checkpoint_manager. Anyone who has it can read and write the checkpoints it opens; without it, nobody can.\n"
     "# Keep a copy in a safe place, apart from the checkpoints.\n"
 )
+_GIVEN = "key="
 _GIVE_ONE = "Give a passphrase; a sentence of several words is best"
 
 
@@ -107,7 +109,7 @@ def given_secret(key: object) -> Secret:
 def _argument(key: object) -> Callable[[], Secret]:
     match key:
         case Passphrase():
-            return lambda: _secret_of(key, "key=")
+            return lambda: _secret_of(key, _GIVEN)
         case KeyFile():
             return lambda: read_key_file(Path(key.path))
         case os.PathLike():
@@ -137,7 +139,8 @@ def _secret_of(passphrase: Passphrase, source: str) -> Secret:
         raise TypeError(f"a passphrase must be a str, not {type(passphrase.text).__name__}")
     _refuse_if_empty(passphrase, source)
     try:
-        return Secret.from_passphrase(passphrase.text)
+        name = "the passphrase given" if source == _GIVEN else f"the passphrase of {source}"
+        return Secret.from_passphrase(passphrase.text, name)
     except UnicodeEncodeError:  # it carries the passphrase: what is raised below must not have it as its context
         pass
     raise KeyUnavailableError(f"the passphrase of {source} is not valid Unicode text", hint=_GIVE_ONE)
@@ -271,7 +274,7 @@ def read_key_file(path: Path) -> Secret:
         raise KeyUnavailableError(message, hint=f"Give a file that holds one line that starts with {_PREFIX}")
     if len(material.raw) != KEY_BYTES:
         raise KeyUnavailableError(f"the key file {path} is damaged", hint="Restore it from your copy")
-    return Secret("key-file", material)
+    return Secret("key-file", material, f"the key file {printable(str(path))}")
 
 
 def _key_in(content: SecretBytes) -> SecretBytes | None:
