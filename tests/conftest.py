@@ -11,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from checkpoint_manager import CheckpointManager
+from tests import s3 as s3_server
 from tests.postgres import new_postgres_url, postgres_port, postgres_url  # noqa: F401  # fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.s3 import Server
 
 settings.register_profile("ci", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
@@ -48,6 +51,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Server]:
+    """Provide a server that speaks S3's protocol; its credentials are in the environment."""
+    pytest.importorskip("moto")
+    yield from s3_server.running()
 
 
 KEY_OF_BOTH = b"the key of both users, 32 bytes."

@@ -13,15 +13,18 @@ import pytest
 
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
+from checkpoint_manager.backends.object_store.backend import Manifest, ObjectStoreBackend
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.testing import BackendContract, MaintenanceContract
+from tests.s3 import prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checkpoint_manager.backends.base import Backend, Maintenance
+    from tests.s3 import Server
 
 
 def folder_of(backend: Backend, stage: str) -> Path:
@@ -153,3 +156,37 @@ class TestPostgres(PostgresBackDoor):
         backend = open_backend(postgres_url)
         yield backend
         backend.close()
+
+
+class ObjectStoreBackDoor(MaintenanceContract):
+    """The contract as a backend in a bucket is asked to keep it."""
+
+    server: Server
+
+    @pytest.fixture(autouse=True)
+    def _take_server(self, s3: Server) -> None:
+        self.server = s3
+
+    def key(self, backend: Backend, stage: str, version: int) -> str:
+        return f"{prefix_of(backend.location)}/history/{to_filename(stage)}/{version:012d}"
+
+    def read_behind(self, backend: Backend, stage: str, version: int) -> bytes | None:
+        found = self.server.get(self.key(backend, stage, version))
+        manifest = None if found is None else Manifest.parsed(found)
+        if manifest is None:
+            return found
+        folder = f"{prefix_of(backend.location)}/chunks/{to_filename(stage)}/{manifest.upload}"
+        return b"".join(self.server.get(f"{folder}/{part:06d}") or b"" for part in range(manifest.count))
+
+    def write_behind(self, backend: Backend, stage: str, version: int, data: bytes) -> None:
+        self.server.put(self.key(backend, stage, version), data)
+
+    def leave_behind(self, backend: Backend, stage: str) -> None:
+        folder = f"{prefix_of(backend.location)}/chunks/{to_filename(stage)}/{'3c' * 16}"
+        self.server.put(f"{folder}/000000", b"half")
+
+
+class TestObjectStore(ObjectStoreBackDoor):
+    @pytest.fixture
+    def backend(self, s3: Server) -> ObjectStoreBackend:
+        return ObjectStoreBackend(s3.url())

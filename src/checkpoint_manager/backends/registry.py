@@ -143,4 +143,21 @@ def _postgres(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  
     return cast("Backend", postgres.PostgresBackend(url))
 
 
-_SCHEMES: Mapping[str, OpenBackend] = {"memory": _memory, "postgres": _postgres, "postgresql": _postgres, "sqlite": _sqlite}
+def _object_store(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+    try:
+        module = _loading.load("checkpoint_manager.backends.object_store")
+    except ImportError as error:
+        message = f"{printable(redacted(url))} needs obstore, which can't be imported: {printable(str(error))}"
+        raise LocationError(message, hint='Install "checkpoint-manager[s3]"') from None
+    return cast("Backend", module.ObjectStoreBackend(url))
+
+
+_SCHEMES: Mapping[str, OpenBackend] = {
+    "az": _object_store,
+    "gs": _object_store,
+    "memory": _memory,
+    "postgres": _postgres,
+    "postgresql": _postgres,
+    "s3": _object_store,
+    "sqlite": _sqlite,
+}

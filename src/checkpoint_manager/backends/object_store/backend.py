@@ -1,0 +1,641 @@
+"""The backend in a bucket of an object store: S3 and what speaks its protocol, Google Cloud Storage, Azure.
+
+**Put-if-absent is the only commit.** A version is one object, whose name is its number. A put that demands that there be no
+such object decides who owns the number, as ``link`` does in a directory. Records are changed by compare-and-set on the entity
+tag. A server that ignores these conditions would lose saves without a word. So each is tried when a store is opened, and a
+server that fails is refused (:mod:`.probe`).
+
+::
+
+    keyring                                   the store's record
+    history/STAGE/000000000001                a version
+    records/STAGE/gaps, records/STAGE/tags    the records of a stage
+    chunks/STAGE/UPLOAD/000000                parts of a large version
+    attachments/STAGE/ATTACHMENT/000000       segments of an attachment
+    names/STAGE                               the name of a stage that is too long to be encoded in STAGE
+    heads/STAGE                               a hint: a number below which a listing need not begin
+    leases/STAGE/NAME                         a lock of a run
+    quarantine/STAGE/…                        what was set aside
+
+**The newest version** is found by listing, from the last number that this process knows, or from the hint: what lies above is
+always listed. The hint is not authenticated. One that points too high leads to a listing of everything.
+
+**A large version** is stored in chunks under a random upload id, and the version's object, written last, names them. A killed
+writer leaves chunks that no version names. A writer of a large version holds a lease of the upload's id, which tells them from
+those of a living one.
+
+**Locks.** The lock to write excludes the threads of this process; writers of different processes meet at the put. The lock of a
+run is a lease (:mod:`.lease`).
+
+Large listings, reads and writes are split into requests; several are under way at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from obstore.exceptions import AlreadyExistsError, NotModifiedError, PreconditionError
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import (
+    Backend,
+    Capabilities,
+    Leftover,
+    Maintenance,
+    Newest,
+    OutOfOrderError,
+    Purpose,
+    Record,
+    RecordChangedError,
+    RecordName,
+    Session,
+    StageRecord,
+    UnknownOutcomeError,
+    VersionAbsentError,
+    VersionTakenError,
+)
+from checkpoint_manager.backends.memory import BytesReader
+from checkpoint_manager.backends.object_store import calls, probe
+from checkpoint_manager.backends.object_store.lease import LEASE_SECONDS, HeldLease, Stamped, Watched, lease_key, now
+from checkpoint_manager.backends.object_store.place import place_of
+from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks
+from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
+from checkpoint_manager.errors import IntegrityError, LockTimeoutError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from checkpoint_manager.backends.base import MakePieces, Reader
+    from checkpoint_manager.models import Buffer
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 8 * 1024 * 1024
+_AT_ONCE = 4
+"""How many chunks are under way at once."""
+_HINT_EVERY = 256
+"""Every so many versions, the hint is moved: a listing is then of at most two pages."""
+_PAGE = 1000
+_NUMBER = re.compile(r"[0-9]{12}")
+_UPLOAD = re.compile(r"[0-9a-f]{32}")
+_MAGIC = b"chunks 1 "
+_MANIFEST = re.compile(rb"chunks 1 ([0-9a-f]{32}) ([0-9]{12}) ([0-9]{8})\n")
+_MANIFEST_BYTES = len(_MAGIC) + 32 + 1 + 12 + 1 + 8 + 1
+_MAX_NAME_BYTES = 4 * 255
+_MOST_SETS = 100
+
+
+class Manifest:
+    """What a version in chunks says in its object: the upload, how long it is, and how many chunks there are."""
+
+    __slots__ = ("count", "size", "upload")
+
+    def __init__(self, upload: str, size: int, count: int) -> None:
+        self.upload = upload
+        self.size = size
+        self.count = count
+
+    def encoded(self) -> bytes:
+        """Return the content of the object."""
+        return b"%b%b %012d %08d\n" % (_MAGIC, self.upload.encode(), self.size, self.count)
+
+    @classmethod
+    def parsed(cls, data: bytes) -> Manifest | None:
+        """Return what an object says; None: it is the version itself."""
+        match = _MANIFEST.fullmatch(data)
+        return None if match is None else cls(match[1].decode(), int(match[2]), int(match[3]))
+
+
+class _ChunkReader:
+    """A version in chunks, opened for reading; the next ones are fetched meanwhile."""
+
+    def __init__(self, backend: ObjectStoreBackend, stage: str, manifest: Manifest) -> None:
+        self.size = manifest.size
+        self._backend = backend
+        self._stage = stage
+        keys = (backend.chunk_key(stage, manifest.upload, part) for part in range(manifest.count))
+        self._calls = (backend.start_get(key, _CHUNK_BYTES) for key in keys)
+        self._under_way = deque(call for _, call in zip(range(_AT_ONCE), self._calls, strict=False))
+        self._rest = memoryview(b"")
+
+    def read(self, length: int) -> bytes:
+        """Return the next ``length`` bytes; fewer only at the end."""
+        pieces = []
+        while length and (self._rest or self._next()):
+            pieces.append(self._rest[:length])
+            self._rest = self._rest[length:]
+            length -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def _next(self) -> bool:
+        if not self._under_way:
+            return False
+        found = self._backend.finish_get(self._under_way.popleft(), "read a version of", self._stage)
+        self._under_way.extend(call for _, call in zip(range(1), self._calls, strict=False))
+        self._rest = memoryview(b"" if found is None else found.data)
+        return bool(self._rest)
+
+
+class ObjectStoreBackend(Backend, Maintenance):
+    """Versions and records in a bucket.
+
+    Args:
+        url: The bucket, see :mod:`.place`.
+
+    Raises:
+        LocationError: The URL names no bucket.
+        StorageError: The bucket can't be reached or written to, or the server ignores conditions.
+    """
+
+    capabilities = Capabilities(lock_excludes=False, lists_over_gaps=True, durability=False)
+
+    def __init__(self, url: str) -> None:
+        self._place = place_of(url)
+        self._store = self._place.store
+        self.location = self._place.location
+        self._process = os.getpid()
+        self._locks = ProcessLocks()
+        self._watched: dict[str, Watched] = {}
+        self._known: dict[str, int] = {}  # the newest version that this process knows of, by stage
+        self._named: set[str] = set()  # long names that are written
+        self._quotes_tags = probe.check(self, self.location)
+
+    # Requests
+
+    def call(self, request: Callable[[], T], action: str, stage: str | None = None) -> T:
+        """Return what a request returns, or raise one of :data:`calls.ANSWERS` or an error of this library."""
+        return self.finish(calls.start(request), action, stage)
+
+    def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None) -> T:
+        """Wait for a request that was started; as :meth:`call`."""
+        try:
+            return pending.wait(self.patience)
+        except FileNotFoundError as error:
+            if calls.is_of_a_missing_bucket(error):
+                calls.translate(error, action, self.location, stage)
+            raise
+        except calls.ANSWERS:
+            raise
+        except Exception as error:  # noqa: BLE001  # what the library raises, or the server says
+            calls.translate(error, action, self.location, stage)
+
+    def start_get(self, key: str, limit: int, unless: dict[str, str] | None = None) -> calls.Pending[Stamped]:
+        """Start to read an object of at most ``limit`` bytes, unless it is the one of this stamp."""
+
+        def get() -> Stamped:
+            options = {"if_none_match": unless["e_tag"]} if unless is not None and "e_tag" in unless else None
+            result = self._store.get(key, options=options)  # type: ignore[arg-type]
+            meta = result.meta
+            if meta["size"] > limit:
+                raise calls.TooLargeError(meta["size"])
+            return Stamped(bytes(result.bytes()), _stamp(meta))
+
+        return calls.start(get)
+
+    def finish_get(self, pending: calls.Pending[Stamped], action: str, stage: str | None = None) -> Stamped | None:
+        """Return the object, or None if there is none."""
+        try:
+            return self.finish(pending, action, stage)
+        except FileNotFoundError:
+            return None
+
+    def read(self, key: str, limit: int) -> Stamped | None:
+        """Return an object, or None if there is none."""
+        return self.finish_get(self.start_get(key, limit), "read from")
+
+    def create(self, key: str, data: bytes) -> dict[str, str] | None:
+        """Write an object unless there is one, and return its stamp; None: there is one."""
+        try:
+            return _stamp(self.call(partial(self._store.put, key, data, mode="create"), "write to"))
+        except AlreadyExistsError:
+            return self._stamp_of_own(key, data)
+
+    def change(self, key: str, data: bytes, stamp: dict[str, str]) -> dict[str, str] | None:
+        """Write an object that has not changed since, and return its stamp; None: it has, or is gone."""
+        expected: Any = stamp if self._quotes_tags else stamp | {"e_tag": stamp.get("e_tag", "").strip('"')}
+        try:
+            return _stamp(self.call(partial(self._store.put, key, data, mode=expected), "write to"))
+        except (PreconditionError, FileNotFoundError):
+            return self._stamp_of_own(key, data)
+
+    def _stamp_of_own(self, key: str, data: bytes) -> dict[str, str] | None:
+        """Return the stamp of an object that was refused, if it is what was to be written: the answer was lost."""
+        try:
+            found = self.read(key, len(data))
+        except calls.TooLargeError:
+            return None
+        return found.stamp if found is not None and found.data == data else None
+
+    def write(self, key: str, data: bytes, stage: str | None = None) -> None:
+        """Write an object, whatever stands there."""
+        self.call(partial(self._store.put, key, data, use_multipart=False), "write to", stage)
+
+    def remove(self, key: Any) -> Any:  # noqa: ANN401  # a leftover, or the name of an object
+        """Delete an object, if there is one; or remove a leftover."""
+        if isinstance(key, Leftover):
+            return self._remove_leftover(key)
+        self.delete_objects([key], "delete from")
+        return None
+
+    def delete_objects(self, keys: list[str], action: str, stage: str | None = None) -> None:
+        """Delete objects, ignoring those that do not exist."""
+        if not keys:
+            return
+        try:
+            self.call(partial(self._store.delete, keys), action, stage)
+        except FileNotFoundError:  # a server that tells of it stops at the first
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    self.call(partial(self._store.delete, key), action, stage)
+
+    def listed(self, prefix: str, action: str, stage: str | None = None, *, after: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the name, without the prefix, and the size of each object below a prefix, by name."""
+        stream = self._store.list(prefix, offset=f"{prefix}/{after}" if after else None, chunk_size=_PAGE)
+        while True:
+            page = self.call(partial(next, stream, None), action, stage)
+            if page is None:
+                return
+            for meta in page:
+                yield meta["path"].removeprefix(f"{prefix}/"), meta["size"]
+
+    def _folders(self, prefix: str, action: str, stage: str | None = None) -> list[str]:
+        found = self.call(partial(self._store.list_with_delimiter, prefix), action, stage)
+        return [each.removeprefix(f"{prefix}/") for each in found["common_prefixes"]]
+
+    # Locks
+
+    def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> ProcessLock | HeldLease:
+        if os.getpid() != self._process:  # a child: what its parent's threads held would never be released here
+            self._process, self._locks = os.getpid(), ProcessLocks()
+        within = self._locks.lock(stage, timeout, purpose, name)
+        if purpose == "write":
+            return within
+        return HeldLease(self, lease_key(to_filename(stage or ""), purpose, name), within, stage, timeout, self._watched)
+
+    def wait_for_writers(self, timeout: float) -> None:
+        """Wait for those of this process; the others look at the keyring after their append."""
+        deadline = time.monotonic() + timeout
+        for stage in self._locks.writers():
+            with self.lock(stage, deadline - time.monotonic()):
+                pass
+
+    # Versions
+
+    def stages(self) -> list[str]:
+        names = (self._stage_of(each) for each in self._folders("history", "list the stages in"))
+        return [name for name in names if name is not None]
+
+    def _stage_of(self, file: str) -> str | None:
+        """Return the stage that the name of a folder encodes, or None if it encodes none."""
+        if not is_hashed(file):
+            return from_filename(file)
+        found = self.read(f"names/{file}", _MAX_NAME_BYTES)
+        try:
+            name = b"".decode() if found is None else found.data.decode()
+            return name if name and to_filename(name) == file else None
+        except (UnicodeDecodeError, ValueError):
+            return None
+
+    def _numbers(self, stage: str, after: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield the number and the size of the object of each version above one, ascending."""
+        prefix = f"history/{to_filename(stage)}"
+        for name, size in self.listed(prefix, "list the versions of", stage, after=f"{after:012d}" if after else ""):
+            if _NUMBER.fullmatch(name) and int(name):
+                yield int(name), size
+
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # nothing to share
+        return [number for number, _ in self._numbers(stage)]
+
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002
+        known = self._known.get(stage, 0)
+        found = max((number for number, _ in self._numbers(stage, known - 1)), default=0) if known > 1 else 0
+        if not found:
+            found = self._newest_listed(stage)
+        self._known[stage] = found
+        return Newest(found, durable=True)
+
+    def _newest_listed(self, stage: str) -> int:
+        """Return the highest number of all, listed from the hint if there is more than a page of them."""
+        numbers = self._numbers(stage)
+        newest = 0
+        for count, (newest, _) in enumerate(numbers, 1):
+            if count == _PAGE:
+                hint = self.read(f"heads/{to_filename(stage)}", _MAX_NAME_BYTES)
+                start = int(hint.data) if hint is not None and hint.data.isdigit() and len(hint.data) <= 12 else 0
+                above = max((number for number, _ in self._numbers(stage, start - 1)), default=0) if start > newest else 0
+                if above:
+                    return above
+        return newest
+
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+        if version <= self._known.get(stage, 0):
+            number = next((number for number, _ in self._numbers(stage, version - 1)), 0)
+            if number:
+                raise VersionTakenError if number == version else OutOfOrderError
+        self._name(stage)
+        key = self._key(stage, version)
+        with self._content(stage, make_pieces()) as content:
+            try:
+                self.call(partial(self._store.put, key, content, mode="create"), "write", stage)
+            except AlreadyExistsError:
+                self._known[stage] = max(version, self._known.get(stage, 0))
+                raise VersionTakenError from None
+            except StorageError as error:
+                if error.errno in {errno.EACCES, errno.ENOENT}:
+                    raise
+                raise UnknownOutcomeError from error
+        self._known[stage] = max(version, self._known.get(stage, 0))
+        if version % _HINT_EVERY == 0:
+            with contextlib.suppress(StorageError):
+                self.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
+
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+        key = self._key(stage, version)
+        with self._content(stage, make_pieces()) as content:
+            for _ in range(_MOST_SETS):
+                found = self.read(key, _CHUNK_BYTES)
+                if found is None:
+                    raise VersionAbsentError
+                if self.change(key, content, found.stamp) is not None:
+                    self._delete_chunks(stage, [found.data])
+                    return
+        message = f"version {version} of stage {printable(stage)} in {self.location} is replaced by others again and again"
+        raise StorageError(message, hint="Try again", stage=stage, version=version)
+
+    @contextlib.contextmanager
+    def _content(self, stage: str, pieces: Iterable[Buffer]) -> Iterator[bytes]:
+        """Provide the content of a version's object, for a block that writes it: the version, or what names its chunks."""
+        content = bytearray()
+        source = iter(pieces)
+        for piece in source:
+            content += piece
+            if len(content) > _CHUNK_BYTES:
+                break
+        if len(content) <= _CHUNK_BYTES and _MANIFEST.fullmatch(content) is None:
+            yield bytes(content)
+            return
+        upload = secrets.token_hex(16)
+        with self.lock(stage, self.patience, purpose="run", name=upload):
+            try:
+                size, count = self._put_chunks(stage, upload, content, source)
+                manifest = Manifest(upload, size, count)
+                yield manifest.encoded()
+                self._check_chunks(stage, manifest)
+            except (UnknownOutcomeError, KeyboardInterrupt):  # the version may be there: what is left is swept if it is not
+                raise
+            except BaseException:
+                with contextlib.suppress(StorageError):
+                    self._delete_upload(stage, upload)
+                raise
+
+    def _put_chunks(self, stage: str, upload: str, content: bytearray, source: Iterator[Buffer]) -> tuple[int, int]:
+        """Write what was collected and the rest as chunks, and return their length together and their number."""
+        size = count = 0
+        under_way: deque[calls.Pending[object]] = deque()
+        is_ended = False
+        while content or not is_ended:
+            while len(content) < _CHUNK_BYTES and not is_ended:
+                piece = next(source, None)
+                is_ended = piece is None
+                content += piece or b""
+            if not content:
+                break
+            part = bytes(content[:_CHUNK_BYTES])
+            del content[:_CHUNK_BYTES]
+            if len(under_way) == _AT_ONCE:
+                self.finish(under_way.popleft(), "write", stage)
+            key = self.chunk_key(stage, upload, count)
+            under_way.append(calls.start(partial(self._store.put, key, part, use_multipart=False)))
+            size, count = size + len(part), count + 1
+        for each in under_way:
+            self.finish(each, "write", stage)
+        return size, count
+
+    def _check_chunks(self, stage: str, manifest: Manifest) -> None:
+        """Refuse a version whose chunks were swept while its writer was suspended, and had lost its lease."""
+        prefix = f"chunks/{to_filename(stage)}/{manifest.upload}"
+        sizes = [size for _, size in self.listed(prefix, "look at a version of", stage)]
+        if len(sizes) != manifest.count or sum(sizes) != manifest.size:
+            message = f"a version of stage {printable(stage)} in {self.location} lost its chunks while it was written"
+            raise StorageError(message, hint="Save again", stage=stage)
+
+    def flush(self, stage: str, *, session: Session | None = None) -> None:
+        """Do nothing: what the server acknowledges is durable."""
+
+    @contextlib.contextmanager
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:  # noqa: ARG002
+        yield self._reader(self._key(stage, version), stage)
+
+    def _reader(self, key: str, stage: str) -> Reader:
+        try:
+            found = self.finish_get(self.start_get(key, _CHUNK_BYTES), "read a version of", stage)
+        except calls.TooLargeError:  # not of this backend: too short, then
+            found = Stamped(b"", {})
+        if found is None:
+            raise VersionAbsentError
+        manifest = Manifest.parsed(found.data)
+        return BytesReader(found.data) if manifest is None else _ChunkReader(self, stage, manifest)
+
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:  # noqa: ARG002
+        wanted = set(versions)
+        if not wanted:
+            return
+        there = [(number, size) for number, size in self._numbers(stage, min(wanted) - 1) if number in wanted]
+        in_chunks = [
+            self.start_get(self._key(stage, number), _CHUNK_BYTES) for number, size in there if size == _MANIFEST_BYTES
+        ]
+        found = [self.finish_get(each, "read a version of", stage) for each in in_chunks]
+        self.delete_objects([self._key(stage, number) for number, _ in there], "delete versions of", stage)
+        self._delete_chunks(stage, [each.data for each in found if each is not None])
+
+    def _delete_chunks(self, stage: str, contents: Iterable[bytes]) -> None:
+        for manifest in map(Manifest.parsed, contents):
+            if manifest is not None:
+                self._delete_upload(stage, manifest.upload)
+
+    def _delete_upload(self, stage: str, upload: str) -> None:
+        prefix = f"chunks/{to_filename(stage)}/{upload}"
+        keys = [f"{prefix}/{name}" for name, _ in self.listed(prefix, "delete chunks of", stage)]
+        self.delete_objects(keys, "delete chunks of", stage)
+
+    def _key(self, stage: str, version: int) -> str:
+        return f"history/{to_filename(stage)}/{version:012d}"
+
+    def chunk_key(self, stage: str, upload: str, part: int) -> str:
+        """Return the name of the object of a chunk."""
+        return f"chunks/{to_filename(stage)}/{upload}/{part:06d}"
+
+    def _name(self, stage: str) -> None:
+        """Write down the name of a stage that is too long to be encoded."""
+        file = to_filename(stage)
+        if is_hashed(file) and stage not in self._named:
+            self.write(f"names/{file}", stage.encode(), stage)
+            self._named.add(stage)
+
+    # Attachments
+
+    def _segment_key(self, stage: str, attachment: str, index: int) -> str:
+        return f"attachments/{to_filename(stage)}/{attachment}/{index:06d}"
+
+    def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
+        self.write(self._segment_key(stage, attachment, index), b"".join(bytes(piece) for piece in pieces), stage)
+
+    @contextlib.contextmanager
+    def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
+        found = self.finish_get(
+            self.start_get(self._segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES), "read an attachment of", stage
+        )
+        if found is None:
+            raise VersionAbsentError
+        yield BytesReader(found.data)
+
+    def segment_sizes(self, stage: str, attachment: str) -> list[int]:
+        listed = self.listed(f"attachments/{to_filename(stage)}/{attachment}", "look at an attachment of", stage)
+        return [size for index, (name, size) in enumerate(listed) if name == f"{index:06d}"]
+
+    def attachments(self, stage: str) -> list[str]:
+        found = self._folders(f"attachments/{to_filename(stage)}", "list the attachments of", stage)
+        return [each for each in found if _UPLOAD.fullmatch(each)]
+
+    def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
+        for attachment in attachments:
+            prefix = f"attachments/{to_filename(stage)}/{attachment}"
+            keys = [f"{prefix}/{name}" for name, _ in self.listed(prefix, "delete attachments of", stage)]
+            self.delete_objects(keys, "delete attachments of", stage)
+
+    # Records
+
+    def _record_key(self, name: RecordName, stage: str | None) -> str:
+        return name if stage is None else f"records/{to_filename(stage)}/{name}"
+
+    def read_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        limit: int,
+        known: Record | None = None,
+        session: Session | None = None,  # noqa: ARG002
+    ) -> Record | None:
+        unless = None if known is None else dict(known.stamp)  # type: ignore[call-overload]
+        action = f"read the {name} of"
+        try:
+            found = self.finish_get(self.start_get(self._record_key(name, stage), limit, unless), action, stage)
+        except NotModifiedError:
+            return known
+        except calls.TooLargeError as error:
+            message = f"{name} in {self.location} is {error.size} bytes long, and the limit is {limit}"
+            raise IntegrityError(message, hint="Restore it from a backup", stage=stage) from None
+        if found is None:
+            return None
+        record = Record(found.data, tuple(found.stamp.items()))
+        return known if known == record else record
+
+    def write_record(
+        self,
+        name: RecordName,
+        stage: str | None = None,
+        *,
+        data: bytes,
+        expected: Record | None,
+        session: Session | None = None,  # noqa: ARG002
+    ) -> Record:
+        key = self._record_key(name, stage)
+        stamp = self.create(key, data) if expected is None else self.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
+        if stamp is None:
+            raise RecordChangedError
+        return Record(data, tuple(stamp.items()))
+
+    # Maintenance
+
+    def leftovers(self) -> list[Leftover]:
+        found = []
+        for file in self._folders("chunks", "look through"):
+            stage = self._stage_of(file)
+            if stage is None:
+                continue
+            uploads = self._folders(f"chunks/{file}", "look through")
+            used = self._uploads_in_use(stage) if uploads else set()
+            detail = "was left by an interrupted write"
+            found += [Leftover("leftover", f"chunks/{file}/{each}", detail, stage) for each in uploads if each not in used]
+        for key, _ in self.listed("leases", "look through"):
+            stage = self._stage_of(key.partition("/")[0])
+            if stage is not None:
+                self._watch(f"leases/{key}")
+                found.append(Leftover("leftover", f"leases/{key}", "is the lock of a run that was killed, or goes on", stage))
+        return sorted(found, key=lambda each: (not each.path.startswith("leases"), each.path))  # chunks are removed after those
+
+    def _watch(self, key: str) -> None:
+        """Begin to measure for how long a lease does not change."""
+        found = self.read(key, _MAX_NAME_BYTES)
+        watched = self._watched.get(key)
+        if found is not None and (watched is None or watched.stamp != found.stamp):
+            self._watched[key] = Watched(found.stamp, now())
+
+    def _end_lease(self, key: str) -> bool:
+        """Take over and remove a lease that has not changed for long enough since it was watched; return whether it is gone."""
+        while (found := self.read(key, _MAX_NAME_BYTES)) is not None:
+            watched = self._watched.get(key)
+            if watched is None or watched.stamp != found.stamp:
+                return False
+            left = LEASE_SECONDS - (now() - watched.since)
+            if left <= 0:
+                if self.change(key, b"{}", found.stamp) is None:
+                    return False
+                self.remove(key)
+            time.sleep(max(0.0, min(left, 1.0)))
+        return True
+
+    def _uploads_in_use(self, stage: str) -> set[str]:
+        file = to_filename(stage)
+        keys = [self._key(stage, number) for number, size in self._numbers(stage) if size == _MANIFEST_BYTES]
+        aside = self.listed(f"quarantine/{file}", "look through", stage)
+        keys += [f"quarantine/{file}/{name}" for name, size in aside if size == _MANIFEST_BYTES]
+        found = (self.read(key, _CHUNK_BYTES) for key in keys)
+        manifests = (Manifest.parsed(each.data) for each in found if each is not None)
+        return {manifest.upload for manifest in manifests if manifest is not None}
+
+    def _remove_leftover(self, leftover: Leftover) -> bool:
+        kind, _, name = leftover.path.split("/")
+        stage = leftover.stage or ""
+        if kind == "leases":
+            return self._end_lease(leftover.path)
+        try:
+            with self.lock(stage, 0, purpose="run", name=name):
+                if name not in self._uploads_in_use(stage):
+                    self._delete_upload(stage, name)
+        except LockTimeoutError:
+            return False
+        return True
+
+    def warnings(self) -> list[str]:
+        if self._place.is_private:
+            return []
+        return [f"{self.location} is reached without TLS: whoever is on the way sees which stages are saved, and when."]
+
+    def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
+        moved: dict[int | StageRecord, str] = {}
+        for each in what:
+            key = self._key(stage, each) if isinstance(each, int) else self._record_key(each, stage)
+            aside = f"quarantine/{to_filename(stage)}/{key.rpartition('/')[2]}-{secrets.token_hex(4)}"
+            with contextlib.suppress(FileNotFoundError):
+                self.call(partial(self._store.copy, key, aside), "set aside a version of", stage)
+                self.remove(key)
+                moved[each] = f"{self.location}: {aside}"
+        return moved
+
+
+_MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+
+
+def _stamp(meta: Any) -> dict[str, str]:  # noqa: ANN401  # of a put, or of an object
+    """Return what an object is compared by when it is changed."""
+    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name)}

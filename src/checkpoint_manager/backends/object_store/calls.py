@@ -1,0 +1,136 @@
+"""Calls of ``obstore``: bounded in time, interruptible, several at once, and with errors of this library.
+
+``obstore`` runs its requests in threads of its own and blocks the caller until the answer is there, deaf to Ctrl-C. So each
+call is made in a thread that is started for it, and the caller waits at a queue, which a signal or the timeout ends. The
+request goes on meanwhile. At the end of the process, those under way are waited for, because a thread that is stopped in the
+middle of one would abort the process.
+
+``obstore`` does not survive a fork: its threads are not there in the child, and a call would wait for ever. A child of a
+process that has used it is told so.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import errno
+import os
+import queue
+import time
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class TooLargeError(Exception):
+    """An object is larger than what is read.
+
+    Attributes:
+        size: Its length in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, PreconditionError, TooLargeError)
+"""What the callers of this module handle: the server did what it was asked for."""
+_LONGEST_END = 30.0
+"""How long the end of the process waits for requests under way, in seconds."""
+_MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_REFUSALS = {
+    "PermissionDeniedError": (errno.EACCES, "Give these credentials the right to read, write, list and delete in the bucket"),
+    "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
+}
+
+_used_in = 0
+"""The process in which obstore was first used; 0: in none."""
+_under_way: set[object] = set()
+
+
+class Pending(Generic[T]):
+    """A call under way."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._answer: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+        self._known: tuple[bool, Any] | None = None
+
+    def run(self) -> None:
+        """Make the call; in a thread of its own."""
+        try:
+            self._answer.put((True, self._call()))
+        except BaseException as error:  # noqa: BLE001  # whoever waits gets it
+            self._answer.put((False, error))
+        finally:
+            _under_way.discard(self)
+
+    def wait(self, timeout: float) -> T:
+        """Return what the call returned, or raise what it raised.
+
+        Raises:
+            TimeoutError: It is still under way.
+        """
+        if self._known is None:
+            try:
+                self._known = self._answer.get(timeout=max(timeout, 0))
+            except queue.Empty:
+                raise TimeoutError from None
+        is_done, answer = self._known
+        if is_done:
+            return cast("T", answer)
+        raise answer
+
+
+def start(call: Callable[[], T]) -> Pending[T]:
+    """Start a call.
+
+    Raises:
+        StorageError: This process was forked from one that has used obstore.
+    """
+    global _used_in  # noqa: PLW0603  # a fact about the process
+    _used_in = _used_in or os.getpid()
+    if _used_in != os.getpid():
+        message = "an object store was used before this process was forked, and its library does not work in the child"
+        hint = 'Start processes with multiprocessing.get_context("spawn"), or use the store only after the fork'
+        raise StorageError(message, hint=hint, errno=errno.ENOTSUP)
+    pending = Pending(call)
+    _under_way.add(pending)
+    _thread.start_new_thread(pending.run, ())
+    return pending
+
+
+@atexit.register
+def _finish() -> None:
+    """Wait for the requests under way."""
+    deadline = time.monotonic() + _LONGEST_END
+    while _under_way and _used_in == os.getpid() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def translate(error: Exception, action: str, where: str, stage: str | None = None) -> NoReturn:
+    """Raise an error of obstore, or the end of a wait, as one of this library."""
+    first = str(error).partition("\n")[0].partition("Debug source")[0] or "no answer in time"
+    whole = str(error)
+    number, hint = errno.EIO, "Check that the server is reachable, then try again"
+    if any(each in whole for each in _MISSING_BUCKETS):
+        number, hint = errno.ENOENT, "Create the bucket, or name another one"
+    elif isinstance(error, BaseError):
+        number, hint = _REFUSALS.get(type(error).__name__, (number, hint))
+    of_stage = "" if stage is None else f" stage {printable(stage)}"
+    message = f"can't {action}{of_stage}: {where}: {printable(first)}"
+    raise StorageError(message, hint=hint, errno=number, filename=where, stage=stage) from None
+
+
+def is_of_a_missing_bucket(error: FileNotFoundError) -> bool:
+    """Return whether an object was not found because its bucket is not there."""
+    return any(each in str(error) for each in _MISSING_BUCKETS)

@@ -1,0 +1,237 @@
+"""Leases: locks between hosts, made of one object each that its holder renews.
+
+Put-if-absent decides who takes a free one. A holder writes its object again every few seconds by compare-and-set. Whoever
+waits watches the object, and takes it over if it has not changed for ``LEASE_SECONDS``. So the clocks of two hosts are never
+compared: each host measures for how long *it* has seen nothing change. A holder that could not renew its lease says that it is
+lost before another one can take it over.
+
+A lease keeps work from being done twice. It does not protect data: a holder may be suspended at any moment, and go on when
+another one has taken over.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import queue
+import secrets
+import time
+import weakref
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError, StorageError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from checkpoint_manager.backends.base import Purpose
+    from checkpoint_manager.backends.process_locks import ProcessLock
+
+LEASE_SECONDS = 30.0
+"""How long a lease must not change before another one takes it over."""
+_RENEW_SECONDS = 5.0
+_SAFE_SECONDS = 20.0
+"""For how long after a renewal began its holder counts on the lease; the rest is for what is on its way."""
+_FIRST_PAUSE, _LONGEST_PAUSE, _SHARE_OF_WAIT = 0.02, 1.0, 0.1
+_MAX_BYTES = 1000
+
+
+def now() -> float:
+    """Return seconds of a clock that nobody sets, and that goes on while the host is suspended where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Stamped(NamedTuple):
+    """A small object as read.
+
+    Attributes:
+        data: Its content.
+        stamp: What it is compared by when it is changed.
+    """
+
+    data: bytes
+    stamp: dict[str, str]
+
+
+class Objects(Protocol):
+    """What a lease asks of the store."""
+
+    def read(self, key: str, limit: int) -> Stamped | None:
+        """Return an object, or None if there is none."""
+
+    def create(self, key: str, data: bytes) -> dict[str, str] | None:
+        """Write an object unless there is one, and return its stamp; None: there is one."""
+
+    def change(self, key: str, data: bytes, stamp: dict[str, str]) -> dict[str, str] | None:
+        """Write an object that has not changed since, and return its stamp; None: it has, or is gone."""
+
+    def remove(self, key: str) -> None:
+        """Delete an object."""
+
+
+class Watched(NamedTuple):
+    """What this process has last seen of a lease, and since when."""
+
+    stamp: dict[str, str]
+    since: float
+
+
+class HeldLease:
+    """A lock of a run, for one ``with`` block; see :class:`~checkpoint_manager.backends.base.Lease`.
+
+    Args:
+        objects: Where it is kept.
+        key: The name of its object.
+        within: The lock between the threads of this process, taken first.
+        stage: The stage.
+        timeout: How long to wait, in seconds.
+        watched: What this process has seen of leases, by key.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        key: str,
+        within: ProcessLock,
+        stage: str | None,
+        timeout: float,
+        watched: dict[str, Watched],
+    ) -> None:
+        self._objects = objects
+        self._key = key
+        self._within = within
+        self._stage = stage
+        self._timeout = timeout
+        self._watched = watched
+        self._process = os.getpid()
+        self._stamp: dict[str, str] | None = None
+        self._renewed = 0.0
+        self._lost = ""
+        self._attempt = b""
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    @property
+    def lost(self) -> str:
+        """Why it is no longer held, as a clause; empty while it is."""
+        if not self._lost and self._stamp is not None and now() - self._renewed > _SAFE_SECONDS:
+            return f"its lease could not be renewed for {now() - self._renewed:.0f} s"
+        return self._lost
+
+    def __enter__(self) -> Self:
+        """Wait for the lease, and renew it from then on.
+
+        Raises:
+            LockTimeoutError: Another one held it for so long.
+        """
+        deadline = now() + self._timeout
+        self._within.__enter__()
+        try:
+            while not self._take():
+                waited = self._timeout - (deadline - now())
+                if now() >= deadline:
+                    raise self._held_by_another()
+                time.sleep(min(max(_FIRST_PAUSE, waited * _SHARE_OF_WAIT), _LONGEST_PAUSE, max(0.0, deadline - now())))
+            reference: weakref.ref[HeldLease] = weakref.ref(self)
+            _thread.start_new_thread(_renew, (reference, self._ended))
+        except BaseException:
+            self._within.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back. Trouble with that is passed over: the lease ends by itself."""
+        stamp, self._stamp = self._stamp, None
+        self._ended.put(None)
+        try:
+            is_mine = stamp is not None and self._process == os.getpid() and not self._lost
+            if is_mine and (now() - self._renewed < _SAFE_SECONDS or self._objects.change(self._key, b"{}", stamp or {})):
+                self._objects.remove(self._key)  # nobody has taken it over yet, or does so before this arrives
+        except StorageError:
+            pass
+        finally:
+            self._within.__exit__()
+
+    def renew(self) -> None:
+        """Write the object again; note it if the lease is another's."""
+        stamp, began, content = self._stamp, now(), _content()
+        if stamp is None:
+            return
+        before, self._attempt = self._attempt, content
+        try:
+            changed = self._objects.change(self._key, content, stamp)
+            if changed is None:
+                found = self._objects.read(self._key, _MAX_BYTES)
+                if found is not None and found.data == before:  # the answer to an earlier attempt was lost
+                    changed = self._objects.change(self._key, content, found.stamp)
+        except CheckpointError:  # the next attempt may succeed
+            return
+        if changed is not None:
+            self._stamp, self._renewed = changed, began
+        elif self._stamp is not None:
+            self._lost = "its lease was taken over by another process"
+
+    def _take(self) -> bool:
+        """Take the lease if it is free, or if it has not changed for long enough."""
+        began = now()
+        stamp = self._objects.create(self._key, _content())
+        if stamp is None:
+            found = self._objects.read(self._key, _MAX_BYTES)
+            if found is None:
+                return False  # it was given back just now
+            watched = self._watched.get(self._key)
+            if watched is None or watched.stamp != found.stamp:
+                self._watched[self._key] = Watched(found.stamp, now())
+                return False
+            if now() - watched.since < LEASE_SECONDS:
+                return False
+            began = now()
+            stamp = self._objects.change(self._key, _content(), found.stamp)
+        if stamp is not None:
+            self._watched.pop(self._key, None)
+            self._stamp, self._renewed = stamp, began
+        return stamp is not None
+
+    def _held_by_another(self) -> LockTimeoutError:
+        found = self._objects.read(self._key, _MAX_BYTES)
+        holder = None if found is None else _holder(found.data)
+        whose = "the store" if self._stage is None else f"stage {printable(self._stage)}"
+        message = f"{whose} is locked by {holder or 'another process'}"
+        return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder)
+
+
+def lease_key(stage_file: str, purpose: Purpose, name: str) -> str:
+    """Return the name of the object of a lock."""
+    return f"leases/{stage_file}/{name or purpose}"
+
+
+def _renew(reference: weakref.ref[HeldLease], ended: queue.SimpleQueue[None]) -> None:
+    """Renew a lease until it ends, or nothing refers to it any more."""
+    while True:
+        try:
+            ended.get(timeout=_RENEW_SECONDS)
+        except queue.Empty:
+            pass
+        else:
+            return
+        lease = reference()
+        if lease is None or lease._lost:  # noqa: SLF001
+            return
+        lease.renew()
+        del lease
+
+
+def _content() -> bytes:
+    """Return what a lease says: who holds it, for people, and a random number, which makes each renewal a change."""
+    return json.dumps({"process": os.getpid(), "host": os.uname().nodename, "beat": secrets.token_hex(16)}).encode()
+
+
+def _holder(data: bytes) -> str | None:
+    """Return the holder as an error names it: a process of this host as ``process N``."""
+    try:
+        content = json.loads(data)
+        process, host = int(content["process"]), str(content["host"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return f"process {process}" if host == os.uname().nodename else f"process {process} on {printable(host)}"

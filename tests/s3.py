@@ -1,0 +1,140 @@
+"""A server that speaks S3's protocol, in this process, with faults to order."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+BUCKET = "checkpoints"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "the-user", "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-user"}
+
+
+_UNCHECKED = "AWS4-HMAC-SHA256 Credential=the-user/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+"""moto takes the region from it, and believes the rest."""
+
+
+class Server:
+    """A server of moto's.
+
+    Attributes:
+        ignored: Headers of requests that it ignores.
+        fault: Called with the method and the path of each request; what it returns replaces the answer: ``before``, the request
+            is not carried out, or ``after``, it is.
+        requests: The method and the path of each request.
+    """
+
+    def __init__(self) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        class Quiet(WSGIRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log(self, *_: Any) -> None:
+                pass
+
+        self.ignored: set[str] = set()
+        self.fault: Callable[[str, str], str] | None = None
+        self.requests: list[tuple[str, str]] = []
+        self._app: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        self._writing = threading.Lock()
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
+        self._server.daemon_threads = True  # type: ignore[attr-defined]
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        assert self.ask("PUT", f"/{BUCKET}")[0] == 200
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        self.requests.append((method, path))
+        for name in self.ignored:
+            environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
+        fault = self.fault(method, path) if self.fault is not None else ""
+        if fault == "before":
+            return self._fail(environ, start_response)
+        if method in {"PUT", "DELETE", "POST"}:
+            with self._writing:  # moto looks at a condition and writes in two steps
+                answer = self._app(environ, start_response if not fault else _discarded)
+        else:
+            answer = self._app(environ, start_response if not fault else _discarded)
+        return self._fail(environ, start_response) if fault == "after" else answer
+
+    def _fail(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("400 Bad Request", [("Content-Length", "0")])
+        return [b""]
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Return the status and the body of an answer: the back door."""
+        connection = http.client.HTTPConnection(self.endpoint.removeprefix("http://"), timeout=10)
+        try:
+            connection.request(method, path, body, {"Authorization": _UNCHECKED})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or None if there is none."""
+        status, body = self.ask("GET", f"/{BUCKET}/{quote(key)}")
+        return body if status == 200 else None
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object."""
+        status, _ = self.ask("PUT", f"/{BUCKET}/{quote(key)}", body)
+        assert status == 200
+
+    def delete(self, key: str) -> None:
+        """Delete an object."""
+        self.ask("DELETE", f"/{BUCKET}/{quote(key)}")
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the names of all objects that begin with a prefix."""
+        import xml.etree.ElementTree as ET
+
+        found, token = [], ""
+        while True:
+            more = f"&continuation-token={quote(token, safe='')}" if token else ""
+            _, body = self.ask("GET", f"/{BUCKET}?list-type=2&prefix={quote(prefix)}{more}")
+            root = ET.fromstring(body)
+            space = root.tag.partition("}")[0] + "}"
+            found += [key.text or "" for key in root.iter(f"{space}Key")]
+            token = root.findtext(f"{space}NextContinuationToken") or ""
+            if not token:
+                return found
+
+    def url(self) -> str:
+        """Return the URL of a new, empty place."""
+        return f"s3://{BUCKET}/{secrets.token_hex(4)}/store?endpoint={self.endpoint}"
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _discarded(*_: Any, **__: Any) -> Callable[[bytes], object]:
+    return lambda _: None
+
+
+def prefix_of(location: str) -> str:
+    """Return what the names of all objects of a store begin with."""
+    return location.partition("?")[0].removeprefix(f"s3://{BUCKET}/")
+
+
+def running() -> Iterator[Server]:
+    """Provide a server for a session of tests."""
+    os.environ.update(CREDENTIALS)
+    server = Server()
+    yield server
+    server.stop()
