@@ -9,6 +9,14 @@ if TYPE_CHECKING:
 
 
 def take_away(version: Path) -> None:
+    """Remove a version by all of its names."""
+    head = version.parents[2] / f"{version.parent.name}.checkpoint"
+    if head.exists() and head.samefile(version):
+        head.unlink()
+    leave_the_head(version)
+
+
+def leave_the_head(version: Path) -> None:
     """Remove a version by all of its names but the head."""
     version.unlink()
     for pending in version.parent.glob(f"{version.stem}.*.pending"):

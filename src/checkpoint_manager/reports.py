@@ -130,14 +130,15 @@ class RepairStep:
     """One step of ``repair``, done or, with ``dry_run``, planned.
 
     Attributes:
-        action: ``set-aside`` (move to the folder ``damaged``; nothing is deleted), ``rebuild-head``, ``remove`` (a
-            leftover) or ``append`` (a version that records that the newest one was set aside).
+        action: ``set-aside`` (move to the folder ``damaged``; nothing is deleted), ``put-back`` (a version whose only copy is
+            the head), ``rebuild-head``, ``remove`` (a leftover) or ``append`` (a version that records that the newest one was
+            set aside).
         stage: The stage, or None.
         version: The version's number, or None.
         detail: What, where and why, as a sentence.
     """
 
-    action: Literal["set-aside", "rebuild-head", "remove", "append"]
+    action: Literal["set-aside", "put-back", "rebuild-head", "remove", "append"]
     stage: str | None
     version: int | None
     detail: str

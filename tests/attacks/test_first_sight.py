@@ -104,7 +104,6 @@ def _stage(scene: Scene) -> None:
 
 def _newest_removed(scene: Scene) -> None:
     take_away(scene.version("train", 6))
-    (scene.today / "train.checkpoint").unlink()
 
 
 def _stage_removed(scene: Scene) -> None:

@@ -14,7 +14,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityErro
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager.errors import Hint
-from tests.taking_away import take_away
+from tests.taking_away import leave_the_head, take_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -681,4 +681,65 @@ def test_going_on_in_another_history_after_a_warning_does_not_make_it_the_one_th
     for _ in range(3):
         warned.save_checkpoint("train", "of another history")
     with pytest.raises(RollbackError, match="do not lead back to version 5"):
+        opened().load_checkpoint("train")
+
+
+# A version whose only copy is the head
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_a_newest_version_whose_names_are_removed_comes_back_from_the_head(
+    opened: Opened, version_file: VersionFile, forgetful: bool
+) -> None:
+    leave_the_head(version_file("train", 4))
+    leave_the_head(version_file("train", 3))
+    (finding,) = [each for each in opened(forgetful=forgetful).verify("train").problems if each.version == 4]
+    assert "the head is its only copy" in finding.detail
+    cm = opened(forgetful=forgetful)
+    assert cm.load_checkpoint("train")["number"] == 4
+    assert [(each.number, each.status) for each in cm.history("train")] == [(4, "completed"), (3, "missing"), (2, "completed")]
+    assert cm.save_checkpoint("train", 5).number == 5
+
+
+def test_a_repair_puts_a_stage_back_of_which_only_the_head_is_left(opened: Opened, store: Path, tmp_path: Path) -> None:
+    shutil.rmtree(store / "history" / "train")
+    shutil.copytree(store, tmp_path / "copy")
+    assert opened(forgetful=True, directory=tmp_path / "copy").load_checkpoint("train")["number"] == 4
+    cm = opened(forgetful=True)
+    assert "train" in {each.stage for each in cm.verify().problems}
+    assert [(each.action, each.version) for each in cm.repair(dry_run=True)] == [("put-back", 4)]
+    assert [(each.action, each.version) for each in cm.repair()] == [("put-back", 4)]
+    assert opened(forgetful=True).load_checkpoint("train")["number"] == 4
+
+
+def test_a_head_that_was_written_as_something_else_is_put_back_nowhere(
+    opened: Opened, store: Path, version_file: VersionFile, tmp_path: Path
+) -> None:
+    """It claims a version to come: of another stage, of another key, edited, or cut short."""
+    opened().save_checkpoint("clean", 5)
+    other = CheckpointManager(tmp_path / "other", key=KEY)
+    for number in range(1, 10):
+        other.save_checkpoint("train", number)
+    claims = version_file("clean", 5).read_bytes()
+    for content in (
+        claims,
+        (tmp_path / "other" / "train.checkpoint").read_bytes(),
+        version_file("train", 4).read_bytes().replace(b'"version":4', b'"version":5'),
+        claims[:200],
+        b"",
+    ):
+        put(store / "train.checkpoint", content)
+        for cm in (opened(), opened(forgetful=True)):
+            assert cm.load_checkpoint("train")["number"] == 4
+            assert [each.number for each in cm.history("train")] == [4, 3, 2]
+
+
+def test_a_head_that_is_the_only_copy_of_a_version_of_another_history_is_a_rollback(
+    opened: Opened, store: Path, fork: Path, as_user: Callable[[str], None]
+) -> None:
+    as_user("of the copy")
+    CheckpointManager(fork.parents[1], key=KEY).save_checkpoint("train", "of the copy")
+    as_user("of the store")
+    put(store / "train.checkpoint", (fork.parents[1] / "train.checkpoint").read_bytes())
+    with pytest.raises(RollbackError, match="do not lead back to version 8"):
         opened().load_checkpoint("train")

@@ -719,7 +719,6 @@ def test_a_newest_version_that_is_hidden_is_not_left_under_a_dropped_key(opened:
     cm, path = opened(), store / "history" / "train" / f"{4:012d}.checkpoint"
     content = path.read_bytes()
     take_away(path)
-    (store / "train.checkpoint").unlink()
     with pytest.raises(RollbackError, match=r"the old key stays .* its newest version is 3"):
         cm.keys.rotate()
     path.write_bytes(content)
@@ -820,9 +819,7 @@ def test_a_writer_whose_lock_was_taken_away_does_not_write_under_a_key_that_was_
         writer.tag("train", 4, "good")
         assert list(opened().tags("train")) == ["good"]
     else:
-        with pytest.raises(StorageError, match="was changed by another writer"):  # the rotation has sealed the record
-            writer.delete_versions("train", [2])
-        assert writer.delete_versions("train", [2])
+        assert writer.delete_versions("train", [2]) == [2]
     assert rotated
     assert opened().verify().ok
 

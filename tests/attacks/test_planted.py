@@ -108,8 +108,8 @@ class TestPlanted:
         assert cm.load_checkpoint("clean")["number"] == 4
         assert cm.stages() == ["clean", "train"]  # it was seen
         assert not cm.verify().ok
-        assert opened(forgetful=True).stages() == ["clean"]
-        assert not opened(forgetful=True).verify().ok or kind == "directory"
+        assert opened(forgetful=True).stages() == (["clean", "train"] if kind == "directory" else ["clean"]), "from its head"
+        assert not opened(forgetful=True).verify().ok
         assert outside.read_bytes() == PRECIOUS
         assert os.listdir(outside.parent) == ["file"]
 
@@ -341,6 +341,6 @@ def test_a_lock_that_is_unlinked_while_held_lets_no_version_be_lost(opened: Open
     assert second.save_checkpoint("train", "quick").number == 5
     go_on.set()
     thread.join()
-    assert [type(error).__name__ for error in caught] == ["VersionConflictError"]
-    assert opened().load_checkpoint("train") == "quick"
-    assert opened().save_checkpoint("train", 6).number == 6
+    assert not caught
+    assert opened().load_checkpoint("train") == ["slow", "quick"], "its function was called again"
+    assert opened().load_checkpoint("train", 5) == "quick"

@@ -165,7 +165,6 @@ def test_a_newest_version_that_was_removed_is_missed_if_it_has_a_tag(
     """Even by a user who has never seen it: the tag has."""
     opened().tag("train", 4, "best")
     take_away(version_file("train", 4))
-    (store / "train.checkpoint").unlink()
     cm = opened(forgetful=True)
     assert "missing" in states(cm)
 

@@ -377,7 +377,7 @@ MUTANTS: list[Mutant] = [
         "an older directory is served",
         "_store/history.py",
         "History.look",
-        Decide("number < seen.version", outcome=False, of=2),
+        Decide("number < seen.version", outcome=False, of=3),
     ),
     Mutant(
         "another version of the same number is served",

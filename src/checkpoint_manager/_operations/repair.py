@@ -72,6 +72,12 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
 
 def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:
     store = check.store
+    newest = max(store.backend.versions(stage), default=0)
+    version = store.only_copy(stage, newest)
+    if version is not None:
+        if not dry_run:
+            store.history.look(stage)  # which puts it back
+        yield RepairStep("put-back", stage, version, "its names in the history were gone, and its only copy was the head")
     yield from _records(store, stage, dry_run=dry_run)
     findings = sorted((each for each in check.stage(stage) if each.version is not None), key=lambda each: each.version or 0)
     yield from _damaged(store, stage, findings, dry_run=dry_run)

@@ -175,6 +175,12 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
     except (IntegrityError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
         return
+    newest = max(present, default=0)
+    only_copy = store.only_copy(stage, newest)
+    if only_copy is not None:
+        newest = only_copy
+        detail = "is gone from the history, and the head is its only copy, from which it is put back when the stage is used"
+        yield Finding(stage, only_copy, "leftover", detail)
     gaps = Gaps()
     try:
         gaps = store.found_gaps(stage)[0]
@@ -184,8 +190,8 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
     except (IntegrityError, FormatError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
     last = gaps.last
-    if last is not None and last.last >= max(present, default=0) and last.reason != "lost":
-        detail = f"was {last.reason} below a newer version, and the newest one is {max(present, default=0) or 'gone'}"
+    if last is not None and last.last >= newest and last.reason != "lost":
+        detail = f"was {last.reason} below a newer version, and the newest one is {newest or 'gone'}"
         yield Finding(stage, last.last, "rolled-back", detail)
     chain = _Chain(check.now, stage, gaps, _seen_number(store, stage))
     read: set[str] = set()
@@ -198,7 +204,7 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
         check.step(stage)
     yield from _unused_attachments(store, stage)
     yield from _missing(stage, present, gaps)
-    yield from _rolled_back(store, stage, max(present, default=0), chain.ids)
+    yield from _rolled_back(store, stage, newest, chain.ids)
     yield from _tags(store, stage, chain.ids)
 
 

@@ -15,6 +15,7 @@ Nothing unauthenticated decides which version is the newest:
 * In a relaxed store, a power cut may take a version and leave the next one. So each version there also names the last one that
   was known to be durable, and leads back over those between. What was seen is durable, so this passes over nothing that
   was seen.
+* The head is read if it is none of the versions: a newer version whose names in the history are gone is put back from it.
 * A writer never uses a number that the record of deletions names, nor one that was seen.
 """
 
@@ -31,7 +32,7 @@ from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._store.last_seen import SeenVersion
 from checkpoint_manager._text import did_you_mean, printable
-from checkpoint_manager.backends.base import Newest, VersionAbsentError
+from checkpoint_manager.backends.base import Newest, VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.models import Version
 
@@ -127,12 +128,16 @@ class History:
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
         number, durable = backend.newest(stage, exact=exact or known is None, session=session)
+        if known is None and self._take_back(stage, number, session):
+            number, durable = backend.newest(stage, exact=True, session=session)
         gaps = self._store.known_gaps.get(stage)
         has_new_gaps = gaps is None or gaps[1] is not backend.read_record(
             "gaps", stage, limit=MAX_GAPS_BYTES, known=gaps[1], session=session
         )  # read after the look: what was deleted by then is recorded by now
         if (has_new_gaps and known is not None) or (seen is not None and number < seen.version):
             number, durable = backend.newest(stage, exact=True, session=session)
+            if seen is not None and number < seen.version and self._take_back(stage, number, session):
+                number, durable = backend.newest(stage, exact=True, session=session)
             if seen is not None and number < seen.version:
                 self._refuse_rollback(stage, f"its newest version is {number or 'gone'}", seen.version)
         if has_new_gaps or known is None:
@@ -140,6 +145,16 @@ class History:
             number, durable = self._check_deletions(stage, Newest(number, durable), session)
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen, remembered)
+
+    def _take_back(self, stage: str, newest: int, session: Session | None) -> bool:
+        """Put the newest version back if its names in the history are gone and its head is still there."""
+        version = self._store.only_copy(stage, newest)
+        if version is None:
+            return False
+        maintenance_of(self._store.backend).put_back(stage, version, session=session)
+        where = f"version {version} of stage {printable(stage)} in {self._store.backend.location}"
+        _LOG.warning("%s was gone from the history, and was put back from the stage's head, its only copy", where)
+        return True
 
     def confirm(self, stage: str, look: Look, entry: Entry, session: Session | None = None) -> None:
         """Check that the newest version leads back to the one seen before, and remember it.

@@ -25,7 +25,7 @@ from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
-from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError
+from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
 from checkpoint_manager.models import Origin
 
@@ -170,6 +170,25 @@ class SealedStore:
             missing = file.size - header.data_offset - len(sealed)
             pieces: Iterable[bytes] = _slices(sealed, file, missing) if missing else (sealed,)
             return entry, sealed_format.open_data(key, header, place, entry, pieces)
+
+    def only_copy(self, stage: str, newest: int) -> int | None:
+        """Return the number of a version above the newest one that is kept, whole and authentic, in no place but the head."""
+        copy = maintenance_of(self.backend).only_copy(stage)
+        if copy is None:
+            return None
+        with copy as file:
+            try:
+                header = sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES))
+            except (BrokenError, FormatError):
+                return None
+        again = maintenance_of(self.backend).only_copy(stage) if header.version > newest else None
+        if again is None:
+            return None
+        with again as file, contextlib.suppress(BrokenError, FormatError, IntegrityError):
+            entry = self._entry(file, Place(self._store_id, stage, header.version))
+            if file.size == sealed_format.file_length(header, entry) and header.version not in self.found_gaps(stage)[0]:
+                return header.version
+        return None
 
     def belongs_to(self, stage: str, version: int, other: str) -> bool:
         """Return whether the file of this version was written for another stage."""

@@ -412,6 +412,23 @@ class Maintenance(ABC):
     def warnings(self) -> list[str]:
         """Return warnings about the safety of the store for the user who opens it, one sentence each."""
 
+    def only_copy(self, stage: str) -> AbstractContextManager[Reader] | None:  # noqa: ARG002  # most keep one name of a version
+        """Open what is kept as the newest version of a stage and is not among its versions; None: there is no such thing.
+
+        Anyone may have put it there, so the caller decides what it is.
+
+        Raises:
+            StorageError: The operating system refused.
+        """
+        return None
+
+    def put_back(self, stage: str, version: int, *, session: Session | None = None) -> None:  # noqa: B027  # as only_copy
+        """Make what :meth:`only_copy` opens the version of this number, durably. If the number is taken, nothing changes.
+
+        Raises:
+            StorageError: The operating system refused.
+        """
+
     @abstractmethod
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         """Move versions, or records of the stage, out of the history without deleting them, and return where each is now.

@@ -630,6 +630,13 @@ class MaintenanceContract(BackendContract):
         assert self.read_behind(backend, STAGE, 1) is None
         assert maintenance.quarantine(STAGE, [1]) == {}
 
+    def test_what_is_kept_of_a_version_is_not_its_only_copy(self, backend: Backend, maintenance: Maintenance) -> None:
+        assert maintenance.only_copy(STAGE) is None
+        for version in (1, 2):
+            backend.append(STAGE, version, lambda: [b"x"])
+        backend.newest(STAGE, exact=True)
+        assert maintenance.only_copy(STAGE) is None
+
     @pytest.mark.parametrize("name", ["gaps", "tags"])
     def test_a_record_can_be_quarantined(self, backend: Backend, maintenance: Maintenance, name: StageRecord) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])

@@ -456,3 +456,22 @@ def test_an_exception_of_the_callers_signal_handler_passes_as_it_is(
         pytest.fail("it never came to its end")
     cm.save_checkpoint("train", "after")
     assert cm.load_checkpoint("train") == "after"
+
+
+def test_a_head_that_is_no_version_is_put_back_as_one(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    for version in (1, 2):
+        backend.append("train", version, lambda: [b"x"])
+    for name in tmp_path.glob("store/history/train/000000000002.*"):
+        name.unlink()
+    fresh = LocalBackend(tmp_path / "store")
+    copy = fresh.only_copy("train")
+    assert copy is not None
+    with copy as file:
+        assert file.read(10) == b"x"
+    assert fresh.newest("train").number == 1
+    fresh.put_back("train", 2)
+    fresh.put_back("train", 2)
+    assert fresh.newest("train").number == 2
+    assert (tmp_path / "store/train.checkpoint").samefile(tmp_path / "store/history/train/000000000002.checkpoint")
+    assert fresh.only_copy("train") is None

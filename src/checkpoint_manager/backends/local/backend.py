@@ -559,7 +559,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         with self.session(stage) as session:
             newest = self.newest(stage, exact=True, session=session)
             if newest.number == 0 or session.found is None:
-                return False
+                return os.path.lexists(self._head(stage))
             return session.found.durable < (newest.number if self._durable else 1)
 
     def remove(self, leftover: Leftover) -> bool:
@@ -585,9 +585,40 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         with self.session(stage) as session, as_our_errors("set the head of", self.location, stage):
             self.flush(stage, session=session)
             if session.found is None or session.found.number == 0:
-                return False
+                return files.remove(self._head(stage))
             self._set_head(session, session.found.number)
             return True
+
+    def only_copy(self, stage: str) -> VersionFile | None:
+        found = self._found.get(stage)
+        if found is not None and found.head is not None:  # it is one of the versions
+            return None
+        try:
+            file = VersionFile(self._head(stage))
+        except (FileNotFoundError, files.NotAFileError):
+            return None
+        except OSError as error:
+            translate(error, "read the head of", self.location, stage)
+            raise
+        file.place = (self.location, stage, None)
+        return file
+
+    def put_back(self, stage: str, version: int, *, session: Session | None = None) -> None:
+        if not isinstance(session, LocalSession):
+            with self.session(stage) as own:
+                self.put_back(stage, version, session=own)
+            return
+        head_file = self._head(stage)
+        with as_our_errors(f"copy {printable(head_file)} to", self._history, stage, version):
+            if session.folder < 0:
+                session.make()
+            maintenance.name_stage_directory(stage, session.folder)
+            maintenance.sync_stage_names(self.location)
+            with files.OpenFile(head_file) as file, contextlib.suppress(FileExistsError):
+                files.sync(file.descriptor)
+                files.link(head_file, layout.version_name(version), session.folder)
+            files.sync(session.folder)
+            self._found.pop(stage, None)
 
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         names = {layout.version_name(each) if isinstance(each, int) else str(each): each for each in what}

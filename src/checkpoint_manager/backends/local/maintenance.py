@@ -175,7 +175,7 @@ def _find_leftovers(root: str, is_stale: Callable[[str], bool]) -> Iterator[Left
                 path = os.path.join(root, layout.head_name(stage))
                 yield Leftover("stale head", path, "is not the newest version", stage)
     with files.open_directory(root) as top:
-        yield from _top_level_leftovers(root, top, stages)
+        yield from _top_level_leftovers(root, top, stages, is_stale)
 
 
 def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:  # noqa: C901  # one branch for each kind of name
@@ -222,7 +222,7 @@ def _unnamed(name: str, path: str, folder: int) -> Leftover:
     return Leftover("unknown", path, "is not the folder of a stage")
 
 
-def _top_level_leftovers(root: str, top: int, stages: set[str]) -> Iterator[Leftover]:
+def _top_level_leftovers(root: str, top: int, stages: set[str], is_stale: Callable[[str], bool]) -> Iterator[Leftover]:
     if stat.S_IMODE(os.fstat(top).st_mode) & _OTHERS_MAY_WRITE:
         yield Leftover("exposed", root, "can be written to by other users of this host: chmod go-w")
     with files.entries(top) as entries:
@@ -233,8 +233,12 @@ def _top_level_leftovers(root: str, top: int, stages: set[str]) -> Iterator[Left
             elif entry.name in _TOP_LEVEL_NAMES:
                 with contextlib.suppress(FileNotFoundError):
                     yield from exposed(path, entry.stat(follow_symlinks=False), None)
-            elif not (entry.name.endswith(layout.SUFFIX) and entry.name.removesuffix(layout.SUFFIX) in stages):
+            elif not entry.name.endswith(layout.SUFFIX):
                 yield Leftover("unknown", path, "does not belong to this store")
+            elif entry.name.removesuffix(layout.SUFFIX) not in stages:
+                stage = from_filename(entry.name.removesuffix(layout.SUFFIX))
+                is_head = stage is not None and entry.is_file(follow_symlinks=False) and is_stale(stage)
+                yield Leftover("unknown", path, "does not belong to this store", stage if is_head else None)
 
 
 def exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Leftover]:
