@@ -442,7 +442,7 @@ LINES = [
     Line("_operations/auto_prune.py", "Versions pruned: %s %s", _pruned_after_a_save),
     Line("_operations/auto_prune.py", "Stage %s was saved", _not_pruned, "WARNING"),
     Line("_operations/load.py", "%s", lambda folder: _damaged_newest(folder).has_checkpoint("train"), "ERROR", REPAIR),
-    Line("_operations/load.py", "%s has lost its attachment", _lost_attachment, "ERROR"),
+    Line("_operations/load.py", "%s has lost %s", _lost_attachment, "ERROR"),
     Line("_operations/prune.py", "%s", _prune_damaged_data, "ERROR", REPAIR),
     Line("_operations/repair.py", "Set aside: version", lambda folder: _damaged_newest(folder).repair()),
     Line("_operations/repair.py", "Set aside: %d more", lambda folder: _many_damaged(folder).repair()),
@@ -512,7 +512,7 @@ LINES = [
     Line("stages/runner.py", "%s: ran in", _twice),
     Line("stages/runner.py", "%s: failed after", _failing),
     Line("stages/runner.py", "%s: stopped after", _stopped),
-    Line("stages/runner.py", "%s: %s changed while it ran", _changing_its_argument, "WARNING"),
+    Line("stages/runner.py", "%s: the argument %s was changed while it ran", _changing_its_argument, "WARNING"),
     Line("stages/runner.py", "%s: waits for", _wait_for_another),
     Line("stages/runner.py", "%s: runs again", _changed_code),
     Line("stages/runner.py", "%s: %s, so it runs again", _decoded_no_more, "WARNING"),
@@ -522,5 +522,6 @@ LINES = [
 ]
 NOT_PROVOKED = {
     ("stages/runner.py", "%s: superseded progress is left"): "debug",
+    ("backends/postgres/lock.py", "The lock of the run of"): "needs a server that ends a connection",
     ("stages/runner.py", "%s: waits for %s, which runs it and started this process"): "needs a process that the stage starts",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,3 +50,6 @@ def test_the_report() -> None:
         r"plot        unsaved     1.0 s  (first run)",
         "1 reused, 1 ran, 0 failed, 1 not saved, 1 stopped",
     ]
+    shown: list[str] = []
+    report._repr_pretty_(SimpleNamespace(text=shown.append), is_cycle=False)
+    assert shown == [str(report)], "what a notebook shows"

@@ -675,8 +675,9 @@ def test_an_argument_that_a_call_changes_is_told_once(
     for number in range(3):
         called: Any = stage([number], {"rows": 1})
         asyncio.run(called) if is_async else None
-    told = "add: rows changed while it ran, and a call that reuses the result changes nothing: return what is to be changed"
-    assert caplog.messages == [told]
+    assert caplog.messages == [
+        "add: the argument rows was changed while it ran. Return what changes: a call that reuses a result changes nothing"
+    ]
 
 
 def test_what_a_call_leaves_as_it_is_is_not_said_to_have_changed(

@@ -17,7 +17,7 @@ from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._store.waits import Waits
-from checkpoint_manager._text import did_you_mean, printable
+from checkpoint_manager._text import did_you_mean, printable, with_article
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, RollbackError, TagError
 
@@ -42,7 +42,7 @@ def validate(name: object, *, existing: bool = False) -> str:
     """
     if isinstance(name, str) and is_name(name) and (existing or name.lower() != FAILED):
         return str(name)
-    shown = ascii(name[: MAX_TAG_CHARACTERS + 1]) if isinstance(name, str) else f"a {type(name).__name__}"
+    shown = ascii(name[: MAX_TAG_CHARACTERS + 1]) if isinstance(name, str) else with_article(type(name).__name__)
     message = (
         f"{shown} can't be a tag: use up to {MAX_TAG_CHARACTERS} of the characters A-Z a-z 0-9 _ . + - that begin with a "
         'letter or _, and none of "latest", "prev" and "failed"'

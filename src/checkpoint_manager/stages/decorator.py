@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import stages
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import printable, with_article
 from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.stages.annotations import check_annotation
 from checkpoint_manager.stages.code import STAGE, Inner
@@ -43,7 +43,7 @@ def _name_of(function: Callable[..., Any], name: object) -> str:
         return validate(name)
     own = getattr(function, "__name__", None)
     if own is None or own == "<lambda>":
-        kind = "a lambda" if own else f"a {type(function).__name__}"
+        kind = "a lambda" if own else with_article(type(function).__name__)
         raise TypeError(f'{kind} has no name for its stage. Give it one: cm.stage("…")')
     return validate(own)
 

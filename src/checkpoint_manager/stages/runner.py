@@ -26,6 +26,7 @@ from checkpoint_manager.errors import (
     Hint,
     IntegrityError,
     LockTimeoutError,
+    PayloadError,
     ResultNotSavedError,
 )
 from checkpoint_manager.stages import results
@@ -253,11 +254,10 @@ class Runner:
         unclear = {argument for argument, result in used if run.inputs.get((argument, result.stage, result.call)) is None}
         changed = [name for name, digest in now.items() if digest != run.note.arguments.get(name) and name not in unclear]
         if changed and self._is_first(stage, "changed"):
-            _LOG.warning(
-                "%s: %s changed while it ran, and a call that reuses the result changes nothing: return what is to be changed",
-                printable(stage),
-                printable(", ".join(changed)),
+            message = (
+                "%s: the argument %s was changed while it ran. Return what changes: a call that reuses a result changes nothing"
             )
+            _LOG.warning(message, printable(stage), printable(", ".join(changed)))
 
     def add_inputs(self, run: Run, used: Iterable[tuple[str, Result]]) -> None:
         """Take note of the results of other stages of this store that the arguments of a run are, or contain."""
@@ -469,7 +469,10 @@ class Runner:
             message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "Take the result from the attribute result of this error, and save it elsewhere"
             if isinstance(error, CheckpointError) and error.hint:
-                hint = f"{error.hint}. Or take the result from the attribute result of this error, and save it elsewhere"
+                ways = (
+                    "Or give the stage encode= and decode=, or" if isinstance(error, PayloadError) and run.is_function else "Or"
+                )
+                hint = f"{error.hint}. {ways} take the result from the attribute result of this error, and save it elsewhere"
             raise ResultNotSavedError(message, hint=hint, stage=run.stage, result=run.result) from error
         self.ended(run, "ran", version, seconds)
         _LOG.info("%s: ran in %s, saved version %d (%s)", printable(run.stage), took, version, run.why)
