@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Callable[..., Record]]:
-    """Return what runs a program for real, in a store of its own, and returns its record."""
+def run(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Record]]:
+    """Return what runs a program for real, in a store of its own, and returns its record.
+
+    The store is in a directory or, where a scheme is given, in a database.
+    """
     numbers = itertools.count()
     with Host() as host:
 
         def run(program: Program, scheme: str = "") -> Record:
             place = tmp_path / str(next(numbers))
             (place / "home").mkdir(parents=True)
-            store = f"{scheme}{place / 'store'}"
+            is_served = scheme == "postgresql://"
+            store = request.getfixturevalue("new_postgres_url")() if is_served else f"{scheme}{place / 'store'}"
             answer = host.run(program, store, place / "home")
             with _home(place / "home"):
                 return _record(program, answer, store)

@@ -22,10 +22,13 @@ TRIES_ONCE_IT_FAILED = 5
 """Once a program failed, each one is run this often: what depends on timing would not shrink otherwise."""
 
 
-@settings(
+SETTINGS = settings(
     max_examples=settings().max_examples // 2,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@SETTINGS
 @pytest.mark.parametrize("scheme", ["", "sqlite:///"])
 @given(program=programs())
 def test_whatever_concurrent_writers_do_the_record_is_correct(
@@ -37,3 +40,13 @@ def test_whatever_concurrent_writers_do_the_record_is_correct(
         if problems:
             _failed.append(True)
         assert not problems, "\n".join(["", *problems, "", as_schedule(record)])
+
+
+@settings(SETTINGS, max_examples=settings().max_examples // 10)
+@given(program=programs())
+def test_whatever_concurrent_writers_do_on_a_server_the_record_is_correct(
+    run: Callable[[Program, str], Record], program: Program
+) -> None:
+    record = run(program, "postgresql://")
+    problems = check(record)
+    assert not problems, "\n".join(["", *problems, "", as_schedule(record)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -408,6 +410,35 @@ class InADatabase(OnDisk):
             return connection.execute(statement, parameters).fetchall()
 
 
+class InPostgres(OnDisk):
+    """In PostgreSQL, whose administrator changes rows."""
+
+    port: int
+
+    def __init__(self) -> None:
+        self._schema = f"s{secrets.token_hex(8)}"
+        super().__init__()
+
+    def backend(self) -> str:
+        return f"postgresql://checkpoints@127.0.0.1:{self.port}/postgres?schema={self._schema}"
+
+    def read_bytes(self, stage: str, version: int) -> bytes:
+        query = f"SELECT content FROM {self._schema}.version WHERE stage = %s AND number = %s"
+        content: bytes = self._execute(query, stage.encode(), version)[0][0]
+        return content
+
+    def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
+        self._execute(f"DELETE FROM {self._schema}.version WHERE stage = %s AND number = %s", stage.encode(), version)
+        if data is not None:
+            insert = f"INSERT INTO {self._schema}.version (stage, number, size, content) VALUES (%s, %s, %s, %s)"
+            self._execute(insert, stage.encode(), version, len(data), data)
+
+    def _execute(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.backend().partition("?")[0], autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     with Host() as host:
@@ -440,3 +471,8 @@ def test_the_model_in_a_directory(host: Host) -> None:
 def test_the_model_in_a_database(host: Host) -> None:
     InADatabase.host = host
     run_state_machine_as_test(InADatabase, settings=MACHINE_SETTINGS)
+
+
+def test_the_model_in_postgres(host: Host, postgres_port: int) -> None:
+    InPostgres.host, InPostgres.port = host, postgres_port
+    run_state_machine_as_test(InPostgres, settings=settings(MACHINE_SETTINGS, max_examples=settings().max_examples // 10))
