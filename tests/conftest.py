@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from checkpoint_manager import CheckpointManager
 from tests import s3 as s3_server
-from tests.postgres import new_postgres_url, postgres_port, postgres_url  # noqa: F401  # fixtures
+from tests.postgres import new_postgres_url, postgres_certificate, postgres_port, postgres_url  # noqa: F401  # fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

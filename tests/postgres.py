@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import ipaddress
 import os
 import pwd
 import secrets
@@ -16,10 +17,14 @@ import socket
 import subprocess
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from filelock import FileLock
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ full_page_writes = off
 synchronous_commit = on
 autovacuum = off
 log_min_messages = fatal
+ssl = on
 """
 """The tests kill clients and the server, and never cut the power."""
 ACCESS = """
@@ -44,11 +50,10 @@ host all all 127.0.0.1/32 trust
 """
 
 
-def programs() -> str | None:
-    """Return the folder of the server's programs, or None if it is not installed."""
-    debian = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"), key=lambda path: int(path.split("/")[4]))
-    found = debian[-1] if debian else shutil.which("initdb")
-    return os.path.dirname(os.path.realpath(found)) if found else None
+def programs() -> str:
+    """Return the folder of the server's programs, as Debian has it, which it leaves out of the path."""
+    found = glob.glob("/usr/lib/postgresql/*/bin")
+    return max(found, key=lambda path: int(path.split("/")[4]), default="")
 
 
 class Server:
@@ -59,18 +64,15 @@ class Server:
         roomy = os.path.isdir(memory) and shutil.disk_usage(memory).free > 1_000_000_000
         self.folder = tempfile.mkdtemp(prefix="checkpoints-postgres-", dir=memory if roomy else None)
         self.data = f"{self.folder}/data"
-        self._programs = programs()
+        self._programs = os.path.dirname(os.path.realpath(require_program("initdb", programs())))
         self._process: subprocess.Popen[bytes] | None = None
-        user = None
-        if os.geteuid() == 0:
-            user = next(name for name in ("postgres", "nobody") if _has_user(name))
-            shutil.chown(self.folder, user)
-        self._as_user = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={_group_of(user)}", "--clear-groups"]
-        self._in_namespace = self._with_readable_etc() if user is not None and not os.stat("/etc").st_mode & 0o001 else []
+        self._as_user = as_unprivileged(self.folder)
+        self._in_namespace = self._with_readable_etc() if self._as_user and not os.stat("/etc").st_mode & 0o001 else []
         self._run("initdb", "--no-sync", "--auth=trust", "--username=checkpoints", "--encoding=UTF8", "--locale=C", self.data)
         Path(self.data, "postgresql.auto.conf").write_text(f"{SETTINGS}unix_socket_directories = '{self.folder}'\n")
         Path(self.data, "pg_hba.conf").write_text(ACCESS)
-        self.port = _free_port()
+        self.certificate = self._make_certificate()
+        self.port = free_port()
 
     def _with_readable_etc(self) -> list[str]:
         """Return what runs a program where other users may read /etc, which some containers close: initdb looks up its user."""
@@ -86,9 +88,31 @@ class Server:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
         assert done.returncode == 0, done.stderr
 
+    def _make_certificate(self) -> str:
+        """Make a certificate of this host that has signed itself, for TLS, and return its path."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+        now = datetime.now(UTC)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        serial, tomorrow = x509.random_serial_number(), now + timedelta(days=1)
+        builder = x509.CertificateBuilder(name, name, key.public_key(), serial, now, tomorrow)
+        certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+        form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        files = {
+            "server.key": key.private_bytes(serialization.Encoding.PEM, *form),
+            "server.crt": certificate.public_bytes(serialization.Encoding.PEM),
+        }
+        owner = os.stat(self.data)
+        for file, content in files.items():
+            path = f"{self.data}/{file}"
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+                opened.write(content)
+            os.chown(path, owner.st_uid, owner.st_gid)
+        return f"{self.data}/server.crt"
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        killed_with_us = ["setpriv", "--pdeathsig=KILL"] if not self._as_user else [*self._as_user, "--pdeathsig=KILL"]
+        killed_with_us = [*(self._as_user or ["setpriv"]), "--pdeathsig=KILL"]
         command = [*killed_with_us, f"{self._programs}/postgres", "-D", self.data, "-p", str(self.port)]
         log = f"{self.folder}/log"
         with open(log, "ab") as file:
@@ -131,22 +155,32 @@ class Server:
         return f"postgresql://{user}@127.0.0.1:{self.port}/postgres?schema={schema or f's{secrets.token_hex(8)}'}"
 
 
-def require() -> None:
-    """Skip the test if there is no server to start, or no client."""
-    if programs() is None:
+def require_program(name: str, folder: str) -> str:
+    """Return the path of a program; skip the test if it is not installed."""
+    found = shutil.which(name, path=f"{folder}:{os.environ['PATH']}")
+    if found is None:
         if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
-            pytest.fail("the program postgres is not installed (Debian's package postgresql)")
-        pytest.skip("needs the programs of PostgreSQL (Debian's package postgresql)")
-    pytest.importorskip("psycopg")
+            pytest.fail(f"the program {name} is not installed")
+        pytest.skip(f"needs the program {name}")
+    return found
+
+
+def as_unprivileged(folder: str | Path) -> list[str]:
+    """Return what runs a program as the owner of a folder, which is given away if this runs as root."""
+    if os.geteuid() != 0:
+        return []
+    user = next(user for user in pwd.getpwall() if user.pw_name in {"postgres", "nobody"})
+    for path in (folder, *Path(folder).iterdir()):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
 @pytest.fixture(scope="session")
 def postgres_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Return the port of the server that all workers share."""
-    require()
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    require_program("initdb", programs())
+    pytest.importorskip("psycopg")
+    shared = _shared(tmp_path_factory)
     place = shared / "postgres"  # the port, and how many workers use it
     server: Server | None = None
     with FileLock(f"{place}.lock"):
@@ -155,6 +189,7 @@ def postgres_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             server = Server()
             server.start()
             port = server.port
+            (shared / "postgres.crt").write_bytes(Path(server.certificate).read_bytes())
         place.write_text(f"{port} {users + 1}")
     yield port
     with FileLock(f"{place}.lock"):
@@ -164,6 +199,12 @@ def postgres_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         while int(place.read_text().split()[1]):
             time.sleep(0.05)
         server.stop()
+
+
+@pytest.fixture
+def postgres_certificate(postgres_port: int, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the path of the server's certificate."""
+    return str(_shared(tmp_path_factory) / "postgres.crt")
 
 
 @pytest.fixture
@@ -178,19 +219,15 @@ def postgres_url(new_postgres_url: Callable[[], str]) -> str:
     return new_postgres_url()
 
 
-def _free_port() -> int:
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the workers of a run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def _has_user(name: str) -> bool:
-    with contextlib.suppress(KeyError):
-        return bool(pwd.getpwnam(name))
-    return False
-
-
-def _group_of(user: str) -> int:
-    return pwd.getpwnam(user).pw_gid
 
 
 def _children(pid: int) -> list[int]:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Proxy:
@@ -22,6 +22,7 @@ class Proxy:
     Attributes:
         port: Where to connect instead.
         round_trips: How often a client sent something after it was answered.
+        is_silent: Answers are kept back, for ever.
         loses: Called with what a client sent; if true, the answer to it is lost, and the connection with it.
     """
 
@@ -32,6 +33,8 @@ class Proxy:
         self._sockets: set[socket.socket] = set()
         self.port = int(self._listener.getsockname()[1])
         self.round_trips = 0
+        self.is_silent = False
+        self._is_away = False
         self.loses: Callable[[bytes], bool] = lambda _: False
 
     def __enter__(self) -> Self:
@@ -50,12 +53,26 @@ class Proxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
+    @contextlib.contextmanager
+    def away(self, seconds: float) -> Iterator[None]:
+        """Be away for so long, or until the ``with`` block ends, as a server that restarts."""
+        self._is_away = True
+        self.cut()
+        back = threading.Timer(seconds, setattr, (self, "_is_away", False))
+        back.start()
+        yield
+        back.cancel()
+        self._is_away = False
+
     def _accept(self) -> None:
         while True:
             try:
                 client = self._listener.accept()[0]
             except OSError:
                 return
+            if self._is_away:
+                client.close()
+                continue
             try:
                 server = socket.create_connection(("127.0.0.1", self._server))
             except OSError:
@@ -83,6 +100,8 @@ class Proxy:
             while answer := pair.server.recv(1 << 20):
                 if pair.is_lost:
                     break
+                if self.is_silent:
+                    continue
                 if not pair.is_answered:
                     pair.is_answered = True
                     time.sleep(self._delay)

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pickle
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from checkpoint_manager import CheckpointManager, LocationError, StorageError
+from checkpoint_manager import (
+    CheckpointError,
+    CheckpointManager,
+    LocationError,
+    LockTimeoutError,
+    StorageError,
+)
+from checkpoint_manager.backends.base import UnknownOutcomeError, VersionTakenError
+from checkpoint_manager.backends.postgres import connections
+from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.place import parse
+from checkpoint_manager.backends.registry import open_backend
+from tests import forking
+from tests.postgres import as_unprivileged, free_port, require_program
 from tests.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from checkpoint_manager.backends.base import Backend
 
 KEY = bytes(32)
 LARGE = bytes(range(256)) * 4096 * 3  # three chunks
@@ -147,7 +173,8 @@ def test_a_password_in_the_url_is_shown_nowhere(
 def proxied(postgres_url: str, postgres_port: int) -> Iterator[tuple[Proxy, str]]:
     """Return a proxy, and the URL of a store behind it."""
     with Proxy(postgres_port) as proxy:
-        yield proxy, postgres_url.replace(f":{postgres_port}/", f":{proxy.port}/")
+        url = postgres_url.replace(f":{postgres_port}/", f":{proxy.port}/")
+        yield proxy, url.replace("?schema=", "?sslmode=disable&schema=")
 
 
 def test_how_many_round_trips_each_operation_takes(proxied: tuple[Proxy, str]) -> None:
@@ -174,3 +201,469 @@ def test_versions_in_chunks_come_back_whole(postgres_url: str) -> None:
             cm.save_checkpoint("train", "x" * size)
             assert cm.load_checkpoint("train") == "x" * size
         assert cm.verify().ok
+
+
+# Lost connections
+
+
+@pytest.fixture
+def backend(postgres_url: str) -> Iterator[Backend]:
+    backend = open_backend(postgres_url)
+    yield backend
+    backend.close()
+
+
+def end_sessions(url: str) -> None:
+    """End every session of a store, as a restart of the server does."""
+    key = connections_of(url)
+    behind(url, f"SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE {key} AND pid <> pg_backend_pid()")
+
+
+def connections_of(url: str) -> str:
+    """Return the condition for the locks that mark a store's sessions."""
+    member = open_backend(url).connections._member_key % 2**64  # type: ignore[attr-defined]
+    return f"locktype = 'advisory' AND classid = {member >> 32} AND objid = {member & 0xFFFFFFFF}"
+
+
+def test_a_session_that_the_server_has_ended_is_replaced(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        for number in range(1, 4):
+            assert cm.save_checkpoint("train", number).number == number
+            end_sessions(postgres_url)
+        assert cm.load_checkpoint("train") == 3
+        end_sessions(postgres_url)
+        assert cm.has_checkpoint("train")
+        assert cm.verify().ok
+
+
+@pytest.mark.parametrize("statement", [b"INSERT INTO", b"pg_advisory_lock(", b"pg_advisory_unlock", b"LEFT JOIN LATERAL"])
+def test_an_answer_that_is_lost_does_not_lose_or_double_a_save(proxied: tuple[Proxy, str], statement: bytes) -> None:
+    proxy, url = proxied
+    with opened(url) as cm:
+        cm.save_checkpoint("train", 0)
+        lost: list[bytes] = []
+
+        def loses(sent: bytes) -> bool:
+            if statement in sent and len(lost) < 2:
+                lost.append(sent)
+                return True
+            return False
+
+        proxy.loses = loses
+        assert cm.save_checkpoint("train", "mine").number == 2
+        assert cm.load_checkpoint("train") == "mine"
+        assert lost
+        assert [each.number for each in cm.history("train")] == [2, 1]
+
+
+def test_an_answer_to_a_record_that_is_lost_is_found_by_its_stamp(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    backend = open_backend(url)
+    first = backend.write_record("keyring", data=b"first", expected=None)
+    lost: list[bytes] = []
+    proxy.loses = lambda sent: b"UPDATE" in sent and len(lost) < 1 and not lost.append(sent)
+    second = backend.write_record("keyring", data=b"second", expected=first)
+    assert lost
+    assert backend.read_record("keyring", limit=99) == second
+    backend.close()
+
+
+@pytest.mark.parametrize("size", [10, len(LARGE)])
+def test_an_append_says_when_it_does_not_know(proxied: tuple[Proxy, str], size: int) -> None:
+    proxy, url = proxied
+    backend = open_backend(url)
+    backend.append("train", 1, lambda: [LARGE[:size]])
+    proxy.loses = lambda sent: b"COMMIT" in sent
+    with pytest.raises(UnknownOutcomeError):
+        backend.append("train", 2, lambda: [LARGE[:size]])
+    proxy.loses = lambda _: False
+    assert backend.versions("train") == [1, 2]
+    with pytest.raises(VersionTakenError):
+        backend.append("train", 2, lambda: [LARGE[:size]])
+    assert backend.leftovers() == []  # type: ignore[attr-defined]
+    backend.close()
+
+
+def test_a_server_that_is_away_is_waited_for(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with opened(url) as cm:
+        cm.save_checkpoint("train", 1)
+        with proxy.away(0.3):
+            assert cm.load_checkpoint("train") == 1
+        with proxy.away(0.3):
+            assert cm.save_checkpoint("train", 2).number == 2
+
+
+def test_a_server_that_stays_away_is_an_error_in_time(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with opened(url, lock_timeout=0.2) as cm:
+        cm.save_checkpoint("train", 1)
+        with proxy.away(60):
+            for act in (lambda: cm.load_checkpoint("train"), lambda: cm.save_checkpoint("train", 2)):
+                with pytest.raises(StorageError, match=r"can't (look at|lock) stage train: postgresql://checkpoints@127"):
+                    act()
+        assert cm.load_checkpoint("train") == 1
+
+
+def test_a_server_that_does_not_answer_is_given_up(proxied: tuple[Proxy, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection stands, and nothing comes."""
+    proxy, url = proxied
+    with opened(url, lock_timeout=0.1) as cm:
+        cm.save_checkpoint("train", 1)
+        monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.1)
+        proxy.is_silent = True
+        with pytest.raises(StorageError):
+            cm.load_checkpoint("train")
+        proxy.is_silent = False
+        proxy.cut()
+
+
+def test_a_server_that_is_not_there_is_told_at_once() -> None:
+    with pytest.raises(StorageError, match="can't open the database"):
+        opened("postgresql://me@127.0.0.1:1/x")
+
+
+# Locks
+
+
+@contextmanager
+def held_elsewhere(url: str, stage: str, purpose: str = "write") -> Iterator[None]:
+    other = open_backend(url)
+    with closing(other), other.lock(stage, 0.1, purpose=purpose):  # type: ignore[arg-type]
+        yield
+
+
+def test_a_timeout_names_the_session_that_holds_the_lock(postgres_url: str) -> None:
+    with opened(f"{postgres_url}&application_name=nightly", lock_timeout=0.05) as cm:
+        cm.save_checkpoint("train", 1)
+        with (
+            held_elsewhere(f"{postgres_url}&application_name=backfill", "train"),
+            pytest.raises(LockTimeoutError, match=r"train.* is locked by session \d+ of the database \(.*backfill.*127"),
+        ):
+            cm.save_checkpoint("train", 2)
+
+
+def test_what_was_saved_during_the_wait_for_the_lock_is_seen(postgres_url: str) -> None:
+    """One statement that takes the lock and reads would see the stage as it was before."""
+    with opened(postgres_url) as cm, opened(postgres_url) as other:
+        cm.save_checkpoint("train", [0])
+        for turn in range(1, 4):
+            waiting = threading.Event()
+
+            def update(data: list[int], waiting: threading.Event = waiting) -> list[int]:
+                waiting.set()
+                deadline = time.monotonic() + 10
+                query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                while not behind(postgres_url, query) and time.monotonic() < deadline:
+                    time.sleep(0.002)
+                return [*data, len(data)]
+
+            with ThreadPoolExecutor(1) as pool:
+                done = pool.submit(other.update_checkpoint, "train", update)
+                waiting.wait(10)
+                cm.update_checkpoint("train", lambda data: [*data, len(data)])
+                done.result()
+            assert cm.load_checkpoint("train") == list(range(2 * turn + 1))
+
+
+def test_a_lock_that_was_lost_is_taken_again_before_anything_is_written(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        cm.save_checkpoint("train", 1)
+
+        def lose(data: int) -> int:
+            end_sessions(postgres_url)
+            cm.load_checkpoint("train")  # notices
+            with pytest.raises(LockTimeoutError), held_elsewhere(postgres_url, "train"):
+                pass
+            return data + 1
+
+        assert cm.update_checkpoint("train", lose).number == 2
+        assert cm.load_checkpoint("train") == 2
+
+
+def test_a_lock_that_was_lost_to_another_writer_overwrites_nothing(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        cm.save_checkpoint("train", ["first"])
+
+        def lose(data: list[str]) -> list[str]:
+            if data == ["first"]:
+                end_sessions(postgres_url)
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(lambda: opened(postgres_url).save_checkpoint("train", ["first", "theirs"])).result()
+            return [*data, "mine"]
+
+        assert cm.update_checkpoint("train", lose).number == 3
+        assert cm.load_checkpoint("train") == ["first", "theirs", "mine"]
+
+
+def test_the_lost_lock_of_a_run_is_told(backend: Backend, postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with backend.lock("train", 1, purpose="run"):
+        end_sessions(postgres_url)
+        with held_elsewhere(postgres_url, "train", "run"):
+            assert backend.stages() == []
+            assert "lost with its connection, and another process has it" in caplog.text
+    with backend.lock("train", 1, purpose="run"):
+        end_sessions(postgres_url)
+    with backend.lock("train", 1, purpose="run"):
+        pass
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
+def test_a_limit_of_the_server_ends_a_wait_as_a_timeout(postgres_url: str, setting: str) -> None:
+    url = f"{postgres_url}&options=-c%20{setting}%3D150"
+    opened(postgres_url).save_checkpoint("train", 1)
+    with opened(url, lock_timeout=0.3) as cm, held_elsewhere(postgres_url, "train"):
+        began = time.monotonic()
+        with pytest.raises(LockTimeoutError) as caught:
+            cm.save_checkpoint("train", 2)
+        assert ("statement_timeout" in str(caught.value)) == (setting == "statement_timeout")
+        assert time.monotonic() - began < 20
+
+
+def test_an_interruption_ends_a_wait_and_leaves_no_lock(backend: Backend, postgres_url: str) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 10
+        while not behind(postgres_url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            if time.monotonic() > deadline:
+                return
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with held_elsewhere(postgres_url, "train"):
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt), backend.lock("train", 60):
+            pass
+    with held_elsewhere(postgres_url, "train"):
+        pass
+
+
+def test_a_signal_handler_may_save_while_its_thread_waits(postgres_url: str) -> None:
+    saved: list[int] = []
+    with opened(postgres_url, lock_timeout=0.5) as cm:
+        cm.save_checkpoint("train", 0)
+
+        def handler(_: int, __: object) -> None:
+            saved.append(cm.save_checkpoint("other", len(saved)).number)
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        try:
+            timer = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGUSR1))
+            timer.start()
+            with held_elsewhere(postgres_url, "train"), pytest.raises(LockTimeoutError):
+                cm.save_checkpoint("train", 1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert saved == [1]
+        assert cm.save_checkpoint("train", 1).number == 2
+
+
+# Connections
+
+
+def sessions(url: str) -> int:
+    gc.collect()
+    (row,) = behind(url, f"SELECT count(*) FROM pg_locks WHERE {connections_of(url)}")
+    return int(row[0])
+
+
+def test_the_connection_of_a_thread_ends_with_it(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        for number in range(1, 6):
+            thread = threading.Thread(target=cm.save_checkpoint, args=("train", number))
+            thread.start()
+            thread.join()
+        assert sessions(postgres_url) == 1
+
+
+def test_a_child_process_leaves_the_connections_of_its_parent_alone(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        cm.save_checkpoint("train", 1)
+
+        def child() -> None:
+            cm.save_checkpoint("train", 2)
+            cm.close()
+            gc.collect()
+
+        assert forking.end(forking.start(child)) == 0
+        assert cm.load_checkpoint("train") == 2
+        assert cm.save_checkpoint("train", 3).number == 3
+        with cm._store.backend.lock("train", 1):
+            assert forking.end(forking.start(lambda: None)) == 0
+            with pytest.raises(LockTimeoutError), held_for(0.05, postgres_url):
+                pass
+
+
+@contextmanager
+def held_for(timeout: float, url: str) -> Iterator[None]:
+    with open_backend(url).lock("train", timeout):
+        yield
+
+
+# The schema
+
+
+def test_the_first_writers_may_all_make_the_tables(postgres_url: str) -> None:
+    start = threading.Barrier(6)
+
+    def save(_: int) -> None:
+        backend = open_backend(postgres_url)
+        start.wait()
+        backend.write_segment("train", os.urandom(16).hex(), 0, [b"x"])
+        backend.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(save, range(6)))
+    assert behind(postgres_url, "SELECT form FROM format") == [(tables.FORM,)]
+
+
+def test_nothing_is_made_by_reading(postgres_url: str) -> None:
+    backend = open_backend(postgres_url)
+    assert backend.stages() == backend.versions("train") == backend.attachments("train") == []
+    assert backend.read_record("keyring", limit=9) is None
+    backend.close()
+    schema = postgres_url.partition("?schema=")[2]
+    assert behind(postgres_url, f"SELECT 1 FROM pg_namespace WHERE nspname = '{schema}'") == []
+
+
+@pytest.mark.parametrize("statement", ["UPDATE format SET application = 'mine'", "DELETE FROM format"])
+def test_a_schema_of_another_program_is_refused(postgres_url: str, statement: str) -> None:
+    opened(postgres_url).close()
+    behind(postgres_url, statement)
+    with pytest.raises(LocationError, match="another program"):
+        opened(postgres_url)
+
+
+def test_a_schema_with_tables_of_the_same_names_is_left_as_it_is(postgres_url: str) -> None:
+    schema = postgres_url.partition("?schema=")[2]
+    behind(postgres_url, f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.record (mine text)")
+    with pytest.raises(LocationError, match="another program"):
+        opened(postgres_url)
+    assert behind(postgres_url, "SELECT * FROM record") == []
+
+
+def test_a_newer_form_is_refused(postgres_url: str) -> None:
+    opened(postgres_url).close()
+    behind(postgres_url, "UPDATE format SET form = 99")
+    with pytest.raises(LocationError, match="Upgrade"):
+        opened(postgres_url)
+
+
+def test_a_schema_that_was_dropped_is_not_made_again_by_a_save(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        cm.save_checkpoint("train", 1)
+        behind(postgres_url, f"DROP SCHEMA {postgres_url.partition('?schema=')[2]} CASCADE")
+        with pytest.raises(CheckpointError, match="gone"):
+            cm.save_checkpoint("train", 2)
+
+
+def test_a_name_that_needs_quotes_is_a_schema(postgres_port: int) -> None:
+    url = f"postgresql://checkpoints@127.0.0.1:{postgres_port}/postgres?schema=a%22%3B%20DROP%20%25s%20%7B%7D%20{os.urandom(4).hex()}"
+    with opened(url) as cm:
+        cm.save_checkpoint("train", "x" * 2_000_000)
+        assert cm.load_checkpoint("train") == "x" * 2_000_000
+
+
+def test_a_user_needs_only_the_privileges_of_the_readme(postgres_url: str) -> None:
+    schema = postgres_url.partition("?schema=")[2]
+    opened(postgres_url).close()
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    grants = re.findall(r"^GRANT .*?;", text, re.MULTILINE)
+    assert len(grants) >= 4
+    user = f"user_{schema}"
+    behind(
+        postgres_url,
+        f"CREATE ROLE {user} LOGIN",
+        *(
+            grant.replace("SCHEMA checkpoints", f"SCHEMA {schema}")
+            .replace("checkpoints.", f"{schema}.")
+            .replace("pipeline", user)
+            for grant in grants
+        ),
+    )
+    with opened(postgres_url.replace("//checkpoints@", f"//{user}@")) as cm:
+        for number in range(4):
+            cm.save_checkpoint("train", number, attachments={"a": b"x" * 2_000_000})
+        cm.delete_versions("train", [1])
+        cm.tag("train", 2, "good")
+        cm.keys.rotate()
+        behind(postgres_url, "UPDATE version SET content = 'x' WHERE number = 3")
+        assert len(cm.repair()) > 0
+        assert cm.verify().ok
+        cm.clear_checkpoints()
+    with pytest.raises(StorageError, match="Grant") as caught:
+        opened(postgres_url.replace("//checkpoints@", f"//{user}@").replace(f"?schema={schema}", "?schema=another"))
+    assert caught.value.errno == 13
+
+
+# TLS and poolers
+
+
+@pytest.fixture
+def with_tls(postgres_url: str, postgres_certificate: str) -> Iterator[str]:
+    """Let the server offer TLS, and return the URL of a store."""
+    behind(postgres_url, "ALTER SYSTEM SET ssl = on", "SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 10
+    while behind(postgres_url, "SHOW ssl") != [("on",)] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield f"{postgres_url}&sslmode=verify-full&sslrootcert={postgres_certificate}"
+    behind(postgres_url, "ALTER SYSTEM SET ssl = off", "SELECT pg_reload_conf()")
+
+
+def test_tls_is_libpqs(with_tls: str, postgres_url: str) -> None:
+    with opened(with_tls) as cm:
+        cm.save_checkpoint("train", 1)
+        with cm._store.backend.connections.use() as link:  # type: ignore[attr-defined]
+            assert link.connection.pgconn.ssl_in_use
+    with pytest.raises(StorageError, match="certificate"):
+        opened(f"{postgres_url}&sslmode=verify-full&sslrootcert=/dev/null")
+
+
+POOLER = """
+[databases]
+postgres = host=127.0.0.1 port={port} user=checkpoints dbname=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {own}
+auth_type = any
+pool_mode = {mode}
+unix_socket_dir =
+ignore_startup_parameters = extra_float_digits
+logfile = {folder}/log
+"""
+
+
+@pytest.fixture
+def pooler(postgres_port: int, tmp_path: Path) -> Iterator[Callable[[str], int]]:
+    """Return what starts pgbouncer in a mode, and returns its port."""
+    program = require_program("pgbouncer", "/usr/sbin")
+    started: list[subprocess.Popen[bytes]] = []
+    folder = Path(tempfile.mkdtemp())
+
+    def start(mode: str) -> int:
+        own = free_port()
+        (folder / "ini").write_text(POOLER.format(port=postgres_port, own=own, mode=mode, folder=folder))
+        started.append(subprocess.Popen([*as_unprivileged(folder), program, "-q", folder / "ini"], cwd="/"))
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", own)):
+                return own
+            time.sleep(0.01)
+        raise AssertionError((folder / "log").read_text())
+
+    yield start
+    for each in started:
+        each.kill()
+        each.wait()
+    shutil.rmtree(folder)
+
+
+def test_a_pooler_that_hands_sessions_to_others_is_refused(
+    pooler: Callable[[str], int], postgres_url: str, postgres_port: int
+) -> None:
+    for mode in ("transaction", "statement"):
+        with pytest.raises(LocationError, match=r"pooler.*pool_mode"):
+            opened(postgres_url.replace(f":{postgres_port}/", f":{pooler(mode)}/"))
+    with opened(postgres_url.replace(f":{postgres_port}/", f":{pooler('session')}/")) as cm:
+        cm.save_checkpoint("train", 1)
+        assert cm.load_checkpoint("train") == 1

@@ -46,12 +46,12 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.postgres import schema as tables
-from checkpoint_manager.backends.postgres.connections import Connections, Patience, is_passing
-from checkpoint_manager.backends.postgres.lock import AdvisoryLock, Kind, key_of
+from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connections, Patience, is_passing
+from checkpoint_manager.backends.postgres.lock import LOCK_NOT_AVAILABLE, AdvisoryLock, Kind, key_of
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.process_locks import ProcessLocks
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.errors import CheckpointError, IntegrityError, StageNameError, StorageError
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StageNameError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,6 @@ _CHUNKS_AT_ONCE = 4
 """How many chunks travel together: up to 4 MiB wait in memory."""
 _DELETED_AT_ONCE = 100
 
-_NO_TABLES = ("42P01", "3F000")
 _DAMAGE = ("XX001", "XX002")
 _REFUSALS = {
     "42501": (errno.EACCES, "Grant this user what the README lists for a pipeline's user"),
@@ -203,7 +202,7 @@ class PostgresBackend(Backend, Maintenance):
                 failure = error
             if has_begun and once and is_passing(failure):
                 raise UnknownOutcomeError from failure
-            if failure.sqlstate in _NO_TABLES and has_begun and self.connections.forget_tables():
+            if failure.sqlstate in NO_TABLES and has_begun and self.connections.forget_tables():
                 continue
             if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
                 raise self.translated(failure, action, stage) from (failure if has_begun else None)
@@ -234,6 +233,8 @@ class PostgresBackend(Backend, Maintenance):
         """Return an error of PostgreSQL as one of this library."""
         whose = "" if stage is None else f" stage {printable(stage)}"
         what = f"can't {action}{whose}: {self.location}: {printable(_first_line(error))}"
+        if error.sqlstate == LOCK_NOT_AVAILABLE:
+            return LockTimeoutError(what, hint=Hint.WAIT_FOR_LOCK, stage=stage)
         if error.sqlstate in _DAMAGE:
             return IntegrityError(what, hint="Restore the database from a backup", stage=stage)
         number, hint = _REFUSALS.get(error.sqlstate or "", (errno.EIO, "Find out what the server's log says, then try again"))

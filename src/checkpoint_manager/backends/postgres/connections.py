@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 ANSWER_SECONDS = 60.0
 """How long the server may take for one statement that does not wait for a lock."""
+NO_TABLES = ("42P01", "3F000")
+"""What the server says of a table, or a schema, that is not there."""
 _LATER = {"57P01", "57P02", "57P03", "25006", "40001", "40P01", "53300"}
 """The server ends, starts, or has become a standby; two transactions met; too many connections."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
@@ -64,11 +66,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that waits for no answer without a limit, and ends without a warning when its thread has ended.
 
     Attributes:
-        seconds: How long it waits for an answer.
+        waits: How long the statement that it sends may wait for a lock, in seconds.
         process: The process that opened it.
     """
 
-    seconds = ANSWER_SECONDS
+    waits = 0.0
     process = 0
 
     def __del__(self, *_: object) -> None:
@@ -77,8 +79,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait as psycopg does, for at most ``seconds``."""
-        return super().wait(gen, interval, self.seconds if timeout is None else timeout)
+        """Wait as psycopg does, for at most ``ANSWER_SECONDS`` longer than the statement may wait."""
+        return super().wait(gen, interval, ANSWER_SECONDS + self.waits if timeout is None else timeout)
 
 
 class Link:
@@ -206,11 +208,16 @@ class Connections:
     def _refuse_shared_sessions(self, connection: Connection) -> None:
         """Raise if a pooler, which stands in between, does not keep a server's session for this client."""
         pid = "SELECT pg_backend_pid()"
-        seen = {connection.execute(pid).fetchall()[0] for _ in range(3)}
-        with Connection.connect(**self._place.parameters, autocommit=True) as other, other.transaction():  # type: ignore[arg-type]
-            theirs = other.execute(pid).fetchall()[0]
-            seen |= {connection.execute(pid).fetchall()[0] for _ in range(3)}
-        if len(seen) > 1 or theirs in seen:
+        with Connection.connect(**self._place.parameters, autocommit=True) as other:  # type: ignore[arg-type]
+            try:
+                seen = {connection.execute(pid).fetchall()[0] for _ in range(3)}
+                with other.transaction():
+                    theirs = other.execute(pid).fetchall()[0]
+                    seen |= {connection.execute(pid).fetchall()[0] for _ in range(3)}
+                is_shared = len(seen) > 1 or theirs in seen
+            except psycopg.Error:  # not even transactions are allowed
+                is_shared = True
+        if is_shared:
             message = (
                 f"a pooler between this client and {self._place.location} hands its sessions to others, and locks with them"
             )

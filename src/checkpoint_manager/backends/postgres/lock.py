@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.postgres.connections import ANSWER_SECONDS, Patience, is_passing
+from checkpoint_manager.backends.postgres.connections import NO_TABLES, Patience, is_passing
 from checkpoint_manager.errors import Hint, LockTimeoutError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _SLICE_SECONDS = 20.0
 """How long one statement waits. While it does, the server keeps every row that was deleted since it began."""
-_LOCK_NOT_AVAILABLE, _CANCELED = "55P03", "57014"
+LOCK_NOT_AVAILABLE, _CANCELED = "55P03", "57014"
 
 
 class Kind(IntEnum):
@@ -114,9 +114,11 @@ class AdvisoryLock:
                 failure = error
             else:
                 raise self._timed_out()
-            if failure.sqlstate == _LOCK_NOT_AVAILABLE and left > _SLICE_SECONDS:
+            if failure.sqlstate in NO_TABLES and self._backend.connections.forget_tables():
                 continue
-            if failure.sqlstate == _LOCK_NOT_AVAILABLE:
+            if failure.sqlstate == LOCK_NOT_AVAILABLE and left > _SLICE_SECONDS:
+                continue
+            if failure.sqlstate == LOCK_NOT_AVAILABLE:
                 raise self._timed_out()
             if failure.sqlstate == _CANCELED:
                 raise self._timed_out(
@@ -130,7 +132,7 @@ class AdvisoryLock:
         connection = link.connection
         milliseconds = math.ceil(seconds * 1000)
         looks = self._kind == Kind.WRITE and self._stage is not None and link.has_tables
-        connection.seconds = seconds + ANSWER_SECONDS
+        connection.waits = seconds
         try:
             with connection.pipeline():
                 if milliseconds:
@@ -143,24 +145,23 @@ class AdvisoryLock:
                 return False
             self.looked = None if look is None else look.fetchall()
         finally:
-            connection.seconds = ANSWER_SECONDS
+            connection.waits = 0.0
         return True
 
     def take_again(self, link: Link) -> None:
         """Take the lock on another connection, after its own was lost.
 
         Raises:
-            psycopg.Error: It is not possible in time; the writer has not written yet, or finds out what became of it.
+            LockTimeoutError, psycopg.Error: It is not possible in time.
         """
-        where = "the store" if self._stage is None else f"stage {printable(self._stage)}"
-        self._link = link
-        link.locks[self._key] = self
-        if self._kind == Kind.RUN:  # what the run computes is saved all the same
-            if not self._take(link, 0):
-                _LOG.warning("The lock of the run of %s was lost with its connection, and another process has it", where)
-            return
-        self._take(link, min(self._timeout, _SLICE_SECONDS))
-        self.looked = None
+        if self._take(link, 0.0 if self._kind == Kind.RUN else min(self._timeout, _SLICE_SECONDS)):
+            self._link, self.looked = link, None
+            link.locks[self._key] = self
+        elif self._kind == Kind.RUN:  # what the run computes is saved all the same
+            whose = printable(self._stage or "")
+            _LOG.warning("The lock of the run of stage %s was lost with its connection, and another process has it", whose)
+        else:
+            raise self._timed_out("it was lost with its connection")
 
     def _timed_out(self, why: str = "") -> LockTimeoutError:
         whose = f"{'the store' if self._stage is None else f'stage {printable(self._stage)}'} in {self._backend.location}"
