@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -37,13 +38,21 @@ def logger() -> Iterator[None]:
     logger.setLevel(before[0])
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yield paths of home folders. What would number them itself looks at all there are, for each test again."""
+    place = tmp_path_factory.mktemp("homes")
+    return map(place.joinpath, map(str, itertools.count()))
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+def home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """Give the test a home folder of its own, apart from its ``tmp_path``.
 
     The coverage of its child processes is measured only where the test is marked so: it doubles their time.
     """
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir(0o700)
     prefixes = ["XDG_", "CHECKPOINT_MANAGER_"]
     if request.node.get_closest_marker("children_measured") is None:
         prefixes.append("COVERAGE_")

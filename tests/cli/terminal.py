@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 60
 _LEAD = "import fcntl, os, sys, termios; fcntl.ioctl(2, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
-"""Makes the terminal the session's own, so that Ctrl-C is a signal, and becomes the program."""
+"""Makes the terminal the session's own, so that Ctrl-C is a signal, and becomes the program. It imports nothing else."""
 
 
 class Terminal:
@@ -31,7 +31,7 @@ class Terminal:
         settings = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}}
         self.before = termios.tcgetattr(self._theirs)
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _LEAD, sys.executable, "-m", "checkpoint_manager", *arguments],
+            [sys.executable, "-S", "-E", "-c", _LEAD, sys.executable, "-m", "checkpoint_manager", *arguments],
             stdin=self._theirs if stdin is None else stdin,
             stdout=self._theirs,
             stderr=self._theirs,

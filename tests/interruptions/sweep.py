@@ -25,18 +25,19 @@ def main() -> int:
     how.add_argument("--sample", type=int, help="interrupt before N instructions at even distances, other ones each time")
     options = parser.parse_args()
     total = wrong = 0
-    for name in options.operation:
-        with tempfile.TemporaryDirectory() as place, Witness() as witness:
-            started = time.monotonic()
-            trial = Trial(ALL[name], Path(place), witness)
-            step = max(1, trial.instructions // options.sample) if options.sample else options.step
-            tried = range(random.randint(1, step) if options.sample else 1, trial.instructions + 1, step)
-            problems = [problem for at in tried for problem in trial.interrupt(at)]
-        total, wrong = total + len(tried), wrong + len(problems)
-        seconds = time.monotonic() - started
-        counts = f"instructions {trial.instructions:6}  tried {len(tried):6}  problems {len(problems):4}"
-        print(f"{name:<26} {counts}  {seconds:6.1f} s")
-        print(*(f"    {problem}\n" for problem in problems), sep="", end="", flush=True)
+    with Witness() as witness:
+        for name in options.operation:
+            with tempfile.TemporaryDirectory() as place:
+                started = time.monotonic()
+                trial = Trial(ALL[name], Path(place), witness)
+                step = max(1, trial.instructions // options.sample) if options.sample else options.step
+                tried = range(random.randint(1, step) if options.sample else 1, trial.instructions + 1, step)
+                problems = [problem for at in tried for problem in trial.interrupt(at)]
+            total, wrong = total + len(tried), wrong + len(problems)
+            seconds = time.monotonic() - started
+            counts = f"instructions {trial.instructions:6}  tried {len(tried):6}  problems {len(problems):4}"
+            print(f"{name:<26} {counts}  {seconds:6.1f} s")
+            print(*(f"    {problem}\n" for problem in problems), sep="", end="", flush=True)
     print({"tried": total, "problems": wrong})
     return 1 if wrong else 0
 

@@ -157,11 +157,12 @@ def edited(source: str, symbol: str, edit: Edit) -> str:
         PlaceError: There is no such symbol, or the edit does not fit exactly one place in it.
     """
     module = ast.parse(source)
-    before = ast.unparse(module)
-    edit.apply(_find(module, symbol))
-    after = ast.unparse(ast.fix_missing_locations(module))
-    if after == before:
+    place = _find(module, symbol)
+    before = ast.unparse(place)
+    edit.apply(place)
+    if ast.unparse(ast.fix_missing_locations(place)) == before:
         raise PlaceError(f"{edit} changes nothing in {symbol}")
+    after = ast.unparse(ast.fix_missing_locations(module))
     compile(after, "<mutant>", "exec")
     return after
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checkpoint_manager import (
@@ -126,6 +126,7 @@ def test_what_was_imported_is_remembered_as_seen(here: CheckpointManager, there:
         there.load_checkpoint("train")
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data())
 def test_any_history_arrives_equal(data: st.DataObject) -> None:
     """Into an empty store, after random saves, clears, restores, deletions and tags; and once more after some further ones."""
