@@ -49,10 +49,10 @@ MAX_ATTACHMENTS = 1000
 MAX_NAME_CHARACTERS = 255
 MAX_DETAIL_CHARACTERS = 200
 
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_KIND = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
-_DIGESTS = re.compile(r"(?:[0-9a-f]{64})+", re.ASCII)
+_ID = r"[0-9a-f]{32}"
+_KEY = r"[0-9a-f]{64}"
+_KIND = r"[a-z][a-z0-9-]{0,31}"
+_DIGESTS = r"(?:[0-9a-f]{64})+"
 _DIGEST_DIGITS = 64
 _FIELDS = ["id", "key", "size", "kind", "detail", "segments"]
 
@@ -162,9 +162,9 @@ def _is_record(name: str, fields: object) -> bool:
         and type(fields["size"]) is int
         and fields["size"] >= 0
         and len(fields["detail"]) <= MAX_DETAIL_CHARACTERS
-        and _ID.fullmatch(fields["id"]) is not None
-        and _KEY.fullmatch(fields["key"]) is not None
-        and _KIND.fullmatch(fields["kind"]) is not None
-        and _DIGESTS.fullmatch(fields["segments"]) is not None
+        and re.fullmatch(_ID, fields["id"]) is not None
+        and re.fullmatch(_KEY, fields["key"]) is not None
+        and re.fullmatch(_KIND, fields["kind"]) is not None
+        and re.fullmatch(_DIGESTS, fields["segments"]) is not None
         and len(fields["segments"]) == segment_count(fields["size"]) * _DIGEST_DIGITS
     )

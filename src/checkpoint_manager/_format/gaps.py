@@ -41,8 +41,8 @@ FORMAT_1 = "checkpoint-manager-gaps/1"
 MAX_GAPS_BYTES = 64 * 1024 * 1024
 RECORD = RecordFormat(FORMAT, of="deleted versions", max_bytes=MAX_GAPS_BYTES, also_reads=FORMAT_1)
 _NUMBER, _ID = rb"([1-9][0-9]{0,11})", rb'(?:null|"([0-9a-f]{32})")'
-_GAP = re.compile(rb'\[%b,%b,%b,%b,"(deleted|set aside|lost)"\]' % (_NUMBER, _NUMBER, _ID, _ID))
-_BEGINNING = re.compile(rb'\[%b,"([0-9a-f]{32})",' % _NUMBER)
+_GAP = rb'\[%b,%b,%b,%b,"(deleted|set aside|lost)"\]' % (_NUMBER, _NUMBER, _ID, _ID)
+_BEGINNING = rb'\[%b,"([0-9a-f]{32})",' % _NUMBER
 _NOT_OF_FORMAT = "holds deletions that are not of this format"
 
 Reason: TypeAlias = Literal["deleted", "set aside", "lost"]
@@ -205,9 +205,9 @@ def _read_list(plain: bytes, start: int, end: int) -> Iterator[Gap]:
     """Yield the gaps of a list, without ever holding it as objects."""
     if plain[start : start + 1] != b"[" or plain[end - 1 : end] != b"]":
         raise BrokenError(_NOT_OF_FORMAT)
-    position, reached = start + 1, 0
+    position, reached, pattern = start + 1, 0, re.compile(_GAP)
     while position < end - 1:
-        match = _GAP.match(plain, position, end - 1)
+        match = pattern.match(plain, position, end - 1)
         if match is None or not reached < int(match[1]) <= int(match[2]):
             raise BrokenError(_NOT_OF_FORMAT)
         reached = int(match[2])
@@ -231,7 +231,7 @@ def decode(plain: bytes) -> Gaps:
     Raises:
         BrokenError: It breaks a rule of the format.
     """
-    match = _BEGINNING.match(plain)
+    match = re.match(_BEGINNING, plain)
     if match is None:  # format 1
         return decode_list(plain)
     if not plain.endswith(b"]"):

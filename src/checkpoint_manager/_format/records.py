@@ -36,8 +36,8 @@ class RecordFormat:
         self.of = of
         self.max_bytes = max_bytes
         names = "|".join(re.escape(each) for each in (name, also_reads) if each)
-        pattern = rb'\{"format":"(?P<format>%b)","store":"(?P<store>[0-9a-f]{32})","key":"(?P<key>[0-9a-f]{16})"\}\n'
-        self._header = re.compile(pattern % names.encode())
+        beginning = rb'\{"format":"(?P<format>%b)","store":"(?P<store>[0-9a-f]{32})","key":"(?P<key>[0-9a-f]{16})"\}\n'
+        self._header = beginning % names.encode()
 
     def key_of(self, file: bytes) -> str:
         """Return the id of the key that a record is sealed under.
@@ -71,7 +71,7 @@ class RecordFormat:
             raise BrokenError("does not open: it is damaged, was changed, or belongs to another stage") from None
 
     def _match(self, file: bytes) -> re.Match[bytes]:
-        match = self._header.match(file)
+        match = re.match(self._header, file)
         if match is None:
             raise BrokenError("has no valid header")
         return match

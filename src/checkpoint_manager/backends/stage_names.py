@@ -30,10 +30,10 @@ _SHOWN_CHARACTERS = 40
 _READABLE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 # The other devices (CONIN$, CONOUT$, CLOCK$, COM and LPT with a superscript digit) contain characters that are encoded.
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|\Z)")
-_ENCODED = re.compile(r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+")
-_BYTE = re.compile(r"%([0-9a-f]{2})")
+_ENCODED = r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+"
+_BYTE = r"%([0-9a-f]{2})"
 _HASH_MARK = "%%"
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = r"[0-9a-f]{64}"
 _MAX_PREFIX_CHARACTERS = MAX_FILENAME_CHARACTERS - len(_HASH_MARK) - 64
 
 
@@ -88,7 +88,7 @@ def from_filename(name: str) -> str | None:
 def is_hashed(name: str) -> bool:
     """Return whether :func:`to_filename` could have made ``name`` from a stage name that is too long to encode."""
     prefix, mark, digest = name.partition(_HASH_MARK)
-    if not mark or len(prefix) > _MAX_PREFIX_CHARACTERS or _HASH.fullmatch(digest) is None:
+    if not mark or len(prefix) > _MAX_PREFIX_CHARACTERS or re.fullmatch(_HASH, digest) is None:
         return False
     start = _decode(prefix)
     if start is None:
@@ -113,10 +113,10 @@ def _escape(character: str) -> str:
 
 def _decode(name: str) -> str | None:
     """Return the text that ``name`` encodes, canonically or not; None if it is not an encoding."""
-    if _ENCODED.fullmatch(name) is None:
+    if re.fullmatch(_ENCODED, name) is None:
         return None
     try:
-        return _BYTE.sub(lambda escape: chr(int(escape[1], 16)), name).encode("latin-1").decode()
+        return re.sub(_BYTE, lambda escape: chr(int(escape[1], 16)), name).encode("latin-1").decode()
     except UnicodeDecodeError:
         return None
 
