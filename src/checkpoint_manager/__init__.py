@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as in typing, which takes longer to import than all tha
 if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Change, Diff
     from checkpoint_manager._operations.restore import RestoreStep
+    from checkpoint_manager.aio import AsyncCheckpointManager, AsyncKeys
     from checkpoint_manager.errors import (
         ArgumentError,
         CheckpointError,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgumentError",
+    "AsyncCheckpointManager",
+    "AsyncKeys",
     "BundleSummary",
     "BundledStage",
     "Change",
@@ -85,6 +88,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "aio": [
+        "AsyncCheckpointManager",
+        "AsyncKeys",
+    ],
     "errors": [
         "ArgumentError",
         "CheckpointError",

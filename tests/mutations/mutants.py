@@ -631,8 +631,13 @@ MUTANTS: list[Mutant] = [
     # Stages and long loops
     Mutant("a state is saved before its item is done", "stages/loop.py", "Loop.__iter__", Swap("yield item")),
     Mutant("a loop that fails saves nothing", "stages/loop.py", "Loop._leave", Delete("self._progress.save()")),
+    Mutant("a cancelled save goes on by itself", "stages/threads.py", "in_thread", Decide("call.cancel()", outcome=True)),
+    Mutant("a cancelled save is made all the same", "stages/threads.py", "in_thread", Decide("call.cancel()", outcome=False)),
+    Mutant(
+        "an awaited save does not wait for its turn", "aio.py", "AsyncCheckpointManager._turn", Body("return asyncio.Lock()")
+    ),
     Mutant("two loops run at once", "stages/loop.py", "Loop.__enter__", Delete("self._acquire()")),
-    Mutant("a loop that waited does not look again", "stages/loop.py", "Loop._begin", Delete("self._search")),
+    Mutant("a loop that waited does not look again", "stages/loop.py", "Loop.__enter__", Delete("self._search")),
     Mutant("a loop takes the progress of another call", "stages/loop.py", "Loop._join", Delete("within=around.note")),
     Mutant("any version is deleted as progress", "stages/runner.py", "Runner._is_progress", Drop("entry.status == 'progress'")),
     Mutant("a changed object passes for the stored result", "stages/results.py", "_is_unchanged", Body("return True")),

@@ -57,6 +57,8 @@ NEAREST = {
     "_store/": ["tests/test_manager.py", "tests/attacks/test_versions.py", "tests/operations/test_upkeep.py"],
     "backends/local/lock": ["tests/backends/local/test_lock.py", "tests/backends/local/test_lock_queue.py"],
     "backends/": ["tests/backends", "tests/test_manager.py", "tests/powercut"],
+    "aio.py": ["tests/aio"],
+    "stages/threads.py": ["tests/aio"],
     "retention.py": ["tests/test_retention.py"],
     "stages/fingerprint.py": ["tests/stages/test_fingerprint.py"],
     "stages/": ["tests/stages"],

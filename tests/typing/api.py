@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 from checkpoint_manager import (
+    AsyncCheckpointManager,
     BundleSummary,
     Checkpoint,
     CheckpointManager,
@@ -128,3 +129,28 @@ async def main() -> None:
         async for number in adding:
             assert_type(number, int)
     assert_type(adding.result, float)
+
+
+async def awaited() -> None:
+    async with AsyncCheckpointManager("checkpoints", key=key, durability="relaxed") as cm:
+        assert_type(await cm.save_checkpoint("train", {"epoch": 3}, expected_version=2), Version)
+        assert_type(await cm.has_checkpoint("train"), bool)
+        assert_type(await cm.history(stage_name="train"), list[Version])
+        assert_type([each async for each in cm.iter_history("train")], list[Version])
+        await cm.save_checkpoint("train", expected="2")  # type: ignore[call-arg]
+        await cm.has_checkpoint(2)  # type: ignore[arg-type]
+        await cm.keys.rotate(drop=["old"])
+
+        @cm.stage("fetch", retries=3)
+        async def fetch(url: str) -> list[str]:
+            return [url]
+
+        assert_type(await fetch("a"), list[str])
+
+        async with cm.loop("sum", [1, 2], initial=[], every_items=1) as adding:
+            async for number in adding:
+                assert_type(number, int)
+        assert_type(adding.result, list[Any])
+
+        @cm.stage  # type: ignore[type-var]
+        def plain() -> None: ...

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.run_id import current_run
     from checkpoint_manager.stages.runner import FailedCallError, Runner
     from checkpoint_manager.stages.snapshots import snapshot_of
+    from checkpoint_manager.stages.threads import in_thread
 
 __all__ = [
     "Bar",
@@ -29,6 +30,7 @@ __all__ = [
     "Runner",
     "acquire",
     "current_run",
+    "in_thread",
     "latest_run",
     "make_loop",
     "make_stage",
@@ -46,6 +48,7 @@ _MODULES = {
     "Options": "options",
     "RunReport": "report",
     "Runner": "runner",
+    "in_thread": "threads",  # needs asyncio
     "latest_run": "run_history",
     "make_loop": "loop",
     "make_stage": "decorator",

@@ -1,4 +1,7 @@
-"""Async functions as stages, and async waiting. A separate module, because asyncio takes long to import."""
+"""Async functions as stages, and async waiting. A separate module, because asyncio takes long to import.
+
+Looking for a result, and saving one, is done in worker threads: the event loop never waits for the disk.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager._text import printable
 from checkpoint_manager.stages.report import duration
 from checkpoint_manager.stages.run_lock import SILENT_WAIT
+from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from checkpoint_manager.errors import LockTimeoutError
     from checkpoint_manager.stages.run_lock import RunLock
-    from checkpoint_manager.stages.runner import Definition, Runner
+    from checkpoint_manager.stages.runner import Definition, Run, Runner
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
 
@@ -27,24 +31,40 @@ def run_coroutine(runner: Runner, definition: Definition) -> Callable[..., Any]:
     @functools.wraps(definition.function)
     async def run_stage(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # typed as the function it stands for
         run = runner.run_of(definition, args, kwargs)
-        if runner.reuse(definition, run):
+        if await in_thread(runner.reuse, definition, run):
             return run.result
         lock = runner.lock(run, is_blocking=False)
         try:
             await acquire(lock, definition.options.patience, runner.log_waiting)
-            if not runner.reuse(definition, run):  # the run that held the lock may have completed it
-                while not run.is_done:
-                    with runner.attempt(run, lock):
-                        run.result = await _timed(definition, args, kwargs)
-                    if not run.is_done:
-                        await asyncio.sleep(run.pause)
-                runner.save_result(definition, run)
+            if not await in_thread(runner.reuse, definition, run):  # the run that held the lock may have completed it
+                await _attempt(runner, definition, run, lock, args, kwargs)
+                await in_thread(runner.save_result, definition, run)
                 runner.warn_of_changes(definition, run, args, kwargs)
         finally:
             lock.release()
         return run.result
 
     return run_stage
+
+
+async def _attempt(
+    runner: Runner, definition: Definition, run: Run, lock: RunLock, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Call the function until it returns or no attempt is left; see :meth:`Runner.attempt`."""
+    while not run.is_done:
+        runner.begin_attempt(run, lock)
+        try:
+            run.result = await _timed(definition, args, kwargs)
+            run.is_done = True
+        except Exception as error:
+            is_last = run.is_last(error)
+            await in_thread(runner.save_failure, run, error, is_last=is_last)
+            if is_last:
+                raise
+        finally:
+            runner.end(run)
+        if not run.is_done:
+            await asyncio.sleep(run.pause)
 
 
 async def _timed(definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

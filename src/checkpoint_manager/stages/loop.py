@@ -215,23 +215,23 @@ class Loop(Generic[T, S]):
         try:
             if self._is_missing():
                 self._acquire()
+                self._found = self._search()  # the run that held the lock may have completed it
             self._begin()
-            self._phase = "begun"
         except BaseException:
             self._close()
             raise
         return self
 
     async def __aenter__(self) -> Self:
-        """Enter as ``with`` does, but let the event loop run while this waits for another run."""
+        """Enter as ``with`` does, but let the event loop run while this waits, for the disk or another run."""
         self._check_new()
-        acquire = stages.acquire  # loads asyncio, if nothing has: not while a lock is held
+        acquire, in_thread = stages.acquire, stages.in_thread  # load asyncio, if nothing has: not while a lock is held
         try:
-            if self._is_missing():
+            if await in_thread(self._is_missing):
                 self._lock = self._runner.lock(self._run, is_blocking=False)
                 await acquire(self._lock, self._timeout, self._runner.log_waiting)
+                self._found = await in_thread(self._search)  # the run that held the lock may have completed it
             self._begin()
-            self._phase = "begun"
         except BaseException:
             self._close()
             raise
@@ -284,7 +284,6 @@ class Loop(Generic[T, S]):
 
     def _begin(self) -> None:
         if self._lock is not None:
-            self._found = self._search()  # the run that held the lock may have completed it
             self._runner.begin(self._run, self._lock)
         found, loaded = self._found, self._found.loaded
         self._reused = self._over = found.is_complete and not self._is_longer
@@ -302,6 +301,7 @@ class Loop(Generic[T, S]):
             self._log_beginning(found)
         self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
         stopping.begin(self)
+        self._phase = "begun"
 
     def _log_beginning(self, found: Match) -> None:
         stage = printable(self._run.stage)
@@ -326,31 +326,44 @@ class Loop(Generic[T, S]):
         if os.getpid() != self._process:  # a child that was forked in the block: the loop is its parent's
             return
         try:
-            if self._display is not None:
-                self._display.close()
-            if self._reused and self._found.loaded is not None:
-                loaded = self._found.loaded
-                self.state = payload.decode(loaded.data, self._runner.codecs, loaded.contents)  # whatever the block did to it
-                self._runner.remember(self._run, self.state, loaded.version, digest_of(loaded.data))
-            elif error is not None or not self._over:
-                self._leave(error)
-            elif self._around is not None:
-                if not self._progress.reached.complete:  # by finish()
-                    self._progress.copy(self.state, self._done, complete=True)
-                self._progress.save()
-                self._around.superseded += self._progress.kept
-            else:
-                self._complete()
-            if error is None and self._over:
-                self._phase = "ended with a result"
+            self._finish(error)
         finally:
             self._close()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Exit as ``with`` does."""
-        self.__exit__(kind, error, trace)
+        """Exit as ``with`` does, but let the event loop run while this saves."""
+        self._phase = "ended"
+        if os.getpid() != self._process:
+            return
+        try:
+            if isinstance(error, GeneratorExit):  # the coroutine is closed, and can't wait any more
+                self._finish(error)
+            else:
+                await stages.in_thread(self._finish, error)
+        finally:
+            self._close()
+
+    def _finish(self, error: BaseException | None) -> None:
+        """Save the result, or the progress; see :meth:`__exit__`."""
+        if self._display is not None:
+            self._display.close()
+        if self._reused and self._found.loaded is not None:
+            loaded = self._found.loaded
+            self.state = payload.decode(loaded.data, self._runner.codecs, loaded.contents)  # whatever the block did to it
+            self._runner.remember(self._run, self.state, loaded.version, digest_of(loaded.data))
+        elif error is not None or not self._over:
+            self._leave(error)
+        elif self._around is not None:
+            if not self._progress.reached.complete:  # by finish()
+                self._progress.copy(self.state, self._done, complete=True)
+            self._progress.save()
+            self._around.superseded += self._progress.kept
+        else:
+            self._complete()
+        if error is None and self._over:
+            self._phase = "ended with a result"
 
     def _close(self) -> None:
         """Release what the block holds. May be called again."""
@@ -404,21 +417,27 @@ class Loop(Generic[T, S]):
                 self._refuse_fewer(skipped)
             for item in remaining:
                 yield item
-                self._item_done()
+                if self._item_done():
+                    self._progress.save()
+                self._between_items()
             self._end_loop()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        """Yield the items that are not done yet, of an async iterable."""
+        """Yield the items that are not done yet, of any iterable, async or not, and let the event loop run while this saves."""
         self._begin_loop()
+        in_thread = stages.in_thread
         if not self._over:
             before = self._done
             skipped = before if callable(self._items) else 0
-            async for item in self._source():  # type: ignore[union-attr]  # likewise
+            source = self._source()
+            async for item in source if isinstance(source, AsyncIterable) else _each(source):
                 if skipped < before:
                     skipped += 1
                     continue
                 yield item
-                self._item_done()
+                if self._item_done():
+                    await in_thread(self._progress.save)
+                self._between_items()
             if skipped < before:
                 self._refuse_fewer(skipped)
             self._end_loop()
@@ -432,18 +451,23 @@ class Loop(Generic[T, S]):
             self._refuse("was already looped over, or is used outside its block", hint="Loop over it once, in its with block")
         self._phase = "looping"
 
-    def _item_done(self) -> None:
+    def _item_done(self) -> bool:
+        """Count an item, and return whether to save now."""
         if self._phase != "looping" or os.getpid() != self._process:
             self._refuse("is used outside its with block, or in a child process", hint="Loop over it in its with block")
         self._is_between = True
         self._done += 1
-        self._progress.after_item(self.state, self._done)
-        is_stopping = stopping.is_pending()
-        if (is_stopping or self._is_save_wanted) and self._progress.reached.done < self._done:
+        is_save_due = self._progress.after_item(self.state, self._done)
+        is_save_wanted, self._is_save_wanted = self._is_save_wanted, False
+        if is_save_wanted and self._progress.reached.done < self._done:
             self._progress.copy(self.state, self._done)
-        if self._is_save_wanted:
-            self._is_save_wanted = False
-            self._progress.save()
+        return is_save_due or is_save_wanted
+
+    def _between_items(self) -> None:
+        """Stop here if a signal asked for it, with a copy of the state; otherwise go on to the next item."""
+        is_stopping = stopping.is_pending()
+        if is_stopping and self._progress.reached.done < self._done:
+            self._progress.copy(self.state, self._done)
         self._is_between = False
         if is_stopping or stopping.is_pending():
             stopping.stop()
@@ -459,6 +483,11 @@ class Loop(Generic[T, S]):
 
     def _refuse(self, why: str, *, hint: str) -> NoReturn:
         raise CheckpointError(f"the loop {printable(self._run.stage)} {why}", hint=hint, stage=self._run.stage)
+
+
+async def _each(items: Iterable[T]) -> AsyncIterator[T]:
+    for item in items:
+        yield item
 
 
 def make_loop(  # noqa: PLR0913  # all but three are choices, by name

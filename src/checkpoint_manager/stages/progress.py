@@ -125,20 +125,19 @@ class ProgressLog:
         """Return what the completed version says of the loop: after how many items it ended."""
         return {PROGRESS: ProgressNote(done, self._total, complete=True).as_metadata()}
 
-    def after_item(self, state: object, done: int) -> None:
-        """Copy and save the state after an item, if due.
+    def after_item(self, state: object, done: int) -> bool:
+        """Copy the state after an item, if due, and return whether it should be saved now.
 
         Raises:
             PayloadError: The state can't be saved.
         """
         now = time.monotonic()
-        if self._pace.is_save_due(done, now):
-            self.copy(state, done)
-            self.save()
-        elif self._pace.is_copy_due(now):
+        is_save_due = self._pace.is_save_due(done, now)
+        if is_save_due or self._pace.is_copy_due(now):
             self.copy(state, done)
         elif (held := _held(state)) is not None:
             self._held = held[0], done
+        return is_save_due
 
     def copy(self, state: object, done: int, *, complete: bool = False) -> None:
         """Copy the state as it is after so many items.

@@ -151,6 +151,10 @@ class Run:
         """How long to wait before the next attempt, in seconds."""
         return self.pauses[self.attempt - 1] if 0 < self.attempt < self.attempts else 0
 
+    def is_last(self, error: Exception) -> bool:
+        """Return whether there is no attempt after one that raised this."""
+        return self.attempt >= self.attempts or (isinstance(error, FailedCallError) and error.is_final)
+
     def add_input(self, note: InputNote) -> None:
         """Take note of a result that it is made of."""
         self.inputs[note.argument, note.stage, note.call] = note
@@ -322,15 +326,13 @@ class Runner:
 
         Ctrl-C, SIGTERM and the cancellation of a task end the run.
         """
-        run.attempt += 1
-        run.loops, run.superseded = [], []
-        self.begin(run, lock)
+        self.begin_attempt(run, lock)
         try:
             yield
             run.is_done = True
         except Exception as error:
-            is_last = run.attempt >= run.attempts or (isinstance(error, FailedCallError) and error.is_final)
-            self._save_failure(run, error, is_last=is_last)
+            is_last = run.is_last(error)
+            self.save_failure(run, error, is_last=is_last)
             if is_last:
                 raise
         except BaseException as error:
@@ -339,6 +341,12 @@ class Runner:
             raise
         finally:
             self.end(run)
+
+    def begin_attempt(self, run: Run, lock: RunLock) -> None:
+        """Begin a new attempt of a run, until :meth:`end`."""
+        run.attempt += 1
+        run.loops, run.superseded = [], []
+        self.begin(run, lock)
 
     def begin(self, run: Run, lock: RunLock) -> None:
         """Mark the code that runs until :meth:`end` as part of a run."""
@@ -516,7 +524,7 @@ class Runner:
         note = read_note(entry.metadata)
         return entry.status == "progress" and note is not None and note.digest in digests
 
-    def _save_failure(self, run: Run, error: Exception, *, is_last: bool) -> None:
+    def save_failure(self, run: Run, error: Exception, *, is_last: bool) -> None:
         """Save an exception as a ``failed`` version; if that fails, a WARNING says so."""
         if isinstance(error, FailedCallError):
             kind, message, failure = error.kind, error.message, error.record
