@@ -38,7 +38,8 @@ def calls_of(act: Callable[[], object]) -> tuple[list[tuple[str, str]], int]:
 
     def note(frame: FrameType, event: str, _: object) -> None:
         nonlocal depth, deepest
-        if "/checkpoint_manager/" in frame.f_code.co_filename and event in {"call", "return"}:
+        is_ours = "/checkpoint_manager/" in frame.f_code.co_filename and frame.f_code.co_name != "__del__"
+        if is_ours and event in {"call", "return"}:
             depth += 1 if event == "call" else -1
             deepest = max(deepest, depth)
             if event == "call":

@@ -214,7 +214,7 @@ MUTANTS: list[Mutant] = [
         "any folder at the path counts as the stage's",
         "backends/local/session.py",
         "LocalSession.__enter__",
-        Decide("(status.st_dev, status.st_ino) == known", outcome=True),
+        Decide("(status.st_dev, status.st_ino) == self._known", outcome=True),
     ),
     Mutant(
         "a record is written whoever changed it",
@@ -248,12 +248,12 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant("a link in the place of a lock is followed", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope
-    Mutant("the metadata is not bound to its stage", "_format/checkpoint_file.py", "", Drop("place.stage", at=None, of=4)),
+    Mutant("the metadata is not bound to its stage", "_format/checkpoint_file.py", "", Drop("place.stage", at=None, of=3)),
     Mutant(
         "the metadata is not bound to its header",
         "_format/checkpoint_file.py",
         "",
-        Both(Drop("line", at=None, of=2), Drop("header.line", at=None, of=2)),
+        Both(Drop("line"), Drop("header.line", at=None, of=2)),
     ),
     Mutant("the data is not bound to its version's id", "_format/checkpoint_file.py", "", Drop("entry.id", at=None, of=2)),
     Mutant(

@@ -188,8 +188,9 @@ def seal_version(key_id: str, key: SecretBytes, place: Place, entry: Entry, data
         f'{{"format":"{FORMAT}","store":"{place.store}","key":"{key_id}",'
         f'"version":{place.version},"metadata":{seal.sealed_length(len(plain))}}}\n'
     ).encode()
-    opening = line + seal.seal(key, plain, _METADATA + seal.context(line, place.stage, place.version))
-    bound_to = _DATA + seal.context(line, place.stage, place.version, entry.id)
+    where = seal.context(line, place.stage, place.version)
+    opening = line + seal.seal(key, plain, _METADATA + where)
+    bound_to = _DATA + where + seal.context(entry.id)
     if len(data) <= seal.SLICE_BYTES:
         return (opening + seal.seal(key, data, bound_to),)
     return itertools.chain((opening,), seal.seal_slices(key, data, bound_to))

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 import platformdirs
 
+from checkpoint_manager._filesystem.kept import Descriptor, Kept
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._format.keyring import SeenKeyring
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CHANGE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
 _RECORD = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{32})\n")
 _KEYRING = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{64})(?: ([0-9a-f]{16}) ([0-9a-f]{64}))?\n")
@@ -80,6 +81,7 @@ class _Folder:
     def __init__(self, name: str, state: Path | None = None) -> None:
         self._directory = _NOWHERE
         self._warned = False
+        self._kept: Kept[Descriptor] = Kept()
         try:
             directory = os.path.join(state or state_directory(), name)
             _make_private(directory)
@@ -93,15 +95,34 @@ class _Folder:
             self._warn(f"{directory}: {error.strerror}")
 
     def _read(self, name: str) -> bytes:
-        path = f"{self._directory}/{name}"
         try:
-            descriptor = os.open(path, _READ)
-            try:
-                return os.read(descriptor, _MAX_BYTES)
-            finally:
-                os.close(descriptor)
+            file = self._kept.pop(name, None)
+            if file is None or not os.fstat(file.number).st_nlink:  # it was removed: the name may lead to another one
+                file = self._open(name, _OPEN)
+            line = os.pread(file.number, _MAX_BYTES, 0)
         except OSError as error:
-            return _nothing_to_read(path, error)
+            return self._read_only(name, error)
+        self._kept[name] = file
+        return line
+
+    def _read_only(self, name: str, refused: OSError) -> bytes:
+        """Return a line that can't be opened to be changed as well; nothing if there is none, or it is not this user's."""
+        path, error = f"{self._directory}/{name}", refused
+        if refused.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            try:
+                return os.pread(Descriptor(os.open(path, _READ)).number, _MAX_BYTES, 0)
+            except OSError as again:
+                error = again
+        if error.errno in _NOTHING_TO_READ:
+            return b""
+        if not is_refusal(error):
+            raise error
+        message = f"can't read what was seen of this store: {path}: {error.strerror}; nothing was changed"
+        raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error
+
+    def _open(self, name: str, flags: int) -> Descriptor:
+        self._kept.make_room()
+        return Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))
 
     def _write(
         self,
@@ -119,16 +140,16 @@ class _Folder:
         changes and is written with the first line.
         """
         try:
-            descriptor = os.open(f"{self._directory}/{name}", _CHANGE, 0o600)
-            try:
-                present = pattern.match(os.pread(descriptor, _MAX_BYTES, 0))
-                if present is None:
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, line + rest, 0)
-                elif even_if_older or int(present[1]) < number:
-                    os.pwrite(descriptor, line, 0)
-            finally:
-                os.close(descriptor)
+            file = self._kept.pop(name, None)
+            if file is None or not os.fstat(file.number).st_nlink:
+                file = self._open(name, _OPEN | os.O_CREAT)
+            present = pattern.match(os.pread(file.number, _MAX_BYTES, 0))
+            if present is None:
+                os.ftruncate(file.number, 0)
+                os.pwrite(file.number, line + rest, 0)
+            elif even_if_older or int(present[1]) < number:
+                os.pwrite(file.number, line, 0)
+            self._kept[name] = file
         except OSError as error:
             if not is_refusal(error):
                 raise
@@ -191,16 +212,7 @@ class LastSeen(_Folder):
 
     def recall(self, stage: str) -> SeenVersion | None:
         """Return the newest version of a stage that was seen, or None."""
-        path = f"{self._directory}/{_file_of(stage)}"
-        try:  # not shared with `_read`: each save asks this
-            descriptor = os.open(path, _READ)
-            try:
-                line = os.read(descriptor, _MAX_BYTES)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            line = _nothing_to_read(path, error)
-        match = _VERSION.match(line)
+        match = _VERSION.match(self._read(_file_of(stage)))
         return SeenVersion(int(match[1]), match[2].decode()) if match else None
 
     def remember(self, stage: str, seen: SeenVersion) -> None:
@@ -299,13 +311,3 @@ def _stage_in(line: bytes) -> str | None:
 
 def _file_of_location(location: str) -> str:
     return hashlib.sha256(os.fsencode(location)).hexdigest()[:40]
-
-
-def _nothing_to_read(path: str, error: OSError) -> bytes:
-    """Return nothing for a file that is missing or not this user's to read; raise for any other error."""
-    if error.errno in _NOTHING_TO_READ:
-        return b""
-    if not is_refusal(error):
-        raise error
-    message = f"can't read what was seen of this store: {path}: {error.strerror}; nothing was changed"
-    raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error

@@ -181,19 +181,19 @@ def fill(disk: Path, what: str) -> None:
 
 @pytest.mark.parametrize("short_of", ["bytes", "files"])
 def test_on_a_disk_that_is_full_to_the_last_byte_versions_can_be_deleted(full_disk: Path, short_of: str) -> None:
-    cm = CheckpointManager(full_disk / "store", key=KEY, durability="relaxed")
-    for number in range(8):
-        cm.save_checkpoint("train", {"n": number, "pad": "x" * 2000})
-    fill(full_disk, short_of)
-    with pytest.raises(StorageError):
-        cm.save_checkpoint("train", "x" * 100_000)
-    cm.delete_versions("train", [1])
-    assert [version.number for version in cm.history("train")][-1] == 2
-    cm.prune(Retention(keep_last=2))
-    assert [version.number for version in cm.history("train")] == [8, 7]
-    assert cm.verify().ok
-    assert (full_disk / "store" / ".reserve").exists()
-    assert cm.save_checkpoint("train", 9).number == 9
+    with CheckpointManager(full_disk / "store", key=KEY, durability="relaxed") as cm:
+        for number in range(8):
+            cm.save_checkpoint("train", {"n": number, "pad": "x" * 2000})
+        fill(full_disk, short_of)
+        with pytest.raises(StorageError):
+            cm.save_checkpoint("train", "x" * 100_000)
+        cm.delete_versions("train", [1])
+        assert [version.number for version in cm.history("train")][-1] == 2
+        cm.prune(Retention(keep_last=2))
+        assert [version.number for version in cm.history("train")] == [8, 7]
+        assert cm.verify().ok
+        assert (full_disk / "store" / ".reserve").exists()
+        assert cm.save_checkpoint("train", 9).number == 9
 
 
 def test_room_is_kept_again_after_it_was_used(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
+from checkpoint_manager._filesystem.kept import Kept
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
@@ -90,7 +91,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._keyring = os.path.join(self.location, layout.KEYRING)
         self._locks = os.path.join(self.location, layout.LOCKS)
         self._found: dict[str, Found] = {}
-        self._folders: dict[str, tuple[int, int]] = {}  # see LocalSession
+        self._sessions: Kept[LocalSession] = Kept()
         self._swept: set[str | None] = set()  # whose temporary files were swept by this process
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
         self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
@@ -130,7 +131,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             self._swept.add(stage)
 
     def session(self, stage: str | None, lock: object = None) -> LocalSession:
-        return LocalSession(self.location, stage or "", self._folders, lock)
+        session = self._sessions.pop(stage or "", None) or LocalSession(self.location, stage or "", self._sessions)
+        session.lock = lock
+        return session
 
     # Versions
 
@@ -543,6 +546,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         else:
             with self.session(stage) as own, self._folder_to_write(stage, own) as folder:
                 yield folder
+
+    def close(self) -> None:
+        self._sessions.close()
 
     # Maintenance
 

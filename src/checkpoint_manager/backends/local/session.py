@@ -1,9 +1,8 @@
 """A session on one stage: its folder, opened below the history without following a link.
 
-A save or a load needs the folder several times, so it is open from the beginning of the session to its end. The first session
-opens it step by step. A later one opens the whole path, and compares the folder's identity: a link in the middle of the path
-could only lead to the folder that was opened step by step before. What is learnt of the stage's files counts within the session
-only.
+A save or a load needs the folder several times, and so does the next one. So a session that has ended is kept with its folder
+open, and is used again if the path still leads to that folder, by device and inode: a link in the middle of the path could only
+lead to the folder that was opened step by step before. What is learnt of the stage's files counts until the session ends.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import is_refusal, translate
+from checkpoint_manager._filesystem.kept import close_descriptor
+from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
 from checkpoint_manager.backends.local.lock import FileLock
@@ -21,6 +21,7 @@ from checkpoint_manager.backends.stage_names import to_filename
 if TYPE_CHECKING:
     from typing import Self
 
+    from checkpoint_manager._filesystem.kept import Kept
     from checkpoint_manager.backends.local.head import Found
 
 
@@ -47,29 +48,29 @@ class LocalSession(Session):
     Args:
         root: The store's directory.
         stage: The stage; empty: the store's records, which have no folder.
-        known: Device and inode of the folder of each stage that was opened step by step before.
-        lock: The stage's lock, which the session lets go of at its end.
+        kept: Where the session is kept after its end.
 
     Attributes:
         stage: The stage.
+        lock: The stage's lock, which the session lets go of at its end.
         folder: The descriptor of its folder; -1: there is none.
         changed: When the folder had been changed last, by its own clock, as the session began.
         found: What was found of the newest version, if it was looked for and not changed since.
     """
 
-    __slots__ = ("_known", "_lock", "_root", "changed", "folder", "found", "stage")
+    folder = -1  # here, for an interruption may keep the constructor from its first step, and __del__ comes all the same
 
-    def __init__(self, root: str, stage: str, known: dict[str, tuple[int, int]], lock: object = None) -> None:
-        self._root = root
-        self._known = known
-        self._lock = lock
+    def __init__(self, root: str, stage: str, kept: Kept[LocalSession]) -> None:
         self.stage = stage
-        self.folder = -1
+        self.lock: object = None
         self.changed = 0
         self.found: Found | None = None
+        self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
+        self._kept = kept
+        self._known: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
-        """Open the folder.
+        """Open the folder, or make sure that the one that is open still has its place.
 
         Raises:
             IntegrityError: Something else stands in its place.
@@ -77,65 +78,52 @@ class LocalSession(Session):
         """
         if not self.stage:
             return self
-        known = self._known.get(self.stage)
         try:
-            if known is not None:
-                self.folder = os.open(f"{self._root}{os.sep}{HISTORY}{os.sep}{to_filename(self.stage)}", files.DIRECTORY)
-                status = os.fstat(self.folder)
-                if (status.st_dev, status.st_ino) == known:
+            if self.folder >= 0:
+                status = os.stat(self._path, follow_symlinks=False)
+                if (status.st_dev, status.st_ino) == self._known:
                     self.changed = status.st_mtime_ns
                     return self
-                self._close()
-            history = os.open(f"{self._root}{os.sep}{HISTORY}", files.DIRECTORY)
-            try:
-                self.folder = os.open(to_filename(self.stage), files.DIRECTORY, dir_fd=history)
-            finally:
-                try:
-                    os.close(history)
-                except OSError as error:  # raising it would hide that there is no folder
-                    if error.errno is None:
-                        raise
-            status = os.fstat(self.folder)
-            self._known[self.stage] = status.st_dev, status.st_ino
-            self.changed = status.st_mtime_ns
+                self.close()
+            history, name = os.path.split(self._path)
+            with files.open_directory(history) as parent:
+                self._open(name, parent)
         except FileNotFoundError:
-            pass
+            self.close()
         except BaseException as error:
-            self._close()
-            if isinstance(error, OSError) and is_refusal(error):
-                self._explain(error)
+            self.close()
+            translate(error, "open the folder of", os.path.dirname(self._path), self.stage)
             raise
         return self
 
-    def _explain(self, error: OSError) -> None:
-        """Open the folder again step by step, and raise an error that names what is in its place."""
-        path = f"{self._root}{os.sep}{HISTORY}"
-        try:
-            with files.open_directory(path) as history, files.open_directory(to_filename(self.stage), history):
-                pass
-        except (OSError, files.NotAFileError) as again:
-            translate(again, "open the folder of", path, self.stage)
-        translate(error, "open the folder of", path, self.stage)
+    def _open(self, name: str, parent: int) -> None:
+        self._kept.make_room()
+        self.folder = files.directory_descriptor(name, parent)
+        status = os.fstat(self.folder)
+        self._known = status.st_dev, status.st_ino
+        self.changed = status.st_mtime_ns
 
     def make(self) -> None:
         """Make the folder, and open it; errors as the operating system reports them."""
-        files.make_directory(os.path.join(self._root, HISTORY))
-        with files.open_directory(os.path.join(self._root, HISTORY)) as history:
-            files.make_directory(to_filename(self.stage), history)
-            self.folder = files.directory_descriptor(to_filename(self.stage), history)
+        history, name = os.path.split(self._path)
+        files.make_directory(history)
+        with files.open_directory(history) as parent:
+            files.make_directory(name, parent)
+            self._open(name, parent)
 
-    def _close(self) -> None:
-        if self.folder >= 0:
-            folder, self.folder = self.folder, -1
+    def close(self) -> None:
+        """Close the folder."""
+        folder, self.folder = self.folder, -1
+        if folder >= 0:
             files.close(folder)
 
+    def __del__(self) -> None:
+        if self.folder >= 0:
+            close_descriptor(self.folder)
+
     def __exit__(self, *_: object) -> None:
-        if self.folder >= 0:  # as `_close`, without the call
-            folder, self.folder = self.folder, -1
-            try:
-                os.close(folder)
-            except OSError as error:
-                if error.errno is None:
-                    raise
-        if isinstance(self._lock, FileLock):
-            self._lock.let_go()
+        lock, self.lock, self.found = self.lock, None, None
+        if self.folder >= 0:
+            self._kept[self.stage] = self
+        if isinstance(lock, FileLock):
+            lock.let_go()

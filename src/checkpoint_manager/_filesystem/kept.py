@@ -1,0 +1,79 @@
+"""Open descriptors that are likely to be needed again: opening a file or folder costs more than all that is done with it.
+
+Whoever takes one owns it until it is put back, so no other thread uses or closes it meanwhile. What is taken and never put
+back, because an exception was raised, is closed as soon as nothing refers to it. The least recently used ones are closed when
+there are many, and all of them in a forked child: parent and child would share the position in a folder that both list.
+
+A name may lead to another file by the time a descriptor is taken. The caller finds out, and then opens the name again.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import OrderedDict
+from typing import Any, Protocol, TypeVar
+
+from checkpoint_manager._filesystem import files
+
+MOST = 32
+"""How many are kept in one place: far below what a process may have open."""
+close_descriptor = os.close
+"""For ``__del__``, which may be called when the interpreter has taken its modules apart."""
+
+
+class Descriptor:
+    """An open descriptor of a file or folder, closed with the object."""
+
+    number = -1  # here, for an interruption may keep the constructor from its first step, and __del__ comes all the same
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def close(self) -> None:
+        """Close it; an error of the system is ignored."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            files.close(number)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            close_descriptor(self.number)
+
+
+T = TypeVar("T", bound="Closable")
+
+
+class Closable(Protocol):
+    """What owns an open descriptor, and closes it when nothing refers to it, too."""
+
+    def close(self) -> None: ...
+
+
+class Kept(OrderedDict[str, T]):
+    """What is kept, by what it is of: popped to be used, and put back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _all[id(self)] = self
+
+    def make_room(self) -> None:
+        """Close the least recently used ones, before another one is opened."""
+        while len(self) >= MOST:
+            self.popitem(last=False)[1].close()
+
+    def close(self) -> None:
+        """Close them all."""
+        while self:
+            self.popitem()[1].close()
+
+
+_all: weakref.WeakValueDictionary[int, Kept[Any]] = weakref.WeakValueDictionary()
+
+
+def _close_all() -> None:
+    for kept in tuple(_all.values()):
+        kept.close()
+
+
+os.register_at_fork(after_in_child=_close_all)

@@ -1,0 +1,65 @@
+"""Descriptors that are kept open: nobody loses one, and nobody else gets it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager._filesystem.kept import MOST
+from tests import forking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def open_below(folder: Path) -> list[str]:
+    """Return what this process has open below a folder."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+        except FileNotFoundError:  # of the listing itself
+            continue
+    return [path for path in found if path.startswith(str(folder))]
+
+
+def test_a_manager_keeps_few_folders_open_and_none_after_its_end(tmp_path: Path) -> None:
+    with CheckpointManager(tmp_path / "store", key=bytes(32), durability="relaxed") as cm:
+        for number in range(MOST + 3):
+            cm.save_checkpoint(f"stage {number}", number)
+        assert len(open_below(tmp_path / "store")) == MOST
+        assert all(cm.load_checkpoint(f"stage {number}") == number for number in range(MOST + 3))
+    assert open_below(tmp_path / "store") == []
+
+
+def test_a_child_has_none_of_its_parents_folders_open(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=bytes(32), durability="relaxed")
+    cm.save_checkpoint("train", 1)
+    assert open_below(tmp_path / "store")
+    assert forking.end(forking.start(lambda: bool(open_below(tmp_path / "store")))) == 0
+
+
+def test_a_folder_that_is_exchanged_is_opened_again(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    cm, other = (CheckpointManager(store, key=bytes(32)) for _ in range(2))
+    cm.save_checkpoint("train", 1)
+    (store / "history" / "train").rename(tmp_path / "aside")
+    (store / "history" / "train").mkdir(mode=0o700)
+    for each in (tmp_path / "aside").iterdir():
+        (store / "history" / "train" / each.name).hardlink_to(each)
+    assert other.save_checkpoint("train", 2).number == 2
+    assert cm.load_checkpoint("train") == 2
+
+
+def test_what_was_seen_is_remembered_again_after_its_file_was_removed(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+    cm.save_checkpoint("train", 1)
+    seen = cm._store.last_seen
+    for name in os.listdir(seen._directory):
+        os.unlink(f"{seen._directory}/{name}")
+    cm.save_checkpoint("train", 2)
+    seen = CheckpointManager(tmp_path / "store", key=bytes(32))._store.last_seen
+    newest = seen.recall("train")
+    assert newest is not None
+    assert newest.version == 2
