@@ -240,10 +240,11 @@ def test_a_folder_that_was_only_looked_at_may_be_closed_with_an_error(tmp_path: 
         if is_directory:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "close", refused)
-    assert not cm.has_checkpoint("new")
-    assert cm.save_checkpoint("new", 1).number == 1
-    assert cm.verify().ok
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", refused)
+        assert not cm.has_checkpoint("new")
+        assert cm.save_checkpoint("new", 1).number == 1
+        assert cm.verify().ok
 
 
 def test_a_lock_whose_close_is_refused_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
