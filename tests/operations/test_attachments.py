@@ -524,7 +524,7 @@ KILLED = """
     import os, signal, sys
     from checkpoint_manager import CheckpointManager
     class Source:
-        def __init__(self): self.left = 3
+        def __init__(self): self.left = 60  # of 1 MiB: the first segment is written when the third is complete
         def read(self, size):
             self.left -= 1
             if not self.left:

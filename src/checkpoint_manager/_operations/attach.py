@@ -27,7 +27,7 @@ from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import AttachmentRecord
-from checkpoint_manager._store.attachments import SegmentFile, Segments, read_segment
+from checkpoint_manager._store.attachments import SegmentFile, Segments
 from checkpoint_manager._text import is_unicode, printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, PayloadError, StorageError
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 2
 """How many segments are sealed at once: their digests take longer than all the rest, and need no lock of the interpreter."""
+_READ_BYTES = 1024 * 1024
+"""How much is read from a file at once. So three segments are in memory, two of which are being sealed, and not four."""
 _LOCK_DIGITS = 24
 """How many digits at the start of an attachment's id name the lock of its save; the others count the save's attachments."""
 _UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
@@ -79,21 +81,16 @@ class Source:
         """Yield the content in segments, each with whether it is the last one.
 
         Raises:
-            PayloadError: Its length has changed.
+            PayloadError: It has another length than was known.
         """
-        cut = _cut(self._pieces)
-        if self.size is None:
-            yield from _with_the_last_marked(cut)
-            return
-        last = format_1.segment_count(self.size) - 1
-        for index in range(last + 1):
-            segment = next(cut, b"")
-            length = format_1.segment_length(self.size, index)
-            if len(segment) < length:
-                raise PayloadError("an attached file became shorter while it was read", hint=_UNCHANGED)
-            if len(segment) > length or (index == last and next(cut, b"")):
+        total = 0
+        for segment, is_last in _cut(self._pieces):
+            total += len(segment)
+            if self.size is not None and (total > self.size or (total == self.size and not is_last)):
                 raise PayloadError("an attached file became longer while it was read", hint=_UNCHANGED)
-            yield segment, index == last
+            if self.size is not None and total < self.size and is_last:
+                raise PayloadError("an attached file became shorter while it was read", hint=_UNCHANGED)
+            yield segment, is_last
 
 
 def _tell(progress: OnProgress, stage: str, sources: list[Source]) -> None:
@@ -108,33 +105,28 @@ def _tell(progress: OnProgress, stage: str, sources: list[Source]) -> None:
         source.written = written
 
 
-def _with_the_last_marked(segments: Iterator[Buffer]) -> Iterator[tuple[Buffer, bool]]:
-    before: Buffer | None = None
-    for segment in segments:
-        if before is not None:
-            yield before, False
-        before = segment
-    yield b"" if before is None else before, True
+def _cut(pieces: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
+    """Yield segments of full length, but for the last one, each with whether it is the last.
 
-
-def _cut(pieces: Iterable[Buffer]) -> Iterator[Buffer]:
-    """Yield segments of full length; the last one may be shorter. A piece that is long enough is cut without being copied."""
+    A full segment is held until there is a byte after it. What is long enough is cut without being copied.
+    """
+    full: Buffer | None = None
     rest = bytearray()
     for piece in pieces:
         view = memoryview(piece).cast("B")
-        if rest:
-            missing = format_1.SEGMENT_BYTES - len(rest)
-            rest += view[:missing]
-            view = view[missing:]
-            if len(rest) == format_1.SEGMENT_BYTES:
-                yield rest
-                rest = bytearray()
-        while len(view) >= format_1.SEGMENT_BYTES:
-            yield view[: format_1.SEGMENT_BYTES]
-            view = view[format_1.SEGMENT_BYTES :]
-        rest += view
-    if rest:
-        yield rest
+        while view:
+            if full is not None:
+                yield full, False
+                full = None
+            length = format_1.SEGMENT_BYTES - len(rest)
+            if not rest and len(view) >= length:
+                full = view[:length]
+            else:
+                rest += view[:length]
+                if len(rest) == format_1.SEGMENT_BYTES:
+                    full, rest = rest, bytearray()
+            view = view[length:]
+    yield (rest if full is None else full), True
 
 
 @contextlib.contextmanager
@@ -243,13 +235,13 @@ def _file(path: os.PathLike[str], what: str) -> Source:
 
 def _pieces_of(file: Any) -> Iterator[Buffer]:  # noqa: ANN401  # anything with read()
     while True:
-        piece = file.read(format_1.SEGMENT_BYTES)
+        piece = file.read(_READ_BYTES)
         if not isinstance(piece, bytes | bytearray | memoryview):
             message = f"an attached file reads {printable(type(piece).__qualname__)}, and not bytes"
             raise PayloadError(message, hint='Open it in binary mode: open(path, "rb")')
         if not piece:
             return
-        yield bytes(piece)  # the next one is read while this one is held
+        yield bytes(piece)  # the file may read the next one into the same memory
 
 
 class Upload:
@@ -315,11 +307,8 @@ class Upload:
 
 
 def _pool_for(source: Source) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    """Return the threads that seal the segments of a content; None: this thread does it.
-
-    Threads are worth it from two segments on. Content of unknown length gets none, because it holds one more segment in memory.
-    """
-    if source.size is None or source.size <= format_1.SEGMENT_BYTES:
+    """Return the threads that seal the segments of a content; None: it is one segment, and this thread seals it."""
+    if source.size is not None and source.size <= format_1.SEGMENT_BYTES:
         return contextlib.nullcontext()
     threads = _loading.load("concurrent.futures.thread")
     pool: ThreadPoolExecutor = threads.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoint_manager")
@@ -352,14 +341,14 @@ class StoredAttachment(Attachment):
         """Return the record if it can be referred to by another version of this stage, else None."""
         return self._record if self._store is store and self._stage == stage else None
 
-    def segment(self, index: int) -> bytearray:
-        """Return one segment; errors as in :func:`~checkpoint_manager._store.attachments.read_segment`."""
-        return read_segment(self._store, self._stage, self._version, self._record, index)
+    def _segments(self) -> Segments:
+        return Segments(self._store, self._stage, self._version, self._record)
 
     def pieces(self) -> Iterator[bytearray]:
         """Yield all segments; errors as in :func:`~checkpoint_manager._store.attachments.read_segment`."""
-        for index in range(len(self._record.digests)):
-            yield self.segment(index)
+        segments, last = self._segments(), len(self._record.digests) - 1
+        for index in range(last + 1):
+            yield segments.get(index, and_next=index < last)
 
     def _slices(self) -> Iterator[memoryview]:
         """Yield the content in pieces that a file is written in without waiting."""
@@ -368,8 +357,7 @@ class StoredAttachment(Attachment):
                 yield memoryview(segment)[start : start + seal.SLICE_BYTES]
 
     def open(self) -> BinaryIO:
-        segments = Segments(self._store, self._stage, self._version, self._record)
-        return io.BufferedReader(SegmentFile(segments, 0, self.size), seal.SLICE_BYTES)
+        return io.BufferedReader(SegmentFile(self._segments(), 0, self.size), seal.SLICE_BYTES)
 
     def read(self) -> bytes:
         return b"".join(self.pieces())

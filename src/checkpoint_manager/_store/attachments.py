@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from checkpoint_manager._format import attachment as format_1
@@ -69,7 +71,7 @@ def read_segment(store: Store, stage: str, version: int, record: AttachmentRecor
 
 
 class Segments:
-    """The segments of an attachment. The last one that was read is held.
+    """The segments of an attachment. Those that were read last are held, two at most.
 
     Args:
         store: The store.
@@ -80,14 +82,34 @@ class Segments:
 
     def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
         self._place = store, stage, version, record
-        self._index = -1
-        self._segment = bytearray()
+        self._held: dict[int, bytearray] = {}
 
-    def __getitem__(self, index: int) -> bytearray:
-        """Return one segment; errors as in :func:`read_segment`."""
-        if index != self._index:
-            self._segment, self._index = read_segment(*self._place, index), index
-        return self._segment
+    def get(self, index: int, *, and_next: bool) -> bytearray:
+        """Return one segment; errors as in :func:`read_segment`.
+
+        Args:
+            index: Its index.
+            and_next: The next one will be asked for, too, and there is one: both are opened at once, in two threads.
+        """
+        if index not in self._held:
+            self._held = {}  # first, so that two are in memory and not four
+            self._held = self._read_two(index) if and_next else {index: read_segment(*self._place, index)}
+        return self._held[index]
+
+    def _read_two(self, index: int) -> dict[int, bytearray]:
+        found: dict[int, bytearray] = {}
+
+        def read_next() -> None:
+            with contextlib.suppress(Exception):  # raised again when this segment is asked for
+                found[index + 1] = read_segment(*self._place, index + 1)
+
+        thread = threading.Thread(target=read_next, name="checkpoint_manager", daemon=True)
+        thread.start()
+        try:
+            found[index] = read_segment(*self._place, index)
+        finally:
+            thread.join()
+        return found
 
 
 class SegmentFile(io.RawIOBase):
@@ -123,7 +145,8 @@ class SegmentFile(io.RawIOBase):
         if not view:
             return 0
         index, offset = divmod(self._start + self._position, format_1.SEGMENT_BYTES)
-        piece = memoryview(self._segments[index])[offset : offset + len(view)]
+        and_next = offset + len(view) > format_1.SEGMENT_BYTES
+        piece = memoryview(self._segments.get(index, and_next=and_next))[offset : offset + len(view)]
         view[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
