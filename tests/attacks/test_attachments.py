@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from checkpoint_manager import CheckpointManager, IntegrityError
@@ -81,6 +82,13 @@ def test_a_missing_segment_is_refused(cm: CheckpointManager, index: int) -> None
     assert_refused(cm)
 
 
+def test_a_size_that_lies_is_refused_before_anything_is_allocated(cm: CheckpointManager) -> None:
+    path = segments(cm, "train", 2, "large")[1]
+    os.truncate(path, 2**42)  # takes no room on the disk
+    assert not cm.has_checkpoint("train")
+    assert_refused(cm)
+
+
 def test_a_segment_added_at_the_end_is_refused(cm: CheckpointManager) -> None:
     last = segments(cm, "train", 2, "large")[-1]
     shutil.copy(last, last.with_name("000003.segment"))
@@ -101,6 +109,22 @@ def test_another_attachment_in_its_place_is_refused(cm: CheckpointManager, stage
     for mine, theirs in zip(segments(cm, "train", 2, "large"), segments(cm, stage, version, name), strict=True):
         mine.write_bytes(theirs.read_bytes())
     assert_refused(cm)
+
+
+@pytest.mark.parametrize(("stage", "version"), [("arrays", 1), ("others", 1)])
+def test_the_arrays_of_other_data_in_their_place_are_refused(cm: CheckpointManager, stage: str, version: int) -> None:
+    """Another version's, or another stage's: an array comes back as it was saved, or not at all."""
+    for each in ("arrays", "others"):
+        for number in (1, 2):
+            cm.save_checkpoint(each, [np.full(9000, number)])
+    for mine, theirs in zip(
+        segments(cm, "arrays", 2, format_1.CONTENTS), segments(cm, stage, version, format_1.CONTENTS), strict=True
+    ):
+        mine.write_bytes(theirs.read_bytes())
+    with pytest.raises(IntegrityError, match="the arrays in the data"):
+        cm.load_checkpoint("arrays")
+    assert [each.state for each in cm.verify("arrays").problems] == ["incomplete"]
+    assert cm.load_checkpoint("arrays", 1)[0][0] == 1
 
 
 def test_another_name_of_the_version_in_its_place_is_refused(cm: CheckpointManager) -> None:

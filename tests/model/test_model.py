@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
@@ -50,6 +51,7 @@ VERSIONS = st.integers(1, 9)
 NAMED = st.integers(0, 9) | st.sampled_from(["latest", "prev", "good", "best"])
 TAGS = st.sampled_from(["good", "best"])
 VALUES = json_values(max_leaves=6)
+ARRAYS = st.builds(np.full, st.sampled_from([3, 600]), st.integers(0, 9))  # in the data, and beside it
 KEYS = st.text(max_size=5).filter(lambda key: not key.startswith("@"))  # those are reserved
 
 
@@ -70,7 +72,7 @@ class Machine(RuleBasedStateMachine):
 
     # Writing
 
-    @rule(stage=STAGES, data=VALUES, metadata=st.dictionaries(KEYS, VALUES, max_size=2))
+    @rule(stage=STAGES, data=VALUES | st.lists(ARRAYS, max_size=2), metadata=st.dictionaries(KEYS, VALUES, max_size=2))
     def save(self, stage: str, data: Any, metadata: dict[str, Any]) -> None:
         version = self.cm.save_checkpoint(stage, data, metadata=metadata)
         assert version.number == self.model.append(stage, Entry(data, "completed", metadata))
