@@ -7,6 +7,7 @@ need are imported on first use, before anything is locked, by :mod:`checkpoint_m
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
@@ -417,6 +418,38 @@ class CheckpointManager:
         """
         check("prefix", prefix, str, "text")
         return [stage for stage in self._store.stages() if stage.startswith(prefix)]
+
+    def find(
+        self,
+        *,
+        stage_prefix: str = "",
+        status: str | None = None,
+        since: datetime | str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Version]:
+        """Return the versions of all stages that are as asked for, one by one: by stage, and newest first within a stage.
+
+        Every version is read for that, without its data. One that does not open can't be compared: an ERROR line counts those.
+
+        Args:
+            stage_prefix: How the name of the stage begins.
+            status: ``"completed"``, ``"progress"``, ``"failed"``, ``"cleared"``, ``"damaged"`` or ``"missing"``; None: any.
+            since: A moment, as for ``at``: only what was saved since then, by the clock of its writer.
+            metadata: Keys and values that the version's metadata must have.
+            limit: How many to return at most; None: all.
+
+        Raises:
+            IntegrityError, RollbackError: As for ``history``, when a stage is reached.
+        """
+        check("stage_prefix", stage_prefix, str, "text")
+        if status is not None:
+            check_choice("status", status, "completed", "progress", "failed", "cleared", "damaged", "missing")
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise wrong("limit", limit, "a number, or None")
+        moment = None if since is None else _operations.select.moment(since, "since")
+        wanted = _operations.find.wanted(stage_prefix, status, moment, metadata)
+        return itertools.islice(_operations.find.find(self._store, wanted), limit)
 
     def downstream(self, stage_name: str) -> list[str]:
         """Return the stages that were made of a stage's results, directly or not, the nearest first.

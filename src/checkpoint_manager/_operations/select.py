@@ -54,14 +54,14 @@ def checked_number(version: object) -> int:
     return version
 
 
-def moment(at: datetime | str) -> datetime:
+def moment(at: datetime | str, argument: str = "at") -> datetime:
     """Return a moment in UTC; see :func:`times.moment`."""
     if not isinstance(at, str) and not hasattr(at, "astimezone"):
-        raise wrong("at", at, "a datetime, or text such as 2026-11-20T14:00 or 1d")
+        raise wrong(argument, at, "a datetime, or text such as 2026-11-20T14:00 or 1d")
     try:
         return times.moment(at, datetime.now(UTC))
     except ValueError as error:
-        raise ArgumentError(f"at: {error}", argument="at") from None
+        raise ArgumentError(f"{argument}: {error}", argument=argument) from None
 
 
 def named(store: Store, stage: str, version: int | str | None, at: datetime | str | None) -> int:

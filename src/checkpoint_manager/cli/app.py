@@ -22,6 +22,7 @@ _COMMANDS = {
     "list": "List the names of the stages.",
     "status": "Show the newest version of each stage.",
     "log": "List the versions of a stage, newest first.",
+    "find": "Find versions in all stages by status, time or metadata.",
     "show": "Print the data of a version as JSON.",
     "has": "Tell by the exit code whether a stage is done.",
     "save": "Save JSON from a file or stdin.",

@@ -1,0 +1,51 @@
+"""``find``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager import CheckpointManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+def test_it_lists_versions_of_all_stages(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    cm.save_checkpoint("other", 1, metadata={"run": "a7", "epoch": 3, "text": "3"})
+    result = cli("find", "--metadata", "run=a7")
+    rows = [line.split()[:3] for line in result.out.splitlines()]
+    assert rows[:3] == [["STAGE", "VERSION", "STATUS"], ["other", "1", "completed"], ["train", "3", "completed"]]
+    assert result.code == 0
+    for pair, found in {"epoch=3": True, 'epoch="3"': False, 'text="3"': True, "text=3": False, "run=b8": False}.items():
+        assert bool(cli("find", "--metadata", pair).out) == found
+
+
+def test_json_is_one_document(cli: Cli, store: Path) -> None:
+    document = cli("find", "--stage-prefix", "tr", "--limit", "2", "--json").json
+    assert document["command"] == "find"
+    assert [version["version"] for version in document["versions"]] == [3, 2]
+    nothing = cli("find", "--status", "failed", "--since", "1d", "--json")
+    assert (nothing.json["versions"], nothing.code) == ([], 0)
+
+
+def test_that_there_is_none_is_told(cli: Cli, store: Path) -> None:
+    result = cli("find", "--status", "failed")
+    assert (result.out, result.code) == ("", 0)
+    assert "no version is as asked for" in result.err
+
+
+def test_damage_that_is_found_shows_in_the_exit_code(cli: Cli, store: Path) -> None:
+    damaged = store / "history" / "train" / "000000000002.checkpoint"
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"x")
+    assert cli("find", "--status", "damaged").code == 13
+    assert cli("find").code == 13
+    told = cli("find", "--status", "completed")
+    assert told.code == 0
+    assert "1 version of stage train" in told.err
