@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
 
-WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation")
+WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation", "upkeep")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,6 +62,8 @@ def _run(options: argparse.Namespace, folder: Path) -> None:
     print(environment.lines(place), table.render(results, field, judged), sep="\n\n")
     if options.json:
         options.json.write_text(_lines(_summary(options.scale, place, field, results, judged)))
+    if options.page:
+        options.page.write_text(f"{environment.lines(place)}\n\n{table.aims_as_text(judged)}\n")
     if options.svg:
         disk = place["filesystem"].partition(" ")[0]
         caption = f"{place['cpu']}, {place['cores']} cores, {disk}, {place['kernel']}, {place['python']}"
@@ -76,9 +78,20 @@ def _left_out(kind: type[Contender], options: argparse.Namespace) -> str:
 
 
 def _workload(name: str, context: Context) -> list[Result]:
-    from benchmarks.workloads import contention, histories, loading, memory, rotation, saving, skipping, space, starting
+    from benchmarks.workloads import (
+        contention,
+        histories,
+        loading,
+        memory,
+        rotation,
+        saving,
+        skipping,
+        space,
+        starting,
+        upkeep,
+    )
 
-    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation)
+    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation, upkeep)
     started = time.perf_counter()
     results: list[Result] = dict(zip(WORKLOADS, modules, strict=True))[name].run(context)
     context.tell(f"{name}: {time.perf_counter() - started:.0f} s")
@@ -129,6 +142,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="less than a minute, to look")
     parser.add_argument("--folder", type=Path, default=_disk(), help="the disk to measure on (default: %(default)s)")
     parser.add_argument("--json", type=_file, metavar="FILE", help="write a summary of the results, for programs")
+    parser.add_argument("--page", type=_file, metavar="FILE", help="write the machine and the aims on one page, for people")
     parser.add_argument("--svg", type=_file, metavar="FILE", help="draw a chart of them")
     parser.add_argument("--no-install", action="store_true", help="compare only with what this Python can import")
     options = parser.parse_args(arguments)

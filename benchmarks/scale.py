@@ -29,26 +29,30 @@ class Scale:
     space: int
     rotated: int
     rotations: Rounds
+    logged: int
+    verified: int
 
 
 SCALES = {
     "full": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
-        small=Rounds(10, 200, 1500),
-        large=Rounds(16, 12, 300),
+        small=Rounds(8, 200, 1500),
+        large=Rounds(12, 12, 300),
         stages=10_000,
-        fill_seconds=10,
+        fill_seconds=4,
         versions=(10, 1000, 10_000),
         histories=Rounds(10, 3, 20),
         writers=8,
         slice_seconds=0.4,
-        slices=5,
+        slices=4,
         any_of=1000,
         starts=Rounds(12, 10, 40),
         memory=100 * MB,
         space=100,
         rotated=1000,
         rotations=Rounds(10, 3, 5),
+        logged=50_000,
+        verified=100,
     ),
     "quick": Scale(
         sizes={"1 KiB": KIB, "1 MB": MB},
@@ -67,6 +71,8 @@ SCALES = {
         space=6,
         rotated=100,
         rotations=Rounds(1, 1, 2),
+        logged=1000,
+        verified=3,
     ),
     "tiny": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB},
@@ -85,5 +91,7 @@ SCALES = {
         space=2,
         rotated=2,
         rotations=Rounds(0, 1, 1),
+        logged=20,
+        verified=1,
     ),
 }

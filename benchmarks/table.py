@@ -25,7 +25,7 @@ def render(results: Sequence[Result], field: Field, aims: Sequence[Aim]) -> str:
     """Return all results, the contenders with their settings, and the aims."""
     parts = [_contenders(field), _LEGEND]
     parts += [_result(result, field) for result in results]
-    parts += [_aims(aims)] if aims else []
+    parts += [aims_as_text(aims)] if aims else []
     return "\n\n".join(parts)
 
 
@@ -60,7 +60,8 @@ def _row(result: Result, row: Row, field: Field) -> tuple[str, ...]:
     )
 
 
-def _aims(aims: Iterable[Aim]) -> str:
+def aims_as_text(aims: Iterable[Aim]) -> str:
+    """Return the aims, and which are met."""
     rows = [(aim.text, "not measured" if aim.measured is None else aim.shown, aim.limit_shown, aim.decision) for aim in aims]
     return "Aims\n" + _columns(("aim", "measured", "limit", ""), rows, right={1, 2})
 

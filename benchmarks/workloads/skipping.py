@@ -1,4 +1,4 @@
-"""The skip decision of a pipeline that starts again: is this stage done? Asked once for each of many stages."""
+"""The skip decision of a pipeline that starts again: is this stage done? Asked for each of many stages, and once more."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def run(context: Context) -> list[Result]:
         context.tell(f"skip: all are asked about {count} stages")
         with opened(kinds, place) as contenders:
             samples = _ask(contenders, filled)
+            context.tell("skip: and once more")
+            again = _ask(contenders, filled)
     few = {
         name: f"it saved only {there:,} in {context.scale.fill_seconds} s" for name, there in filled.items() if there < count
     }
@@ -43,6 +45,12 @@ def run(context: Context) -> list[Result]:
     total = tuple(Row(name, sum(times)) for name, times in samples.items() if name not in few)
     return [
         Result(f"skip/each of {count}", f"has_checkpoint, 1 KiB, each of {count:,} stages", "s", each),
+        Result(
+            f"skip/again of {count}",
+            "the same, asked again by the same process",
+            "s",
+            tuple(row(*each) for each in again.items()),
+        ),
         Result(f"skip/all of {count}", f"has_checkpoint, {count:,} stages together", "s", total, few),
     ]
 

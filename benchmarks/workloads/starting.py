@@ -29,6 +29,8 @@ NAME_ONLY = "checkpoint_manager, its name alone"
 _OURS = "from checkpoint_manager import CheckpointManager"
 """What a pipeline says: the package's name alone loads hardly anything."""
 EMPTY = "python -c pass"
+NEEDED = 'python -c "import cryptography, orjson"'
+HAS = f"{OURS} has STAGE"
 _IMPORTS = {
     databases.LANGGRAPH: "langgraph.checkpoint.sqlite, langgraph.checkpoint.serde.encrypted, Crypto.Cipher.AES",
     databases.SQLCIPHER: "sqlcipher3",
@@ -128,8 +130,9 @@ def _command_line(context: Context, place: Path, key: KeyFile) -> Result:
     ours = [sys.executable, "-m", "checkpoint_manager"]
     commands = {
         f"{OURS} --version": [*ours, "--version"],
-        f"{OURS} has STAGE": [*ours, "has", "train", "--store", str(place / "store"), "--key", f"file:{key.path}"],
+        HAS: [*ours, "has", "train", "--store", str(place / "store"), "--key", f"file:{key.path}"],
         EMPTY: [sys.executable, "-c", "pass"],
+        NEEDED: [sys.executable, "-c", "import cryptography, orjson"],
     }
     for name in ("git", "restic"):
         if {"git": programs.GIT, "restic": programs.RESTIC}[name] in context.field.present:
