@@ -77,6 +77,9 @@ class Hint(StrEnum):
     IMPORT_RENAMED = "Import it under another name with rename="
     MOVE_TAG = "Choose another name, or move the tag with force=True"
     REMOVE_TAG = "Remove tags with untag() first"
+    RESTORE_TAGS = (
+        "Restore the tags of the stage from a backup; to go on without them, call repair() and then accept_rollback()"
+    )
     RESTORE_EARLIER = "Compute it again, or restore an earlier version from history()"
     SEE_HISTORY = "Choose a version from history()"
     LOAD_ANOTHER = "Load another version, or call verify() to see what else is affected and repair() to set it aside"
@@ -88,6 +91,7 @@ class Hint(StrEnum):
     SEE_STAGES = "See stages() for the names"
     OVERWRITE = "Choose another name, or pass overwrite=True"
     SEE_TAGS = "See tags() for its tags and history() for its versions"
+    TAG_AGAIN = "If you accepted a rollback, tag the version again with force=True; otherwise call verify()"
     VERIFY_AND_REPAIR = "Call verify() to see what is wrong, then repair()"
     WAIT_FOR_LOCK = "Wait until it is done, or pass a longer lock_timeout"
     WAIT_FOR_RUN = "Wait until it is done, or pass a longer wait="

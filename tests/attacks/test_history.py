@@ -694,7 +694,7 @@ def test_a_newest_version_whose_names_are_removed_comes_back_from_the_head(
     leave_the_head(version_file("train", 4))
     leave_the_head(version_file("train", 3))
     (finding,) = [each for each in opened(forgetful=forgetful).verify("train").problems if each.version == 4]
-    assert "the head is its only copy" in finding.detail
+    assert "one copy is left" in finding.detail
     cm = opened(forgetful=forgetful)
     assert cm.load_checkpoint("train")["number"] == 4
     assert [(each.number, each.status) for each in cm.history("train")] == [(4, "completed"), (3, "missing"), (2, "completed")]

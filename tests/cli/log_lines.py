@@ -17,6 +17,7 @@ from checkpoint_manager._operations import auto_prune
 from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager.stages.display import LogLines
 from tests.cli.situations import damage, older_keyring, opened, put_back, run_twice_at_once, save_as_another_user, version
+from tests.taking_away import leave_the_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -468,6 +469,12 @@ LINES = [
         "%d more versions",
         lambda folder: (_thousands_missing(folder), opened(folder).get_version("train", at="0s")),
         "ERROR",
+    ),
+    Line(
+        "_store/history.py",
+        "%s was gone from the history",
+        lambda folder: (leave_the_head(version(folder, "train", 3)), opened(folder).load_checkpoint("train")),
+        "WARNING",
     ),
     Line("_store/history.py", "versions %d to %d", _thousands_missing, "ERROR"),
     Line("_store/key_sources.py", "The %s %s can be read", _readable_key, "WARNING"),

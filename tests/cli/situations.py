@@ -136,6 +136,28 @@ def tagged(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def damaged_tags(folder: Path) -> Iterator[None]:
+    opened(folder).tag("train", 1, "good")
+    damage(folder / "checkpoints" / "history" / "train" / "tags")
+    yield
+
+
+@contextlib.contextmanager
+def tag_of_a_version_that_was_replaced(folder: Path) -> Iterator[None]:
+    """Put an older copy back, keep the tags, and save another version of the number that is tagged."""
+    shutil.copytree(folder / "checkpoints", folder / "older")
+    opened(folder).save_checkpoint("train", {"epoch": 4})
+    opened(folder).tag("train", 4, "good")
+    tags = Path("history", "train", "tags")
+    (folder / "checkpoints" / tags).rename(folder / "older" / tags)
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "older").rename(folder / "checkpoints")
+    save_as_another_user(folder)
+    opened(folder).accept_rollback()
+    yield
+
+
+@contextlib.contextmanager
 def cleared(folder: Path) -> Iterator[None]:
     opened(folder).clear_checkpoint("clean")
     yield
@@ -322,6 +344,25 @@ SITUATIONS = [
     Situation("a version is missing", "IntegrityError", 13, "show train@2", missing, Hint.PUT_IT_BACK, (), "show train@1"),
     Situation(
         "another version has the tag", "TagError", 2, "tag train@2 good", tagged, Hint.MOVE_TAG, (), "tag train@2 good --force"
+    ),
+    Situation(
+        "the tags of a stage are damaged",
+        "IntegrityError",
+        13,
+        "show train@good",
+        damaged_tags,
+        Hint.RESTORE_TAGS,
+        ("repair --yes", "repair --accept-rollback --yes"),
+        "tag train@1 good",
+    ),
+    Situation(
+        "a tagged version was replaced",
+        "IntegrityError",
+        13,
+        "show train@good",
+        tag_of_a_version_that_was_replaced,
+        Hint.TAG_AGAIN,
+        ("tag train@4 good --force",),
     ),
     Situation(
         "a tagged version is to be deleted",

@@ -50,6 +50,8 @@ def _errors() -> list[tuple[str, str]]:
         if not name.startswith(_UP_TO_THE_COMMAND_LINE) or name in _OF_PYTHON_OBJECTS:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "message":
+                found.append((f"{name}:{node.lineno}", _text(node.value)))
             if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
                 if getattr(node.func, "id", "") in {"TypeError", "ValueError", "ArgumentError"}:
                     continue  # a program's own fault

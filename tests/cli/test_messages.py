@@ -70,7 +70,7 @@ def test_what_it_says_and_that_its_hint_leads_further(situation: Situation, cli:
     if isinstance(situation.act, str):
         for step in situation.follow:
             done = cli(*step.split())
-            assert done.code == 0, done.err
+            assert done.code in ({0} if step == situation.follow[-1] else {0, 3}), done.err  # 3: there is more to do
         if situation.follow or situation.after or situation.hint:
             further = cli(*(situation.after or situation.act).split())
             assert further.code == 0, further.err

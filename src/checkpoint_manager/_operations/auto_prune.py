@@ -109,8 +109,7 @@ class AutoPrune:
             if isinstance(error, OSError) and not is_refusal(error):
                 raise
             _LOG.warning(
-                'Stage %s was saved (version %d), and could not be pruned: %s. The next save tries again; "checkpoint-manager '
-                'prune" does it by hand',
+                "Stage %s was saved (version %d), and could not be pruned: %s. The next save tries again",
                 printable(stage),
                 number,
                 str(error) or type(error).__name__,

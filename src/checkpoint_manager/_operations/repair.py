@@ -77,7 +77,7 @@ def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: 
     if version is not None:
         if not dry_run:
             store.history.look(stage)  # which puts it back
-        yield RepairStep("put-back", stage, version, "its names in the history were gone, and its only copy was the head")
+        yield RepairStep("put-back", stage, version, "it was gone from the history, and one copy was left")
     yield from _records(store, stage, dry_run=dry_run)
     findings = sorted((each for each in check.stage(stage) if each.version is not None), key=lambda each: each.version or 0)
     yield from _damaged(store, stage, findings, dry_run=dry_run)

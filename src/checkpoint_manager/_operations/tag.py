@@ -44,19 +44,15 @@ def validate(name: object, *, existing: bool = False) -> str:
         return str(name)
     shown = ascii(name[: MAX_TAG_CHARACTERS + 1]) if isinstance(name, str) else with_article(type(name).__name__)
     message = (
-        f"{shown} can't be a tag: use up to {MAX_TAG_CHARACTERS} of the characters A-Z a-z 0-9 _ . + - that begin with a "
-        'letter or _, and none of "latest", "prev" and "failed"'
+        f"{shown} can't be a tag: a tag begins with a letter or _, has at most {MAX_TAG_CHARACTERS} of the characters "
+        'A-Z a-z 0-9 _ . + -, and is not "latest", "prev" or "failed"'
     )
     raise TagError(message)
 
 
 def stored(store: Store, stage: str) -> tuple[Tags, Record | None]:
     """Return a stage's tags, however old they are, and their record; errors as in :meth:`Store.record`."""
-    remedy = (
-        'Put the file "tags" of this stage back from a backup; or run "checkpoint-manager repair" to put it aside, and '
-        'then "checkpoint-manager repair --accept-rollback" to go on without tags'
-    )
-    return store.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, remedy) or (Tags(), None)
+    return store.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, Hint.RESTORE_TAGS) or (Tags(), None)
 
 
 def write(store: Store, stage: str, tags: Tags, expected: Record | None) -> None:
@@ -119,10 +115,9 @@ def find(store: Store, stage: str, name: str) -> int:
     if entry.id != tagged.id:
         message = (
             f"the tag {name} of stage {printable(stage)} in {store.backend.location} was given to another version "
-            f"{tagged.version} than the one that is there: if you accepted a rollback, tag it anew; if not, run "
-            '"checkpoint-manager verify"'
+            f"{tagged.version} than the one that is there"
         )
-        raise IntegrityError(message, stage=stage, version=tagged.version)
+        raise IntegrityError(message, hint=Hint.TAG_AGAIN, stage=stage, version=tagged.version)
     return tagged.version
 
 
@@ -264,11 +259,8 @@ def _weigh(
     new = {name: tagged for name, tagged in brought.items() if name not in tags.named}
     added = {name: tagged for name, tagged in new.items() if tagged.version > tip or _is_here(store, stage, tagged)}
     if added and len(tags.named) + len(added) > MAX_TAGS:
-        message = (
-            f"stage {printable(stage)} in {store.backend.location} would have more than {MAX_TAGS} tags, and that is "
-            "the most: remove some here with untag(), or import the stage under another name"
-        )
-        raise TagError(message, stage=stage)
+        message = f"stage {printable(stage)} in {store.backend.location} would have more than {MAX_TAGS} tags"
+        raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
     return added, tuple(name for name, tagged in brought.items() if tags.named.get(name, tagged) != tagged)
 
 

@@ -179,7 +179,7 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
     only_copy = store.only_copy(stage, newest)
     if only_copy is not None:
         newest = only_copy
-        detail = "is gone from the history, and the head is its only copy, from which it is put back when the stage is used"
+        detail = "is gone from the history; one copy is left, from which it is put back when the stage is used"
         yield Finding(stage, only_copy, "leftover", detail)
     gaps = Gaps()
     try:

@@ -15,7 +15,7 @@ Nothing unauthenticated decides which version is the newest:
 * In a relaxed store, a power cut may take a version and leave the next one. So each version there also names the last one that
   was known to be durable, and leads back over those between. What was seen is durable, so this passes over nothing that
   was seen.
-* The head is read if it is none of the versions: a newer version whose names in the history are gone is put back from it.
+* A newest version that is gone from the history is put back if the backend keeps another copy of it.
 * A writer never uses a number that the record of deletions names, nor one that was seen.
 """
 
@@ -147,13 +147,13 @@ class History:
         return Look(number, durable, seen, remembered)
 
     def _take_back(self, stage: str, newest: int, session: Session | None) -> bool:
-        """Put the newest version back if its names in the history are gone and its head is still there."""
+        """Put the newest version back if it is gone and the backend keeps a copy of it; return whether both is so."""
         version = self._store.only_copy(stage, newest)
         if version is None:
             return False
         maintenance_of(self._store.backend).put_back(stage, version, session=session)
         where = f"version {version} of stage {printable(stage)} in {self._store.backend.location}"
-        _LOG.warning("%s was gone from the history, and was put back from the stage's head, its only copy", where)
+        _LOG.warning("%s was gone from the history, and was put back from the only copy that was left", where)
         return True
 
     def confirm(self, stage: str, look: Look, entry: Entry, session: Session | None = None) -> None:

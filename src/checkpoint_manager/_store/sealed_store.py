@@ -172,7 +172,7 @@ class SealedStore:
             return entry, sealed_format.open_data(key, header, place, entry, pieces)
 
     def only_copy(self, stage: str, newest: int) -> int | None:
-        """Return the number of a version above the newest one that is kept, whole and authentic, in no place but the head."""
+        """Return the number of a version above the newest one of which only a copy outside the history is left, or None."""
         copy = maintenance_of(self.backend).only_copy(stage)
         if copy is None:
             return None
@@ -242,7 +242,7 @@ class SealedStore:
 
     def found_gaps(self, stage: str, session: Session | None = None) -> tuple[Gaps, Record | None]:
         """Return the gaps that are there, however old their record is; errors as in :meth:`record`."""
-        remedy = "Put the file 'gaps' of this stage back from a backup"
+        remedy = "Restore the record of deleted versions of this stage from a backup"
         found = self.record("gaps", stage, sealed_gaps.RECORD, sealed_gaps.decode, remedy, session)
         return found or _NO_GAPS
 

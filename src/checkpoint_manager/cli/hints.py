@@ -30,6 +30,10 @@ HINTS: dict[Hint, str] = {
     Hint.MOVE_TAG: "Choose another name, or move the tag with --force",
     Hint.REMOVE_TAG: "Remove tags first with: {tag --delete STAGE NAME}",
     Hint.OVERWRITE: "Choose another name, or give --overwrite",
+    Hint.RESTORE_TAGS: (
+        "Restore the tags of the stage from a backup; "
+        "to go on without them, run: {repair}, and then: {repair --accept-rollback}"
+    ),
     Hint.RESTORE_EARLIER: "Compute it again, or restore an earlier version from: {log STAGE}",
     Hint.SEE_HISTORY: "Choose a version from: {log STAGE}",
     Hint.REPAIR_OR_RESTORE: (
@@ -37,6 +41,9 @@ HINTS: dict[Hint, str] = {
     ),
     Hint.SEE_STAGES: "See the names with: {list}",
     Hint.SEE_TAGS: "See the tags with: {tag}, and the versions with: {log STAGE}",
+    Hint.TAG_AGAIN: (
+        "If you accepted a rollback, tag the version again with: {tag STAGE@VERSION NAME --force}; otherwise run: {verify}"
+    ),
     Hint.VERIFY_AND_REPAIR: "See what is wrong with: {verify}, then run: {repair}",
     Hint.WAIT_FOR_RUN: "Wait until it is done, or give a longer --lock-timeout",
     Hint.WAIT_FOR_LOCK: "Wait until it is done, or give a longer --lock-timeout",
