@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import secrets
 import threading
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +15,48 @@ BUCKET = "checkpoints"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "the-user", "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-user"}
 
 
-_UNCHECKED = "AWS4-HMAC-SHA256 Credential=the-user/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-"""moto takes the region from it, and believes the rest."""
-
-
 class Server:
-    """A server of moto's.
+    """A server that is running, with one bucket.
+
+    Attributes:
+        behind: The bucket, through its back door.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        from boto3 import client
+        from obstore.store import S3Store
+
+        self.endpoint = endpoint
+        region = {"region_name": "us-east-1", "endpoint_url": endpoint}
+        client("s3", **region).create_bucket(Bucket=BUCKET)
+        self.behind = S3Store(BUCKET, endpoint=endpoint, region="us-east-1", client_options={"allow_http": True})
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object, or None if there is none."""
+        try:
+            return bytes(self.behind.get(key).bytes())
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object."""
+        self.behind.put(key, body)
+
+    def delete(self, key: str) -> None:
+        """Delete an object."""
+        self.behind.delete(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the names of all objects below a prefix."""
+        return [meta["path"] for page in self.behind.list(prefix) for meta in page]
+
+    def url(self) -> str:
+        """Return the URL of a new, empty place."""
+        return f"s3://{BUCKET}/{secrets.token_hex(4)}/store?endpoint={self.endpoint}"
+
+
+class Moto(Server):
+    """A server of moto's, in this process.
 
     Attributes:
         ignored: Headers of requests that it ignores.
@@ -48,10 +82,9 @@ class Server:
         self._writing = threading.Lock()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
         self._server.daemon_threads = True  # type: ignore[attr-defined]
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
-        assert self.ask("PUT", f"/{BUCKET}")[0] == 200
+        super().__init__(f"http://127.0.0.1:{self._server.server_port}")
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
@@ -73,49 +106,6 @@ class Server:
         start_response("400 Bad Request", [("Content-Length", "0")])
         return [b""]
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """Return the status and the body of an answer: the back door."""
-        connection = http.client.HTTPConnection(self.endpoint.removeprefix("http://"), timeout=10)
-        try:
-            connection.request(method, path, body, {"Authorization": _UNCHECKED})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def get(self, key: str) -> bytes | None:
-        """Return an object, or None if there is none."""
-        status, body = self.ask("GET", f"/{BUCKET}/{quote(key)}")
-        return body if status == 200 else None
-
-    def put(self, key: str, body: bytes) -> None:
-        """Write an object."""
-        status, _ = self.ask("PUT", f"/{BUCKET}/{quote(key)}", body)
-        assert status == 200
-
-    def delete(self, key: str) -> None:
-        """Delete an object."""
-        self.ask("DELETE", f"/{BUCKET}/{quote(key)}")
-
-    def keys(self, prefix: str) -> list[str]:
-        """Return the names of all objects that begin with a prefix."""
-        import xml.etree.ElementTree as ET
-
-        found, token = [], ""
-        while True:
-            more = f"&continuation-token={quote(token, safe='')}" if token else ""
-            _, body = self.ask("GET", f"/{BUCKET}?list-type=2&prefix={quote(prefix)}{more}")
-            root = ET.fromstring(body)
-            space = root.tag.partition("}")[0] + "}"
-            found += [key.text or "" for key in root.iter(f"{space}Key")]
-            token = root.findtext(f"{space}NextContinuationToken") or ""
-            if not token:
-                return found
-
-    def url(self) -> str:
-        """Return the URL of a new, empty place."""
-        return f"s3://{BUCKET}/{secrets.token_hex(4)}/store?endpoint={self.endpoint}"
-
     def stop(self) -> None:
         """End it."""
         self._server.shutdown()
@@ -133,8 +123,11 @@ def prefix_of(location: str) -> str:
 
 
 def running() -> Iterator[Server]:
-    """Provide a server for a session of tests."""
+    """Provide a server for a session of tests: moto's, or the one that the environment names."""
     os.environ.update(CREDENTIALS)
-    server = Server()
+    if os.environ.get("TESTS_S3_ENDPOINT"):
+        yield Server(os.environ["TESTS_S3_ENDPOINT"])
+        return
+    server = Moto()
     yield server
     server.stop()
