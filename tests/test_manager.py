@@ -36,7 +36,7 @@ from tests.strategies import same
 KEY = bytes(range(32))
 
 
-@pytest.fixture(params=["local", "relaxed", "memory", "sqlite", "postgres"])
+@pytest.fixture(params=["local", "relaxed", "memory", "sqlite", "postgres", "s3"])
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
     if request.param == "memory":
         return CheckpointManager(MemoryBackend(), key=KEY)
@@ -44,6 +44,8 @@ def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
         return CheckpointManager(f"sqlite:///{tmp_path / 'store.db'}", key=KEY)
     if request.param == "postgres":
         return CheckpointManager(request.getfixturevalue("postgres_url"), key=KEY)
+    if request.param == "s3":
+        return CheckpointManager(request.getfixturevalue("s3").url(), key=KEY)
     durability = "relaxed" if request.param == "relaxed" else "full"
     return CheckpointManager(tmp_path / "store", key=KEY, durability=durability)
 

@@ -16,6 +16,8 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from checkpoint_manager.backends.base import Purpose
 
 
@@ -48,7 +50,7 @@ class ProcessLock:
         self._stage = stage
         self._timeout = timeout
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         entry, stage = self._entry, self._stage
         whose = "the store" if stage is None else f"stage {printable(stage)}"
         if entry.thread == threading.get_ident() and self._purpose == "write":
@@ -58,6 +60,7 @@ class ProcessLock:
             holder = f"a thread of this process for {time.monotonic() - entry.since:.1f} s"
             raise LockTimeoutError(f"{whose} is locked by {holder}", hint=Hint.WAIT_FOR_LOCK, stage=stage, holder=holder)
         self._is_held, entry.thread, entry.since = True, threading.get_ident(), time.monotonic()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._is_held:

@@ -65,6 +65,7 @@ from checkpoint_manager.backends.base import (
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.object_store import calls, probe
 from checkpoint_manager.backends.object_store.lease import LEASE_SECONDS, HeldLease, Stamped, Watched, lease_key, now
+from checkpoint_manager.backends.object_store.look import Look, PendingRecord
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
@@ -73,12 +74,15 @@ from checkpoint_manager.errors import IntegrityError, LockTimeoutError, StorageE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from obstore import GetOptions
+
     from checkpoint_manager.backends.base import MakePieces, Reader
     from checkpoint_manager.models import Buffer
 
 T = TypeVar("T")
 
 _CHUNK_BYTES = 8 * 1024 * 1024
+_BEGINNING_BYTES = 64 * 1024
 _AT_ONCE = 4
 """How many chunks are under way at once."""
 _HINT_EVERY = 256
@@ -90,6 +94,8 @@ _MAGIC = b"chunks 1 "
 _MANIFEST = re.compile(rb"chunks 1 ([0-9a-f]{32}) ([0-9]{12}) ([0-9]{8})\n")
 _MANIFEST_BYTES = len(_MAGIC) + 32 + 1 + 12 + 1 + 8 + 1
 _MAX_NAME_BYTES = 4 * 255
+_PREFETCHED_BYTES = 1024 * 1024
+"""How much of a record is read before its reader says what it can bear."""
 _MOST_SETS = 100
 
 
@@ -115,16 +121,30 @@ class Manifest:
 
 
 class _ChunkReader:
-    """A version in chunks, opened for reading; the next ones are fetched meanwhile."""
+    """A version in chunks, opened for reading.
+
+    At first, only its beginning is fetched, which is all that a listing needs; then the rest, the next chunks meanwhile.
+    """
 
     def __init__(self, backend: ObjectStoreBackend, stage: str, manifest: Manifest) -> None:
         self.size = manifest.size
         self._backend = backend
         self._stage = stage
-        keys = (backend.chunk_key(stage, manifest.upload, part) for part in range(manifest.count))
-        self._calls = (backend.start_get(key, _CHUNK_BYTES) for key in keys)
-        self._under_way = deque(call for _, call in zip(range(_AT_ONCE), self._calls, strict=False))
+        self._calls = self._start(manifest)
+        self._under_way = deque([next(self._calls)])
+        self._at_once = 1
         self._rest = memoryview(b"")
+
+    def _start(self, manifest: Manifest) -> Iterator[calls.Pending[Stamped]]:
+        """Start to read one part after the other, each when it is asked for."""
+        for number in range(manifest.count):
+            key = self._backend.chunk_key(self._stage, manifest.upload, number)
+            if number == 0:
+                yield self._backend.start_get(key, _CHUNK_BYTES, first=_BEGINNING_BYTES)
+                if self.size > _BEGINNING_BYTES:
+                    yield self._backend.start_get(key, _CHUNK_BYTES, after=_BEGINNING_BYTES)
+            else:
+                yield self._backend.start_get(key, _CHUNK_BYTES)
 
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes; fewer only at the end."""
@@ -136,10 +156,11 @@ class _ChunkReader:
         return b"".join(pieces)
 
     def _next(self) -> bool:
+        self._under_way.extend(call for _, call in zip(range(self._at_once - len(self._under_way)), self._calls, strict=False))
         if not self._under_way:
             return False
         found = self._backend.finish_get(self._under_way.popleft(), "read a version of", self._stage)
-        self._under_way.extend(call for _, call in zip(range(1), self._calls, strict=False))
+        self._at_once = _AT_ONCE
         self._rest = memoryview(b"" if found is None else found.data)
         return bool(self._rest)
 
@@ -165,6 +186,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         self._locks = ProcessLocks()
         self._watched: dict[str, Watched] = {}
         self._known: dict[str, int] = {}  # the newest version that this process knows of, by stage
+        self._remembered: dict[str, Record] = {}  # the records as last read, by the names of their objects
         self._named: set[str] = set()  # long names that are written
         self._quotes_tags = probe.check(self, self.location)
 
@@ -187,12 +209,28 @@ class ObjectStoreBackend(Backend, Maintenance):
         except Exception as error:  # noqa: BLE001  # what the library raises, or the server says
             calls.translate(error, action, self.location, stage)
 
-    def start_get(self, key: str, limit: int, unless: dict[str, str] | None = None) -> calls.Pending[Stamped]:
-        """Start to read an object of at most ``limit`` bytes, unless it is the one of this stamp."""
+    def start_get(
+        self, key: str, limit: int, unless: dict[str, str] | None = None, *, first: int = 0, after: int = 0
+    ) -> calls.Pending[Stamped]:
+        """Start to read an object of at most ``limit`` bytes.
+
+        Args:
+            key: Its name.
+            limit: The largest that is read.
+            unless: The stamp that it must not have.
+            first: How many bytes are read; 0: all.
+            after: How many are left out.
+        """
+        options: GetOptions = {}
+        if unless is not None and "e_tag" in unless:
+            options["if_none_match"] = unless["e_tag"]
+        if first:
+            options["range"] = (0, first)
+        elif after:
+            options["range"] = {"offset": after}
 
         def get() -> Stamped:
-            options = {"if_none_match": unless["e_tag"]} if unless is not None and "e_tag" in unless else None
-            result = self._store.get(key, options=options)  # type: ignore[arg-type]
+            result = self._store.get(key, options=options or None)
             meta = result.meta
             if meta["size"] > limit:
                 raise calls.TooLargeError(meta["size"])
@@ -287,6 +325,32 @@ class ObjectStoreBackend(Backend, Maintenance):
             with self.lock(stage, deadline - time.monotonic()):
                 pass
 
+    # One look
+
+    def session(self, stage: str | None, lock: object = None) -> Session:
+        """Begin to look at a stage: whoever holds no lock is going to read its newest version."""
+        if stage is None:
+            return Session()
+        look = Look(stage)
+        look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
+        look.newest = calls.start(partial(self._newest_from, stage, self._known.get(stage, 0)))
+        if lock is None and (known := self._known.get(stage)):
+            look.versions = {known: self.start_get(self._key(stage, known), _CHUNK_BYTES)}
+        return look
+
+    def _look_again(self, session: Session | None) -> None:
+        """Begin to look at what may have changed while a version was appended."""
+        if isinstance(session, Look):
+            session.forget()
+            gaps = self._start_record("gaps", session.stage)
+            session.records = {"keyring": self._start_record("keyring", None), "gaps": gaps}
+
+    def _start_record(self, name: RecordName, stage: str | None) -> PendingRecord:
+        key = self._record_key(name, stage)
+        remembered = self._remembered.get(key)
+        unless = None if remembered is None else dict(remembered.stamp)  # type: ignore[call-overload]
+        return PendingRecord(self.start_get(key, _PREFETCHED_BYTES, unless), remembered)
+
     # Versions
 
     def stages(self) -> list[str]:
@@ -315,12 +379,18 @@ class ObjectStoreBackend(Backend, Maintenance):
         return [number for number, _ in self._numbers(stage)]
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002
-        known = self._known.get(stage, 0)
-        found = max((number for number, _ in self._numbers(stage, known - 1)), default=0) if known > 1 else 0
-        if not found:
-            found = self._newest_listed(stage)
+        pending = _taken(session, stage)
+        if pending is None:
+            found = self._newest_from(stage, self._known.get(stage, 0))
+        else:
+            found = self.finish(pending, "list the versions of", stage)
         self._known[stage] = found
         return Newest(found, durable=True)
+
+    def _newest_from(self, stage: str, known: int) -> int:
+        """Return the highest number, listed from one that was known."""
+        found = max((number for number, _ in self._numbers(stage, known - 1)), default=0) if known > 1 else 0
+        return found or self._newest_listed(stage)
 
     def _newest_listed(self, stage: str) -> int:
         """Return the highest number of all, listed from the hint if there is more than a page of them."""
@@ -335,7 +405,7 @@ class ObjectStoreBackend(Backend, Maintenance):
                     return above
         return newest
 
-    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         if version <= self._known.get(stage, 0):
             number = next((number for number, _ in self._numbers(stage, version - 1)), 0)
             if number:
@@ -353,11 +423,13 @@ class ObjectStoreBackend(Backend, Maintenance):
                     raise
                 raise UnknownOutcomeError from error
         self._known[stage] = max(version, self._known.get(stage, 0))
+        self._look_again(session)
         if version % _HINT_EVERY == 0:
             with contextlib.suppress(StorageError):
                 self.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
 
-    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        _forget(session)
         key = self._key(stage, version)
         with self._content(stage, make_pieces()) as content:
             for _ in range(_MOST_SETS):
@@ -431,12 +503,13 @@ class ObjectStoreBackend(Backend, Maintenance):
         """Do nothing: what the server acknowledges is durable."""
 
     @contextlib.contextmanager
-    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:  # noqa: ARG002
-        yield self._reader(self._key(stage, version), stage)
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:
+        pending = session.versions.pop(version, None) if isinstance(session, Look) and session.is_fresh else None
+        yield self._reader(pending or self.start_get(self._key(stage, version), _CHUNK_BYTES), stage)
 
-    def _reader(self, key: str, stage: str) -> Reader:
+    def _reader(self, pending: calls.Pending[Stamped], stage: str) -> Reader:
         try:
-            found = self.finish_get(self.start_get(key, _CHUNK_BYTES), "read a version of", stage)
+            found = self.finish_get(pending, "read a version of", stage)
         except calls.TooLargeError:  # not of this backend: too short, then
             found = Stamped(b"", {})
         if found is None:
@@ -444,7 +517,8 @@ class ObjectStoreBackend(Backend, Maintenance):
         manifest = Manifest.parsed(found.data)
         return BytesReader(found.data) if manifest is None else _ChunkReader(self, stage, manifest)
 
-    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:  # noqa: ARG002
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
+        _forget(session)
         wanted = set(versions)
         if not wanted:
             return
@@ -523,21 +597,34 @@ class ObjectStoreBackend(Backend, Maintenance):
         *,
         limit: int,
         known: Record | None = None,
-        session: Session | None = None,  # noqa: ARG002
+        session: Session | None = None,
     ) -> Record | None:
-        unless = None if known is None else dict(known.stamp)  # type: ignore[call-overload]
-        action = f"read the {name} of"
+        key, action, pending = self._record_key(name, stage), f"read the {name} of", None
+        if isinstance(session, Look) and stage in {None, session.stage} and session.is_fresh:
+            pending = session.records.pop(name, None)
         try:
-            found = self.finish_get(self.start_get(self._record_key(name, stage), limit, unless), action, stage)
-        except NotModifiedError:
-            return known
+            record, is_known = None, False
+            with contextlib.suppress(calls.TooLargeError):
+                record = None if pending is None else self._finish_record(pending, action, stage)
+                is_known = pending is not None and (record is None or len(record.data) <= limit)
+            if not is_known:
+                unless = None if known is None else dict(known.stamp)  # type: ignore[call-overload]
+                record = self._finish_record(PendingRecord(self.start_get(key, limit, unless), known), action, stage)
         except calls.TooLargeError as error:
             message = f"{name} in {self.location} is {error.size} bytes long, and the limit is {limit}"
             raise IntegrityError(message, hint="Restore it from a backup", stage=stage) from None
-        if found is None:
+        if record is None:
+            self._remembered.pop(key, None)
             return None
-        record = Record(found.data, tuple(found.stamp.items()))
-        return known if known == record else record
+        self._remembered[key] = record = known if known is not None and known == record else record
+        return record
+
+    def _finish_record(self, pending: PendingRecord, action: str, stage: str | None) -> Record | None:
+        try:
+            found = self.finish_get(pending.answer, action, stage)
+        except NotModifiedError:
+            return pending.remembered
+        return None if found is None else Record(found.data, tuple(found.stamp.items()))
 
     def write_record(
         self,
@@ -546,8 +633,9 @@ class ObjectStoreBackend(Backend, Maintenance):
         *,
         data: bytes,
         expected: Record | None,
-        session: Session | None = None,  # noqa: ARG002
+        session: Session | None = None,
     ) -> Record:
+        _forget(session)
         key = self._record_key(name, stage)
         stamp = self.create(key, data) if expected is None else self.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
         if stamp is None:
@@ -634,6 +722,19 @@ class ObjectStoreBackend(Backend, Maintenance):
 
 
 _MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+
+
+def _forget(session: Session | None) -> None:
+    if isinstance(session, Look):
+        session.forget()
+
+
+def _taken(session: Session | None, stage: str) -> calls.Pending[int] | None:
+    """Take the answer to a session's question for the newest version; None: it was not asked, or is not of now."""
+    if not isinstance(session, Look) or session.stage != stage:
+        return None
+    pending, session.newest = session.newest, None
+    return pending if session.is_fresh else None
 
 
 def _stamp(meta: Any) -> dict[str, str]:  # noqa: ANN401  # of a put, or of an object

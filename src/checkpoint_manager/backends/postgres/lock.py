@@ -73,7 +73,7 @@ class AdvisoryLock:
     _link: Link | None = None
 
     def __init__(
-        self, backend: PostgresBackend, key: int, inner: AbstractContextManager[None], stage: str | None, timeout: float
+        self, backend: PostgresBackend, key: int, inner: AbstractContextManager[object], stage: str | None, timeout: float
     ) -> None:
         self._backend = backend
         self._key = key
