@@ -69,6 +69,12 @@ def s3() -> Iterator[Server]:
     yield from s3_server.running()
 
 
+@pytest.fixture
+def new_s3_url(s3: Server) -> Callable[[], str]:
+    """Return what returns the URL of a new store on it."""
+    return s3.url
+
+
 KEY_OF_BOTH = b"the key of both users, 32 bytes."
 
 

@@ -93,24 +93,25 @@ class Moto(Server):
             environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
         fault = self.fault(method, path) if self.fault is not None else ""
         if fault == "before":
-            return self._fail(environ, start_response)
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return _failed(start_response)
         if method in {"PUT", "DELETE", "POST"}:
             with self._writing:  # moto looks at a condition and writes in two steps
                 answer = self._app(environ, start_response if not fault else _discarded)
         else:
             answer = self._app(environ, start_response if not fault else _discarded)
-        return self._fail(environ, start_response) if fault == "after" else answer
-
-    def _fail(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        start_response("400 Bad Request", [("Content-Length", "0")])
-        return [b""]
+        return _failed(start_response) if fault == "after" else answer
 
     def stop(self) -> None:
         """End it."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _failed(start_response: StartResponse) -> Iterable[bytes]:
+    start_response("400 Bad Request", [("Content-Length", "0")])
+    return [b""]
 
 
 def _discarded(*_: Any, **__: Any) -> Callable[[bytes], object]:

@@ -33,8 +33,8 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[...
         def run(program: Program, scheme: str = "") -> Record:
             place = tmp_path / str(next(numbers))
             (place / "home").mkdir(parents=True)
-            is_served = scheme == "postgresql://"
-            store = request.getfixturevalue("new_postgres_url")() if is_served else f"{scheme}{place / 'store'}"
+            served = {"postgresql://": "new_postgres_url", "s3://": "new_s3_url"}.get(scheme)
+            store = f"{scheme}{place / 'store'}" if served is None else request.getfixturevalue(served)()
             answer = host.run(program, store, place / "home")
             with _home(place / "home"):
                 return _record(program, answer, store)

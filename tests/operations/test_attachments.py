@@ -37,15 +37,10 @@ if TYPE_CHECKING:
 KEY = bytes(32)
 
 
-@pytest.fixture(params=["local", "memory", "sqlite", "postgres", "s3"])
+@pytest.fixture(params=["local", "memory", "sqlite", "postgres"])
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointManager]:
     places = {"local": tmp_path / "store", "memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
-    if request.param == "postgres":
-        place = request.getfixturevalue("postgres_url")
-    elif request.param == "s3":
-        place = request.getfixturevalue("s3").url()
-    else:
-        place = places[request.param]
+    place = request.getfixturevalue("postgres_url") if request.param == "postgres" else places[request.param]
     with CheckpointManager(place, key=KEY) as cm:
         yield cm
 

@@ -1,0 +1,455 @@
+"""What is particular to a bucket: untrustworthy servers, lost answers, leases, forks, and objects that others change."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import (
+    CheckpointError,
+    CheckpointManager,
+    IntegrityError,
+    LocationError,
+    LockTimeoutError,
+    RollbackError,
+    StorageError,
+)
+from checkpoint_manager.backends.base import Lease
+from checkpoint_manager.backends.object_store import backend as backend_module
+from checkpoint_manager.backends.object_store import lease, probe
+from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
+from checkpoint_manager.backends.object_store.place import place_of
+from checkpoint_manager.backends.registry import open_backend
+from tests.s3 import CREDENTIALS, Moto, prefix_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def server(s3: Moto) -> Iterator[Moto]:
+    if not isinstance(s3, Moto):
+        pytest.skip("its faults are to order only from moto")
+    s3.requests.clear()
+    yield s3
+    s3.fault = None
+    s3.ignored.clear()
+
+
+@pytest.fixture
+def url(s3: Moto) -> str:
+    return s3.url()
+
+
+@pytest.fixture
+def cm(url: str) -> CheckpointManager:
+    return CheckpointManager(url, key=KEY)
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        ("url", "location"),
+        [
+            ("s3://bucket", "s3://bucket"),
+            ("S3://bucket/", "s3://bucket"),
+            ("s3://bucket/a/b/", "s3://bucket/a/b"),
+            ("s3://bucket/a%20b", "s3://bucket/a%20b"),
+            (
+                "s3://bucket/a?region=eu-west-1&endpoint=http://127.0.0.1:7480/",
+                "s3://bucket/a?endpoint=http://127.0.0.1:7480",
+            ),
+            ("gs://bucket/a", "gs://bucket/a"),
+            ("az://container/a?account=lab", "az://container/a?account=lab"),
+        ],
+    )
+    def test_a_place_has_one_name(self, url: str, location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        assert place_of(url).location == location
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "s3://",
+            "s3:///prefix",
+            "s3://bucket/a//b",
+            "s3://bucket/../b",
+            "s3://bucket/a#b",
+            "s3://bucket/a?key=the-secret",
+            "s3://the-user:the-secret@bucket/a",
+            "s3://host:9000/bucket",
+            "s3://bucket/a?profile=nobody",
+            "gs://bucket?endpoint=http://127.0.0.1",
+        ],
+    )
+    def test_what_names_no_place_is_refused_without_its_secrets(self, url: str) -> None:
+        with pytest.raises(LocationError) as caught:
+            open_backend(url)
+        assert "the-secret" not in str(caught.value)
+
+    def test_a_profile_has_the_credentials(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in CREDENTIALS:
+            monkeypatch.delenv(name, raising=False)
+        (home / ".aws").mkdir()
+        (home / ".aws" / "credentials").write_text(
+            "[default]\naws_access_key_id = default-user\naws_secret_access_key = a\n"
+            "[lab]\naws_access_key_id = lab-user\naws_secret_access_key = b\naws_session_token = c\n"
+        )
+        assert place_of("s3://bucket").store.config["access_key_id"] == "default-user"
+        assert place_of("s3://bucket?profile=lab").store.config["session_token"] == "c"
+        monkeypatch.setenv("AWS_PROFILE", "lab")
+        assert place_of("s3://bucket").store.config["access_key_id"] == "lab-user"
+
+
+class TestServers:
+    @pytest.mark.parametrize("condition", ["if-none-match", "if-match"])
+    def test_one_that_ignores_a_condition_is_refused(self, server: Moto, condition: str) -> None:
+        server.ignored = {condition}
+        with pytest.raises(StorageError, match=r"(?i)it ignores " + condition):
+            ObjectStoreBackend(server.url())
+        assert server.keys("") == [key for key in server.keys("") if "probes" not in key]
+
+    def test_one_that_was_tried_is_not_tried_again(self, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+        url = server.url()
+        ObjectStoreBackend(url)
+        monkeypatch.setattr(probe, "_known", {})  # another process
+        server.requests.clear()
+        ObjectStoreBackend(url)
+        assert [method for method, _ in server.requests] == ["GET"]
+
+    def test_a_copy_of_a_bucket_is_tried_where_it_is(self, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, second = server.url(), server.url()
+        ObjectStoreBackend(first)
+        server.put(f"{prefix_of(second)}/probed", server.get(f"{prefix_of(first)}/probed") or b"")
+        server.ignored = {"if-match"}
+        with pytest.raises(StorageError):
+            ObjectStoreBackend(second)
+
+    def test_a_bucket_that_is_not_there_is_said_to_be_missing(self, s3: Moto) -> None:
+        with pytest.raises(StorageError, match="Create the bucket"):
+            ObjectStoreBackend(f"s3://nowhere/a?endpoint={s3.endpoint}")
+
+    def test_a_server_that_is_not_there_is_waited_for_no_longer_than_asked(self, cm: CheckpointManager, server: Moto) -> None:
+        cm.save_checkpoint("train", 1)
+        answered = threading.Event()
+
+        def wait(*_: object) -> str:
+            answered.wait(30)
+            return ""
+
+        server.fault = wait
+        backend = cm._store.backend
+        backend.patience = 0.05
+        with pytest.raises(StorageError, match="no answer in time"):
+            cm.load_checkpoint("train")
+        answered.set()
+        backend.patience = 30
+        assert cm.load_checkpoint("train") == 1
+
+    def test_ctrl_c_ends_a_wait(self, cm: CheckpointManager, server: Moto) -> None:
+        cm.save_checkpoint("train", 1)
+        answered = threading.Event()
+
+        def interrupt(*_: object) -> str:
+            os.kill(os.getpid(), signal.SIGINT)
+            answered.wait(30)
+            return ""
+
+        server.fault = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            cm.load_checkpoint("train")
+        server.fault = None
+        answered.set()
+        assert cm.load_checkpoint("train") == 1
+
+    def test_credentials_are_in_no_message(
+        self, s3: Moto, cm: CheckpointManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        told = [repr(cm), repr(cm._store.backend), repr(vars(cm._store.backend))]
+        cm.save_checkpoint("train", 1)
+        with pytest.raises(CheckpointError) as caught:
+            CheckpointManager(f"s3://nowhere/a?endpoint={s3.endpoint}", key=KEY)
+        told += [str(caught.value), repr(caught.value), str(vars(caught.value)), caplog.text]
+        assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in "".join(told)
+
+
+def once(method: str, part: str, how: str) -> Callable[[str, str], str]:
+    """Return a fault of the first request of a method for an object."""
+    left = [how]
+    return lambda asked, path: left.pop() if left and asked == method and part in path else ""
+
+
+class TestLostAnswers:
+    @pytest.mark.parametrize("how", ["before", "after"])
+    @pytest.mark.parametrize("part", ["/history/", "/records/", "/keyring"])
+    def test_a_write_whose_answer_is_lost_is_done_once(self, cm: CheckpointManager, server: Moto, how: str, part: str) -> None:
+        cm.save_checkpoint("train", 1)
+        server.fault = once("PUT", part, how)
+        if part == "/history/":
+            assert cm.save_checkpoint("train", 2).number == 2
+        elif part == "/records/" and how == "after":
+            with pytest.raises(StorageError):
+                cm.tag("train", 1, "good")
+            cm.tag("train", 1, "good")
+        elif how == "after":
+            with pytest.raises(StorageError):
+                cm.keys.rotate()
+            cm.keys.rotate()
+        server.fault = None
+        assert cm.verify().ok
+        assert [version.number for version in cm.history("train")] == ([2, 1] if part == "/history/" else [1])
+
+    def test_a_large_version_whose_answer_is_lost_is_whole(
+        self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        server.fault = once("PUT", "/history/", "after")
+        cm.save_checkpoint("train", "x" * 500_000)
+        assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 500_000
+
+
+class TestLeases:
+    @pytest.fixture
+    def other(self, url: str) -> ObjectStoreBackend:
+        """Return the store as another process has it."""
+        return ObjectStoreBackend(url)
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """Let time pass as it is told; sleeping makes it pass."""
+        times = [1000.0]
+        monkeypatch.setattr(lease, "now", lambda: times[0])
+        monkeypatch.setattr(backend_module, "now", lambda: times[0])
+        monkeypatch.setattr(lease.time, "sleep", lambda seconds: times.__setitem__(0, times[0] + max(seconds, 0.01)))
+        return times
+
+    def test_one_that_is_held_is_waited_for_and_names_its_holder(self, url: str, other: ObjectStoreBackend) -> None:
+        with ObjectStoreBackend(url).lock("train", 1, purpose="run") as held:
+            assert isinstance(held, Lease)
+            assert held.lost == ""
+            with pytest.raises(LockTimeoutError) as caught, other.lock("train", 0.05, purpose="run"):
+                pass
+        assert caught.value.holder == f"process {os.getpid()}"
+        with other.lock("train", 0, purpose="run"):
+            pass
+
+    def test_one_that_nobody_renews_is_taken_over_and_its_holder_knows(
+        self, url: str, other: ObjectStoreBackend, clock: list[float]
+    ) -> None:
+        with ObjectStoreBackend(url).lock("train", 0, purpose="run") as held:
+            with other.lock("train", 60, purpose="run") as taken:
+                assert "could not be renewed" in held.lost
+                held.renew()
+                assert "taken over" in held.lost
+                assert taken.lost == ""
+            with other.lock("train", 0, purpose="run"):
+                pass
+
+    def test_one_that_is_renewed_is_not_taken_over(self, url: str, other: ObjectStoreBackend, clock: list[float]) -> None:
+        with ObjectStoreBackend(url).lock("train", 0, purpose="run") as held:
+            for _ in range(3):
+                with pytest.raises(LockTimeoutError), other.lock("train", 15, purpose="run"):
+                    pass
+                held.renew()
+            assert held.lost == ""
+
+    def test_a_renewal_whose_answer_was_lost_keeps_it(
+        self, server: Moto, url: str, other: ObjectStoreBackend, clock: list[float]
+    ) -> None:
+        with ObjectStoreBackend(url).lock("train", 0, purpose="run") as held:
+            server.fault = once("PUT", "/leases/", "after")
+            held.renew()
+            held.renew()
+            assert held.lost == ""
+            clock[0] += 15
+            held.renew()
+            assert held.lost == ""
+
+    def test_what_a_killed_upload_left_is_removed_once_its_lease_has_ended(
+        self, s3: Moto, url: str, other: ObjectStoreBackend, clock: list[float]
+    ) -> None:
+        prefix = prefix_of(other.location)
+        other.append("train", 1, lambda: [b"x"])
+        s3.put(f"{prefix}/chunks/train/{'3c' * 16}/000000", b"half")
+        s3.put(f"{prefix}/leases/train/{'3c' * 16}", b"{}")
+        found = other.leftovers()
+        assert [each.path.partition("/")[0] for each in found] == ["leases", "chunks"]
+        assert not other.remove(found[1])
+        assert all(other.remove(each) for each in found)
+        assert other.leftovers() == []
+        assert s3.keys(prefix) == [f"{prefix}/history/train/000000000001", f"{prefix}/probed"]
+
+    def test_the_lease_of_a_living_upload_is_not_removed(self, url: str, other: ObjectStoreBackend, clock: list[float]) -> None:
+        with ObjectStoreBackend(url).lock("train", 0, purpose="run", name="3c" * 16) as held:
+            (found,) = other.leftovers()
+            held.renew()
+            assert not other.remove(found)
+
+    def test_chunks_that_were_swept_under_a_writer_are_noticed(
+        self, s3: Moto, other: ObjectStoreBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 10)
+
+        def pieces() -> Iterator[bytes]:
+            yield b"x" * 100
+            for key in s3.keys(f"{prefix_of(other.location)}/chunks"):
+                s3.delete(key)
+            yield b"y" * 5
+
+        with pytest.raises(StorageError, match="lost its chunks"):
+            other.append("train", 1, pieces)
+
+
+def open_in_child(url: str, backend: Any, told: Any) -> None:
+    try:
+        with backend.open("train", 1):
+            told.send("opened")
+    except StorageError as error:
+        told.send(str(error))
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_forked_child_is_told_and_a_spawned_one_works(url: str, start: str) -> None:
+    cm = CheckpointManager(url, key=KEY)
+    cm.save_checkpoint("train", 1)
+    context = multiprocessing.get_context(start)
+    here, there = context.Pipe(False)
+    if start == "fork":
+        process = context.Process(target=open_in_child, args=(url, cm._store.backend, there))
+    else:
+        process = context.Process(target=_open_url_in_child, args=(url, there))
+    process.start()
+    there.close()
+    told = here.recv()
+    process.join()
+    assert ("spawn" in told) if start == "fork" else (told == "opened")
+
+
+def _open_url_in_child(url: str, told: Any) -> None:
+    open_in_child(url, ObjectStoreBackend(url), told)
+
+
+class TestListing:
+    def test_the_newest_is_found_by_the_hint(self, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backend_module, "_PAGE", 4)
+        monkeypatch.setattr(backend_module, "_HINT_EVERY", 8)
+        backend = ObjectStoreBackend(server.url())
+        for version in range(1, 22):
+            backend.append("train", version, lambda: [b"x"])
+        head = f"{prefix_of(backend.location)}/heads/train"
+        assert server.get(head) == b"16"
+        for forged in (b"16", b"3", b"500", b"999999999999", b"no number", b""):
+            server.put(head, forged)
+            fresh = ObjectStoreBackend(backend.location)
+            assert fresh.newest("train").number == 21
+            assert fresh.versions("train") == list(range(1, 22))
+
+    @pytest.mark.parametrize("name", ["%zz", "x" * 80 + "%%" + "0" * 64, "Case"])
+    def test_what_is_no_stage_is_not_listed(self, s3: Moto, url: str, name: str) -> None:
+        s3.put(f"{prefix_of(url)}/history/{name}/000000000001", b"x")
+        s3.put(f"{prefix_of(url)}/names/{name}", b"\xff")
+        assert ObjectStoreBackend(url).stages() == []
+
+
+class Bucket:
+    """What its administrator does: he reads, changes and removes any object, and puts back what he kept."""
+
+    def __init__(self, server: Moto, cm: CheckpointManager) -> None:
+        self.server = server
+        self.prefix = prefix_of(cm._store.backend.location)
+        self.kept = {key: server.get(key) or b"" for key in server.keys(self.prefix)}
+
+    def name(self, key: str) -> str:
+        return f"{self.prefix}/{key}"
+
+    def put_back(self, part: str) -> None:
+        for key in self.server.keys(self.prefix):
+            if part in key:
+                self.server.delete(key)
+        for key, data in self.kept.items():
+            if part in key:
+                self.server.put(key, data)
+
+    def change(self, key: str) -> None:
+        data = bytearray(self.server.get(self.name(key)) or b"")
+        data[-1] ^= 1
+        self.server.put(self.name(key), bytes(data))
+
+    def swap(self, one: str, other: str) -> None:
+        first, second = self.server.get(self.name(one)) or b"", self.server.get(self.name(other)) or b""
+        self.server.put(self.name(one), second)
+        self.server.put(self.name(other), first)
+
+
+V = "history/train/00000000000"
+ATTACKS: dict[str, tuple[Callable[[Bucket], object], type[CheckpointError]]] = {
+    "a changed version": (lambda bucket: bucket.change(f"{V}4"), IntegrityError),
+    "swapped versions": (lambda bucket: bucket.swap(f"{V}4", f"{V}3"), IntegrityError),
+    "the newest removed": (lambda bucket: bucket.server.delete(bucket.name(f"{V}4")), RollbackError),
+    "all of it put back": (lambda bucket: bucket.put_back(""), RollbackError),
+    "the versions put back": (lambda bucket: bucket.put_back("history"), RollbackError),
+    "the keyring put back": (lambda bucket: bucket.put_back("keyring"), RollbackError),
+    "the keyring removed": (lambda bucket: bucket.server.delete(bucket.name("keyring")), IntegrityError),
+    "the deletions put back": (lambda bucket: bucket.put_back("gaps"), RollbackError),
+    "a version of another stage": (
+        lambda bucket: bucket.server.put(
+            bucket.name(f"{V}4"), bucket.server.get(bucket.name("history/other/000000000001")) or b""
+        ),
+        IntegrityError,
+    ),
+    "a planted version": (lambda bucket: bucket.server.put(bucket.name(f"{V}9"), b"planted"), IntegrityError),
+    "a planted list of chunks": (
+        lambda bucket: bucket.server.put(bucket.name(f"{V}4"), b"chunks 1 %b %012d %08d\n" % (b"ab" * 16, 10**11, 10**7)),
+        IntegrityError,
+    ),
+    "a stage removed": (
+        lambda bucket: [bucket.server.delete(key) for key in bucket.server.keys(bucket.name("history/train"))],
+        RollbackError,
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("is_running", [True, False], ids=["a running process", "a new process"])
+def test_an_administrator_of_the_bucket_deceives_nobody(s3: Moto, cm: CheckpointManager, attack: str, is_running: bool) -> None:
+    cm.save_checkpoint("other", "other")
+    for number in (1, 2, 3):
+        cm.save_checkpoint("train", number)
+    cm.delete_versions("train", [1])
+    bucket = Bucket(s3, cm)
+    cm.delete_versions("train", [2])
+    cm.save_checkpoint("train", 4)
+    if "deletions" not in attack:
+        cm.keys.rotate()
+    act, expected = ATTACKS[attack]
+    act(bucket)
+    with pytest.raises(expected):
+        (cm if is_running else CheckpointManager(cm._store.backend.location, key=KEY)).load_checkpoint("train")
+
+
+def test_what_is_set_aside_and_repaired_is_gone_from_the_history(s3: Moto, cm: CheckpointManager) -> None:
+    for number in (1, 2):
+        cm.save_checkpoint("train", number)
+    Bucket(s3, cm).change(f"{V}2")
+    assert not cm.verify().ok
+    cm.repair()
+    assert cm.verify().ok
+    assert cm.load_checkpoint("train", version=1) == 1
+    assert len(s3.keys(f"{prefix_of(cm._store.backend.location)}/quarantine")) == 1
+
+
+def test_a_pickled_manager_opens_the_same_place(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cm = CheckpointManager(url)
+    cm.save_checkpoint("train", 1)
+    assert pickle.loads(pickle.dumps(cm)).load_checkpoint("train") == 1
