@@ -67,8 +67,8 @@ class Hint(StrEnum):
         "otherwise restore it from a backup"
     )
     COPY_OR_ACCEPT = (
-        "If it is a copy, make one with copy_to() instead, which makes a store of its own; if you restored an older copy on "
-        "purpose, call accept_rollback(); otherwise restore the store from a backup"
+        "If it is a copy, make one with copy_to() instead, which makes a store of its own; "
+        "if you restored an older copy on purpose, call accept_rollback(); otherwise restore the store from a backup"
     )
     GIVE_A_KEY = (
         "Pass key=, set CHECKPOINT_MANAGER_KEY_FILE or CHECKPOINT_MANAGER_PASSPHRASE, or restore the key file from your copy"

@@ -300,8 +300,8 @@ class CheckpointManager:
         used = None if self._made_runner is None else self._made_runner.used.get(stage)
         if used is not None and used < loaded.version:
             _LOG.warning(
-                "Stage %s: version %d is the newest, and the last call reused version %d. To load that, pass arguments= or the "
-                "number",
+                "Stage %s: version %d is the newest, and the last call reused version %d. "
+                "To load that, pass arguments= or the number",
                 stage,
                 loaded.version,
                 used,
@@ -428,12 +428,12 @@ class CheckpointManager:
         metadata: Mapping[str, object] | None = None,
         limit: int | None = None,
     ) -> Iterator[Version]:
-        """Return the versions of all stages that are as asked for, one by one: by stage, and newest first within a stage.
+        """Return the versions of all stages that meet the criteria, by stage, and newest first within a stage.
 
-        Every version is read for that, without its data. One that does not open can't be compared: an ERROR line counts those.
+        Every version is read for that, without its data. Versions that can't be read are counted in an ERROR line of the log.
 
         Args:
-            stage_prefix: How the name of the stage begins.
+            stage_prefix: What the name of the stage begins with.
             status: ``"completed"``, ``"progress"``, ``"failed"``, ``"cleared"``, ``"damaged"`` or ``"missing"``; None: any.
             since: A moment, as for ``at``: only what was saved since then, by the clock of its writer.
             metadata: Keys and values that the version's metadata must have.
@@ -448,8 +448,8 @@ class CheckpointManager:
         if limit is not None and (type(limit) is not int or limit < 0):
             raise wrong("limit", limit, "a number, or None")
         moment = None if since is None else _operations.select.moment(since, "since")
-        wanted = _operations.find.wanted(stage_prefix, status, moment, metadata)
-        return itertools.islice(_operations.find.find(self._store, wanted), limit)
+        criteria = _operations.find.criteria(stage_prefix, status, moment, metadata)
+        return itertools.islice(_operations.find.find(self._store, criteria), limit)
 
     def downstream(self, stage_name: str) -> list[str]:
         """Return the stages that were made of a stage's results, directly or not, the nearest first.

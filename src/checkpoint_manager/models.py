@@ -196,8 +196,8 @@ class Passphrase:
             TypeError: Always. Where the store is opened, the passphrase has to be found again.
         """
         raise TypeError(
-            "a Passphrase can't be copied or pickled: give the key in the environment or as a key file, or make the "
-            "Passphrase where the store is opened"
+            "a Passphrase can't be copied or pickled: give the key in the environment or as a key file, "
+            "or make the Passphrase where the store is opened"
         )
 
 

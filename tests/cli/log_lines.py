@@ -97,6 +97,10 @@ def _damaged_newest(folder: Path) -> CheckpointManager:
     return opened(folder)
 
 
+def _find_among_damaged(folder: Path) -> object:
+    return list(_damaged_newest(folder).find(status="completed"))
+
+
 def _many_damaged(folder: Path) -> CheckpointManager:
     cm = CheckpointManager(folder / "checkpoints", durability="relaxed")
     for number in range(4, MOST_LOGGED + 10):
@@ -442,6 +446,7 @@ LINES = [
     Line("_operations/accept_rollback.py", "%s", lambda folder: _damaged(folder, "gaps").accept_rollback(), "ERROR", REPAIR),
     Line("_operations/auto_prune.py", "Versions pruned: %s %s", _pruned_after_a_save),
     Line("_operations/auto_prune.py", "Stage %s was saved", _not_pruned, "WARNING"),
+    Line("_operations/find.py", "%s of %s can't be read", _find_among_damaged, "ERROR", REPAIR),
     Line("_operations/load.py", "%s", lambda folder: _damaged_newest(folder).has_checkpoint("train"), "ERROR", REPAIR),
     Line("_operations/load.py", "%s has lost %s", _lost_attachment, "ERROR"),
     Line("_operations/prune.py", "%s", _prune_damaged_data, "ERROR", REPAIR),

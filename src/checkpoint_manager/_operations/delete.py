@@ -50,8 +50,8 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[i
         for version in wanted:
             if version == newest:
                 message = (
-                    f"version {version} of stage {printable(stage)} in {store.backend.location} is the newest and can't be "
-                    "deleted; nothing was deleted"
+                    f"version {version} of stage {printable(stage)} in {store.backend.location} is the newest, "
+                    "which can't be deleted; nothing was deleted"
                 )
                 hint = "Save or clear the stage first, then delete the version"
                 raise CheckpointError(message, hint=hint, stage=stage, version=version)

@@ -1,7 +1,7 @@
-"""Find: the versions of all stages that have certain fields.
+"""Find: the versions of all stages that meet criteria.
 
-Each version's sealed record is opened and compared, whatever a backend may have claimed of it. A version that does not open has
-no fields: it is counted and told, because it could be one that was looked for.
+The sealed entry of each version is opened and compared, whatever a backend may claim about it. A version that can't be read
+might meet the criteria: such versions are counted, and the count is logged.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _LOG = logging.getLogger("checkpoint_manager")
 _UNREADABLE = {"damaged", "missing"}
 
 
-class Wanted(NamedTuple):
-    """What is looked for: a version that has all of it.
+class Criteria(NamedTuple):
+    """What a version must have to be found.
 
     Attributes:
-        stage_prefix: How the stage's name begins.
-        status: The status, or None for any.
-        since: The time from which on it was saved, or None for any.
-        metadata: Keys and values of its metadata, as JSON.
+        stage_prefix: What the stage's name begins with.
+        status: The status; None: any.
+        since: The time since which it was saved; None: any.
+        metadata: Keys of its metadata, each with the value as JSON.
     """
 
     stage_prefix: str
@@ -40,8 +40,8 @@ class Wanted(NamedTuple):
     since: datetime | None
     metadata: Mapping[str, bytes]
 
-    def is_met_by(self, version: Version) -> bool:
-        """Return whether a version has all of it."""
+    def match(self, version: Version) -> bool:
+        """Return whether a version meets all criteria."""
         return (
             version.stage.startswith(self.stage_prefix)
             and self.status in {None, version.status}
@@ -50,13 +50,13 @@ class Wanted(NamedTuple):
         )
 
     @property
-    def names_fields(self) -> bool:
-        """Whether a version that does not open is left out without being known not to meet it."""
+    def need_entry(self) -> bool:
+        """Whether only the entry of a version, which may be unreadable, says if it meets the criteria."""
         return self.status not in _UNREADABLE and bool(self.status or self.since or self.metadata)
 
 
-def wanted(stage_prefix: str, status: str | None, since: datetime | None, metadata: Mapping[str, object] | None) -> Wanted:
-    """Return what is looked for, checked.
+def criteria(stage_prefix: str, status: str | None, since: datetime | None, metadata: Mapping[str, object] | None) -> Criteria:
+    """Return the criteria of these arguments.
 
     Raises:
         ArgumentError: The metadata is not a mapping of text to JSON values.
@@ -65,27 +65,27 @@ def wanted(stage_prefix: str, status: str | None, since: datetime | None, metada
         values = {key: _json(value) for key, value in (metadata or {}).items()}
     except (AttributeError, TypeError, ValueError):
         raise wrong("metadata", metadata, "a dict of JSON values, or None") from None
-    return Wanted(stage_prefix, status, since, values)
+    return Criteria(stage_prefix, status, since, values)
 
 
-def find(store: Store, wanted: Wanted) -> Iterator[Version]:
-    """Yield the versions that are as wanted: by the name of the stage, and newest first within it.
+def find(store: Store, criteria: Criteria) -> Iterator[Version]:
+    """Yield the versions that meet the criteria, by the name of the stage, and newest first within it.
 
     Raises:
         IntegrityError: A record of deleted versions is damaged or forged.
         RollbackError: A stage is older than what this user has seen.
     """
     for stage in store.stages():
-        if not stage.startswith(wanted.stage_prefix):
+        if not stage.startswith(criteria.stage_prefix):
             continue
         unreadable = 0
         for version in store.history.versions(stage):
-            if wanted.is_met_by(version):
+            if criteria.match(version):
                 yield version
-            unreadable += version.status in _UNREADABLE and wanted.names_fields
+            unreadable += version.status in _UNREADABLE and criteria.need_entry
         if unreadable:
             where = f"stage {printable(stage)} in {store.backend.location}"
-            _LOG.error("%s of %s may be looked for, but can't be read", counted(unreadable, "version"), where)
+            _LOG.error("%s of %s can't be read, and might meet the criteria", counted(unreadable, "version"), where)
 
 
 def _json(value: object) -> bytes:

@@ -293,8 +293,8 @@ def _compare(store: Store, arrivals: list[Arrival]) -> None:
         len(differing),
     )
     raise VersionConflictError(
-        f"these stages have another history in {store.backend.location} than in the bundle, or it can't be told that it is the "
-        f"same one: {named}. Nothing was imported",
+        f"these stages have another history in {store.backend.location} than in the bundle, "
+        f"or can't be shown to have the same one: {named}. Nothing was imported",
         hint=Hint.IMPORT_RENAMED,
         stage=first.stage,
         expected=first.newest,

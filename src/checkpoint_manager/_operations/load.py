@@ -120,8 +120,8 @@ def _last_before(store: Store, stage: str, version: int, session: Session) -> Lo
                     raise store.history.absent(stage, number, version) from None
         if gap is not None and gap.reason == "set aside":
             message = (
-                f"stage {printable(stage)} in {store.backend.location}: version {gap.last} was damaged and set aside, and no "
-                "version was completed since"
+                f"stage {printable(stage)} in {store.backend.location}: version {gap.last} was damaged and set aside, "
+                "and no version was completed since"
             )
             raise IntegrityError(message, hint=Hint.SEE_HISTORY, stage=stage, version=gap.last)
         number = number - 1 if gap is None else gap.first - 1

@@ -258,8 +258,9 @@ def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:
 
 def _warn_of_clock(stage: str, now: datetime, before: datetime) -> None:
     _LOG.warning(
-        "Stage %s: the clock says %s, and the version before this one was saved at %s: the clock was wrong then, or is wrong "
-        "now. Check it: versions are ordered by number, but retention and choosing a version by time go by the clock",
+        "Stage %s: the clock says %s, and the version before this one was saved at %s: "
+        "the clock was wrong then, or is wrong now. "
+        "Check it: versions are ordered by number, but retention and choosing a version by time go by the clock",
         printable(stage),
         now.isoformat(timespec="seconds"),
         before.isoformat(timespec="seconds"),

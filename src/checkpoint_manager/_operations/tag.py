@@ -44,8 +44,9 @@ def validate(name: object, *, existing: bool = False) -> str:
         return str(name)
     shown = ascii(name[: MAX_TAG_CHARACTERS + 1]) if isinstance(name, str) else with_article(type(name).__name__)
     message = (
-        f"{shown} can't be a tag: a tag begins with a letter or _, has at most {MAX_TAG_CHARACTERS} of the characters "
-        'A-Z a-z 0-9 _ . + -, and is not "latest", "prev" or "failed"'
+        f"{shown} can't be a tag: a tag begins with a letter or _, "
+        f"has at most {MAX_TAG_CHARACTERS} of the characters A-Z a-z 0-9 _ . + -, "
+        'and is not "latest", "prev" or "failed"'
     )
     raise TagError(message)
 

@@ -549,8 +549,8 @@ class History:
 
     def _refuse_rollback(self, stage: str, found: str, seen: int, hint: Hint = Hint.ACCEPT_ROLLBACK) -> None:
         message = (
-            f"stage {printable(stage)} in {self._store.backend.location} was rolled back: {found}, and version {seen} was "
-            "already seen"
+            f"stage {printable(stage)} in {self._store.backend.location} was rolled back: {found}, "
+            f"and version {seen} was already seen"
         )
         if self._store.on_rollback == "raise":
             other = self._store.keyring.other_location() if hint is Hint.ACCEPT_ROLLBACK else None

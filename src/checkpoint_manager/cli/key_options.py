@@ -89,8 +89,8 @@ def source_option(name: str, description: str) -> Callable[[F], F]:
 key_option = source_option(
     "--key",
     (
-        "The key that opens the store: file:PATH (a key file), passphrase-file:PATH, cmd:COMMAND (one that prints the "
-        "passphrase), fd:N (a descriptor) or prompt."
+        "The key that opens the store: file:PATH (a key file), passphrase-file:PATH, "
+        "cmd:COMMAND (one that prints the passphrase), fd:N (a descriptor) or prompt."
     ),
 )
 

@@ -64,8 +64,9 @@ _MANY_VALUES, _CHUNK = 256, 65_536
 """From how many numbers and texts on they are encoded together, and how many at most."""
 _CACHED = type(functools.lru_cache(len))
 _HINT = (
-    "Pass ignore=[…] if it makes no difference, key=, a function of the arguments that returns what does, or "
-    "fingerprint={type: function}, with a function that returns what an object of that type holds"
+    "Pass ignore=[…] if it makes no difference, "
+    "key=, a function of the arguments that returns what does, "
+    "or fingerprint={type: function}, with a function that returns what an object of that type holds"
 )
 
 

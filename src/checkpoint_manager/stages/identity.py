@@ -62,8 +62,8 @@ def check_sibling(old: Callable[..., Any], new: Callable[..., Any], name: str) -
     """
     if _is_sibling(underlying(old), underlying(new), 0):
         raise ValueError(
-            f"two functions are {name}, and their results can't be told apart. Make what they differ in an argument, give each "
-            'another name, @cm.stage("…"), or use functools.wraps in the decorator around them'
+            f"two functions are {name}, and their results can't be told apart. Make what they differ in an argument, "
+            'give each another name, @cm.stage("…"), or use functools.wraps in the decorator around them'
         )
 
 

@@ -274,8 +274,8 @@ def warnings_about(directory: str) -> list[str]:
     if others_may_write(status):
         mode = stat.S_IMODE(status.st_mode)
         found.append(
-            f"Other users of this host may write to {where} (mode {mode:04o}): they can't read or forge "
-            f"checkpoints, but they can delete them. Take that away: chmod go-w {where}"
+            f"Other users of this host may write to {where} (mode {mode:04o}): "
+            f"they can't read or forge checkpoints, but they can delete them. Take that away: chmod go-w {where}"
         )
     if exposed_above:
         found.append(f"Other users of this host may write to {printable(exposed_above)}: they can move {where} away")

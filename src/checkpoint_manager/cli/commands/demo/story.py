@@ -76,8 +76,9 @@ def _save_again_and_restore(cm: CheckpointManager) -> None:
     restored = cm.restore_checkpoint("report", saved.number - 1)
     now = cm.load_checkpoint("report")
     _say(
-        f"version {restored.number}, restored from {restored.restored_from}: {now['complex_files']} complex files with the "
-        f"limit {now['complex_above']}; equal to what was saved first: {now == first}"
+        f"version {restored.number}, restored from {restored.restored_from}: "
+        f"{now['complex_files']} complex files with the limit {now['complex_above']}; "
+        f"equal to what was saved first: {now == first}"
     )
 
 
