@@ -181,7 +181,7 @@ class TestContents:
         [
             (pd.DataFrame({"a": [1, "x"]}), "column a is of objects"),
             (pd.DataFrame({"a": [(1, 2)]}), "column a is of objects"),
-            (pd.DataFrame([[1, 2]], columns=["a", "a"]), "labels"),
+            (pd.DataFrame([[1, 2]], columns=["a", "a"]), "same name"),
             (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)])), "index"),
             (pd.DataFrame({"a": [1 + 2j]}), "Arrow can't hold"),
             (pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}), "objects"),

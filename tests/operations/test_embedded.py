@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import jsonpatch
 import numpy as np
@@ -129,8 +130,21 @@ class TestData:
             ([pl.Series([1])], "$[0]", r"value\.to_frame\(\)"),
             ([pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)})], "$[0]", "a column of objects"),
             ((LARGE, type("Special", (np.ndarray,), {})(2)), "$[1]", "Special"),
+            ([np.zeros(1, np.longlong)], "$[0]", "another type"),
+            ([np.zeros(1, np.dtype([("a", "i1"), ("b", "f8")], align=True))], "$[0]", "another type"),
+            ([np.zeros(1, np.dtype((np.record, [("a", "i4")])))], "$[0]", "another type"),
+            ([pd.DataFrame({True: [1], False: [2]})], "$[0]", "index of its columns"),
+            ([pd.DataFrame([[1]], columns=pd.Index(["a"], dtype=object))], "$[0]", "index of its columns"),
+            (
+                [pd.DataFrame({"a": pd.arrays.FloatingArray(np.array([np.nan, 1]), np.array([False, True]))})],
+                "$[0]",
+                "beside NA",
+            ),
+            ([pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False)], "$[0]", "flags"),
+            ([pd.DataFrame([[1, 2]], columns=["a", "a"])], "$[0]", "same name"),
+            ([pl.DataFrame({"c": pl.Series([[]], dtype=pl.Array(pl.Int8, 0))})], "$[0]", "does not hold"),
         ],
-        ids=range(8),
+        ids=range(17),
     )
     def test_what_would_not_come_back_is_refused_with_its_path(
         self, memory: CheckpointManager, data: Any, path: str, says: str
@@ -139,6 +153,39 @@ class TestData:
             memory.save_checkpoint("train", data)
         assert caught.value.path == path
         assert (kept(memory), memory.history("train")) == (0, [])
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            pd.DataFrame(np.zeros((2, 3))),
+            pd.DataFrame(np.zeros((2, 2)), columns=pd.RangeIndex(4, 8, 2, name="place")),
+            pd.DataFrame({0: [1], 1: [2]}),
+            pd.DataFrame({("a", 1): [1], ("b", 2): [2]}),
+            pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(5, 9, 2, name="r")),
+            pd.DataFrame({"a": [1, 2]}, index=[1, 1]).rename_axis(columns="names"),
+            pd.DataFrame({"a": [1]}, index=pd.Index([3], name="a")),
+            pd.DataFrame({"t": pd.to_datetime(["2026-01-01"]).tz_localize("UTC")}),
+            pd.DataFrame({"t": pd.to_datetime(["2026-01-01"]).tz_localize(ZoneInfo("UTC"))}),
+            pd.DataFrame({"a": [1]}, index=pd.to_datetime(["2026-01-01"]).tz_localize("UTC")),
+            pd.DataFrame({"p": pd.period_range("2026-01", periods=1), "i": pd.interval_range(0, 1, closed="left")}),
+            pd.DataFrame({"c": pd.Categorical(["b", None], categories=["b", "a"], ordered=True)}),
+            pd.DataFrame({"f": np.frombuffer(bytes.fromhex("000000000000f87f0000000000000080"), "f8")}),
+            pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": pd.array([True, None], dtype="boolean")}),
+            pd.DataFrame(),
+            pd.DataFrame(index=[1, 2]),
+        ],
+        ids=range(16),
+    )
+    def test_a_frame_of_pandas_comes_back_with_its_indexes_and_zones(self, memory: CheckpointManager, frame: Any) -> None:
+        memory.save_checkpoint("train", [frame])
+        (back,) = memory.load_checkpoint("train")
+        pd.testing.assert_frame_equal(frame, back, check_exact=True, check_index_type="exact", check_column_type="exact")
+        for one, other in ((frame.index, back.index), (frame.columns, back.columns)):
+            assert (type(one), one.dtype, one.names) == (type(other), other.dtype, other.names)
+        for one, other in zip(frame.dtypes, back.dtypes, strict=True):
+            assert type(getattr(one, "tz", None)) is type(getattr(other, "tz", None))
+        if "f" in frame:
+            assert frame["f"].to_numpy().tobytes() == back["f"].to_numpy().tobytes()
 
     def test_metadata_is_json(self, memory: CheckpointManager) -> None:
         with pytest.raises(PayloadError, match=r"metadata can't be saved: \$\.a is of type numpy\.ndarray"):
@@ -180,11 +227,17 @@ def optional(name: str) -> Any:
     return importlib.import_module(name)
 
 
+def _with_attribute(value: Any) -> Any:
+    value.note = "bias"
+    return value
+
+
 class TestTensors:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn", "int64", "uint16", "bool", "complex64"])
     def test_come_back(self, memory: CheckpointManager, dtype: str) -> None:
         torch = optional("torch")
-        values = [each.to(getattr(torch, dtype)) for each in (torch.arange(5000), torch.tensor(1), torch.zeros(0, 2))]
+        whole = torch.arange(5000).to(getattr(torch, dtype))
+        values = [whole, torch.tensor(1).to(whole.dtype), whole[:0].reshape(0, 2), whole.reshape(50, 100)[3:4, 2]]
         data = {"w": values[0].reshape(50, 100).t(), "b": values[1:]}
         memory.save_checkpoint("train", data)
         assert same(memory.load_checkpoint("train"), data)
@@ -204,6 +257,7 @@ class TestTensors:
             ([torch.nn.Parameter(plain)], r"\$\[0\] is a tensor with a gradient"),
             ([plain.clone().requires_grad_()], "a tensor with a gradient"),
             ([plain.to_sparse()], "sparse"),
+            ([_with_attribute(plain.clone())], "a gradient or attributes"),
             ([plain.to(torch.complex128)], "safetensors can't hold"),
             ({plain: 1}, "not as a key or in a set"),
             ([{plain}], r"\$\[0\]\[0\] is of type torch.Tensor"),

@@ -2,17 +2,21 @@
 
 ===========  ==================================================================================================================
 ``numpy``    An array: ``.npy`` of format version 2.0 (numpy's NEP 1), without pickled objects
-``pandas``   A frame: a stream of Arrow's IPC format, with the metadata that pandas adds to its schema
+``pandas``   A frame: a stream of Arrow's IPC format, with the metadata that pyarrow adds to its schema, and, under the key
+             ``checkpoint-manager``, a JSON object: ``columns`` is null, or the start, stop and step if the columns are a
+             ``RangeIndex``; ``utc`` lists the columns by their places (-1: the index) whose zone is ``datetime.UTC``
 ``polars``   A frame: a stream of Arrow's IPC format
 ``torch``    A tensor in the main memory: a file of safetensors that holds one tensor, whose name is ``tensor``
 ===========  ==================================================================================================================
 
-What comes back is equal and of the same types; how an array lay in memory, and the ``freq`` of an index of pandas, are not
-kept. Nothing is unpickled: an array of objects is refused, and the kind that a record names is looked up here and nowhere else.
+What comes back is equal and of the same types. How an array lay in memory is not kept, and of a frame of pandas neither are the
+``freq`` of its index nor the bits of a NaN. Nothing is unpickled: an array of objects is refused, and the kind that a record
+names is looked up here and nowhere else.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 import math
@@ -102,7 +106,7 @@ def _is_same_type(format_: Any, dtype: Any) -> bool:  # noqa: ANN401
         back = format_.descr_to_dtype(format_.dtype_to_descr(dtype))
     except (ValueError, TypeError, UserWarning):
         return False
-    return bool(type(back) is type(dtype) and back == dtype and back.isalignedstruct == dtype.isalignedstruct)
+    return bool(type(back) is type(dtype) and back == dtype and repr(back) == repr(dtype))
 
 
 def _shape_of(value: Any) -> str:  # noqa: ANN401  # an array or a tensor
@@ -113,23 +117,94 @@ def _pandas_frame(pandas: Any, frame: Any) -> Content | None:  # noqa: ANN401
     if type(frame) is not pandas.DataFrame:
         return None
     arrow = _package("pyarrow")
-    objects = [str(name) for name, dtype in frame.dtypes.items() if dtype == "object"]
-    if objects or frame.index.dtype == "object" or frame.columns.has_duplicates or frame.attrs:
-        why = f"its column {printable(objects[0])} is of objects" if objects else "of its index, its labels, or its attrs"
-        fault = f"is a frame that would not come back as it is: {why}"
-        raise UnsavableError(fault, "Give each column a type, with frame.astype(…) or frame.convert_dtypes()")
+    _check_frame(frame)
     try:
         table = arrow.Table.from_pandas(frame)
-        back = table.slice(0, 1).to_pandas()  # its types are those of the whole
+        noted = json.dumps(_notes_of(pandas, frame)).encode()
+        table = table.replace_schema_metadata({**table.schema.metadata, _NOTES: noted})
+        back = _frame_of(table.slice(0, 1))  # its types are those of the whole
     except (arrow.ArrowException, ValueError, TypeError) as error:
         fault = f"is a frame that Arrow can't hold: {printable(str(error))}"
         raise UnsavableError(fault, "Convert the column, or save the frame in a format of your own, as bytes") from None
-    changed = [str(name) for name in frame.columns if name not in back.columns or back.dtypes[name] != frame.dtypes[name]]
-    if changed or back.index.dtype != frame.index.dtype or back.index.names != frame.index.names:
-        which = f"its column {printable(changed[0])}" if changed else "its index"
-        fault = f"is a frame that would not come back as it is: {which} changes its type"
-        raise UnsavableError(fault, "Give it a type that Arrow has, with frame.astype(…) or frame.reset_index()")
-    return Content("pandas", _rows(frame), _batches(arrow, table), None)
+    changed = _changed_column(frame, back)
+    is_range = type(frame.index) is pandas.RangeIndex  # of which a slice is none
+    if changed is None and (is_range or _is_same_index(frame.index, back.index)):
+        return Content("pandas", _rows(frame), _batches(arrow, table), None)
+    which = "its index" if changed is None else changed
+    fault = f"is a frame that would not come back as it is: {which} changes its type"
+    raise UnsavableError(fault, "Give it a type that Arrow has, with frame.astype(…) or frame.reset_index()")
+
+
+def _check_frame(frame: Any) -> None:  # noqa: ANN401
+    """Raise an :class:`UnsavableError` for what Arrow loses without an error."""
+    why = remedy = ""
+    objects = [str(name) for name, dtype in frame.dtypes.items() if dtype == "object"]
+    missing = [
+        str(name) for (name, column), kind in zip(frame.items(), frame.dtypes, strict=True) if _has_nan_beside_na(column, kind)
+    ]
+    if objects:
+        why = f"its column {printable(objects[0])} is of objects"
+        remedy = "Give each column a type, with frame.astype(…) or frame.convert_dtypes()"
+    elif missing:
+        why, remedy = f"its column {printable(missing[0])} has NaN beside NA", "Make each of them the other"
+    elif frame.index.dtype == "object":
+        why, remedy = "its index is of objects, or has several levels", "Give it a type, or save frame.reset_index()"
+    elif frame.columns.has_duplicates:
+        why, remedy = "two of its columns have the same name", "Give each column a name of its own"
+    elif frame.attrs or not frame.flags.allows_duplicate_labels:
+        why, remedy = "its attrs and flags are not kept", "Save them beside a frame without them"
+    if why:
+        raise UnsavableError(f"is a frame that would not come back as it is: {why}", remedy)
+
+
+def _has_nan_beside_na(column: Any, kind: Any) -> bool:  # noqa: ANN401
+    if str(kind) not in {"Float32", "Float64"}:
+        return False
+    plain = column.to_numpy(dtype="f8", na_value=0.0)
+    return bool((plain != plain).any())  # noqa: PLR0124  # NaN
+
+
+_NOTES = b"checkpoint-manager"
+
+
+def _notes_of(pandas: Any, frame: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return what Arrow does not tell of a frame."""
+    columns = frame.columns
+    labels = [columns.start, columns.stop, columns.step] if type(columns) is pandas.RangeIndex else None
+    zones = [getattr(frame.index.dtype, "tz", None), *(getattr(dtype, "tz", None) for dtype in frame.dtypes)]
+    return {"columns": labels, "utc": [place - 1 for place, zone in enumerate(zones) if zone is dt.UTC]}
+
+
+def _frame_of(table: Any) -> Any:  # noqa: ANN401
+    """Return the frame that a table of Arrow was made of."""
+    notes = json.loads((table.schema.metadata or {}).get(_NOTES, b'{"columns":null,"utc":[]}'))
+    frame = table.to_pandas()
+    for place in notes["utc"]:
+        if place < 0:
+            frame.index = frame.index.tz_convert(dt.UTC)
+        else:
+            frame.isetitem(place, frame.iloc[:, place].dt.tz_convert(dt.UTC))
+    if notes["columns"] is not None:
+        frame.columns = sys.modules["pandas"].RangeIndex(*notes["columns"], name=frame.columns.name)
+    return frame
+
+
+def _changed_column(frame: Any, back: Any) -> str | None:  # noqa: ANN401
+    """Return which column has another type in a part of a frame that came back; None if none has."""
+    if not _is_same_index(frame.columns, back.columns) or list(frame.columns) != list(back.columns):
+        return "the index of its columns"
+    for name, one, other in zip(frame.columns, frame.dtypes, back.dtypes, strict=True):
+        if one != other or getattr(one, "tz", None) != getattr(other, "tz", None):
+            return f"its column {printable(str(name))}"
+    return None
+
+
+def _is_same_index(one: Any, other: Any) -> bool:  # noqa: ANN401
+    """Return whether two indexes are of the same types, and have the same names."""
+    is_same = (
+        type(one) is type(other) and one.dtype == other.dtype and list(map(repr, one.names)) == list(map(repr, other.names))
+    )
+    return bool(is_same and getattr(one, "tz", None) == getattr(other, "tz", None))
 
 
 def _batches(arrow: Any, table: Any) -> Iterator[bytes]:  # noqa: ANN401
@@ -150,7 +225,15 @@ def _polars_frame(polars: Any, frame: Any) -> Content | None:  # noqa: ANN401
     if any(dtype == polars.Object for dtype in frame.schema.values()):
         fault = "is a frame with a column of objects, and would not come back as it is"
         raise UnsavableError(fault, "Give the column a type, with frame.cast(…)")
-    written = io.BytesIO()
+    part, written = io.BytesIO(), io.BytesIO()
+    frame.head(1).write_ipc_stream(part)
+    try:
+        is_same = polars.read_ipc_stream(part.getvalue()).schema == frame.schema
+    except polars.exceptions.PolarsError:
+        is_same = False
+    if not is_same:
+        fault = "is a frame with a column that Arrow's format does not hold"
+        raise UnsavableError(fault, "Give the column another type, with frame.cast(…)")
     frame.write_ipc_stream(written)
     return Content("polars", _rows(frame), [written.getbuffer()], written.tell())
 
@@ -183,23 +266,35 @@ _TENSORS = {
 def _tensor(torch: Any, tensor: Any) -> Content | None:  # noqa: ANN401
     if not isinstance(tensor, torch.Tensor):
         return None
-    if type(tensor) is not torch.Tensor or tensor.requires_grad:
-        raise UnsavableError("is a tensor with a gradient, which would not come back with it", "Convert it with value.detach()")
+    if type(tensor) is not torch.Tensor or tensor.requires_grad or vars(tensor):
+        fault = "is a tensor with a gradient or attributes, which would not come back with them"
+        raise UnsavableError(fault, "Convert it with value.detach()")
     if tensor.device.type != "cpu" or tensor.layout != torch.strided:
         fault = "is a tensor on another device, or sparse, and would not come back as one"
         raise UnsavableError(fault, "Convert it with value.cpu() or value.to_dense()")
     name = next((name for name, each in _TENSORS.items() if tensor.dtype == getattr(torch, each, None)), None)
     if name is None:
         raise UnsavableError(f"is a tensor of {tensor.dtype}, which safetensors can't hold", "Convert it with value.to(…)")
-    _package("numpy")  # makes its memory readable
     size = tensor.numel() * tensor.element_size()
     fields = {"tensor": {"dtype": name, "shape": list(tensor.shape), "data_offsets": [0, size]}}
     header = json.dumps(fields, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    plain = tensor.resolve_conj().resolve_neg().contiguous()
-    body = [plain.reshape(-1).view(torch.uint8).numpy()] if size else []
+    body = [memory_of_tensor(torch, tensor)] if size else []
     opening = len(header).to_bytes(8, "little") + header
     return Content("torch", f"{_shape_of(tensor)} {_TENSORS[name]}", [opening, *body], len(opening) + size)
+
+
+def memory_of_tensor(torch: Any, tensor: Any) -> Any:  # noqa: ANN401
+    """Return the elements of a tensor that has some, as an array of bytes: its own memory where they lie in their order.
+
+    Raises:
+        UnsavableError: numpy, which is needed for this, is not installed.
+    """
+    _package("numpy")
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # one element out of another tensor
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).numpy()
 
 
 _WRITERS: dict[str, Make] = {"numpy": _array, "pandas": _pandas_frame, "polars": _polars_frame, "torch": _tensor}
@@ -246,7 +341,7 @@ def _package(name: str) -> Any:  # noqa: ANN401
 
 def _read_pandas(_: Any, file: Any) -> object:  # noqa: ANN401
     with _package("pyarrow").ipc.open_stream(file) as stream:
-        return stream.read_all().to_pandas()
+        return _frame_of(stream.read_all())
 
 
 def _read_polars(polars: Any, file: Any) -> object:  # noqa: ANN401

@@ -13,6 +13,8 @@ import hashlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager._format.contents import memory_of_tensor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -143,8 +145,7 @@ def _of_torch(torch: Any, value: Any, _: Encode) -> list[bytes] | None:  # noqa:
     is_plain = type(value) is torch.Tensor and value.device.type == "cpu" and value.layout == torch.strided
     if not is_plain or value.is_quantized:
         return None
-    plain = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    content = hashlib.sha256(plain.view(torch.uint8).numpy()).digest() if value.numel() else b""
+    content = hashlib.sha256(memory_of_tensor(torch, value)).digest() if value.numel() else b""
     return [repr((value.dtype, tuple(value.shape), value.requires_grad)).encode(), content]
 
 
