@@ -279,12 +279,18 @@ def test_a_lock_that_is_not_held_can_be_left(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 def test_a_lock_file_of_someone_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    with lock(tmp_path):
+        pass
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *a, **k: refuse() if path == "train.lock" else real(path, *a, **k))
+    with pytest.raises(StorageError, match=r"Permission denied\. Give this user access"):
+        lock(tmp_path).__enter__()
+    os.chown(lock(tmp_path)._path, 65_534, 65_534)
     with pytest.raises(LockTimeoutError, match=r"Permission denied.*who owns it"):
         lock(tmp_path).__enter__()
 
