@@ -452,3 +452,19 @@ def test_a_with_block_closes_the_backend() -> None:
 def test_durability_is_not_asked_of_a_backend_that_has_its_own() -> None:
     with pytest.raises(ValueError, match="open already"):
         CheckpointManager(MemoryBackend(), key=KEY, durability="relaxed")
+
+
+def test_the_environment_names_the_store_if_the_caller_does_not(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable, location, made in (
+        ("", (), "checkpoints"),
+        ("other", (), "other"),
+        ("third", ("checkpoints",), "checkpoints"),
+    ):
+        monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", variable)
+        assert repr(CheckpointManager(*location)) == f"CheckpointManager({str(tmp_path / made)!r})"
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "sqlite:///x.db")
+    CheckpointManager().save_checkpoint("train", 1)
+    assert (tmp_path / "x.db").is_file()

@@ -39,7 +39,7 @@ from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from typing import BinaryIO
 
     from checkpoint_manager._operations.diff import Diff
@@ -60,6 +60,15 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 _LOG = get_logger()
+
+
+class _Default(str):
+    """The location of the store if the caller gives none, and the environment names none."""
+
+    __slots__ = ()
+
+
+_DEFAULT = _Default("checkpoints")
 
 
 def _valid(stage_name: object) -> str:
@@ -94,7 +103,8 @@ class CheckpointManager:
 
     Args:
         checkpoint_dir: The directory of the store, one for each pipeline, created if needed; or a URL, such as ``memory:`` for
-            a store that lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`.
+            a store that lasts as long as the manager; or a :class:`~checkpoint_manager.backends.base.Backend`. If it is not
+            given, it is that of the environment variable ``CHECKPOINT_MANAGER_STORE``, or else ``checkpoints``.
         key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. If None, the key comes
             from the environment (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE`` or
             ``…_PASSPHRASE_COMMAND``) or else from a key file in the user's data directory, which is created on first use.
@@ -118,7 +128,7 @@ class CheckpointManager:
 
     def __init__(
         self,
-        checkpoint_dir: str | os.PathLike[str] | Backend = "checkpoints",
+        checkpoint_dir: str | os.PathLike[str] | Backend = _DEFAULT,
         *,
         key: Key | None = None,
         lock_timeout: float = 60.0,
@@ -128,6 +138,8 @@ class CheckpointManager:
         codecs: Iterable[Codec[Any]] = (),
     ) -> None:
         key = conceal(key)
+        if checkpoint_dir is _DEFAULT:
+            checkpoint_dir = os.environ.get("CHECKPOINT_MANAGER_STORE") or str(_DEFAULT)
         check_choice("durability", durability, "full", "relaxed")
         check_choice("on_rollback", on_rollback, "raise", "warn")
         check_seconds("lock_timeout", lock_timeout)
@@ -887,7 +899,8 @@ class CheckpointManager:
     def _runner(self) -> Runner:
         """The runner of this manager's stages: one for all threads, made on first use."""
         if self._made_runner is None:
-            self.__dict__.setdefault("_made_runner", stages.Runner(self._store))  # if two threads race, the first one wins
+            made = stages.Runner(self._store, None if self._arguments is None else (_open_runner, (self._arguments,)))
+            self.__dict__.setdefault("_made_runner", made)  # if two threads race, the first one wins
         runner: Runner = self.__dict__["_made_runner"]
         return runner
 
@@ -911,6 +924,8 @@ class CheckpointManager:
         retries: int = 0,
         backoff: float = 1.0,
         timeout: float | None = None,
+        expires: timedelta | str | None = None,
+        validate: Callable[[Any], bool] | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def stage(  # noqa: PLR0913  # all are choices with a default, by name
@@ -929,6 +944,8 @@ class CheckpointManager:
         retries: int = 0,
         backoff: float = 1.0,
         timeout: float | None = None,
+        expires: timedelta | str | None = None,
+        validate: Callable[[Any], bool] | None = None,
     ) -> Any:
         """Make a function a stage: it runs once for the same arguments, and its result is saved and returned to later calls.
 
@@ -968,6 +985,10 @@ class CheckpointManager:
                 ``TimeoutError``. As with ``asyncio.timeout``, it ends at its next ``await``, and a thread that it waits for
                 goes on. A function that is not async can't be stopped while it runs; a program can: ``checkpoint-manager run
                 --timeout``.
+            expires: The age from which a result is not reused: a ``timedelta``, or text such as ``"12h"`` or ``"1d"``. A result
+                whose time lies in the future, because a clock was wrong, is not reused either.
+            validate: Called with a saved result before it is reused. If it returns False, or raises an exception, the function
+                runs again.
 
         Raises:
             PayloadError: By its annotation, the function returns what can't be saved, and there is no ``encode``.
@@ -993,6 +1014,8 @@ class CheckpointManager:
             retries=retries,
             backoff=backoff,
             timeout=timeout,
+            expires=expires,
+            validate=validate,
         )
         return stages.make_stage(self._runner, name, options)
 
@@ -1139,10 +1162,7 @@ class CheckpointManager:
             TypeError: The manager was given the key itself, or a backend.
         """
         if self._arguments is None:
-            raise TypeError(
-                "a CheckpointManager that was given a secret or a backend can't be pickled or copied: open the store where it "
-                "is needed, or give the key as a key file or in the environment"
-            )
+            raise TypeError(stages.NOT_PICKLED)
         return _open, (self._arguments,)
 
 
@@ -1167,3 +1187,7 @@ def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
 
 def _open(arguments: dict[str, Any]) -> CheckpointManager:
     return CheckpointManager(**arguments)
+
+
+def _open_runner(arguments: dict[str, Any]) -> Runner:
+    return stages.reopened(arguments, lambda: _open(arguments)._runner)  # noqa: SLF001  # of this module

@@ -230,6 +230,19 @@ class TestThreads:
             not name.endswith(".run") for name in os.listdir(os.path.join(cm._store.backend.location, ".locks"))
         )
 
+    def test_tasks_with_different_arguments_run_at_the_same_time(self, cm: CheckpointManager) -> None:
+        async def main() -> list[int]:
+            barrier = asyncio.Barrier(30)
+
+            @cm.stage
+            async def train(number: int) -> int:
+                async with asyncio.timeout(30), barrier:  # which breaks unless all are here
+                    return number
+
+            return await asyncio.gather(*map(train, range(30)))
+
+        assert asyncio.run(main()) == list(range(30))
+
     def test_a_wait_of_so_many_seconds_ends_and_names_the_thread(self, cm: CheckpointManager, caplog: Any) -> None:
         caplog.set_level(logging.INFO, logger="checkpoint_manager")
         release, begun = threading.Event(), threading.Event()

@@ -7,11 +7,13 @@ import math
 import os
 import select
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from checkpoint_manager import times
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
@@ -56,6 +58,21 @@ class Number(click.IntRange):
     """A whole number within a range."""
 
     name = "number"  # for click's message about anything else
+
+
+class Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
+    """A length of time, such as 12h or 1d."""
+
+    name = "age"
+
+    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return the length of time, or fail."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return times.length(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before

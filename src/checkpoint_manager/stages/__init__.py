@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from checkpoint_manager.stages.report import RunReport
     from checkpoint_manager.stages.run_history import latest_run, report_of
     from checkpoint_manager.stages.run_id import current_run
-    from checkpoint_manager.stages.runner import FailedCallError, Runner
+    from checkpoint_manager.stages.runner import NOT_PICKLED, FailedCallError, Runner, reopened
     from checkpoint_manager.stages.snapshots import snapshot_of
     from checkpoint_manager.stages.threads import in_thread
 
 __all__ = [
+    "NOT_PICKLED",
     "Bar",
     "FailedCallError",
     "Loop",
@@ -34,6 +35,7 @@ __all__ = [
     "latest_run",
     "make_loop",
     "make_stage",
+    "reopened",
     "report_of",
     "run_coroutine",
     "snapshot_of",
@@ -44,6 +46,7 @@ _MODULES = {
     "acquire": "coroutines",  # needs asyncio, which takes longer to import than all of these
     "Bar": "bar",  # needs rich, an extra
     "FailedCallError": "runner",
+    "NOT_PICKLED": "runner",
     "Loop": "loop",
     "Options": "options",
     "RunReport": "report",
@@ -52,6 +55,7 @@ _MODULES = {
     "latest_run": "run_history",
     "make_loop": "loop",
     "make_stage": "decorator",
+    "reopened": "runner",
     "report_of": "run_history",
     "run_coroutine": "coroutines",
     "current_run": "run_id",

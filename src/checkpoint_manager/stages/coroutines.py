@@ -61,6 +61,9 @@ async def _attempt(
             await in_thread(runner.save_failure, run, error, is_last=is_last)
             if is_last:
                 raise
+        except BaseException as error:
+            runner.stopped(run, error)
+            raise
         finally:
             runner.end(run)
         if not run.is_done:

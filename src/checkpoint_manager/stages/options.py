@@ -6,11 +6,13 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from checkpoint_manager._arguments import check, check_callback, check_flags, check_seconds, check_wait, elements, wrong
 from checkpoint_manager._format.notes import check_revision
 from checkpoint_manager.errors import ArgumentError
+from checkpoint_manager.times import length
 
 _LONGEST_PAUSE = 60.0
 _MOST_DOUBLINGS = 30
@@ -36,6 +38,8 @@ class Options:
     retries: int = 0
     backoff: float = 1.0
     timeout: float | None = None
+    expires: timedelta | str | None = None
+    validate: Callable[[Any], bool] | None = None
     check: Callable[[Any], str] | None = None
     beside: Mapping[str, object] = field(default_factory=dict)
 
@@ -44,7 +48,7 @@ class Options:
             check_revision(self.revision)
         if self.code is not None:
             check_flags(code=self.code)
-        for name in ("key", "encode", "decode"):
+        for name in ("key", "encode", "decode", "validate"):
             check_callback(name, getattr(self, name))
         if (self.encode is None) != (self.decode is None):
             raise ArgumentError("encode= and decode= belong together", hint="Give both", argument="encode")
@@ -56,6 +60,16 @@ class Options:
         check_wait(self.wait)
         patience(self.wait)
         self._check_retries()
+        self._check_expires()
+
+    def _check_expires(self) -> None:
+        check("expires", self.expires, (timedelta, str, type(None)), 'a timedelta, text such as "1d", or None')
+        try:
+            age = self.longest_age
+        except ValueError as error:
+            raise ArgumentError(f"expires: {error}", argument="expires") from None
+        if age is not None and age <= timedelta():
+            raise ArgumentError("expires must be more than no time", argument="expires")
 
     def _check_names(self) -> None:
         if isinstance(self.ignore, str):
@@ -80,6 +94,11 @@ class Options:
     def is_code_compared(self) -> bool:
         """Whether the function's code is compared."""
         return self.revision is None if self.code is None else self.code
+
+    @property
+    def longest_age(self) -> timedelta | None:
+        """The age from which a result is not reused; None if it never expires."""
+        return length(self.expires) if isinstance(self.expires, str) else self.expires
 
     @property
     def patience(self) -> float:

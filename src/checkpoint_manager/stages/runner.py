@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import pickle
 import time
 import traceback
 import weakref
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import _operations
@@ -18,7 +20,7 @@ from checkpoint_manager._format.notes import FailureNote, InputNote, Note, RunNo
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import printable, with_article
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import (
     CheckpointError,
@@ -37,9 +39,11 @@ from checkpoint_manager.stages.report import Outcome, ago, duration
 from checkpoint_manager.stages.results import Result
 from checkpoint_manager.stages.run_id import current_run
 from checkpoint_manager.stages.run_lock import RunLock, started_this_process
+from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from checkpoint_manager._format.codecs import Codecs
     from checkpoint_manager._format.notes import CodeNote
@@ -51,6 +55,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _MAX_MESSAGE_CHARACTERS = 500
+NOT_PICKLED = (
+    "a CheckpointManager that was given a secret or a backend, and a function that is a stage of it, can't be pickled or "
+    "copied: open the store where it is needed, or give the key as a key file or in the environment"
+)
 _MOST_INPUTS = 100
 
 
@@ -81,12 +89,19 @@ class Definition:
         stage: The stage's name.
         origin: Where the function comes from, see :mod:`checkpoint_manager.stages.identity`.
         options: The choices made at its decoration.
+        code: The code of a function that another process has pickled by value; its source may not be here.
     """
 
     function: Callable[..., Any]
     stage: str
     origin: str
     options: Options
+    code: CodeNote | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle it with its present code."""
+        code = (self.code or Code(self.function).note) if self.options.is_code_compared else None
+        return Definition, (self.function, self.stage, self.origin, self.options, code)
 
     @property
     def revision(self) -> int | str:
@@ -174,11 +189,16 @@ class Run:
         return None if self.lock_reference is None else self.lock_reference()
 
 
+_reopened: weakref.WeakValueDictionary[bytes, Runner] = weakref.WeakValueDictionary()
 _current: contextvars.ContextVar[Run | None] = contextvars.ContextVar("current", default=None)
 
 
 class Runner:
     """Runs the stages of one store.
+
+    Args:
+        store: The store.
+        pickled: What opens it again in another process, and its arguments; None if that needs a secret.
 
     Attributes:
         location: Where the store is.
@@ -188,7 +208,7 @@ class Runner:
         codes: The code of each stage, as it was read for the last call.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, pickled: tuple[Callable[..., Runner], tuple[Any, ...]] | None = None) -> None:
         self.location = store.backend.location
         self.outcomes: list[Outcome] = []
         self.functions: dict[str, tuple[str, Callable[..., Any]]] = {}
@@ -197,7 +217,18 @@ class Runner:
         self._told: set[tuple[str, str]] = set()
         self._store = store
         self._lookup = Lookup(store)
+        self._pickled = pickled
         current_run()  # before this program starts others
+
+    def __reduce__(self) -> tuple[Callable[..., Runner], tuple[Any, ...]]:
+        """Pickle where the store is and where its key comes from: so a stage that is pickled by value finds them again.
+
+        Raises:
+            TypeError: The manager was given the key itself, or a backend.
+        """
+        if self._pickled is None:
+            raise TypeError(NOT_PICKLED)
+        return self._pickled
 
     @property
     def codecs(self) -> Codecs:
@@ -220,7 +251,7 @@ class Runner:
         arguments |= {
             name: digest(value, name, "", self.location, codecs=self.codecs) for name, value in options.beside.items()
         }
-        code = self._code_of(definition) if options.is_code_compared else None
+        code = (definition.code or self._code_of(definition)) if options.is_code_compared else None
         note = Note(definition.revision, arguments, definition.origin, code=code)
         run = Run(self.store_id, definition.stage, note, pauses=options.pauses)
         self.add_inputs(run, used)
@@ -336,11 +367,15 @@ class Runner:
             if is_last:
                 raise
         except BaseException as error:
-            self.ended(run, "stopped", None, run.seconds)
-            _LOG.info("%s: stopped after %s (%s)", printable(run.stage), duration(run.seconds), type(error).__qualname__)
+            self.stopped(run, error)
             raise
         finally:
             self.end(run)
+
+    def stopped(self, run: Run, error: BaseException) -> None:
+        """Record that a run was ended by what is not an error."""
+        self.ended(run, "stopped", None, run.seconds)
+        _LOG.info("%s: stopped after %s (%s)", printable(run.stage), duration(run.seconds), type(error).__qualname__)
 
     def begin_attempt(self, run: Run, lock: RunLock) -> None:
         """Begin a new attempt of a run, until :meth:`end`."""
@@ -369,17 +404,29 @@ class Runner:
         found = self.search(run, _COMPLETED)
         if found.loaded is None:
             return False
-        value = payload.decode(found.loaded.data, self.codecs, found.loaded.contents)
         options = definition.options
+        if why := _expired(found.loaded, options.longest_age):
+            run.why = why
+            return False
+        value = payload.decode(found.loaded.data, self.codecs, found.loaded.contents)
         if options.check is not None and (why := options.check(value)):
             run.why = why
             return False
+        what = "decode="
         try:
             run.result = value if options.decode is None else options.decode(value)
+            what = "validate="
+            is_valid = options.validate is None or options.validate(run.result)
         except Exception as error:  # noqa: BLE001  # whatever a function of the caller's raises
-            run.why = f"decode= raised {type(error).__qualname__} for version {found.loaded.version}"
+            run.why = f"{what} raised {type(error).__qualname__} for version {found.loaded.version}"
             if self._is_first(run.stage, run.why):
                 _LOG.warning("%s: %s, so it runs again", printable(run.stage), run.why)
+            return False
+        if type(is_valid).__name__ not in {"bool", "bool_"}:  # that of numpy, too
+            given = with_article(type(is_valid).__qualname__)
+            raise TypeError(f"stage {printable(run.stage)}: validate= must return True or False, and returned {given}")
+        if not is_valid:
+            run.why = f"validate= refused version {found.loaded.version}"
             return False
         self.reused(run, found.loaded)
         data = results.digest_of(found.loaded.data)
@@ -552,6 +599,28 @@ class Runner:
         self.outcomes.append(Outcome(run.stage, what, version, seconds, run.why))
         if version is not None and what in {"reused", "ran"}:
             self.used[run.stage] = version
+
+
+def _expired(loaded: Loaded, expires: timedelta | None) -> str:
+    """Return why a version is too old to be reused, or dated in the future by a wrong clock; empty if it is not."""
+    if expires is None:
+        return ""
+    age = datetime.now(UTC) - loaded.entry.created_at
+    if age < -CLOCK_TOLERANCE:
+        return f"version {loaded.version} is dated in the future"
+    return f"version {loaded.version} has expired: saved {ago(loaded.entry.created_at)}" if age > expires else ""
+
+
+def reopened(arguments: dict[str, Any], open_again: Callable[[], Runner]) -> Runner:
+    """Return the runner of a stage that came from another process: one for all stages of a store, while one of them lives.
+
+    Args:
+        arguments: Those of the manager.
+        open_again: Opens the store.
+    """
+    key = pickle.dumps(arguments)
+    known = _reopened.get(key)
+    return _reopened.setdefault(key, open_again()) if known is None else known
 
 
 def _encodable(text: str) -> str:

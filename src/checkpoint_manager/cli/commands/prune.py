@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import checkpoint_manager
-from checkpoint_manager import times
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
-from checkpoint_manager.cli.options import Number, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import Age, Number, confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import (
     errors_told,
     say,
@@ -40,22 +38,10 @@ _SHORTEST_RUN = 4
 """How many versions that are dropped together share a line."""
 
 
-class _Age(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
-    name = "age"
-
-    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        try:
-            return times.length(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @click.command()
 @click.argument("stage", shell_complete=stage_names, required=False)
 @click.option("--keep-last", type=_NUMBER, default=0, metavar="N", help="Keep the N newest completed versions.")
-@click.option("--keep-within", type=_Age(), metavar="AGE", help="Keep every version younger than this: 12h, 1d, 2w.")
+@click.option("--keep-within", type=Age(), metavar="AGE", help="Keep every version younger than this: 12h, 1d, 2w.")
 @click.option(
     "--keep-hourly",
     type=_NUMBER,

@@ -19,7 +19,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.cli.commands.run_files import INHERITED, changed_output, digest_of, digests_of, stdin_of, storable
 from checkpoint_manager.cli.commands.run_process import CommandFailedError, Process, storable_word
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import Seconds, store_options
+from checkpoint_manager.cli.options import Age, Seconds, store_options
 from checkpoint_manager.cli.output import say, write_bytes, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
@@ -27,6 +27,7 @@ from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
     from typing import TextIO
 
     from checkpoint_manager import Outcome
@@ -68,6 +69,7 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{
     metavar="SECONDS",
     help="Stop the command after that time: with SIGTERM, and with SIGKILL ten seconds later.",
 )
+@click.option("--expires", type=Age(), metavar="AGE", help="Run again if the result is older than this: 12h, 1d, 2w.")
 @click.option("--again", is_flag=True, help="Run it even if it is done.")
 @click.option("--no-wait", is_flag=True, help="If another process is running it, exit with 11 instead of waiting.")
 @click.option("--with-key", is_flag=True, help="Pass the environment variables that name the store's key on to the command.")
@@ -84,6 +86,7 @@ def run(  # noqa: PLR0913  # options, by name
     retries: int,
     backoff: float,
     timeout: float | None,
+    expires: timedelta | None,
     again: bool,
     no_wait: bool,
     with_key: bool,
@@ -129,6 +132,7 @@ def run(  # noqa: PLR0913  # options, by name
         wait=0 if no_wait else _patience(access),
         retries=retries,
         backoff=backoff,
+        expires=expires,
         check=lambda result: changed_output(result, outputs),
         beside=around,
     )
