@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from typing import TYPE_CHECKING
+
+import pytest
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager._filesystem.kept import MOST
@@ -63,3 +67,14 @@ def test_what_was_seen_is_remembered_again_after_its_file_was_removed(tmp_path: 
     newest = seen.recall("train")
     assert newest is not None
     assert newest.version == 2
+
+
+def test_what_owns_a_descriptor_is_not_copied(tmp_path: Path) -> None:
+    """A copy would close the descriptor a second time, when it may be another file's."""
+    cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+    cm.save_checkpoint("train", 1)
+    with cm._store.session("train") as session:
+        for each in (session, *cm._store.last_seen._kept.values()):
+            for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+                with pytest.raises(TypeError):
+                    copied(each)

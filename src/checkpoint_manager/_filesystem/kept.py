@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections import OrderedDict
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from checkpoint_manager._filesystem import files
 
@@ -39,6 +39,14 @@ class Descriptor:
     def __del__(self) -> None:
         if self.number >= 0:
             close_descriptor(self.number)
+
+    def __reduce__(self) -> NoReturn:
+        refuse_a_copy()
+
+
+def refuse_a_copy() -> NoReturn:
+    """Refuse to copy or pickle what owns a descriptor: it would be closed twice, the second time as another file's."""
+    raise TypeError("an open file can't be copied")
 
 
 T = TypeVar("T", bound="Closable")

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.kept import close_descriptor
+from checkpoint_manager._filesystem.kept import close_descriptor, refuse_a_copy
 from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
@@ -19,7 +19,7 @@ from checkpoint_manager.backends.local.lock import FileLock
 from checkpoint_manager.backends.stage_names import to_filename
 
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import NoReturn, Self
 
     from checkpoint_manager._filesystem.kept import Kept
     from checkpoint_manager.backends.local.head import Found
@@ -120,6 +120,9 @@ class LocalSession(Session):
     def __del__(self) -> None:
         if self.folder >= 0:
             close_descriptor(self.folder)
+
+    def __reduce__(self) -> NoReturn:
+        refuse_a_copy()
 
     def __exit__(self, *_: object) -> None:
         lock, self.lock, self.found = self.lock, None, None
