@@ -215,7 +215,7 @@ def test_a_reader_that_meets_a_deletion_between_two_looks_is_not_told_of_a_rollb
         there.delete_versions("train", [3])
 
     fresh = CheckpointManager(backend, key=KEY)
-    backend.before("read gaps", lambda: None, save_and_delete)
+    backend.before("read gaps", save_and_delete)
     assert fresh.load_checkpoint("train") == {"n": 4}
     assert backend.is_done
 

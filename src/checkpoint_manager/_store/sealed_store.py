@@ -234,8 +234,8 @@ class SealedStore:
             RollbackError: It is older than the one that this user has seen.
         """
         known = self.known_gaps.get(stage, _NO_GAPS)
-        record = self.backend.read_record("gaps", stage, limit=sealed_gaps.RECORD.max_bytes, known=known[1], session=session)
-        if record is not None and record is known[1]:
+        limit, record = sealed_gaps.RECORD.max_bytes, known[1]
+        if record is not None and self.backend.read_record("gaps", stage, limit=limit, known=record, session=session) is record:
             return known
         seen = self.last_seen.recall_record(stage, "gaps")
         return self._gaps_newer_than(seen, stage, session)
