@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from checkpoint_manager import (
+    AsyncCheckpointManager,
     CheckpointError,
     CheckpointManager,
     CheckpointNotFoundError,
@@ -465,6 +466,7 @@ def test_the_environment_names_the_store_if_the_caller_does_not(
     ):
         monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", variable)
         assert repr(CheckpointManager(*location)) == f"CheckpointManager({str(tmp_path / made)!r})"
+        assert AsyncCheckpointManager(*location)._open()._store.backend.location == str(tmp_path / made)
     monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "sqlite:///x.db")
     CheckpointManager().save_checkpoint("train", 1)
     assert (tmp_path / "x.db").is_file()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, 
 
 from checkpoint_manager._store.key_sources import conceal
 from checkpoint_manager.keys import Keys
-from checkpoint_manager.manager import CheckpointManager
+from checkpoint_manager.manager import DEFAULT_LOCATION, CheckpointManager
 from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import Codec, Durability, Key, OnRollback, Version
@@ -46,6 +47,8 @@ class _StageOptions(TypedDict, total=False):
     retries: int
     backoff: float
     timeout: float | None
+    expires: timedelta | str | None
+    validate: Callable[[Any], bool] | None
 
 
 class _LoopOptions(TypedDict, total=False):
@@ -134,7 +137,7 @@ class AsyncCheckpointManager:
 
     def __init__(
         self,
-        checkpoint_dir: str | os.PathLike[str] | Backend = "checkpoints",
+        checkpoint_dir: str | os.PathLike[str] | Backend = DEFAULT_LOCATION,
         *,
         key: Key | None = None,
         lock_timeout: float = 60.0,

@@ -68,7 +68,8 @@ class _Default(str):
     __slots__ = ()
 
 
-_DEFAULT = _Default("checkpoints")
+DEFAULT_LOCATION = _Default("checkpoints")
+"""The default of ``checkpoint_dir``; told from the same text given by a caller."""
 
 
 def _valid(stage_name: object) -> str:
@@ -128,7 +129,7 @@ class CheckpointManager:
 
     def __init__(
         self,
-        checkpoint_dir: str | os.PathLike[str] | Backend = _DEFAULT,
+        checkpoint_dir: str | os.PathLike[str] | Backend = DEFAULT_LOCATION,
         *,
         key: Key | None = None,
         lock_timeout: float = 60.0,
@@ -138,8 +139,8 @@ class CheckpointManager:
         codecs: Iterable[Codec[Any]] = (),
     ) -> None:
         key = conceal(key)
-        if checkpoint_dir is _DEFAULT:
-            checkpoint_dir = os.environ.get("CHECKPOINT_MANAGER_STORE") or str(_DEFAULT)
+        if checkpoint_dir is DEFAULT_LOCATION:
+            checkpoint_dir = os.environ.get("CHECKPOINT_MANAGER_STORE") or str(DEFAULT_LOCATION)
         check_choice("durability", durability, "full", "relaxed")
         check_choice("on_rollback", on_rollback, "raise", "warn")
         check_seconds("lock_timeout", lock_timeout)

@@ -22,6 +22,7 @@ from checkpoint_manager import (
     PayloadError,
     StageNameError,
     VersionConflictError,
+    aio,
 )
 from tests.aio.through import ThroughAnEventLoop
 from tests.concurrency.writer import KEY as MODEL_KEY
@@ -86,6 +87,10 @@ class TestTheSameMethods:
     def test_the_constructor_takes_the_same(self) -> None:
         ours, theirs = (inspect.signature(kind).parameters.values() for kind in (AsyncCheckpointManager, CheckpointManager))
         assert [(each.name, each.default) for each in ours] == [(each.name, each.default) for each in theirs]
+
+    def test_a_stage_takes_the_same_options(self) -> None:
+        theirs = inspect.signature(CheckpointManager.stage).parameters.keys() - {"self", "name"}
+        assert aio._StageOptions.__annotations__.keys() == theirs
 
     def test_the_seed_calls(self, cm: AsyncCheckpointManager, tmp_path: Path) -> None:
         async def main() -> list[Any]:
