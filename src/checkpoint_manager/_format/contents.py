@@ -24,7 +24,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoint_manager import _loading
-from checkpoint_manager._format.values import UnsavableError
+from checkpoint_manager._format.unsavable import UnsavableError
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, FormatError
 

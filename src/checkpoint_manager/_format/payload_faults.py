@@ -10,6 +10,7 @@ from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from checkpoint_manager._format.unsavable import UnsavableError
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import is_unicode
 from checkpoint_manager.errors import PayloadError
@@ -185,7 +186,7 @@ def _fault_of_form(value: Any, codecs: Codecs) -> Fault | None:  # noqa: ANN401
     """Return why a value that contains no other has no form."""
     try:
         form = _values().form_of(value, codecs)
-    except _values().UnsavableError as error:
+    except UnsavableError as error:
         return error.fault, error.remedy or _remedy(type(value), _REMEDIES_OF_DATA) + _CODEC
     return next(filter(None, map(_fault_of_text, _texts_in(form))), None)
 
@@ -216,7 +217,7 @@ def _fault_of_key(key: object, codecs: Codecs | None) -> Fault | None:
 def _fault_of_hashes(values: Collection[object]) -> Fault | None:
     try:
         _values().refuse_collisions(values)
-    except _values().UnsavableError as error:
+    except UnsavableError as error:
         return error.fault, error.remedy
     return None
 

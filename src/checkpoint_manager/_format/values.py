@@ -65,6 +65,7 @@ import orjson
 
 from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._format.embedded import TAG
+from checkpoint_manager._format.unsavable import UnsavableError
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import FormatError
@@ -94,20 +95,6 @@ _NUMPY_TYPES = {
 }
 """What is written for a scalar of numpy, by the name of its dtype."""
 _NUMPY_TIME = re.compile(r"(?:datetime|timedelta)64(?:\[(?:[1-9][0-9]{0,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?", re.ASCII)
-
-
-class UnsavableError(Exception):
-    """A value that has no form.
-
-    Attributes:
-        fault: What is wrong with it, as the end of a message.
-        remedy: What to do about it; empty if its type says what.
-    """
-
-    def __init__(self, fault: str, remedy: str = "") -> None:
-        super().__init__(fault)
-        self.fault = fault
-        self.remedy = remedy
 
 
 # Writing
