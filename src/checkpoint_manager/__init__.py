@@ -33,7 +33,17 @@ if TYPE_CHECKING:
     )
     from checkpoint_manager.keys import Keys, KeySlot
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import Checkpoint, Codec, Key, KeyFile, Origin, Passphrase, Version
+    from checkpoint_manager.models import (
+        Attachment,
+        AttachmentInfo,
+        Checkpoint,
+        Codec,
+        Key,
+        KeyFile,
+        Origin,
+        Passphrase,
+        Version,
+    )
     from checkpoint_manager.reports import BundledStage, BundleSummary, Finding, Progress, RepairStep, VerificationReport
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
     from checkpoint_manager.stages.loop import Loop
@@ -43,6 +53,8 @@ __all__ = [
     "ArgumentError",
     "AsyncCheckpointManager",
     "AsyncKeys",
+    "Attachment",
+    "AttachmentInfo",
     "BundleSummary",
     "BundledStage",
     "Change",
@@ -119,6 +131,8 @@ _HOMES = {
         "CheckpointManager",
     ],
     "models": [
+        "Attachment",
+        "AttachmentInfo",
         "Checkpoint",
         "Codec",
         "Key",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 from checkpoint_manager import (
     AsyncCheckpointManager,
+    Attachment,
+    AttachmentInfo,
     BundleSummary,
     Checkpoint,
     CheckpointManager,
@@ -46,6 +48,8 @@ with CheckpointManager("checkpoints") as opened:
 opened.close()
 cm.keys.rotate(progress=show)
 assert_type(cm.get_checkpoint("train"), Checkpoint)
+assert_type(cm.get_checkpoint("train").attachments["model"], Attachment)
+assert_type(cm.get_version("train").attachments[0], AttachmentInfo)
 
 assert_type(cm.save_checkpoint("train", 1), Version)
 assert_type(cm.clear_checkpoint("train"), Version | None)
