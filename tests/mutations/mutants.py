@@ -244,7 +244,7 @@ MUTANTS: list[Mutant] = [
         "what a killed writer left stays",
         "backends/local/backend.py",
         "LocalBackend._prepare",
-        Decide("stage not in self._swept", outcome=False),
+        Decide("stage not in self._tidied", outcome=False),
     ),
     Mutant("a link in the place of a lock is followed", "backends/local/lock.py", "_FLAGS", Drop("os.O_NOFOLLOW")),
     # The envelope

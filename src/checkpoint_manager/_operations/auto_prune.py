@@ -62,7 +62,7 @@ class _Memory:
         spared: Held by no rule, but tagged.
         serial: The serial number of the record of tags by which they were spared.
         proven: The newest completed version that this process has read or written as a whole.
-        swept: The leftovers of killed deletions were removed.
+        tidied: The leftovers of killed deletions were removed.
     """
 
     held_versions: HeldVersions
@@ -73,7 +73,7 @@ class _Memory:
     spared: dict[int, VersionFacts] = field(default_factory=dict)
     serial: int = 0
     proven: int | None = None
-    swept: bool = False
+    tidied: bool = False
 
     def is_in_time(self, version: VersionFacts) -> bool:
         """Return whether a version's time follows on those that are known."""
@@ -157,8 +157,8 @@ class AutoPrune:
                     if facts is not None:
                         batch.append(facts)
             memory.add_below(batch)
-        if memory.floor == 1 and not memory.swept:  # only now: no more is left than a policy keeps, and listing it is quick
-            memory.swept = True
+        if memory.floor == 1 and not memory.tidied:  # only now: no more is left than a policy keeps, and listing it is quick
+            memory.tidied = True
             delete.remove_leftovers(self._store, stage, session)
 
     def _read(self, stage: str, version: int, session: Session | None) -> VersionFacts | None:

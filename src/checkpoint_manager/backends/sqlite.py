@@ -241,7 +241,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         self.location = _url_of(self._path)
         self.asked_for = "" if named == self._path else _url_of(named)
         self._locks = f"{self._path}-locks"
-        self._swept: set[str] = set()  # whose chunks were swept by this process
+        self._tidied: set[str] = set()  # without chunks of a killed writer
         self._mine = threading.local()
         self._connection(make=False)
 
@@ -400,9 +400,9 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         return Newest((rows[0][0] or 0) if rows else 0, durable=True)
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
-        if stage not in self._swept and is_held(f"{self._locks}{os.sep}{layout.lock_name(stage)}"):
+        if stage not in self._tidied and is_held(f"{self._locks}{os.sep}{layout.lock_name(stage)}"):
             self._change("remove what was left in", f"DELETE {_UNUSED_CHUNKS} AND chunk.stage = ?", (stage.encode(),), stage)
-            self._swept.add(stage)
+            self._tidied.add(stage)
             maintenance.keep_reserve(self._locks, _RESERVE_BYTES)
         insert = """INSERT INTO version (stage, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5
             WHERE NOT EXISTS (SELECT 1 FROM version WHERE stage = ?1 AND number >= ?2)
@@ -416,7 +416,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             raise
         newest = self.newest(stage).number
         if newest < version:
-            raise UnknownOutcomeError  # its chunks were swept by a writer that holds the lock: it is not there
+            raise UnknownOutcomeError  # its chunks were removed by a writer that holds the lock: it is not there
         raise VersionTakenError if version in self.versions(stage) else OutOfOrderError
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002

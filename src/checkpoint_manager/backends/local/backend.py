@@ -92,7 +92,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._locks = os.path.join(self.location, layout.LOCKS)
         self._found: dict[str, Found] = {}
         self._sessions: Kept[LocalSession] = Kept()
-        self._swept: set[str | None] = set()  # whose temporary files were swept by this process
+        self._tidied: set[str | None] = set()  # without temporary files of a killed writer
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
         self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
         self._has_links = True
@@ -116,7 +116,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         hint = f"Run this as {other}, or give the whole directory to {me}"
         raise StorageError(message, hint=hint, errno=errno.EPERM, filename=self.location)
 
-    def _sweep(self, stage: str | None, folder: int, newest: int) -> None:
+    def _remove_leftovers(self, stage: str | None, folder: int, newest: int) -> None:
         """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.
 
         What the system refuses here is left to ``repair``.
@@ -124,11 +124,11 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         name = layout.STORE_LOCK if stage is None else layout.lock_name(stage)
         if is_held(f"{self._locks}{os.sep}{name}"):
             with passing_over_refusals():
-                maintenance.sweep(folder)
+                maintenance.remove_temporary_files(folder)
                 if stage is not None:
-                    self._pending[stage] = pending.sweep(folder, newest)
+                    self._pending[stage] = pending.remove_torn(folder, newest)
             maintenance.keep_reserve(self.location)
-            self._swept.add(stage)
+            self._tidied.add(stage)
 
     def session(self, stage: str | None, lock: object = None) -> LocalSession:
         session = self._sessions.pop(stage or "", None) or LocalSession(self.location, stage or "", self._sessions)
@@ -251,7 +251,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             if appended is None:
                 appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
             session.found = self._found[stage] = appended
-            self._swept.add(stage)
+            self._tidied.add(stage)
         except FileExistsError:
             raise VersionTakenError from None
         except (OSError, files.NotAFileError) as error:
@@ -293,9 +293,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
 
     def _prepare(self, stage: str, version: int, found: Found, folder: int) -> bool:
         """Make durable what a version builds on, and return whether the version itself has to be durable."""
-        if stage not in self._swept:
-            self._sweep(stage, folder, found.number)
-        self._swept.discard(stage)  # until this version stands: a temporary file may be left
+        if stage not in self._tidied:
+            self._remove_leftovers(stage, folder, found.number)
+        self._tidied.discard(stage)  # until this version stands: a temporary file may be left
         follows = version == found.number + 1 and found.durable > 0
         if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap
             with contextlib.suppress(IsADirectoryError):  # that is not a version, either
@@ -516,8 +516,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
     ) -> Record:
         file_name = layout.KEYRING if stage is None else name
         with self._folder_to_write(stage, session) as folder:
-            if stage is None and stage not in self._swept:
-                self._sweep(stage, folder, 0)
+            if stage is None and stage not in self._tidied:
+                self._remove_leftovers(stage, folder, 0)
             with files.temporary(folder) as temporary:
                 files.write_new(temporary, folder, [data], durable=True)
                 if not self._is_still(expected, file_name, folder):
@@ -577,7 +577,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             for parent in parents:
                 folder = opened.enter_context(files.open_directory(parent, folder))
             if name == layout.ALL_TEMPORARY:
-                maintenance.sweep(folder)
+                maintenance.remove_temporary_files(folder)
                 return True
             if layout.TEMPORARY.fullmatch(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster
@@ -585,7 +585,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             if pending.version_pending(name):
                 return not pending.is_whole(name, folder) and files.remove(name, folder)
             with FileLock(self._locks, name + layout.LOCK_SUFFIX, None, 0) as lock, LockSession(lock):
-                return maintenance.sweep_directory(name, folder)
+                return maintenance.remove_unused_folder(name, folder)
 
     def _mend_head(self, stage: str) -> bool:
         with self.session(stage) as session, as_our_errors("set the head of", self.location, stage):

@@ -122,7 +122,7 @@ def move_to_damaged(root: str, stage: str, names: Iterable[str], directory: int)
     return moved
 
 
-def sweep(directory: int) -> None:
+def remove_temporary_files(directory: int) -> None:
     """Remove all temporary files in a directory. The caller must hold the lock, so that no writer is using them."""
     with files.entries(directory) as entries:
         leftovers = [entry.name for entry in entries if layout.TEMPORARY.fullmatch(entry.name)]
@@ -250,10 +250,10 @@ def exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Le
         yield Leftover("exposed", path, f"is open to other users of this host (mode {mode:04o}): chmod go=", stage)
 
 
-def sweep_directory(name: str, parent: int) -> bool:
+def remove_unused_folder(name: str, parent: int) -> bool:
     """Remove a stage's folder if only temporary files are in it. The caller must hold the stage's lock."""
     with files.open_directory(name, parent) as directory:
-        sweep(directory)
+        remove_temporary_files(directory)
     try:
         os.rmdir(name, dir_fd=parent)
     except OSError as error:  # a writer has used it meanwhile

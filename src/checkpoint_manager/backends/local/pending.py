@@ -209,7 +209,7 @@ def numbers(folder: int) -> list[int]:
     return [*{*found, *adopted}] if adopted else found
 
 
-def sweep(folder: int, newest: int) -> tuple[str, ...]:
+def remove_torn(folder: int, newest: int) -> tuple[str, ...]:
     """Remove the torn pending files above the newest version; return the pending names at or below it.
 
     The caller holds the stage's lock. The names may be removed after the next sync of the folder.

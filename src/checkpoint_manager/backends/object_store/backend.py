@@ -461,7 +461,7 @@ class ObjectStoreBackend(Backend, Maintenance):
                 manifest = Manifest(upload, size, count)
                 yield manifest.encoded()
                 self._check_chunks(stage, manifest)
-            except (UnknownOutcomeError, KeyboardInterrupt):  # the version may be there: what is left is swept if it is not
+            except (UnknownOutcomeError, KeyboardInterrupt):  # the version may be there: what is left is removed if it is not
                 raise
             except BaseException:
                 with contextlib.suppress(StorageError):
@@ -492,7 +492,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         return size, count
 
     def _check_chunks(self, stage: str, manifest: Manifest) -> None:
-        """Refuse a version whose chunks were swept while its writer was suspended, and had lost its lease."""
+        """Refuse a version whose chunks were removed while its writer was suspended, and had lost its lease."""
         prefix = f"chunks/{to_filename(stage)}/{manifest.upload}"
         sizes = [size for _, size in self.listed(prefix, "look at a version of", stage)]
         if len(sizes) != manifest.count or sum(sizes) != manifest.size:
