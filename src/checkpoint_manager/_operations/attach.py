@@ -37,7 +37,6 @@ from checkpoint_manager.reports import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future, ThreadPoolExecutor
-    from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -285,15 +284,18 @@ class Upload:
             store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digest))
             return digest[0]
 
-        with _pool_for(source) as pool:
+        with contextlib.ExitStack() as stack:
             under_way: deque[Future[str]] = deque()
-            for index, (content, last) in enumerate(source.segments()):
+            pool: ThreadPoolExecutor | None = None
+            for index, (content, is_last) in enumerate(source.segments()):
+                if pool is None and not is_last:  # there is a second segment: from here on, two are sealed at once
+                    pool = stack.enter_context(_new_pool())
                 if pool is None:
-                    digests.append(seal_and_write(index, content, last))
+                    digests.append(seal_and_write(index, content, is_last))
                 else:
                     if len(under_way) == _AT_ONCE:
                         digests.append(under_way.popleft().result())
-                    under_way.append(pool.submit(seal_and_write, index, content, last))
+                    under_way.append(pool.submit(seal_and_write, index, content, is_last))
                 size += len(content)
                 source.written(len(content))
             digests += (each.result() for each in under_way)
@@ -306,10 +308,7 @@ class Upload:
             self._store.backend.delete_attachments(self._stage, unused)
 
 
-def _pool_for(source: Source) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    """Return the threads that seal the segments of a content; None: it is one segment, and this thread seals it."""
-    if source.size is not None and source.size <= format_1.SEGMENT_BYTES:
-        return contextlib.nullcontext()
+def _new_pool() -> ThreadPoolExecutor:
     threads = _loading.load("concurrent.futures.thread")
     pool: ThreadPoolExecutor = threads.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoint_manager")
     return pool
