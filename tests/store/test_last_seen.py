@@ -13,6 +13,7 @@ from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations, SeenRecord, SeenVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from checkpoint_manager._store.last_seen import SeenRecordName
@@ -86,6 +87,18 @@ def test_a_folder_of_another_user_is_not_believed(tmp_path: Path, caplog: pytest
     os.chown(folder, 12345, 12345)
     last_seen = LastSeen("0" * 32, tmp_path / "checkpoint_manager")
     assert "belongs to another user" in caplog.text
+    assert last_seen.recall("train") is None
+    last_seen.remember("train", SeenVersion(2, "a" * 32))
+    assert last_seen.recall("train") is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_is_not_a_file_says_nothing(tmp_path: Path, make: Callable[[str], None]) -> None:
+    last_seen = LastSeen("0" * 32, tmp_path / "state")
+    last_seen.remember("train", SeenVersion(1, "a" * 32))
+    (line,) = (tmp_path / "state" / ("0" * 32)).iterdir()
+    line.unlink()
+    make(str(line))
     assert last_seen.recall("train") is None
     last_seen.remember("train", SeenVersion(2, "a" * 32))
     assert last_seen.recall("train") is None

@@ -9,6 +9,7 @@ A name may lead to another file by the time a descriptor is taken. The caller fi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from collections import OrderedDict
@@ -16,8 +17,8 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from checkpoint_manager._filesystem import files
 
-MOST = 32
-"""How many are kept in one place: far below what a process may have open."""
+MOST = 64
+"""How many are kept in this process, however many managers it has: far below what it may have open."""
 close_descriptor = os.close
 """For ``__del__``, which may be called when the interpreter has taken its modules apart."""
 
@@ -65,22 +66,33 @@ class Kept(OrderedDict[str, T]):
         super().__init__()
         _all[id(self)] = self
 
-    def make_room(self) -> None:
-        """Close the least recently used ones, before another one is opened."""
-        while len(self) >= MOST:
+    def close_one(self) -> None:
+        """Close the least recently used one, if there is one."""
+        with contextlib.suppress(KeyError):
             self.popitem(last=False)[1].close()
 
     def close(self) -> None:
         """Close them all."""
         while self:
-            self.popitem()[1].close()
+            self.close_one()
 
 
 _all: weakref.WeakValueDictionary[int, Kept[Any]] = weakref.WeakValueDictionary()
 
 
+def make_room() -> None:
+    """Close as many as it takes before another one is opened: of whoever keeps most, the least recently used."""
+    places = _places()
+    while sum(map(len, places)) >= MOST:
+        max(places, key=len).close_one()
+
+
+def _places() -> list[Kept[Any]]:
+    return [kept for reference in _all.valuerefs() if (kept := reference()) is not None]
+
+
 def _close_all() -> None:
-    for kept in tuple(_all.values()):
+    for kept in _places():
         kept.close()
 
 

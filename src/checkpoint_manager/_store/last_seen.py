@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 import platformdirs
 
-from checkpoint_manager._filesystem.kept import Descriptor, Kept
+from checkpoint_manager._filesystem.kept import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._format.keyring import SeenKeyring
@@ -51,7 +51,16 @@ _LOCATION = re.compile(rb"([0-9a-f]{32}) .+\n", re.DOTALL)
 _MAX_BYTES = 8192
 _NOWHERE = "/dev/null/no state directory"
 """Nothing can be read or written there."""
-_NOTHING_TO_READ = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}
+_NOTHING_TO_READ = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ESPIPE,
+    errno.EACCES,
+    errno.EPERM,
+}
 
 SeenRecordName: TypeAlias = Literal["tags", "gaps"]
 
@@ -121,7 +130,7 @@ class _Folder:
         raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error
 
     def _open(self, name: str, flags: int) -> Descriptor:
-        self._kept.make_room()
+        make_room()
         return Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))
 
     def _write(

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.kept import close_descriptor, refuse_a_copy
+from checkpoint_manager._filesystem.kept import close_descriptor, make_room, refuse_a_copy
 from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
@@ -97,7 +97,7 @@ class LocalSession(Session):
         return self
 
     def _open(self, name: str, parent: int) -> None:
-        self._kept.make_room()
+        make_room()
         self.folder = files.directory_descriptor(name, parent)
         status = os.fstat(self.folder)
         self._known = status.st_dev, status.st_ino
