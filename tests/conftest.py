@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 settings.register_profile("ci", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+os.environ.update(s3_server.CREDENTIALS)  # for processes that start before the server does, too
 if os.environ.get("TESTS_REQUIRE_PACKAGES"):  # a test that would skip for want of one fails
     pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)  # type: ignore[assignment]
 
@@ -64,7 +65,7 @@ def home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch, request: pytest
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Server]:
-    """Provide a server that speaks S3's protocol; its credentials are in the environment."""
+    """Provide a server that speaks S3's protocol."""
     pytest.importorskip("moto")
     yield from s3_server.running()
 

@@ -125,7 +125,6 @@ def prefix_of(location: str) -> str:
 
 def running() -> Iterator[Server]:
     """Provide a server for a session of tests: moto's, or the one that the environment names."""
-    os.environ.update(CREDENTIALS)
     if os.environ.get("TESTS_S3_ENDPOINT"):
         yield Server(os.environ["TESTS_S3_ENDPOINT"])
         return
