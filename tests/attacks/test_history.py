@@ -743,3 +743,20 @@ def test_a_head_that_is_the_only_copy_of_a_version_of_another_history_is_a_rollb
     put(store / "train.checkpoint", (fork.parents[1] / "train.checkpoint").read_bytes())
     with pytest.raises(RollbackError, match="do not lead back to version 8"):
         opened().load_checkpoint("train")
+
+
+def test_a_version_whose_only_copy_is_the_head_is_lost_by_no_rotation_and_no_acceptance(
+    opened: Opened, version_file: VersionFile
+) -> None:
+    running = opened()
+    running.load_checkpoint("train")
+    for operate in (
+        lambda cm: cm.keys.rotate(),
+        lambda cm: cm.accept_rollback(),
+        lambda cm: cm.load_checkpoint("train"),
+        lambda cm: cm.repair(),
+    ):
+        leave_the_head(version_file("train", 4))
+        operate(running)
+        assert opened().load_checkpoint("train")["number"] == 4
+        assert opened().verify().ok

@@ -344,3 +344,30 @@ def test_a_lock_that_is_unlinked_while_held_lets_no_version_be_lost(opened: Open
     assert not caught
     assert opened().load_checkpoint("train") == ["slow", "quick"], "its function was called again"
     assert opened().load_checkpoint("train", 5) == "quick"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "history/train/000000000005." + "a" * 64 + ".pending",
+        "history/train/.0000000000000005.tmp",
+        "history/train/.0123456789abcdef.tmp",
+        ".0123456789abcdef.tmp",
+        "train.checkpoint",
+        "other.checkpoint",
+    ],
+)
+def test_a_directory_at_a_name_that_can_be_known_before_stops_no_operation(
+    opened: Callable[..., CheckpointManager], store: Path, place: str
+) -> None:
+    (store / place).unlink(missing_ok=True)
+    (store / place).mkdir()
+    for number in (5, 6, 7):
+        cm = opened()
+        assert cm.save_checkpoint("train", number).number == number
+        assert cm.load_checkpoint("train") == number
+    opened().delete_versions("train", [2])
+    opened().keys.rotate()
+    opened().repair()
+    assert {each.path for each in opened().verify().problems} == {str(store / place)}, "it is told, and left where it is"
+    assert opened().load_checkpoint("train") == 7

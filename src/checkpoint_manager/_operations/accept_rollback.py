@@ -52,6 +52,8 @@ def _accept(store: Store, stage: str, waits: Waits) -> Version | None:
     with waits.lock(stage) as lock, waits.session(stage, lock) as session:
         seen = store.last_seen.recall(stage)
         number = store.backend.newest(stage, exact=True, session=session).number
+        if store.history.take_back(stage, number, session):
+            number = store.backend.newest(stage, exact=True, session=session).number
         try:
             _accept_gaps(store, stage, session)
         except IntegrityError as error:  # a repair sets it aside; until then, no number is known to be free

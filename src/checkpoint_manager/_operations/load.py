@@ -82,15 +82,15 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
     if session is None:
         with store.session(stage) as own:
             return newest_of_any_kind(store, stage, own)
-    look = store.history.look(stage, session)
+    look, absent = store.history.look(stage, session), 0
     while look.number:
         try:
             entry, data = store.load(stage, look.number, session)
         except VersionAbsentError:
             again = store.history.look(stage, session, exact=True)
-            if again.number <= look.number:
+            if again.number < look.number or look.number == absent:
                 raise store.history.absent(stage, look.number, look.number) from None
-            look = again  # a newer version was saved, and this one deleted
+            look, absent = again, look.number  # a newer version was saved, and this one deleted; or it was put back
         else:
             store.history.confirm(stage, look, entry, session)
             contents = attachments.contents_of(store, stage, look.number, entry) if entry.attachments else None

@@ -72,11 +72,11 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
 
 def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:
     store = check.store
-    newest = max(store.backend.versions(stage), default=0)
+    newest = store.backend.newest(stage, exact=True).number
     version = store.only_copy(stage, newest)
     if version is not None:
         if not dry_run:
-            store.history.look(stage)  # which puts it back
+            store.history.take_back(stage, newest, None)
         yield RepairStep("put-back", stage, version, "it was gone from the history, and one copy was left")
     yield from _records(store, stage, dry_run=dry_run)
     findings = sorted((each for each in check.stage(stage) if each.version is not None), key=lambda each: each.version or 0)

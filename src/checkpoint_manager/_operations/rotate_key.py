@@ -123,6 +123,8 @@ class _Resealing:
     def _stage(self, stage: str, session: Session) -> Iterator[CheckpointError]:
         done = self._sealed.setdefault(stage, set())
         gaps, _ = self._store.gaps(stage, session)
+        newest = self._store.backend.newest(stage, exact=True, session=session).number
+        self._store.history.take_back(stage, newest, session)
         for version in self._store.backend.versions(stage, session=session):
             if version in done or version in gaps:
                 continue

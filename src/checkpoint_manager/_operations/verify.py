@@ -176,7 +176,7 @@ def _stage(check: Check, stage: str) -> Iterator[Finding]:
         yield Finding(stage, None, _state_of_error(error), str(error))
         return
     newest = max(present, default=0)
-    only_copy = store.only_copy(stage, newest)
+    only_copy = store.only_copy(stage, store.backend.newest(stage, exact=True).number)
     if only_copy is not None:
         newest = only_copy
         detail = "is gone from the history; one copy is left, from which it is put back when the stage is used"

@@ -128,7 +128,7 @@ class History:
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
         number, durable = backend.newest(stage, exact=exact or known is None, session=session)
-        if known is None and self._take_back(stage, number, session):
+        if known is None and self.take_back(stage, number, session):
             number, durable = backend.newest(stage, exact=True, session=session)
         gaps = self._store.known_gaps.get(stage)
         has_new_gaps = gaps is None or gaps[1] is not backend.read_record(
@@ -136,7 +136,7 @@ class History:
         )  # read after the look: what was deleted by then is recorded by now
         if (has_new_gaps and known is not None) or (seen is not None and number < seen.version):
             number, durable = backend.newest(stage, exact=True, session=session)
-            if seen is not None and number < seen.version and self._take_back(stage, number, session):
+            if seen is not None and number < seen.version and self.take_back(stage, number, session):
                 number, durable = backend.newest(stage, exact=True, session=session)
             if seen is not None and number < seen.version:
                 self._refuse_rollback(stage, f"its newest version is {number or 'gone'}", seen.version)
@@ -146,7 +146,7 @@ class History:
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen, remembered)
 
-    def _take_back(self, stage: str, newest: int, session: Session | None) -> bool:
+    def take_back(self, stage: str, newest: int, session: Session | None) -> bool:
         """Put the newest version back if it is gone and the backend keeps a copy of it; return whether both is so."""
         version = self._store.only_copy(stage, newest)
         if version is None:

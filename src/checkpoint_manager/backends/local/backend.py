@@ -265,6 +265,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             name, status = pending.publish(version, content, temporary, folder, self._pending.pop(stage, ()))
             self._pending[stage] = (name,)
             return self._put_head(temporary, status, stage, version, folder)
+        except IsADirectoryError:  # planted at a name that can be known before
+            return None
         except BaseException as error:  # a signal handler's, too, at any step
             files.remove(temporary, folder)
             if isinstance(error, OSError) and error.errno in files.NO_HARD_LINKS:
@@ -391,7 +393,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return
         with as_our_errors("delete versions of", self._history, stage):
             if session.found is not None and session.found.number and not self._is_head(session, session.found.number):
-                self._set_head(session, session.found.number)  # a process that remembers an older version sees the change
+                with contextlib.suppress(IsADirectoryError):  # that is not a head, and nobody takes it for one
+                    self._set_head(session, session.found.number)  # a process that remembers an older version sees the change
                 files.sync_directory(self.location)
             files.sync(session.folder)  # each version has its own name, and no pending one below the newest is adopted
             for version in versions:
@@ -592,8 +595,10 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             self.flush(stage, session=session)
             if session.found is None or session.found.number == 0:
                 return files.remove(self._head(stage))
-            self._set_head(session, session.found.number)
-            return True
+            with contextlib.suppress(IsADirectoryError):  # that is not a head, and not ours
+                self._set_head(session, session.found.number)
+                return True
+            return False
 
     def only_copy(self, stage: str) -> VersionFile | None:
         found = self._found.get(stage)

@@ -95,7 +95,7 @@ def _listed(path: str, head: os.stat_result, folder: int) -> Found:
                 newest = max(newest, number)
                 if entry.inode() == head.st_ino:
                     durable = number
-            elif pending.version_pending(entry.name):
+            elif pending.version_pending(entry.name) and not entry.is_dir(follow_symlinks=False):
                 names.append(entry.name)
     newest = max((newest, *pending.adopt(names, newest, folder)))
     if not (durable and is_same(path, head, durable, folder)):

@@ -125,9 +125,14 @@ def move_to_damaged(root: str, stage: str, names: Iterable[str], directory: int)
 def remove_temporary_files(directory: int) -> None:
     """Remove all temporary files in a directory. The caller must hold the lock, so that no writer is using them."""
     with files.entries(directory) as entries:
-        leftovers = [entry.name for entry in entries if layout.TEMPORARY.fullmatch(entry.name)]
+        leftovers = [entry.name for entry in entries if _is_temporary(entry)]
     for name in leftovers:
         files.remove(name, directory)
+
+
+def _is_temporary(entry: os.DirEntry[str]) -> bool:
+    """Return whether this is a temporary file: a directory of such a name is not ours."""
+    return layout.TEMPORARY.fullmatch(entry.name) is not None and not entry.is_dir(follow_symlinks=False)
 
 
 def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]:
@@ -194,8 +199,8 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
         with files.entries(folder) as entries:
             for entry in entries:
                 inside = os.path.join(path, entry.name)
-                number = pending.version_pending(entry.name)
-                if layout.TEMPORARY.fullmatch(entry.name) or (number and _is_torn(entry.name, number, folder)):
+                number = None if entry.is_dir(follow_symlinks=False) else pending.version_pending(entry.name)
+                if _is_temporary(entry) or (number and _is_torn(entry.name, number, folder)):
                     yield Leftover("leftover", inside, "was left by an interrupted write", stage)
                 elif entry.name == layout.ATTACHMENTS and entry.is_dir(follow_symlinks=False):
                     for each, is_ours in attachments.names(folder):
@@ -228,7 +233,7 @@ def _top_level_leftovers(root: str, top: int, stages: set[str], is_stale: Callab
     with files.entries(top) as entries:
         for entry in entries:
             path = os.path.join(root, entry.name)
-            if layout.TEMPORARY.fullmatch(entry.name):
+            if _is_temporary(entry):
                 yield Leftover("leftover", path, "was left by an interrupted write")
             elif entry.name in _TOP_LEVEL_NAMES:
                 with contextlib.suppress(FileNotFoundError):

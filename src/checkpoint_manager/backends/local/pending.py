@@ -197,7 +197,7 @@ def listed(folder: int) -> tuple[list[int], list[str]]:
             number = version_of(entry.name)
             if number is not None:
                 found.append(number)
-            elif version_pending(entry.name):
+            elif version_pending(entry.name) and not entry.is_dir(follow_symlinks=False):
                 names.append(entry.name)
     return found, names
 
