@@ -36,7 +36,7 @@ class Scale:
 SCALES = {
     "full": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
-        small=Rounds(8, 200, 1500),
+        small=Rounds(7, 200, 1500),
         large=Rounds(12, 12, 300),
         stages=10_000,
         fill_seconds=4,

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 _LEAST_SHARE = 0.1
 _LEAST_TURNS = 3
+_PATIENCE = 15
+"""How many seconds more the least number of rounds may take: on a slow disk there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often: until ``seconds`` are over, but ``least`` rounds and ``most``."""
+    """How often: until ``seconds`` are over, but ``least`` rounds and ``most``. ``_PATIENCE`` bounds the rest."""
 
     seconds: float
     least: int
@@ -52,7 +54,10 @@ def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[fl
     samples: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     share = max(_LEAST_SHARE, 2 / len(entrants))
     started, number = time.perf_counter(), 0
-    while number < rounds.least or (number < rounds.most and time.perf_counter() - started < rounds.seconds):
+    while number < rounds.most:
+        spent = time.perf_counter() - started
+        if number and (spent >= rounds.seconds + _PATIENCE or (spent >= rounds.seconds and number >= rounds.least)):
+            break
         number += 1
         allowed = (time.perf_counter() - started) * share
         turns = [entrant for entrant in entrants if not entrant.yields or sum(samples[entrant.name]) <= allowed]
