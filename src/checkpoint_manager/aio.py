@@ -1,4 +1,4 @@
-"""The same for programs with an event loop: :class:`AsyncCheckpointManager`."""
+"""The interface for asyncio: :class:`AsyncCheckpointManager`, which has the methods of ``CheckpointManager``, awaited."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-    from datetime import timedelta
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.models import Codec, Durability, Key, OnRollback, Version
@@ -76,7 +76,7 @@ def _awaited(
 def _awaited_in_turn(
     method: Callable[Concatenate[CheckpointManager, P], R],
 ) -> Callable[Concatenate[AsyncCheckpointManager, P], Coroutine[Any, Any, R]]:
-    """Return such a method of which, for each stage, one call is made after the other: first come, first served."""
+    """Return such a method whose calls for one stage run one after another, in the order in which they were awaited."""
     awaited = _awaited(method)
 
     @functools.wraps(method)
@@ -97,6 +97,13 @@ def _awaited_key(
         return await in_thread(method, manager.keys, *args, **kwargs)
 
     return call
+
+
+async def _in_batches(versions: Iterator[Version]) -> AsyncIterator[Version]:
+    """Yield versions that are read in a worker thread, some at a time."""
+    while batch := await in_thread(lambda: list(itertools.islice(versions, _BATCH))):
+        for version in batch:
+            yield version
 
 
 class AsyncKeys:
@@ -125,8 +132,8 @@ class AsyncCheckpointManager:
     Calls that write to the same stage are made in the order in which they were awaited; other calls run side by side. Functions
     that are passed on, such as ``progress`` and that of ``update_checkpoint``, are plain ones, and are called in the thread.
 
-    **Cancellation.** A call of which the task is cancelled is either never made, or made to its end before the cancellation
-    goes on: a cancelled save has saved a whole version or nothing, and nothing happens later. So a cancelled call that waits
+    **Cancellation.** If a task is cancelled, its call is either never made, or completes before the cancellation goes on: a
+    cancelled save has saved a whole version or nothing, and nothing happens later. So a cancelled call that waits
     for another process's lock takes up to ``lock_timeout``.
 
     The store is opened by the first call, or on entering ``async with``. An instance may be shared by tasks, threads and event
@@ -172,7 +179,7 @@ class AsyncCheckpointManager:
         return self._manager
 
     def _turn(self, key: object) -> asyncio.Lock:
-        """Return a lock of this event loop, which is given to those who wait in the order in which they came."""
+        """Return the lock of this event loop for a key. Tasks get it in the order in which they began to wait."""
         turns = self._turns.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
         return turns.setdefault(key, asyncio.Lock())
 
@@ -228,10 +235,27 @@ class AsyncCheckpointManager:
         Raises:
             IntegrityError, RollbackError: As for ``history``, when the first version is asked for.
         """
-        versions = (await self._opened()).iter_history(stage_name)
-        while batch := await in_thread(lambda: list(itertools.islice(versions, _BATCH))):
-            for version in batch:
-                yield version
+        async for version in _in_batches((await self._opened()).iter_history(stage_name)):
+            yield version
+
+    async def find(
+        self,
+        *,
+        stage_prefix: str = "",
+        status: str | None = None,
+        since: datetime | str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Version]:
+        """Yield the versions of all stages that meet the criteria, one by one, as ``CheckpointManager.find`` does.
+
+        Raises:
+            IntegrityError, RollbackError: As for ``history``, when a stage is reached.
+        """
+        manager = await self._opened()
+        found = manager.find(stage_prefix=stage_prefix, status=status, since=since, metadata=metadata, limit=limit)
+        async for version in _in_batches(found):
+            yield version
 
     @overload
     def stage(self, function: F, /) -> F: ...

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = bytes(32)
-ATTRIBUTES = {"run_id", "keys", "stage", "loop", "iter_history"}
+ATTRIBUTES = {"run_id", "keys", "stage", "loop", "iter_history", "find"}
 
 
 @pytest.fixture
@@ -103,6 +103,16 @@ class TestTheSameMethods:
 
         assert asyncio.run(main()) == [False, True, {"epoch": 3}, False, ["cleared", "completed"]]
         assert CheckpointManager(tmp_path / "store", key=KEY).load_checkpoint("train", 1) == {"epoch": 3}
+
+    def test_find(self, cm: AsyncCheckpointManager) -> None:
+        assert list(inspect.signature(cm.find).parameters) == list(inspect.signature(CheckpointManager.find).parameters)[1:]
+
+        async def main() -> list[int | None]:
+            for number in range(3):
+                await cm.save_checkpoint("train", number, metadata={"even": number % 2 == 0})
+            return [each.number async for each in cm.find(stage_prefix="tr", metadata={"even": True})]
+
+        assert asyncio.run(main()) == [3, 1]
 
     def test_its_keys(self, cm: AsyncCheckpointManager) -> None:
         async def main() -> list[str]:

@@ -1,4 +1,4 @@
-"""Contents: arrays, frames and tensors as bytes, and back. Loaded when one is met.
+"""Contents: arrays, frames and tensors as bytes, and back. This module is loaded when the first one is met.
 
 ===========  ==================================================================================================================
 ``numpy``    An array: ``.npy`` of format version 2.0 (numpy's NEP 1), without pickled objects
@@ -9,8 +9,8 @@
 ``torch``    A tensor in the main memory: a file of safetensors that holds one tensor, whose name is ``tensor``
 ===========  ==================================================================================================================
 
-What comes back is equal and of the same types. How an array lay in memory is not kept, and of a frame of pandas neither are the
-``freq`` of its index nor the bits of a NaN. Nothing is unpickled: an array of objects is refused, and the kind that a record
+What comes back is equal and of the same types. Not kept are the memory layout of an array and, of a frame of pandas, the
+``freq`` of its index and the bits of a NaN. Nothing is unpickled: an array of objects is refused, and the kind that a record
 names is looked up here and nowhere else.
 """
 
@@ -49,7 +49,7 @@ class Content(NamedTuple):
         kind: What it is read back as.
         detail: What it is, for people.
         pieces: The bytes. They may share the memory of what they were made of.
-        size: Their number; None if only the end of the pieces will tell.
+        size: Their number; None if it is not known until the pieces end.
     """
 
     kind: str
@@ -66,7 +66,7 @@ def content_of(value: object) -> Content | None:
     """
     library = type(value).__module__.partition(".")[0]
     make = _WRITERS.get(library)
-    return None if make is None else make(sys.modules[library], value)  # whoever has one has imported its library
+    return None if make is None else make(sys.modules[library], value)  # its library was imported to make it
 
 
 def is_content(kind: type) -> bool:
@@ -146,7 +146,7 @@ def _check_frame(frame: Any) -> None:  # noqa: ANN401
         why = f"its column {printable(objects[0])} is of objects"
         remedy = "Give each column a type, with frame.astype(…) or frame.convert_dtypes()"
     elif missing:
-        why, remedy = f"its column {printable(missing[0])} has NaN beside NA", "Make each of them the other"
+        why, remedy = f"its column {printable(missing[0])} has NaN beside NA", "Convert one to the other"
     elif frame.index.dtype == "object":
         why, remedy = "its index is of objects, or has several levels", "Give it a type, or save frame.reset_index()"
     elif frame.columns.has_duplicates:

@@ -1,18 +1,18 @@
-"""The arrays, frames and tensors in data: those of a few KiB stand in it, and the others lie in one attachment of the version.
+"""The arrays, frames and tensors in data: small ones are part of it, and the others are in one attachment of the version.
 
 The encoding ``values/2`` is ``values/1`` (:mod:`checkpoint_manager._format.values`) and one form more, of which it holds at
 least one. What stands in a form is a content (:mod:`checkpoint_manager._format.contents`):
 
 ============  =================================================================================================================
 ``!content``  ``[kind,detail,base64]``: the content is in the text, as that of ``!bytes``. Or ``[kind,detail,size,digest]``:
-              the content is in the version's attachment ``@contents``, behind those of the forms that come before this one in
+              the content is in the version's attachment ``@contents``, which holds the contents in the order of their forms in
               the JSON; ``size`` is its length in bytes, and ``digest`` its SHA-256 in 64 lower-case hex digits
 ============  =================================================================================================================
 
 ``kind`` and ``detail`` are those of a content, and ``detail`` is for people. The form does not stand in a set, nor in a key of
-a dict. The attachment is as long as its contents together; if no content is in it, there is none. A reader MUST refuse another
-length. It need not compare the digests: each segment of an attachment is verified, and belongs to the version. They are there
-so that the data tells whether a content is the same as another.
+a dict. An attachment without contents is not written. A reader MUST refuse an attachment that is not as long as its contents
+together. It need not compare the digests, as each segment of an attachment is verified and belongs to the version: with them,
+the data of two versions can be compared without their contents.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 VALUES_2 = b"values/2\n"
-"""What data begins with that holds contents."""
+"""The start of data that holds contents."""
 TAG = "!content"
 INLINE_BYTES = 4096
 """The longest content that is written into the data."""
@@ -54,7 +54,7 @@ class Embedded:
     """The contents of data that is being encoded.
 
     Attributes:
-        size: The length of those that are not in the data, in bytes; None if only their end will tell.
+        size: The length of those that are not in the data, in bytes; None if it is not known until they end.
         is_used: Whether there are contents, in the data or not.
         tree: The data as JSON with forms.
     """
@@ -108,7 +108,7 @@ class Embedded:
         return VALUES_2 + orjson.dumps(self.tree)
 
     def digest(self) -> bytes:
-        """Return the encoded data without its contents, which are only read."""
+        """Return the encoded data; the contents are read for their digests only."""
         for _ in self.pieces():
             pass
         return self.data()
@@ -158,7 +158,7 @@ class Reader:
     """Reads the contents of data, in the order of their forms.
 
     Args:
-        stored: Where those are that are not in the data; None if there are none.
+        stored: The contents that are not in the data; None if there are none.
     """
 
     def __init__(self, stored: OpenContents | None) -> None:
