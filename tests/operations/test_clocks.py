@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, Retention
+from checkpoint_manager import CheckpointManager, LockTimeoutError, Retention
 from checkpoint_manager._operations import save as saving
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.times import CLOCK_TOLERANCE, believed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 KEY = bytes(range(32))
 TEN_YEARS = timedelta(days=3650)
@@ -150,3 +155,39 @@ def test_the_clock_of_a_save_is_read_once(set_clock: Callable[[timedelta], None]
     cm = opened(MemoryBackend())
     saved = saving.save(cm._store, "train", saving.draft("train", 1, None))
     assert saved.created_at == NOW
+
+
+# Waits
+
+
+@pytest.fixture
+def jumping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock goes a year ahead and two years back, look by look."""
+    ahead, now = itertools.cycle([365 * 86400.0, -730 * 86400.0]), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + next(ahead))
+    monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * (now() + next(ahead))))
+
+
+@pytest.mark.usefixtures("jumping")
+def test_a_clock_that_jumps_ends_no_wait_early_and_prolongs_none(tmp_path: Path) -> None:
+    """With time enough, a writer gets the lock that is let go of; without, it ends."""
+    first, second = (CheckpointManager(tmp_path / "store", key=KEY, lock_timeout=30) for _ in range(2))
+    first.save_checkpoint("train", 0)
+    hasty = CheckpointManager(tmp_path / "store", key=KEY, lock_timeout=0.05)
+    go_on, inside = threading.Event(), threading.Event()
+
+    def slowly(_: object) -> str:
+        inside.set()
+        assert go_on.wait(30)
+        return "first"
+
+    with ThreadPoolExecutor(2) as pool:
+        holding = pool.submit(first.update_checkpoint, "train", slowly)
+        assert inside.wait(30)
+        patient = pool.submit(second.save_checkpoint, "train", "second")
+        for operate in (lambda: hasty.save_checkpoint("train", 0), hasty.clear_checkpoints, hasty.keys.rotate):
+            with pytest.raises(LockTimeoutError):
+                operate()
+        assert not patient.done()
+        go_on.set()
+        assert (holding.result().number, patient.result().number) == (2, 3)
