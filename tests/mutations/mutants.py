@@ -371,6 +371,18 @@ MUTANTS: list[Mutant] = [
         "remove_unused",
         Replace("_unused_of(store, stage, written, session)", "_unused_of(store, stage, candidates, session)"),
     ),
+    Mutant(
+        "contents that belong to no array are passed over",
+        "_format/embedded.py",
+        "Reader.check_end",
+        Decide("self._stored is not None and self._at != self._stored.size", outcome=False),
+    ),
+    Mutant(
+        "a version is the result of an array whatever is in it",
+        "stages/runner.py",
+        "Runner.complete",
+        Replace("result.data if result.embedded is None else result.embedded.data()", "result.data"),
+    ),
     Mutant("an update writes over what came in between", "_operations/save.py", "update", Drop("exactly=True")),
     Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("_is_mine", outcome=False)),
     Mutant(

@@ -27,6 +27,7 @@ NEAREST = {
     "_format/handover": ["tests/vectors/test_keyrings.py", "tests/attacks/test_keyring.py"],
     "_format/hidden.py": ["tests/format/test_hidden.py"],
     "_format/key": ["tests/vectors", "tests/attacks/test_keyring.py", "tests/operations/test_keys.py"],
+    "_format/embedded.py": ["tests/vectors/test_vectors.py", "tests/operations/test_embedded.py"],
     "_format/payload.py": ["tests/format/test_payload.py"],
     "_format/values.py": ["tests/format/test_values.py", "tests/vectors/test_vectors.py"],
     "_format/checkpoint_file.py": ["tests/vectors", "tests/format/test_checkpoint_file.py", "tests/attacks/test_versions.py"],
@@ -60,6 +61,7 @@ NEAREST = {
     "aio.py": ["tests/aio"],
     "stages/threads.py": ["tests/aio"],
     "retention.py": ["tests/test_retention.py"],
+    "stages/runner.py": ["tests/operations/test_embedded.py", "tests/stages"],
     "stages/fingerprint.py": ["tests/stages/test_fingerprint.py"],
     "stages/": ["tests/stages"],
 }

@@ -267,3 +267,12 @@ class TestTexts:
         text = self.text(old, new)
         assert all(line.isprintable() for line in text.split("\n"))
         assert bool(text) == (old != new)
+
+
+@pytest.mark.parametrize("redact", [False, True])
+def test_what_a_content_says_of_itself_is_made_safe(redact: bool) -> None:
+    old, new = ({"!content": ["numpy", f"{number}\x1b[2J", 5, f"\x1b{number}" * 32]} for number in (1, 2))
+    version = Version("train", 1, "completed")
+    text = Diff(version, version, changes(old, new)).as_text(redact=redact)
+    assert text.startswith("~ $: ")
+    assert text.isprintable()

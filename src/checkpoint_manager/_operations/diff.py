@@ -319,7 +319,7 @@ def _same(value: Any) -> Any:  # noqa: ANN401  # JSON is what it is
 def _text_of(value: Any) -> str:  # noqa: ANN401
     if type(value) is dict and tag_of(value) == TAG and len(value[TAG]) == 4:
         *_, digest = value[TAG]
-        return printable(f"{_kind_of(value)} ({digest[:8]}…)")
+        return f"{_kind_of(value)} ({printable(str(digest))[:8]}…)"
     text = printable(orjson.dumps(value).decode())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
 
@@ -337,7 +337,7 @@ def _kind_of(value: Any) -> str:  # noqa: ANN401
 def _kind_of_form(form: dict[str, Any]) -> str:
     ((tag, content),) = form.items()
     if tag == TAG and type(content) is list and len(content) > 1:
-        return f"{content[1]} of {content[0]}"
+        return printable(f"{content[1]} of {content[0]}")
     noun = "key" if tag == "!dict" else "element"
     count = f" of {counted(len(content), noun)}" if tag in {*_ELEMENTS, "!dict"} and type(content) is list else ""
     name = {"!codec": "a value with a codec", "!bytes": "bytes"}.get(tag)
