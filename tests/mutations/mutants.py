@@ -654,7 +654,10 @@ MUTANTS: list[Mutant] = [
     Mutant("any version is deleted as progress", "stages/runner.py", "Runner._is_progress", Drop("entry.status == 'progress'")),
     Mutant("a changed object passes for the stored result", "stages/results.py", "_is_unchanged", Body("return True")),
     Mutant(
-        "other data of the same call makes nothing stale", "_operations/lineage.py", "_Look._now", Body("return used.version")
+        "other data of the same call makes nothing stale",
+        "_operations/lineage.py",
+        "_Lineage._now",
+        Body("return used.version"),
     ),
     Mutant("a changed constant is not seen", "stages/code.py", "_Walk._add_constants", Body("pass")),
     Mutant("progress stays beside the result", "stages/runner.py", "Runner.complete", Delete("self.delete_progress")),

@@ -1,8 +1,8 @@
 """Lineage: which stages were made of another one's results, and which of them are stale.
 
 A version of a function or a loop notes the results of other stages that it was made of (``@inputs``, see
-:mod:`checkpoint_manager._format.notes`). A stage follows from another one if a version of it was made of one of the other, or
-of a stage that follows from it.
+:mod:`checkpoint_manager._format.notes`). A stage is downstream of another one if a version of it was made of a result of the
+other, or of a stage downstream of that.
 
 A stage is stale if one of its results was made, directly or not, of a version that is out of date: since then, that stage was
 cleared, or the same call of it gave other data. The results of other calls do not matter: a model that was trained on
@@ -33,7 +33,7 @@ _MOST_VERSIONS = 1000
 
 
 def downstream(store: Store, stage: str) -> list[str]:
-    """Return the stages that follow from a stage and are not cleared, the nearest first.
+    """Return the stages downstream of a stage that are not cleared, the nearest first.
 
     Raises:
         IntegrityError, RollbackError: The record of a stage's deletions is damaged, or a stage is older than what was seen.
@@ -49,7 +49,7 @@ def downstream(store: Store, stage: str) -> list[str]:
 
 
 class _Sources(NamedTuple):
-    """The stages that a stage was made of, and whether it is cleared since."""
+    """The stages that a stage was made of, and whether it is cleared now."""
 
     stages: set[str]
     is_cleared: bool
@@ -74,10 +74,10 @@ def _sources(store: Store, stage: str) -> _Sources:
 def stale(store: Store, stages: Iterable[str]) -> dict[str, str]:
     """Return those of the stages that are stale, each with the reason.
 
-    A stage that can't be read is passed over, as nothing can be said of it; so are all but its newest thousand versions.
+    Stages that can't be read are passed over. Of each stage, only the newest thousand versions are examined.
     """
-    look = _Look(store)
-    found = {stage: look.why(stage) for stage in stages if _has_inputs(store, stage)}
+    lineage = _Lineage(store)
+    found = {stage: lineage.why_stale(stage) for stage in stages if _has_inputs(store, stage)}
     return {stage: why for stage, why in found.items() if why}
 
 
@@ -105,7 +105,7 @@ class _Change(NamedTuple):
     Attributes:
         stage: The stage.
         call: The call.
-        version: A version that is up to date has this number or a higher one.
+        version: The lowest number of a version that is up to date.
         why: What happened, as a clause.
     """
 
@@ -129,15 +129,15 @@ class _Stage(NamedTuple):
     entries: dict[int, Entry]
 
 
-class _Look:
-    """One look at a store, in which each stage is read once."""
+class _Lineage:
+    """The lineage of a store's stages, each of which is read once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._stages: dict[str, _Stage] = {}
         self._sources: dict[tuple[str, int], dict[tuple[str, str], int]] = {}
 
-    def why(self, stage: str) -> str:
+    def why_stale(self, stage: str) -> str:
         """Return why a stage is stale; empty if it is not."""
         results = self._known(stage).results.values()
         for result in results:
@@ -185,7 +185,7 @@ class _Look:
         if stage not in self._stages:
             try:
                 self._stages[stage] = self._read(stage)
-            except CheckpointError:  # told by whatever reads that stage for itself
+            except CheckpointError:  # whatever reads that stage itself reports it
                 self._stages[stage] = _Stage({}, 0, {})
         return self._stages[stage]
 

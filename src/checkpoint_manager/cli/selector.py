@@ -1,4 +1,4 @@
-"""Which version a command means: ``STAGE@VERSION`` and ``--at``. The library gives them their meaning."""
+"""Which version a command means: ``STAGE@VERSION`` and ``--at``, which the library resolves."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/-]*", re.ASCII)
+"""Names that need no quotes in a shell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from checkpoint_manager.cli.options import Seconds, store_options
 from checkpoint_manager.cli.output import new_table, say, show_size, show_time, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.version_notes import stage_notes
-from checkpoint_manager.cli.watching import need_a_terminal, watch
+from checkpoint_manager.cli.watch import need_a_terminal, watch
 from checkpoint_manager.errors import (
     CheckpointError,
     FormatError,
@@ -32,9 +32,7 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 
 
 @click.command()
-@click.option(
-    "--watch", "watched", is_flag=True, help="Show it again and again, until q or Ctrl-C is pressed. Needs a terminal."
-)
+@click.option("--watch", "watched", is_flag=True, help="Refresh until q or Ctrl-C is pressed. Needs a terminal.")
 @click.option(
     "--interval",
     type=Seconds(0.1, 86_400),

@@ -1,4 +1,4 @@
-"""Showing something again and again at a terminal, on a screen of its own, until a key is pressed."""
+"""Draw something repeatedly at a terminal, on its alternate screen, until q is pressed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BEGIN, _END = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-"""Another screen without a cursor; and back to what was there before (xterm's control sequences)."""
+"""To the alternate screen without a cursor, and back (xterm's control sequences)."""
 _HOME, _TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
