@@ -284,6 +284,21 @@ def test_an_append_says_when_it_does_not_know(proxied: tuple[Proxy, str], size: 
     backend.close()
 
 
+def test_a_connection_that_is_lost_while_a_version_is_read_is_replaced(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    backend = open_backend(url)
+    backend.append("train", 1, lambda: [LARGE, LARGE])
+    with backend.open("train", 1) as file:
+        start = file.read(100)
+        proxy.cut()
+        assert start + file.read(file.size) == LARGE + LARGE
+    proxy.loses = lambda sent: b"BEGIN" in sent
+    with backend.open("train", 1) as file:
+        proxy.loses = lambda _: False
+        assert file.read(file.size) == LARGE + LARGE
+    backend.close()
+
+
 def test_a_server_that_is_away_is_waited_for(proxied: tuple[Proxy, str]) -> None:
     proxy, url = proxied
     with opened(url) as cm:
@@ -667,3 +682,56 @@ def test_a_pooler_that_hands_sessions_to_others_is_refused(
     with opened(postgres_url.replace(f":{postgres_port}/", f":{pooler('session')}/")) as cm:
         cm.save_checkpoint("train", 1)
         assert cm.load_checkpoint("train") == 1
+
+
+# What its administrator may do besides
+
+
+@pytest.mark.parametrize("result", ["NULL", "NEW"])
+def test_a_trigger_that_drops_or_changes_what_is_saved_is_an_error(postgres_url: str, result: str) -> None:
+    schema = postgres_url.partition("?schema=")[2]
+    with opened(postgres_url, lock_timeout=5) as cm:
+        cm.save_checkpoint("train", 1)
+        behind(
+            postgres_url,
+            f"""CREATE FUNCTION {schema}.spy() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN NEW.content = '\\x00'; RETURN {result}; END $$""",
+            f"CREATE TRIGGER spy BEFORE INSERT ON {schema}.version FOR EACH ROW EXECUTE FUNCTION {schema}.spy()",
+        )
+        with pytest.raises(CheckpointError):
+            (cm.save_checkpoint("train", 2), cm.load_checkpoint("train"))
+        assert cm.load_checkpoint("train", 1) == 1
+
+
+def test_what_others_put_into_the_search_path_does_not_run(postgres_url: str) -> None:
+    schema = postgres_url.partition("?schema=")[2]
+    behind(
+        postgres_url,
+        f"CREATE SCHEMA {schema}",
+        f"CREATE FUNCTION {schema}.octet_length(bytea) RETURNS int LANGUAGE sql AS 'SELECT 1/0'",
+        f"CREATE FUNCTION {schema}.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS 'SELECT (1/0)::text'",
+    )
+    with opened(f"{postgres_url}&options=-c%20search_path%3D{schema},pg_catalog") as cm:
+        cm.save_checkpoint("train", "x" * 2_000_000)
+        assert cm.load_checkpoint("train") == "x" * 2_000_000
+
+
+# The whole of it
+
+
+def test_a_store_is_copied_there_and_back(postgres_url: str, tmp_path: Path) -> None:
+    with CheckpointManager(tmp_path / "one", key=KEY) as one:
+        for number in range(3):
+            one.save_checkpoint("train", "x" * (number * 800_000), attachments={"a": b"y" * 1_200_000})
+        one.tag("train", 2, "good")
+        one.delete_versions("train", [1])
+        one.copy_to(postgres_url, key=KEY)
+    with opened(postgres_url) as there:
+        there.save_checkpoint("train", "more")
+        there.copy_to(tmp_path / "back", key=KEY)
+    with CheckpointManager(tmp_path / "back", key=KEY) as back:
+        assert [each.number for each in back.history("train")] == [4, 3, 2]
+        assert back.get_version("train", "good").number == 2
+        assert len(back.load_checkpoint("train", 3)) == 1_600_000
+        assert back.get_checkpoint("train", 2).attachments["a"].read() == b"y" * 1_200_000
+        assert back.verify().ok

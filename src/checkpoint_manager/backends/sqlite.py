@@ -405,7 +405,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             self._tidied.add(stage)
             maintenance.keep_reserve(self._locks, _RESERVE_BYTES)
         insert = """INSERT INTO version (stage, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5
-            WHERE NOT EXISTS (SELECT 1 FROM version WHERE stage = ?1 AND number >= ?2)
+            WHERE NOT EXISTS (SELECT 1 FROM version WHERE stage = ?1 AND number BETWEEN ?2 AND 999999999999)
             AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
         try:
             if self._write(insert, stage, (version,), make_pieces()):

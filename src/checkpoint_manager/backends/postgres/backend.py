@@ -110,7 +110,9 @@ class _Chunks:
         try:
             rows = self._connection.execute(query, parameters, binary=True).fetchall()
         except psycopg.Error as error:
-            raise self._backend.translated(error, "read a version of", self._stage) from error
+            if not is_passing(error):
+                raise self._backend.translated(error, "read a version of", self._stage) from error
+            rows = self._backend.rows("read a version of", query, parameters, self._stage)  # they never change
         self._part += _CHUNKS_AT_ONCE
         self._rest = [memoryview(row[0]) for row in rows if row[0]]
         return bool(self._rest)
@@ -207,7 +209,7 @@ class PostgresBackend(Backend, Maintenance):
             if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
                 raise self.translated(failure, action, stage) from (failure if has_begun else None)
 
-    def _rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401
+    def rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401
         """Return the rows of a query; none if there are no tables."""
 
         def work(link: Link) -> list[tuple[Any, ...]]:
@@ -310,26 +312,27 @@ class PostgresBackend(Backend, Maintenance):
             UNION ALL SELECT (SELECT v.stage FROM {self.quoted}.version v WHERE v.stage > name.stage ORDER BY v.stage LIMIT 1)
             FROM name WHERE name.stage IS NOT NULL
         ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
-        names = (_stage_name(row[0]) for row in self._rows("list the stages", query))
+        names = (_stage_name(row[0]) for row in self.rows("list the stages", query))
         return [name for name in names if name is not None]
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
         self._take_answer(session, stage, "nothing")
         query = f"SELECT number FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2 ORDER BY number"
-        return [row[0] for row in self._rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
+        return [row[0] for row in self.rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # always is
         answer = self._take_answer(session, stage, "newest")
         if answer is ...:
             query = f"SELECT max(number) FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2"
-            rows = self._rows("find the newest version of", query, (stage.encode(), _HIGHEST_NUMBER), stage)
+            rows = self.rows("find the newest version of", query, (stage.encode(), _HIGHEST_NUMBER), stage)
             answer = (rows[0][0] or 0) if rows else 0
         return Newest(answer, durable=True)
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         insert = f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload)
             SELECT $1, $2::bigint, $3::bigint, $4, $5
-            WHERE NOT EXISTS (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number >= $2)"""
+            WHERE NOT EXISTS
+                (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN $2 AND {_HIGHEST_NUMBER})"""
         keyring = f"""SELECT stamp, CASE WHEN octet_length(data) <= $1 THEN data END
             FROM {self.quoted}.record WHERE stage = '' AND name = 'keyring'"""
         key = key_of(Kind.APPEND, self.schema, stage)
@@ -393,24 +396,36 @@ class PostgresBackend(Backend, Maintenance):
     @contextlib.contextmanager
     def _reader(self, query: LiteralString, parameters: tuple[object, ...], stage: str) -> Iterator[Reader]:
         """Read a row of size, upload and content."""
-        rows = self._rows("read a version of", query, parameters, stage)
+        rows = self.rows("read a version of", query, parameters, stage)
         if rows and rows[0][1] is None:
             yield BytesReader(rows[0][2] or b"")  # what is larger is not of this backend: too short, then
             return
         if not rows:
             raise VersionAbsentError
-        with self.connections.use() as link:
-            try:  # a transaction of its own: chunks may be deleted meanwhile
-                link.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                rows = link.connection.execute(query, parameters, binary=True).fetchall()
-            except psycopg.Error as error:
-                raise self.translated(error, "read a version of", stage) from error
-            try:
-                if not rows:
+        try:
+            with self.connections.use() as link:
+                rows = self._begin_reading(link, query, parameters) or rows
+                if not rows[0]:
                     raise VersionAbsentError
-                yield _Chunks(self, link.connection, stage, rows[0][0], rows[0][1])
-            finally:
-                _roll_back(link.connection)
+                try:
+                    yield _Chunks(self, link.connection, stage, rows[0][0], rows[0][1])
+                finally:
+                    _roll_back(link.connection)
+        except psycopg.Error as error:
+            raise self.translated(error, "read a version of", stage) from error
+
+    def _begin_reading(self, link: Link, query: LiteralString, parameters: tuple[object, ...]) -> list[Any]:
+        """Begin a transaction, which sees what was deleted or replaced meanwhile, and return the row, or an empty one.
+
+        If the connection is lost, nothing is returned, and the chunks are read without a transaction.
+        """
+        try:
+            link.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return link.connection.execute(query, parameters, binary=True).fetchall() or [()]
+        except psycopg.Error as error:
+            if is_passing(error):
+                return []
+            raise
 
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
         self._take_answer(session, stage, "nothing")
@@ -444,12 +459,12 @@ class PostgresBackend(Backend, Maintenance):
     def segment_sizes(self, stage: str, attachment: str) -> list[int]:
         query = f"""SELECT number, size FROM {self.quoted}.segment
             WHERE stage = $1 AND attachment = $2 AND number >= 0 ORDER BY number"""
-        rows = self._rows("look at an attachment of", query, (stage.encode(), attachment), stage)
+        rows = self.rows("look at an attachment of", query, (stage.encode(), attachment), stage)
         return [size for (number, size), expected in zip(rows, count()) if number == expected]
 
     def attachments(self, stage: str) -> list[str]:
         query = f"SELECT DISTINCT attachment FROM {self.quoted}.segment WHERE stage = $1"
-        return [row[0] for row in self._rows("list the attachments of", query, (stage.encode(),), stage)]
+        return [row[0] for row in self.rows("list the attachments of", query, (stage.encode(),), stage)]
 
     def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
         statement = f"""WITH gone AS (DELETE FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 RETURNING upload)
@@ -474,7 +489,7 @@ class PostgresBackend(Backend, Maintenance):
                     CASE WHEN stamp IS DISTINCT FROM $3 AND octet_length(data) <= $4 THEN data END
                 FROM {self.quoted}.record WHERE stage = $1 AND name = $2"""
             stamp = known.stamp if known is not None and isinstance(known.stamp, uuid.UUID) else None
-            rows = self._rows(f"read the {name} of", query, ((stage or "").encode(), name, stamp, limit), stage)
+            rows = self.rows(f"read the {name} of", query, ((stage or "").encode(), name, stamp, limit), stage)
             answer = rows[0] if rows else None
         if answer is None:
             return None
@@ -518,7 +533,7 @@ class PostgresBackend(Backend, Maintenance):
         query = f"SELECT DISTINCT stage, upload {self._unused} ORDER BY stage, upload"
         return [
             Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", _stage_name(stage))
-            for stage, upload in self._rows("look through the database", query)
+            for stage, upload in self.rows("look through the database", query)
         ]
 
     def remove(self, leftover: Leftover) -> bool:
@@ -551,7 +566,7 @@ class PostgresBackend(Backend, Maintenance):
             INSERT INTO {self.quoted}.quarantine (stage, number, name, content, upload)
             SELECT $1, number, NULL, content, upload FROM v UNION ALL SELECT $1, NULL, name, data, NULL FROM r
             RETURNING number, name"""
-        rows = self._rows("set aside versions of", statement, (stage.encode(), numbers, names), stage)
+        rows = self.rows("set aside versions of", statement, (stage.encode(), numbers, names), stage)
         there = {name if number is None else number for number, name in rows}
         where = f"the table quarantine of {self.location}"
         return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}

@@ -47,8 +47,8 @@ _LATER = {"57P01", "57P02", "57P03", "25006", "40001", "40P01", "53300"}
 """The server ends, starts, or has become a standby; two transactions met; too many connections."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
+_NO_PATH = "SELECT pg_catalog.set_config('search_path', '', false)"
 _SETTINGS = """SELECT
-    set_config('search_path', '', false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('idle_session_timeout', '0', false),
     set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
@@ -198,7 +198,10 @@ class Connections:
         link = Link(Connection.connect(**self._place.parameters, autocommit=True, cursor_factory=psycopg.RawCursor))  # type: ignore[arg-type]
         self._all.add(link)
         connection = link.connection
-        rows = connection.execute(_SETTINGS, (self._member_key,)).fetchall()
+        with connection.pipeline():
+            connection.execute(_NO_PATH)
+            settings = connection.execute(_SETTINGS, (self._member_key,))
+        rows = settings.fetchall()
         if rows[0][-1] != connection.info.backend_pid:
             self._refuse_shared_sessions(connection)
         self.is_proven = True
