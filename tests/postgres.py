@@ -192,12 +192,15 @@ def postgres_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             (shared / "postgres.crt").write_bytes(Path(server.certificate).read_bytes())
         place.write_text(f"{port} {users + 1}")
     yield port
+    left = 1 if server is not None else 0  # the worker that began it waits for the others
     with FileLock(f"{place}.lock"):
         port, users = map(int, place.read_text().split())
         place.write_text(f"{port} {users - 1}")
+    while left:
+        with FileLock(f"{place}.lock"):
+            left = int(place.read_text().split()[1])
+        time.sleep(0.05)
     if server is not None:
-        while int(place.read_text().split()[1]):
-            time.sleep(0.05)
         server.stop()
 
 
