@@ -131,6 +131,7 @@ def test_each_exception_is_one() -> None:
         ({"lock_timeout": "5"}, "lock_timeout must be a number of seconds, 0 or more, not a str"),
         ({"lock_timeout": True}, "lock_timeout must be a number of seconds, 0 or more, not a bool"),
         ({"lock_timeout": float("inf")}, "lock_timeout must be a number of seconds, 0 or more, not inf"),
+        ({"on_rollback": 5}, 'on_rollback must be "raise" or "warn", not an int'),
         ({"durability": "fast"}, 'durability must be "full" or "relaxed", and is another text'),
         ({"retention": 5}, "the retention policy must be a Retention, not an int"),
     ],

@@ -49,7 +49,8 @@ def check_wait(value: object) -> None:
 
 def check_choice(name: str, value: object, *choices: str) -> None:
     """Refuse what is not one of a few words."""
-    expected = " or ".join(f'"{choice}"' for choice in choices)
+    *others, last = [f'"{choice}"' for choice in choices]
+    expected = f"{', '.join(others)} or {last}"
     check(name, value, str, expected)
     if value not in choices:
         raise ArgumentError(f"{name} must be {expected}, and is another text", argument=name)

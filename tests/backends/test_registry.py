@@ -51,11 +51,29 @@ def other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: entries if group == GROUP else [])
 
 
-@pytest.mark.parametrize("name", ["store", "C:\\store", "sqlite:x.db", "a:b", "://", "1://x", "memoryx:"])
+@pytest.mark.parametrize("name", ["store", "C:\\store", "./sqlite:x.db", "a:b", "://", "1://x", "memoryx:"])
 def test_a_path_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert isinstance(open_backend(name), LocalBackend)
     assert isinstance(open_backend(tmp_path / "other"), LocalBackend)
+
+
+@pytest.mark.parametrize(
+    ("location", "advice"),
+    [
+        ("sqlite:x.db", "Write sqlite:///store.db for a path"),
+        ("s3:bucket/x", "Write s3://bucket/prefix"),
+        ("postgresql:user:pass@word@host/x", "Write postgresql://user@host:5432/database"),
+    ],
+)
+def test_a_url_without_its_slashes_is_not_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str, advice: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LocationError, match=advice) as caught:
+        open_backend(location)
+    assert "word" not in str(caught.value) + redacted(location)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("other_packages")

@@ -28,7 +28,7 @@ def copy_store(store: Store, other: Store, progress: OnProgress | None) -> Bundl
     """
     if other.stages():
         message = f"the store {printable(other.backend.location)} has stages already, and nothing was copied"
-        raise CheckpointError(message, hint="Choose a directory that does not exist yet")
+        raise CheckpointError(message, hint="Choose a place where no store is yet")
     key = Secret("key-file", Hidden(secrets.token_bytes(KEY_BYTES)))
     with tempfile.TemporaryFile() as file:
         export_bundle(store, file, key, None, overwrite=False, progress=None)

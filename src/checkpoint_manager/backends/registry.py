@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 GROUP = "checkpoint_manager.backends"
 """The group of the entry points by which other packages add schemes."""
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(memory):", re.ASCII)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://|(memory|sqlite|postgres|postgresql|s3|gs|az):", re.ASCII)
 _USER = r"(?s)(://[^:@/?#]*):.*@"
+_USER_WITHOUT_SLASHES = r"(?s)^([^:]*):.*@"
 _TELLING_PARAMETER = r"(?is)([?&;#][^=&;#]*(?:pass|secret|token|key|sig|cred|auth)[^=&;#]*=)[^&;#]*"
 _HIDDEN = "***"
 
@@ -101,7 +102,8 @@ def redacted(location: str) -> str:
     """
     if not scheme_of(location):
         return location
-    return re.sub(_TELLING_PARAMETER, rf"\1{_HIDDEN}", re.sub(_USER, rf"\1:{_HIDDEN}@", location))
+    user = _USER if "://" in location else _USER_WITHOUT_SLASHES
+    return re.sub(_TELLING_PARAMETER, rf"\1{_HIDDEN}", re.sub(user, rf"\1:{_HIDDEN}@", location))
 
 
 def _opener(scheme: str, url: str) -> OpenBackend:
@@ -149,6 +151,9 @@ def _object_store(url: str, *, durability: Durability) -> Backend:  # noqa: ARG0
     except ImportError as error:
         message = f"{printable(redacted(url))} needs obstore, which can't be imported: {printable(str(error))}"
         raise LocationError(message, hint='Install "checkpoint-manager[s3]"') from None
+    if "://" not in url:
+        scheme = scheme_of(url)
+        raise LocationError(f"{printable(url)} names no bucket and prefix", hint=f"Write {scheme}://bucket/prefix")
     return cast("Backend", module.ObjectStoreBackend(url))
 
 

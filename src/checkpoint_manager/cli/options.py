@@ -83,7 +83,8 @@ class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since 
             return value
         key, sign, wanted = value.partition("=")
         if not key or not sign:
-            self.fail(f"{printable(value)} is not of the form KEY=VALUE", param, ctx)
+            form = param.metavar if param is not None and param.metavar else "KEY=VALUE"
+            self.fail(f"{printable(value)} is not of the form {form}", param, ctx)
         return key, wanted
 
 
