@@ -51,7 +51,7 @@ print(b - a, c - b)
 _LOADED = """\
 import sys
 from checkpoint_manager import CheckpointManager
-dependencies = {"cryptography", "filelock", "orjson", "platformdirs"}
+dependencies = {"cryptography", "filelock", "orjson", "ormsgpack", "platformdirs"}
 print(*(name for name in sys.modules if name.partition(".")[0] in dependencies), sep=", ")
 """
 
