@@ -6,9 +6,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._text import counted
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase, source_option
-from checkpoint_manager.cli.output import show_count, show_size
+from checkpoint_manager.cli.output import show_size
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -41,5 +42,5 @@ def bundle_fields(bundle: BundleSummary, *names: str) -> dict[str, object]:
 def bundle_summary(bundle: BundleSummary, versions: str) -> str:
     """Return what was exported or imported, in a sentence."""
     tags = sum(len(stage.tags) for stage in bundle.stages)
-    tagged = f" and {show_count(tags, 'tag')}" if tags else ""
-    return f"{show_count(len(bundle.stages), 'stage')}, {versions}{tagged}, {show_size(bundle.size)}"
+    tagged = f" and {counted(tags, 'tag')}" if tags else ""
+    return f"{counted(len(bundle.stages), 'stage')}, {versions}{tagged}, {show_size(bundle.size)}"

@@ -225,11 +225,6 @@ def show_time(moment: datetime | None) -> str:
     return f"{local:%Y-%m-%d %H:%M:%S} ({ago})"
 
 
-def show_count(number: int, what: str) -> str:
-    """Return a number of things as a person reads it."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def show_size(size: float | None) -> str:
     """Return a number of bytes as a person reads it; for an unknown one, a dash."""
     if size is None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.output import show_count
 from checkpoint_manager.errors import CheckpointNotFoundError
 
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*", re.DOTALL)
@@ -57,9 +56,9 @@ def _whereabouts(data: Any, led: str, step: str) -> str:  # noqa: ANN401
     here = f"at {printable(led)}" if led else "at its top"
     match data:
         case dict():
-            return f"{here} is an object of {show_count(len(data), 'key')}, without {printable(step)}"
+            return f"{here} is an object of {counted(len(data), 'key')}, without {printable(step)}"
         case list():
             last = f", the last of them {len(data) - 1}" if data else ""
-            return f"{here} is a list of {show_count(len(data), 'element')}, counted from 0{last}"
+            return f"{here} is a list of {counted(len(data), 'element')}, counted from 0{last}"
         case _:
             return f"{here} is a single value, which has nothing in it"

@@ -11,8 +11,9 @@ import termios
 import tty
 from typing import TYPE_CHECKING
 
+from checkpoint_manager._text import counted
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
-from checkpoint_manager.cli.output import show_count, write_text
+from checkpoint_manager.cli.output import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ def _screen(head: str, rows: list[list[str]]) -> str:
     for number, row in enumerate(rows):
         is_last = number == len(rows) - 1
         if len(row) + (not is_last) > left:  # a line is kept for what does not fit
-            lines.append(f"… and {show_count(len(rows) - number, 'more stage')}")
+            lines.append(f"… and {counted(len(rows) - number, 'more stage')}")
             break
         lines += row
         left -= len(row)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, version_fields, write_json, write_line
+from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import CheckpointError
 
@@ -52,7 +52,7 @@ def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, y
     if chosen or not done:
         say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
     if not dry_run and chosen:
-        confirm(f"Clear {show_count(len(chosen), 'stage')}?", yes=yes)
+        confirm(f"Clear {counted(len(chosen), 'stage')}?", yes=yes)
     cleared = [] if dry_run else [version for version in map(cm.clear_checkpoint, order) if version is not None]
     if access.as_json:
         write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})
@@ -62,7 +62,7 @@ def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, y
     if cleared:
         stage = cleared[0].stage if len(cleared) == 1 else None
         each = "" if stage else ", for each of them"
-        say(f"{show_count(len(cleared), 'stage')} cleared; to go back{each}: {command('restore STAGE@prev', stage)}")
+        say(f"{counted(len(cleared), 'stage')} cleared; to go back{each}: {command('restore STAGE@prev', stage)}")
 
 
 def _is_cleared(cm: CheckpointManager, stage: str) -> bool:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.registry import redacted
 from checkpoint_manager.cli.bundle import bundle_fields, bundle_summary
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import say, show_count, write_json
+from checkpoint_manager.cli.output import say, write_json
 from checkpoint_manager.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -40,4 +40,4 @@ def copy(access: Access, location: str) -> None:
     if access.as_json:
         write_json("copy", {"to": redacted(location), **bundle_fields(copied, "stage", "versions", "newest", "tags")})
     else:
-        say(f"made the store {printable(redacted(location))}: {bundle_summary(copied, show_count(copied.versions, 'version'))}")
+        say(f"made the store {printable(redacted(location))}: {bundle_summary(copied, counted(copied.versions, 'version'))}")

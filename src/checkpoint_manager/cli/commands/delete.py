@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, show_size, write_json
+from checkpoint_manager.cli.output import say, show_size, write_json
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
 
@@ -60,9 +60,9 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool
     if access.as_json:
         write_json("delete", {"dry_run": dry_run, "stage": stage, "versions": wanted, "whole": every})
     elif not dry_run and every:
-        say(f"stage {printable(stage)} deleted for good, with its {show_count(len(wanted), 'version')}")
+        say(f"stage {printable(stage)} deleted for good, with its {counted(len(wanted), 'version')}")
     elif not dry_run:
-        say(f"{show_count(len(wanted), 'version')} of stage {printable(stage)} deleted for good")
+        say(f"{counted(len(wanted), 'version')} of stage {printable(stage)} deleted for good")
 
 
 def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int]) -> None:
@@ -85,7 +85,7 @@ def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: 
 
 def _plan(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int], *, every: bool) -> str:
     if not every:
-        return f", of {show_count(len(history), 'version')} of stage {printable(stage)}: {', '.join(map(str, wanted))}"
+        return f", of {counted(len(history), 'version')} of stage {printable(stage)}: {', '.join(map(str, wanted))}"
     size = show_size(sum(version.total_size or 0 for version in history))
     tagged = f", and its {'tag' if len(tags) == 1 else 'tags'} {', '.join(tags)}" if tags else ""
-    return f": the whole stage {printable(stage)}, with {show_count(len(wanted), 'version')} ({size}){tagged}"
+    return f": the whole stage {printable(stage)}, with {counted(len(wanted), 'version')} ({size}){tagged}"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import discard_the_rest, say, show_count, write_json, write_table
+from checkpoint_manager.cli.output import discard_the_rest, say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError, StorageError
@@ -59,7 +59,7 @@ def export(access: Access, stages: tuple[str, ...], file: str, bundle_key: Sourc
         return
     if file != STREAM:
         write_table(("STAGE", "VERSIONS", "NEWEST"), [(s.stage, str(s.versions), str(s.newest)) for s in bundle.stages])
-    say(bundle_summary(bundle, show_count(bundle.versions, "version")))
+    say(bundle_summary(bundle, counted(bundle.versions, "version")))
 
 
 def _check_output(access: Access, file: str) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.options import dry_run_option, store_options
-from checkpoint_manager.cli.output import say, show_count, write_json, write_table
+from checkpoint_manager.cli.output import say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -58,5 +58,5 @@ def import_(
             names = ", ".join(stage.tags_kept)
             say(f"stage {printable(stage.stage)}: these tags name other versions here and were not moved: {names}")
             say(f"Move one with: {command('tag --force STAGE@VERSION NAME', stage.stage)}")
-    summary = bundle_summary(bundle, f"{bundle.added} of {show_count(bundle.versions, 'version')}")
+    summary = bundle_summary(bundle, f"{bundle.added} of {counted(bundle.versions, 'version')}")
     say(f"{'would be added' if dry_run else 'added'}: {summary}")

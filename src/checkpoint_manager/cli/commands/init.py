@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import counted
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import say, show_count, write_json
+from checkpoint_manager.cli.output import say, write_json
 
 if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
@@ -28,6 +29,6 @@ def init(access: Access) -> None:
     if access.as_json:
         write_json("init", {"store": access.location, "stages": cm.stages(), "made": not was_there})
     elif was_there:
-        say(f"the store {access.shown} was there already, with {show_count(len(cm.stages()), 'stage')}, and is left as it is")
+        say(f"the store {access.shown} was there already, with {counted(len(cm.stages()), 'stage')}, and is left as it is")
     else:
         say(f"made the store {access.shown}")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.group import Commands
 from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.key_options import SOURCE, Source
 from checkpoint_manager.cli.options import confirm, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, show_time, write_json, write_line, write_table
+from checkpoint_manager.cli.output import say, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], y
     if access.as_json:
         write_json("key rotate", {"versions": versions})
     else:
-        write_line(f"{show_count(versions, 'version')} sealed under a new key")
+        write_line(f"{counted(versions, 'version')} sealed under a new key")
 
 
 def _described(slot: KeySlot) -> str:

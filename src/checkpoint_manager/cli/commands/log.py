@@ -9,20 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import sentence
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
-from checkpoint_manager.cli.output import (
-    new_table,
-    say,
-    show_count,
-    show_size,
-    show_time,
-    version_fields,
-    write_json_list,
-    write_text,
-)
+from checkpoint_manager.cli.output import new_table, say, show_size, show_time, version_fields, write_json_list, write_text
 from checkpoint_manager.cli.selector import MOMENT, stage_names, tags_by_version
 from checkpoint_manager.cli.version_notes import note_fields, own_metadata, stage_notes
 from checkpoint_manager.errors import Hint
@@ -116,7 +107,7 @@ def _say_what_is_wrong(stage: str, counts: Counter[str]) -> None:
         say(f"no version of stage {printable(stage)} is as asked for")
     wrong = sum(counts[status] for status in _WRONG)
     if wrong:
-        of = f"{wrong} of {show_count(counts.total(), 'version')}"
+        of = f"{wrong} of {counted(counts.total(), 'version')}"
         say(f"error: {of} {'is' if wrong == 1 else 'are'} damaged or missing. {sentence(Hint.VERIFY_AND_REPAIR)}")
 
 

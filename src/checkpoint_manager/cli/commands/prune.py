@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import checkpoint_manager
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
 from checkpoint_manager.cli.options import Age, Number, confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import (
-    errors_told,
-    say,
-    show_count,
-    show_size,
-    show_time,
-    version_fields,
-    write_json,
-    write_line,
-)
+from checkpoint_manager.cli.output import errors_told, say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.retention import NO_RULE, PrunePlan
 
@@ -80,11 +71,11 @@ def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dr
     code = tell_troubles(troubles)
     damaged = {error.stage: error for error in errors_told() if error.stage is not None}
     if troubles:
-        say(f"{show_count(len(troubles), 'stage')} in trouble: nothing of it is deleted")
+        say(f"{counted(len(troubles), 'stage')} in trouble: nothing of it is deleted")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
         plan = _together({name: cm.prune(policy, name) for name, each in plans.items() if each.dropped})
-        say(f"{show_count(len(plan.dropped), 'version')} deleted for good ({show_size(plan.bytes_dropped)})")
+        say(f"{counted(len(plan.dropped), 'version')} deleted for good ({show_size(plan.bytes_dropped)})")
     if access.as_json:
         _write_plan(plan, {**damaged, **troubles}, dry_run=dry_run)
     elif not dry_run:
@@ -99,7 +90,7 @@ def _say_plan(plan: PrunePlan, limit: int | None) -> None:
     for line in lines[:limit]:
         say(line)
     if limit is not None and len(lines) > limit:
-        say(f"… and {show_count(len(lines) - limit, 'more line')}")
+        say(f"… and {counted(len(lines) - limit, 'more line')}")
     say(f"{len(plan.kept)} kept, {len(plan.dropped)} to be deleted for good ({show_size(plan.bytes_dropped)})")
 
 
@@ -117,7 +108,7 @@ def _line_of_run(run: Sequence[PruneDecision]) -> str:
     newest, oldest = run[0].version, run[-1].version
     size = show_size(sum(each.version.total_size or 0 for each in run))
     stage = printable(newest.stage)
-    return f"drop {stage}@{newest.number} to {stage}@{oldest.number} ({show_count(len(run), 'version')}, {size}): {NO_RULE}"
+    return f"drop {stage}@{newest.number} to {stage}@{oldest.number} ({counted(len(run), 'version')}, {size}): {NO_RULE}"
 
 
 def _together(plans: Mapping[str, PrunePlan]) -> PrunePlan:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.commands.verify import next_step
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, version_fields, write_json, write_line
+from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
         what = "to be accepted" if accept_rollback and dry_run else "not repaired"
         say(f"{what}: {_place(finding.stage, finding.version)} {printable(finding.detail)}")
     if left and not (accept_rollback and dry_run):
-        say(f"{'' if dry_run else 'error: '}{show_count(len(left), 'problem')} left. {next_step(left)}")
+        say(f"{'' if dry_run else 'error: '}{counted(len(left), 'problem')} left. {next_step(left)}")
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 

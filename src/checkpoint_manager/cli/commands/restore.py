@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import command, explain
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
-from checkpoint_manager.cli.output import say, show_count, show_size, show_time, version_fields, write_json, write_line
+from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
 
@@ -90,7 +90,7 @@ def _restore_all(access: Access, goal: dict[str, Any], *, yes: bool, dry_run: bo
         return
     if changes:
         say("Nothing is removed, and another restore undoes it.")
-        confirm(f"Change {show_count(len(changes), 'stage')}?", yes=yes)
+        confirm(f"Change {counted(len(changes), 'stage')}?", yes=yes)
     restored = cm.restore_pipeline(**goal) if changes else []
     if access.as_json:
         write_json("restore", {"dry_run": False, "versions": list(map(version_fields, restored))})
@@ -102,7 +102,7 @@ def _tell_restored(versions: list[Version]) -> None:
     for version in versions:
         write_line(f"{printable(version.stage)}@{version.number}{' cleared' if version.status == 'cleared' else ''}")
     if versions:
-        say(f"{show_count(len(versions), 'stage')} changed; each has a new version, and none was removed")
+        say(f"{counted(len(versions), 'stage')} changed; each has a new version, and none was removed")
 
 
 def _step(step: RestoreStep) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from checkpoint_manager._text import counted
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.hints import command, sentence
 from checkpoint_manager.cli.options import store_options
-from checkpoint_manager.cli.output import say, show_count, write_json, write_line, write_table
+from checkpoint_manager.cli.output import say, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
 from checkpoint_manager.errors import Hint
@@ -59,7 +60,7 @@ def _show_report(report: VerificationReport) -> None:
     counts = Counter(finding.state for finding in report.findings)
     write_line(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "nothing saved yet")
     if not report.ok:
-        say(f"error: {show_count(len(report.problems), 'problem')} found. {next_step(report.problems)}")
+        say(f"error: {counted(len(report.problems), 'problem')} found. {next_step(report.problems)}")
 
 
 def next_step(problems: Sequence[Finding]) -> str:

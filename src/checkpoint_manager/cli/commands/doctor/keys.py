@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring
 from checkpoint_manager._store.key_sources import VARIABLES, default_key_path, is_there
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli import NAME
 from checkpoint_manager.cli.commands.doctor.check import Check, ok, problem, warning
 from checkpoint_manager.cli.hints import command, hint_of
-from checkpoint_manager.cli.output import show_count, show_time
+from checkpoint_manager.cli.output import show_time
 from checkpoint_manager.errors import CheckpointError, IntegrityError, KeyUnavailableError, RollbackError, WrongKeyError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def look_at_keyring(directory: str) -> Iterator[Check]:
         yield problem("keyring", error.message, hint_of(error))
         return
     slots = ", ".join(slot.kind + (f" ({printable(slot.label)})" if slot.label else "") for slot in keyring.slots)
-    yield ok("keyring", f"it claims to have {show_count(len(keyring.slots), 'slot')}: {slots}")
+    yield ok("keyring", f"it claims to have {counted(len(keyring.slots), 'slot')}: {slots}")
     if len(keyring.keys) > 1:
         step = f"if no rotation is running, one was interrupted: resume it with {command('key rotate')}"
         yield warning("rotation", "the store has two keys: its versions are being sealed under the new one", step)
@@ -92,7 +92,7 @@ def _look_at_stages(cm: CheckpointManager) -> Iterator[Check]:
             step = hint_of(error) or f"{command('verify')} looks closer"
             yield problem("stages", error.message, step)
     have = "has" if len(newest) == 1 else "have"
-    yield ok("stages", f"{show_count(len(newest), 'stage')} {have} a newest version that opens")
+    yield ok("stages", f"{counted(len(newest), 'stage')} {have} a newest version that opens")
     yield _clock(newest)
 
 
