@@ -207,8 +207,8 @@ class CheckpointManager:
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
             attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
-                frame of pandas or polars, or an attachment of an earlier version of this stage, which is not copied. They
-                are sealed 16 MiB at a time, before the stage is locked.
+                frame of pandas or polars, a tensor of torch, or an attachment of an earlier version of this stage, which is not
+                copied. They are sealed 16 MiB at a time, before the stage is locked. Names do not begin with ``@``.
             progress: Called with the bytes of the attachments that are written.
 
         Raises:

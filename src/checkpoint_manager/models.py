@@ -96,7 +96,7 @@ class Attachment(ABC):
     Attributes:
         name: Its name.
         kind: What :meth:`load` returns: for ``bytes`` and ``file`` the content, for ``numpy`` an array, for
-            ``pandas`` and ``polars`` a frame.
+            ``pandas`` and ``polars`` a frame, for ``torch`` a tensor.
         size: The length of its content in bytes.
         detail: What it is, for people.
     """

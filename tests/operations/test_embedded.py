@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, Codec, FormatError, IntegrityError, PayloadError, Retention
+from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
 from checkpoint_manager._format.embedded import INLINE_BYTES
@@ -294,6 +295,25 @@ class TestOperations:
         cm.save_checkpoint("train", {"w": LARGE})
         cm.update_checkpoint("train", lambda data: {"w": data["w"] + 1})
         assert same(cm.load_checkpoint("train"), {"w": LARGE + 1})
+
+    @pytest.mark.parametrize("where", ["local", "memory", "sqlite", "postgres", "s3"])
+    def test_several_segments_are_written_and_read_under_a_lock(
+        self, where: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By threads of their own, in which a backend's session must not wait for itself."""
+        monkeypatch.setattr(format_1, "SEGMENT_BYTES", 16_384)  # in place of 16 MiB
+        places = {"local": str(tmp_path / "store"), "memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
+        if where == "postgres":
+            places[where] = request.getfixturevalue("postgres_url")
+        elif where == "s3":
+            places[where] = request.getfixturevalue("s3").url()
+        with CheckpointManager(places[where], key=KEY) as cm:
+            cm.save_checkpoint("train", {"w": LARGE, "few": SMALL})
+            cm.update_checkpoint("train", lambda data: {**data, "w": data["w"] + 1})
+            assert same(cm.load_checkpoint("train"), {"w": LARGE + 1, "few": SMALL})
+            cm.delete_versions("train", [1])
+            assert cm.verify().ok
+            assert kept(cm) == 1
 
     def test_an_update_that_fails_leaves_nothing(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
         cm.save_checkpoint("train", {"w": LARGE})

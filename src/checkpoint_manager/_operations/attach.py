@@ -212,7 +212,7 @@ def _source(store: Store, stage: str, name: str, content: object) -> Source | At
         raise PayloadError(f"{what} {error.fault}", hint=error.remedy, stage=stage) from None
     if found is None:
         message = f"{what} is of the type {printable(type(content).__qualname__)}"
-        hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, a frame, or text.encode()"
+        hint = "Attach bytes, a pathlib.Path, an open binary file, a numpy array, a frame, a tensor, or text.encode()"
         raise PayloadError(message, hint=hint, stage=stage)
     return Source(found.kind, found.pieces, found.detail, found.size)
 
