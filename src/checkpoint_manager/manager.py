@@ -265,6 +265,7 @@ class CheckpointManager:
     def has_checkpoint(self, stage_name: str) -> bool:
         """Return whether the newest version of the stage is whole, authentic and completed.
 
+        Its attachments are there, with their lengths. They are not read: one that was exchanged is refused when it is loaded.
         For a damaged version the answer is False, with an ERROR log line: the pipeline computes the stage again, and the file
         is kept as evidence.
 

@@ -232,3 +232,12 @@ def test_a_record_of_another_form_counts_as_none(change: dict[str, Any]) -> None
         bad = {"@attachments": {"fine": record, name: fields}}
         assert format_1.take_records(bad) == ()
         assert "@attachments" in bad
+
+
+def test_an_exchanged_attachment_of_the_same_length_is_refused_when_it_is_read(cm: CheckpointManager) -> None:
+    """Without reading it, nobody can tell; what only looks for lengths says so."""
+    ours, theirs = (segments(cm, "train", version, "small")[0] for version in (2, 1))
+    ours.write_bytes(theirs.read_bytes())
+    assert cm.has_checkpoint("train")
+    assert cm.verify("train", quick=True).ok
+    assert_refused(cm, "small")
