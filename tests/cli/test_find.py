@@ -37,7 +37,7 @@ def test_json_is_one_document(cli: Cli, store: Path) -> None:
 def test_that_there_is_none_is_told(cli: Cli, store: Path) -> None:
     result = cli("find", "--status", "failed")
     assert (result.out, result.code) == ("", 0)
-    assert "no version is as asked for" in result.err
+    assert "no version meets these criteria" in result.err
 
 
 def test_damage_that_is_found_shows_in_the_exit_code(cli: Cli, store: Path) -> None:

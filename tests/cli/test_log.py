@@ -153,7 +153,7 @@ def test_what_is_asked_for_is_chosen(cli: Cli, store: Path) -> None:
     assert moment is not None
     assert chosen("--since", moment.isoformat()) == [5, 4]
     assert chosen("--grep-metadata", "run=c9") == []
-    assert "no version of stage train is as asked for" in cli("log", "train", "--status", "failed").err
+    assert "no version of stage train meets these criteria" in cli("log", "train", "--status", "failed").err
     assert cli("log", "train", "--grep-metadata", "run").code == 2
 
 

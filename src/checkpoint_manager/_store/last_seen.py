@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import orjson
 import platformdirs
 
-from checkpoint_manager._filesystem.kept import Descriptor, Kept, make_room
+from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._format.keyring import SeenKeyring

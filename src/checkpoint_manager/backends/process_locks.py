@@ -1,7 +1,7 @@
 """Locks between the threads of one process, in memory.
 
 They are all the locks that a store in memory has. A backend whose locks belong to a connection takes them first, so that the
-threads that share the connection exclude one another, and one that would wait for itself is told.
+threads that share the connection exclude one another, and a thread that would wait for itself gets an error.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
-from checkpoint_manager._filesystem.kept import Kept
+from checkpoint_manager._filesystem.descriptors import Kept
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (

@@ -2,7 +2,7 @@
 
 A save or a load needs the folder several times, and so does the next one. So a session that has ended is kept with its folder
 open, and is used again if the path still leads to that folder, by device and inode: a link in the middle of the path could only
-lead to the folder that was opened step by step before. What is learnt of the stage's files counts until the session ends.
+lead to the folder that was opened step by step before. What it learns about the stage's files is valid until the session ends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.kept import close_descriptor, make_room, refuse_a_copy
+from checkpoint_manager._filesystem.descriptors import close_descriptor, make_room, refuse_a_copy
 from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
@@ -21,12 +21,12 @@ from checkpoint_manager.backends.stage_names import to_filename
 if TYPE_CHECKING:
     from typing import NoReturn, Self
 
-    from checkpoint_manager._filesystem.kept import Kept
+    from checkpoint_manager._filesystem.descriptors import Kept
     from checkpoint_manager.backends.local.head import Found
 
 
 class LockSession(Session):
-    """A session that only lets go of a lock at its end.
+    """A session that does nothing but release a lock at its end.
 
     Args:
         lock: The lock, if the caller holds it.
@@ -52,13 +52,13 @@ class LocalSession(Session):
 
     Attributes:
         stage: The stage.
-        lock: The stage's lock, which the session lets go of at its end.
-        folder: The descriptor of its folder; -1: there is none.
-        changed: When the folder had been changed last, by its own clock, as the session began.
-        found: What was found of the newest version, if it was looked for and not changed since.
+        lock: The stage's lock, which the session releases at its end.
+        folder: The descriptor of its folder; -1 if it has none.
+        changed: The folder's time of modification when the session began.
+        found: The newest version, if it was looked up and is unchanged since.
     """
 
-    folder = -1  # here, for an interruption may keep the constructor from its first step, and __del__ comes all the same
+    folder = -1  # of the class, because __del__ runs even if an interruption ends the constructor at once
 
     def __init__(self, root: str, stage: str, kept: Kept[LocalSession]) -> None:
         self.stage = stage

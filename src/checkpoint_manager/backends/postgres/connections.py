@@ -42,9 +42,9 @@ T = TypeVar("T")
 ANSWER_SECONDS = 60.0
 """How long the server may take for one statement that does not wait for a lock."""
 NO_TABLES = ("42P01", "3F000")
-"""What the server says of a table, or a schema, that is not there."""
+"""The codes for a missing table and a missing schema."""
 _LATER = {"57P01", "57P02", "57P03", "25006", "40001", "40P01", "53300"}
-"""The server ends, starts, or has become a standby; two transactions met; too many connections."""
+"""The codes for a server that ends, starts or has become a standby, for a conflict, and for too many connections."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
 _NO_PATH = "SELECT pg_catalog.set_config('search_path', '', false)"
@@ -56,14 +56,14 @@ _SETTINGS = """SELECT
     set_config('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '5000' ELSE '0' END, false),
     pg_try_advisory_lock_shared($1),
     pg_backend_pid()"""
-"""A lock that waits does so as long as its session lives: a server that watches for clients that are gone ends it."""
+"""A session waits for a lock until it ends. With the check of its client, the server ends it when the client is gone."""
 
 _inherited: list[psycopg.Connection[Any]] = []
 """Connections of this process's parent, kept so that nothing closes them."""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that waits for no answer without a limit, and ends without a warning when its thread has ended.
+    """A connection with a limit for each answer, which is closed without a warning when its thread has ended.
 
     Attributes:
         waits: How long the statement that it sends may wait for a lock, in seconds.
@@ -88,10 +88,10 @@ class Link:
 
     Attributes:
         connection: The connection, of this library's process only.
-        locks: What it holds, by key.
-        unlocks: The keys of locks that are to be released as soon as nobody uses the connection.
-        has_tables: The tables are known to be there.
-        user: Who uses it; nobody if that is gone.
+        locks: The locks that it holds, by key.
+        unlocks: The keys of the locks to release as soon as the connection is not in use.
+        has_tables: Whether the tables are known to exist.
+        user: What uses it; none if that no longer exists.
     """
 
     def __init__(self, connection: Connection) -> None:

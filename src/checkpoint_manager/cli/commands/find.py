@@ -1,4 +1,4 @@
-"""``find``: the versions of all stages that have certain fields, each shown as soon as it is read."""
+"""``find``: the versions of all stages that meet criteria, each shown as soon as it is read."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def find(
     else:
         _write_pages(versions)
         if not statuses:
-            say("no version is as asked for")
+            say("no version meets these criteria")
     return Exit.INTEGRITY if statuses & {"damaged", "missing"} else Exit.DONE
 
 

@@ -104,7 +104,7 @@ def _write_pages(versions: Iterator[Version], tags: Mapping[int, list[str]]) -> 
 
 def _say_what_is_wrong(stage: str, counts: Counter[str]) -> None:
     if not counts:
-        say(f"no version of stage {printable(stage)} is as asked for")
+        say(f"no version of stage {printable(stage)} meets these criteria")
     wrong = sum(counts[status] for status in _WRONG)
     if wrong:
         of = f"{wrong} of {counted(counts.total(), 'version')}"

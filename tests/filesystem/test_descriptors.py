@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager._filesystem.kept import MOST
+from checkpoint_manager._filesystem.descriptors import MOST
 from tests import forking
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ close_descriptor = os.close
 class Descriptor:
     """An open descriptor of a file or folder, closed with the object."""
 
-    number = -1  # here, for an interruption may keep the constructor from its first step, and __del__ comes all the same
+    number = -1  # of the class, because __del__ runs even if an interruption ends the constructor at once
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -54,13 +54,13 @@ T = TypeVar("T", bound="Closable")
 
 
 class Closable(Protocol):
-    """What owns an open descriptor, and closes it when nothing refers to it, too."""
+    """What owns an open descriptor, which it also closes when nothing refers to it any more."""
 
     def close(self) -> None: ...
 
 
 class Kept(OrderedDict[str, T]):
-    """What is kept, by what it is of: popped to be used, and put back."""
+    """The owners of open descriptors that are not in use, by a name; to be used, one is popped, and then put back."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ _all: weakref.WeakValueDictionary[int, Kept[Any]] = weakref.WeakValueDictionary(
 
 
 def make_room() -> None:
-    """Close as many as it takes before another one is opened: of whoever keeps most, the least recently used."""
+    """Make room for another descriptor: close the least recently used ones where most are kept."""
     places = _places()
     while sum(map(len, places)) >= MOST:
         max(places, key=len).close_one()
