@@ -47,6 +47,8 @@ ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, Precondition
 _LONGEST_END = 30.0
 """How long the end of the process waits for requests under way, in seconds."""
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_MACHINE_IDENTITY = "http://169.254.169.254/"
+"""Where the machines of a cloud ask for their credentials."""
 _REFUSALS = {
     "PermissionDeniedError": (errno.EACCES, "Give these credentials the right to read, write, list and delete in the bucket"),
     "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
@@ -124,6 +126,9 @@ def translate(error: Exception, action: str, where: str, stage: str | None = Non
     number, hint = errno.EIO, "Check that the server is reachable, then try again"
     if any(each in whole for each in _MISSING_BUCKETS):
         number, hint = errno.ENOENT, "Create the bucket, or name another one"
+    elif _MACHINE_IDENTITY in whole:
+        first = f"there are no credentials in the environment or a profile, and this machine has none: {first}"
+        number, hint = _REFUSALS["UnauthenticatedError"]
     elif isinstance(error, BaseError):
         number, hint = _REFUSALS.get(type(error).__name__, (number, hint))
     of_stage = "" if stage is None else f" stage {printable(stage)}"
