@@ -438,6 +438,49 @@ def test_an_administrator_of_the_bucket_deceives_nobody(s3: Moto, cm: Checkpoint
         (cm if is_running else CheckpointManager(cm._store.backend.location, key=KEY)).load_checkpoint("train")
 
 
+def test_a_save_onto_an_older_copy_is_taken_back(s3: Moto, cm: CheckpointManager) -> None:
+    """A save that follows another one looks at the stage only after its put."""
+    cm.save_checkpoint("train", 1)
+    bucket = Bucket(s3, cm)
+    cm.save_checkpoint("train", 2)
+    cm.save_checkpoint("train", 3)
+    bucket.put_back("history")
+    with pytest.raises(RollbackError):
+        cm.save_checkpoint("train", 4)
+    assert s3.keys(bucket.name("history")) == [bucket.name(f"{V}1")]
+
+
+def test_saves_of_two_processes_that_believe_their_memory_are_both_kept(
+    url: str, cm: CheckpointManager, tmp_path: Path
+) -> None:
+    others = ObjectStoreBackend(url)
+    other = CheckpointManager(others, key=KEY)
+    for number in range(4):
+        cm.save_checkpoint("train", number)
+        other.save_checkpoint("train", -number)
+        cm.save_checkpoint("train", number)
+    assert [version.number for version in cm.history("train")] == list(range(12, 0, -1))
+    other.delete_versions("train", [10, 11])
+    with pytest.raises(CheckpointError):
+        cm.save_checkpoint("train", 0, expected_version=11)
+    cm.keys.rotate()
+    other.save_checkpoint("train", 5)
+    assert cm.load_checkpoint("train") == 5
+    assert cm.verify().ok
+
+
+def test_a_save_after_a_save_is_two_round_trips_and_a_load_one(server: Moto, cm: CheckpointManager) -> None:
+    """The answers to the first request come before the others are sent; those go out together."""
+    cm.save_checkpoint("train", 1)
+    cm.save_checkpoint("train", 1)
+    server.requests.clear()
+    cm.save_checkpoint("train", 1)
+    assert [method for method, _ in server.requests] == ["PUT", "GET", "GET", "GET"]
+    server.requests.clear()
+    cm.load_checkpoint("train")
+    assert len(server.requests) == 4
+
+
 def test_what_is_set_aside_and_repaired_is_gone_from_the_history(s3: Moto, cm: CheckpointManager) -> None:
     for number in (1, 2):
         cm.save_checkpoint("train", number)

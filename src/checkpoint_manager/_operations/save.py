@@ -112,7 +112,7 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
             was replaced during the save.
         StorageError: The version could not be written. Nothing was acknowledged.
     """
-    with store.lock(stage) as lock, store.session(stage, lock) as session:
+    with store.lock(stage) as lock, store.session(stage, lock, only_appends=expected is None) as session:
         tip = store.history.tip(stage, session)
         if (
             expected is not None

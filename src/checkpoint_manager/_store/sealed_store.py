@@ -84,14 +84,17 @@ class SealedStore:
         """
         return self.backend.lock(stage, self.lock_timeout)
 
-    def session(self, stage: str, lock: object = None) -> Session:
+    def session(self, stage: str, lock: object = None, *, only_appends: bool = False) -> Session:
         """Return a session on a stage, for a ``with`` block, with the keys as they are now.
 
         Args:
             stage: The stage.
             lock: Its lock, held by the caller that writes. The session lets go of it at its end.
+            only_appends: See :meth:`Session.only_append`.
         """
         session = self.backend.session(stage, lock)
+        if only_appends and not self.backend.capabilities.lock_excludes:
+            session.only_append()
         self.refresh_keys(session)
         return session
 

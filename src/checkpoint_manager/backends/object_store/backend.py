@@ -186,7 +186,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         self._locks = ProcessLocks()
         self._watched: dict[str, Watched] = {}
         self._known: dict[str, int] = {}  # the newest version that this process knows of, by stage
-        self._remembered: dict[str, Record] = {}  # the records as last read, by the names of their objects
+        self._remembered: dict[str, Record | None] = {}  # the records as last read, by the names of their objects
         self._named: set[str] = set()  # long names that are written
         self._quotes_tags = probe.check(self, self.location)
 
@@ -331,19 +331,42 @@ class ObjectStoreBackend(Backend, Maintenance):
         """Begin to look at a stage: whoever holds no lock is going to read its newest version."""
         if stage is None:
             return Session()
-        look = Look(stage)
+        return Look(stage, partial(self._ask, reads=lock is None))
+
+    def _ask(self, look: Look, *, reads: bool) -> None:
+        """Ask what an operation asks as a rule."""
+        stage = look.stage
         look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
         look.newest = calls.start(partial(self._newest_from, stage, self._known.get(stage, 0)))
-        if lock is None and (known := self._known.get(stage)):
+        if reads and (known := self._known.get(stage)):
             look.versions = {known: self.start_get(self._key(stage, known), _CHUNK_BYTES)}
-        return look
 
-    def _look_again(self, session: Session | None) -> None:
-        """Begin to look at what may have changed while a version was appended."""
-        if isinstance(session, Look):
-            session.forget()
-            gaps = self._start_record("gaps", session.stage)
-            session.records = {"keyring": self._start_record("keyring", None), "gaps": gaps}
+    def _trusts_memory(self, session: Session | None, stage: str) -> bool:
+        """Return whether a session is answered from memory: this process has seen the stage before, and its records."""
+        if not isinstance(session, Look) or session.stage != stage or not session.trusts_memory:
+            return False
+        keys = self._record_key("keyring", None), self._record_key("gaps", stage)
+        session.trusts_memory = bool(self._known.get(stage)) and all(key in self._remembered for key in keys)
+        return session.trusts_memory
+
+    def _look_again(self, look: Look, version: int, known: int) -> None:
+        """Look at what may have changed before a version was appended.
+
+        Args:
+            look: The session.
+            version: The version.
+            known: The one that was believed to be the newest before; 0: it was looked up.
+
+        Raises:
+            OutOfOrderError: That one is gone, and no other one has followed it. The version is removed.
+        """
+        stage = look.stage
+        look.forget()
+        look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
+        if known and not any(number != version for number, _ in self._numbers(stage, known - 1)):
+            self._known.pop(stage, None)
+            self.delete(stage, [version])
+            raise OutOfOrderError
 
     def _start_record(self, name: RecordName, stage: str | None) -> PendingRecord:
         key = self._record_key(name, stage)
@@ -378,7 +401,9 @@ class ObjectStoreBackend(Backend, Maintenance):
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # nothing to share
         return [number for number, _ in self._numbers(stage)]
 
-    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:
+        if not exact and self._trusts_memory(session, stage):
+            return Newest(self._known[stage], durable=True)
         pending = _taken(session, stage)
         if pending is None:
             found = self._newest_from(stage, self._known.get(stage, 0))
@@ -406,6 +431,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         return newest
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        before = self._known.get(stage, 0) if self._trusts_memory(session, stage) else 0
         if version <= self._known.get(stage, 0):
             number = next((number for number, _ in self._numbers(stage, version - 1)), 0)
             if number:
@@ -417,13 +443,15 @@ class ObjectStoreBackend(Backend, Maintenance):
                 self.call(partial(self._store.put, key, content, mode="create"), "write", stage)
             except AlreadyExistsError:
                 self._known[stage] = max(version, self._known.get(stage, 0))
+                _forget(session)
                 raise VersionTakenError from None
             except StorageError as error:
                 if error.errno in {errno.EACCES, errno.ENOENT}:
                     raise
                 raise UnknownOutcomeError from error
         self._known[stage] = max(version, self._known.get(stage, 0))
-        self._look_again(session)
+        if isinstance(session, Look):
+            self._look_again(session, version, before)
         if version % _HINT_EVERY == 0:
             with contextlib.suppress(StorageError):
                 self.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
@@ -504,7 +532,10 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     @contextlib.contextmanager
     def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:
-        pending = session.versions.pop(version, None) if isinstance(session, Look) and session.is_fresh else None
+        pending = None
+        if isinstance(session, Look) and not session.trusts_memory:
+            session.begin()
+            pending = session.versions.pop(version, None) if session.is_fresh else None
         yield self._reader(pending or self.start_get(self._key(stage, version), _CHUNK_BYTES), stage)
 
     def _reader(self, pending: calls.Pending[Stamped], stage: str) -> Reader:
@@ -600,8 +631,12 @@ class ObjectStoreBackend(Backend, Maintenance):
         session: Session | None = None,
     ) -> Record | None:
         key, action, pending = self._record_key(name, stage), f"read the {name} of", None
-        if isinstance(session, Look) and stage in {None, session.stage} and session.is_fresh:
-            pending = session.records.pop(name, None)
+        if isinstance(session, Look) and stage in {None, session.stage}:
+            if name in {"keyring", "gaps"} and self._trusts_memory(session, session.stage):
+                remembered = self._remembered[key]
+                return known if known == remembered else remembered
+            session.begin()
+            pending = session.records.pop(name, None) if session.is_fresh else None
         try:
             record, is_known = None, False
             with contextlib.suppress(calls.TooLargeError):
@@ -613,10 +648,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         except calls.TooLargeError as error:
             message = f"{name} in {self.location} is {error.size} bytes long, and the limit is {limit}"
             raise IntegrityError(message, hint="Restore it from a backup", stage=stage) from None
-        if record is None:
-            self._remembered.pop(key, None)
-            return None
-        self._remembered[key] = record = known if known is not None and known == record else record
+        self._remembered[key] = record = known if known == record else record
         return record
 
     def _finish_record(self, pending: PendingRecord, action: str, stage: str | None) -> Record | None:
@@ -639,8 +671,10 @@ class ObjectStoreBackend(Backend, Maintenance):
         key = self._record_key(name, stage)
         stamp = self.create(key, data) if expected is None else self.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
         if stamp is None:
+            self._remembered.pop(key, None)
             raise RecordChangedError
-        return Record(data, tuple(stamp.items()))
+        self._remembered[key] = record = Record(data, tuple(stamp.items()))
+        return record
 
     # Maintenance
 
@@ -717,6 +751,7 @@ class ObjectStoreBackend(Backend, Maintenance):
             with contextlib.suppress(FileNotFoundError):
                 self.call(partial(self._store.copy, key, aside), "set aside a version of", stage)
                 self.remove(key)
+                self._remembered.pop(key, None)
                 moved[each] = f"{self.location}: {aside}"
         return moved
 
@@ -733,6 +768,7 @@ def _taken(session: Session | None, stage: str) -> calls.Pending[int] | None:
     """Take the answer to a session's question for the newest version; None: it was not asked, or is not of now."""
     if not isinstance(session, Look) or session.stage != stage:
         return None
+    session.begin()
     pending, session.newest = session.newest, None
     return pending if session.is_fresh else None
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from checkpoint_manager.backends.base import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from checkpoint_manager.backends.base import Record, RecordName
     from checkpoint_manager.backends.object_store.calls import Pending
     from checkpoint_manager.backends.object_store.lease import Stamped
@@ -33,20 +35,37 @@ class Look(Session):
         records: Its records and the keyring, being read.
         newest: Its newest version, being looked for from the last number that is known.
         versions: Versions that are being read, by number.
+        trusts_memory: What this process remembers is the answer, until a version was appended.
     """
 
-    __slots__ = ("_began", "newest", "records", "stage", "versions")
+    __slots__ = ("_ask", "_began", "newest", "records", "stage", "trusts_memory", "versions")
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, ask: Callable[[Look], None] | None) -> None:
         self.stage = stage
-        self.forget()
+        self.forget(ask)
 
-    def forget(self) -> None:
-        """Forget what was asked: something has changed since."""
+    def forget(self, ask: Callable[[Look], None] | None = None) -> None:
+        """Forget what was asked, and what is remembered: something has changed since.
+
+        Args:
+            ask: Asks for everything, at the first question; None: each question is asked for itself.
+        """
+        self._ask = ask
         self._began = time.monotonic()
+        self.trusts_memory = False
         self.records: dict[RecordName, PendingRecord] = {}
         self.newest: Pending[int] | None = None
         self.versions: dict[int, Pending[Stamped]] = {}
+
+    def only_append(self) -> None:
+        """Answer from memory."""
+        self.trusts_memory = True
+
+    def begin(self) -> None:
+        """Ask for everything, unless that was done."""
+        ask, self._ask = self._ask, None
+        if ask is not None:
+            ask(self)
 
     @property
     def is_fresh(self) -> bool:
