@@ -423,6 +423,18 @@ def test_the_lost_lock_of_a_run_is_told(backend: Backend, postgres_url: str, cap
         pass
 
 
+def test_waiting_for_writers_does_not_take_the_lock_of_its_own_thread_away(backend: Backend, postgres_url: str) -> None:
+    """The server lets a session take a lock twice, and would have it released twice."""
+    backend.append("train", 1, lambda: [b"x"])
+    with backend.lock("train", 1):
+        with pytest.raises(LockTimeoutError):
+            backend.wait_for_writers(0.05)
+        with pytest.raises(LockTimeoutError), held_elsewhere(postgres_url, "train"):
+            pass
+    with held_elsewhere(postgres_url, "train"):
+        pass
+
+
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 def test_a_limit_of_the_server_ends_a_wait_as_a_timeout(postgres_url: str, setting: str) -> None:
     url = f"{postgres_url}&options=-c%20{setting}%3D150"

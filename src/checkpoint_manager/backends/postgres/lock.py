@@ -106,6 +106,8 @@ class AdvisoryLock:
             left = deadline - time.monotonic()
             try:
                 with self._backend.connections.use() as link:
+                    if link.locks.get(self._key, self) is not self:  # the server would let the same session in twice
+                        raise self._timed_out("this thread would wait for itself")
                     self._link = link
                     link.locks[self._key] = self
                     if self._take(link, min(max(left, 0.0), _SLICE_SECONDS)):
@@ -114,18 +116,27 @@ class AdvisoryLock:
                 failure = error
             else:
                 raise self._timed_out()
-            if failure.sqlstate in NO_TABLES and self._backend.connections.forget_tables():
-                continue
-            if failure.sqlstate == LOCK_NOT_AVAILABLE and left > _SLICE_SECONDS:
-                continue
-            if failure.sqlstate == LOCK_NOT_AVAILABLE:
-                raise self._timed_out()
-            if failure.sqlstate == _CANCELED:
-                raise self._timed_out(
-                    "the server cancelled the wait, as statement_timeout or its administrator asks"
-                ) from failure
-            if not (is_passing(failure) and self._backend.connections.is_proven and patience.pause()):
-                raise self._backend.translated(failure, "lock", self._stage) from failure
+            self._go_on_after(failure, left, patience)
+
+    def _go_on_after(self, failure: psycopg.Error, left: float, patience: Patience) -> None:
+        """Return if another attempt makes sense, after a pause where the connection was lost; raise otherwise.
+
+        Args:
+            failure: What the attempt met.
+            left: How long the lock might have been waited for when the attempt began, in seconds.
+            patience: The pauses.
+        """
+        connections = self._backend.connections
+        if failure.sqlstate in NO_TABLES and connections.forget_tables():
+            return
+        if failure.sqlstate == LOCK_NOT_AVAILABLE and left > _SLICE_SECONDS:
+            return
+        if failure.sqlstate == LOCK_NOT_AVAILABLE:
+            raise self._timed_out()
+        if failure.sqlstate == _CANCELED:
+            raise self._timed_out("the server cancelled the wait, as statement_timeout or its administrator asks") from failure
+        if not (is_passing(failure) and connections.is_proven and patience.pause()):
+            raise self._backend.translated(failure, "lock", self._stage) from failure
 
     def _take(self, link: Link, seconds: float) -> bool:
         """Take the lock and look, in one round trip; return whether it was free."""
