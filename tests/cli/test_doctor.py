@@ -243,13 +243,13 @@ class TestFileSystem:
         monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
         assert [check.topic for check in storage.look_at_place(str(store)) if check.state == "problem"] == ["writing"]
 
-    @pytest.mark.parametrize(("kind", "state"), [("nfs4", "warning"), ("tmpfs", "warning"), ("", "ok")])
+    @pytest.mark.parametrize(("kind", "state"), [("nfs4", "ok"), ("cifs", "warning"), ("tmpfs", "warning"), ("", "ok")])
     def test_its_type(self, store: Path, monkeypatch: pytest.MonkeyPatch, kind: str, state: str) -> None:
-        monkeypatch.setattr(storage.probes, "file_system", lambda _: kind)
+        monkeypatch.setattr(storage.mounts, "mount_of", lambda _: storage.mounts.Mount(kind))
         assert next(storage.look_at_place(str(store))).state == state
 
     def test_its_type_is_told_by_the_system(self) -> None:
-        assert storage.probes.file_system("/proc/self") == "proc"
+        assert storage.mounts.mount_of("/proc/self").kind == "proc"
 
     @pytest.mark.parametrize(
         ("room", "state"),

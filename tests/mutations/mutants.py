@@ -53,6 +53,7 @@ MUTANTS: list[Mutant] = [
         "LocalBackend._append_large",
         Swap("files.publish"),
     ),
+    Mutant("a shared directory is taken for a disk", "backends/local/shared.py", "is_shared", Body("return False")),
     Mutant("a pending file is not synced", "backends/local/pending.py", "publish", Delete("sync(descriptor)")),
     Mutant("a pending name is not synced", "backends/local/pending.py", "publish", Delete("sync(folder)")),
     Mutant(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -17,14 +16,10 @@ from typing import TYPE_CHECKING
 from filelock import lock_descriptor, unlock_descriptor
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MOUNTS = "/proc/self/mountinfo"
-_OCTAL = re.compile(r"\\([0-7]{3})")
-"""Escapes for space, tab, line feed and backslash in a mount point: see proc_pid_mountinfo(5)."""
 _OTHER_PROCESS = """
 import os, sys
 from filelock import lock_descriptor
@@ -52,20 +47,6 @@ def room(path: str) -> Room:
     """Return the free space of the file system that a path is on."""
     status = os.statvfs(path)
     return Room(status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
-
-
-def file_system(path: str) -> str:
-    """Return the type of the file system that a path is on, such as ``ext4``, or "" if the system does not say."""
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    with passing_over_refusals(), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            before, _, after = line.partition(" - ")
-            place = _OCTAL.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-            above = real == place or real.startswith(place.rstrip("/") + "/")
-            if above and len(place) >= len(best):  # a later mount hides an earlier one at the same place
-                best, kind = place, after.split(" ")[0]
-    return kind
 
 
 def hard_links(directory: str) -> bool:

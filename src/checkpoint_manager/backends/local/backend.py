@@ -48,6 +48,7 @@ from checkpoint_manager.backends.local.lock import (
     is_held,
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
+from checkpoint_manager.backends.local.shared import ask_again, is_shared
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._has_links = True
         with as_our_errors("open the checkpoint directory", self.location):
             maintenance.make_store_directory(self.location)
+            self._is_shared = is_shared(self.location)
             self._refuse_another_owner()
 
     def _refuse_another_owner(self) -> None:
@@ -131,7 +133,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             self._tidied.add(stage)
 
     def session(self, stage: str | None, lock: object = None) -> LocalSession:
-        session = self._sessions.pop(stage or "", None) or LocalSession(self.location, stage or "", self._sessions)
+        session = self._sessions.pop(stage or "", None) or LocalSession(
+            self.location, stage or "", self._sessions, is_shared=self._is_shared
+        )
         session.lock = lock
         return session
 
@@ -474,6 +478,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         if folder == -1:
             return None
         try:
+            if self._is_shared and folder is None:
+                ask_again(self.location)
             status = os.stat(place, dir_fd=folder, follow_symlinks=False)  # most stages have no such record, or an old one
             if known is not None and known.stamp == files.stamp(status):
                 return known

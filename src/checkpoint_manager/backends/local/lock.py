@@ -40,6 +40,7 @@ from checkpoint_manager._filesystem.os_errors import as_our_errors, passing_over
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, STORE_LOCK, lock_name
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
+from checkpoint_manager.backends.local.shared import ask_again
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
@@ -102,16 +103,18 @@ class FileLock(io.FileIO):
         name: The lock file's name; made if it is not there, never removed.
         stage: Whose lock it is, for messages; None: the store's records.
         timeout: How long to wait, in seconds.
+        is_shared: Whether other hosts write to the folder (:mod:`.shared`).
     """
 
     _refuses_itself = True
 
-    def __init__(self, folder: str, name: str, stage: str | None, timeout: float) -> None:
+    def __init__(self, folder: str, name: str, stage: str | None, timeout: float, *, is_shared: bool = False) -> None:
         # The descriptor is opened on entry: until then, this is a closed file.
         self._folder = folder
         self._name = name
         self._stage = stage
         self._timeout = timeout
+        self._is_shared = is_shared
         self._path = f"{folder}{os.sep}{name}"
 
     def __enter__(self) -> Self:
@@ -214,6 +217,8 @@ class FileLock(io.FileIO):
     def _named(self) -> os.stat_result | None:
         """Return what stands at the lock's name if it is the file that was locked, else None."""
         try:
+            if self._is_shared:
+                ask_again(self._folder)
             named = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return None
@@ -268,15 +273,16 @@ class HostLocks:
 
     Attributes:
         _locks: The folder.
+        _is_shared: Whether other hosts write to it.
     """
 
     _locks: str
+    _is_shared = False
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
         file = STORE_LOCK if stage is None else lock_name(stage, purpose, name)
-        if purpose == "run":
-            return (NamedRunLock if name else RunLock)(self._locks, file, stage, timeout)
-        return FileLock(self._locks, file, stage, timeout)
+        kind = FileLock if purpose != "run" else NamedRunLock if name else RunLock
+        return kind(self._locks, file, stage, timeout, is_shared=self._is_shared)
 
     def lock_descriptors(self) -> tuple[int, ...]:
         return descriptors_held()

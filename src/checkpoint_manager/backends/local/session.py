@@ -16,6 +16,7 @@ from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
 from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.local.shared import ask_again
 from checkpoint_manager.backends.stage_names import to_filename
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class LocalSession(Session):
         root: The store's directory.
         stage: The stage; empty: the store's records, which have no folder.
         kept: Where the session is kept after its end.
+        is_shared: Whether other hosts write to the directory (:mod:`.shared`): then nothing that is open is relied on.
 
     Attributes:
         stage: The stage.
@@ -60,13 +62,15 @@ class LocalSession(Session):
 
     folder = -1  # of the class, because __del__ runs even if an interruption ends the constructor at once
 
-    def __init__(self, root: str, stage: str, kept: Kept[LocalSession]) -> None:
+    def __init__(self, root: str, stage: str, kept: Kept[LocalSession], *, is_shared: bool = False) -> None:
         self.stage = stage
         self.lock: object = None
         self.changed = 0
         self.found: Found | None = None
         self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
+        self._root = root
+        self._is_shared = is_shared
         self._known: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
@@ -79,6 +83,9 @@ class LocalSession(Session):
         if not self.stage:
             return self
         try:
+            if self._is_shared:
+                self.close()
+                ask_again(self._root)
             if self.folder >= 0:
                 status = os.stat(self._path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) == self._known:

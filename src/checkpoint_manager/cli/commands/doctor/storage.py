@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._filesystem import probes
+from checkpoint_manager._filesystem import mounts, probes
 from checkpoint_manager._filesystem.permissions import user_name
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
@@ -18,7 +18,6 @@ from checkpoint_manager.cli.output import show_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "afs", "ceph", "glusterfs", "lustre"}
 _GONE_TOMORROW = {"tmpfs", "ramfs"}
 _LITTLE, _NOTHING = 200 * 1024**2, 1024**2
 _FEW_FILES, _NO_FILES = 1000, 8
@@ -28,10 +27,12 @@ _OTHERS_MAY_WRITE = 0o022
 
 def look_at_place(directory: str) -> Iterator[Check]:
     """Look at a directory and its file system; what can be done there is tried out."""
-    kind = probes.file_system(directory)
-    if kind in _NETWORK:
+    kind = mounts.mount_of(directory).kind
+    if kind in mounts.NFS:
+        yield ok("file system", f"{kind}, which other hosts may share")
+    elif kind in mounts.NETWORK:
         step = "let only one host write to it, or use a local disk: locks and syncs are as good as the server's"
-        yield warning("file system", f"{kind}, a network file system", step)
+        yield warning("file system", f"{kind}, a network file system that was not tested", step)
     elif kind in _GONE_TOMORROW:
         yield warning("file system", f"{kind}, which is memory", "keep checkpoints on a disk: here, a restart loses them")
     else:
