@@ -157,6 +157,19 @@ def test_the_clock_of_a_save_is_read_once(set_clock: Callable[[timedelta], None]
     assert saved.created_at == NOW
 
 
+@pytest.mark.parametrize("end", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)])
+def test_a_version_dated_at_an_end_of_the_calendar_stops_nothing(set_clock: Callable[[timedelta], None], end: datetime) -> None:
+    cm = opened(MemoryBackend(), Retention(keep_last=2, keep_within="1d"))
+    set_clock(end - NOW)
+    cm.save_checkpoint("train", 1)
+    for number in (2, 3, 4):
+        set_clock(timedelta(number))
+        assert cm.save_checkpoint("train", number).number == number
+    assert cm.restore_checkpoint("train", 3).number == 5
+    assert cm.prune(Retention(keep_last=1, keep_daily=1))
+    assert cm.load_checkpoint("train") == 3
+
+
 # Waits
 
 

@@ -77,7 +77,7 @@ class _Memory:
 
     def is_in_time(self, version: VersionFacts) -> bool:
         """Return whether a version's time follows on those that are known."""
-        return version.created_at >= self.clock - CLOCK_TOLERANCE
+        return self.clock - version.created_at <= CLOCK_TOLERANCE
 
     def add(self, version: VersionFacts) -> None:
         """Add a version on top."""
@@ -139,7 +139,7 @@ class AutoPrune:
         for version in range(memory.newest + 1, saved.number):
             facts = self._read(stage, version, session)
             if facts is not None:
-                if not memory.is_in_time(facts) or facts.created_at > saved.created_at + CLOCK_TOLERANCE:
+                if not memory.is_in_time(facts) or facts.created_at - saved.created_at > CLOCK_TOLERANCE:
                     return False
                 memory.add(facts)
         return memory.is_in_time(saved)

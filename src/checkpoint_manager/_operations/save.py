@@ -237,7 +237,7 @@ def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int,
         where = f"stage {printable(stage)} in {store.backend.location}"
         message = f"{where} has no version numbers left, which only a planted file causes"
         raise StorageError(message, hint=Hint.VERIFY_AND_REPAIR, stage=stage)
-    if tip.created_at is not None and now < tip.created_at - CLOCK_TOLERANCE:
+    if tip.created_at is not None and tip.created_at - now > CLOCK_TOLERANCE:
         _warn_of_clock(stage, now, tip.created_at)
     by = origin(os.getpid())
     placed = (draft.status, now, draft.metadata, by, len(draft.data), draft.restored_from, draft.attachments, tip.durable)
