@@ -110,22 +110,26 @@ def _cut(pieces: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
     A full segment is held until there is a byte after it. What is long enough is cut without being copied.
     """
     full: Buffer | None = None
-    rest = bytearray()
+    memory, filled, is_first = bytearray(), 0, True
     for piece in pieces:
         view = memoryview(piece).cast("B")
         while view:
             if full is not None:
                 yield full, False
-                full = None
-            length = format_1.SEGMENT_BYTES - len(rest)
-            if not rest and len(view) >= length:
+                full, is_first = None, False
+            length = format_1.SEGMENT_BYTES - filled
+            if not filled and len(view) >= length:
                 full = view[:length]
             else:
-                rest += view[:length]
-                if len(rest) == format_1.SEGMENT_BYTES:
-                    full, rest = rest, bytearray()
+                if not filled:  # of the first, it is unknown how long it gets; what grows is copied, and is there twice
+                    memory = bytearray(0 if is_first else format_1.SEGMENT_BYTES)
+                part = view[:length]
+                memory[filled : filled + len(part)] = part
+                filled += len(part)
+                if filled == format_1.SEGMENT_BYTES:
+                    full, filled = memory, 0
             view = view[length:]
-    yield (rest if full is None else full), True
+    yield (memoryview(memory)[:filled] if full is None else full), True
 
 
 @contextlib.contextmanager
