@@ -760,3 +760,29 @@ def test_a_version_whose_only_copy_is_the_head_is_lost_by_no_rotation_and_no_acc
         operate(running)
         assert opened().load_checkpoint("train")["number"] == 4
         assert opened().verify().ok
+
+
+def test_what_a_power_cut_took_is_recorded_as_lost_and_everything_goes_on(
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    """Also for a user who saw the last durable version alone, which was deleted since."""
+    as_user("other")
+    opened().load_checkpoint("train")
+    as_user("owner")
+    relaxed.save_checkpoint("train", 5)
+    relaxed.save_checkpoint("train", 6, attachments={"w": b"weights"})
+    relaxed.save_checkpoint("train", 7, attachments={"w": relaxed.get_checkpoint("train").attachments["w"]})
+    for lost in (5, 6):
+        version_file("train", lost).unlink()
+    cm = opened()
+    assert cm.get_checkpoint("train").attachments["w"].read() == b"weights"
+    with pytest.raises(IntegrityError, match=r"version 5 .* is missing"):
+        cm.keys.rotate()
+    assert opened().accept_rollback() == []
+    opened().keys.rotate()
+    opened().save_checkpoint("train", 8)
+    opened().delete_versions("train", [3, 4, 7])
+    assert opened().verify().ok
+    as_user("other")
+    assert opened().load_checkpoint("train") == 8
+    assert opened().restore_checkpoint("train", 2).number == 9
