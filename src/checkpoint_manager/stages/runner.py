@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _MAX_MESSAGE_CHARACTERS = 500
 NOT_PICKLED = (
-    "a CheckpointManager that was given a secret or a backend, and a function that is a stage of it, can't be pickled or "
-    "copied: open the store where it is needed, or give the key as a key file or in the environment"
+    "a CheckpointManager that was given a secret or a backend, and a function that is a stage of it, "
+    "can't be pickled or copied: open the store where it is needed, or give the key as a key file or in the environment"
 )
 _MOST_INPUTS = 100
 
