@@ -24,7 +24,7 @@ TRIES_ONCE_IT_FAILED = 5
 
 
 SETTINGS = settings(
-    max_examples=settings().max_examples // 2,
+    max_examples=settings().max_examples // 4,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

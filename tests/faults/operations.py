@@ -7,6 +7,7 @@ import importlib
 import os
 import pkgutil
 import shutil
+from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,8 @@ for package in (_format, _operations, _store, stages):  # what is loaded when it
 importlib.import_module("checkpoint_manager.keys")
 
 LOCK_TIMEOUT = 0.3
+scheme: ContextVar[str] = ContextVar("scheme", default="")
+"""What locations begin with: nothing for a directory, or ``sqlite:///``."""
 LEFT_OVER = f".{0:016x}.tmp"
 LONG = "a very long name " * 15
 SECOND_KEY = bytes(range(32))
@@ -62,9 +65,14 @@ class Operation:
     stage: str = "train"
 
 
+def located(directory: str) -> str:
+    """Return the location of a store that stands, or whose database stands, at a path."""
+    return f"{scheme.get()}{directory}"
+
+
 def opened(directory: str) -> CheckpointManager:
     """Open a store as all of them do: with the user's own key file."""
-    return CheckpointManager(directory, lock_timeout=LOCK_TIMEOUT)
+    return CheckpointManager(located(directory), lock_timeout=LOCK_TIMEOUT)
 
 
 def three_versions(cm: CheckpointManager, _: Path) -> None:
@@ -95,7 +103,9 @@ def _many_versions(cm: CheckpointManager, store: Path) -> None:
 def _save_with_retention(_: CheckpointManager, directory: str) -> None:
     trimming._ENOUGH = 4
     retention = Retention(keep_last=3)
-    CheckpointManager(directory, lock_timeout=LOCK_TIMEOUT, retention=retention).save_checkpoint("train", {"epoch": 12})
+    CheckpointManager(located(directory), lock_timeout=LOCK_TIMEOUT, retention=retention).save_checkpoint(
+        "train", {"epoch": 12}
+    )
 
 
 def _damage(cm: CheckpointManager, store: Path) -> None:
@@ -214,6 +224,10 @@ OPERATIONS = {
         Operation("end of a loop", lambda cm, _: _loop(cm), _begun_loop, goes_on=True, is_stage=True),
     )
 }
+
+
+OF_A_DIRECTORY = {"repair", "accept a rollback"}
+"""Those that begin with what was done to the files of a directory."""
 
 
 def _overwrite(cm: CheckpointManager, directory: str) -> None:

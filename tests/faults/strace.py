@@ -68,14 +68,14 @@ class Strace:
 
 def calls(log: Path, names: frozenset[str] | None = None) -> list[Call]:
     """Return the calls in a log, those of ``names`` alone if given."""
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str | None, str]] = Counter()
     found: list[Call] = []
     for line in log.read_text(errors="replace").splitlines():
-        match = re.match(r"(?:\d+ +)?(\w+)\(", line)
+        match = re.match(r"(?:(\d+) +)?(\w+)\(", line)
         if match:
-            counts[match[1]] += 1
-            if names is None or match[1] in names:
-                found.append(Call(match[1], counts[match[1]], line))
+            counts[match[1], match[2]] += 1  # each thread has its own count
+            if names is None or match[2] in names:
+                found.append(Call(match[2], counts[match[1], match[2]], line))
     return found
 
 

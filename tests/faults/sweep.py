@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from tests.faults.host import ERRNOS
-from tests.faults.operations import OPERATIONS
+from tests.faults.operations import OF_A_DIRECTORY, OPERATIONS
 
 ROOT = Path(__file__).parents[2]
 HOSTS = 2
@@ -34,9 +34,13 @@ def main() -> int:
     """Run the sweep."""
     options = _options()
     pairs = [
-        (name, fault) for fault in options.fault for name in options.only if fault == "kill" or not OPERATIONS[name].goes_on
+        (name, fault)
+        for fault in options.fault
+        for name in options.only
+        if (fault == "kill" or not OPERATIONS[name].goes_on) and not (options.sqlite and name in OF_A_DIRECTORY)
     ]
-    tasks = [{"operation": name, "fault": fault, "everywhere": True} for name, fault in pairs]
+    scheme = "sqlite:///" if options.sqlite else ""
+    tasks = [{"operation": name, "fault": fault, "everywhere": True, "scheme": scheme} for name, fault in pairs]
     total = {"tried": 0, "missed": 0, "acknowledged": 0, "problems": 0}
     with ThreadPoolExecutor(HOSTS) as hosts:
         for task, tallies in zip(tasks, hosts.map(lambda task: ask([task]), tasks), strict=True):
@@ -57,6 +61,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.sweep", description=__doc__)
     parser.add_argument("fault", nargs="*", default=["kill", *ERRNOS], help=f"of kill, {', '.join(ERRNOS)}")
+    parser.add_argument("--sqlite", action="store_true", help="of stores in a database")
     parser.add_argument("--only", nargs="+", default=list(OPERATIONS), choices=OPERATIONS, metavar="OPERATION")
     options = parser.parse_args()
     if unknown := set(options.fault) - {"kill", *ERRNOS}:

@@ -54,6 +54,17 @@ def test_refused_a_call_that_changes_nothing_it_says_so_or_succeeds(attempt: Att
 
 
 @pytest.mark.parametrize(
+    ("operation", "fault"),
+    [*((operation, "kill") for operation in ("later save", "rotate the key", "import")), ("delete", "ENOSPC"), ("tag", "EIO")],
+)
+def test_in_a_database_too_it_is_all_or_nothing(attempt: Attempt, operation: str, fault: str) -> None:
+    tally = attempt(Task(operation, fault, sample=4, scheme="sqlite:///"))
+    assert tally["problems"] == []
+    assert tally["tried"] >= 4
+    assert tally["missed"] == 0
+
+
+@pytest.mark.parametrize(
     ("operation", "fault", "on", "problem"),
     [
         ("overwrite", "kill", None, "damaged"),

@@ -133,7 +133,9 @@ class Disk:
         """Follow one step."""
         match step:
             case Make(path, directory):
-                self._make(path, Directory() if directory else File())
+                folder, name = self._parent(path)
+                if name not in folder.names:  # a recording of a later process does not know what an earlier one made
+                    folder.change(name, Directory() if directory else File())
             case Open(file, path):
                 self._open[file] = self._node(path)
             case Write(file, offset, data):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 MARK = "/acknowledged/"
@@ -19,7 +20,7 @@ _TRACED = (
     *("open", "openat", "close", "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "link", "linkat", "rename"),
     *("renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "stat", "newfstatat"),
 )
-OPTIONS = ("-xx", "-s", "100000000", "-e", f"trace={','.join(_TRACED)}")
+OPTIONS = ("-f", "-xx", "-s", "100000000", "-e", f"trace={','.join(_TRACED)}")
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Mark:
 Step: TypeAlias = Make | Write | Cut | Sync | Open | Link | Rename | Unlink | Mark
 
 _LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
+_RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
 _ASKING = {"stat", "newfstatat"}
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
@@ -102,11 +104,23 @@ _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 def read(log: Path, root: str) -> list[Step]:
     """Return the steps in a log, of what lies below ``root``."""
     reader = _Reader(root.rstrip("/") + "/")
-    for line in log.read_text(errors="replace").splitlines():
+    for line in _whole(log.read_text(errors="replace").splitlines()):
         match = _LINE.match(line)
         if match and (not match[3].startswith("-") or match[1] in _ASKING):
             reader.take(match[1], match[2], int(match[3]))
     return reader.steps
+
+
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a log of several threads, those of an interrupted call joined where it ended."""
+    begun: dict[str, str] = {}
+    for line in lines:
+        if line.endswith(" <unfinished ...>"):
+            begun[line.split()[0]] = line.removesuffix(" <unfinished ...>")
+        elif match := _RESUMED.match(line):
+            yield begun.pop(match[1]) + match[2]
+        else:
+            yield line
 
 
 class _Reader:

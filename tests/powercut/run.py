@@ -1,6 +1,7 @@
 """Cuts the power at each step of a scenario, builds what may be left of the disk, and opens it.
 
-``python -m tests.powercut.run [--limit N] [SCENARIO …]`` prints a line for each; the limit is that of the states for each step.
+``python -m tests.powercut.run [--limit N] [--sqlite] [SCENARIO …]`` prints a line for each; the limit is that of the states for
+each step.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import stat
 import sys
 import tempfile
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 LONG = "a very long name " * 15
 TWO_BLOCKS = "x" * 6000
 LOCK_TIMEOUT = 1.0
+SCHEME = ""
+"""What the location of a store begins with: nothing, or that of SQLite."""
 DEFAULT_LIMIT = 400
 
 
@@ -54,11 +58,15 @@ def tell(kind: str, stage: str, version: int, data: object = None) -> None:
         os.stat(MARK + text.hex())
 
 
+def store_at(root: str) -> str:
+    """Return the location of a recording's store."""
+    return f"{SCHEME}{root}/project/some/store"
+
+
 def opened(root: str, durability: Durability = "full", retention: Retention | None = None) -> CheckpointManager:
     """Open the store of a recording with the user's own key file."""
     os.environ["HOME"] = f"{root}/home"
-    place = f"{root}/project/some/store"
-    return CheckpointManager(place, lock_timeout=LOCK_TIMEOUT, durability=durability, retention=retention)
+    return CheckpointManager(store_at(root), lock_timeout=LOCK_TIMEOUT, durability=durability, retention=retention)
 
 
 def save(cm: CheckpointManager, stage: str, data: object) -> None:
@@ -157,7 +165,7 @@ def relaxed_rotation(root: str) -> None:
     save(cm, "train", 1)
     save(cm, "train", 2)
     save(cm, "clean", 1)
-    cm = CheckpointManager(f"{root}/project/some/store", lock_timeout=LOCK_TIMEOUT, durability="relaxed")
+    cm = CheckpointManager(store_at(root), lock_timeout=LOCK_TIMEOUT, durability="relaxed")
     cm.keys.rotate()
 
 
@@ -393,6 +401,13 @@ KILLED: dict[str, tuple[Callable[[str], None], ...]] = {
 """The last but one is killed at each call that changes files, in turn, and the last one comes along."""
 
 
+OF_A_DATABASE = (
+    *("pipeline", "deletion", "whole deletion", "rotation", "attaching", "keeping", "long name"),
+    *("killed first save", "killed save"),
+)
+"""The scenarios that are no matter of a directory alone."""
+
+
 # Libraries that break a promise, to show that it is seen
 
 
@@ -483,6 +498,17 @@ def pending_names_removed_at_once() -> None:
     pending.publish = eager
 
 
+def no_sync_of_the_database() -> None:
+    """SQLite leaves its files to the operating system."""
+    connect = sqlite3.connect
+
+    class Careless(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            return super().execute(sql.replace("synchronous = FULL", "synchronous = OFF"), *arguments)
+
+    sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options, factory=Careless)  # type: ignore[assignment]
+
+
 def large_above_a_pending_one() -> None:
     """A large version appears before the own name of the one below it is durable."""
     append = LocalBackend._append_large
@@ -553,6 +579,7 @@ MUTANTS = {
         linked_above_a_pending_one,
         pending_names_removed_at_once,
         large_above_a_pending_one,
+        no_sync_of_the_database,
     )
 }
 RECOVERING = {"no_adoption", "torn_ones_adopted"}
@@ -618,6 +645,7 @@ def cut_everywhere(
     seed: int,
     mutant: str | None = None,
     *,
+    scheme: str = "",
     moments: int | None = None,
     kills: int | None = None,
     after: Sequence[str] | None = None,
@@ -630,11 +658,14 @@ def cut_everywhere(
         limit: The most states for each step.
         seed: For the same states again.
         mutant: How the library is broken.
+        scheme: What the location of the store begins with.
         moments: Cut it only after so many steps of each recording.
         kills: Kill the process, in a scenario with a kill, only at so many calls.
         after: Cut it only after steps of these kinds.
         until: Stop at the first problem that contains this.
     """
+    global SCHEME  # noqa: PLW0603  # scenarios are functions of a path
+    SCHEME = scheme
     if mutant in RECOVERING:
         MUTANTS[mutant]()
     result = Result()
@@ -739,11 +770,13 @@ def main() -> int:
     parser.add_argument("--limit", type=int, default=DEFAULT_LIMIT)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="for the same states again")
     parser.add_argument("--mutant", choices=MUTANTS)
-    parser.add_argument("scenario", nargs="*", default=[*SCENARIOS, *KILLED])
+    parser.add_argument("--sqlite", action="store_true", help="of a database, which has no relaxed saves")
+    parser.add_argument("scenario", nargs="*")
     asked = parser.parse_args()
     failed = False
-    for name in asked.scenario:
-        result = cut_everywhere(name, asked.limit, asked.seed, asked.mutant)
+    scheme = "sqlite:///" if asked.sqlite else ""
+    for name in asked.scenario or (OF_A_DATABASE if asked.sqlite else [*SCENARIOS, *KILLED]):
+        result = cut_everywhere(name, asked.limit, asked.seed, asked.mutant, scheme=scheme)
         failed = failed or bool(result.problems)
         counts = f"{result.steps:5} steps  {result.states:6} states  {len(result.problems)} problems"
         print(f"{name:<26} {counts}  seed {asked.seed}", flush=True)

@@ -20,17 +20,36 @@ if TYPE_CHECKING:
     Cut = Callable[..., dict[str, Any]]
 
 MOMENTS, KILLS = 50, 8
+DATABASE = "sqlite:///"
 SHOWING = (Link.__name__, Mark.__name__)
 """The steps that show a version, and tell of one: after these, a broken promise is seen."""
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, *KILLED])
+BOUNDED = [*SCENARIOS, "killed first save", "killed save"]  # a kill while another thread writes leaves a call in doubt
+
+
+@pytest.mark.parametrize("scenario", BOUNDED)
 def test_what_was_acknowledged_survives_a_power_cut(cut: Cut, scenario: str) -> None:
     seed, limit = random.randrange(10**6), 1 if scenario in KILLED else 3
     moments = MOMENTS // KILLS if scenario in KILLED else MOMENTS
     result = cut(scenario, limit=limit, seed=seed, moments=moments, kills=KILLS)
     assert result["problems"] == [], f"--limit {limit} --seed {seed}"
     assert result["states"] > 30
+
+
+@pytest.mark.parametrize("scenario", ["pipeline", "deletion", "attaching", "killed save"])
+def test_what_a_database_acknowledged_survives_a_power_cut(cut: Cut, scenario: str) -> None:
+    seed, few = random.randrange(10**6), 12
+    moments = few // 3 if scenario in KILLED else few
+    result = cut(scenario, limit=3, seed=seed, scheme=DATABASE, moments=moments, kills=3)
+    assert result["problems"] == [], f"--sqlite --limit 3 --seed {seed}"
+    assert result["states"] > 8
+
+
+def test_a_database_that_is_not_synced_is_found_out(cut: Cut) -> None:
+    problem = "version 1 of train is lost"
+    found = cut("pipeline", limit=8, seed=0, scheme=DATABASE, mutant="no_sync_of_the_database", after=["Mark"], until=problem)
+    assert any(problem in each for each in found["problems"]), found["problems"][-3:]
 
 
 @pytest.mark.parametrize(
