@@ -93,13 +93,13 @@ def compare(endpoint: str) -> None:
     """Print the cost of each operation as a ratio to the bare request."""
     proxy = Proxy(endpoint)
     bare = S3Store(BUCKET, endpoint=proxy.endpoint, region="us-east-1", client_options={"allow_http": True})
-    content, numbers = os.urandom(1300), itertools.count()
+    content, numbers, folder = os.urandom(1300), itertools.count(), secrets.token_hex(4)
     with CheckpointManager(url(proxy.endpoint), key=bytes(32)) as cm:
         cm.save_checkpoint("train", DATA)
         print("| added delay | put | get | save | load | has |\n|---|---|---|---|---|---|")
         for proxy.delay in (0.0, 0.02):
-            put = median_ms(lambda: bare.put(f"bare/{next(numbers)}", content, mode="create"))
-            get = median_ms(lambda: bare.get("bare/0").bytes())
+            put = median_ms(lambda: bare.put(f"{folder}/{next(numbers)}", content, mode="create"))
+            get = median_ms(lambda: bare.get(f"{folder}/0").bytes())
             save = median_ms(lambda: cm.save_checkpoint("train", DATA))
             load = median_ms(lambda: cm.load_checkpoint("train"))
             has = median_ms(lambda: cm.has_checkpoint("train"))
