@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import os
 import pickle
 import subprocess
 import sys
@@ -37,7 +38,9 @@ from tests.strategies import same
 KEY = bytes(range(32))
 
 
-@pytest.fixture(params=["local", "relaxed", "memory", "sqlite", "postgres", "s3"])
+@pytest.fixture(
+    params=["local", "relaxed", "memory", "sqlite", "postgres", *(["s3"] if os.environ.get("TESTS_S3_ENDPOINT") else [])]
+)
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
     if request.param == "memory":
         return CheckpointManager(MemoryBackend(), key=KEY)
