@@ -435,6 +435,12 @@ def test_waiting_for_writers_does_not_take_the_lock_of_its_own_thread_away(backe
         pass
 
 
+def test_a_wait_may_be_as_long_as_anyone_likes(backend: Backend) -> None:
+    for seconds in (1e12, float("inf")):
+        with backend.lock("train", seconds):
+            pass
+
+
 @pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout"])
 def test_a_limit_of_the_server_ends_a_wait_as_a_timeout(postgres_url: str, setting: str) -> None:
     url = f"{postgres_url}&options=-c%20{setting}%3D150"

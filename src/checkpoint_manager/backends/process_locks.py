@@ -6,7 +6,6 @@ threads that share the connection exclude one another, and a thread that would w
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -56,7 +55,7 @@ class ProcessLock:
         if entry.thread == threading.get_ident() and self._purpose == "write":
             hint = "Return the new data from the function given to update_checkpoint instead of saving it there"
             raise CheckpointError(f"{whose} is already locked by this thread", hint=hint, stage=stage)
-        if not entry.lock.acquire(timeout=-1 if math.isinf(self._timeout) else max(0, self._timeout)):
+        if not entry.lock.acquire(timeout=min(max(0, self._timeout), threading.TIMEOUT_MAX)):
             holder = f"a thread of this process for {time.monotonic() - entry.since:.1f} s"
             raise LockTimeoutError(f"{whose} is locked by {holder}", hint=Hint.WAIT_FOR_LOCK, stage=stage, holder=holder)
         self._is_held, entry.thread, entry.since = True, threading.get_ident(), time.monotonic()
