@@ -13,6 +13,7 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager
 from checkpoint_manager._operations import save
+from checkpoint_manager._store import sealed_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +112,16 @@ def test_the_metadata_of_an_older_library_crashes_nothing(tmp_path: Path) -> Non
         assert done.returncode == 0, (command, done.stderr)
         if "--json" in command:
             json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "\x1b]0;own\x07\nERROR forged", "x" * 100_000])
+def test_the_name_of_a_user_that_is_anything_stops_no_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It comes from the environment, where it may be any bytes."""
+    monkeypatch.setenv("LOGNAME", name)
+    sealed_store.origin.cache_clear()
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    version = cm.save_checkpoint("train", 1)
+    sealed_store.origin.cache_clear()
+    assert version.origin is not None
+    assert len(version.origin.user) <= 255
+    assert cm.history("train") == [version]

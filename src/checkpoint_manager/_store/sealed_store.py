@@ -47,6 +47,8 @@ _ENTRY_READ = 4 * 1024
 """Enough for header and metadata in most cases."""
 _ATTEMPTS = 100
 """How many times a writer tries to change a record while others do."""
+_MOST_CHARACTERS = 255
+"""How much of the name of a user or host is stored."""
 _NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
 
 
@@ -390,7 +392,12 @@ def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
 @functools.lru_cache(maxsize=1)
 def origin(pid: int) -> Origin:
     """Return the origin that is stored in each version; a forked child has its own."""
-    return Origin(_user(), os.uname().nodename, pid, sys.version.split()[0], __version__)
+    return Origin(_text(_user()), _text(os.uname().nodename), pid, sys.version.split()[0], __version__)
+
+
+def _text(name: str) -> str:
+    """Return a name of the system as it can be stored: it may be any bytes, and of any length."""
+    return name.encode("utf-8", "backslashreplace").decode()[:_MOST_CHARACTERS]
 
 
 def _user() -> str:
