@@ -36,7 +36,7 @@ class Scale:
 SCALES = {
     "full": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
-        small=Rounds(7, 200, 1500),
+        small=Rounds(6, 200, 1500),
         large=Rounds(12, 12, 300),
         stages=10_000,
         fill_seconds=4,
@@ -44,7 +44,7 @@ SCALES = {
         histories=Rounds(10, 3, 20),
         writers=8,
         slice_seconds=0.4,
-        slices=4,
+        slices=3,
         any_of=1000,
         starts=Rounds(12, 10, 40),
         memory=100 * MB,
