@@ -237,7 +237,7 @@ def test_the_newest_here_may_be_deleted_there_if_the_record_knows_it(
     here.save_checkpoint("train", "the very newest")
     here.delete_versions("train", [12, 13])
     here.export_bundle(path, key=KEY, overwrite=True)
-    with pytest.raises(VersionConflictError, match=r"can't be told .* train \(version 12 here, 14 there\)"):
+    with pytest.raises(VersionConflictError, match=r"can't be shown .* train \(version 12 here, 14 there\)"):
         there.import_bundle(path, key=KEY)
 
 
@@ -251,7 +251,7 @@ def test_a_version_deleted_on_both_sides_still_tells_whose_history_it_is(
     assert there.import_bundle(path, key=KEY).added == 0  # this store is ahead, of the same history
     there.save_checkpoint("train", "own")
     there.delete_versions("train", [12])
-    with pytest.raises(VersionConflictError, match="can't be told"):
+    with pytest.raises(VersionConflictError, match="can't be shown"):
         there.import_bundle(path, key=KEY)  # 11 and 12 are one gap by now, and 11's id is lost
 
 
@@ -260,7 +260,7 @@ def test_a_version_stolen_here_tells_nothing(here: CheckpointManager, there: Che
     there.import_bundle(path, key=KEY)
     there.save_checkpoint("train", "own")
     take_away(path.parent / "there" / "history" / "train" / "000000000011.checkpoint")
-    with pytest.raises(VersionConflictError, match="can't be told"):
+    with pytest.raises(VersionConflictError, match="can't be shown"):
         there.import_bundle(path, key=KEY)
 
 
