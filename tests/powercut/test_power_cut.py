@@ -37,6 +37,13 @@ def test_what_was_acknowledged_survives_a_power_cut(cut: Cut, scenario: str) -> 
     assert result["states"] > 30
 
 
+@pytest.mark.parametrize(("scenario", "limit"), [("sizes", 12), ("killed save", 3)])
+def test_no_version_appears_above_one_that_may_be_lost(cut: Cut, scenario: str, limit: int) -> None:
+    seed = random.randrange(10**6)
+    result = cut(scenario, limit=limit, seed=seed, after=SHOWING)
+    assert result["problems"] == [], f"--limit {limit} --seed {seed}"
+
+
 @pytest.mark.parametrize("scenario", ["pipeline", "deletion", "attaching", "killed save"])
 def test_what_a_database_acknowledged_survives_a_power_cut(cut: Cut, scenario: str) -> None:
     seed, few = random.randrange(10**6), 12
