@@ -109,10 +109,11 @@ class TestSteps:
         assert names == (["000000000002"] if length == pending.MAX_BYTES else ["000000000001"])
         assert read(backend, 2) == bytes(length)
 
-    def test_its_mode_does_not_depend_on_the_umask(self, store: Path, folder: Path) -> None:
+    @pytest.mark.parametrize("length", [1, pending.MAX_BYTES + 1])
+    def test_its_mode_does_not_depend_on_the_umask(self, store: Path, folder: Path, length: int) -> None:
         before = os.umask(0o277)
         try:
-            append(LocalBackend(store), 1)
+            append(LocalBackend(store), 1, bytes(length))
         finally:
             os.umask(before)
         assert stat.S_IMODE(own(folder, 1).stat().st_mode) == 0o600
