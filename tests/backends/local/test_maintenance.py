@@ -16,7 +16,7 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, Retention, StorageError
 from checkpoint_manager._filesystem import files
-from checkpoint_manager.backends.base import Leftover
+from checkpoint_manager.backends.base import Leftover, RecordChangedError
 from checkpoint_manager.backends.local import LocalBackend, maintenance
 from checkpoint_manager.backends.local.lock import FileLock
 from tests import forking
@@ -260,3 +260,21 @@ def test_a_lock_whose_close_is_refused_is_let_go(tmp_path: Path, monkeypatch: py
     assert [cm.save_checkpoint("train", number).number for number in (1, 2)] == [1, 2]
     cm.keys.rotate()
     cm.repair()
+
+
+def test_of_two_that_write_the_first_record_one_is_told(tmp_path: Path) -> None:
+    for name in ("temporary", "keyring.json"):
+        (tmp_path / name).write_text(name)
+    with files.open_directory(str(tmp_path)) as directory, pytest.raises(RecordChangedError):
+        maintenance.put_record("temporary", "keyring.json", directory, first=True)
+    assert (tmp_path / "keyring.json").read_text() == "keyring.json"
+
+
+def test_a_reader_makes_durable_what_it_shows(tmp_path: Path) -> None:
+    """A relaxed writer may lose it to a power cut: then the reader would have seen what never was."""
+    CheckpointManager(tmp_path / "store", key=KEY, durability="relaxed").save_checkpoint("train", 1)
+    CheckpointManager(tmp_path / "store", key=KEY, durability="relaxed").save_checkpoint("train", 2)
+    reader = CheckpointManager(tmp_path / "store", key=KEY)
+    assert not reader._store.backend.newest("train").durable
+    assert reader.load_checkpoint("train") == 2
+    assert reader._store.backend.newest("train").durable
