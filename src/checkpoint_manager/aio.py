@@ -60,6 +60,14 @@ class _LoopOptions(TypedDict, total=False):
     bar: bool
 
 
+def _conceal_keys(arguments: dict[str, Any]) -> None:
+    """Hide the keys among the arguments of a call from what shows the variables of this module's frames."""
+    if "key" in arguments:
+        arguments["key"] = conceal(arguments["key"])
+    if isinstance(arguments.get("also"), list | tuple):
+        arguments["also"] = [conceal(each) for each in arguments["also"]]
+
+
 def _awaited(
     method: Callable[Concatenate[CheckpointManager, P], R],
 ) -> Callable[Concatenate[AsyncCheckpointManager, P], Coroutine[Any, Any, R]]:
@@ -67,6 +75,7 @@ def _awaited(
 
     @functools.wraps(method)
     async def call(self: AsyncCheckpointManager, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _conceal_keys(kwargs)
         manager = await self._opened()
         return await in_thread(method, manager, *args, **kwargs)
 
@@ -93,6 +102,8 @@ def _awaited_key(
 ) -> Callable[Concatenate[AsyncKeys, P], Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def call(self: AsyncKeys, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        _conceal_keys(kwargs)
+        args = tuple(each if isinstance(each, str) else conceal(each) for each in args)  # type: ignore[assignment]
         manager = await self._manager._opened()  # noqa: SLF001  # of this module
         return await in_thread(method, manager.keys, *args, **kwargs)
 
@@ -129,8 +140,10 @@ class AsyncCheckpointManager:
                 await cm.save_checkpoint("train", {"epoch": 3})
 
     The methods run in worker threads, so that the event loop never waits for the disk, for a lock or for a key derivation.
-    Calls that write to the same stage are made in the order in which they were awaited; other calls run side by side. Functions
-    that are passed on, such as ``progress`` and that of ``update_checkpoint``, are plain ones, and are called in the thread.
+    Calls that write to one stage, given by its name, are made in the order in which they were awaited; all others run side by
+    side, also those that write to several stages. Data is read when the turn of its call comes: don't change it before the call
+    has returned. Functions that are passed on, such as ``progress`` and that of ``update_checkpoint``, are plain ones, and are
+    called in the thread.
 
     **Cancellation.** If a task is cancelled, its call is either never made, or completes before the cancellation goes on: a
     cancelled save has saved a whole version or nothing, and nothing happens later. So a cancelled call that waits

@@ -24,7 +24,9 @@ from checkpoint_manager import (
     VersionConflictError,
     aio,
 )
+from checkpoint_manager._format import payload
 from tests.aio.through import ThroughAnEventLoop
+from tests.attacks.test_leaks import frames_that_show
 from tests.concurrency.writer import KEY as MODEL_KEY
 from tests.model.test_model import InMemory
 
@@ -154,6 +156,39 @@ class TestTheSameMethods:
         again = pickle.loads(pickle.dumps(AsyncCheckpointManager(tmp_path / "other")))
         asyncio.run(again.save_checkpoint("train", 1))
         assert CheckpointManager(tmp_path / "other").load_checkpoint("train") == 1
+
+    def test_no_frame_of_an_error_shows_a_key(self, cm: AsyncCheckpointManager, tmp_path: Path) -> None:
+        secret = b"another key that nobody must see"
+        taken = tmp_path / "taken.bundle"
+        taken.write_bytes(b"")
+
+        async def main() -> None:
+            await cm.save_checkpoint("train", 1)
+            for call in (
+                lambda: cm.export_bundle(taken, key=secret),
+                lambda: cm.import_bundle(taken, key=secret),
+                lambda: cm.keys.add(secret, label="a" * 999),
+                lambda: cm.keys.rotate(also=[secret], drop=["absent"]),
+            ):
+                with pytest.raises((CheckpointError, ValueError, FileExistsError)) as caught:
+                    await call()
+                assert frames_that_show(caught.value, secret) == set()
+
+        asyncio.run(main())
+
+    def test_a_large_state_is_read_in_a_thread(self, cm: AsyncCheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+        real, threads = payload.decode, []
+        monkeypatch.setattr(payload, "decode", lambda *args: (threads.append(threading.current_thread()), real(*args))[1])
+
+        async def main() -> None:
+            async with cm.loop("sum", range(3), initial={"rows": []}) as loop:
+                async for item in loop:
+                    loop.state["rows"].append(item)
+
+        asyncio.run(main())
+        asyncio.run(main())
+        assert threads
+        assert threading.main_thread() not in threads
 
 
 class TestSideBySide:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +13,14 @@ from tests.powercut.run import cut_everywhere, prepare
 
 def cut(task: dict[str, Any]) -> Any:
     """Cut the power of a scenario."""
-    return forking.answer(lambda: asdict(cut_everywhere(**task)))
+
+    def found() -> dict[str, Any]:
+        try:
+            return asdict(cut_everywhere(**task))
+        except Exception:
+            return {"problems": [traceback.format_exc()], "states": 0}
+
+    return forking.answer(found)
 
 
 if __name__ == "__main__":

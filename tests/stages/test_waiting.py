@@ -546,17 +546,25 @@ class TestAsyncLoops:
         assert asyncio.run(main()) == 10
 
     def test_one_that_does_not_wait_is_refused(self, cm: CheckpointManager) -> None:
-        async def add(wait: float) -> int:
-            async with cm.loop("sum", numbers(300), initial=0, key="numbers", wait=wait, bar=False) as progress:
+        async def add(wait: float, has_begun: asyncio.Event, may_end: asyncio.Event) -> int:
+            async with cm.loop("sum", numbers(30), initial=0, key="numbers", wait=wait, bar=False) as progress:
                 async for number in progress:
                     progress.state += number
+                    has_begun.set()
+                    await may_end.wait()
             return progress.result
 
         async def main() -> list[Any]:
-            return await asyncio.gather(add(True), add(False), add(0.05), return_exceptions=True)
+            has_begun, may_end = asyncio.Event(), asyncio.Event()
+            first = asyncio.create_task(add(True, has_begun, may_end))
+            await has_begun.wait()
+            others = [add(wait, has_begun, may_end) for wait in (False, 0.05)]
+            refused = await asyncio.gather(*others, return_exceptions=True)
+            may_end.set()
+            return [await first, *refused]
 
         results = asyncio.run(main())
-        assert results[0] == sum(range(300))
+        assert results[0] == sum(range(30))
         assert all(isinstance(result, LockTimeoutError) for result in results[1:])
 
     def test_one_inside_itself_is_told_so(self, cm: CheckpointManager) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations, SeenRecord, SeenVersion
+from tests import forking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from checkpoint_manager._store.last_seen import SeenRecordName
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -123,6 +127,24 @@ def test_a_line_with_a_damaged_name_counts_as_none(tmp_path: Path, name: bytes) 
     damaged = tmp_path / ("0" * 32) / hashlib.sha256(b"train").hexdigest()[:40]
     damaged.write_bytes(b"000000000001 " + b"a" * 32 + b" " + name + b"\n")
     assert last_seen.stages() == ["clean"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_what_may_only_be_read_is_read() -> None:
+    """As in a home that is mounted read-only. Root may write everywhere, so another user reads."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+
+        def read() -> list[object]:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            state = Path(place) / "state"
+            LastSeen("0" * 32, state).remember("train", SeenVersion(7, "a" * 32))
+            for line in (state / ("0" * 32)).iterdir():
+                line.chmod(0o400)
+            return list(LastSeen("0" * 32, state).recall("train") or ())
+
+        assert forking.answer(read) == [7, "a" * 32]
 
 
 def test_without_a_home_a_warning_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

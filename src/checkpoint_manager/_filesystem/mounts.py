@@ -9,7 +9,8 @@ from typing import NamedTuple
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 
 NFS = {"nfs", "nfs4"}
-NETWORK = NFS | {"cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "afs", "ceph", "glusterfs", "lustre"}
+NETWORK = NFS | {"cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "virtiofs", "afs", "gpfs", "beegfs", "lustre"}
+NETWORK |= {"ceph", "fuse.ceph-fuse", "glusterfs", "fuse.glusterfs"}
 """The kinds of file systems that other hosts may write to."""
 _MOUNTS = "/proc/self/mountinfo"
 _OCTAL = r"\\([0-7]{3})"

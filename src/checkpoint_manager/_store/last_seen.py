@@ -119,7 +119,8 @@ class _Folder:
         path, error = f"{self._directory}/{name}", refused
         if refused.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             try:
-                return os.pread(Descriptor(os.open(path, _READ)).number, _MAX_BYTES, 0)
+                file = Descriptor(os.open(path, _READ))  # with a name, for it closes itself when nothing refers to it
+                return os.pread(file.number, _MAX_BYTES, 0)
             except OSError as again:
                 error = again
         if error.errno in _NOTHING_TO_READ:

@@ -95,7 +95,7 @@ async def acquire(
 ) -> None:
     """Wait for the lock of a run, while the event loop does its other work; arguments and errors as for the lock's own."""
     started, pause, is_logged = time.monotonic(), _SHORTEST_PAUSE, False
-    while (refused := lock.try_acquire()) is not None:
+    while (refused := await in_thread(lock.try_acquire)) is not None:
         waited = time.monotonic() - started
         if waited >= timeout:
             raise refused

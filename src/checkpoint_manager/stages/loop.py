@@ -216,6 +216,7 @@ class Loop(Generic[T, S]):
             if self._is_missing():
                 self._acquire()
                 self._found = self._search()  # the run that held the lock may have completed it
+            self._restore()
             self._begin()
         except BaseException:
             self._close()
@@ -231,6 +232,7 @@ class Loop(Generic[T, S]):
                 self._lock = self._runner.lock(self._run, is_blocking=False)
                 await acquire(self._lock, self._timeout, self._runner.log_waiting)
                 self._found = await in_thread(self._search)  # the run that held the lock may have completed it
+            await in_thread(self._restore)
             self._begin()
         except BaseException:
             self._close()
@@ -282,22 +284,25 @@ class Loop(Generic[T, S]):
             who = refused.holder or "another process"
             self._refuse(f"is run by {who}, and waiting for it would block the event loop", hint="Use async with")
 
+    def _restore(self) -> None:
+        """Set the state to what was found, or to the initial one. An array in it may take long to read."""
+        found, loaded = self._found, self._found.loaded
+        self._reused = self._over = found.is_complete and not self._is_longer
+        self._progress.begin(self._initial, None if self._reused else loaded, is_longer=self._is_longer)
+        reached = loaded if loaded is not None and self._reused else self._progress.reached
+        self.state = payload.decode(reached.data, self._runner.codecs, reached.contents)
+
     def _begin(self) -> None:
         if self._lock is not None:
             self._runner.begin(self._run, self._lock)
         found, loaded = self._found, self._found.loaded
-        self._reused = self._over = found.is_complete and not self._is_longer
-        self._progress.begin(self._initial, None if self._reused else loaded, is_longer=self._is_longer)
         if loaded is not None and self._reused:
             self._runner.reused(self._run, loaded)
             self._done = self._total or 0
-            self.state = payload.decode(loaded.data, self._runner.codecs, loaded.contents)
         else:
             for note in () if loaded is None else read_inputs(loaded.entry.metadata):
                 self._run.add_input(note)
-            reached = self._progress.reached
-            self._done, self._over = reached.position
-            self.state = payload.decode(reached.data, self._runner.codecs, reached.contents)
+            self._done, self._over = self._progress.reached.position
             self._log_beginning(found)
         self._display = None if self._over else open_display(self._run.stage, self._done, self._total, bar=self._bar)
         stopping.begin(self)

@@ -10,7 +10,7 @@ is looked up again. So in a shared directory
 * the folder of the locks is opened before a lock file is compared with what has its name.
 
 NFS 4.1 and later is tried with two clients (``tests/nfs``). Older versions are refused, because their locks are a service of
-their own that may not run, and so are mounts whose locks are not passed on to the server. While a server that was restarted
+their own that may not run, and so are NFS mounts whose locks are not passed on to the server. While a server that was restarted
 waits for its clients (its grace period, 90 s on Linux), a request for a lock blocks in the kernel, whatever ``lock_timeout``
 says.
 """
