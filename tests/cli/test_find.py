@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from checkpoint_manager import CheckpointManager
 
 if TYPE_CHECKING:
@@ -24,6 +26,17 @@ def test_it_lists_versions_of_all_stages(cli: Cli, store: Path) -> None:
     assert result.code == 0
     for pair, found in {"epoch=3": True, 'epoch="3"': False, 'text="3"': True, "text=3": False, "run=b8": False}.items():
         assert bool(cli("find", "--metadata", pair).out) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "-Infinity", "1e999", "[NaN]", "9" * 20, "9" * 5000, "[" * 5000, "[" * 900 + "]" * 900]
+)
+def test_what_metadata_can_not_hold_as_json_is_text(cli: Cli, store: Path, text: str) -> None:
+    cm = CheckpointManager(store)
+    cm.save_checkpoint("null", 1, metadata={"run": None, "list": [None]})
+    cm.save_checkpoint("text", 1, metadata={"run": text})
+    found = cli("find", "--metadata", f"run={text}", "--json").json
+    assert [version["stage"] for version in found["versions"]] == ["text"]
 
 
 def test_json_is_one_document(cli: Cli, store: Path) -> None:

@@ -67,6 +67,8 @@ def test_deleted_versions_are_not_found(cm: CheckpointManager) -> None:
         {"limit": -1},
         {"limit": True},
         {"metadata": {"a": {1}}},
+        {"metadata": {"a": float("nan")}},
+        {"metadata": {"a": [float("inf")]}},
         {"metadata": 3},
     ],
 )

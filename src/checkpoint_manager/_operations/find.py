@@ -6,6 +6,7 @@ might meet the criteria: such versions are counted, and the count is logged.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,10 +60,11 @@ def criteria(stage_prefix: str, status: str | None, since: datetime | None, meta
     """Return the criteria of these arguments.
 
     Raises:
-        ArgumentError: The metadata is not a mapping of text to JSON values.
+        ArgumentError: The metadata is not a mapping of text to JSON values, or holds NaN or an infinite number.
     """
     try:
         values = {key: _json(value) for key, value in (metadata or {}).items()}
+        json.dumps(dict(metadata or {}), allow_nan=False)  # orjson writes null instead
     except (AttributeError, TypeError, ValueError):
         raise wrong("metadata", metadata, "a dict of JSON values, or None") from None
     return Criteria(stage_prefix, status, since, values)

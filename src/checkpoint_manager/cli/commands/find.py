@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import click
+import orjson
 
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
@@ -79,10 +80,14 @@ def _noted(versions: Iterator[Version], statuses: set[str]) -> Iterator[Version]
 
 
 def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
+    """Return the value that a text is as JSON, or the text, if it is not JSON that metadata can hold."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
+        orjson.dumps(value)  # no integer beyond 64 bits, and not too many brackets
+    except (TypeError, ValueError, RecursionError):
         return text
+    return value
 
 
 def _write_pages(versions: Iterator[Version]) -> None:
