@@ -26,6 +26,7 @@ import pytest
 from checkpoint_manager import (
     CheckpointError,
     CheckpointManager,
+    IntegrityError,
     LocationError,
     LockTimeoutError,
     StorageError,
@@ -201,6 +202,15 @@ def test_versions_in_chunks_come_back_whole(postgres_url: str) -> None:
             cm.save_checkpoint("train", "x" * size)
             assert cm.load_checkpoint("train") == "x" * size
         assert cm.verify().ok
+
+
+def test_a_size_below_zero_is_damage(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        cm.save_checkpoint("train", LARGE)
+        behind(postgres_url, "UPDATE version SET size = -1")
+        with pytest.raises(IntegrityError):
+            cm.load_checkpoint("train")
+        assert [each.state for each in cm.verify().problems] == ["damaged"]
 
 
 # Lost connections
@@ -396,6 +406,47 @@ def test_a_lock_that_was_lost_is_taken_again_before_anything_is_written(postgres
         assert cm.load_checkpoint("train") == 2
 
 
+def test_a_lost_lock_is_not_forgotten_when_the_first_attempt_to_connect_is_refused(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with opened(url) as cm:
+        cm.save_checkpoint("train", 1)
+
+        def lose(data: int) -> int:
+            with proxy.away(0.05):
+                cm.load_checkpoint("train")
+            with pytest.raises(LockTimeoutError), held_elsewhere(url, "train"):
+                pass
+            return data + 1
+
+        assert cm.update_checkpoint("train", lose).number == 2
+        with held_elsewhere(url, "train"):
+            pass
+
+
+@pytest.mark.parametrize("statement", [b"pg_advisory_lock(", b"k.stamp"])
+def test_a_lock_whose_answer_was_lost_is_released_at_the_end(proxied: tuple[Proxy, str], statement: bytes) -> None:
+    proxy, url = proxied
+    with opened(url) as cm:
+        cm.save_checkpoint("train", 1)
+        lost: list[bytes] = []
+        proxy.loses = lambda sent: statement in sent and not lost and not lost.append(sent)
+        cm.update_checkpoint("train", lambda data: data + 1)
+        assert lost
+        with held_elsewhere(url, "train"):
+            pass
+
+
+@pytest.mark.parametrize("timeout", [0, 1])
+def test_a_lock_whose_look_failed_is_released_at_the_end(backend: Backend, postgres_url: str, timeout: float) -> None:
+    """The lock and the look travel together: the session may have the lock, and an error."""
+    backend.append("train", 1, lambda: [b"x"])
+    behind(postgres_url, "ALTER TABLE record RENAME TO elsewhere")
+    with backend.lock("train", timeout):
+        behind(postgres_url, "ALTER TABLE elsewhere RENAME TO record")
+    with held_elsewhere(postgres_url, "train"):
+        pass
+
+
 def test_a_lock_that_was_lost_to_another_writer_overwrites_nothing(postgres_url: str) -> None:
     with opened(postgres_url) as cm:
         cm.save_checkpoint("train", ["first"])
@@ -491,6 +542,17 @@ def test_a_signal_handler_may_save_while_its_thread_waits(postgres_url: str) -> 
         assert cm.save_checkpoint("train", 1).number == 2
 
 
+def test_a_signal_handler_may_read_while_its_thread_takes_a_connection(backend: Backend) -> None:
+    backend.stages()
+    (link,) = backend.connections._mine.links  # type: ignore[attr-defined]
+    before = signal.signal(signal.SIGUSR1, lambda _, __: backend.stages())
+    try:
+        with link._taking:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 # Connections
 
 
@@ -525,6 +587,16 @@ def test_a_child_process_leaves_the_connections_of_its_parent_alone(postgres_url
             assert forking.end(forking.start(lambda: None)) == 0
             with pytest.raises(LockTimeoutError), held_for(0.05, postgres_url):
                 pass
+
+
+def test_a_child_process_does_not_inherit_the_locks_of_its_parents_threads(backend: Backend) -> None:
+    def child() -> None:
+        with backend.lock("train", 10):
+            pass
+
+    with backend.lock("train", 1):
+        started = forking.start(child)
+    assert forking.end(started) == 0
 
 
 @contextmanager
@@ -588,6 +660,15 @@ def test_a_schema_that_was_dropped_is_not_made_again_by_a_save(postgres_url: str
         behind(postgres_url, f"DROP SCHEMA {postgres_url.partition('?schema=')[2]} CASCADE")
         with pytest.raises(CheckpointError, match="gone"):
             cm.save_checkpoint("train", 2)
+
+
+def test_a_table_that_is_missing_is_an_error(postgres_url: str) -> None:
+    with opened(postgres_url) as cm:
+        cm.save_checkpoint("train", 1)
+        behind(postgres_url, "DROP TABLE record")
+        for act in (lambda: cm.load_checkpoint("train"), lambda: cm.save_checkpoint("train", 2)):
+            with pytest.raises(StorageError, match=r"record.* does not exist"):
+                act()
 
 
 def test_a_name_that_needs_quotes_is_a_schema(postgres_port: int) -> None:

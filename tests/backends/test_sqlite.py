@@ -277,6 +277,14 @@ def test_a_chunk_that_is_missing_changed_or_too_large_is_found(path: Path) -> No
                 cm.load_checkpoint("train")
 
 
+def test_a_size_below_zero_is_damage(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", "x" * 3_000_000)
+        behind(path, "UPDATE version SET size = -1")
+        with pytest.raises(IntegrityError):
+            cm.load_checkpoint("train")
+
+
 def test_inline_content_that_is_too_large_is_not_read(path: Path) -> None:
     with opened(path) as cm:
         cm.save_checkpoint("train", 1)

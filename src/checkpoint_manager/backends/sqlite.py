@@ -194,7 +194,7 @@ class _Chunks:
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes; fewer only at the end."""
         pieces = []
-        while length and (self._rest or self._next()):
+        while length > 0 and (self._rest or self._next()):
             pieces.append(self._rest[:length])
             self._rest = self._rest[length:]
             length -= len(pieces[-1])

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import time
 import uuid
 from itertools import count, islice
@@ -94,7 +95,7 @@ class _Chunks:
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes; fewer only at the end."""
         pieces = []
-        while length and (self._rest or self._next()):
+        while length > 0 and (self._rest or self._next()):
             piece = self._rest[0][:length]
             self._rest[0] = self._rest[0][length:]
             if not self._rest[0]:
@@ -178,6 +179,7 @@ class PostgresBackend(Backend, Maintenance):
         self.location = place.location
         self.schema = place.schema
         self.quoted = tables.quoted(place.schema)
+        self._process = os.getpid()
         self._process_locks = ProcessLocks()
         self.connections = Connections(place, key_of(Kind.STORE, place.schema, "member"))
         self._run("open the database", lambda _: None)
@@ -194,6 +196,7 @@ class PostgresBackend(Backend, Maintenance):
             once: What was begun is not tried again: an UnknownOutcomeError is raised.
         """
         patience = Patience(self.patience)
+        has_looked_again = False
         while True:
             has_begun = False
             try:
@@ -204,7 +207,8 @@ class PostgresBackend(Backend, Maintenance):
                 failure = error
             if has_begun and once and is_passing(failure):
                 raise UnknownOutcomeError from failure
-            if failure.sqlstate in NO_TABLES and has_begun and self.connections.forget_tables():
+            if failure.sqlstate in NO_TABLES and has_begun and not has_looked_again and self.connections.forget_tables():
+                has_looked_again = True
                 continue
             if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
                 raise self.translated(failure, action, stage) from (failure if has_begun else None)
@@ -245,6 +249,8 @@ class PostgresBackend(Backend, Maintenance):
     # Locks
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> AdvisoryLock:
+        if os.getpid() != self._process:  # a child: what its parent's threads held would never be released here
+            self._process, self._process_locks = os.getpid(), ProcessLocks()
         kind = Kind.STORE if stage is None else Kind.WRITE if purpose == "write" else Kind.RUN
         key = key_of(kind, self.schema, *(() if stage is None else (stage, name)))
         return AdvisoryLock(self, key, self._process_locks.lock(stage, timeout, purpose, name), stage, timeout)

@@ -100,7 +100,7 @@ class Link:
         self.unlocks: deque[int] = deque()
         self.has_tables = False
         self.user: weakref.ref[object] | None = None
-        self._taking = threading.Lock()
+        self._taking = threading.RLock()  # a signal handler of the thread that holds it may save, too
         connection.process = os.getpid()
 
     @property
@@ -174,25 +174,38 @@ class Connections:
         return Use(self)
 
     def take(self, use: Use) -> Link:
-        """Return a connection, opened if there is none that is free."""
+        """Return a connection, opened if there is none that is free.
+
+        One that was lost is kept until its locks are taken again, so that no later attempt goes on without them.
+        """
         links: list[Link] = self._mine.__dict__.setdefault("links", [])
-        lost: list[Held] = []
+        lost: list[Link] = []
+        found: Link | None = None
         for link in tuple(links):
             if link.is_inherited:
                 links.remove(link)
                 link.close()
             elif link.take(use):
                 if link.is_usable:
-                    return link
-                links.remove(link)
+                    found = link
+                    break
                 link.close()
-                lost += link.locks.values()
-        link = self._open()
-        link.take(use)
-        links.append(link)
-        for lock in lost:
-            lock.take_again(link)
-        return link
+                lost.append(link)
+        try:
+            if found is None:
+                found = self._open()
+                found.take(use)
+                links.append(found)
+            for link in lost:
+                for key, lock in tuple(link.locks.items()):
+                    lock.take_again(found)
+                    del link.locks[key]
+                links.remove(link)
+        except BaseException:  # the error's traceback keeps ``use`` alive
+            for link in lost if found is None else [*lost, found]:
+                link.give_back()
+            raise
+        return found
 
     def _open(self) -> Link:
         link = Link(Connection.connect(**self._place.parameters, autocommit=True, cursor_factory=psycopg.RawCursor))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ travel together, so both cost one round trip.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
@@ -114,6 +115,9 @@ class AdvisoryLock:
                         return
             except psycopg.Error as error:
                 failure = error
+                if self._link is not None:  # the next attempt takes it, and not also who finds that the connection was lost
+                    self._link.locks.pop(self._key, None)
+                    self._link = None
             else:
                 raise self._timed_out()
             self._go_on_after(failure, left, patience)
@@ -155,6 +159,11 @@ class AdvisoryLock:
             if taken.fetchall() != [(True,)]:
                 return False
             self.looked = None if look is None else look.fetchall()
+        except psycopg.Error:
+            if link.is_usable:  # the session may have the lock, for only the look failed
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute("SELECT pg_advisory_unlock($1)", (self._key,))
+            raise
         finally:
             connection.waits = 0.0
         return True
