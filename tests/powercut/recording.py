@@ -96,6 +96,7 @@ class Mark:
 Step: TypeAlias = Make | Write | Cut | Sync | Open | Link | Rename | Unlink | Mark
 
 _LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
+_CLOSE = re.compile(r"\d+ +close\(\d+")
 _RESUMED = re.compile(r"(\d+) +<\.\.\. \w+ resumed>(.*)")
 _ASKING = {"stat", "newfstatat"}
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
@@ -112,13 +113,19 @@ def read(log: Path, root: str) -> list[Step]:
 
 
 def _whole(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a log of several threads, those of an interrupted call joined where it ended."""
+    """Yield the lines of a log of several threads, those of an interrupted call joined where it ended.
+
+    A ``close`` counts where it began: from then on, another thread may be given the number of its descriptor.
+    """
     begun: dict[str, str] = {}
     for line in lines:
         if line.endswith(" <unfinished ...>"):
-            begun[line.split()[0]] = line.removesuffix(" <unfinished ...>")
+            start = line.removesuffix(" <unfinished ...>")
+            if is_close := _CLOSE.match(start):
+                yield f"{is_close[0]}) = 0"
+            begun[start.split()[0]] = "" if is_close else start
         elif match := _RESUMED.match(line):
-            yield begun.pop(match[1]) + match[2]
+            yield (start + match[2]) if (start := begun.pop(match[1])) else ""
         else:
             yield line
 
