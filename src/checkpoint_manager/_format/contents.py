@@ -11,7 +11,7 @@
 
 What comes back is equal and of the same types. Not kept are the memory layout of an array and, of a frame of pandas, the
 ``freq`` of its index and the bits of a NaN. Nothing is unpickled: an array of objects is refused, and the kind that a record
-names is looked up here and nowhere else.
+names is looked up here and nowhere else. The header of an array or a tensor is at most 1,000,000 bytes long.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from checkpoint_manager.models import Buffer
 
@@ -39,7 +39,7 @@ _ROWS_AT_ONCE = 100_000
 
 
 _MAX_HEADER_BYTES = 1_000_000
-"""The longest header of a tensor that is read."""
+"""The longest header of an array or a tensor."""
 
 
 class Content(NamedTuple):
@@ -64,15 +64,19 @@ def content_of(value: object) -> Content | None:
     Raises:
         UnsavableError: It would not come back as it is, or needs a package that is not installed.
     """
-    library = type(value).__module__.partition(".")[0]
-    make = _WRITERS.get(library)
-    return None if make is None else make(sys.modules[library], value)  # its library was imported to make it
+    library = _library_of(type(value))
+    make, loaded = _WRITERS.get(library), sys.modules.get(library)  # it was imported to make a value of its own
+    return None if make is None or loaded is None else make(loaded, value)
 
 
 def is_content(kind: type) -> bool:
     """Return whether values of a type are arrays, frames or tensors."""
-    library, name = kind.__module__.partition(".")[0], kind.__qualname__
-    return (library, name) in {("numpy", "ndarray"), ("pandas", "DataFrame"), ("polars", "DataFrame"), ("torch", "Tensor")}
+    place = _library_of(kind), kind.__qualname__
+    return place in {("numpy", "ndarray"), ("pandas", "DataFrame"), ("polars", "DataFrame"), ("torch", "Tensor")}
+
+
+def _library_of(kind: type) -> str:
+    return str(kind.__module__).partition(".")[0]  # a class may set it to anything
 
 
 def _array(numpy: Any, array: Any) -> Content | None:  # noqa: ANN401  # the libraries are not needed to check types
@@ -90,7 +94,12 @@ def _array(numpy: Any, array: Any) -> Content | None:  # noqa: ANN401  # the lib
     header = io.BytesIO()
     in_fortran_order = array.flags.f_contiguous and not array.flags.c_contiguous
     fields = format_.header_data_from_array_1_0(array)
-    format_.write_array_header_2_0(header, {**fields, "fortran_order": in_fortran_order})
+    try:
+        format_.write_array_header_2_0(header, {**fields, "fortran_order": in_fortran_order})
+    except UnicodeEncodeError:
+        raise UnsavableError("is an array whose fields have names that are not Latin-1", _BY_FIELDS) from None
+    if header.tell() > _MAX_HEADER_BYTES:
+        raise UnsavableError("is an array of more fields than can be read back", _BY_FIELDS)
     ordered = array.T if in_fortran_order else numpy.ascontiguousarray(array)
     detail = f"{_shape_of(array)} {array.dtype}"
     body = [ordered.reshape(-1).view(numpy.uint8)] if array.nbytes else []
@@ -98,6 +107,7 @@ def _array(numpy: Any, array: Any) -> Content | None:  # noqa: ANN401  # the lib
 
 
 _PLAINER = "Convert it to an array of numbers with value.astype(…) or value.view(…)"
+_BY_FIELDS = "Save its fields as a dict of arrays"
 
 
 def _is_same_type(format_: Any, dtype: Any) -> bool:  # noqa: ANN401
@@ -317,17 +327,13 @@ def value_of(kind: str, file: Any, what: str) -> object:  # noqa: ANN401  # a bi
     if reader is None:
         message = f"{what} is of the unknown kind {printable(kind)}"
         raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or read the attachment as bytes")
-    broken: tuple[type[Exception], ...] = (ValueError, TypeError, SyntaxError, KeyError, EOFError, OSError)
     try:
-        library = _package(kind)
-        if kind == "polars":
-            broken += (library.exceptions.PolarsError,)
-        return reader(library, file)
+        return reader(_package(kind), file)
     except UnsavableError as error:
         raise CheckpointError(f"{what} {error.fault}", hint=error.remedy) from None
-    except broken as error:
-        if isinstance(error, CheckpointError):  # of the content
-            raise
+    except (CheckpointError, MemoryError, TimeoutError):  # of the file, of the machine, and of a handler of a signal
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a library raises for what it did not write
         message = f"{what} can't be read as one of {kind}: {printable(str(error))}"
         raise FormatError(message, hint="Read the attachment as bytes, or load another version") from None
 
@@ -349,13 +355,20 @@ def _read_polars(polars: Any, file: Any) -> object:  # noqa: ANN401
 
 
 def _read_array(numpy: Any, file: Any) -> object:  # noqa: ANN401  # numpy is not needed to check the types of this package
-    version = numpy.lib.format.read_magic(file)
+    head = io.BytesIO(file.read(_MAX_HEADER_BYTES))
+    version = numpy.lib.format.read_magic(head)
     header = numpy.lib.format.read_array_header_2_0 if version == (2, 0) else numpy.lib.format.read_array_header_1_0
-    shape, in_fortran_order, dtype = header(file)
+    try:
+        shape, in_fortran_order, dtype = header(head, max_header_size=_MAX_HEADER_BYTES)
+    except MemoryError:  # what Python's parser raises for it
+        raise ValueError("its header is nested too deeply") from None
     if dtype.hasobject:
         raise ValueError("it holds objects")
-    array = numpy.empty(shape, dtype, order="F" if in_fortran_order else "C")
-    _fill((array.T if in_fortran_order else array).reshape(-1).view(numpy.uint8) if array.nbytes else b"", file)
+    file.seek(head.tell())
+    _check_length(file, shape, dtype.itemsize)
+    array = numpy.ndarray(shape, dtype, order="F" if in_fortran_order else "C")  # numpy.empty makes <U1 of <U0
+    if array.nbytes:
+        _fill((array.T if in_fortran_order else array).reshape(-1).view(numpy.uint8), file)
     return array
 
 
@@ -365,23 +378,32 @@ def _read_tensor(torch: Any, file: Any) -> object:  # noqa: ANN401
         raise ValueError("its header is too long")
     fields = json.loads(file.read(length))["tensor"]
     dtype, shape = getattr(torch, _TENSORS[fields["dtype"]]), fields["shape"]
-    size = math.prod(shape) * dtype.itemsize
+    if type(shape) is not list or any(type(each) is not int for each in shape):
+        raise ValueError("its shape is not a list of integers")
+    size = _check_length(file, shape, dtype.itemsize)
     if fields["data_offsets"] != [0, size]:
         raise ValueError("its length is not that of its shape")
     _package("numpy")
     tensor = torch.empty(shape, dtype=dtype)
-    _fill(tensor.reshape(-1).view(torch.uint8).numpy() if size else b"", file)
+    if size:
+        _fill(tensor.reshape(-1).view(torch.uint8).numpy(), file)
     return tensor
 
 
-def _fill(memory: Any, file: Any) -> None:  # noqa: ANN401
-    """Read the rest of a file, which has to be as long as this memory, into it."""
-    view = memoryview(memory)
-    filled = 0
-    while filled < len(view) and (count := file.readinto(view[filled:])):
-        filled += count
-    if filled < len(view) or file.read(1):
+def _check_length(file: Any, shape: Sequence[int], of_one: int) -> int:  # noqa: ANN401
+    """Return the length of the rest of a file, if the elements of a shape have it: before memory is taken for them."""
+    at = file.tell()
+    left: int = file.seek(0, io.SEEK_END) - at
+    file.seek(at)
+    if min(shape, default=0) < 0 or math.prod(shape) * of_one != left:
         raise ValueError("its length is not that of its shape")
+    return left
+
+
+def _fill(memory: Any, file: Any) -> None:  # noqa: ANN401
+    """Read the rest of a file into memory of its length."""
+    if file.readinto(memory) != len(memory):
+        raise EOFError("it ends early")
 
 
 _READERS: dict[str, Callable[[Any, Any], object]] = {

@@ -1,0 +1,163 @@
+"""Contents that no library wrote: refused as such, before memory is taken for what they claim."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from checkpoint_manager import CheckpointManager, FormatError, PayloadError
+from checkpoint_manager._format import contents
+
+HUGE = 2**37
+
+
+def array(header: str, elements: bytes = b"", *, length: int | None = None) -> bytes:
+    """Return a ``.npy`` with a header."""
+    length = len(header) if length is None else length
+    return b"\x93NUMPY\x02\x00" + length.to_bytes(4, "little") + header.encode() + elements
+
+
+def array_of(descr: object, shape: object, elements: bytes = b"") -> bytes:
+    return array(str({"descr": descr, "fortran_order": False, "shape": shape}), elements)
+
+
+def tensor(header: str, elements: bytes = b"") -> bytes:
+    """Return a file of safetensors with a header."""
+    return len(header).to_bytes(8, "little") + header.encode() + elements
+
+
+def tensor_of(dtype: object, shape: object, end: object, elements: bytes = b"") -> bytes:
+    return tensor(json.dumps({"tensor": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}), elements)
+
+
+def frame(notes: str) -> bytes:
+    """Return a frame with notes of ours."""
+    table = pa.Table.from_pandas(pd.DataFrame({"a": [1]}))
+    table = table.replace_schema_metadata({**table.schema.metadata, b"checkpoint-manager": notes.encode()})
+    written = io.BytesIO()
+    with pa.ipc.new_stream(written, table.schema) as stream:
+        stream.write_table(table)
+    return written.getvalue()
+
+
+@pytest.fixture
+def small_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for a torch without the newer types, which is too large for the tests: a header is refused before it is used."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(uint8=SimpleNamespace(itemsize=1)))
+
+
+def refused(kind: str, content: bytes) -> str:
+    """Return why a content is refused: one in memory, and one in a file that gives no more than what is asked."""
+    messages = set()
+    for file in (io.BytesIO(content), io.BufferedReader(io.BytesIO(content))):  # type: ignore[arg-type]
+        with pytest.raises(FormatError, match="the data can't be read as one of") as caught:
+            contents.value_of(kind, file, "the data")
+        messages.add(caught.value.message)
+    (message,) = messages
+    return message
+
+
+class TestWhatNoLibraryWrote:
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"\x93NUMPY\x09\x00",
+            array("(" * 4),
+            array("[" * 5000),
+            array("-" * 9000 + "1"),
+            array("-" * 900_000 + "1"),
+            array("1" + "+1" * 4900),
+            array_of((), (1,)),
+            array_of("<f8", (-1, -1), bytes(8)),
+            array_of("|O", (1,), bytes(8)),
+            array("{}", length=2**32 - 1),
+        ],
+        ids=range(11),
+    )
+    def test_an_array(self, content: bytes) -> None:
+        refused("numpy", content)
+
+    @pytest.mark.usefixtures("small_torch")
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            tensor("[" * 900_000),
+            tensor("[]"),
+            tensor(" " * 1_000_001),
+            tensor_of("U8", [-1, -8], 8, bytes(8)),
+            tensor_of("U8", [2.0], 2, bytes(2)),
+            tensor_of("U8", [True], 1, bytes(1)),
+            tensor_of("U8", 1, 1, bytes(1)),
+            tensor_of("U8", {}, 1, bytes(1)),
+            tensor_of("F8_E4M3", [1], 1, bytes(1)),
+            tensor_of([], [1], 1, bytes(1)),
+            tensor_of("U8", [1], 2, bytes(1)),
+        ],
+        ids=range(12),
+    )
+    def test_a_tensor(self, content: bytes) -> None:
+        refused("torch", content)
+
+    @pytest.mark.parametrize("notes", ['{"columns":null,"utc":[99]}', "[" * 100_000, "[]", '{"utc":[0],"columns":null}'])
+    def test_a_frame_with_other_notes(self, notes: str) -> None:
+        refused("pandas", frame(notes))
+
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    def test_a_frame_cut_short(self, kind: str) -> None:
+        whole = frame('{"columns":null,"utc":[]}')
+        for end in (0, 4, 9, len(whole) // 2):
+            refused(kind, whole[:end])
+
+
+class TestReading:
+    """What the arrays claim is more than the address space of a machine has, so that taking the memory would fail."""
+
+    def test_none_is_taken_for_an_array_that_is_not_there(self) -> None:
+        assert "its length is not that of its shape" in refused("numpy", array_of("<f8", (HUGE,)))
+
+    @pytest.mark.usefixtures("small_torch")
+    def test_none_is_taken_for_a_tensor_that_is_not_there(self) -> None:
+        assert "its length is not that of its shape" in refused("torch", tensor_of("U8", [HUGE], HUGE))
+
+    def test_none_is_taken_for_elements_of_no_length(self) -> None:
+        read: Any = contents.value_of("numpy", io.BytesIO(array_of("|S0", (HUGE,))), "the data")
+        assert (read.shape, read.nbytes) == ((HUGE,), 0)
+
+    def test_a_file_that_ends_before_its_length_is_refused(self) -> None:
+        class Short(io.BytesIO):
+            def readinto(self, buffer: Any, /) -> int:
+                return super().readinto(memoryview(buffer)[1:])
+
+        with pytest.raises(FormatError, match="it ends early"):
+            contents.value_of("numpy", Short(array_of("<i2", (2,), bytes(4))), "the data")
+
+    @pytest.mark.parametrize("kind", ["numpy", "pandas", "polars"])
+    @pytest.mark.parametrize("error", [TimeoutError, MemoryError])
+    def test_what_is_raised_during_the_read_is_not_of_the_content(self, kind: str, error: type[Exception]) -> None:
+        class Interrupted(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise error("by a handler of a signal")
+
+        with pytest.raises(error, match="by a handler of a signal"):
+            contents.value_of(kind, Interrupted(), "the data")
+
+
+class TestTypesOfOtherNames:
+    @pytest.mark.parametrize("module", ["torch", "torch.nn", "numpy", None, 3])
+    def test_a_class_that_names_another_module_is_refused(self, module: object) -> None:
+        kind = type("Tensor", (), {})
+        kind.__module__ = module  # type: ignore[assignment]
+        cm = CheckpointManager("memory:", key=bytes(32))
+        with pytest.raises(PayloadError, match=r"\$\[0\] is of type"):
+            cm.save_checkpoint("train", [kind()])
+        with pytest.raises(PayloadError):
+            cm.save_checkpoint("train", attachments={"a": kind()})  # type: ignore[dict-item]
