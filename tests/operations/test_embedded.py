@@ -18,6 +18,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, Codec, Format
 from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
+from checkpoint_manager._format.codecs import checked
 from checkpoint_manager._format.embedded import INLINE_BYTES
 from tests.strategies import same
 
@@ -65,8 +66,10 @@ class TestData:
             {"empty": np.zeros((0, 3)), "scalar": np.array(3), "numpy": np.float64(1.5), "!content": ["numpy", LARGE]},
             np.asfortranarray(np.arange(6000.0).reshape(60, 100)),
             np.zeros(SEGMENT_BYTES // 8 + 1),
+            np.zeros(3, [("nothing", "U0"), ("b", "i4")])["nothing"],
+            np.zeros(3, [(f"field_number_{number}", "i4") for number in range(600)]),
         ],
-        ids=range(10),
+        ids=range(12),
     )
     def test_comes_back_type_for_type(self, memory: CheckpointManager, data: Any) -> None:
         memory.save_checkpoint("train", data)
@@ -144,8 +147,10 @@ class TestData:
             ([pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False)], "$[0]", "flags"),
             ([pd.DataFrame([[1, 2]], columns=["a", "a"])], "$[0]", "same name"),
             ([pl.DataFrame({"c": pl.Series([[]], dtype=pl.Array(pl.Int8, 0))})], "$[0]", "does not hold"),
+            ([np.zeros(1, [("x" * 1_000_000, "i1")])], "$[0]", "more fields"),
+            ([np.zeros(1, [("名", "i4")])], "$[0]", "names"),
         ],
-        ids=range(17),
+        ids=range(19),
     )
     def test_what_would_not_come_back_is_refused_with_its_path(
         self, memory: CheckpointManager, data: Any, path: str, says: str
@@ -364,6 +369,28 @@ class TestOperations:
         assert embedded
         with pytest.raises(FormatError, match="not valid"):
             payload.decode(data)
+
+    @pytest.mark.parametrize(
+        "json",
+        [
+            '{"!set":[X]}',
+            '{"!frozenset":[7,X]}',
+            '{"!set":[{"!tuple":[{"!frozenset":[X]}]}]}',
+            '{"!dict":[[X,1]]}',
+            '[Y,{"!dict":[[{"!tuple":[1,X]},Y]]}]',
+        ],
+    )
+    def test_an_array_in_a_set_or_key_is_refused_even_if_a_codec_makes_it_hashable(self, json: str) -> None:
+        def decode(made: Any) -> Any:
+            made = made if isinstance(made, np.ndarray) else np.array(made)
+            return made.tobytes()
+
+        codecs = checked([Codec(type("Frozen", (), {}), "frozen", lambda _: None, decode)])
+        array = payload.encode([SMALL])[0].decode().removeprefix("values/2\n[").removesuffix("]")
+        data = json.replace("X", f'{{"!codec":["frozen",{array}]}}').replace("Y", array)
+        assert payload.decode(f"values/2\n[{array},{json.replace('X', '1').replace('Y', '2')}]".encode(), codecs)
+        with pytest.raises(FormatError, match=r"the data holds a !content that is not valid"):
+            payload.decode(f"values/2\n{data}".encode(), codecs)
 
 
 class TestStages:

@@ -158,15 +158,16 @@ def read_attachment(record: dict[str, Any], segments: list[bytes], store: str, s
 
 def read_data(data: bytes, contents: bytes = b"") -> Any:
     """Return the value of JSON, or of JSON with forms; ``contents`` is the attachment ``@contents``."""
-    at = 0
+    at = count = 0
 
     def form(pairs: list[tuple[str, Any]]) -> Any:
-        nonlocal at
+        nonlocal at, count
         if data[:9] != b"values/2\n" or len(pairs) != 1 or pairs[0][0] != "!content":
             return _object(pairs)
         kind, detail, where, *digest = pairs[0][1]
         if type(kind) is not str or type(detail) is not str:
             raise RefusedError("content")
+        count += 1
         if type(where) is str and not digest:
             return CONTENTS[kind](io.BytesIO(_bytes(where)))
         content = contents[at : at + where]
@@ -182,7 +183,7 @@ def read_data(data: bytes, contents: bytes = b"") -> Any:
         value = json.loads(
             data[9:], object_pairs_hook=form, parse_constant=_refuse, parse_int=_integer_of_64_bits, parse_float=_finite
         )
-        return value if at == len(contents) else _refuse("contents")
+        return value if at == len(contents) and (count > 0) == data.startswith(b"values/2\n") else _refuse("contents")
     except (
         ValueError,
         TypeError,
@@ -259,8 +260,15 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 def _collection(name: str, content: Any) -> Any:
     if type(content) is not list or (name == "dict" and any(type(pair) is not list or len(pair) != 2 for pair in content)):
         raise RefusedError(name)
+    if name != "tuple" and any(map(_has_tensor, [key for key, _ in content] if name == "dict" else content)):
+        raise RefusedError(name)
     value = {"tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}[name](content)
     return value if len(value) == len(content) else _refuse(name)
+
+
+def _has_tensor(value: Any) -> bool:
+    """Return whether an element of a set, or a key, has the one content in it that could be hashed."""
+    return type(value).__module__ == "torch" or (type(value) is tuple and any(map(_has_tensor, value)))
 
 
 def _exactly(value: Any, written: Any, content: Any) -> Any:

@@ -10,9 +10,9 @@ least one. What stands in a form is a content (:mod:`checkpoint_manager._format.
 ============  =================================================================================================================
 
 ``kind`` and ``detail`` are those of a content, and ``detail`` is for people. The form does not stand in a set, nor in a key of
-a dict. An attachment without contents is not written. A reader MUST refuse an attachment that is not as long as its contents
-together. It need not compare the digests, as each segment of an attachment is verified and belongs to the version: with them,
-the data of two versions can be compared without their contents.
+a dict. An attachment without contents is not written. A reader MUST refuse a form in a set or a key, data without one, and an
+attachment that is not as long as its contents together. It need not compare the digests, as each segment of an attachment is
+verified and belongs to the version: with them, the data of two versions can be compared without their contents.
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ class Reader:
     def __init__(self, stored: OpenContents | None) -> None:
         self._stored = stored
         self._at = 0
+        self._is_used = False
 
     def read(self, content: Any) -> object:  # noqa: ANN401  # what stands in a form
         """Return the value of a form.
@@ -173,12 +174,16 @@ class Reader:
         """
         if type(content) is not list or [type(each) for each in content] not in ([str] * 3, [str, str, int, str]):
             raise _invalid()
+        self._is_used = True
         kind, _, where = content[:3]
         if type(where) is str:
             try:
-                file: BinaryIO = io.BytesIO(base64.b64decode(where.encode(), validate=True))
+                content_here = base64.b64decode(where.encode(), validate=True)
             except ValueError:
                 raise _invalid() from None
+            if base64.b64encode(content_here).decode() != where:
+                raise _invalid()
+            file: BinaryIO = io.BytesIO(content_here)
         else:
             if self._stored is None or not 0 <= where <= self._stored.size - self._at:
                 raise _invalid()
@@ -189,8 +194,8 @@ class Reader:
         return value
 
     def check_end(self) -> None:
-        """Raise a :class:`FormatError` if there are contents that no form has read."""
-        if self._stored is not None and self._at != self._stored.size:
+        """Raise a :class:`FormatError` if there are contents that no form has read, or no form was read."""
+        if not self._is_used or (self._stored is not None and self._at != self._stored.size):
             raise _invalid()
 
 

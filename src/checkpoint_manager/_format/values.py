@@ -334,8 +334,10 @@ def _read(tag: str, content: Any, codecs: Codecs) -> Any:  # noqa: ANN401
         if not is_valid:
             raise _invalid(tag)
         return value
+    if tag == "!dict" and type(content) is list:
+        return _dict_of(content, codecs)
     if tag in _COLLECTIONS and type(content) is list:
-        return _COLLECTIONS[tag](tag, value_of(content, codecs))
+        return _COLLECTIONS[tag](tag, value_of(content, codecs if tag == "!tuple" else codecs._replace(contents=None)))
     if tag == "!codec" and type(content) is list and len(content) == 2 and type(content[0]) is str:
         name, inner = content
         codec = codecs.by_name.get(name)
@@ -350,7 +352,7 @@ def _read(tag: str, content: Any, codecs: Codecs) -> Any:  # noqa: ANN401
 
 def _invalid(tag: str) -> FormatError:
     """Return the error for a form that can't be read."""
-    if tag in _READERS or tag in _COLLECTIONS or tag == "!codec":
+    if tag in _READERS or tag in _COLLECTIONS or tag in {"!dict", "!codec", TAG}:
         return FormatError(f"the data holds a {tag} that is not valid", hint="Load another version")
     message = f"the data holds a value of the kind {printable(tag)}, which this version of the library does not know"
     return FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or a newer one")
@@ -378,22 +380,24 @@ def _set_of(tag: str, values: list[Any]) -> Collection[Any]:
     raise _invalid(tag)
 
 
-def _dict_of(tag: str, pairs: list[Any]) -> dict[Any, Any]:
-    try:
-        if not _collide([key for key, _ in pairs]) and all(type(each) is list for each in pairs):
-            found = dict(pairs)
-            if len(found) == len(pairs):
-                return found
-    except (TypeError, ValueError):  # a key is not hashable, or one of them is not a pair
-        pass
-    raise _invalid(tag)
+def _dict_of(pairs: list[Any], codecs: Codecs) -> dict[Any, Any]:
+    of_keys = codecs._replace(contents=None)
+    if all(type(each) is list and len(each) == 2 for each in pairs):
+        read = [(value_of(key, of_keys), value_of(each, codecs)) for key, each in pairs]
+        try:
+            if not _collide([key for key, _ in read]):
+                found = dict(read)
+                if len(found) == len(read):
+                    return found
+        except TypeError:  # a key is not hashable
+            pass
+    raise _invalid("!dict")
 
 
 _COLLECTIONS: dict[str, Callable[[str, list[Any]], Any]] = {
     "!tuple": _tuple,
     "!set": _set_of,
     "!frozenset": _set_of,
-    "!dict": _dict_of,
 }
 
 
