@@ -15,10 +15,12 @@ import tempfile
 import threading
 import time
 import traceback
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import psycopg
 import pytest
@@ -32,7 +34,7 @@ from checkpoint_manager import (
     StorageError,
 )
 from checkpoint_manager.backends.base import UnknownOutcomeError, VersionTakenError
-from checkpoint_manager.backends.postgres import connections
+from checkpoint_manager.backends.postgres import connections, place
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.registry import open_backend
@@ -148,6 +150,11 @@ def test_a_password_is_taken_from_libpqs_places(with_password: str, home: Path, 
         cm.save_checkpoint("train", 1)
 
 
+@pytest.mark.parametrize("name", ["password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"])
+def test_a_secret_of_any_version_of_libpq_is_not_in_the_location(name: str) -> None:
+    assert SECRET not in unquote(place._location({"host": "h", name: SECRET}, "s"))
+
+
 def test_a_password_in_the_url_is_shown_nowhere(
     with_password: str, home: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +218,20 @@ def test_a_size_below_zero_is_damage(postgres_url: str) -> None:
         with pytest.raises(IntegrityError):
             cm.load_checkpoint("train")
         assert [each.state for each in cm.verify().problems] == ["damaged"]
+
+
+def test_a_stage_name_that_is_too_long_is_not_read(backend: Backend, postgres_url: str) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+    version = "INSERT INTO version (stage, number, size, content) VALUES (convert_to(repeat('x', 200000), 'UTF8'), 1, 0, '')"
+    chunk = "INSERT INTO chunk VALUES (gen_random_uuid(), 0, convert_to(repeat('x', 10000000), 'UTF8'), '')"
+    behind(postgres_url, version, chunk)
+    assert backend.stages() == ["train"]
+    tracemalloc.start()
+    assert backend.stages() == ["train"]
+    assert [each.stage for each in backend.leftovers()] == [None]  # type: ignore[attr-defined]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000
 
 
 # Lost connections
@@ -292,6 +313,17 @@ def test_an_append_says_when_it_does_not_know(proxied: tuple[Proxy, str], size: 
         backend.append("train", 2, lambda: [LARGE[:size]])
     assert backend.leftovers() == []  # type: ignore[attr-defined]
     backend.close()
+
+
+def test_what_was_set_aside_is_told_even_if_the_answer_was_lost(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with closing(open_backend(url)) as backend:
+        backend.append("train", 1, lambda: [b"x"])
+        lost: list[bytes] = []
+        proxy.loses = lambda sent: b"DELETE FROM" in sent and not lost and not lost.append(sent)
+        assert list(backend.quarantine("train", [1, 2])) == [1]  # type: ignore[attr-defined]
+        assert lost
+        assert backend.versions("train") == []
 
 
 def test_a_connection_that_is_lost_while_a_version_is_read_is_replaced(proxied: tuple[Proxy, str]) -> None:
@@ -462,6 +494,16 @@ def test_a_lock_that_was_lost_to_another_writer_overwrites_nothing(postgres_url:
         assert cm.load_checkpoint("train") == ["first", "theirs", "mine"]
 
 
+def test_a_lock_that_another_writer_has_by_now_ends_every_statement(backend: Backend, postgres_url: str) -> None:
+    with backend.lock("train", 0.02):
+        end_sessions(postgres_url)
+        with held_elsewhere(postgres_url, "train"):
+            for _ in range(2):
+                with pytest.raises(LockTimeoutError, match="was lost with its connection"):
+                    backend.stages()
+    assert backend.stages() == []
+
+
 def test_the_lost_lock_of_a_run_is_told(backend: Backend, postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
     with backend.lock("train", 1, purpose="run"):
         end_sessions(postgres_url)
@@ -478,7 +520,7 @@ def test_waiting_for_writers_does_not_take_the_lock_of_its_own_thread_away(backe
     """The server lets a session take a lock twice, and would have it released twice."""
     backend.append("train", 1, lambda: [b"x"])
     with backend.lock("train", 1):
-        with pytest.raises(LockTimeoutError):
+        with pytest.raises(LockTimeoutError, match=r"^a stage in "):
             backend.wait_for_writers(0.05)
         with pytest.raises(LockTimeoutError), held_elsewhere(postgres_url, "train"):
             pass

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -283,6 +284,18 @@ def test_a_size_below_zero_is_damage(path: Path) -> None:
         behind(path, "UPDATE version SET size = -1")
         with pytest.raises(IntegrityError):
             cm.load_checkpoint("train")
+
+
+def test_a_stage_name_that_is_too_long_is_not_read(backend: SqliteBackend, path: Path) -> None:
+    backend.append("train", 1, lambda: [b"x"])
+    version = "INSERT INTO version (stage, number, size, content) VALUES (zeroblob(5000000), 1, 0, x'')"
+    behind(path, version, "INSERT INTO chunk VALUES (zeroblob(5000000), x'00', 0, x'')")
+    tracemalloc.start()
+    assert backend.stages() == ["train"]
+    assert [each.stage for each in backend.leftovers()] == [None]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200_000
 
 
 def test_inline_content_that_is_too_large_is_not_read(path: Path) -> None:

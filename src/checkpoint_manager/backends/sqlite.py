@@ -60,7 +60,7 @@ from checkpoint_manager.backends.local import layout, maintenance
 from checkpoint_manager.backends.local.lock import FileLock, HostLocks, is_held
 from checkpoint_manager.backends.local.session import LockSession
 from checkpoint_manager.backends.memory import BytesReader
-from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
 from checkpoint_manager.errors import IntegrityError, LocationError, StageNameError, StorageError
 
 if TYPE_CHECKING:
@@ -384,10 +384,11 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def stages(self) -> list[str]:
         query = """WITH RECURSIVE name(stage) AS (
-            SELECT min(stage) FROM version
-            UNION ALL SELECT (SELECT min(stage) FROM version WHERE stage > name.stage) FROM name WHERE name.stage IS NOT NULL
+            SELECT min(stage) FROM version WHERE length(stage) <= ?1
+            UNION ALL SELECT (SELECT min(stage) FROM version WHERE stage > name.stage AND length(stage) <= ?1)
+            FROM name WHERE name.stage IS NOT NULL
         ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
-        names = (_stage_name(row[0]) for row in self._rows("list the stages", query))
+        names = (_stage_name(row[0]) for row in self._rows("list the stages", query, (MAX_STAGE_BYTES,)))
         return [name for name in names if name is not None]
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # as above
@@ -581,7 +582,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
     # Maintenance
 
     def leftovers(self) -> list[Leftover]:
-        rows = self._rows("look through the database", f"SELECT DISTINCT stage, hex(upload) {_UNUSED_CHUNKS} ORDER BY 1, 2")
+        query = f"SELECT DISTINCT CASE WHEN length(stage) <= ? THEN stage END, hex(upload) {_UNUSED_CHUNKS} ORDER BY 1, 2"
+        rows = self._rows("look through the database", query, (MAX_STAGE_BYTES,))
         found = [
             Leftover("leftover", f"{self._path}: chunks {upload}", "was left by an interrupted write", _stage_name(stage))
             for stage, upload in rows

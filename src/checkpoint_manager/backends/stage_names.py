@@ -23,6 +23,8 @@ from itertools import accumulate
 from checkpoint_manager.errors import StageNameError
 
 MAX_STAGE_CHARACTERS = 255
+MAX_STAGE_BYTES = 4 * MAX_STAGE_CHARACTERS
+"""In UTF-8."""
 MAX_FILENAME_CHARACTERS = 150
 """Leaves room for suffixes below the 255 bytes that most file systems allow."""
 

@@ -51,7 +51,7 @@ from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connecti
 from checkpoint_manager.backends.postgres.lock import LOCK_NOT_AVAILABLE, AdvisoryLock, Kind, key_of
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.process_locks import ProcessLocks
-from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StageNameError, StorageError
 
 if TYPE_CHECKING:
@@ -314,11 +314,12 @@ class PostgresBackend(Backend, Maintenance):
 
     def stages(self) -> list[str]:
         query = f"""WITH RECURSIVE name(stage) AS (
-            (SELECT stage FROM {self.quoted}.version ORDER BY stage LIMIT 1)
-            UNION ALL SELECT (SELECT v.stage FROM {self.quoted}.version v WHERE v.stage > name.stage ORDER BY v.stage LIMIT 1)
+            (SELECT stage FROM {self.quoted}.version WHERE octet_length(stage) <= $1 ORDER BY stage LIMIT 1)
+            UNION ALL SELECT (SELECT v.stage FROM {self.quoted}.version v
+                WHERE v.stage > name.stage AND octet_length(v.stage) <= $1 ORDER BY v.stage LIMIT 1)
             FROM name WHERE name.stage IS NOT NULL
         ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
-        names = (_stage_name(row[0]) for row in self.rows("list the stages", query))
+        names = (_stage_name(row[0]) for row in self.rows("list the stages", query, (MAX_STAGE_BYTES,)))
         return [name for name in names if name is not None]
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
@@ -536,10 +537,10 @@ class PostgresBackend(Backend, Maintenance):
 
     def leftovers(self) -> list[Leftover]:
         """Return chunks that belong to nothing: an administrator deleted the row that they were of."""
-        query = f"SELECT DISTINCT stage, upload {self._unused} ORDER BY stage, upload"
+        query = f"SELECT DISTINCT CASE WHEN octet_length(stage) <= $1 THEN stage END, upload {self._unused} ORDER BY 1, 2"
         return [
             Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", _stage_name(stage))
-            for stage, upload in self.rows("look through the database", query)
+            for stage, upload in self.rows("look through the database", query, (MAX_STAGE_BYTES,))
         ]
 
     def remove(self, leftover: Leftover) -> bool:
@@ -565,14 +566,18 @@ class PostgresBackend(Backend, Maintenance):
         wanted = list(what)
         numbers = [each for each in wanted if isinstance(each, int)]
         names = [each for each in wanted if not isinstance(each, int)]
+        parameters = (stage.encode(), numbers, names)
+        query = f"""SELECT number, NULL FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
+            UNION ALL SELECT NULL, name FROM {self.quoted}.record WHERE stage = $1 AND name = ANY($3::text[])"""
+        rows = self.rows("set aside versions of", query, parameters, stage)  # a lost answer can't be asked for again
         statement = f"""WITH
             v AS (DELETE FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
                 RETURNING number, content, upload),
             r AS (DELETE FROM {self.quoted}.record WHERE stage = $1 AND name = ANY($3::text[]) RETURNING name, data)
             INSERT INTO {self.quoted}.quarantine (stage, number, name, content, upload)
-            SELECT $1, number, NULL, content, upload FROM v UNION ALL SELECT $1, NULL, name, data, NULL FROM r
-            RETURNING number, name"""
-        rows = self.rows("set aside versions of", statement, (stage.encode(), numbers, names), stage)
+            SELECT $1, number, NULL, content, upload FROM v UNION ALL SELECT $1, NULL, name, data, NULL FROM r"""
+        if rows:
+            self._change("set aside versions of", statement, parameters, stage)
         there = {name if number is None else number for number, name in rows}
         where = f"the table quarantine of {self.location}"
         return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}

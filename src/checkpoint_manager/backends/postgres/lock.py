@@ -102,7 +102,7 @@ class AdvisoryLock:
         self.release()
 
     def _acquire(self, deadline: float) -> None:
-        patience = Patience(self._timeout)
+        patience = Patience(deadline - time.monotonic())
         while True:
             left = deadline - time.monotonic()
             try:
@@ -174,7 +174,11 @@ class AdvisoryLock:
         Raises:
             LockTimeoutError, psycopg.Error: It is not possible in time.
         """
-        if self._take(link, 0.0 if self._kind == Kind.RUN else min(self._timeout, _SLICE_SECONDS)):
+        try:
+            is_taken = self._take(link, 0.0 if self._kind == Kind.RUN else min(self._timeout, _SLICE_SECONDS))
+        except psycopg.errors.LockNotAvailable:
+            is_taken = False
+        if is_taken:
             self._link, self.looked = link, None
             link.locks[self._key] = self
         elif self._kind == Kind.RUN:  # what the run computes is saved all the same
@@ -184,9 +188,10 @@ class AdvisoryLock:
             raise self._timed_out("it was lost with its connection")
 
     def _timed_out(self, why: str = "") -> LockTimeoutError:
-        whose = f"{'the store' if self._stage is None else f'stage {printable(self._stage)}'} in {self._backend.location}"
+        nameless = "the store" if self._kind == Kind.STORE else "a stage"
+        whose = nameless if self._stage is None else f"stage {printable(self._stage)}"
         holder = self._holder()
-        message = f"{whose} is locked by {holder}{f': {why}' if why else ''}"
+        message = f"{whose} in {self._backend.location} is locked by {holder}{f': {why}' if why else ''}"
         return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder)
 
     def _holder(self) -> str:

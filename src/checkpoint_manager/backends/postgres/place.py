@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = "checkpoints"
 _MAX_SCHEMA_BYTES = 63
-_SECRETS = {"password", "sslpassword", "oauth_client_secret"}
+_SECRETS = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 _IN_AUTHORITY = ("user", "host", "port", "dbname")
 _DEFAULTS = {
     "client_encoding": "UTF8",
