@@ -37,7 +37,7 @@ def median_ms(act: Callable[[], object], times: int) -> float:
 
 
 def measure(port: int, schema: str, times: int) -> dict[str, tuple[float, float]]:
-    """Return what ours and the raw operation take, in milliseconds."""
+    """Return what ours and the raw operation take, in milliseconds: the median of three rounds, by their ratio."""
     url = f"postgresql://checkpoints@127.0.0.1:{port}/postgres?sslmode=disable&schema={schema}"
     with CheckpointManager(url, key=KEY) as cm, psycopg.connect(url.partition("&schema")[0], autocommit=True) as raw:
         for stage in range(STAGES):
@@ -60,7 +60,7 @@ def measure(port: int, schema: str, times: int) -> dict[str, tuple[float, float]
                 median_ms(act, 8)  # until the statements are prepared
             turns = max(1, times // 10) if name == "find" else times
             rounds = [(median_ms(ours, turns), median_ms(theirs, turns)) for _ in range(3)]
-            found[name] = min(rounds, key=lambda pair: pair[0] / pair[1])
+            found[name] = sorted(rounds, key=lambda pair: pair[0] / pair[1])[len(rounds) // 2]
         return found
 
 

@@ -196,7 +196,8 @@ def postgres_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with FileLock(f"{place}.lock"):
         port, users = map(int, place.read_text().split())
         place.write_text(f"{port} {users - 1}")
-    while left:
+    deadline = time.monotonic() + 60
+    while left and time.monotonic() < deadline:
         with FileLock(f"{place}.lock"):
             left = int(place.read_text().split()[1])
         time.sleep(0.05)
