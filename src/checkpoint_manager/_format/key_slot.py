@@ -16,7 +16,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import unicodedata
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.checkpoint_file import BrokenError, decode_time, encode_time
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
+from checkpoint_manager._loading import load
 from checkpoint_manager.errors import KeyUnavailableError
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Secret(NamedTuple):
     @classmethod
     def from_passphrase(cls, text: str, name: str = "the passphrase given") -> Secret:
         """Return the secret of a passphrase. Its Unicode form is normalised, so that it is the same however it was typed."""
-        return cls("passphrase", Hidden(unicodedata.normalize("NFC", text).encode()), name)
+        if not text.isascii():  # ASCII is in that form
+            text = load("unicodedata").normalize("NFC", text)
+        return cls("passphrase", Hidden(text.encode()), name)
 
 
 class ArgonCost(NamedTuple):
