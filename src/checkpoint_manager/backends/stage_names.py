@@ -31,7 +31,7 @@ MAX_FILENAME_CHARACTERS = 150
 _SHOWN_CHARACTERS = 40
 _READABLE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 # The other devices (CONIN$, CONOUT$, CLOCK$, COM and LPT with a superscript digit) contain characters that are encoded.
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|\Z)")
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))})
 _ENCODED = r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+"
 _BYTE = r"%([0-9a-f]{2})"
 _HASH_MARK = "%%"
@@ -102,7 +102,7 @@ def is_hashed(name: str) -> bool:
 def _encode(name: str) -> list[str]:
     """Return the encoding of each character."""
     pieces = [character if character in _READABLE else _escape(character) for character in name]
-    if name[0] in ".-" or _DEVICE.match(name):
+    if name[0] in ".-" or name.partition(".")[0] in _DEVICES:
         pieces[0] = _escape(name[0])
     if name[-1] == ".":
         pieces[-1] = _escape(".")
