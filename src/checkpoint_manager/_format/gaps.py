@@ -23,7 +23,6 @@ serial and id. A reader takes its serial for 0 and its id for empty text. Nothin
 
 from __future__ import annotations
 
-import heapq
 import re
 import secrets
 from array import array
@@ -140,7 +139,17 @@ class Gaps:
 
     def merged(self, new: Iterable[Gap]) -> Gaps:
         """As :meth:`add`, with any number of new gaps in ascending order."""
-        return Gaps(_joined(heapq.merge(self, new, key=_first)), self.serial, self.id).renewed()
+        return Gaps(_joined(self._with(new)), self.serial, self.id).renewed()
+
+    def _with(self, new: Iterable[Gap]) -> Iterator[Gap]:
+        """Yield these gaps and the new ones, ascending."""
+        start = 0
+        for gap in new:
+            end = bisect_left(self._firsts, gap.first, lo=start)
+            yield from map(self.__getitem__, range(start, end))
+            yield gap
+            start = end
+        yield from map(self.__getitem__, range(start, len(self)))
 
     def only(self, keep: Callable[[Gap], bool]) -> Gaps:
         """Return those of the gaps that ``keep`` returns True for, with the serial and the id of these."""

@@ -22,7 +22,6 @@ Nothing unauthenticated decides which version is the newest:
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,7 +36,7 @@ from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, 
 from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
@@ -579,15 +578,13 @@ def ranges_between(edges: Iterable[tuple[int, int]], first: int, last: int) -> I
         yield first, last
 
 
-def missing_ranges(versions: Iterable[int], gaps: Gaps) -> Iterator[tuple[int, int]]:
-    """Yield the first and last number of each range below the newest version that is neither there nor recorded as gone.
+def missing_ranges(versions: Sequence[int], gaps: Gaps) -> Iterator[tuple[int, int]]:
+    """Yield the first and last number of each range below the newest version or gap that is neither there nor recorded as gone.
 
     Args:
         versions: The versions that are there, ascending.
         gaps: The stage's record of gaps.
     """
-    reached = 0
-    for first, last in heapq.merge(((version, version) for version in versions), ((gap.first, gap.last) for gap in gaps)):
-        if first > reached + 1:
-            yield reached + 1, first - 1
-        reached = max(reached, last)
+    newest = max(versions[-1] if versions else 0, gaps.last.last if gaps.last else 0)
+    for first, last in ranges_between(zip(versions, versions, strict=True), 1, newest):
+        yield from ranges_between(((gap.first, gap.last) for gap in gaps.between(first, last)), first, last)
