@@ -7,8 +7,40 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
+from checkpoint_manager import CheckpointManager
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+WATCHED = """
+import contextlib, sys
+from checkpoint_manager import CheckpointManager, Retention
+from checkpoint_manager.backends.local import LocalBackend
+
+held = 0
+
+class Watched(LocalBackend):
+    @contextlib.contextmanager
+    def lock(self, *args, **kwargs):
+        global held
+        with super().lock(*args, **kwargs):
+            held += 1
+            try:
+                yield
+            finally:
+                held -= 1
+
+class Watch:
+    @staticmethod
+    def find_spec(name, *_):
+        if held:
+            print(name)
+
+sys.meta_path.insert(0, Watch)
+"""
+"""Prints what is imported while a lock of a ``Watched`` backend is held."""
 
 
 def run(program: str, folder: Path) -> list[str]:
@@ -21,30 +53,8 @@ def run(program: str, folder: Path) -> list[str]:
 def test_nothing_is_imported_while_a_lock_is_held(tmp_path: Path) -> None:
     """The file of a module may be slow or unreadable just then, and a fork would leave the module half loaded in its child."""
     program = """
-        import contextlib, sys
-        from checkpoint_manager import CheckpointManager, Retention
-        from checkpoint_manager.backends.local import LocalBackend
-
-        held = 0
-
-        class Watched(LocalBackend):
-            @contextlib.contextmanager
-            def lock(self, *args, **kwargs):
-                global held
-                with super().lock(*args, **kwargs):
-                    held += 1
-                    try:
-                        yield
-                    finally:
-                        held -= 1
-
-        def hook(event, args):
-            if event == "import" and held and args[0] not in sys.modules:
-                print(args[0])
-
         folder, key, other = sys.argv[1], bytes(32), bytes([1] * 32)
         cm = CheckpointManager(Watched(folder + "/store"), key=key, retention=Retention(keep_last=5))
-        sys.addaudithook(hook)
         for epoch in range(30):
             cm.save_checkpoint("train", {"epoch": epoch, "loss": 0.5, "note": "ü"}, metadata={"run": "a"})
         cm.has_checkpoint("train"), cm.load_checkpoint("train"), cm.history("train"), cm.load_checkpoint("train", at="0s")
@@ -69,7 +79,22 @@ def test_nothing_is_imported_while_a_lock_is_held(tmp_path: Path) -> None:
                 loop.state += number
         cm.run_report()
     """
-    assert run(program, tmp_path) == []
+    assert run(WATCHED + inspect.cleandoc(program), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["prune(Retention(keep_last=1))", "restore_checkpoint('train', 1)", "save_checkpoint('train', attachments={'log': b'b'})"],
+)
+def test_nor_for_the_first_attachment_that_a_process_meets(operation: str, tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+    cm.save_checkpoint("train", attachments={"log": b"a"})
+    cm.save_checkpoint("train")
+    program = f"""
+        cm = CheckpointManager(Watched(sys.argv[1] + "/store"), key=bytes(32))
+        cm.{operation}
+    """
+    assert run(WATCHED + inspect.cleandoc(program), tmp_path) == []
 
 
 def test_a_fork_waits_for_what_another_thread_is_loading(tmp_path: Path) -> None:

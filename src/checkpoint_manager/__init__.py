@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.diff import Change, Diff
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.aio import AsyncCheckpointManager, AsyncKeys
+    from checkpoint_manager.attachment_info import AttachmentInfo
     from checkpoint_manager.errors import (
         ArgumentError,
         CheckpointError,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.manager import CheckpointManager
     from checkpoint_manager.models import (
         Attachment,
-        AttachmentInfo,
         Checkpoint,
         Codec,
         Key,
@@ -104,6 +104,9 @@ _HOMES = {
         "AsyncCheckpointManager",
         "AsyncKeys",
     ],
+    "attachment_info": [
+        "AttachmentInfo",
+    ],
     "errors": [
         "ArgumentError",
         "CheckpointError",
@@ -132,7 +135,6 @@ _HOMES = {
     ],
     "models": [
         "Attachment",
-        "AttachmentInfo",
         "Checkpoint",
         "Codec",
         "Key",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from checkpoint_manager.attachment_info import AttachmentInfo
+
 T = TypeVar("T")
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -37,23 +39,6 @@ class Origin:
     pid: int
     python: str
     library: str
-
-
-@dataclass(frozen=True, slots=True)
-class AttachmentInfo:
-    """What a version says of one of its attachments.
-
-    Attributes:
-        name: Its name.
-        kind: What its content is read back as: ``bytes``, ``file``, ``numpy``, ….
-        size: The length of its content in bytes.
-        detail: What it is, for people: the shape and the type of an array, for example.
-    """
-
-    name: str
-    kind: str
-    size: int
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

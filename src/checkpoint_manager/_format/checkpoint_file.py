@@ -53,8 +53,9 @@ import orjson
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import CONTENTS, NOTE, AttachmentRecord, encode_records, take_records
 from checkpoint_manager._format.note_keys import DURABLE
+from checkpoint_manager._loading import load
 from checkpoint_manager.errors import FormatError
-from checkpoint_manager.models import AttachmentInfo, Origin, Status, Version
+from checkpoint_manager.models import Origin, Status, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -145,7 +146,8 @@ class Entry(NamedTuple):
             if each.name == CONTENTS:
                 size += each.size
             else:
-                attached.append(AttachmentInfo(each.name, each.kind, each.size, each.detail))
+                attachment_info = load("checkpoint_manager.attachment_info")
+                attached.append(attachment_info.AttachmentInfo(each.name, each.kind, each.size, each.detail))
         return Version(
             stage, version, self.status, self.created_at, self.metadata, self.origin, size, self.restored_from, tuple(attached)
         )

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
 from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._filesystem import files
