@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_SEGMENT = re.compile(r"[0-9]{6}\.segment", re.ASCII)
+_SEGMENT = r"[0-9]{6}\.segment"
 
 segment_name = "{:06d}.segment".format
 
@@ -75,7 +75,7 @@ def delete(folder: int, ids: Iterable[str]) -> None:
         for attachment in ids:
             with contextlib.suppress(FileNotFoundError), files.open_directory(attachment, attachments) as place:
                 with files.entries(place) as entries:
-                    segments = [entry.name for entry in entries if _SEGMENT.fullmatch(entry.name)]
+                    segments = [entry.name for entry in entries if re.fullmatch(_SEGMENT, entry.name)]
                 for name in segments:
                     files.remove(name, place)
             try:

@@ -588,7 +588,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             if name == layout.ALL_TEMPORARY:
                 maintenance.remove_temporary_files(folder)
                 return True
-            if layout.TEMPORARY.fullmatch(name):
+            if layout.is_temporary(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster
                 return True
             if pending.version_pending(name):

@@ -45,9 +45,9 @@ SUFFIX = ".checkpoint"
 LOCK_SUFFIX = ".lock"
 RUN_SUFFIX = ".run"
 
-TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp", re.ASCII)
 ALL_TEMPORARY = ".*.tmp"
 """Stands for all temporary files of a folder, where they are too many to be named."""
+_TEMPORARY = r"\.[0-9a-f]{16}\.tmp"
 _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
 MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 
@@ -60,6 +60,11 @@ def version_of(name: str) -> int | None:
     """Return the number of the version that a file of this name holds; None if it is no version's name."""
     match = _VERSION.fullmatch(name)
     return int(match[1]) or None if match else None
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file of this name is temporary."""
+    return re.fullmatch(_TEMPORARY, name) is not None
 
 
 @lru_cache(maxsize=16_384)

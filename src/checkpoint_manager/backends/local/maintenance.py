@@ -132,7 +132,7 @@ def remove_temporary_files(directory: int) -> None:
 
 def _is_temporary(entry: os.DirEntry[str]) -> bool:
     """Return whether this is a temporary file: a directory of such a name is not ours."""
-    return layout.TEMPORARY.fullmatch(entry.name) is not None and not entry.is_dir(follow_symlinks=False)
+    return layout.is_temporary(entry.name) and not entry.is_dir(follow_symlinks=False)
 
 
 def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]:
@@ -154,7 +154,7 @@ def _bounded(found: Iterable[Leftover]) -> Iterator[Leftover]:
     beyond: dict[tuple[str, str | None], Leftover] = {}
     for each in found:
         folder, name = os.path.split(each.path)
-        if each.kind == "leftover" and not layout.TEMPORARY.fullmatch(name):
+        if each.kind == "leftover" and not layout.is_temporary(name):
             yield each  # a folder, which is removed by its name
             continue
         key = each.kind, each.stage
@@ -222,7 +222,7 @@ def _is_torn(name: str, version: int, folder: int) -> bool:
 
 def _unnamed(name: str, path: str, folder: int) -> Leftover:
     with files.entries(folder) as entries:
-        if is_hashed(name) and all(layout.TEMPORARY.fullmatch(entry.name) for entry in entries):
+        if is_hashed(name) and all(layout.is_temporary(entry.name) for entry in entries):
             return Leftover("leftover", path, "was left by an interrupted first save")
     return Leftover("unknown", path, "is not the folder of a stage")
 

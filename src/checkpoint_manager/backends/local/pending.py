@@ -57,7 +57,7 @@ MAX_BYTES = 256 * 1024
 _MOST_ADOPTED = 8
 """A power cut leaves two at most; planted ones must not cost a sync each."""
 _CANNOT_LINK = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
-_NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{64})\.pending", re.ASCII)
+_NAME = r"([0-9]{12})\.([0-9a-f]{64})\.pending"
 
 
 def fits(pieces: Iterable[Buffer]) -> TypeGuard[tuple[Buffer]]:
@@ -67,7 +67,7 @@ def fits(pieces: Iterable[Buffer]) -> TypeGuard[tuple[Buffer]]:
 
 def version_pending(name: str) -> int | None:
     """Return the number of the version whose pending name this is; None if it is not a pending name."""
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     return int(match[1]) or None if match else None
 
 
@@ -166,7 +166,7 @@ def _take_over(name: str, folder: int) -> bool:
 
 
 def _is_whole(name: str, file: files.OpenFile) -> bool:
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     if match is None or file.size > MAX_BYTES:
         return False
     return hashlib.sha256(file.read(file.size)).hexdigest() == match[2]
