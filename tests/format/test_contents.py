@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -116,6 +118,21 @@ class TestWhatNoLibraryWrote:
         whole = frame('{"columns":null,"utc":[]}')
         for end in (0, 4, 9, len(whole) // 2):
             refused(kind, whole[:end])
+
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    @pytest.mark.parametrize("changed", [0x7F, 0xFF])
+    def test_a_frame_with_another_byte_is_refused_or_another_frame(self, kind: str, changed: int) -> None:
+        """Not a panic of Rust, nor a lack of the memory that a length claims."""
+        written = io.BytesIO()
+        pl.DataFrame({"a": [1]}).write_ipc_stream(written)
+        whole = frame('{"columns":null,"utc":[]}') if kind == "pandas" else written.getvalue()
+        read: Any = contents.value_of(kind, io.BytesIO(whole), "the data")
+        assert read["a"].to_list() == [1]
+        for place in range(len(whole)):
+            content = bytearray(whole)
+            content[place] = changed
+            with contextlib.suppress(FormatError):
+                contents.value_of(kind, io.BufferedReader(io.BytesIO(content)), "the data")  # type: ignore[arg-type]
 
 
 class TestReading:

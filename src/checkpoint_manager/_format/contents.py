@@ -346,12 +346,31 @@ def _package(name: str) -> Any:  # noqa: ANN401
 
 
 def _read_pandas(_: Any, file: Any) -> object:  # noqa: ANN401
-    with _package("pyarrow").ipc.open_stream(file) as stream:
+    with _package("pyarrow").ipc.open_stream(_Bounded(file)) as stream:
         return _frame_of(stream.read_all())
 
 
+class _Bounded(io.RawIOBase):
+    """A file of which is read what is left: a buffered one takes the memory for what it is asked for, and so for any claim."""
+
+    def __init__(self, file: Any) -> None:  # noqa: ANN401
+        self._file = file
+        self._left = _left_in(file)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece: bytes = self._file.read(min(size, self._left))
+        self._left -= len(piece)
+        return piece
+
+
 def _read_polars(polars: Any, file: Any) -> object:  # noqa: ANN401
-    return polars.read_ipc_stream(file.read())
+    try:
+        return polars.read_ipc_stream(file.read())
+    except polars.exceptions.PanicException as error:  # which is not an Exception
+        raise ValueError(str(error)) from None
 
 
 def _read_array(numpy: Any, file: Any) -> object:  # noqa: ANN401  # numpy is not needed to check the types of this package
@@ -392,11 +411,16 @@ def _read_tensor(torch: Any, file: Any) -> object:  # noqa: ANN401
 
 def _check_length(file: Any, shape: Sequence[int], of_one: int) -> int:  # noqa: ANN401
     """Return the length of the rest of a file, if the elements of a shape have it: before memory is taken for them."""
+    left = _left_in(file)
+    if min(shape, default=0) < 0 or math.prod(shape) * of_one != left:
+        raise ValueError("its length is not that of its shape")
+    return left
+
+
+def _left_in(file: Any) -> int:  # noqa: ANN401
     at = file.tell()
     left: int = file.seek(0, io.SEEK_END) - at
     file.seek(at)
-    if min(shape, default=0) < 0 or math.prod(shape) * of_one != left:
-        raise ValueError("its length is not that of its shape")
     return left
 
 
