@@ -53,6 +53,10 @@ class LooseBackend(MemoryBackend):
             raise VersionTakenError
         versions[version] = data
 
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        self._meet("replace")
+        super().replace(stage, version, make_pieces)
+
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
         self._meet("delete")
         super().delete(stage, versions)

@@ -61,7 +61,7 @@ class Moto(Server):
     Attributes:
         ignored: Headers of requests that it ignores.
         fault: Called with the method and the path of each request; what it returns replaces the answer: ``before``, the request
-            is not carried out, or ``after``, it is.
+            is not carried out, or ``after``, it is. Another word that begins with ``after`` makes the client send it again.
         requests: The method and the path of each request.
     """
 
@@ -100,7 +100,7 @@ class Moto(Server):
                 answer = self._app(environ, start_response if not fault else _discarded)
         else:
             answer = self._app(environ, start_response if not fault else _discarded)
-        return _failed(start_response) if fault == "after" else answer
+        return _failed(start_response, is_final=fault == "after") if fault else answer
 
     def stop(self) -> None:
         """End it."""
@@ -109,8 +109,8 @@ class Moto(Server):
         self._thread.join()
 
 
-def _failed(start_response: StartResponse) -> Iterable[bytes]:
-    start_response("400 Bad Request", [("Content-Length", "0")])
+def _failed(start_response: StartResponse, *, is_final: bool = True) -> Iterable[bytes]:
+    start_response("400 Bad Request" if is_final else "503 Slow Down", [("Content-Length", "0")])
     return [b""]
 
 

@@ -190,6 +190,17 @@ def once(method: str, part: str, how: str) -> Callable[[str, str], str]:
     return lambda asked, path: left.pop() if left and asked == method and part in path else ""
 
 
+def after_the_put(server: Moto, fault: Callable[[str, str], str]) -> Callable[[str, str], str]:
+    """Return a fault that begins after the next put of a version."""
+
+    def wait(method: str, path: str) -> str:
+        if method == "PUT" and "/history/" in path:
+            server.fault = fault
+        return ""
+
+    return wait
+
+
 class TestLostAnswers:
     @pytest.mark.parametrize("how", ["before", "after"])
     @pytest.mark.parametrize("part", ["/history/", "/records/", "/keyring"])
@@ -217,6 +228,57 @@ class TestLostAnswers:
         server.fault = once("PUT", "/history/", "after")
         cm.save_checkpoint("train", "x" * 500_000)
         assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 500_000
+
+    def test_a_write_that_was_sent_twice_is_its_own(
+        self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        server.fault = once("PUT", "/history/", "after, to be sent again")
+        assert cm.save_checkpoint("train", "x" * 500_000).number == 1
+        assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 500_000
+
+    @pytest.mark.parametrize("method", ["PUT", "POST", "GET"], ids=["replace", "delete the old chunks", "list the new ones"])
+    def test_a_rotation_that_fails_keeps_what_the_version_names(
+        self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        backend = cm._store.backend
+        cm.save_checkpoint("train", "x" * 300_000)
+        whole = b"y" * 300_000
+        fault = once(method, "", "before")
+        server.fault = once("PUT", "/history/", "after") if method == "PUT" else after_the_put(server, fault)
+        with pytest.raises(StorageError):
+            backend.replace("train", 1, lambda: [whole])
+        server.fault = None
+        with backend.open("train", 1) as file:
+            assert file.read(300_000) == whole
+
+    def test_a_version_whose_chunks_could_not_be_looked_at_is_whole(
+        self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        server.fault = after_the_put(server, once("GET", "", "before"))
+        assert cm.save_checkpoint("train", "x" * 300_000).number == 1
+        assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 300_000
+
+    @pytest.mark.parametrize("lost", [1, 2, 3, 4])
+    def test_a_save_whose_look_afterwards_fails_is_not_to_be_saved_again(
+        self, cm: CheckpointManager, server: Moto, lost: int
+    ) -> None:
+        """Which requests are lost: the first ones after the put, of which there are three at once."""
+        for number in (1, 2):
+            cm.save_checkpoint("train", number)
+        left = ["before"] * lost
+        server.fault = after_the_put(server, lambda method, _: left.pop() if left and method == "GET" else "")
+        told = "was written"
+        try:
+            cm.save_checkpoint("train", 3)
+        except StorageError as error:
+            told = str(error)
+        assert "was written" in told
+        assert "try again" not in told
+        server.fault = None
+        assert [version.number for version in cm.history("train")] == [3, 2, 1]
 
 
 class TestLeases:
@@ -448,6 +510,35 @@ def test_a_save_onto_an_older_copy_is_taken_back(s3: Moto, cm: CheckpointManager
     with pytest.raises(RollbackError):
         cm.save_checkpoint("train", 4)
     assert s3.keys(bucket.name("history")) == [bucket.name(f"{V}1")]
+
+
+def test_a_save_below_which_another_writer_deletes_is_kept(url: str, server: Moto, cm: CheckpointManager) -> None:
+    other = CheckpointManager(ObjectStoreBackend(url), key=KEY)
+    for number in (1, 2):
+        cm.save_checkpoint("train", number)
+
+    def delete_when_it_is_listed(method: str, path: str) -> str:
+        if method == "GET" and "/store/" not in path:
+            server.fault = None
+            other.delete_versions("train", [2])
+        return ""
+
+    server.fault = after_the_put(server, delete_when_it_is_listed)
+    assert cm.save_checkpoint("train", 3).number == 3
+    assert server.fault is None
+    for each in (cm, other, CheckpointManager(ObjectStoreBackend(url), key=KEY)):
+        assert [version.number for version in each.history("train")] == [3, 1]
+
+
+def test_an_answer_older_than_what_was_seen_meanwhile_is_not_a_rollback(url: str, cm: CheckpointManager) -> None:
+    for number in (1, 2, 3):
+        cm.save_checkpoint("train", number)
+    cm.delete_versions("train", [1])
+    fresh = CheckpointManager(ObjectStoreBackend(url), key=KEY)._store
+    with fresh.session("train") as session:
+        session.records["gaps"].answer.wait(5)  # type: ignore[attr-defined]
+        cm.delete_versions("train", [2])
+        assert 2 in fresh.gaps("train", session)[0]
 
 
 def test_saves_of_two_processes_that_believe_their_memory_are_both_kept(

@@ -385,7 +385,7 @@ MUTANTS: list[Mutant] = [
         Replace("result.data if result.embedded is None else result.embedded.data()", "result.data"),
     ),
     Mutant("an update writes over what came in between", "_operations/save.py", "update", Drop("exactly=True")),
-    Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("_is_mine", outcome=False)),
+    Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("is_mine", outcome=False)),
     Mutant(
         "an older directory is served",
         "_store/history.py",

@@ -101,6 +101,21 @@ def test_what_was_put_while_the_key_was_rotated_is_sealed_again(
         assert cm.verify().ok
 
 
+def test_what_is_deleted_before_it_is_sealed_again_is_saved_above(
+    backend: LooseBackend, here: CheckpointManager, there: CheckpointManager
+) -> None:
+    def save_and_delete() -> None:
+        there.save_checkpoint("train", {"n": 50})
+        there.delete_versions("train", [4])
+
+    backend.before("append", there.keys.rotate)
+    backend.before("replace", save_and_delete)
+    here.save_checkpoint("train", {"n": 4})
+    assert numbers(here) == [6, 5, 3, 2, 1]
+    assert here.load_checkpoint("train") == {"n": 4}
+    assert here.verify().ok
+
+
 def tag(cm: CheckpointManager) -> object:
     return cm.tag("train", 1, "other")
 

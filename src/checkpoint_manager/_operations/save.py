@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,7 @@ from checkpoint_manager.errors import Hint, IntegrityError, PayloadError, Storag
 from checkpoint_manager.times import CLOCK_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from checkpoint_manager._format.attachment import AttachmentRecord
@@ -193,25 +193,55 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
         OutOfOrderError: Another writer has a higher number. Nothing was written.
         StorageError: It was not written, or the backend never answered whether it was.
     """
+    cause: BaseException | None = None
     for _ in range(_LOST_ANSWERS):
         try:
             store.append(stage, number, entry, data, session)
+        except VersionAbsentError:  # deleted meanwhile
+            raise VersionTakenError from None
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
-            if _is_mine(store, stage, number, entry):
-                store.replace(stage, number, entry, data, session)  # the key may have been given up meanwhile
-                _refuse_void(store, stage, number, session)
+            try:
+                is_mine = _is_mine(store, stage, number, entry)
+            except StorageError as silence:
+                cause = silence
+                break
+            if is_mine:
+                _finish(store, stage, number, entry, data, session)
                 return False
             if not isinstance(error, UnknownOutcomeError):
                 raise
             cause = error.__cause__  # once more: should the first attempt arrive after all, it is found by its id
         else:
             if not store.backend.capabilities.lock_excludes:
-                _refuse_void(store, stage, number, session)
+                with _after_the_write(store, stage, number):
+                    _refuse_void(store, stage, number, session)
             return store.backend.durability == "full"
     where = f"version {number} of stage {printable(stage)} in {store.backend.location}"
-    why = f": {printable(str(cause))}" if cause is not None else ""
-    message = f"it is not known whether {where} was written, after {_LOST_ANSWERS} attempts{why}"
+    why = f": {printable(getattr(cause, 'message', str(cause)))}" if cause is not None else ""
+    message = f"it is not known whether {where} was written{why}"
     raise StorageError(message, hint="Load the newest version to see, when the storage answers again", stage=stage) from cause
+
+
+def _finish(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> None:
+    """Seal a version again whose answer was lost, as the key may have been given up meanwhile, unless its number was."""
+    with _after_the_write(store, stage, number):
+        try:
+            store.replace(stage, number, entry, data, session)
+        except VersionAbsentError:
+            raise VersionTakenError from None
+        _refuse_void(store, stage, number, session)
+
+
+@contextmanager
+def _after_the_write(store: Store, stage: str, number: int) -> Iterator[None]:
+    """Say of a failure that the version was written, lest it be saved again."""
+    try:
+        yield
+    except StorageError as error:
+        where = f"version {number} of stage {printable(stage)} in {store.backend.location}"
+        message = f"{where} was written, and could not be checked afterwards: {printable(error.message)}"
+        hint = "Load the newest version before you save again"
+        raise StorageError(message, hint=hint, errno=error.errno, stage=stage, version=number) from error
 
 
 def _refuse_void(store: Store, stage: str, number: int, session: Session | None) -> None:

@@ -25,7 +25,7 @@ from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
-from checkpoint_manager.backends.base import RecordChangedError, VersionAbsentError, maintenance_of
+from checkpoint_manager.backends.base import RecordChangedError, UnknownOutcomeError, VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
 from checkpoint_manager.models import Origin
 
@@ -117,9 +117,12 @@ class SealedStore:
         place = Place(self._store_id, stage, version)
         make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
         self.backend.append(stage, version, make_pieces, session=session)
-        self.refresh_keys(session)
-        if self.keyring.current.active[0] != key_id:
-            self.replace(stage, version, entry, data, session)  # a rotation gave it up that this writer's lock did not hold up
+        try:
+            self.refresh_keys(session)
+            if self.keyring.current.active[0] != key_id:
+                self.replace(stage, version, entry, data, session)  # a rotation that the lock did not hold up gave it up
+        except StorageError as error:  # after the write
+            raise UnknownOutcomeError from error
 
     def replace(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
         """Rewrite the same content of a version, under the key that is active when this returns."""
@@ -254,6 +257,8 @@ class SealedStore:
     def _gaps_newer_than(self, seen: SeenRecord, stage: str, session: Session | None) -> tuple[Gaps, Record | None]:
         """Read the record, after ``seen`` was recalled: so that it is never ahead of the store."""
         gaps, record = self.found_gaps(stage, session)
+        if gaps.serial < seen.serial and session is not None:  # the session may have asked before that was seen
+            gaps, record = self.found_gaps(stage)
         if gaps.serial > seen.serial:
             self.last_seen.remember_record(stage, "gaps", SeenRecord(gaps.serial, gaps.id))
         elif (gaps.serial, gaps.id) != seen:

@@ -40,9 +40,9 @@ import secrets
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from obstore.exceptions import AlreadyExistsError, NotModifiedError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
@@ -159,7 +159,10 @@ class _ChunkReader:
         self._under_way.extend(call for _, call in zip(range(self._at_once - len(self._under_way)), self._calls, strict=False))
         if not self._under_way:
             return False
-        found = self._backend.finish_get(self._under_way.popleft(), "read a version of", self._stage)
+        try:
+            found = self._backend.finish_get(self._under_way.popleft(), "read a version of", self._stage)
+        except calls.TooLargeError:  # not of this backend: too short, then
+            found = None
         self._at_once = _AT_ONCE
         self._rest = memoryview(b"" if found is None else found.data)
         return bool(self._rest)
@@ -198,16 +201,12 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None) -> T:
         """Wait for a request that was started; as :meth:`call`."""
-        try:
-            return pending.wait(self.patience)
-        except FileNotFoundError as error:
-            if calls.is_of_a_missing_bucket(error):
-                calls.translate(error, action, self.location, stage)
-            raise
-        except calls.ANSWERS:
-            raise
-        except Exception as error:  # noqa: BLE001  # what the library raises, or the server says
-            calls.translate(error, action, self.location, stage)
+        is_done, answer = pending.wait(self.patience)
+        if is_done:
+            return cast("T", answer)
+        if calls.is_to_be_translated(answer):
+            calls.translate(answer, action, self.location, stage)
+        raise answer
 
     def start_get(
         self, key: str, limit: int, unless: dict[str, str] | None = None, *, first: int = 0, after: int = 0
@@ -230,7 +229,12 @@ class ObjectStoreBackend(Backend, Maintenance):
             options["range"] = {"offset": after}
 
         def get() -> Stamped:
-            result = self._store.get(key, options=options or None)
+            try:
+                result = self._store.get(key, options=options or None)
+            except BaseError:
+                if "range" in options and self._store.head(key)["size"] <= after:
+                    return Stamped(b"", {})
+                raise
             meta = result.meta
             if meta["size"] > limit:
                 raise calls.TooLargeError(meta["size"])
@@ -246,13 +250,16 @@ class ObjectStoreBackend(Backend, Maintenance):
             return None
 
     def read(self, key: str, limit: int) -> Stamped | None:
-        """Return an object, or None if there is none."""
-        return self.finish_get(self.start_get(key, limit), "read from")
+        """Return an object, or None if there is none; one that is longer than ``limit`` is not of this library."""
+        try:
+            return self.finish_get(self.start_get(key, limit), "read from")
+        except calls.TooLargeError:
+            return None
 
-    def create(self, key: str, data: bytes) -> dict[str, str] | None:
+    def create(self, key: str, data: bytes, stage: str | None = None) -> dict[str, str] | None:
         """Write an object unless there is one, and return its stamp; None: there is one."""
         try:
-            return _stamp(self.call(partial(self._store.put, key, data, mode="create"), "write to"))
+            return _stamp(self.call(partial(self._store.put, key, data, mode="create"), "write to", stage))
         except AlreadyExistsError:
             return self._stamp_of_own(key, data)
 
@@ -266,10 +273,7 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _stamp_of_own(self, key: str, data: bytes) -> dict[str, str] | None:
         """Return the stamp of an object that was refused, if it is what was to be written: the answer was lost."""
-        try:
-            found = self.read(key, len(data))
-        except calls.TooLargeError:
-            return None
+        found = self.read(key, len(data))
         return found.stamp if found is not None and found.data == data else None
 
     def write(self, key: str, data: bytes, stage: str | None = None) -> None:
@@ -349,24 +353,28 @@ class ObjectStoreBackend(Backend, Maintenance):
         session.trusts_memory = bool(self._known.get(stage)) and all(key in self._remembered for key in keys)
         return session.trusts_memory
 
-    def _look_again(self, look: Look, version: int, known: int) -> None:
+    def _look_again(self, look: Look, version: int, known: int, gaps: Record | None) -> None:
         """Look at what may have changed before a version was appended.
 
         Args:
             look: The session.
             version: The version.
             known: The one that was believed to be the newest before; 0: it was looked up.
+            gaps: The record of deletions that was remembered before.
 
         Raises:
-            OutOfOrderError: That one is gone, and no other one has followed it. The version is removed.
+            OutOfOrderError: That one is gone without a deletion, and no other one has followed it. The version is removed.
         """
         stage = look.stage
         look.forget()
         look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
         if known and not any(number != version for number, _ in self._numbers(stage, known - 1)):
-            self._known.pop(stage, None)
-            self.delete(stage, [version])
-            raise OutOfOrderError
+            look.records["gaps"] = again = self._start_record("gaps", stage)
+            with contextlib.suppress(calls.TooLargeError):
+                if self._finish_record(again, "read the gaps of", stage) == gaps:
+                    self._known.pop(stage, None)
+                    self.delete(stage, [version])
+                    raise OutOfOrderError
 
     def _start_record(self, name: RecordName, stage: str | None) -> PendingRecord:
         key = self._record_key(name, stage)
@@ -386,7 +394,7 @@ class ObjectStoreBackend(Backend, Maintenance):
             return from_filename(file)
         found = self.read(f"names/{file}", _MAX_NAME_BYTES)
         try:
-            name = b"".decode() if found is None else found.data.decode()
+            name = "" if found is None else found.data.decode()
             return name if name and to_filename(name) == file else None
         except (UnicodeDecodeError, ValueError):
             return None
@@ -432,6 +440,7 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         before = self._known.get(stage, 0) if self._trusts_memory(session, stage) else 0
+        gaps = self._remembered.get(self._record_key("gaps", stage))
         if version <= self._known.get(stage, 0):
             number = next((number for number, _ in self._numbers(stage, version - 1)), 0)
             if number:
@@ -440,18 +449,23 @@ class ObjectStoreBackend(Backend, Maintenance):
         key = self._key(stage, version)
         with self._content(stage, make_pieces()) as content:
             try:
-                self.call(partial(self._store.put, key, content, mode="create"), "write", stage)
-            except AlreadyExistsError:
-                self._known[stage] = max(version, self._known.get(stage, 0))
-                _forget(session)
-                raise VersionTakenError from None
+                is_written = self.create(key, content, stage) is not None
             except StorageError as error:
                 if error.errno in {errno.EACCES, errno.ENOENT}:
                     raise
                 raise UnknownOutcomeError from error
-        self._known[stage] = max(version, self._known.get(stage, 0))
-        if isinstance(session, Look):
-            self._look_again(session, version, before)
+            self._known[stage] = max(version, self._known.get(stage, 0))
+            if not is_written:
+                _forget(session)
+                raise VersionTakenError
+            try:
+                is_whole = self._has_chunks(stage, content)
+                if is_whole and isinstance(session, Look):
+                    self._look_again(session, version, before, gaps)
+            except StorageError as error:
+                raise UnknownOutcomeError from error
+            if not is_whole:
+                raise self._lost_chunks(stage)
         if version % _HINT_EVERY == 0:
             with contextlib.suppress(StorageError):
                 self.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
@@ -464,9 +478,14 @@ class ObjectStoreBackend(Backend, Maintenance):
                 found = self.read(key, _CHUNK_BYTES)
                 if found is None:
                     raise VersionAbsentError
-                if self.change(key, content, found.stamp) is not None:
-                    self._delete_chunks(stage, [found.data])
-                    return
+                stamp = self.change(key, content, found.stamp)
+                if stamp is None:
+                    continue
+                if not self._has_chunks(stage, content):
+                    self.change(key, found.data, stamp)  # what that names is still there
+                    raise self._lost_chunks(stage)
+                self._delete_chunks(stage, [found.data])
+                return
         message = f"version {version} of stage {printable(stage)} in {self.location} is replaced by others again and again"
         raise StorageError(message, hint="Try again", stage=stage, version=version)
 
@@ -484,14 +503,16 @@ class ObjectStoreBackend(Backend, Maintenance):
             return
         upload = secrets.token_hex(16)
         with self.lock(stage, self.patience, purpose="run", name=upload):
+            may_be_named = False
             try:
-                size, count = self._put_chunks(stage, upload, content, source)
-                manifest = Manifest(upload, size, count)
+                manifest = Manifest(upload, *self._put_chunks(stage, upload, content, source))
+                may_be_named = True
                 yield manifest.encoded()
-                self._check_chunks(stage, manifest)
-            except (UnknownOutcomeError, KeyboardInterrupt):  # the version may be there: what is left is removed if it is not
+            except KeyboardInterrupt:  # the server may be what is waited for
                 raise
-            except BaseException:
+            except BaseException as error:
+                if may_be_named and not isinstance(error, (VersionTakenError, VersionAbsentError)):
+                    raise  # a repair removes the chunks if no version names them
                 with contextlib.suppress(StorageError):
                     self._delete_upload(stage, upload)
                 raise
@@ -519,13 +540,21 @@ class ObjectStoreBackend(Backend, Maintenance):
             self.finish(each, "write", stage)
         return size, count
 
-    def _check_chunks(self, stage: str, manifest: Manifest) -> None:
-        """Refuse a version whose chunks were removed while its writer was suspended, and had lost its lease."""
+    def _has_chunks(self, stage: str, content: bytes) -> bool:
+        """Return whether all is there that the content of a version's object names.
+
+        It is not if chunks were removed while their writer was suspended, and had lost its lease.
+        """
+        manifest = Manifest.parsed(content)
+        if manifest is None:
+            return True
         prefix = f"chunks/{to_filename(stage)}/{manifest.upload}"
         sizes = [size for _, size in self.listed(prefix, "look at a version of", stage)]
-        if len(sizes) != manifest.count or sum(sizes) != manifest.size:
-            message = f"a version of stage {printable(stage)} in {self.location} lost its chunks while it was written"
-            raise StorageError(message, hint="Save again", stage=stage)
+        return len(sizes) == manifest.count and sum(sizes) == manifest.size
+
+    def _lost_chunks(self, stage: str) -> StorageError:
+        message = f"a version of stage {printable(stage)} in {self.location} lost its chunks while it was written"
+        return StorageError(message, hint="Save again", stage=stage)
 
     def flush(self, stage: str, *, session: Session | None = None) -> None:
         """Do nothing: what the server acknowledges is durable."""
@@ -595,9 +624,11 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     @contextlib.contextmanager
     def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
-        found = self.finish_get(
-            self.start_get(self._segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES), "read an attachment of", stage
-        )
+        pending = self.start_get(self._segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES)
+        try:
+            found = self.finish_get(pending, "read an attachment of", stage)
+        except calls.TooLargeError:  # not of this backend: too short, then
+            found = Stamped(b"", {})
         if found is None:
             raise VersionAbsentError
         yield BytesReader(found.data)

@@ -16,8 +16,9 @@ import atexit
 import errno
 import os
 import queue
+import threading
 import time
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError
 
@@ -44,6 +45,7 @@ class TooLargeError(Exception):
 
 ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, PreconditionError, TooLargeError)
 """What the callers of this module handle: the server did what it was asked for."""
+_REQUEST_SECONDS = 30.0
 _LONGEST_END = 30.0
 """How long the end of the process waits for requests under way, in seconds."""
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
@@ -76,21 +78,18 @@ class Pending(Generic[T]):
         finally:
             _under_way.discard(self)
 
-    def wait(self, timeout: float) -> T:
-        """Return what the call returned, or raise what it raised.
+    def wait(self, timeout: float) -> tuple[bool, Any]:
+        """Return whether the call succeeded, and what it returned or raised: a TimeoutError while it is still under way.
 
-        Raises:
-            TimeoutError: It is still under way.
+        Args:
+            timeout: How long to wait, in seconds; 0: as long as one request may take.
         """
         if self._known is None:
             try:
-                self._known = self._answer.get(timeout=max(timeout, 0))
+                self._known = self._answer.get(timeout=min(timeout or _REQUEST_SECONDS, threading.TIMEOUT_MAX))
             except queue.Empty:
-                raise TimeoutError from None
-        is_done, answer = self._known
-        if is_done:
-            return cast("T", answer)
-        raise answer
+                return False, TimeoutError()
+        return self._known
 
 
 def start(call: Callable[[], T]) -> Pending[T]:
@@ -136,6 +135,8 @@ def translate(error: Exception, action: str, where: str, stage: str | None = Non
     raise StorageError(message, hint=hint, errno=number, filename=where, stage=stage) from None
 
 
-def is_of_a_missing_bucket(error: FileNotFoundError) -> bool:
-    """Return whether an object was not found because its bucket is not there."""
-    return any(each in str(error) for each in _MISSING_BUCKETS)
+def is_to_be_translated(error: BaseException) -> bool:
+    """Return whether a call failed with what only obstore or the server says."""
+    if isinstance(error, FileNotFoundError):
+        return any(each in str(error) for each in _MISSING_BUCKETS)
+    return isinstance(error, Exception) and not isinstance(error, (*ANSWERS, StorageError, MemoryError))
