@@ -23,7 +23,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.backends.base import Lease
 from checkpoint_manager.backends.object_store import backend as backend_module
-from checkpoint_manager.backends.object_store import lease, probe
+from checkpoint_manager.backends.object_store import calls, lease, probe
 from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.registry import open_backend
@@ -87,6 +87,10 @@ class TestUrls:
             "s3://bucket/a#b",
             "s3://bucket/a?key=the-secret",
             "s3://the-user:the-secret@bucket/a",
+            "s3://the-user:a/b//the-secret@bucket/a",
+            "s3://bucket/a?endpoint=http://the-user:the-secret@127.0.0.1",
+            "s3://bucket/a?endpoint=http://the-user:the-secret%40127.0.0.1",
+            "s3://bucket/a?endpoint=http://the-user:a&the-secret@127.0.0.1",
             "s3://host:9000/bucket",
             "s3://bucket/a?profile=nobody",
             "gs://bucket?endpoint=http://127.0.0.1",
@@ -171,6 +175,55 @@ class TestServers:
         server.fault = None
         answered.set()
         assert cm.load_checkpoint("train") == 1
+
+    def test_what_a_signal_handler_raises_ends_a_wait_as_it_is(
+        self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answered = threading.Event()
+
+        def alarm(*_: object) -> None:
+            raise TimeoutError("the caller's")
+
+        def interrupt(*_: object) -> str:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            answered.wait(30)
+            return ""
+
+        before = signal.signal(signal.SIGUSR1, alarm)
+        try:
+            server.fault = interrupt
+            with pytest.raises(TimeoutError, match="the caller's"):
+                cm.save_checkpoint("train", 1)
+        finally:
+            server.fault = None
+            answered.set()
+            signal.signal(signal.SIGUSR1, before)
+
+    @pytest.mark.parametrize("error", [MemoryError(), StorageError("refused", errno=13)])
+    def test_what_is_not_of_the_server_is_not_translated(self, url: str, error: Exception) -> None:
+        def fail() -> None:
+            raise error
+
+        with pytest.raises(type(error)) as caught:
+            ObjectStoreBackend(url).call(fail, "read from")
+        assert caught.value is error
+
+    @pytest.mark.parametrize("timeout", [0, 1e300])
+    def test_any_timeout_of_locks_leaves_time_for_a_request(self, url: str, timeout: float) -> None:
+        cm = CheckpointManager(url, key=KEY, lock_timeout=timeout)
+        cm.save_checkpoint("train", 1)
+        assert cm.load_checkpoint("train") == 1
+
+    def test_a_call_that_can_not_be_started_is_not_waited_for(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        backend = ObjectStoreBackend(url)
+        under_way = set(calls._under_way)
+        monkeypatch.setattr(calls._thread, "start_new_thread", fail)
+        with pytest.raises(RuntimeError):
+            backend.stages()
+        assert calls._under_way <= under_way
 
     def test_credentials_are_in_no_message(
         self, s3: Moto, cm: CheckpointManager, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -318,6 +371,16 @@ class TestLeases:
             with other.lock("train", 0, purpose="run"):
                 pass
 
+    def test_one_that_is_waited_for_without_end_is_asked_for_ever_more_rarely(
+        self, url: str, other: ObjectStoreBackend, clock: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pauses: list[float] = []
+        passes = lease.time.sleep
+        monkeypatch.setattr(lease.time, "sleep", lambda seconds: (pauses.append(seconds), passes(seconds)))
+        with ObjectStoreBackend(url).lock("train", 0, purpose="run"), other.lock("train", float("inf"), purpose="run"):
+            assert max(pauses) == 1
+            assert len(pauses) < 80
+
     def test_one_that_is_renewed_is_not_taken_over(self, url: str, other: ObjectStoreBackend, clock: list[float]) -> None:
         with ObjectStoreBackend(url).lock("train", 0, purpose="run") as held:
             for _ in range(3):
@@ -326,12 +389,14 @@ class TestLeases:
                 held.renew()
             assert held.lost == ""
 
+    @pytest.mark.parametrize("faults", [["after"], ["after", "before"], ["after", "before", "before"]])
     def test_a_renewal_whose_answer_was_lost_keeps_it(
-        self, server: Moto, url: str, other: ObjectStoreBackend, clock: list[float]
+        self, server: Moto, url: str, clock: list[float], faults: list[str]
     ) -> None:
         with ObjectStoreBackend(url).lock("train", 0, purpose="run") as held:
-            server.fault = once("PUT", "/leases/", "after")
-            held.renew()
+            for how in faults:
+                server.fault = once("PUT", "/leases/", how)
+                held.renew()
             held.renew()
             assert held.lost == ""
             clock[0] += 15
@@ -411,7 +476,7 @@ class TestListing:
             backend.append("train", version, lambda: [b"x"])
         head = f"{prefix_of(backend.location)}/heads/train"
         assert server.get(head) == b"16"
-        for forged in (b"16", b"3", b"500", b"999999999999", b"no number", b""):
+        for forged in (b"16", b"3", b"500", b"999999999999", b"no number", b"", b"1" * 2000):
             server.put(head, forged)
             fresh = ObjectStoreBackend(backend.location)
             assert fresh.newest("train").number == 21
@@ -420,8 +485,48 @@ class TestListing:
     @pytest.mark.parametrize("name", ["%zz", "x" * 80 + "%%" + "0" * 64, "Case"])
     def test_what_is_no_stage_is_not_listed(self, s3: Moto, url: str, name: str) -> None:
         s3.put(f"{prefix_of(url)}/history/{name}/000000000001", b"x")
-        s3.put(f"{prefix_of(url)}/names/{name}", b"\xff")
-        assert ObjectStoreBackend(url).stages() == []
+        for content in (b"\xff", b"x" * 2000):
+            s3.put(f"{prefix_of(url)}/names/{name}", content)
+            assert ObjectStoreBackend(url).stages() == []
+
+
+class TestSizes:
+    """Objects that are shorter or longer than this library writes them."""
+
+    @pytest.mark.parametrize("size", [0, 1000, 64 * 1024, 64 * 1024 + 1, 100_001])
+    @pytest.mark.parametrize("chunk", [0, 1])
+    def test_a_chunk_of_another_size_is_damage(
+        self, s3: Moto, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, size: int, chunk: int
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        cm.save_checkpoint("train", "x" * 300_000)
+        key = s3.keys(f"{prefix_of(cm._store.backend.location)}/chunks")[chunk]
+        s3.put(key, (s3.get(key) or b"").ljust(size, b"x")[:size])
+        fresh = CheckpointManager(ObjectStoreBackend(cm._store.backend.location), key=KEY)
+        with pytest.raises(IntegrityError):
+            fresh.load_checkpoint("train")
+        assert not fresh.verify().ok
+
+    def test_a_segment_that_is_too_long_is_damage(
+        self, s3: Moto, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_MAX_SEGMENT_BYTES", 1000)
+        cm.save_checkpoint("train", 1, attachments={"weights": b"old"})
+        (key,) = s3.keys(f"{prefix_of(cm._store.backend.location)}/attachments")
+        s3.put(key, b"x" * 1001)
+        with pytest.raises(IntegrityError):
+            cm.get_checkpoint("train").attachments["weights"].read()
+
+    def test_a_lease_that_is_too_long_is_held_by_another(self, s3: Moto, url: str) -> None:
+        s3.put(f"{prefix_of(url)}/leases/train/run", b"x" * 2000)
+        with pytest.raises(LockTimeoutError), ObjectStoreBackend(url).lock("train", 0, purpose="run"):
+            pass
+
+    def test_a_note_of_the_probe_that_is_too_long_is_written_again(self, s3: Moto, url: str) -> None:
+        probe._known.clear()
+        s3.put(f"{prefix_of(url)}/probed", b"x" * 5000)
+        ObjectStoreBackend(url)
+        assert (s3.get(f"{prefix_of(url)}/probed") or b"").startswith(b"quoted ")
 
 
 class Bucket:

@@ -102,7 +102,7 @@ def test_a_killed_deletion_leaves_a_cleared_stage_and_is_finished_by_the_next(
     cm = CheckpointManager(place, key=KEY)
     _three_versions(cm)
     with monkeypatch.context() as patch:
-        patch.setattr("checkpoint_manager._operations.tag.untag_locked", _stop)
+        patch.setattr("checkpoint_manager._operations.tag.untag_up_to_locked", _stop)
         with pytest.raises(KeyboardInterrupt):
             cm.delete_stage("train")
     again = CheckpointManager(place, key=KEY)

@@ -200,6 +200,28 @@ def test_a_version_that_is_deleted_while_it_is_tagged_has_no_tag(
     assert again.verify().ok
 
 
+@pytest.mark.parametrize(
+    ("moment", "act"),
+    [("write tags", lambda cm: cm.untag("train", "good")), ("write gaps", lambda cm: cm.tag("train", 1, "late"))],
+    ids=["untagged", "tagged"],
+)
+def test_a_stage_that_is_deleted_while_its_tags_change_has_none(
+    backend: LooseBackend,
+    here: CheckpointManager,
+    there: CheckpointManager,
+    moment: str,
+    act: Callable[[CheckpointManager], object],
+) -> None:
+    here.tag("train", 2, "good")
+    backend.before(moment, lambda: act(there))
+    here.delete_stage("train")
+    assert backend.is_done
+    here.save_checkpoint("train", {"n": 5})
+    assert numbers(here) == [5, 4]  # 4 is the delete marker
+    assert here.tags("train") == {}
+    assert here.verify().ok
+
+
 def test_an_attachment_that_is_saved_while_another_is_removed_stays(
     backend: LooseBackend, here: CheckpointManager, there: CheckpointManager
 ) -> None:

@@ -75,15 +75,17 @@ def delete_stage(store: Store, stage: str) -> list[int]:
     """
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         newest = store.history.existing(stage)
-        tags = tag.certain(store, stage)
+        tag.certain(store, stage)
         gaps, _ = store.gaps(stage, session)
         versions = store.backend.versions(stage, session=session)
         there = [version for version in versions if version not in gaps]
         if not _is_marker(store, stage, newest, session):
             newest = _append_marker(store, stage, there, session)
-        tag.untag_locked(store, stage, tags.named)
+        tag.untag_up_to_locked(store, stage)
         store.flush(stage, session)
         _record_ranges(store, stage, [(1, newest - 1)], "deleted", session)  # missing versions among them
+        if not store.backend.capabilities.lock_excludes:
+            tag.untag_up_to_locked(store, stage, newest)  # those that were given until just now
         store.backend.delete(stage, [version for version in versions if version < newest], session=session)
         attach.remove_all(store, stage, session)
         return [version for version in there if version < newest]
@@ -103,7 +105,8 @@ def _append_marker(store: Store, stage: str, versions: list[int], session: Sessi
     except StorageError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT} or len(versions) < 2:  # the newest one must stay
             raise
-    tag.untag_locked(store, stage, tag.certain(store, stage).named)
+    tag.certain(store, stage)
+    tag.untag_up_to_locked(store, stage)
     drop(store, stage, versions[:-1], session)
     return append(store, stage, store.history.tip(stage, session), MARKER, session).number
 

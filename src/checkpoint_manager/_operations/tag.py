@@ -206,7 +206,7 @@ def untag(store: Store, stage: str, names: Iterable[str]) -> None:
 
 
 def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
-    """As :func:`untag`; the caller holds the lock."""
+    """Remove tags, and raise as :func:`untag`; the caller holds the lock."""
     unwanted = set(names)
 
     def change() -> None:
@@ -216,6 +216,18 @@ def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
             raise _no_tag(store, stage, unknown[0], tags)
         if unwanted:
             _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
+
+    store.change_record(stage, change)
+
+
+def untag_up_to_locked(store: Store, stage: str, last: int = MAX_VERSION) -> None:
+    """Remove the tags of all versions up to one, if there are any; the caller holds the lock."""
+
+    def change() -> None:
+        tags, record = read(store, stage)
+        kept = {name: tagged for name, tagged in tags.named.items() if tagged.version > last}
+        if len(kept) < len(tags.named):
+            _write(store, stage, tags, kept, record)
 
     store.change_record(stage, change)
 

@@ -583,10 +583,11 @@ class ObjectStoreBackend(Backend, Maintenance):
         if not wanted:
             return
         there = [(number, size) for number, size in self._numbers(stage, min(wanted) - 1) if number in wanted]
-        in_chunks = [
-            self.start_get(self._key(stage, number), _CHUNK_BYTES) for number, size in there if size == _MANIFEST_BYTES
-        ]
-        found = [self.finish_get(each, "read a version of", stage) for each in in_chunks]
+        in_chunks = [self._key(stage, number) for number, size in there if size == _MANIFEST_BYTES]
+        found: list[Stamped | None] = []
+        for first in range(0, len(in_chunks), _AT_ONCE):
+            under_way = [self.start_get(key, _CHUNK_BYTES) for key in in_chunks[first : first + _AT_ONCE]]
+            found += [self.finish_get(each, "read a version of", stage) for each in under_way]
         self.delete_objects([self._key(stage, number) for number, _ in there], "delete versions of", stage)
         self._delete_chunks(stage, [each.data for each in found if each is not None])
 

@@ -106,7 +106,11 @@ def start(call: Callable[[], T]) -> Pending[T]:
         raise StorageError(message, hint=hint, errno=errno.ENOTSUP)
     pending = Pending(call)
     _under_way.add(pending)
-    _thread.start_new_thread(pending.run, ())
+    try:
+        _thread.start_new_thread(pending.run, ())
+    except BaseException:
+        _under_way.discard(pending)
+        raise
     return pending
 
 

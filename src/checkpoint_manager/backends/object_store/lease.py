@@ -109,7 +109,7 @@ class HeldLease:
         self._stamp: dict[str, str] | None = None
         self._renewed = 0.0
         self._lost = ""
-        self._attempt = b""
+        self._unanswered: set[bytes] = set()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     @property
@@ -125,11 +125,12 @@ class HeldLease:
         Raises:
             LockTimeoutError: Another one held it for so long.
         """
-        deadline = now() + self._timeout
+        began = now()
+        deadline = began + self._timeout
         self._within.__enter__()
         try:
             while not self._take():
-                waited = self._timeout - (deadline - now())
+                waited = now() - began
                 if now() >= deadline:
                     raise self._held_by_another()
                 time.sleep(min(max(_FIRST_PAUSE, waited * _SHARE_OF_WAIT), _LONGEST_PAUSE, max(0.0, deadline - now())))
@@ -158,17 +159,18 @@ class HeldLease:
         stamp, began, content = self._stamp, now(), _content()
         if stamp is None:
             return
-        before, self._attempt = self._attempt, content
         try:
             changed = self._objects.change(self._key, content, stamp)
             if changed is None:
                 found = self._objects.read(self._key, _MAX_BYTES)
-                if found is not None and found.data == before:  # the answer to an earlier attempt was lost
+                if found is not None and found.data in self._unanswered:  # the answer was lost
                     changed = self._objects.change(self._key, content, found.stamp)
         except CheckpointError:  # the next attempt may succeed
+            self._unanswered.add(content)
             return
         if changed is not None:
             self._stamp, self._renewed = changed, began
+            self._unanswered.clear()
         elif self._stamp is not None:
             self._lost = "its lease was taken over by another process"
 

@@ -62,11 +62,10 @@ def place_of(url: str) -> Place:
     bucket, _, prefix = path.partition("/")
     prefix = unquote(prefix).strip("/")
     shown = printable(f"{scheme}://{path}")
+    if "@" in bucket or ":" in bucket:
+        raise _with_credentials(scheme)
     if not bucket or "#" in rest or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
         raise LocationError(f"{shown} names no bucket and prefix", hint=f"Write {scheme}://bucket/prefix")
-    if "@" in bucket or ":" in bucket:
-        message = f"the URL of a bucket in {scheme}:// has a user or a port"
-        raise LocationError(message, hint="Leave credentials to the environment, and give the server as ?endpoint=")
     parameters = _parameters(scheme, shown, query)
     endpoint = parameters.get("endpoint", "").rstrip("/")
     client: ClientConfig = {
@@ -99,8 +98,15 @@ def place_of(url: str) -> Place:
     return Place(store, location, is_private=is_here or not endpoint.startswith("http://"))
 
 
+def _with_credentials(scheme: str) -> LocationError:
+    message = f"the URL of a bucket in {scheme}:// has a user or a port"
+    return LocationError(message, hint="Leave credentials to the environment, and give the server as ?endpoint=")
+
+
 def _parameters(scheme: str, shown: str, query: str) -> dict[str, str]:
     given = parse_qsl(query, keep_blank_values=True)
+    if any("@" in name or ("@" in value and name != "profile") for name, value in given):
+        raise _with_credentials(scheme)
     known = _PARAMETERS[scheme]
     for name, _ in given:
         if name not in known:

@@ -58,10 +58,9 @@ def _try(backend: ObjectStoreBackend, location: str) -> bool:
         for is_quoted in (True, False):
             now = stamp if is_quoted else stamp | {"e_tag": str(stamp.get("e_tag", "")).strip('"')}
             try:
-                changed = backend.call(partial(put, b"3", mode=now), "write to")
+                backend.call(partial(put, b"3", mode=now), "write to")
             except (PreconditionError, FileNotFoundError):
                 continue
-            del changed
             try:
                 backend.call(partial(put, b"4", mode=now), "write to")
             except (PreconditionError, FileNotFoundError):
