@@ -490,6 +490,23 @@ class TestListing:
             assert ObjectStoreBackend(url).stages() == []
 
 
+def test_many_large_versions_are_deleted_a_few_at_once(url: str, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100)
+    backend = ObjectStoreBackend(url)
+    for version in range(1, 13):
+        backend.append("train", version, lambda: [b"x" * 150])
+    started: list[int] = []
+
+    def count(*_: object) -> str:
+        started.append(len(calls._under_way))
+        return ""
+
+    server.fault = count
+    backend.delete("train", range(1, 12))
+    assert max(started) <= 2 * backend_module._AT_ONCE  # a thread that has answered counts until it ends
+    assert len(server.keys(f"{prefix_of(url)}/chunks")) == 2
+
+
 class TestSizes:
     """Objects that are shorter or longer than this library writes them."""
 

@@ -45,8 +45,8 @@ def _try(backend: ObjectStoreBackend, location: str) -> bool:
     name = secrets.token_hex(16)
     key, store = f"probes/{name}", backend._store  # noqa: SLF001  # the conditions as they are sent
     put = partial(store.put, key)
-    stamp = {field: value for field, value in backend.call(partial(put, b"1", mode="create"), "write to").items() if value}
     try:
+        stamp = {field: value for field, value in backend.call(partial(put, b"1", mode="create"), "write to").items() if value}
         try:
             backend.call(partial(put, b"2", mode="create"), "write to")
         except AlreadyExistsError:
