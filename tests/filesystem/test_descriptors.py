@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager._filesystem.descriptors import MOST
+from checkpoint_manager._filesystem.descriptors import MOST, Descriptor
 from tests import forking
 
 if TYPE_CHECKING:
@@ -81,3 +81,11 @@ def test_what_owns_a_descriptor_is_not_copied(tmp_path: Path) -> None:
             for copied in (copy.copy, copy.deepcopy, pickle.dumps):
                 with pytest.raises(TypeError):
                     copied(each)
+
+
+def test_an_error_of_the_system_is_not_printed_when_one_is_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    number = os.open(tmp_path, os.O_RDONLY)
+    dropped = Descriptor(number)
+    os.close(number)  # so that closing it again fails
+    del dropped
+    assert capsys.readouterr() == ("", "")
