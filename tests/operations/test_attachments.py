@@ -208,7 +208,8 @@ class TestContents:
     def test_a_damaged_frame_is_damaged_and_not_of_another_form(self, local: CheckpointManager, tmp_path: Path) -> None:
         local.save_checkpoint("train", attachments={"f": pd.DataFrame({"a": [1]})})
         (segment,) = (tmp_path / "local").rglob("*.segment")
-        segment.write_bytes(segment.read_bytes()[:-1] + b"x")
+        whole = segment.read_bytes()
+        segment.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         with pytest.raises(IntegrityError):
             local.get_checkpoint("train").attachments["f"].load()
 

@@ -216,7 +216,8 @@ class TestVerifyAndRepair:
         cm = filled(CheckpointManager(store, key=KEY))
         cm.tag("train", 2, "good")
         path = store / "history" / "train" / "000000000002.checkpoint"
-        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert problems(cm) == [("damaged", 2)]
         cm.repair()
         assert cm.verify().problems == ()

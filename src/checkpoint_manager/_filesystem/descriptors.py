@@ -13,26 +13,14 @@ import contextlib
 import os
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from checkpoint_manager._filesystem import files
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 MOST = 64
 """How many are kept in this process, however many managers it has: far below what it may have open."""
-
-
-def close_descriptor(number: int, close: Callable[[int], None] = os.close) -> None:
-    """Close a descriptor from ``__del__``, and ignore an error of the system, which Python would print.
-
-    The interpreter may have taken its modules apart by then, so ``os.close`` is an argument.
-    """
-    try:  # noqa: SIM105  # contextlib may be gone as well
-        close(number)
-    except OSError:
-        pass
+close_descriptor = os.close
+"""For ``__del__``, which may be called when the interpreter has taken its modules apart."""
 
 
 class Descriptor:
@@ -51,7 +39,10 @@ class Descriptor:
 
     def __del__(self) -> None:
         if self.number >= 0:
-            close_descriptor(self.number)
+            try:  # noqa: SIM105  # contextlib may be gone by now
+                close_descriptor(self.number)
+            except OSError:  # which Python would print
+                pass
 
     def __reduce__(self) -> NoReturn:
         refuse_a_copy()

@@ -126,7 +126,10 @@ class LocalSession(Session):
 
     def __del__(self) -> None:
         if self.folder >= 0:
-            close_descriptor(self.folder)
+            try:  # noqa: SIM105  # contextlib may be gone by now
+                close_descriptor(self.folder)
+            except OSError:  # which Python would print
+                pass
 
     def __reduce__(self) -> NoReturn:
         refuse_a_copy()
