@@ -8,13 +8,12 @@ files are in memory, so that the commit costs as little as it can: on a disk, th
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
-import time
 from typing import TYPE_CHECKING
 
 import psycopg
 
+from benchmarks.timing import median_ms
 from checkpoint_manager import CheckpointManager
 from tests.postgres import Server
 from tests.proxy import Proxy
@@ -25,15 +24,6 @@ if TYPE_CHECKING:
 KEY = bytes(32)
 DATA = "x" * 1000
 STAGES, VERSIONS = 10, 20
-
-
-def median_ms(act: Callable[[], object], times: int) -> float:
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        act()
-        taken.append(time.perf_counter() - began)
-    return 1000 * statistics.median(taken)
 
 
 def measure(port: int, schema: str, times: int) -> dict[str, tuple[float, float]]:

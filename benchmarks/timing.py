@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,16 @@ def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[fl
             _round([entrant], number, samples)
     cold = {entrant.name for entrant in entrants if entrant.yields}
     return {name: times[1:] if name in cold and len(times) > _LEAST_TURNS else times for name, times in samples.items()}
+
+
+def median_ms(act: Callable[[], object], times: int) -> float:
+    """Return the median of several runs, one after the other, in milliseconds."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        act()
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)
 
 
 def _round(turns: Sequence[Entrant], number: int, samples: dict[str, list[float]]) -> None:

@@ -21,6 +21,7 @@ class Proxy:
 
     Attributes:
         port: Where to connect instead.
+        delay: As given; may be changed.
         round_trips: How often a client sent something after it was answered.
         is_silent: Answers are kept back, for ever.
         loses: Called with what a client sent; if true, the answer to it is lost, and the connection with it.
@@ -28,7 +29,7 @@ class Proxy:
 
     def __init__(self, port: int, delay: float = 0.0) -> None:
         self._server = port
-        self._delay = delay
+        self.delay = delay
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: set[socket.socket] = set()
         self.port = int(self._listener.getsockname()[1])
@@ -104,7 +105,7 @@ class Proxy:
                     continue
                 if not pair.is_answered:
                     pair.is_answered = True
-                    time.sleep(self._delay)
+                    time.sleep(self.delay)
                 pair.client.sendall(answer)
         self._end(pair)
 
