@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from obstore.exceptions import PermissionDeniedError
 
 from checkpoint_manager import (
     CheckpointError,
@@ -140,8 +141,17 @@ class TestServers:
             ObjectStoreBackend(second)
 
     def test_a_bucket_that_is_not_there_is_said_to_be_missing(self, s3: Moto) -> None:
-        with pytest.raises(StorageError, match="Create the bucket"):
+        with pytest.raises(StorageError, match=r"there is no such bucket\. Create the bucket"):
             ObjectStoreBackend(f"s3://nowhere/a?endpoint={s3.endpoint}")
+
+    @pytest.mark.parametrize(
+        ("stage", "message"), [(None, "can't read from s3://b/p: "), ("train", "can't read from stage train in s3://b/p: ")]
+    )
+    def test_wrong_credentials_are_said_to_be_wrong(self, stage: str | None, message: str) -> None:
+        """The server calls them that; to obstore they merely lack a right."""
+        answer = PermissionDeniedError("lacks a right: <Code>SignatureDoesNotMatch</Code>")
+        with pytest.raises(StorageError, match=f"^{message}.*Check the credentials"):
+            calls.translate(answer, "read from", "s3://b/p", stage)
 
     def test_a_server_that_is_not_there_is_waited_for_no_longer_than_asked(self, cm: CheckpointManager, server: Moto) -> None:
         cm.save_checkpoint("train", 1)

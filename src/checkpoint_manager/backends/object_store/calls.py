@@ -51,6 +51,7 @@ _LONGEST_END = 30.0
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _MACHINE_IDENTITY = "http://169.254.169.254/"
 """Where the machines of a cloud ask for their credentials."""
+_WRONG_CREDENTIALS = ("SignatureDoesNotMatch", "InvalidAccessKeyId")
 _REFUSALS = {
     "PermissionDeniedError": (errno.EACCES, "Give these credentials the right to read, write, list and delete in the bucket"),
     "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
@@ -128,14 +129,19 @@ def translate(error: Exception, action: str, where: str, stage: str | None = Non
     whole = str(error)
     number, hint = errno.EIO, "Check that the server is reachable, then try again"
     if any(each in whole for each in _MISSING_BUCKETS):
-        number, hint = errno.ENOENT, "Create the bucket, or name another one"
+        first, number, hint = "there is no such bucket", errno.ENOENT, "Create the bucket, or name another one"
+    elif any(each in whole for each in _WRONG_CREDENTIALS):
+        number, hint = _REFUSALS["UnauthenticatedError"]
     elif _MACHINE_IDENTITY in whole:
         first = f"there are no credentials in the environment or a profile, and this machine has none: {first}"
         number, hint = _REFUSALS["UnauthenticatedError"]
     elif isinstance(error, BaseError):
         number, hint = _REFUSALS.get(type(error).__name__, (number, hint))
-    of_stage = "" if stage is None else f" stage {printable(stage)}"
-    message = f"can't {action}{of_stage}: {where}: {printable(first)}"
+    if stage is not None:
+        action = f"{action} stage {printable(stage)} in"
+    elif not action.endswith((" from", " to")):
+        action = f"{action} in"
+    message = f"can't {action} {where}: {printable(first)}"
     raise StorageError(message, hint=hint, errno=number, filename=where, stage=stage) from None
 
 
