@@ -53,6 +53,14 @@ def test_that_there_is_none_is_told(cli: Cli, store: Path) -> None:
     assert "no version meets these criteria" in result.err
 
 
+def test_that_a_number_is_not_the_text_is_told(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).save_checkpoint("other", 1, metadata={"epoch": "3"})  # as save --metadata epoch=3 keeps it
+    told = cli("find", "--metadata", "epoch=3")
+    assert told.out == ""
+    assert told.err.splitlines()[1] == "3 was taken for JSON; to look for the text, write --metadata 'epoch=\"3\"'"
+    assert "other" in cli("find", "--metadata", 'epoch="3"').out
+
+
 def test_damage_that_is_found_shows_in_the_exit_code(cli: Cli, store: Path) -> None:
     damaged = store / "history" / "train" / "000000000002.checkpoint"
     damaged.chmod(0o600)

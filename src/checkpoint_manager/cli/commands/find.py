@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
+from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
 from checkpoint_manager.cli.output import new_table, say, show_size, show_time, version_fields, write_json_list, write_text
@@ -16,7 +18,7 @@ from checkpoint_manager.cli.selector import MOMENT
 from checkpoint_manager.cli.version_notes import note_fields, own_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from checkpoint_manager.cli.access import Access
@@ -69,6 +71,7 @@ def find(
         _write_pages(versions)
         if not statuses:
             say("no version meets these criteria")
+            _say_how_to_find_text(pairs)
     return Exit.INTEGRITY if statuses & {"damaged", "missing"} else Exit.DONE
 
 
@@ -77,6 +80,14 @@ def _noted(versions: Iterator[Version], statuses: set[str]) -> Iterator[Version]
     for version in versions:
         statuses.add(version.status)
         yield version
+
+
+def _say_how_to_find_text(pairs: Iterable[tuple[str, str]]) -> None:
+    """Say how to look for text that is JSON as well, such as the 3 that ``save --metadata epoch=3`` keeps as text."""
+    for key, value in pairs:
+        if not isinstance(_value(value), str):
+            quoted = shlex.quote(f"{key}={json.dumps(value)}")
+            say(f"{printable(value)} was taken for JSON; to look for the text, write --metadata {printable(quoted)}")
 
 
 def _value(text: str) -> Any:  # noqa: ANN401  # any JSON value
