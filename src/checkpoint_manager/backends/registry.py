@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
@@ -136,21 +136,26 @@ def _sqlite(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # 
     return cast("Backend", sqlite.SqliteBackend(expanded(urls.unquote_to_bytes(path))))
 
 
-def _postgres(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+def _load_extra(module: str, url: str, *, needs: str, extra: str) -> Any:  # noqa: ANN401  # a module
+    """Import the module of a backend whose library comes with an extra.
+
+    Raises:
+        LocationError: The library can't be imported.
+    """
     try:
-        postgres = _loading.load("checkpoint_manager.backends.postgres")
+        return _loading.load(module)
     except ImportError as error:
-        message = f"{printable(redacted(url))} needs psycopg, which can't be imported: {printable(str(error))}"
-        raise LocationError(message, hint='Install "checkpoint-manager[postgres]"') from None
-    return cast("Backend", postgres.PostgresBackend(url))
+        message = f"{printable(redacted(url))} needs {needs}, which can't be imported: {printable(str(error))}"
+        raise LocationError(message, hint=f"Run pip install 'checkpoint-manager[{extra}]'") from None
+
+
+def _postgres(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+    module = _load_extra("checkpoint_manager.backends.postgres", url, needs="psycopg", extra="postgres")
+    return cast("Backend", module.PostgresBackend(url))
 
 
 def _object_store(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
-    try:
-        module = _loading.load("checkpoint_manager.backends.object_store")
-    except ImportError as error:
-        message = f"{printable(redacted(url))} needs obstore, which can't be imported: {printable(str(error))}"
-        raise LocationError(message, hint='Install "checkpoint-manager[s3]"') from None
+    module = _load_extra("checkpoint_manager.backends.object_store", url, needs="obstore", extra="s3")
     if "://" not in url:
         scheme = scheme_of(url)
         raise LocationError(f"{printable(url)} names no bucket and prefix", hint=f"Write {scheme}://bucket/prefix")
