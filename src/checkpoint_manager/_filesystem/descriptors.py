@@ -19,12 +19,12 @@ from checkpoint_manager._filesystem import files
 
 MOST = 64
 """How many are kept in this process, however many managers it has: far below what it may have open."""
-close_descriptor = os.close
+_close = os.close
 """For ``__del__``, which may be called when the interpreter has taken its modules apart."""
 
 
 class Descriptor:
-    """An open descriptor of a file or folder, closed with the object."""
+    """An open descriptor of a file or folder, closed with the object; -1: none."""
 
     number = -1  # of the class, because __del__ runs even if an interruption ends the constructor at once
 
@@ -40,7 +40,7 @@ class Descriptor:
     def __del__(self) -> None:
         if self.number >= 0:
             try:  # noqa: SIM105  # contextlib may be gone by now
-                close_descriptor(self.number)
+                _close(self.number)
             except OSError:  # which Python would print
                 pass
 

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._filesystem.descriptors import close_descriptor, make_room, refuse_a_copy
+from checkpoint_manager._filesystem.descriptors import Descriptor, make_room, refuse_a_copy
 from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY
@@ -60,17 +60,17 @@ class LocalSession(Session):
         found: The newest version, if it was looked up and is unchanged since.
     """
 
-    folder = -1  # of the class, because __del__ runs even if an interruption ends the constructor at once
-
     def __init__(self, root: str, stage: str, kept: Kept[LocalSession], *, is_shared: bool = False) -> None:
         self.stage = stage
         self.lock: object = None
+        self.folder = -1
         self.changed = 0
         self.found: Found | None = None
         self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
         self._root = root
         self._is_shared = is_shared
+        self._opened = Descriptor(-1)
         self._known: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
@@ -105,7 +105,8 @@ class LocalSession(Session):
 
     def _open(self, name: str, parent: int) -> None:
         make_room()
-        self.folder = files.directory_descriptor(name, parent)
+        self._opened = Descriptor(files.directory_descriptor(name, parent))
+        self.folder = self._opened.number
         status = os.fstat(self.folder)
         self._known = status.st_dev, status.st_ino
         self.changed = status.st_mtime_ns
@@ -120,16 +121,8 @@ class LocalSession(Session):
 
     def close(self) -> None:
         """Close the folder."""
-        folder, self.folder = self.folder, -1
-        if folder >= 0:
-            files.close(folder)
-
-    def __del__(self) -> None:
-        if self.folder >= 0:
-            try:  # noqa: SIM105  # contextlib may be gone by now
-                close_descriptor(self.folder)
-            except OSError:  # which Python would print
-                pass
+        self.folder = -1
+        self._opened.close()
 
     def __reduce__(self) -> NoReturn:
         refuse_a_copy()
