@@ -145,9 +145,9 @@ class AsyncCheckpointManager:
     has returned. Functions that are passed on, such as ``progress`` and that of ``update_checkpoint``, are plain ones, and are
     called in the thread.
 
-    **Cancellation.** If a task is cancelled, its call is either never made, or completes before the cancellation goes on: a
-    cancelled save has saved a whole version or nothing, and nothing happens later. So a cancelled call that waits
-    for another process's lock takes up to ``lock_timeout``.
+    **Cancellation.** When a task is cancelled, a call that has not begun is never made, and one that has begun is finished
+    first. So a cancelled save has saved a whole version or nothing, and nothing happens afterwards. A call that is waiting for
+    another process's lock ends within ``lock_timeout``.
 
     The store is opened by the first call, or on entering ``async with``. An instance may be shared by tasks, threads and event
     loops, and used after a fork.
