@@ -189,7 +189,7 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
     """Append one version exactly once, even if an answer of the backend is lost, and return whether it is durable.
 
     Raises:
-        VersionTakenError: Another writer has the number, or has deleted it meanwhile. Nothing was written, or it is removed.
+        VersionTakenError: Another writer has the number, or has deleted it meanwhile. Nothing of this version is left.
         OutOfOrderError: Another writer has a higher number. Nothing was written.
         StorageError: It was not written, or the backend never answered whether it was.
     """
@@ -234,7 +234,7 @@ def _finish(store: Store, stage: str, number: int, entry: Entry, data: Buffer, s
 
 @contextmanager
 def _after_the_write(store: Store, stage: str, number: int) -> Iterator[None]:
-    """Say of a failure that the version was written, lest it be saved again."""
+    """Say of a failure that the version was written, so that the caller does not save it again."""
     try:
         yield
     except StorageError as error:

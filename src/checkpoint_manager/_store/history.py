@@ -146,7 +146,7 @@ class History:
         return Look(number, durable, seen, remembered)
 
     def take_back(self, stage: str, newest: int, session: Session | None) -> bool:
-        """Put the newest version back if it is gone and the backend keeps a copy of it; return whether both is so."""
+        """Put the newest version back if it is gone and the backend keeps a copy of it; return whether it did."""
         version = self._store.only_copy(stage, newest)
         if version is None:
             return False

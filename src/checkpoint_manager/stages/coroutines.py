@@ -1,6 +1,6 @@
 """Async functions as stages, and async waiting. A separate module, because asyncio takes long to import.
 
-Looking for a result, and saving one, is done in worker threads: the event loop never waits for the disk.
+Results are looked up and saved, and the lock of a run is taken, in worker threads: the event loop goes on meanwhile.
 """
 
 from __future__ import annotations
