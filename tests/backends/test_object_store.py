@@ -413,19 +413,31 @@ class TestLeases:
             held.renew()
             assert held.lost == ""
 
+    @pytest.mark.parametrize("planted", [b"{}", b"", b"x" * 5000], ids=["small", "empty", "large"])
     def test_what_a_killed_upload_left_is_removed_once_its_lease_has_ended(
-        self, s3: Moto, url: str, other: ObjectStoreBackend, clock: list[float]
+        self, s3: Moto, url: str, other: ObjectStoreBackend, clock: list[float], planted: bytes
     ) -> None:
         prefix = prefix_of(other.location)
         other.append("train", 1, lambda: [b"x"])
         s3.put(f"{prefix}/chunks/train/{'3c' * 16}/000000", b"half")
-        s3.put(f"{prefix}/leases/train/{'3c' * 16}", b"{}")
+        s3.put(f"{prefix}/leases/train/{'3c' * 16}", planted)
+        with pytest.raises(LockTimeoutError), other.lock("train", 5, purpose="run", name="3c" * 16):
+            pass
         found = other.leftovers()
         assert [each.path.partition("/")[0] for each in found] == ["leases", "chunks"]
         assert not other.remove(found[1])
         assert all(other.remove(each) for each in found)
         assert other.leftovers() == []
         assert s3.keys(prefix) == [f"{prefix}/history/train/000000000001", f"{prefix}/probed"]
+
+    @pytest.mark.parametrize("planted", [b"", b"x" * 5000], ids=["empty", "large"])
+    def test_one_that_was_planted_is_taken_over(
+        self, s3: Moto, other: ObjectStoreBackend, clock: list[float], planted: bytes
+    ) -> None:
+        s3.put(f"{prefix_of(other.location)}/leases/train/run", planted)
+        with other.lock("train", 60, purpose="run") as held:
+            held.renew()
+            assert held.lost == ""
 
     def test_the_lease_of_a_living_upload_is_not_removed(self, url: str, other: ObjectStoreBackend, clock: list[float]) -> None:
         with ObjectStoreBackend(url).lock("train", 0, purpose="run", name="3c" * 16) as held:

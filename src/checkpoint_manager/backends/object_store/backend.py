@@ -64,7 +64,7 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.object_store import calls, probe
-from checkpoint_manager.backends.object_store.lease import LEASE_SECONDS, HeldLease, Stamped, Watched, lease_key, now
+from checkpoint_manager.backends.object_store.lease import LEASE_SECONDS, MAX_LEASE_BYTES, HeldLease, Stamped, Watched, lease_key, now
 from checkpoint_manager.backends.object_store.look import Look, PendingRecord
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks
@@ -94,6 +94,7 @@ _MAGIC = b"chunks 1 "
 _MANIFEST = re.compile(rb"chunks 1 ([0-9a-f]{32}) ([0-9]{12}) ([0-9]{8})\n")
 _MANIFEST_BYTES = len(_MAGIC) + 32 + 1 + 12 + 1 + 8 + 1
 _MAX_NAME_BYTES = 4 * 255
+_ANY_SIZE = 1 << 62
 _PREFETCHED_BYTES = 1024 * 1024
 """How much of a record is read before its reader says what it can bear."""
 _MOST_SETS = 100
@@ -232,8 +233,8 @@ class ObjectStoreBackend(Backend, Maintenance):
             try:
                 result = self._store.get(key, options=options or None)
             except BaseError:
-                if "range" in options and self._store.head(key)["size"] <= after:
-                    return Stamped(b"", {})
+                if "range" in options and (meta := self._store.head(key))["size"] <= after:
+                    return Stamped(b"", _stamp(meta))
                 raise
             meta = result.meta
             if meta["size"] > limit:
@@ -255,6 +256,10 @@ class ObjectStoreBackend(Backend, Maintenance):
             return self.finish_get(self.start_get(key, limit), "read from")
         except calls.TooLargeError:
             return None
+
+    def beginning(self, key: str, length: int) -> Stamped | None:
+        """Return an object's first bytes, or None if there is none: whatever its length is, its stamp is known."""
+        return self.finish_get(self.start_get(key, _ANY_SIZE, first=length), "read from")
 
     def create(self, key: str, data: bytes, stage: str | None = None) -> dict[str, str] | None:
         """Write an object unless there is one, and return its stamp; None: there is one."""
@@ -729,14 +734,14 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _watch(self, key: str) -> None:
         """Begin to measure for how long a lease does not change."""
-        found = self.read(key, _MAX_NAME_BYTES)
+        found = self.beginning(key, MAX_LEASE_BYTES)
         watched = self._watched.get(key)
         if found is not None and (watched is None or watched.stamp != found.stamp):
             self._watched[key] = Watched(found.stamp, now())
 
     def _end_lease(self, key: str) -> bool:
         """Take over and remove a lease that has not changed for long enough since it was watched; return whether it is gone."""
-        while (found := self.read(key, _MAX_NAME_BYTES)) is not None:
+        while (found := self.beginning(key, MAX_LEASE_BYTES)) is not None:
             watched = self._watched.get(key)
             if watched is None or watched.stamp != found.stamp:
                 return False

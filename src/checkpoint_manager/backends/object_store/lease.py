@@ -35,7 +35,8 @@ _RENEW_SECONDS = 5.0
 _SAFE_SECONDS = 20.0
 """For how long after a renewal began its holder counts on the lease; the rest is for what is on its way."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _SHARE_OF_WAIT = 0.02, 1.0, 0.1
-_MAX_BYTES = 1000
+MAX_LEASE_BYTES = 1000
+"""How much of a lease is read. One that anyone has put there may be longer."""
 
 
 def now() -> float:
@@ -58,8 +59,8 @@ class Stamped(NamedTuple):
 class Objects(Protocol):
     """What a lease asks of the store."""
 
-    def read(self, key: str, limit: int) -> Stamped | None:
-        """Return an object, or None if there is none."""
+    def beginning(self, key: str, length: int) -> Stamped | None:
+        """Return an object's first bytes, or None if there is none."""
 
     def create(self, key: str, data: bytes) -> dict[str, str] | None:
         """Write an object unless there is one, and return its stamp; None: there is one."""
@@ -162,7 +163,7 @@ class HeldLease:
         try:
             changed = self._objects.change(self._key, content, stamp)
             if changed is None:
-                found = self._objects.read(self._key, _MAX_BYTES)
+                found = self._objects.beginning(self._key, MAX_LEASE_BYTES)
                 if found is not None and found.data in self._unanswered:  # the answer was lost
                     changed = self._objects.change(self._key, content, found.stamp)
         except CheckpointError:  # the next attempt may succeed
@@ -179,7 +180,7 @@ class HeldLease:
         began = now()
         stamp = self._objects.create(self._key, _content())
         if stamp is None:
-            found = self._objects.read(self._key, _MAX_BYTES)
+            found = self._objects.beginning(self._key, MAX_LEASE_BYTES)
             if found is None:
                 return False  # it was given back just now
             watched = self._watched.get(self._key)
@@ -196,7 +197,7 @@ class HeldLease:
         return stamp is not None
 
     def _held_by_another(self) -> LockTimeoutError:
-        found = self._objects.read(self._key, _MAX_BYTES)
+        found = self._objects.beginning(self._key, MAX_LEASE_BYTES)
         holder = None if found is None else _holder(found.data)
         whose = "the store" if self._stage is None else f"stage {printable(self._stage)}"
         message = f"{whose} is locked by {holder or 'another process'}"
