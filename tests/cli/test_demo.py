@@ -15,7 +15,12 @@ from checkpoint_manager.errors import CheckpointError
 from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
 
 pytestmark = pytest.mark.children_measured
 
@@ -93,7 +98,7 @@ def test_the_commands_that_it_ends_with_work(folder: Path, tmp_path: Path) -> No
 
 def test_a_store_of_an_earlier_demonstration_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "demo-checkpoints").mkdir()
-    story.tell(folder, story.free_name(tmp_path))
+    story.tell(folder, str(story.free_name(tmp_path)))
     assert list((tmp_path / "demo-checkpoints").iterdir()) == []
     assert CheckpointManager(tmp_path / "demo-checkpoints-2").has_checkpoint("report")
 
@@ -101,7 +106,7 @@ def test_a_store_of_an_earlier_demonstration_is_left_alone(folder: Path, tmp_pat
 def test_a_folder_without_python_files_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no Python files"):
-        story.tell(tmp_path / "empty", tmp_path / "store")
+        story.tell(tmp_path / "empty", str(tmp_path / "store"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
@@ -126,10 +131,13 @@ def test_the_stages_measure_what_they_say(folder: Path) -> None:
     assert report["most_complex"][0] == {"file": "os.py", "complexity": 7}
 
 
-def test_a_finished_pipeline_does_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pipeline.run(folder, tmp_path / "store")
+def test_a_finished_pipeline_does_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", str(tmp_path / "store"))
+    pipeline.run(folder)
     capsys.readouterr()
-    pipeline.run(folder, tmp_path / "store")
+    pipeline.run(folder)
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
         [stage, "skipped"] for stage in ("find", "parse", "measure", "report")
     ]
@@ -140,14 +148,14 @@ def test_a_pipeline_that_fails_is_told(folder: Path, tmp_path: Path, monkeypatch
     """A child that fails at once, or after it was killed, ends the demonstration with an error."""
     real = story._process
 
-    def process(corpus: Path, store: Path, *options: str) -> subprocess.Popen[str]:
+    def process(corpus: Path, store: str, *options: str) -> subprocess.Popen[str]:
         if broken == "half" or not options:
             return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], stdout=subprocess.PIPE, text=True)
         return real(corpus, store, *options)
 
     monkeypatch.setattr(story, "_process", process)
     with pytest.raises(CheckpointError, match="exit code 3"):
-        story.tell(folder, story.free_name(tmp_path))
+        story.tell(folder, str(story.free_name(tmp_path)))
 
 
 def test_a_reader_that_has_read_enough_stops_it_without_a_word(tmp_path: Path) -> None:
@@ -175,3 +183,20 @@ def test_the_store_is_made_where_it_is_told(folder: Path, tmp_path: Path) -> Non
     again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "is there already" in again.stderr
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])  # in a bucket, it waits 30 s for the lease of the killed process
+def test_it_is_shown_in_a_database(folder: Path, tmp_path: Path, cli: Cli, request: pytest.FixtureRequest, kind: str) -> None:
+    url = f"sqlite:///{tmp_path}/demo.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    told = cli("demo", str(folder), "--store", url)
+    assert told.code == 0, told
+    with CheckpointManager(url) as cm:
+        assert [(version.number, version.restored_from) for version in cm.history("report")] == [(3, 1), (2, None), (1, None)]
+        assert cm.verify().ok
+    again = cli("demo", str(folder), "--store", url)
+    assert (again.code, "already" in again.err) == (2, True)
+
+
+def test_a_place_that_ends_with_its_process_is_refused(folder: Path, cli: Cli) -> None:
+    refused = cli("demo", str(folder), "--store", "memory:")
+    assert (refused.code, "several" in refused.err) == (2, True)

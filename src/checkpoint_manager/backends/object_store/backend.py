@@ -64,7 +64,15 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.object_store import calls, probe
-from checkpoint_manager.backends.object_store.lease import LEASE_SECONDS, MAX_LEASE_BYTES, HeldLease, Stamped, Watched, lease_key, now
+from checkpoint_manager.backends.object_store.lease import (
+    LEASE_SECONDS,
+    MAX_LEASE_BYTES,
+    HeldLease,
+    Stamped,
+    Watched,
+    lease_key,
+    now,
+)
 from checkpoint_manager.backends.object_store.look import Look, PendingRecord
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks

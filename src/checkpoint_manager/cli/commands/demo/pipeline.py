@@ -1,7 +1,8 @@
 """The pipeline of the demonstration, as its author would write it: four stages over the Python files of a folder.
 
-It runs as a process of its own: ``python -m checkpoint_manager.cli.commands.demo.pipeline FOLDER STORE``. Each stage asks
-first whether it is done. What it prints are lines for whoever watches: ``STAGE WORD DETAIL``.
+It runs as a process of its own: ``python -m checkpoint_manager.cli.commands.demo.pipeline FOLDER``, with the store
+in the environment. Each stage asks first whether it is done. What it prints are lines for whoever watches:
+``STAGE WORD DETAIL``.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _MANY_BRANCHES = 10
 _LINGER_SECONDS = 60.0
 
 
-def run(folder: Path, store: Path, *, linger: bool = False) -> None:
-    """Run the stages that are not done yet."""
-    cm = CheckpointManager(store)
+def run(folder: Path, *, linger: bool = False) -> None:
+    """Run the stages that are not done yet, with the store that ``CHECKPOINT_MANAGER_STORE`` names."""
+    cm = CheckpointManager()
 
     if not cm.has_checkpoint("find"):
         cm.save_checkpoint("find", find(folder))
@@ -150,4 +151,4 @@ def _tell(stage: str, word: str, detail: str) -> None:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), Path(sys.argv[2]), linger=LINGER in sys.argv[3:])
+    run(Path(sys.argv[1]), linger=LINGER in sys.argv[2:])

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.cli.commands.demo import pipeline
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.manager import CheckpointManager
@@ -20,16 +21,18 @@ from checkpoint_manager.manager import CheckpointManager
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from checkpoint_manager.backends.base import Backend
+
 _STORE = "demo-checkpoints"
 _OTHER_LIMIT = 25
 
 
-def tell(folder: Path | None, store: Path) -> None:
+def tell(folder: Path | None, store: str) -> None:
     """Run the demonstration.
 
     Args:
         folder: The folder whose Python files are the pipeline's input; None: the standard library of the running Python.
-        store: Where the store is made.
+        store: Where the store is made: an absolute path, or a URL.
 
     Raises:
         CheckpointError: The folder has no Python files, or the pipeline failed.
@@ -39,18 +42,19 @@ def tell(folder: Path | None, store: Path) -> None:
     if not pipeline.find(corpus):
         raise CheckpointError(f"there are no Python files in {corpus}: name another folder")
     _say(f"The input: the Python files of {corpus}")
-    _say(f"The store: {store}")
+    shown = redacted(store) if scheme_of(store) else os.path.relpath(store)
+    _say(f"The store: {redacted(store)}")
     _kill_and_resume(corpus, store)
-    cm = CheckpointManager(store)
-    _save_again_and_restore(cm)
-    _flip_a_byte(cm, store)
-    _show_history(cm)
+    with CheckpointManager(store) as cm, contextlib.closing(open_backend(store)) as behind:
+        _save_again_and_restore(cm)
+        _flip_a_bit(cm, behind)
+        _show_history(cm)
     _title(f"Done in {time.monotonic() - started:.1f} s. The store is yours; try next:")
     for command in ("status", "log report", "restore report@2"):
-        _say(f"checkpoint-manager {command} --store {shlex.quote(os.path.relpath(store))}")
+        _say(f"checkpoint-manager {command} --store {shlex.quote(shown)}")
 
 
-def _kill_and_resume(corpus: Path, store: Path) -> None:
+def _kill_and_resume(corpus: Path, store: str) -> None:
     _title("1. The pipeline runs, and is killed (SIGKILL) in the middle of its third stage")
     with _process(corpus, store, pipeline.LINGER) as child:
         for line in _lines(child):
@@ -60,6 +64,9 @@ def _kill_and_resume(corpus: Path, store: Path) -> None:
     if child.wait() != -signal.SIGKILL:
         raise CheckpointError(f"the pipeline ended with exit code {child.returncode} before it could be killed")
     _title("2. It is started again: what was done is skipped, and the third stage goes on where it was")
+    with contextlib.closing(open_backend(store)) as place:
+        if not place.capabilities.lock_excludes:
+            _say("The killed process held a lease here, which ends 30 seconds after its last sign of life: this waits for it")
     with _process(corpus, store) as child:
         for _ in _lines(child):
             pass
@@ -82,26 +89,22 @@ def _save_again_and_restore(cm: CheckpointManager) -> None:
     )
 
 
-def _flip_a_byte(cm: CheckpointManager, store: Path) -> None:
+def _flip_a_bit(cm: CheckpointManager, behind: Backend) -> None:
     _title("4. One bit of a checkpoint is flipped, as a failing disk or an attacker would")
-    path = store / "measure.checkpoint"
-    whole = path.read_bytes()
-    middle = len(whole) // 2
-    _write_at(path, middle, bytes([whole[middle] ^ 1]))
+    number = cm.get_version("measure").number
+    with behind.open("measure", number) as file:
+        whole = file.read(file.size)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    behind.replace("measure", number, lambda: (flipped,))
     try:
         cm.load_checkpoint("measure")
     except IntegrityError as error:
         _say(f"refused: {error}")
     else:
         raise CheckpointError("a forged checkpoint was accepted: this is a bug, please report it")
-    _write_at(path, middle, whole[middle : middle + 1])
+    behind.replace("measure", number, lambda: (whole,))
     _say(f"The bit is put back, and verify finds everything whole: {cm.verify().ok}")
-
-
-def _write_at(path: Path, offset: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def _show_history(cm: CheckpointManager) -> None:
@@ -121,10 +124,14 @@ def free_name(here: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _process(corpus: Path, store: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def _process(corpus: Path, store: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start the pipeline; Ctrl-C does not reach it, and whatever stops the story stops it too, without a word."""
-    words = [sys.executable, "-m", pipeline.__name__, str(corpus), str(store), *options]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0) as child:  # noqa: S603  # this very package
+    words = [sys.executable, "-m", pipeline.__name__, str(corpus), *options]
+    environment = {
+        **os.environ,
+        "CHECKPOINT_MANAGER_STORE": store,
+    }  # not on the command line, which anyone on the host can read
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0, env=environment) as child:  # noqa: S603  # this very package
         try:
             yield child
         except BaseException:
