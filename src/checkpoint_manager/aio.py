@@ -220,6 +220,7 @@ class AsyncCheckpointManager:
     has_checkpoint = _awaited(CheckpointManager.has_checkpoint)
     load_checkpoint = _awaited(CheckpointManager.load_checkpoint)
     get_checkpoint = _awaited(CheckpointManager.get_checkpoint)
+    get_json = _awaited(CheckpointManager.get_json)
     get_version = _awaited(CheckpointManager.get_version)
     resolve = _awaited(CheckpointManager.resolve)
     history = _awaited(CheckpointManager.history)
@@ -242,13 +243,13 @@ class AsyncCheckpointManager:
     copy_to = _awaited(CheckpointManager.copy_to)
     run_report = _awaited(CheckpointManager.run_report)
 
-    async def iter_history(self, stage_name: str) -> AsyncIterator[Version]:
-        """Yield the versions of ``history`` one by one; a long history takes no memory.
+    async def iter_history(self, stage_name: str, *, below: int | None = None) -> AsyncIterator[Version]:
+        """Yield the versions of ``history`` one by one; a long history takes no memory. ``below`` is as in ``iter_history``.
 
         Raises:
             IntegrityError, RollbackError: As for ``history``, when the first version is asked for.
         """
-        async for version in _in_batches((await self._opened()).iter_history(stage_name)):
+        async for version in _in_batches((await self._opened()).iter_history(stage_name, below=below)):
             yield version
 
     async def find(

@@ -337,9 +337,14 @@ class CheckpointManager:
 
         return self._checkpoint(stage_name, version, at, arguments, read)
 
-    def _get_form(self, stage_name: str, version: int | str | None) -> Checkpoint:
-        """Return a version with its data as JSON with forms: what the command line shows, whatever codecs it needs."""
-        return self._checkpoint(stage_name, version, None, None, lambda loaded: payload.form(loaded.data))
+    def get_json(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Checkpoint:
+        """Return a version with its data as JSON, as the command line shows it: no codec and no library is needed for it.
+
+        A value that JSON does not have is an object with one key, such as ``{"!datetime": "2026-11-23T10:00:00"}``. Arrays,
+        frames and tensors are not read: an object says what each of them is. Arguments and errors are as for
+        ``load_checkpoint``.
+        """
+        return self._checkpoint(stage_name, version, at, None, lambda loaded: payload.form(loaded.data))
 
     def _checkpoint(
         self,
@@ -413,13 +418,19 @@ class CheckpointManager:
         """
         return list(self.iter_history(stage_name))
 
-    def iter_history(self, stage_name: str) -> Iterator[Version]:
+    def iter_history(self, stage_name: str, *, below: int | None = None) -> Iterator[Version]:
         """Return the versions of ``history`` one by one: each is read when it is asked for, and a long history takes no memory.
+
+        Args:
+            stage_name: The stage.
+            below: Begin with the newest version below this number; None: with the newest.
 
         Raises:
             IntegrityError, RollbackError: As for ``history``, when the first version is asked for.
         """
-        return self._store.history.versions(_valid(stage_name))
+        if below is not None and type(below) is not int:
+            raise wrong("below", below, "a number, or None")
+        return self._store.history.versions(_valid(stage_name), below)
 
     def stages(self, prefix: str = "") -> list[str]:
         """Return the names of the stages, sorted, including cleared ones and without deleted ones.
@@ -512,7 +523,13 @@ class CheckpointManager:
     # Going back: each of these appends a version, and can be undone by another one
 
     def restore_checkpoint(
-        self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None
+        self,
+        stage_name: str,
+        version: int | str | None = None,
+        *,
+        at: datetime | str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        expected_version: int | None = None,
     ) -> Version:
         """Make an earlier version the newest by appending a copy of it, whose ``restored_from`` names the original.
 
@@ -522,17 +539,24 @@ class CheckpointManager:
             stage_name: The stage.
             version: A number, ``"prev"``, ``"latest"`` or a tag.
             at: A moment, instead of ``version``: the version that was the newest then.
+            metadata: Added to the metadata of the copy, such as a reason; as for ``save_checkpoint``.
+            expected_version: Restore only if this is the number of the newest version.
 
         Raises:
             CheckpointNotFoundError, IntegrityError, RollbackError: As for ``load_checkpoint``. Nothing was written.
+            VersionConflictError: Another version is the newest. Nothing was written.
         """
         stage = _valid(stage_name)
+        _check_expected(expected_version)
+        added = {} if metadata is None else save.check_metadata(stage, metadata)
         if (version is None) == (at is None):
             raise ArgumentError("restore_checkpoint needs either version= or at=, and not both")
         if at is None:
-            restored = _operations.restore.restore(self._store, stage, _operations.select.checked(version))
+            chosen = _operations.select.checked(version)
+            restored = _operations.restore.restore(self._store, stage, chosen, added, expected_version)
         else:
-            restored = _operations.restore.restore_at(self._store, stage, _operations.select.moment(at))
+            moment = _operations.select.moment(at)
+            restored = _operations.restore.restore_at(self._store, stage, moment, added, expected_version)
         _LOG.info("Checkpoint restored: %s (version %d, from %s)", stage, restored.number, restored.restored_from)
         return restored
 
@@ -567,23 +591,40 @@ class CheckpointManager:
         """
         return _operations.restore.plan(self._store, _operations.restore.goal(at, tag))
 
-    def clear_checkpoint(self, stage_name: str, *, downstream: bool = False) -> Version | None:
+    def clear_checkpoint(
+        self,
+        stage_name: str,
+        *,
+        downstream: bool = False,
+        metadata: Mapping[str, object] | None = None,
+        expected_version: int | None = None,
+    ) -> Version | None:
         """Mark a stage as not done by appending a ``cleared`` version. A restore undoes this.
 
         Args:
             stage_name: The stage.
             downstream: Clear the stages of ``downstream(stage_name)`` as well, the farthest first. If the process is killed in
                 between, call it again.
+            metadata: The metadata of the appended versions, such as a reason; as for ``save_checkpoint``.
+            expected_version: Clear only if this is the number of the newest version of the stage itself.
 
         Returns:
             The version appended to the stage, or None if there was nothing to clear.
+
+        Raises:
+            VersionConflictError: Another version is the newest. The stage was not cleared, and neither was another one, unless
+                that version was saved in the middle of this.
         """
         check_flags(downstream=downstream)
+        _check_expected(expected_version)
         stage = _valid(stage_name)
+        added = {} if metadata is None else save.check_metadata(stage, metadata)
+        if downstream:
+            save.expect(self._store, stage, self._store.history.look(stage).number, expected_version)
         for following in reversed(self.downstream(stage) if downstream else []):
-            _operations.restore.clear(self._store, following)
+            _operations.restore.clear(self._store, following, added)
             _LOG.info("Checkpoint cleared: %s", following)
-        cleared = _operations.restore.clear(self._store, stage)
+        cleared = _operations.restore.clear(self._store, stage, added, expected_version)
         _LOG.info("Checkpoint cleared: %s", stage)
         return cleared
 
@@ -1166,6 +1207,11 @@ class CheckpointManager:
         if self._arguments is None:
             raise TypeError(stages.NOT_PICKLED)
         return _open, (self._arguments,)
+
+
+def _check_expected(number: object) -> None:
+    if number is not None and type(number) is not int:
+        raise wrong("expected_version", number, "a number, or None")
 
 
 def _check_file(file: object, method: str) -> None:

@@ -6,12 +6,12 @@ import contextlib
 import functools
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
 from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
-from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._operations.save import Draft, append, expect
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
@@ -25,7 +25,7 @@ from checkpoint_manager.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from checkpoint_manager._store.store import Store
@@ -33,17 +33,29 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
-_CLEARED = Draft(b"null", {}, "cleared")
+_NOTHING: Mapping[str, Any] = {}
 
 
-def restore(store: Store, stage: str, version: int | str) -> Version:
-    """Append a copy of a version; errors as in :func:`select.number` and :func:`load_version`."""
+def restore(
+    store: Store, stage: str, version: int | str, added: Mapping[str, Any] = _NOTHING, expected: int | None = None
+) -> Version:
+    """Append a copy of a version; errors as in :func:`select.number`, :func:`load_version` and :func:`expect`.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        version: The version.
+        added: What is added to the metadata of the copy.
+        expected: The number that the newest version must have, or None for any.
+    """
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         number = select.number(store, stage, version)
-        return _append_copy(store, stage, load_version(store, stage, number, session), session)
+        return _append_copy(store, stage, load_version(store, stage, number, session), session, added, expected)
 
 
-def restore_at(store: Store, stage: str, moment: datetime) -> Version:
+def restore_at(
+    store: Store, stage: str, moment: datetime, added: Mapping[str, Any] = _NOTHING, expected: int | None = None
+) -> Version:
     """Append a copy of the version that was the newest at a moment.
 
     Raises:
@@ -51,7 +63,7 @@ def restore_at(store: Store, stage: str, moment: datetime) -> Version:
     """
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         number = select.number_at(store, stage, moment)
-        return _append_copy(store, stage, load_version(store, stage, number, session), session)
+        return _append_copy(store, stage, load_version(store, stage, number, session), session, added, expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +149,17 @@ def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
     return [version for version in appended if version is not None]
 
 
-def clear(store: Store, stage: str) -> Version | None:
-    """Append a version that marks the stage as not done; return None if it is cleared already or does not exist."""
-    return _clear(store, stage, Waits(store))
+def clear(store: Store, stage: str, metadata: Mapping[str, Any] = _NOTHING, expected: int | None = None) -> Version | None:
+    """Append a version that marks the stage as not done; return None if it is cleared already or does not exist.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        metadata: The metadata of that version.
+        expected: The number that the newest version must have, or None for any.
+    """
+    with store.lock(stage) as lock, store.session(stage, lock) as session:
+        return _clear_locked(store, stage, session, metadata, expected)
 
 
 def clear_all(store: Store) -> list[Version]:
@@ -212,18 +232,31 @@ def _clear(store: Store, stage: str, waits: Waits) -> Version | None:
         return _clear_locked(store, stage, session)
 
 
-def _clear_locked(store: Store, stage: str, session: Session) -> Version | None:
+def _clear_locked(
+    store: Store, stage: str, session: Session, metadata: Mapping[str, Any] = _NOTHING, expected: int | None = None
+) -> Version | None:
     tip = store.history.tip(stage, session)
+    expect(store, stage, tip.version, expected)
     if tip.version == 0 or _is_cleared(store, stage, tip.version, session):
         return None
-    return append(store, stage, tip, _CLEARED, session)
+    return append(store, stage, tip, Draft(b"null", dict(metadata), "cleared"), session, exactly=expected is not None)
 
 
-def _append_copy(store: Store, stage: str, loaded: Loaded, session: Session) -> Version:
+def _append_copy(
+    store: Store,
+    stage: str,
+    loaded: Loaded,
+    session: Session,
+    added: Mapping[str, Any] = _NOTHING,
+    expected: int | None = None,
+) -> Version:
     entry = loaded.entry
+    tip = store.history.tip(stage, session)
+    expect(store, stage, tip.version, expected)
     attachments.check_there(store, stage, entry.attachments)
-    copy = Draft(bytes(loaded.data), entry.metadata, entry.status, restored_from=loaded.version, attachments=entry.attachments)
-    return append(store, stage, store.history.tip(stage, session), copy, session)
+    metadata = {**entry.metadata, **added}
+    copy = Draft(bytes(loaded.data), metadata, entry.status, restored_from=loaded.version, attachments=entry.attachments)
+    return append(store, stage, tip, copy, session, exactly=expected is not None)
 
 
 def _is_cleared(store: Store, stage: str, version: int, session: Session) -> bool:

@@ -92,7 +92,7 @@ def draft(
         PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
     encoded, embedded = payload.encode(data, codecs, stage=stage)
-    checked = {} if metadata is None else _checked(stage, metadata)
+    checked = {} if metadata is None else check_metadata(stage, metadata)
     return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded)
 
 
@@ -119,7 +119,7 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
             and tip.version != expected
             and not (expected == 0 and store.history.is_deleted(stage, session))
         ):
-            raise _conflict(store, stage, expected, tip.version)
+            expect(store, stage, tip.version, expected)
         if draft.attachments:
             attachments.check_there(store, stage, draft.attachments)
         return append(store, stage, tip, draft, session, exactly=expected is not None)
@@ -297,7 +297,12 @@ def _warn_of_clock(stage: str, now: datetime, before: datetime) -> None:
     )
 
 
-def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
+def check_metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
+    """Return a copy of the caller's metadata.
+
+    Raises:
+        PayloadError: It would not load as it was saved, or a key is reserved.
+    """
     if not isinstance(metadata, Mapping):
         raise wrong("metadata", metadata, "a dict, or None")
     reserved = next((key for key in metadata if str(key).startswith("@")), None)
@@ -311,6 +316,16 @@ def _checked(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]:
         raise PayloadError(message, hint="Move what a listing does not need to the data", stage=stage)
     decoded: dict[str, Any] = payload.decode(encoded)  # a copy: what the caller changes later is not in the version
     return decoded
+
+
+def expect(store: Store, stage: str, actual: int, expected: int | None) -> None:
+    """Check that the newest version is the one that the caller expects; None: any.
+
+    Raises:
+        VersionConflictError: It is another one.
+    """
+    if expected is not None and actual != expected:
+        raise _conflict(store, stage, expected, actual)
 
 
 def _conflict(store: Store, stage: str, expected: int, actual: int) -> VersionConflictError:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
@@ -266,8 +267,10 @@ class History:
 
     # Versions
 
-    def walk(self, stage: str, session: Session) -> Iterator[Scanned]:
+    def walk(self, stage: str, session: Session, below: int | None = None) -> Iterator[Scanned]:
         """Yield the versions of a stage, newest first, without reading their data, including damaged and missing ones.
+
+        With ``below``, only those below a number: what is above is not read, but for the version that names the first of them.
 
         Each is read when it is asked for, and not kept: there may be any number of planted ones. A version is missing if a
         later one opens, and neither the version nor a record of its deletion exists. What a load would refuse, because the
@@ -276,8 +279,11 @@ class History:
         # They open, and the version above names another one: they could not be read when that was saved, or are foreign.
         held: list[Scanned] = []
         above, wanted = 0, None
-        versions = self._scan(stage, session)
+        versions = self._scan(stage, session, below)
         for each in versions:
+            if below is not None and each.number >= below:
+                above, wanted = each.number, each.entry.previous if each.entry is not None else None
+                continue
             if each.number < above - 1:
                 wanted = self._across_gaps(stage, each.number, above, wanted, session)
             if each.entry is not None and wanted in {None, each.entry.id}:
@@ -308,11 +314,13 @@ class History:
             above = gap.first
         return wanted if above == below + 1 else None
 
-    def _scan(self, stage: str, session: Session) -> Iterator[Scanned]:
+    def _scan(self, stage: str, session: Session, start: int | None) -> Iterator[Scanned]:
         look = self.look(stage, session)
         below: int | None = None  # the next number that should be there; None: no version that opens was met yet
         versions = self._store.backend.versions(stage, session=session)
         gaps, _ = self._store.gaps(stage, session)
+        if start is not None:  # from the version above it, which names the first one
+            versions = versions[: bisect_left(versions, start) + 1]
         for version in reversed(versions):
             if version in gaps:
                 continue
@@ -364,15 +372,17 @@ class History:
             where = f"stage {printable(stage)} in {self._store.backend.location}"
             _LOG.error("%d more versions of %s are damaged or missing", unreadable - MOST_LOGGED, where)
 
-    def versions(self, stage: str) -> Iterator[Version]:
+    def versions(self, stage: str, below: int | None = None) -> Iterator[Version]:
         """Yield the versions of a stage as callers see them, newest first, damaged and missing ones among them.
+
+        With ``below``, only those below a number.
 
         A stage that was deleted as a whole has none.
         """
         with self._store.session(stage) as session:
             if self.is_deleted(stage, session):
                 return
-            for version, entry, _, is_missing in self.walk(stage, session):
+            for version, entry, _, is_missing in self.walk(stage, session, below):
                 if entry is None:
                     yield Version(stage, version, "missing" if is_missing else "damaged")
                 else:

@@ -138,7 +138,7 @@ def _restore_one(access: Access, selector: str, at: datetime | None, *, redact: 
                 f"see: {command('log STAGE', selector)}"
             ),
         )
-    checkpoint = cm._get_form(chosen.stage, chosen.version)  # noqa: SLF001  # read and verified before the question
+    checkpoint = cm.get_json(chosen.stage, chosen.version)  # read and verified before the question
     number = checkpoint.version.number
     say(f"Stage {printable(chosen.stage)} in {access.shown}: a copy of version {_described(checkpoint.version)}")
     say("will be appended as the newest version. Nothing is removed, and another restore undoes it.")

@@ -53,7 +53,7 @@ def show(
         raise UsageError(message, hint="Leave these out")
     cm = access.open()
     chosen = Selector.find(cm, selector, at)
-    checkpoint = cm._get_form(chosen.stage, chosen.version)  # noqa: SLF001  # of this very package
+    checkpoint = cm.get_json(chosen.stage, chosen.version)
     if attachment is not None:
         _write_attachment(checkpoint, attachment)
         return
