@@ -1,11 +1,13 @@
 """Breaks the library in one small way after another and runs the tests: ``python -m tests.mutations.run [NAME …]``.
 
-Prints which test noticed each, as a table in Markdown; ends with 1 if one was not noticed. Takes some seconds for each, longer
-for those that only the slow tests notice.
+Prints which test noticed each, as a table in Markdown; ends with 1 if one was not noticed. The test that noticed a mutant is
+written down in ``noticed.json`` and tried first the next time, so that each takes a few seconds; then the nearest tests, then
+all. A test counts as noticing only if it passes with the library unbroken.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -17,10 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+import orjson
+import pytest
+
 from tests.mutations.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIES = 2
+NOTICED = Path(__file__).with_name("noticed.json")
 NEAREST = {
     "_filesystem/": ["tests/backends", "tests/attacks/test_planted.py"],
     "_format/bundle": ["tests/format/test_bundle.py", "tests/attacks/test_bundles.py"],
@@ -51,15 +56,21 @@ NEAREST = {
         "tests/attacks/test_tags.py",
         "tests/attacks/test_bundles.py",
     ],
+    "_operations/lineage.py": ["tests/operations/test_lineage.py"],
     "_operations/verify.py": ["tests/operations/test_upkeep.py"],
     "_store/key_sources.py": ["tests/store"],
     "_store/last_seen.py": ["tests/store"],
     "_store/open_keyring.py": ["tests/attacks/test_keyring.py"],
     "_store/": ["tests/test_manager.py", "tests/attacks/test_versions.py", "tests/operations/test_upkeep.py"],
+    "backends/local/pending.py": ["tests/backends/local/test_pending.py", "tests/backends/local"],
+    "backends/local/shared.py": ["tests/backends/local/test_shared.py"],
     "backends/local/lock": ["tests/backends/local/test_lock.py", "tests/backends/local/test_lock_queue.py"],
-    "backends/": ["tests/backends", "tests/test_manager.py", "tests/powercut"],
+    "backends/local/": ["tests/backends/local", "tests/attacks/test_planted.py", "tests/powercut"],
+    "backends/": ["tests/backends", "tests/test_manager.py"],
     "aio.py": ["tests/aio"],
     "stages/threads.py": ["tests/aio"],
+    "stages/code.py": ["tests/stages/test_code.py"],
+    "stages/results.py": ["tests/stages/test_results.py"],
     "retention.py": ["tests/test_retention.py"],
     "stages/runner.py": ["tests/operations/test_embedded.py", "tests/stages"],
     "stages/fingerprint.py": ["tests/stages/test_fingerprint.py"],
@@ -72,20 +83,29 @@ QUICK_ONES_FIRST = [
     *("tests/powercut", "tests/model", "tests/faults", "tests/concurrency"),
 ]
 PATIENCE = 600
+"""Seconds that a group of tests may take."""
 
 
-def noticed_by(mutant: Mutant, copy: Path) -> str | None:
-    """Return the first test that fails with the library broken like this; None: none does."""
+def noticed_by(mutant: Mutant, copy: Path, before: str | None) -> str | None:
+    """Return the first test that fails with the library broken like this; None: none does.
+
+    Args:
+        mutant: How the library is broken.
+        copy: A copy of the repository.
+        before: The test that noticed it the last time.
+    """
     path = copy / "src" / "checkpoint_manager" / mutant.path
     whole = path.read_text()
-    path.write_text(mutant.broken(whole))
     nearest = next((tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix)), [])
-    try:
-        return (nearest and _first_to_fail(nearest, copy)) or _first_to_fail(
-            [each for each in QUICK_ONES_FIRST if each not in nearest], copy
-        )
-    finally:
-        path.write_text(whole)
+    for tests in ([before] if before else [], nearest, [each for each in QUICK_ONES_FIRST if each not in nearest]):
+        path.write_text(mutant.broken(whole))
+        try:
+            failed = _first_to_fail(tests, copy) if tests else None
+        finally:
+            path.write_text(whole)
+        if failed and (failed.startswith("(") or _first_to_fail([failed], copy) is None):
+            return failed
+    return None
 
 
 def _first_to_fail(tests: list[str], copy: Path) -> str | None:
@@ -97,19 +117,26 @@ def _first_to_fail(tests: list[str], copy: Path) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return "(the tests did not end)"
-    failed = re.findall(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", done.stdout, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     if failed:
         return failed[0]
-    return None if done.returncode == 0 else f"(the tests ended with {done.returncode})"
+    is_gone = done.returncode in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
+    return None if done.returncode == 0 or is_gone else f"(the tests ended with {done.returncode})"
 
 
 def main() -> int:
     """Run the mutants named, or all."""
-    wanted = [mutant for mutant in MUTANTS if not sys.argv[1:] or mutant.name in sys.argv[1:]]
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations.run", description=__doc__)
+    parser.add_argument("name", nargs="*", help="of a mutant")
+    parser.add_argument("--copies", type=int, default=2, help="how many are run at once")
+    asked = parser.parse_args()
+    before: dict[str, str] = orjson.loads(NOTICED.read_bytes())
+    wanted = [mutant for mutant in MUTANTS if not asked.name or mutant.name in asked.name]
+    wanted.sort(key=lambda mutant: mutant.name not in before)
     survived = 0
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(COPIES) as threads:
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(asked.copies) as threads:
         copies: SimpleQueue[Path] = SimpleQueue()
-        for number in range(COPIES):
+        for number in range(asked.copies):
             copy = Path(place) / str(number)
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv", ".hypothesis"))
             copies.put(copy)
@@ -117,7 +144,7 @@ def main() -> int:
         def judge(mutant: Mutant) -> tuple[str | None, float]:
             copy, started = copies.get(), time.monotonic()
             try:
-                return noticed_by(mutant, copy), time.monotonic() - started
+                return noticed_by(mutant, copy, before.get(mutant.name)), time.monotonic() - started
             finally:
                 copies.put(copy)
 
@@ -126,6 +153,10 @@ def main() -> int:
             survived += test is None
             row = (mutant.name, f"`{mutant.path}`", f"`{test}`" if test else "**nothing**", f"{seconds:.0f}")
             print(f"| {' | '.join(row)} |", flush=True)
+            if test and "::" in test:
+                before[mutant.name] = test
+                known = {each.name: before[each.name] for each in MUTANTS if each.name in before}
+                NOTICED.write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     print(f"\n{len(wanted)} mutants, {survived} survived")
     return 1 if survived else 0
 
