@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.errors import Hint
 from tests.taking_away import leave_the_head, take_away
 
@@ -760,6 +762,67 @@ def test_a_version_whose_only_copy_is_the_head_is_lost_by_no_rotation_and_no_acc
         operate(running)
         assert opened().load_checkpoint("train")["number"] == 4
         assert opened().verify().ok
+
+
+@pytest.mark.parametrize("stage", ["train", "a long name " * 15])
+def test_a_stage_of_which_only_the_head_is_left_is_a_stage_for_a_reader_without_a_memory(
+    opened: Opened, store: Path, stage: str
+) -> None:
+    """Its folder stands empty; without it, nobody could tell the stage of a long name."""
+    opened().save_checkpoint(stage, "newest")
+    for path in (store / "history" / to_filename(stage)).glob("0*"):
+        path.unlink()
+    for operate in (
+        lambda cm: cm.stages(),
+        lambda cm: [each.stage for each in cm.verify().problems],
+        lambda cm: [each.stage for each in cm.repair(dry_run=True)],
+    ):
+        assert stage in operate(opened(forgetful=True))
+    cm = opened(forgetful=True)
+    with contextlib.suppress(IntegrityError):  # the versions below are missing
+        cm.keys.rotate()
+    cm.accept_rollback()
+    cm.keys.rotate()
+    assert opened(forgetful=True).load_checkpoint(stage) == "newest"
+
+
+@pytest.mark.parametrize("taken", ["name", "folder"])
+def test_no_rotation_drops_the_key_of_a_stage_whose_name_is_lost(opened: Opened, store: Path, taken: str) -> None:
+    """The name of such a stage stands in its folder alone; a user who knows the stage needs it nowhere."""
+    stage = "a long name " * 15
+    opened().save_checkpoint(stage, "newest")
+    folder = store / "history" / to_filename(stage)
+    shutil.copytree(folder, store.with_name("backup"))
+    shutil.rmtree(folder) if taken == "folder" else (folder / "stage").unlink()
+    shutil.copytree(store, store.with_name("copy"))
+    CheckpointManager(store.with_name("copy"), key=KEY).keys.rotate()
+    with pytest.raises(IntegrityError, match="a stage whose name is lost"):
+        opened(forgetful=True).keys.rotate()
+    shutil.rmtree(folder, ignore_errors=True)
+    store.with_name("backup").rename(folder)
+    opened().keys.rotate()
+    assert opened(forgetful=True).load_checkpoint(stage) == "newest"
+
+
+def test_a_planted_head_is_no_stage_and_stops_no_rotation(opened: Opened, store: Path) -> None:
+    (store / "planted.checkpoint").write_bytes((store / "train.checkpoint").read_bytes())
+    (store / "junk.checkpoint").write_bytes(b"junk")
+    (store / "%%.checkpoint").write_bytes(b"junk")
+    (store / "folder.checkpoint").mkdir()
+    cm = opened(forgetful=True)
+    assert {"planted", "junk", "folder"}.isdisjoint(cm.stages())
+    cm.keys.rotate()
+    assert opened(forgetful=True).load_checkpoint("train")["number"] == 4
+
+
+def test_no_store_begins_where_only_heads_are_left(opened: Opened, store: Path) -> None:
+    """A save would take the place of the only copy."""
+    shutil.rmtree(store / "history")
+    (store / "keyring.json").rename(store.with_name("keyring"))
+    with pytest.raises(IntegrityError, match="there are checkpoints"):
+        opened(forgetful=True)
+    store.with_name("keyring").rename(store / "keyring.json")
+    assert opened(forgetful=True).load_checkpoint("train")["number"] == 4
 
 
 def test_what_a_power_cut_took_is_recorded_as_lost_and_everything_goes_on(

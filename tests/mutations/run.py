@@ -117,7 +117,7 @@ def _first_to_fail(tests: list[str], copy: Path) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return "(the tests did not end)"
-    failed = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    failed: list[str] = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     if failed:
         return failed[0]
     is_gone = done.returncode in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}

@@ -23,7 +23,7 @@ from checkpoint_manager._operations import tag
 from checkpoint_manager._store.history import missing_ranges
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.base import VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, RollbackError
 from checkpoint_manager.reports import Progress
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
     from checkpoint_manager.reports import OnProgress
+
+_NAME_IT = "Put the folder of the stage back from a backup, rotate as a user who knows the stage, or move this away"
 
 
 def rotate(store: Store, *, also: Sequence[Secret], drop: Sequence[str], progress: OnProgress | None) -> None:
@@ -113,6 +115,9 @@ class _Resealing:
                     self.problems += self._stage(stage, session)
             except (IntegrityError, RollbackError) as error:  # of the stage or its records
                 self.problems.append(error)
+        for path in maintenance_of(self._store.backend).nameless(stages):
+            message = f"{printable(path)} may hold versions of a stage whose name is lost"
+            self.problems.append(IntegrityError(message, hint=_NAME_IT))
 
     def _listed(self, stage: str) -> list[int]:
         try:

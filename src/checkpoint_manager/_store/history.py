@@ -418,7 +418,7 @@ class History:
         return number if number > 0 else None
 
     def is_authentic(self, stage: str) -> bool:
-        """Return whether a stage holds a version that opens: anyone may have made its folder."""
+        """Return whether a stage holds a version that opens, or the only copy of one: anyone may have made its folder."""
         if self._tips.get(stage, NOTHING).version:
             return True
         with contextlib.suppress(IntegrityError), self._store.backend.session(stage) as session:
@@ -426,7 +426,7 @@ class History:
                 with contextlib.suppress(IntegrityError, VersionAbsentError):
                     self._store.entry(stage, version, session)
                     return True
-        return False
+        return self._store.only_copy(stage, 0) is not None
 
     def is_deleted(self, stage: str, session: Session | None = None) -> bool:
         """Return whether a stage was deleted as a whole: a delete marker is its newest version, and its only one.

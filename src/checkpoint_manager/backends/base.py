@@ -214,7 +214,7 @@ class Backend(ABC):
 
     @abstractmethod
     def stages(self) -> list[str]:
-        """Return the names of all stages that have a version, in no particular order."""
+        """Return the names of all stages that have a version, or what :meth:`Maintenance.only_copy` opens, in any order."""
 
     @abstractmethod
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
@@ -435,6 +435,10 @@ class Maintenance(ABC):
         Raises:
             StorageError: The operating system refused.
         """
+
+    def nameless(self, known: Iterable[str]) -> list[str]:  # noqa: ARG002  # most keep the name of a stage in one place
+        """Return the paths of what may hold versions of stages whose names are lost; ``known``: the names that are not."""
+        return []
 
     @abstractmethod
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:

@@ -49,6 +49,7 @@ from checkpoint_manager.backends.local.lock import (
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
+from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
@@ -142,13 +143,14 @@ class LocalBackend(HostLocks, Backend, Maintenance):
     # Versions
 
     def stages(self) -> list[str]:
-        with as_our_errors("list the stages", self._history):
-            try:
-                with files.open_directory(self._history) as history:
-                    named = [stage for _, stage in maintenance.stage_directories(history) if stage is not None]
-            except FileNotFoundError:
-                return []
-        return sorted(stage for stage in named if self._has_versions(stage))
+        with as_our_errors("list the stages", self.location):
+            heads = maintenance.head_names(self.location)
+        named = {stage for name in heads if (stage := from_filename(name)) is not None}
+        with as_our_errors("list the stages", self._history), contextlib.suppress(FileNotFoundError):
+            with files.open_directory(self._history) as history:
+                folders = {stage: name for name, stage in maintenance.stage_directories(history) if stage is not None}
+            named.update(stage for stage, name in folders.items() if name in heads or self._has_versions(stage))
+        return sorted(named)
 
     def _has_versions(self, stage: str) -> bool:
         try:
@@ -636,6 +638,10 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                 files.link(head_file, layout.version_name(version), session.folder)
             files.sync(session.folder)
             self._found.pop(stage, None)
+
+    def nameless(self, known: Iterable[str]) -> list[str]:
+        with as_our_errors("look through", self.location):
+            return maintenance.find_nameless(self.location, {to_filename(stage) for stage in known})
 
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         names = {layout.version_name(each) if isinstance(each, int) else str(each): each for each in what}

@@ -78,6 +78,16 @@ def stage_directories(history: int) -> Iterator[tuple[str, str | None]]:
             yield entry.name, from_filename(entry.name) or _hashed_stage(entry.name, history)
 
 
+def head_names(root: str) -> set[str]:
+    """Return the file names of the stages that have a head, whatever it is: of a version, it may be the only name left."""
+    with files.open_directory(root) as top, files.entries(top) as entries:
+        return {
+            entry.name.removesuffix(layout.SUFFIX)
+            for entry in entries
+            if entry.name.endswith(layout.SUFFIX) and entry.is_file(follow_symlinks=False)
+        }
+
+
 def _hashed_stage(name: str, history: int) -> str | None:
     if not is_hashed(name):
         return None
@@ -92,6 +102,15 @@ def _hashed_stage(name: str, history: int) -> str | None:
         if isinstance(error, OSError) and not is_refusal(error):
             raise
         return None
+
+
+def find_nameless(root: str, known: set[str]) -> list[str]:
+    """Return the paths of heads and folders whose names are hashes, and are not among the file names of known stages."""
+    found = [f"{name}{layout.SUFFIX}" for name in head_names(root)]
+    with contextlib.suppress(FileNotFoundError), files.open_directory(os.path.join(root, layout.HISTORY)) as history:
+        found += [os.path.join(layout.HISTORY, name) for name, stage in stage_directories(history) if stage is None]
+    names = {path: os.path.basename(path).removesuffix(layout.SUFFIX) for path in found}
+    return sorted(os.path.join(root, path) for path, name in names.items() if is_hashed(name) and name not in known)
 
 
 def put_record(temporary: str, name: str, directory: int, *, first: bool) -> None:
