@@ -1,0 +1,26 @@
+"""LangGraph: a checkpointer that keeps the threads of graphs encrypted, authenticated and versioned. Extra ``langgraph``.
+
+::
+
+    from checkpoint_manager.integrations.langgraph import CheckpointSaver
+
+    with CheckpointSaver("sqlite:///agents.db") as saver:
+        graph = builder.compile(checkpointer=saver)
+        graph.invoke({"messages": ["hello"]}, {"configurable": {"thread_id": "7"}})
+
+**Layout.** A thread, with all its namespaces, is one stage, ``langgraph/<thread id>``
+(:mod:`checkpoint_manager.integrations._names`). Each ``put`` and each ``put_writes`` appends one version to it, a *record*, and
+nothing is changed in place. :mod:`checkpoint_manager.integrations.langgraph.records` says what a record holds, and how a
+checkpoint is found as fast in a long thread as in a short one.
+
+``restore_checkpoint`` of the stage takes the whole thread back, ``clear_checkpoint`` makes it empty, and ``delete_stage`` is
+``delete_thread``. A checkpoint whose version was deleted, such as by the retention of the manager, does not exist.
+
+**What is loaded.** The store authenticates a record before LangGraph's serializer sees a byte of it. ``JsonPlusSerializer``,
+the default, makes objects of the classes that a value names, and never unpickles; ``LANGGRAPH_STRICT_MSGPACK=true`` limits the
+classes to those that LangGraph and the types of the graph's state list.
+"""
+
+from checkpoint_manager.integrations.langgraph.saver import CheckpointSaver
+
+__all__ = ["CheckpointSaver"]

@@ -1,0 +1,225 @@
+"""The records of a thread: the versions of a stage, and an index of them that is part of each.
+
+A record is what a version holds as its data: a checkpoint with the values of all its channels, or what a task wrote. Its entry
+is the namespace, the checkpoint's id and the kind of the record::
+
+    {"entry": ["", "1f0…", "checkpoint"], "thread": "7", "parent": "1ef…",
+     "checkpoint": [type, bytes], "metadata": [type, bytes], …}
+    {"entry": ["", "1f0…", "writes"],
+     "writes": [[task id, task path, index, channel, type, bytes], …], …}
+
+Each record also says where those before it are. It holds the whole index, or the number of the version that holds it, and the
+entries of the versions since::
+
+    "index": {namespace: {checkpoint id: [version of the checkpoint, versions of its writes, …]}}
+    "index_at": 112, "tail": [[113, "", "1f0…", "writes"], …]
+
+The whole index is written once in as many records as its square root, and at most once in 16. A reader needs the newest
+version, the one with the index, and those of the checkpoint that it looks for. A writer names the version that it builds on; if
+another process was faster, it reads what that one wrote and tries again. A version that is a restored copy of an older one says
+what was so when that one was written. If the version that holds the index was deleted, the metadata of all versions replaces
+it: ``{"checkpoint_ns": …, "checkpoint_id": …, "record": kind}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Version, VersionConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Key = tuple[str, str]
+"""A namespace and the id of a checkpoint."""
+
+_INDEX_ONLY = ("", "", "index")
+_SHORTEST_TAIL = 16
+_MOST_INDEXES = 256
+"""How many are kept in memory: those of the threads used last."""
+_LOCKS = 64
+_MOST_ATTEMPTS = 1000
+"""How often another writer may be faster before that is an error."""
+
+
+class Index:
+    """Where the records of a thread are, as of a version.
+
+    Args:
+        number: The version; 0 if the thread is empty.
+        at: The version that holds the whole index; 0 if none does.
+        places: By namespace and checkpoint id: the version of the checkpoint (0: not put yet), and those of its writes.
+    """
+
+    def __init__(self, number: int, at: int = 0, places: Mapping[str, Mapping[str, Sequence[int]]] | None = None) -> None:
+        self.number = number
+        self.at = at
+        self.tail: list[Any] = []
+        self.places = {ns: {id_: [*versions] for id_, versions in ids.items()} for ns, ids in (places or {}).items()}
+        self._size = sum(len(versions) for ids in self.places.values() for versions in ids.values())
+
+    def newest_first(self, ns: str) -> list[str]:
+        """Return the ids of the checkpoints of a namespace, which sort by time."""
+        ids = list(self.places.get(ns, {}).items())  # at one moment: another thread may add to it
+        return sorted((id_ for id_, (version, *_) in ids if version), reverse=True)
+
+    def of(self, ns: str, id_: str) -> list[int]:
+        """Return the version of a checkpoint (0: there is none), and those of its writes."""
+        return self.places.get(ns, {}).get(id_, [0])
+
+    def add(self, version: int, ns: str, id_: str, kind: str) -> None:
+        """Note where a record is."""
+        if kind == "index":
+            return
+        versions = self.places.setdefault(ns, {}).setdefault(id_, [0])
+        if kind == "writes":
+            versions.append(version)
+        else:
+            versions[0] = version
+        self._size += 1
+
+    def appended(self, version: int, entry: Sequence[str], *, whole: bool) -> None:
+        """Take up a record that was appended, with the whole index or with its tail."""
+        self.add(version, *entry)
+        self.number = version
+        if whole:
+            self.at, self.tail = version, []
+        else:
+            self.tail.append([version, *entry])
+
+    def for_record(self) -> dict[str, Any]:
+        """Return what the next record says of this index."""
+        if not self.at or len(self.tail) >= max(_SHORTEST_TAIL, math.isqrt(self._size)):
+            return {"index": self.places}
+        return {"index_at": self.at, "tail": self.tail}
+
+    def without(self, gone: set[Key]) -> Index:
+        """Return the index that is left without some checkpoints."""
+        left = {ns: {id_: at for id_, at in ids.items() if (ns, id_) not in gone} for ns, ids in self.places.items()}
+        return Index(self.number, places={ns: ids for ns, ids in left.items() if ids})
+
+
+class Records:
+    """The records in a store, for all threads and processes that use it at once."""
+
+    def __init__(self, manager: CheckpointManager) -> None:
+        self._manager = manager
+        self._indexes: dict[str, Index] = {}
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def append(
+        self,
+        stage: str,
+        entry: Sequence[str],
+        body: Mapping[str, Any],
+        shown: Mapping[str, Any] | None = None,
+        gone: set[Key] | None = None,
+    ) -> Index:
+        """Append a record durably, and return the index as of its version.
+
+        Args:
+            stage: The stage of the thread.
+            entry: What the record is: namespace, checkpoint id, kind.
+            body: What else it holds.
+            shown: What ``history`` shows of it besides.
+            gone: Checkpoints to leave out of the index.
+
+        Raises:
+            VersionConflictError: Other writers were faster, again and again.
+        """
+        metadata = {**(shown or {}), "checkpoint_ns": entry[0], "checkpoint_id": entry[1], "record": entry[2]}
+        with self._locks[hash(stage) % _LOCKS]:
+            index = self._indexes.get(stage) or self.look(stage)[0]
+            for attempt in range(_MOST_ATTEMPTS):
+                index = index.without(gone) if gone else index
+                place = index.for_record()
+                record = {"entry": list(entry), **body, **place}
+                try:
+                    version = self._manager.save_checkpoint(stage, record, metadata=metadata, expected_version=index.number)
+                except VersionConflictError:
+                    if attempt + 1 == _MOST_ATTEMPTS:
+                        raise
+                    index = self.look(stage)[0]
+                else:
+                    index.appended(version.number, entry, whole="index" in place)
+                    self._remember(stage, index)
+                    break
+            return index
+
+    def load(self, stage: str, version: int, known: Mapping[int, Any] | None = None) -> Any:  # noqa: ANN401  # a record
+        """Return a record; None if it was deleted."""
+        if known and version in known:
+            return known[version]
+        try:
+            return self._manager.load_checkpoint(stage, version)
+        except CheckpointNotFoundError:
+            return None
+
+    def look(self, stage: str) -> tuple[Index, dict[int, Any]]:
+        """Return the index as of the newest version of a stage, and the newest record by its version."""
+        try:
+            newest = self._manager.get_checkpoint(stage)
+        except CheckpointNotFoundError:
+            return Index(self._number(stage)), {}
+        own = newest.version.restored_from or newest.version.number
+        index = self._indexes.get(stage)
+        if index is None or index.number != newest.version.number:
+            index = self._index(stage, newest.version.number, own, newest.data)
+            self._remember(stage, index)
+        return index, {own: newest.data}
+
+    def drop(self, stage: str, keys: set[Key]) -> None:
+        """Delete all versions of some checkpoints permanently, also those that an earlier call left when it was killed."""
+        versions = [version for version in self.versions(stage) if key(version) in keys]
+        if not versions:
+            return
+        self.append(stage, _INDEX_ONLY, {}, gone=keys)
+        numbers = {version.number for version in versions} - set(self._manager.tags(stage).values())
+        try:
+            self._manager.delete_versions(stage, numbers)
+        except CheckpointNotFoundError:  # another process deletes some of them
+            self.drop(stage, keys)
+
+    def versions(self, stage: str) -> Iterator[Version]:
+        """Yield the records of a stage as versions, newest first, without those that are damaged."""
+        return (version for version in self._manager.iter_history(stage) if version.status == "completed")
+
+    def _index(self, stage: str, number: int, own: int, record: Mapping[str, Any]) -> Index:
+        at = own if "index" in record else record["index_at"]
+        holder = record if at == own else self.load(stage, at)
+        if holder is None:
+            return self._rebuilt(stage, number)
+        index = Index(number, at, holder["index"])
+        index.tail = [] if at == own else [*record["tail"], [own, *record["entry"]]]
+        for entry in [[at, *holder["entry"]], *index.tail]:
+            index.add(*entry)
+        return index
+
+    def _rebuilt(self, stage: str, number: int) -> Index:
+        index = Index(number)
+        for version in sorted(self.versions(stage), key=lambda version: version.number):
+            if version.restored_from is None and version.number <= number:
+                index.add(version.number, *key(version), version.metadata["record"])
+        return index
+
+    def _number(self, stage: str) -> int:
+        """Return the number of the newest version of an empty thread: 0, unless it is cleared."""
+        try:
+            return self._manager.get_version(stage).number
+        except CheckpointNotFoundError:
+            return 0
+
+    def _remember(self, stage: str, index: Index) -> None:
+        self._indexes.pop(stage, None)
+        self._indexes[stage] = index
+        if len(self._indexes) > _MOST_INDEXES:
+            with contextlib.suppress(KeyError, RuntimeError):  # another thread did the same just now
+                del self._indexes[next(iter(self._indexes))]
+
+
+def key(version: Version) -> Key:
+    """Return which checkpoint a record belongs to."""
+    return version.metadata["checkpoint_ns"], version.metadata["checkpoint_id"]

@@ -1,0 +1,297 @@
+"""The checkpointer. What it stores are :mod:`checkpoint_manager.integrations.langgraph.records`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    CheckpointTuple,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+    writes_sort_key,
+)
+
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
+from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.integrations.langgraph.records import Index, Key, Records, key
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, SerializerProtocol
+
+_PREFIX = "langgraph"
+_BODY = {"thread", "checkpoint", "metadata", "parent", "writes"}
+
+
+class CheckpointSaver(BaseCheckpointSaver[int]):
+    """A checkpointer of LangGraph that keeps threads in a :class:`CheckpointManager`.
+
+    It may be shared by threads and event loops, and any number of processes may use one thread at once. The asynchronous
+    methods run the others in worker threads.
+
+    Args:
+        store: A manager, or the location of a store. That is opened with the key that ``CheckpointManager`` finds by itself,
+            and closed with the saver.
+        keep_last: How many checkpoints of each namespace of a thread to keep. Older ones are deleted permanently, a few at a
+            time after a ``put``, except those that a delta channel of a newer one needs. None keeps all.
+        serde: LangGraph's serializer.
+
+    Raises:
+        CheckpointError: As :class:`CheckpointManager` does. A thread that is damaged, forged or rolled back raises
+            ``IntegrityError`` or ``RollbackError`` from every method that reads it.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointManager | str | os.PathLike[str],
+        *,
+        keep_last: int | None = None,
+        serde: SerializerProtocol | None = None,
+    ) -> None:
+        super().__init__(serde=serde)
+        if keep_last is not None and keep_last < 1:
+            raise ValueError("keep_last must be at least 1, or None")
+        self._keep_last = keep_last
+        self._is_owner = not isinstance(store, CheckpointManager)
+        self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
+        self._records = Records(self._manager)
+
+    def close(self) -> None:
+        """Close the store, if the saver opened it."""
+        if self._is_owner:
+            self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    # Writing
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,  # noqa: ARG002  # each checkpoint has the values of all its channels
+    ) -> RunnableConfig:
+        """Save a checkpoint durably, as the child of the one that ``config`` names."""
+        thread, ns, parent = _names(config)
+        whole = get_checkpoint_metadata(config, metadata)
+        body = {"thread": thread, "parent": parent, "checkpoint": self._dump(checkpoint), "metadata": self._dump(whole)}
+        shown = {name: str(whole[name]) for name in ("step", "run_id") if name in whole}
+        stage = _stage(thread)
+        index = self._records.append(stage, (ns, checkpoint["id"], "checkpoint"), body, shown)
+        if self._keep_last is not None and len(index.places[ns]) > self._keep_last + max(8, self._keep_last // 4):
+            self._keep(stage, self._keep_last)
+        return _config(config["configurable"]["thread_id"], ns, checkpoint["id"])
+
+    def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
+        """Save what a task wrote durably. What it wrote earlier stays, except for errors, interrupts and resumptions."""
+        thread, ns, id_ = _names(config)
+        rows = [
+            [task_id, task_path, WRITES_IDX_MAP.get(channel, index), channel, *self._dump(value)]
+            for index, (channel, value) in enumerate(writes)
+        ]
+        self._records.append(_stage(thread), (ns, str(id_), "writes"), {"writes": rows})
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all checkpoints and writes of a thread. If this is interrupted, call it again."""
+        stage = _stage(source_thread_id)
+        ids = [versions for each in self._records.look(stage)[0].places.values() for versions in each.values()]
+        for version in sorted(version for versions in ids for version in versions if version):
+            with contextlib.suppress(CheckpointNotFoundError):
+                found = self._manager.get_checkpoint(stage, version)
+                body = {name: value for name, value in found.data.items() if name in _BODY}
+                body |= {"thread": str(target_thread_id)} if "thread" in body else {}
+                shown = found.version.metadata
+                self._records.append(_stage(target_thread_id), found.data["entry"], body, shown)
+
+    # Deleting
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread with all its versions, permanently."""
+        with contextlib.suppress(CheckpointNotFoundError):
+            self._manager.delete_stage(_stage(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints of runs with their writes, permanently. The records of all threads are looked through."""
+        for run in run_ids:
+            made: dict[str, set[Key]] = {}
+            for version in self._manager.find(stage_prefix=f"{_PREFIX}/", metadata={"run_id": str(run)}):
+                made.setdefault(version.stage, set()).add(key(version))
+            for stage, keys in made.items():
+                self._records.drop(stage, keys)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete all but the newest checkpoint of each namespace, and what its delta channels need; or with ``delete``, all."""
+        if strategy not in {"keep_latest", "delete"}:
+            raise ValueError(f"strategy must be 'keep_latest' or 'delete', not {strategy!r}")
+        for thread_id in thread_ids:
+            if strategy == "delete":
+                self.delete_thread(thread_id)
+            else:
+                self._keep(_stage(thread_id), 1)
+
+    def _keep(self, stage: str, keep_last: int) -> None:
+        """Delete all but the newest checkpoints of each namespace, what these need, and what is not put yet."""
+        seen = set(map(key, self._records.versions(stage)))
+        index = self._records.look(stage)[0]
+        kept: set[Key] = set()
+        for ns, ids in list(index.places.items()):
+            newest = index.newest_first(ns)[:keep_last]
+            kept |= {(ns, id_) for id_ in ids if not newest or id_ >= newest[-1]}
+            kept |= {(ns, id_) for start in newest for id_ in self._ancestors_needed(stage, index, ns, start)}
+        self._records.drop(stage, seen - kept)
+
+    def _ancestors_needed(self, stage: str, index: Index, ns: str, id_: str) -> Iterator[str]:
+        """Yield the ancestors from which delta channels are rebuilt, up to those that hold their values."""
+        found = self._tuple(stage, index, ns, id_)
+        if found is None:
+            return
+        counted = found.metadata.get("counters_since_delta_snapshot") or {}
+        missing = {channel for channel in counted if channel in found.checkpoint["channel_versions"]}
+        passed = {id_}
+        while found and (missing := missing - found.checkpoint["channel_values"].keys()) and found.parent_config:
+            parent = found.parent_config["configurable"]["checkpoint_id"]
+            if parent in passed:  # a checkpoint that was put again as the child of its descendant
+                return
+            passed.add(parent)
+            yield parent
+            found = self._tuple(stage, index, ns, parent)
+
+    # Reading
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return the checkpoint that ``config`` names, or the newest of its thread and namespace; None if there is none."""
+        thread, ns, id_ = _names(config)
+        stage = _stage(thread)
+        while True:
+            index, newest = self._records.look(stage)
+            number = index.number
+            for wanted in [id_] if id_ else index.newest_first(ns):
+                if found := self._tuple(stage, index, ns, wanted, newest):
+                    return found
+            if number == self._records.look(stage)[0].number:
+                return None  # otherwise it may have been deleted while this was reading
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002  # LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Yield checkpoints, the newest first: of all threads and namespaces, unless ``config`` names one."""
+        names = config["configurable"] if config else {}
+        stages = [_stage(names["thread_id"])] if "thread_id" in names else self._manager.stages(prefix=f"{_PREFIX}/")
+        indexes = {stage: self._records.look(stage)[0] for stage in stages}
+        chosen = [
+            (id_, stage, ns)
+            for stage, index in indexes.items()
+            for ns in ([names["checkpoint_ns"]] if "checkpoint_ns" in names else list(index.places))
+            for id_ in index.newest_first(ns)
+        ]
+        wanted, end = names.get("checkpoint_id"), get_checkpoint_id(before) if before else None
+        for id_, stage, ns in sorted(chosen, reverse=True):
+            if limit is not None and limit <= 0:
+                return
+            if (wanted and id_ != wanted) or (end and id_ >= end):
+                continue
+            found = self._tuple(stage, indexes[stage], ns, id_)
+            if found and all(found.metadata.get(key) == value for key, value in (filter or {}).items()):
+                yield found
+                limit = None if limit is None else limit - 1
+
+    def _tuple(
+        self, stage: str, index: Index, ns: str, id_: str, known: Mapping[int, Any] | None = None
+    ) -> CheckpointTuple | None:
+        version, *writes = index.of(ns, id_)
+        record = self._records.load(stage, version, known) if version else None
+        if record is None:
+            return None
+        written: dict[tuple[str, int], tuple[str, str, str, bytes]] = {}
+        for number in writes:
+            for task, path, at, *write in (self._records.load(stage, number, known) or {"writes": ()})["writes"]:
+                if at < 0 or (task, at) not in written:
+                    written[task, at] = (path, *write)
+        ordered = sorted(written.items(), key=lambda item: writes_sort_key(item[1][0], *item[0]))
+        return CheckpointTuple(
+            config=_config(record["thread"], ns, id_),
+            checkpoint=self.serde.loads_typed(tuple(record["checkpoint"])),
+            metadata=self.serde.loads_typed(tuple(record["metadata"])),
+            parent_config=_config(record["thread"], ns, record["parent"]) if record["parent"] else None,
+            pending_writes=[(task, channel, self.serde.loads_typed(value)) for (task, _), (_, channel, *value) in ordered],
+        )
+
+    def _dump(self, value: object) -> tuple[str, bytes]:
+        kind, data = self.serde.dumps_typed(value)
+        return kind, data
+
+    # The same, awaited
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        return await asyncio.to_thread(self.get_tuple, config)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002  # LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        found = await asyncio.to_thread(lambda: self.list(config, filter=filter, before=before, limit=limit))
+        while (each := await asyncio.to_thread(next, found, None)) is not None:
+            yield each
+
+    async def aput(
+        self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
+    ) -> RunnableConfig:
+        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        await asyncio.to_thread(self.delete_thread, thread_id)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        await asyncio.to_thread(self.delete_for_runs, run_ids)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
+
+
+def _names(config: RunnableConfig) -> tuple[str, str, str | None]:
+    """Return the thread's id, the namespace, and the checkpoint's id if there is one."""
+    names = config["configurable"]
+    return str(names["thread_id"]), names.get("checkpoint_ns", ""), get_checkpoint_id(config)
+
+
+def _config(thread_id: str, ns: str, id_: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, "checkpoint_id": id_}}
+
+
+def _stage(thread_id: object) -> str:
+    return stage_name(_PREFIX, str(thread_id))
