@@ -44,7 +44,16 @@ if TYPE_CHECKING:
         Passphrase,
         Version,
     )
-    from checkpoint_manager.reports import BundledStage, BundleSummary, Finding, Progress, RepairStep, VerificationReport
+    from checkpoint_manager.reports import (
+        BundledStage,
+        BundleSummary,
+        Finding,
+        Progress,
+        RepairStep,
+        Running,
+        StageStatus,
+        VerificationReport,
+    )
     from checkpoint_manager.retention import PruneDecision, PrunePlan, Retention
     from checkpoint_manager.stages.loop import Loop
     from checkpoint_manager.stages.report import Outcome, RunReport
@@ -89,7 +98,9 @@ __all__ = [
     "Retention",
     "RollbackError",
     "RunReport",
+    "Running",
     "StageNameError",
+    "StageStatus",
     "StorageError",
     "TagError",
     "VerificationReport",
@@ -149,6 +160,8 @@ _HOMES = {
         "Finding",
         "Progress",
         "RepairStep",
+        "Running",
+        "StageStatus",
         "VerificationReport",
     ],
     "stages.report": [

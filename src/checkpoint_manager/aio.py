@@ -227,6 +227,8 @@ class AsyncCheckpointManager:
     stages = _awaited(CheckpointManager.stages)
     downstream = _awaited(CheckpointManager.downstream)
     stale_stages = _awaited(CheckpointManager.stale_stages)
+    status = _awaited(CheckpointManager.status)
+    running = _awaited(CheckpointManager.running)
     diff = _awaited(CheckpointManager.diff)
     tags = _awaited(CheckpointManager.tags)
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.keys import Keys
     from checkpoint_manager.models import Codec, Durability, Key, OnRollback
-    from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, VerificationReport
+    from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, Running, StageStatus, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
     from checkpoint_manager.stages.loop import Items, Loop
     from checkpoint_manager.stages.report import RunReport
@@ -443,6 +443,28 @@ class CheckpointManager:
         """
         check("prefix", prefix, str, "text")
         return [stage for stage in self._store.stages() if stage.startswith(prefix)]
+
+    def running(self, stage_name: str | None = None) -> list[Running]:
+        """Return the functions and loops of stages that run now, in whatever process, by stage.
+
+        It costs next to nothing: no version is read. A backend of a third party may not be able to tell; then this is empty.
+
+        Args:
+            stage_name: One stage, or None for all of them.
+        """
+        stage = None if stage_name is None else _valid(stage_name)
+        return [each for each in _operations.running.running(self._store) if stage in {None, each.stage}]
+
+    def status(self, prefix: str = "") -> list[StageStatus]:
+        """Return the state of each stage: its newest version, what runs of it now, and whether it is stale or can't be read.
+
+        The data is not read; ``verify`` does that. A stage that runs for the first time is listed before it has a version.
+
+        Args:
+            prefix: Return only stages whose names begin with this.
+        """
+        check("prefix", prefix, str, "text")
+        return _operations.status.status(self._store, prefix)
 
     def find(
         self,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from checkpoint_manager._text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+
+    from checkpoint_manager.errors import CheckpointError
+    from checkpoint_manager.models import Origin, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +172,76 @@ class Progress:
 
 OnProgress: TypeAlias = "Callable[[Progress], object]"
 """A progress callback. Its return value is ignored; an exception from it ends the operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A function or loop of a stage that runs now, in whatever process.
+
+    All but the stage is what its process told, sealed with the key of the store. Someone who may write to the store can't make
+    it up, but can put back what the process told earlier. Where it can't be read, as after a rotation of the key, all is None.
+
+    Attributes:
+        stage: The stage.
+        started_at: When it began, by the clock of its host.
+        updated_at: When its process told this. A loop does so about twice a second, in an object store every five seconds; a
+            function only when it begins.
+        origin: The user, host and process that runs it.
+        run_id: The run of the pipeline that it is a part of, see ``cm.run_id``.
+        done: The number of items done, if it is a loop, or a function with a loop of the same name.
+        total: The number of its items, if that is known.
+        resumed_from: The number of items that were done when it began.
+    """
+
+    stage: str
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    origin: Origin | None = None
+    run_id: str | None = None
+    done: int | None = None
+    total: int | None = None
+    resumed_from: int = 0
+
+    @property
+    def expected_end(self) -> datetime | None:
+        """When a loop will end if it goes on as fast as it did so far; None if that can't be told."""
+        if self.started_at is None or self.updated_at is None or self.done is None or self.total is None:
+            return None
+        took, items = self.updated_at - self.started_at, self.done - self.resumed_from
+        if items <= 0 or took <= timedelta():
+            return None
+        try:
+            return self.updated_at + took / items * max(0, self.total - self.done)
+        except OverflowError:  # in thousands of years
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """The state of a stage, from the metadata of its newest version, without its data.
+
+    Attributes:
+        stage: The stage.
+        newest: Its newest version, whatever its status; None if it has none yet, or none that can be read.
+        running: What runs of it now, in whatever process.
+        stale: Why it is out of date, if it was made of a result of another stage that is; see ``stale_stages``.
+        error: Why the newest version can't be read.
+    """
+
+    stage: str
+    newest: Version | None = None
+    running: tuple[Running, ...] = ()
+    stale: str | None = None
+    error: CheckpointError | None = None
+
+    @property
+    def state(self) -> Literal["running", "completed", "progress", "failed", "cleared", "stale", "damaged", "new"]:
+        """The state in one word: ``running`` before all others, ``damaged`` with an error, ``new`` without a version."""
+        if self.running:
+            return "running"
+        if self.error is not None:
+            return "damaged"
+        if self.newest is None:
+            return "new"
+        status = self.newest.status
+        return "stale" if self.stale is not None and status == "completed" else "damaged" if status == "missing" else status

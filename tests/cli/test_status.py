@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,32 @@ def test_a_newest_version_that_is_a_failure_or_half_a_loop_is_shown_as_such(cli:
     assert (row["stage"], row["status"], row["note"]) == ("clean", "progress", "1,200 of 2,000 items")
     assert "1,200 of 2,000 items" in cli("status").out
     assert cli("has", "clean").code == 1
+
+
+def test_what_runs_now_is_shown_with_its_progress(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    with cm.loop("train", range(2000), initial=0, bar=False) as outer, cm.loop("new", "ab", initial=0, key=1) as inner:
+        next(iter(outer))
+        next(iter(inner))
+        rows = {row["stage"]: row for row in cli("status", "--json").json["stages"]}
+        shown = cli("status").out
+    assert [(rows[stage]["status"], rows[stage]["version"]) for stage in ("new", "train")] == [("new", None), ("completed", 3)]
+    (run,) = rows["train"]["running"]
+    assert (run["done"], run["total"], run["pid"], run["host"]) == (0, 2000, os.getpid(), os.uname().nodename)
+    assert rows["clean"]["running"] == []
+    assert [line.split()[:2] for line in shown.splitlines()[1:]] == [
+        ["clean", "completed"],
+        ["new", "running"],
+        ["train", "running"],
+    ]
+    assert f"process {os.getpid()}" in shown
+    assert "0 of 2,000 items, for " in shown
+
+
+def test_many_runs_of_a_stage_are_counted_and_one_that_tells_nothing_is_named(cli: Cli, store: Path) -> None:
+    backend = CheckpointManager(store)._store.backend
+    with backend.lock("train", 0, purpose="run", name="1" * 32), backend.lock("train", 0, purpose="run", name="2" * 32):
+        assert "its process tells nothing that this key opens, and 1 run more" in cli("status").out.replace("\n", " ")
 
 
 class TestAStageThatIsMissing:

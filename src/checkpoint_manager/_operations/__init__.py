@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         repair,
         restore,
         rotate_key,
+        running,
         select,
+        status,
         tag,
         verify,
     )
@@ -45,7 +47,9 @@ __all__ = [
     "repair",
     "restore",
     "rotate_key",
+    "running",
     "select",
+    "status",
     "tag",
     "verify",
 ]

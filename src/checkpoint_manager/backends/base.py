@@ -126,6 +126,33 @@ class Capabilities(NamedTuple):
     persistent: bool = True
 
 
+class HeldRun(NamedTuple):
+    """A run whose lock is held now, by whatever process.
+
+    Attributes:
+        stage: The stage; empty if only the notice can tell it.
+        name: Which run of it, as :meth:`Backend.lock` was given it.
+        notice: What its holder wrote last with ``write_notice``; empty if that is unknown. Whoever may write to the store may
+            have put it there.
+    """
+
+    stage: str
+    name: str
+    notice: bytes
+
+
+@runtime_checkable
+class NoticeBoard(Protocol):
+    """A lock of a run beside which its holder can write a notice, for :meth:`Backend.held_runs`."""
+
+    def write_notice(self, notice: bytes) -> None:
+        """Write a notice of up to 16 KiB in place of the one before. It need not be durable, and is gone with the lock.
+
+        Raises:
+            CheckpointError, OSError: It was not written. The lock is held all the same.
+        """
+
+
 @runtime_checkable
 class Lease(Protocol):
     """A lock that its holder renews, and loses if it can't for some time, as while its process is suspended."""
@@ -196,6 +223,13 @@ class Backend(ABC):
             CheckpointError: On entry, when this thread holds the lock, to write: it would wait for itself. (The lock of a run
                 may be held by a task while others of its thread go on.)
         """
+
+    def held_runs(self) -> list[HeldRun]:
+        """Return the runs whose lock is held, on whatever host, in no particular order; empty where a backend can't tell.
+
+        The locks that it returns for a run are then each a :class:`NoticeBoard`.
+        """
+        return []
 
     def session(self, stage: str | None, lock: object = None) -> Session:  # noqa: ARG002  # most have nothing to share
         """Return a session on a stage, to be entered with ``with`` and passed to several calls.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
+    HeldRun,
     Newest,
     OutOfOrderError,
     Purpose,
@@ -68,6 +69,9 @@ class MemoryBackend(Backend):
         if os.getpid() != self._process:  # a child: what its parent's threads held would never be released here
             self._process, self._changing, self._locks = os.getpid(), threading.RLock(), ProcessLocks()
         return self._locks.lock(stage, timeout, purpose, name)
+
+    def held_runs(self) -> list[HeldRun]:
+        return self._locks.held_runs()
 
     def stages(self) -> list[str]:
         return [stage for stage, versions in list(self._versions.items()) if versions]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import HeldRun
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ class ProcessLocks:
         """Return the stages whose lock to write is held or waited for."""
         return [stage for stage, purpose, _ in tuple(self._entries) if stage is not None and purpose == "write"]
 
+    def held_runs(self) -> list[HeldRun]:
+        """Return the runs whose lock is held."""
+        return [
+            HeldRun(stage or "", name, entry.notice)
+            for (stage, purpose, name), entry in tuple(self._entries.items())
+            if purpose == "run" and entry.lock.locked()
+        ]
+
 
 class ProcessLock:
     """A lock for one ``with`` block."""
@@ -61,9 +70,13 @@ class ProcessLock:
         self._is_held, entry.thread, entry.since = True, threading.get_ident(), time.monotonic()
         return self
 
+    def write_notice(self, notice: bytes) -> None:
+        """Note what its holder tells others."""
+        self._entry.notice = notice
+
     def __exit__(self, *_: object) -> None:
         if self._is_held:
-            self._is_held, self._entry.thread = False, 0
+            self._is_held, self._entry.thread, self._entry.notice = False, 0, b""
             self._entry.lock.release()
 
     def __del__(self) -> None:
@@ -72,9 +85,10 @@ class ProcessLock:
 
 
 class _Entry:
-    """A lock with its holding thread and the time of acquisition."""
+    """A lock with its holding thread, the time of acquisition, and the notice of its holder."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.thread = 0
         self.since = 0.0
+        self.notice = b""

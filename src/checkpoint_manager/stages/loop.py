@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import time
 from collections.abc import AsyncIterable, Iterable, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _KINDS: tuple[Status, ...] = ("completed", "progress")
 _ORDERED = {list, tuple, range}
+_TELL_SECONDS, _SHARE_OF_TELLING = 0.5, 0.01
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -155,6 +157,7 @@ class Loop(Generic[T, S]):
         self._found = Match(None)
         self._phase, self._process = "new", os.getpid()
         self._done = 0
+        self._next_tell = 0.0
         self._over = self._reused = False
         self._is_between = self._is_save_wanted = self._is_longer = False
 
@@ -291,6 +294,17 @@ class Loop(Generic[T, S]):
         self._progress.begin(self._initial, None if self._reused else loaded, is_longer=self._is_longer)
         reached = loaded if loaded is not None and self._reused else self._progress.reached
         self.state = payload.decode(reached.data, self._runner.codecs, reached.contents)
+        if not self._reused:
+            self._tell(self._progress.reached.done)
+
+    def _tell(self, done: int) -> None:
+        """Tell other processes how far the loop is, at a small share of the time."""
+        lock = self._lock if self._around is None else self._around.lock
+        began = time.monotonic()
+        if lock is not None:
+            lock.tell(done, self._total)
+        took = time.monotonic() - began
+        self._next_tell = began + max(_TELL_SECONDS, took / _SHARE_OF_TELLING)
 
     def _begin(self) -> None:
         if self._lock is not None:
@@ -424,6 +438,8 @@ class Loop(Generic[T, S]):
                 yield item
                 if self._item_done():
                     self._progress.save()
+                if time.monotonic() >= self._next_tell:
+                    self._tell(self._done)
                 self._between_items()
             self._end_loop()
 
@@ -442,6 +458,8 @@ class Loop(Generic[T, S]):
                 yield item
                 if self._item_done():
                     await in_thread(self._progress.save)
+                if time.monotonic() >= self._next_tell:
+                    await in_thread(self._tell, self._done)
                 self._between_items()
             if skipped < before:
                 self._refuse_fewer(skipped)

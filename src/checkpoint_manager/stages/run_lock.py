@@ -11,18 +11,24 @@ that calls a stage never meets a lock held by the code it interrupted.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
 import time
 import weakref
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
+from checkpoint_manager._format.run_notice import RunNotice
+from checkpoint_manager._operations.running import seal_notice
+from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.base import Lease
+from checkpoint_manager.backends.base import Lease, NoticeBoard
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 from checkpoint_manager.stages.deadlock import Worker, standstill, would_deadlock
+from checkpoint_manager.stages.run_id import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._store.store import Store
 
+_LOG = logging.getLogger("checkpoint_manager")
 SILENT_WAIT = 0.4
 """How long a run waits before the log names the holder, in seconds; short enough to keep its place in a queue."""
 _POLL = 0.05
@@ -67,6 +74,8 @@ class RunLock:
         self._is_in_parent = is_in_parent
         self._is_within = is_within
         self._patience = store.lock_timeout
+        self._store = store
+        self._notice: RunNotice | None = None
         self._backend = store.backend
         self._key = (store.backend.location, store.keyring.store_id, stage, name)
         self._reference = weakref.ref(self)
@@ -215,6 +224,28 @@ class RunLock:
                 raise
             raise self._is_run_by(error.holder, started_this=started_this_process(error.holder)) from None
         self._lock = lock
+        now = datetime.now(UTC)
+        self._notice = RunNotice(self.stage, self._name, current_run(), now, now, origin(os.getpid()))
+        self._tell()
+
+    def tell(self, done: int, total: int | None) -> None:
+        """Tell other processes that so many items are done, of so many."""
+        if self._notice is not None and self.is_held:
+            self._notice = self._notice.at(done, total, datetime.now(UTC))
+            self._tell()
+
+    def _tell(self) -> None:
+        """Write the notice, for whoever looks what runs. The run goes on without it."""
+        lock: object = self._lock
+        if self._notice is not None and isinstance(lock, NoticeBoard):
+            try:
+                lock.write_notice(seal_notice(self._store, self._notice))
+            except CheckpointError as error:
+                _LOG.debug("%s: its notice could not be written: %s", printable(self.stage), error)
+            except OSError as error:
+                if error.errno is None:  # not the system's
+                    raise
+                _LOG.debug("%s: its notice could not be written: %s", printable(self.stage), error)
 
     def _timed_out(self, holder: RunLock) -> LockTimeoutError:
         return self._is_run_by(f"{holder._thread_name} of this process", started_this=self._is_within)

@@ -38,6 +38,7 @@ from checkpoint_manager.backends.base import (
     Backend,
     Maintenance,
     Newest,
+    NoticeBoard,
     OutOfOrderError,
     RecordChangedError,
     VersionAbsentError,
@@ -512,6 +513,32 @@ class BackendContract:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(100)))
         assert most == 1
+
+    def test_a_run_is_listed_with_its_notice_while_its_lock_is_held(self, backend: Backend) -> None:
+        """For those who watch from another process."""
+        if type(backend).held_runs is Backend.held_runs:
+            return
+        name, long = "1" * 32, "x" * 255
+        other = self.another(backend)
+        assert other.held_runs() == []
+        with (
+            backend.lock(STAGE, 1),
+            backend.lock(STAGE, 1, purpose="run", name=name) as first,
+            backend.lock(long, 1, purpose="run", name=name) as second,
+        ):
+            assert isinstance(first, NoticeBoard)
+            assert isinstance(second, NoticeBoard)
+            first.write_notice(b"a long notice")
+            first.write_notice(b"a later notice")
+            second.write_notice(b"x" * 16_384)
+            deadline = time.monotonic() + 10
+            while len(found := other.held_runs()) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)  # an object store writes it a moment later
+            told = {run.stage: (run.name, run.notice) for run in found}
+            assert told.pop(STAGE) in {(name, b"a later notice"), (name, b"a long notice")}
+            assert list(told.values()) == [(name, b"x" * 16_384)]
+            assert set(told) <= {long, ""}
+        assert other.held_runs() == []
 
     def test_the_descriptors_of_locks_are_open_while_they_are_held(self, backend: Backend) -> None:
         before = set(backend.lock_descriptors())

@@ -1,8 +1,9 @@
 """Locks: one writer at a time, by a kernel lock on a file of its own, which the kernel frees when its holder dies.
 
-The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened here: links are not followed, and nothing is ever
-read from the file or written to it. Each acquisition opens the file again, so that the threads and the managers of one process
-exclude one another just as processes do. The kernel names the holder, because a note in the file could be forged.
+The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened here: links are not followed. Each acquisition
+opens the file again, so that the threads and the managers of one process exclude one another just as processes do. The kernel
+names the holder, because a note in the file could be forged. The lock of a run has a notice in its file, for those who watch:
+nothing that is read there decides anything.
 
 **Waiting.** ``filelock`` would poll every 50 ms. Here, a waiter joins the kernel's queue (:mod:`.lock_queue`) and takes over as
 soon as the lock is free. Where that is not possible, it polls: the pause is 5 % of the time waited so far, between 0.5 and
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import io
 import os
@@ -38,7 +40,8 @@ from filelock import lock_descriptor
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors, passing_over_refusals, translate
 from checkpoint_manager._text import printable
-from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, STORE_LOCK, lock_name
+from checkpoint_manager.backends.base import HeldRun
+from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, RUN_SUFFIX, STORE_LOCK, lock_name
 from checkpoint_manager.backends.local.lock_queue import wait_in_turn
 from checkpoint_manager.backends.local.shared import ask_again
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed
@@ -59,6 +62,12 @@ _REPLACEMENTS = 3
 """How many times a lock file may vanish before the deadline is checked: the file of a run's lock is removed at its end."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAX_NOTICE_BYTES = 16 * 1024
+_READINGS = 4
+_LISTED = re.compile(r"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) (\S+) ", re.MULTILINE)
+"""A lock of a file, its holder and the file, in ``/proc/locks``."""
 
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EMLINK}
@@ -244,6 +253,22 @@ class RunLock(FileLock):
 
     _refuses_itself = False
 
+    _is_noted = False
+
+    def write_notice(self, notice: bytes) -> None:
+        """Write what others may read of the run into the file, unless it has a second name, which may lead anywhere.
+
+        Raises:
+            OSError: The operating system refused.
+        """
+        descriptor = self.fileno()
+        if os.fstat(descriptor).st_nlink > 1:
+            return
+        if not self._is_noted:
+            os.ftruncate(descriptor, 0)  # what a killed holder left may be longer
+            self._is_noted = True
+        os.pwrite(descriptor, notice, 0)
+
     def __exit__(self, *_: object) -> None:
         """Release the lock, and ignore an error of the system."""
         self.let_go()
@@ -284,6 +309,9 @@ class HostLocks:
         kind = FileLock if purpose != "run" else NamedRunLock if name else RunLock
         return kind(self._locks, file, stage, timeout, is_shared=self._is_shared)
 
+    def held_runs(self) -> list[HeldRun]:
+        return list(_held_runs(self._locks))
+
     def lock_descriptors(self) -> tuple[int, ...]:
         return descriptors_held()
 
@@ -309,13 +337,74 @@ def _ever_locked(locks: str) -> Iterator[tuple[str, str]]:
             yield name, stage or stem
 
 
+def _held_runs(locks: str) -> Iterator[HeldRun]:
+    """Yield each run whose lock file is held, with what its holder wrote into it."""
+    with as_our_errors("list the locks", locks), contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(files.open_directory(locks))
+        except FileNotFoundError:
+            return
+        with files.entries(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(RUN_SUFFIX) and "~" in entry.name]
+        listed = _listed_locks() if names else {}
+        for lock_file in names:
+            file, _, name = lock_file.removesuffix(RUN_SUFFIX).rpartition("~")
+            stage = from_filename(file)
+            if stage is None and not is_hashed(file):
+                continue
+            with passing_over_refusals():  # it is gone, or is no file
+                notice = _notice(lock_file, folder, listed)
+                if notice is not None:
+                    yield HeldRun(stage or "", name, notice)
+
+
+def _notice(name: str, folder: int, listed: dict[str, str]) -> bytes | None:
+    """Return what stands in a lock file; None if nobody holds it."""
+    descriptor = os.open(name, _LOOK, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if _place(status) not in listed and _is_free(descriptor):
+            return None
+        found = b""
+        for _ in range(_READINGS):  # its holder may be writing it
+            before, found = found, os.pread(descriptor, _MAX_NOTICE_BYTES, 0)
+            if found == before:
+                break
+        return found
+    finally:
+        files.close(descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    """Return whether nobody holds the lock of a file that the kernel does not list, as on a file server.
+
+    For this it is taken, for a moment.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _listed_locks() -> dict[str, str]:
+    """Return the process that holds each lock that Linux lists, by the file; nothing where it does not tell."""
+    with passing_over_refusals(), open("/proc/locks", encoding="ascii") as locks:
+        return {place: process for process, place in _LISTED.findall(locks.read())}
+    return {}
+
+
+def _place(lock: os.stat_result) -> str:
+    """Return a file as Linux names it in its list."""
+    return f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+
+
 def _holder(lock: os.stat_result) -> str:
     """Return the holder of a file's lock, as Linux reports it; "" if unknown, such as a holder on another host."""
-    place = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
-    with passing_over_refusals(), open("/proc/locks", encoding="ascii") as locks:
-        match = re.search(rf"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) {place} ", locks.read(), re.MULTILINE)
-        return f"process {match[1]}" if match else ""
-    return ""
+    process = _listed_locks().get(_place(lock))
+    return f"process {process}" if process else ""
 
 
 def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> os.stat_result:

@@ -39,6 +39,7 @@ import re
 import secrets
 import time
 from collections import deque
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -48,6 +49,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
+    HeldRun,
     Leftover,
     Maintenance,
     Newest,
@@ -71,6 +73,7 @@ from checkpoint_manager.backends.object_store.lease import (
     Stamped,
     Watched,
     lease_key,
+    notice_of,
     now,
 )
 from checkpoint_manager.backends.object_store.look import Look, PendingRecord
@@ -334,6 +337,27 @@ class ObjectStoreBackend(Backend, Maintenance):
         if purpose == "write":
             return within
         return HeldLease(self, lease_key(to_filename(stage or ""), purpose, name), within, stage, timeout, self._watched)
+
+    def held_runs(self) -> list[HeldRun]:
+        """Return the runs whose lease was renewed lately, by this host's clock: it decides only what is shown."""
+        oldest = datetime.now(UTC) - timedelta(seconds=2 * LEASE_SECONDS)
+        renewed = {key for key, moment in self._leases() if moment > oldest}
+        under_way = [(key, self.start_get(f"leases/{key}", MAX_LEASE_BYTES)) for key in renewed]
+        found = []
+        for key, pending in under_way:
+            with contextlib.suppress(calls.TooLargeError):
+                lease = self.finish_get(pending, "look for runs in")
+                notice = None if lease is None else notice_of(lease.data)
+                file, _, name = key.rpartition("/")
+                if notice is not None and (from_filename(file) is not None or is_hashed(file)):
+                    found.append(HeldRun(from_filename(file) or "", name, notice))
+        return found
+
+    def _leases(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the name of each lease, and when it was written last."""
+        stream = self._store.list("leases", chunk_size=_PAGE)
+        while (page := self.call(partial(next, stream, None), "look for runs in")) is not None:
+            yield from ((meta["path"].removeprefix("leases/"), meta["last_modified"]) for meta in page)
 
     def wait_for_writers(self, timeout: float) -> None:
         """Wait for those of this process; the others look at the keyring after their append."""

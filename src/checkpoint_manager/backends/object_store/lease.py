@@ -12,13 +12,14 @@ another one has taken over.
 from __future__ import annotations
 
 import _thread
+import base64
 import json
 import os
 import queue
 import secrets
 import time
 import weakref
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError, StorageError
@@ -35,7 +36,7 @@ _RENEW_SECONDS = 5.0
 _SAFE_SECONDS = 20.0
 """For how long after a renewal began its holder counts on the lease; the rest is for what is on its way."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _SHARE_OF_WAIT = 0.02, 1.0, 0.1
-MAX_LEASE_BYTES = 1000
+MAX_LEASE_BYTES = 32 * 1024
 """How much of a lease is read. One that anyone has put there may be longer."""
 
 
@@ -110,8 +111,9 @@ class HeldLease:
         self._stamp: dict[str, str] | None = None
         self._renewed = 0.0
         self._lost = ""
+        self._notice = b""
         self._unanswered: set[bytes] = set()
-        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Literal["renew", "end"]] = queue.SimpleQueue()
 
     @property
     def lost(self) -> str:
@@ -136,7 +138,7 @@ class HeldLease:
                     raise self._held_by_another()
                 time.sleep(min(max(_FIRST_PAUSE, waited * _SHARE_OF_WAIT), _LONGEST_PAUSE, max(0.0, deadline - now())))
             reference: weakref.ref[HeldLease] = weakref.ref(self)
-            _thread.start_new_thread(_renew, (reference, self._ended))
+            _thread.start_new_thread(_renew, (reference, self._orders))
         except BaseException:
             self._within.__exit__()
             raise
@@ -145,7 +147,7 @@ class HeldLease:
     def __exit__(self, *_: object) -> None:
         """Give it back. Trouble with that is passed over: the lease ends by itself."""
         stamp, self._stamp = self._stamp, None
-        self._ended.put(None)
+        self._orders.put("end")
         try:
             is_mine = stamp is not None and self._process == os.getpid() and not self._lost
             if is_mine and (now() - self._renewed < _SAFE_SECONDS or self._objects.change(self._key, b"{}", stamp or {})):
@@ -155,9 +157,15 @@ class HeldLease:
         finally:
             self._within.__exit__()
 
+    def write_notice(self, notice: bytes) -> None:
+        """Let the next renewal write it, which for the first notice begins at once."""
+        is_first, self._notice = not self._notice, notice
+        if is_first:
+            self._orders.put("renew")
+
     def renew(self) -> None:
         """Write the object again; note it if the lease is another's."""
-        stamp, began, content = self._stamp, now(), _content()
+        stamp, began, content = self._stamp, now(), _content(self._notice)
         if stamp is None:
             return
         try:
@@ -178,7 +186,7 @@ class HeldLease:
     def _take(self) -> bool:
         """Take the lease if it is free, or if it has not changed for long enough."""
         began = now()
-        stamp = self._objects.create(self._key, _content())
+        stamp = self._objects.create(self._key, _content(b""))
         if stamp is None:
             found = self._objects.beginning(self._key, MAX_LEASE_BYTES)
             if found is None:
@@ -190,7 +198,7 @@ class HeldLease:
             if now() - watched.since < LEASE_SECONDS:
                 return False
             began = now()
-            stamp = self._objects.change(self._key, _content(), found.stamp)
+            stamp = self._objects.change(self._key, _content(b""), found.stamp)
         if stamp is not None:
             self._watched.pop(self._key, None)
             self._stamp, self._renewed = stamp, began
@@ -209,15 +217,14 @@ def lease_key(stage_file: str, purpose: Purpose, name: str) -> str:
     return f"leases/{stage_file}/{name or purpose}"
 
 
-def _renew(reference: weakref.ref[HeldLease], ended: queue.SimpleQueue[None]) -> None:
+def _renew(reference: weakref.ref[HeldLease], orders: queue.SimpleQueue[Literal["renew", "end"]]) -> None:
     """Renew a lease until it ends, or nothing refers to it any more."""
     while True:
         try:
-            ended.get(timeout=_RENEW_SECONDS)
+            if orders.get(timeout=_RENEW_SECONDS) == "end":
+                return
         except queue.Empty:
             pass
-        else:
-            return
         lease = reference()
         if lease is None or lease._lost:  # noqa: SLF001
             return
@@ -225,9 +232,18 @@ def _renew(reference: weakref.ref[HeldLease], ended: queue.SimpleQueue[None]) ->
         del lease
 
 
-def _content() -> bytes:
-    """Return what a lease says: who holds it, for people, and a random number, which makes each renewal a change."""
-    return json.dumps({"process": os.getpid(), "host": os.uname().nodename, "beat": secrets.token_hex(16)}).encode()
+def _content(notice: bytes) -> bytes:
+    """Return what a lease says: who holds it, for people, its notice, and a random number, so that each renewal changes it."""
+    told = {"process": os.getpid(), "host": os.uname().nodename, "beat": secrets.token_hex(16)}
+    return json.dumps({**told, "notice": base64.b64encode(notice).decode()} if notice else told).encode()
+
+
+def notice_of(data: bytes) -> bytes | None:
+    """Return the notice in what a lease says; None if there is none."""
+    try:
+        return base64.b64decode(json.loads(data)["notice"], validate=True)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _holder(data: bytes) -> str | None:

@@ -31,6 +31,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
+    HeldRun,
     Leftover,
     Maintenance,
     Newest,
@@ -70,6 +71,8 @@ _LOOK_BYTES = 64 * 1024
 _CHUNKS_AT_ONCE = 4
 """How many chunks travel together: up to 4 MiB wait in memory."""
 _DELETED_AT_ONCE = 100
+_NOTICE = "run "
+"""What the name of a notice of a run begins with, in the table of records."""
 
 _DAMAGE = ("XX001", "XX002")
 _REFUSALS = {
@@ -253,7 +256,33 @@ class PostgresBackend(Backend, Maintenance):
             self._process, self._process_locks = os.getpid(), ProcessLocks()
         kind = Kind.STORE if stage is None else Kind.WRITE if purpose == "write" else Kind.RUN
         key = key_of(kind, self.schema, *(() if stage is None else (stage, name)))
-        return AdvisoryLock(self, key, self._process_locks.lock(stage, timeout, purpose, name), stage, timeout)
+        return AdvisoryLock(self, key, self._process_locks.lock(stage, timeout, purpose, name), stage, timeout, name)
+
+    def held_runs(self) -> list[HeldRun]:
+        query = f"""SELECT stage, substr(name, length($1) + 1), CASE WHEN octet_length(data) <= $2 THEN data ELSE '' END
+            FROM {self.quoted}.record WHERE starts_with(name, $1) AND octet_length(stage) <= $3"""
+        rows = self.rows("look for runs in", query, (_NOTICE, _LOOK_BYTES, MAX_STAGE_BYTES))
+        told = [(stage, name, data) for encoded, name, data in rows if (stage := _stage_name(encoded)) is not None]
+        if not told:
+            return []
+        query = """SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
+            AND granted AND mode = 'ExclusiveLock'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+        held = {key for (key,) in self.rows("look for runs in", query)}
+        return [HeldRun(*run) for run in told if key_of(Kind.RUN, self.schema, *run[:2]) in held]
+
+    def write_notice(self, stage: str, name: str, notice: bytes) -> None:
+        """Keep what the holder of a run's lock tells others; it need not survive a crash of the server."""
+        statement = f"""WITH later AS (SELECT set_config('synchronous_commit', 'off', true))
+            INSERT INTO {self.quoted}.record (stage, name, stamp, data) SELECT $1, $2, gen_random_uuid(), $3 FROM later
+            ON CONFLICT (stage, name) DO UPDATE SET stamp = excluded.stamp, data = excluded.data"""
+        self._change("write to", statement, (stage.encode(), f"{_NOTICE}{name}", notice), stage)
+
+    def remove_notice(self, stage: str, name: str) -> None:
+        """Remove it."""
+        statement = f"""WITH later AS (SELECT set_config('synchronous_commit', 'off', true))
+            DELETE FROM {self.quoted}.record USING later WHERE stage = $1 AND name = $2"""
+        self._change("write to", statement, (stage.encode(), f"{_NOTICE}{name}"), stage)
 
     def session(self, stage: str | None, lock: object = None) -> PostgresSession:
         return PostgresSession(stage, lock)

@@ -21,7 +21,7 @@ import psycopg
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.postgres.connections import NO_TABLES, Patience, is_passing
-from checkpoint_manager.errors import Hint, LockTimeoutError
+from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -66,15 +66,23 @@ class AdvisoryLock:
         inner: The lock between the threads of this process.
         stage: The stage, or None.
         timeout: How long to wait, in seconds.
+        name: Which run of the stage it is the lock of.
 
     Attributes:
         looked: What the stage was like when the lock was taken, as rows; None: not looked.
     """
 
     _link: Link | None = None
+    _is_noted = False
 
     def __init__(
-        self, backend: PostgresBackend, key: int, inner: AbstractContextManager[object], stage: str | None, timeout: float
+        self,
+        backend: PostgresBackend,
+        key: int,
+        inner: AbstractContextManager[object],
+        stage: str | None,
+        timeout: float,
+        name: str = "",
     ) -> None:
         self._backend = backend
         self._key = key
@@ -82,6 +90,7 @@ class AdvisoryLock:
         self._inner = inner
         self._stage = stage
         self._timeout = timeout
+        self._name = name
         self.looked: list[tuple[Any, ...]] | None = None
 
     def __enter__(self) -> Self:
@@ -207,9 +216,18 @@ class AdvisoryLock:
         pid, application, host = rows[0]
         return f"session {pid} of the database ({', '.join(printable(str(each)) for each in (application, host) if each)})"
 
+    def write_notice(self, notice: bytes) -> None:
+        """Note what its holder tells others."""
+        self._is_noted = True
+        self._backend.write_notice(self._stage or "", self._name, notice)
+
     def release(self) -> None:
         """Release the lock, if it is held. A connection that is lost released it."""
         link, self._link = self._link, None
+        if self._is_noted and link is not None and not link.is_inherited:
+            self._is_noted = False
+            with contextlib.suppress(CheckpointError):  # one that is left is not shown, and the next run replaces it
+                self._backend.remove_notice(self._stage or "", self._name)
         if link is not None and link.locks.pop(self._key, None) is not None and not link.is_inherited:
             if link.connection.closed and self._kind == Kind.RUN:
                 _LOG.warning("The lock of the run of stage %s was lost with its connection", printable(self._stage or ""))

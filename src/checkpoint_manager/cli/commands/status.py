@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from checkpoint_manager._text import counted
 from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.options import Seconds, store_options
@@ -21,13 +23,16 @@ from checkpoint_manager.errors import (
     RollbackError,
 )
 from checkpoint_manager.reports import Progress
+from checkpoint_manager.stages.display import items
+from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager, Version
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.reports import OnProgress
+    from checkpoint_manager.reports import OnProgress, Running
 
 _TROUBLE = ((RollbackError, "rolled-back"), (IntegrityError, "damaged"), (FormatError, "unreadable"))
+_FIELDS = ("stage", "status", "version", "created_at", "size", "note", "problem")
 _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 
 
@@ -36,7 +41,7 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 @click.option(
     "--interval",
     type=Seconds(0.1, 86_400),
-    default=2.0,
+    default=1.0,
     show_default=True,
     metavar="SECONDS",
     help="How long --watch waits in between.",
@@ -44,6 +49,8 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
 @store_options
 def status(access: Access, *, watched: bool, interval: float) -> int:
     """Show each stage with its newest version, and whether it is whole. Exits with 13 if one is not.
+
+    A stage whose function or loop runs now, in whatever process, is shown as running: since when, by whom, and how far it is.
 
     A stage is stale if it was made of a result of another stage that is out of date. Running the pipeline brings it up to date.
 
@@ -92,10 +99,15 @@ class _Look:
     def rows(self, step: OnProgress = lambda _: None) -> list[dict[str, Any]]:
         """Return the fields of each stage."""
         stages, stale = self._cm.stages(), self._cm.stale_stages()
+        running: dict[str, list[Running]] = {}
+        for run in self._cm.running():
+            running.setdefault(run.stage, []).append(run)
+        names = sorted({*stages, *running})
         rows: list[dict[str, Any]] = []
-        for stage in stages:
-            rows.append({**self._row(stage), "stale": stale.get(stage)})
-            step(Progress(len(rows), len(stages), "stages", stage))
+        for name in names:
+            row = self._row(name) if name in stages else {**dict.fromkeys(_FIELDS), "stage": name, "status": "new"}
+            rows.append({**row, "stale": stale.get(name), "running": list(map(_run_fields, running.get(name, ())))})
+            step(Progress(len(rows), len(names), "stages", name))
         return rows
 
     def _row(self, stage: str) -> dict[str, Any]:
@@ -143,13 +155,59 @@ def _table(rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str,
 
 
 def _note(row: dict[str, Any]) -> str:
-    return ", ".join(filter(None, (row["note"], row["stale"])))
+    return ", ".join(filter(None, (*map(_run_note, row["running"][:1]), *_more(row), row["stale"])))
+
+
+def _more(row: dict[str, Any]) -> list[str | None]:
+    """Return the rest of the note: of a stage that runs, how many runs there are besides the one that began first."""
+    if not row["running"]:
+        return [row["note"]]
+    others = len(row["running"]) - 1
+    return [f"and {counted(others, 'run')} more"] if others else []
+
+
+def _run_fields(run: Running) -> dict[str, Any]:
+    """Return what a run tells, for programs."""
+    origin = run.origin
+    return {
+        "started_at": run.started_at,
+        "updated_at": run.updated_at,
+        "user": None if origin is None else origin.user,
+        "host": None if origin is None else origin.host,
+        "pid": None if origin is None else origin.pid,
+        "run": run.run_id,
+        "done": run.done,
+        "total": run.total,
+        "expected_end": run.expected_end,
+    }
+
+
+def _run_note(run: dict[str, Any]) -> str:
+    """Return what a run tells, for people."""
+    if run["started_at"] is None:
+        return "its process tells nothing that this key opens"
+    now = datetime.now(UTC)
+    seconds, end = (now - run["started_at"]).total_seconds(), run["expected_end"]
+    return ", ".join(
+        [
+            *([items(run["done"], run["total"])] if run["done"] is not None else []),
+            f"for {duration(max(0.0, seconds))}",
+            *([f"about {duration(max(0.0, (end - now).total_seconds()))} left"] if end is not None else []),
+            f"by {run['user']} on {run['host']}, process {run['pid']}",
+        ]
+    )
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["running"] and not row["problem"]:
+        return "running"
+    return "stale" if row["stale"] and row["status"] == "completed" else str(row["status"])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["stage"],
-        "stale" if row["stale"] and row["status"] == "completed" else row["status"],
+        _state(row),
         str(row["version"] or ""),
         show_time(row["created_at"]) if row["created_at"] else "",
         show_size(row["size"]) if row["size"] is not None else "",
