@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 import secrets
 import threading
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +59,58 @@ class Server:
     def url(self) -> str:
         """Return the URL of a new, empty place."""
         return f"s3://{BUCKET}/{secrets.token_hex(4)}/store?endpoint={self.endpoint}"
+
+
+class Azure(Server):
+    """A server that speaks Azure's protocol, such as Azurite, with the account ``lab``, whose key is in the environment."""
+
+    def __init__(self, endpoint: str) -> None:
+        from obstore.store import AzureStore
+
+        self.endpoint = endpoint
+        account = endpoint.rpartition("/")[2]
+        now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        headers = {"x-ms-date": now, "x-ms-version": "2021-08-06", "Content-Length": "0"}
+        signed = f"PUT{chr(10) * 12}x-ms-date:{now}\nx-ms-version:2021-08-06\n/{account}/{account}/{BUCKET}\nrestype:container"
+        key = base64.b64decode(os.environ["AZURE_STORAGE_ACCOUNT_KEY"])
+        signature = base64.b64encode(hmac.digest(key, signed.encode(), "sha256")).decode()
+        headers["Authorization"] = f"SharedKey {account}:{signature}"
+        _create(f"{endpoint}/{BUCKET}?restype=container", headers)
+        self.behind = AzureStore(BUCKET, account_name=account, endpoint=endpoint, client_options={"allow_http": True})
+
+    def url(self) -> str:
+        return f"az://{BUCKET}/{secrets.token_hex(4)}/store?account={self.endpoint.rpartition('/')[2]}&endpoint={self.endpoint}"
+
+
+class Gcs(Server):
+    """A server that speaks the protocol of Google Cloud Storage, in this process."""
+
+    def __init__(self) -> None:
+        from obstore.store import GCSStore
+
+        from tests.gcs import GcsServer
+
+        self._server = GcsServer()
+        self.endpoint = self._server.endpoint
+        os.environ["GOOGLE_BEARER_TOKEN"] = "the-token-of-the-user"
+        self.behind = GCSStore(BUCKET, base_url=self.endpoint, client_options={"allow_http": True})
+
+    def url(self) -> str:
+        return f"gs://{BUCKET}/{secrets.token_hex(4)}/store?endpoint={self.endpoint}"
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _create(url: str, headers: dict[str, str]) -> None:
+    request = urllib.request.Request(url, method="PUT", headers=headers)
+    try:
+        urllib.request.urlopen(request).close()
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.CONFLICT:  # it is there
+            raise
 
 
 class Moto(Server):
@@ -120,14 +178,15 @@ def _discarded(*_: Any, **__: Any) -> Callable[[bytes], object]:
 
 def prefix_of(location: str) -> str:
     """Return what the names of all objects of a store begin with."""
-    return location.partition("?")[0].removeprefix(f"s3://{BUCKET}/")
+    return location.partition("?")[0].partition(f"://{BUCKET}/")[2]
 
 
 def running() -> Iterator[Server]:
     """Provide a server for a session of tests: moto's, or the one that the environment names."""
-    if os.environ.get("TESTS_S3_ENDPOINT"):
-        yield Server(os.environ["TESTS_S3_ENDPOINT"])
-        return
-    server = Moto()
+    for variable, kind in {"TESTS_S3_ENDPOINT": Server, "TESTS_AZURE_ENDPOINT": Azure}.items():
+        if os.environ.get(variable):
+            yield kind(os.environ[variable])
+            return
+    server = Gcs() if os.environ.get("TESTS_BUCKETS") == "gs" else Moto()
     yield server
     server.stop()

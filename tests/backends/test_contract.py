@@ -18,7 +18,7 @@ from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.testing import BackendContract, MaintenanceContract
-from tests.s3 import prefix_of
+from tests.s3 import Gcs, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,4 +189,18 @@ class ObjectStoreBackDoor(MaintenanceContract):
 class TestObjectStore(ObjectStoreBackDoor):
     @pytest.fixture
     def backend(self, s3: Server) -> ObjectStoreBackend:
+        return ObjectStoreBackend(s3.url())
+
+
+class TestGoogleCloudStorage(ObjectStoreBackDoor):
+    """On a server of the tests' own, as no emulator speaks what Google's client for objects speaks."""
+
+    @pytest.fixture(scope="class")
+    def s3(self) -> Iterator[Gcs]:
+        server = Gcs()
+        yield server
+        server.stop()
+
+    @pytest.fixture
+    def backend(self, s3: Gcs) -> ObjectStoreBackend:
         return ObjectStoreBackend(s3.url())

@@ -322,7 +322,9 @@ class ObjectStoreBackend(Backend, Maintenance):
             if page is None:
                 return
             for meta in page:
-                yield meta["path"].removeprefix(f"{prefix}/"), meta["size"]
+                name = meta["path"].removeprefix(f"{prefix}/")
+                if name > after:  # Azurite lists from the beginning, and others from ``after`` itself
+                    yield name, meta["size"]
 
     def _folders(self, prefix: str, action: str, stage: str | None = None) -> list[str]:
         found = self.call(partial(self._store.list_with_delimiter, prefix), action, stage)

@@ -1,6 +1,7 @@
 """From a URL to the bucket it names: ``s3://bucket/prefix?endpoint=http://127.0.0.1:7480&region=us-east-1&profile=lab``.
 
-``gs://bucket/prefix`` is Google Cloud Storage, and ``az://container/prefix?account=NAME`` Azure.
+``gs://bucket/prefix`` is Google Cloud Storage, and ``az://container/prefix?account=NAME`` Azure. Their ``endpoint`` is only
+named where it is not their own, as that of an emulator is.
 
 Credentials are never in the URL. For S3, they come from the environment (``AWS_ACCESS_KEY_ID`` and its kin), from the profile
 in ``~/.aws/credentials`` that the URL or ``AWS_PROFILE`` names (else ``default``), or from where the machine gets them; for the
@@ -30,7 +31,7 @@ _RETRY_SECONDS = 60
 """For how long obstore tries a request again. The caller may wait for less."""
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "s3": ("endpoint", "region", "profile"),
-    "gs": (),
+    "gs": ("endpoint",),
     "az": ("account", "endpoint"),
 }
 _IN_THE_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
@@ -83,7 +84,7 @@ def place_of(url: str) -> Place:
         if scheme == "s3":
             store: S3Store | GCSStore | AzureStore = S3Store(bucket, **options, **_s3(shown, parameters, endpoint))
         elif scheme == "gs":
-            store = GCSStore(bucket, **options)
+            store = GCSStore(bucket, **options | ({"base_url": endpoint} if endpoint else {}))
         else:
             settings: dict[str, Any] = {"account_name": parameters.get("account"), "endpoint": endpoint}
             store = AzureStore(bucket, **options, **{name: value for name, value in settings.items() if value})
