@@ -192,15 +192,20 @@ class TestObjectStore(ObjectStoreBackDoor):
         return ObjectStoreBackend(s3.url())
 
 
+@pytest.fixture(scope="module")
+def gcs() -> Iterator[Gcs]:
+    server = Gcs()
+    yield server
+    server.stop()
+
+
 class TestGoogleCloudStorage(ObjectStoreBackDoor):
     """On a server of the tests' own, as no emulator speaks what Google's client for objects speaks."""
 
-    @pytest.fixture(scope="class")
-    def s3(self) -> Iterator[Gcs]:
-        server = Gcs()
-        yield server
-        server.stop()
+    @pytest.fixture
+    def s3(self, gcs: Gcs) -> Gcs:
+        return gcs
 
     @pytest.fixture
-    def backend(self, s3: Gcs) -> ObjectStoreBackend:
-        return ObjectStoreBackend(s3.url())
+    def backend(self, gcs: Gcs) -> ObjectStoreBackend:
+        return ObjectStoreBackend(gcs.url())
