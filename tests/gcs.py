@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-_DATE = "Fri, 27 Nov 2026 12:00:00 GMT"
-_ISO_DATE = "2026-11-27T12:00:00.000Z"
-
 
 class _Object(NamedTuple):
     data: bytes
     generation: int
+    written: datetime
 
     @property
     def tag(self) -> str:
@@ -46,7 +46,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes = b"", found: _Object | None = None, **headers: str) -> None:
         self.send_response(status)
         if found is not None:
-            headers |= {"ETag": found.tag, "x-goog-generation": str(found.generation), "Last-Modified": _DATE}
+            headers |= {
+                "ETag": found.tag,
+                "x-goog-generation": str(found.generation),
+                "Last-Modified": format_datetime(found.written, usegmt=True),
+            }
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -67,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
                 data = copied.data
             if condition is not None and int(condition) != (0 if there is None else there.generation):
                 return self._answer(HTTPStatus.PRECONDITION_FAILED)
-            self.objects[key] = written = _Object(data, self.server.next_generation())  # type: ignore[attr-defined]
+            self.objects[key] = written = _Object(data, self.server.next_generation(), datetime.now(UTC))  # type: ignore[attr-defined]
         return self._answer(HTTPStatus.OK, b"<CopyObjectResult/>" if source else b"", written)
 
     def do_GET(self) -> None:
@@ -113,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 entries.append(
                     f"<Contents><Key>{escape(key)}</Key><Size>{len(found.data)}</Size><ETag>{escape(found.tag)}</ETag>"
-                    f"<LastModified>{_ISO_DATE}</LastModified></Contents>"
+                    f"<LastModified>{found.written.isoformat()}</LastModified></Contents>"
                 )
         is_whole = not any(key.startswith(prefix) and key > max(last, after) for key in self.objects)
         more = "" if is_whole else f"<NextContinuationToken>{escape(last)}</NextContinuationToken>"
