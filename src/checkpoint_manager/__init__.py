@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Passphrase,
         Version,
     )
+    from checkpoint_manager.pipelines import PipelinePlan, Pipelines, PipelineStatus
     from checkpoint_manager.reports import (
         BundledStage,
         BundleSummary,
@@ -89,6 +90,9 @@ __all__ = [
     "Outcome",
     "Passphrase",
     "PayloadError",
+    "PipelinePlan",
+    "PipelineStatus",
+    "Pipelines",
     "Progress",
     "PruneDecision",
     "PrunePlan",
@@ -153,6 +157,11 @@ _HOMES = {
         "Origin",
         "Passphrase",
         "Version",
+    ],
+    "pipelines": [
+        "PipelinePlan",
+        "PipelineStatus",
+        "Pipelines",
     ],
     "reports": [
         "BundleSummary",

@@ -114,6 +114,49 @@ def test_many_runs_of_a_stage_are_counted_and_one_that_tells_nothing_is_named(cl
         assert "its process tells nothing that this key opens, and 1 run more" in cli("status").out.replace("\n", " ")
 
 
+class TestSeveralStores:
+    @pytest.fixture(autouse=True)
+    def others(self, store: Path) -> None:
+        CheckpointManager(store.parent / "other").save_checkpoint("load", 1)
+        CheckpointManager(f"sqlite:///{store.parent}/store.db").save_checkpoint("serve", 1)
+
+    def test_are_shown_one_after_the_other(self, cli: Cli) -> None:
+        result = cli("status", "--store", "checkpoints", "--store", "other")
+        assert result.code == 0
+        assert [line for line in result.out.splitlines() if " " not in line] == ["checkpoints", "", "other"]
+        assert "load" in result.out
+        stores = cli("status", "--store", "checkpoints", "--store", "other", "--json").json["stores"]
+        assert [(each["store"], [row["stage"] for row in each["stages"]]) for each in stores] == [
+            ("checkpoints", ["clean", "train"]),
+            ("other", ["load"]),
+        ]
+
+    def test_are_found_below_a_folder(self, cli: Cli, tmp_path: Path) -> None:
+        stores = cli("status", "--scan", str(tmp_path), "--json").json["stores"]
+        assert [len(each["stages"]) for each in stores] == [2, 1, 1]
+
+    def test_one_that_cant_be_read_hides_no_other(self, cli: Cli, store: Path) -> None:
+        result = cli("status", "--store", "nowhere", "--store", "other")
+        assert result.code == 3
+        assert "no checkpoint store at" in result.err
+        assert "load" in result.out
+        told = cli("status", "--store", "nowhere", "--store", "other", "--json")
+        assert [(each["exit_code"], bool(each["problem"])) for each in told.json["stores"]] == [(10, True), (0, False)]
+        flip(store / "train.checkpoint")
+        assert cli("status", "--store", "nowhere", "--store", "checkpoints").code == 13
+
+    def test_a_folder_without_any_is_no_store(self, cli: Cli, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        result = cli("status", "--scan", "empty")
+        assert (result.code, result.out) == (10, "")
+        assert cli("status", "--scan", "nowhere").code == 20
+
+    def test_one_store_alone_is_told_as_before(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "other")
+        assert set(cli("status", "--json").json) >= {"store", "stages"}
+        assert cli("status", "--json").json["store"] == "other"
+
+
 class TestAStageThatIsMissing:
     """From a copy that was put back: each command notices it, and shows the others."""
 

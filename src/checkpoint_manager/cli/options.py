@@ -8,7 +8,7 @@ import os
 import select
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -104,16 +104,60 @@ def store_options(command: F) -> F:
         name_store(access.shown if is_named else None)
         return command(access, *args, **kwargs)
 
+    store = click.option(
+        "--store",
+        type=_Location(),
+        metavar="LOCATION",
+        default=DEFAULT_STORE,
+        envvar="CHECKPOINT_MANAGER_STORE",
+        help="The store: a directory, or a URL. Default: $CHECKPOINT_MANAGER_STORE, or checkpoints.",
+    )
+    return cast("F", _with_options(wrapper, store))
+
+
+def several_stores_options(command: F) -> F:
+    """Add the options for one store or several, and pass them to the command as a list of :class:`Access`.
+
+    With ``--scan``, the list may be empty.
+    """
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
+        with held_back():
+            from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # as above
+            from checkpoint_manager.pipelines import find_stores  # noqa: PLC0415  # likewise
+
+        named, folders = kwargs.pop("store"), kwargs.pop("scan")
+        stores = dict.fromkeys([*named, *(found for folder in folders for found in find_stores(folder))])
+        if not named and not folders:
+            stores = {os.path.expanduser(os.environ.get("CHECKPOINT_MANAGER_STORE") or DEFAULT_STORE): None}
+        shared = {name: kwargs.pop(name) for name in ("key", "lock_timeout", "as_json")}
+        accesses = [Access(store=store, **shared) for store in stores]
+        name_store(accesses[0].shown if len(accesses) == 1 and named else None)
+        return command(accesses, *args, is_list=len(named) > 1 or bool(folders), as_json=shared["as_json"], **kwargs)
+
+    store = click.option(
+        "--store",
+        type=_Location(),
+        metavar="LOCATION",
+        multiple=True,
+        help="A store: a directory, or a URL. May be repeated. Default: $CHECKPOINT_MANAGER_STORE, or checkpoints.",
+    )
+    scan = click.option(
+        "--scan",
+        type=_Location(),
+        metavar="FOLDER",
+        multiple=True,
+        help="All stores in this folder and below it, eight folders deep; links are not followed.",
+    )
+    return cast("F", _with_options(wrapper, store, scan))
+
+
+def _with_options(wrapper: Any, *stores: Callable[[Any], Any]) -> Any:  # noqa: ANN401  # click's own decorators
+    """Return a command with the options of its stores and those that all of them share."""
     for option in reversed(
         (
-            click.option(
-                "--store",
-                type=_Location(),
-                metavar="LOCATION",
-                default=DEFAULT_STORE,
-                envvar="CHECKPOINT_MANAGER_STORE",
-                help="The store: a directory, or a URL. Default: $CHECKPOINT_MANAGER_STORE, or checkpoints.",
-            ),
+            *stores,
             key_option,
             click.option(
                 "--lock-timeout",
@@ -127,7 +171,7 @@ def store_options(command: F) -> F:
         )
     ):
         wrapper = option(wrapper)
-    return wrapper  # type: ignore[return-value]  # the same command, with options
+    return wrapper
 
 
 yes_option = click.option("--yes", is_flag=True, help="Don't ask.")

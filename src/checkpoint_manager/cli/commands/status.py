@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from checkpoint_manager._text import counted
-from checkpoint_manager.cli.exit_codes import Exit, UsageError
+from checkpoint_manager.cli.exit_codes import Exit, NoStoreError, UsageError, exit_of
 from checkpoint_manager.cli.hints import explain
-from checkpoint_manager.cli.options import Seconds, store_options
-from checkpoint_manager.cli.output import new_table, say, show_size, show_time, write_json, write_table
+from checkpoint_manager.cli.options import Seconds, several_stores_options
+from checkpoint_manager.cli.output import new_table, say, show_size, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.version_notes import stage_notes
 from checkpoint_manager.cli.watch import need_a_terminal, watch
@@ -46,8 +46,8 @@ _COLUMNS = ("STAGE", "STATUS", "VERSION", "SAVED", "SIZE", "NOTE")
     metavar="SECONDS",
     help="How long --watch waits in between.",
 )
-@store_options
-def status(access: Access, *, watched: bool, interval: float) -> int:
+@several_stores_options
+def status(accesses: list[Access], *, watched: bool, interval: float, is_list: bool, as_json: bool) -> int:
     """Show each stage with its newest version, and whether it is whole. Exits with 13 if one is not.
 
     A stage whose function or loop runs now, in whatever process, is shown as running: since when, by whom, and how far it is.
@@ -58,35 +58,81 @@ def status(access: Access, *, watched: bool, interval: float) -> int:
     Examples:
       checkpoint-manager status --store checkpoints
       checkpoint-manager status --watch
+      checkpoint-manager status --store etl --store training
+      checkpoint-manager status --scan /srv/pipelines
     """
+    if not accesses:
+        raise NoStoreError("there is no checkpoint store in that folder, nor below it", hint="Name another folder with --scan")
     if watched:
-        return _watch(access, interval)
+        return _watch(accesses, interval, is_list=is_list, as_json=as_json)
+    return _show_list(accesses, as_json=as_json) if is_list else _show(accesses[0])
+
+
+def _show(access: Access) -> int:
     cm = access.open()
     with progress_of("reading") as step:
         rows = _Look(cm).rows(step)
     if access.as_json:
         write_json("status", {"store": access.location, "stages": rows})
-    elif not rows:
-        say(f"no stages yet in {access.shown}")
     else:
-        write_table(*_table(rows))
-        for row in rows:
-            if row["problem"]:
-                say(f"error: {row['problem']}")
+        _write(access, rows)
     return Exit.INTEGRITY if any(row["problem"] for row in rows) else Exit.DONE
 
 
-def _watch(access: Access, interval: float) -> int:
+def _write(access: Access, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        say(f"no stages yet in {access.shown}")
+        return
+    write_table(*_table(rows))
+    for row in rows:
+        if row["problem"]:
+            say(f"error: {row['problem']}")
+
+
+def _show_list(accesses: list[Access], *, as_json: bool) -> int:
+    """Show several stores. One that can't be read does not hide the others; then the exit code is 3, unless one is damaged."""
+    found: list[dict[str, Any]] = []
+    for access in accesses:
+        rows, problem, code = _rows_of(access)
+        found.append({"store": access.location, "stages": rows, "problem": problem})
+        if any(row["problem"] for row in rows):
+            code = Exit.INTEGRITY
+        found[-1]["exit_code"] = int(code)
+        if not as_json:
+            if len(found) > 1:
+                write_line("")
+            write_line(access.shown)
+            _write(access, rows) if problem is None else say(f"error: {problem}")
+    if as_json:
+        write_json("status", {"stores": found})
+    codes = {each["exit_code"] for each in found}
+    return Exit.INTEGRITY if Exit.INTEGRITY in codes else Exit.DONE if codes == {Exit.DONE} else Exit.PARTLY
+
+
+def _rows_of(access: Access) -> tuple[list[dict[str, Any]], str | None, Exit]:
+    """Return the rows of a store; or why it can't be read, and the exit code for that."""
+    try:
+        with access.open() as cm:
+            return _Look(cm).rows(), None, Exit.DONE
+    except CheckpointError as error:
+        return [], explain(error), exit_of(error)
+
+
+def _watch(accesses: list[Access], interval: float, *, is_list: bool, as_json: bool) -> int:
     need_a_terminal("status --watch")
-    if access.as_json:
+    if as_json:
         raise UsageError("--watch is for people, and --json for programs", hint="Give one of them")
-    look = _Look(access.open())
+    looks = [(access, _Look(access.open())) for access in accesses]
 
     def draw() -> list[list[str]]:
-        columns, cells = _table(look.rows())
-        return new_table(columns).rows(cells) if cells else [["nothing saved yet"]]
+        drawn: list[list[str]] = []
+        for access, look in looks:
+            columns, cells = _table(look.rows())
+            drawn += [[access.shown]] if is_list else []
+            drawn += new_table(columns).rows(cells) if cells else [["nothing saved yet"]]
+        return drawn
 
-    return watch(draw, access.shown, interval)
+    return watch(draw, counted(len(accesses), "store") if is_list else accesses[0].shown, interval)
 
 
 class _Look:
