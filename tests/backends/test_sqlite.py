@@ -395,19 +395,34 @@ def test_a_child_process_uses_a_connection_of_its_own(path: Path) -> None:
         assert [each.number for each in cm.history("train")] == [4, 3, 2, 1]
 
 
-def test_the_connection_of_a_thread_ends_with_it(path: Path) -> None:
+def test_the_connection_of_a_thread_passes_to_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    connect = sqlite3.connect
     with opened(path) as cm:
         cm.save_checkpoint("train", 1)
-
-        def connections() -> int:
-            gc.collect()
-            return len([each for each in os.listdir("/proc/self/fd") if _target(each) == str(path)])
-
+        monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: made.append(args) or connect(*args, **kwargs))
         for number in range(2, 10):
             thread = threading.Thread(target=cm.save_checkpoint, args=("train", number))
             thread.start()
             thread.join()
-        assert connections() <= 2  # SQLite keeps one for the next thread, while this one holds a lock
+        assert len(made) == 1
+        assert forking.answer(lambda: [cm.load_checkpoint("train"), len(made)]) == [9, 2]  # a child makes one of its own
+    assert _target_count(path) == 0
+
+
+def _target_count(path: Path) -> int:
+    gc.collect()
+    return len([each for each in os.listdir("/proc/self/fd") if _target(each) == str(path)])
+
+
+def test_the_connection_of_a_thread_ends_with_it(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+        for number in range(2, 10):
+            thread = threading.Thread(target=cm.save_checkpoint, args=("train", number))
+            thread.start()
+            thread.join()
+        assert _target_count(path) <= 2  # SQLite keeps one for the next thread, while this one holds a lock
         assert cm.load_checkpoint("train") == 9
 
 

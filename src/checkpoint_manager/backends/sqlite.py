@@ -16,9 +16,10 @@ stages.
 SQLite shares memory between its processes, so all of them have to run on one host: a file system that does not grant
 write-ahead logging is refused. See https://www.sqlite.org/wal.html.
 
-**Connections.** Each thread has its own, and none is used after a fork: SQLite forbids it, and to close one in the child could
-break the parent's. A connection is opened again if another file has taken the database's place. A new one checks that the
-schema is exactly the one below, because a foreign trigger or view would run inside our statements.
+**Connections.** Each thread has its own, which passes to another thread when it ends: a program that starts a thread for each
+task would otherwise spend half its time opening them. None is used after a fork: SQLite forbids it, and to close one in the
+child could break the parent's. A connection is opened again if another file has taken the database's place. A new one checks
+that the schema is exactly the one below, because a foreign trigger or view would run inside our statements.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import sqlite3
 import stat
 import threading
 import time
+from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -84,6 +86,8 @@ _RESERVE_BYTES = 1024 * 1024
 _HIGHEST_NUMBER = 999_999_999_999
 _BUSY_SECONDS = 60
 """How long a statement waits for those of other connections, each of which takes about as long as a flush."""
+_MOST_IDLE = 8
+"""How many connections of threads that have ended are kept for others."""
 _COMPANIONS = ("", "-wal", "-shm", "-journal")
 
 _SCHEMA = {
@@ -175,8 +179,29 @@ class _Opened:
             _inherited.append(self.connection)
 
     def __del__(self) -> None:
-        """Close the connection of a thread that has ended."""
+        """Close a connection that no thread needs."""
         self.close()
+
+
+class _Idle:
+    """The connections of threads that have ended, for new ones."""
+
+    def __init__(self) -> None:
+        self.connections: deque[_Opened] = deque(maxlen=_MOST_IDLE)
+        self.is_closed = False
+
+
+class _Slot:
+    """What holds the connection of one thread, and hands it over when the thread has ended."""
+
+    def __init__(self, idle: _Idle) -> None:
+        self.opened: _Opened | None = None
+        self._idle = idle
+
+    def __del__(self) -> None:
+        """Hand the connection over."""
+        if self.opened is not None and not self._idle.is_closed:
+            self._idle.connections.append(self.opened)
 
 
 class _Chunks:
@@ -243,18 +268,29 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         self._locks = f"{self._path}-locks"
         self._tidied: set[str] = set()  # without chunks of a killed writer
         self._mine = threading.local()
+        self._idle = _Idle()
         self._connection(make=False)
 
     # Connections and statements
 
     def _connection(self, *, make: bool) -> sqlite3.Connection | None:
         """Return this thread's connection, or None if there is no database and none is to be made."""
-        opened: _Opened | None = getattr(self._mine, "opened", None)
-        if opened is None or not opened.is_usable(self._path):
+        slot: _Slot | None = getattr(self._mine, "slot", None)
+        if slot is None:
+            self._mine.slot = slot = _Slot(self._idle)
+        if slot.opened is None or not slot.opened.is_usable(self._path):
             if not make and not os.path.lexists(self._path):
                 return None
-            self._mine.opened = opened = self._open()
-        return opened.connection
+            slot.opened = self._handed_over() or self._open()
+        return slot.opened.connection
+
+    def _handed_over(self) -> _Opened | None:
+        """Return a connection of a thread that has ended, if there is one."""
+        with contextlib.suppress(IndexError):  # there is none left
+            while not (opened := self._idle.connections.pop()).is_usable(self._path):
+                pass
+            return opened
+        return None
 
     def _open(self) -> _Opened:
         with as_our_errors("open the database", self._path):
@@ -574,10 +610,12 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
     # The whole store
 
     def close(self) -> None:
-        """Close the connection of this thread. Those of other threads are closed when these end."""
-        opened: _Opened | None = self._mine.__dict__.pop("opened", None)
-        if opened is not None:
-            opened.close()
+        """Close the connections of this thread and of those that have ended. Others are closed when their threads end."""
+        self._idle.is_closed = True
+        self._idle.connections.clear()
+        slot: _Slot | None = self._mine.__dict__.pop("slot", None)
+        if slot is not None and slot.opened is not None:
+            slot.opened.close()
 
     # Maintenance
 
