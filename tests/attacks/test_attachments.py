@@ -173,6 +173,29 @@ def test_who_once_knew_the_key_can_not_forge_a_content(cm: CheckpointManager) ->
     assert_refused(cm, "small")
 
 
+def test_a_reader_from_before_a_rotation_is_not_deceived_by_who_lost_the_key(cm: CheckpointManager, tmp_path: Path) -> None:
+    """Under the active key, digests are not compared; this reader takes the old one for active until it looks again."""
+    reader = CheckpointManager(tmp_path / "attached", key=KEY)
+    found = reader.get_checkpoint("train", 2)
+    (record,) = (each for each in cm._store.entry("train", 2).attachments if each.name == "small")
+    cm.keys.rotate()
+    context = format_1.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
+    segments(cm, "train", 2, "small")[0].write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
+    with pytest.raises(IntegrityError):
+        found.attachments["small"].load()
+
+
+def test_a_restored_attachment_is_compared_with_its_digest_after_a_rotation(cm: CheckpointManager) -> None:
+    """The new version is sealed under the new key, and its attachment's key was sealed under the old one."""
+    (record,) = (each for each in cm._store.entry("train", 2).attachments if each.name == "small")
+    cm.keys.rotate()
+    cm.restore_checkpoint("train", 2)
+    context = format_1.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
+    segments(cm, "train", 3, "small")[0].write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
+    with pytest.raises(IntegrityError):
+        cm.get_checkpoint("train", 3).attachments["small"].load()
+
+
 def test_an_older_version_put_back_does_not_bring_its_attachments(cm: CheckpointManager, tmp_path: Path) -> None:
     history = tmp_path / "attached" / "history" / "train"
     shutil.copy(history / "000000000001.checkpoint", history / "000000000002.checkpoint")
@@ -219,15 +242,19 @@ def test_no_key_or_content_of_an_attachment_is_shown(cm: CheckpointManager) -> N
         {"detail": "x" * 201},
         {"detail": 3},
         {"more": 1},
+        {"under": 1},
+        {"under": "k"},
+        {"under": "5c" * 16},
     ],
     ids=str,
 )
 def test_a_record_of_another_form_counts_as_none(change: dict[str, Any]) -> None:
     """Whoever has the key, or made a bundle, may have written it."""
     record = {"id": "5c" * 16, "key": "00" * 32, "size": 5, "kind": "bytes", "detail": "", "segments": "00" * 32}
-    good = {"@attachments": {"w": record}}
-    assert len(format_1.take_records(good)) == 1
-    assert good == {}
+    for each in (record, record | {"under": "5c" * 8}):  # of format 1, and of format 2
+        good = {"@attachments": {"w": each}}
+        assert format_1.encode_records(format_1.take_records(good)) == {"w": each}
+        assert good == {}
     for name, fields in (("w", {**record, **change}), ("", record), ("w", None), ("w", [])):
         bad = {"@attachments": {"fine": record, name: fields}}
         assert format_1.take_records(bad) == ()

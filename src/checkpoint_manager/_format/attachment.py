@@ -1,4 +1,4 @@
-"""Attachments, format 1: large contents beside the versions of a stage, in sealed segments.
+"""Attachments, formats 1 and 2: large contents beside the versions of a stage, in sealed segments.
 
 **Segments.** The content is cut into segments of 16 MiB (16777216 bytes); the last one is what is left, and an empty content
 has one empty segment. Segment i (0, 1, 2, …) is a sealed message (see :mod:`checkpoint_manager._format.seal`) under the
@@ -12,22 +12,27 @@ decimal digits.
 **Record.** The sealed metadata of each version that refers to an attachment holds, under the key ``@attachments`` of
 ``metadata`` and after all other keys, an object with one record for each name::
 
-    {"id": "…", "key": "…", "size": N, "kind": "…", "detail": "…", "segments": "…"}
+    {"id": "…", "key": "…", "size": N, "kind": "…", "detail": "…", "segments": "…", "under": "…"}
 
 ``key`` is the attachment's key in 64 hex digits, ``size`` the length of the content in bytes, ``kind`` what the content is read
-back as, ``detail`` a text for people, and ``segments`` the SHA-256 of each sealed segment, in 64 hex digits each, joined.
+back as, ``detail`` a text for people, ``segments`` the SHA-256 of each sealed segment, in 64 hex digits each, joined, and
+``under`` the id of the store's key that was active when the attachment was written, which a record of format 1 does not have.
 
 The attachment ``@contents`` holds the arrays, frames and tensors of the version's data, see
 :mod:`checkpoint_manager._format.embedded`. No other name begins with ``@``.
 
 The digests keep out whoever once had a key of the store, and so knows the keys of its attachments: a rotation seals the records
-again, and not gigabytes. A version, an attachment's name and its content can't be exchanged, for the record says what belongs
-together.
+again, and not gigabytes. Where ``under`` is the store's active key, no record of the attachment was ever sealed under a key
+that was given up, and only a holder of the active key, who may write anything, can seal another segment. So a reader MUST
+compare the digests, unless it finds that ``under`` is the active key of the keyring as it is after the segment was read. A
+version, an attachment's name and its content can't be exchanged, for the record says what belongs together.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import mmap
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,12 +54,17 @@ MAX_ATTACHMENTS = 1000
 MAX_NAME_CHARACTERS = 255
 MAX_DETAIL_CHARACTERS = 200
 
+_LARGE = 1024 * 1024
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+
 _ID = r"[0-9a-f]{32}"
+_KEY_ID = r"(?:[0-9a-f]{16})?"
 _KEY = r"[0-9a-f]{64}"
 _KIND = r"[a-z][a-z0-9-]{0,31}"
 _DIGESTS = r"(?:[0-9a-f]{64})+"
 _DIGEST_DIGITS = 64
-_FIELDS = ["id", "key", "size", "kind", "detail", "segments"]
+_FIELDS_1 = ["id", "key", "size", "kind", "detail", "segments"]
+_FIELDS = [*_FIELDS_1, "under"]
 
 
 class AttachmentRecord(NamedTuple):
@@ -68,6 +78,7 @@ class AttachmentRecord(NamedTuple):
         kind: What the content is read back as.
         detail: What it is, for people.
         digests: The SHA-256 of each sealed segment, in hexadecimal digits.
+        under: The id of the key that was active when it was written; empty in a record of format 1.
     """
 
     name: str
@@ -77,6 +88,7 @@ class AttachmentRecord(NamedTuple):
     kind: str
     detail: str
     digests: tuple[str, ...]
+    under: str = ""
 
 
 def segment_count(size: int) -> int:
@@ -103,12 +115,22 @@ def seal_segment(key: SecretBytes, content: Buffer, context: bytes, digests: lis
     digests.append(digest.hexdigest())
 
 
-def open_segment(key: SecretBytes, pieces: Iterable[Buffer], length: int, context: bytes, expected: str) -> bytearray:
-    """Return the content of a segment after all of it has been verified.
+def open_segment(key: SecretBytes, pieces: Iterable[Buffer], content: memoryview, context: bytes, expected: str | None) -> None:
+    """Read the content of a segment into memory of its length, which holds nothing genuine until this returns.
+
+    Args:
+        key: The attachment's key.
+        pieces: The sealed segment.
+        content: Where its content goes.
+        context: What it is bound to.
+        expected: The digest that was recorded; None if it need not be compared.
 
     Raises:
-        SealBrokenError: It does not open, is not ``length`` bytes long, or is not the one that was recorded.
+        SealBrokenError: It does not open, has another length, or is not the one that was recorded.
     """
+    if expected is None:
+        seal.unseal_into(key, pieces, content, context)
+        return
     digest = hashlib.sha256()
 
     def hashed() -> Iterator[Buffer]:
@@ -116,10 +138,23 @@ def open_segment(key: SecretBytes, pieces: Iterable[Buffer], length: int, contex
             digest.update(piece)
             yield piece
 
-    content = seal.unseal_slices(key, hashed(), length, context)
+    seal.unseal_into(key, hashed(), content, context)
     if digest.hexdigest() != expected:
         raise seal.SealBrokenError
-    return content
+
+
+def new_memory(length: int) -> memoryview:
+    """Return writable memory for the content of a segment.
+
+    In large pages where there are some: most of the time that it takes to read a segment would be spent on its pages else.
+    """
+    if length < _LARGE:
+        return memoryview(bytearray(length))
+    memory = mmap.mmap(-1, length, **_PRIVATE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 def encode_records(records: Iterable[AttachmentRecord]) -> dict[str, dict[str, Any]]:
@@ -132,6 +167,7 @@ def encode_records(records: Iterable[AttachmentRecord]) -> dict[str, dict[str, A
             "kind": each.kind,
             "detail": each.detail,
             "segments": "".join(each.digests),
+            **({"under": each.under} if each.under else {}),
         }
         for each in records
     }
@@ -150,15 +186,17 @@ def _record(name: str, fields: Mapping[str, Any]) -> AttachmentRecord:
     joined = fields["segments"]
     digests = tuple(joined[at : at + _DIGEST_DIGITS] for at in range(0, len(joined), _DIGEST_DIGITS))
     key = Hidden(bytes.fromhex(fields["key"]))
-    return AttachmentRecord(name, fields["id"], key, fields["size"], fields["kind"], fields["detail"], digests)
+    return AttachmentRecord(
+        name, fields["id"], key, fields["size"], fields["kind"], fields["detail"], digests, fields.get("under", "")
+    )
 
 
 def _is_record(name: str, fields: object) -> bool:
     return (
         0 < len(name) <= MAX_NAME_CHARACTERS
         and type(fields) is dict
-        and list(fields) == _FIELDS
-        and all(type(fields[each]) is str for each in _FIELDS if each != "size")
+        and list(fields) in (_FIELDS, _FIELDS_1)
+        and all(type(fields[each]) is str for each in fields if each != "size")
         and type(fields["size"]) is int
         and fields["size"] >= 0
         and len(fields["detail"]) <= MAX_DETAIL_CHARACTERS
@@ -166,5 +204,6 @@ def _is_record(name: str, fields: object) -> bool:
         and re.fullmatch(_KEY, fields["key"]) is not None
         and re.fullmatch(_KIND, fields["kind"]) is not None
         and re.fullmatch(_DIGESTS, fields["segments"]) is not None
+        and re.fullmatch(_KEY_ID, fields.get("under", "")) is not None
         and len(fields["segments"]) == segment_count(fields["size"]) * _DIGEST_DIGITS
     )

@@ -125,18 +125,27 @@ def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound
         SealBrokenError: The message does not open under this key and context, or is not ``length`` bytes long.
     """
     message = bytearray(length)
-    output, filled = memoryview(message), 0
+    unseal_into(key, slices, memoryview(message), bound_to)
+    return message
+
+
+def unseal_into(key: SecretBytes, slices: Iterable[Buffer], output: memoryview, bound_to: bytes) -> None:
+    """Unseal a message into memory of its length, which holds nothing genuine until this returns.
+
+    Raises:
+        SealBrokenError: The message does not open under this key and context, or has another length.
+    """
+    filled = 0
     try:
         decryptor = Cobblestone256Decryptor(key.raw, bound_to)
         for piece in slices:
             filled += decryptor.update_into(piece, output[filled:])
         rest = decryptor.finalize()
-    except (InvalidTag, ValueError):  # ValueError: the message is longer than ``length``
+    except (InvalidTag, ValueError):  # ValueError: the message is longer than the memory
         raise SealBrokenError from None
-    if filled + len(rest) != length:
+    if filled + len(rest) != len(output):
         raise SealBrokenError
     output[filled:] = rest
-    return message
 
 
 def seal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ import io
 import os
 import secrets
 import stat
+import threading
 from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -49,10 +50,13 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
     from checkpoint_manager.reports import OnProgress
 
-_AT_ONCE = 2
-"""How many segments are sealed at once: their digests take longer than all the rest, and need no lock of the interpreter."""
+_WRITTEN_AT_ONCE = 3
+"""How many segments are written at once, each in a thread: while one waits for the disk, others are sealed."""
+_IN_MEMORY = 3
+"""How many segments are in memory: those that are being sealed, and the one that is being read."""
+_READ_AT_ONCE = 2
 _READ_BYTES = 1024 * 1024
-"""How much is read from a file at once. So three segments are in memory, two of which are being sealed, and not four."""
+"""How much is read from a file at once."""
 _LOCK_DIGITS = 24
 """How many digits at the start of an attachment's id name the lock of its save; the others count the save's attachments."""
 _UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
@@ -84,7 +88,7 @@ class Source:
             PayloadError: It has another length than was known.
         """
         total = 0
-        for segment, is_last in _cut(self._pieces):
+        for segment, is_last in _cut(self._pieces, self.size):
             total += len(segment)
             if self.size is not None and (total > self.size or (total == self.size and not is_last)):
                 raise PayloadError("an attached file became longer while it was read", hint=_UNCHANGED)
@@ -105,25 +109,26 @@ def _tell(progress: OnProgress, stage: str, sources: list[Source]) -> None:
         source.written = written
 
 
-def _cut(pieces: Iterable[Buffer]) -> Iterator[tuple[Buffer, bool]]:
+def _cut(pieces: Iterable[Buffer], size: int | None) -> Iterator[tuple[Buffer, bool]]:
     """Yield segments of full length, but for the last one, each with whether it is the last.
 
     A full segment is held until there is a byte after it. What is long enough is cut without being copied.
     """
     full: Buffer | None = None
-    memory, filled, is_first = bytearray(), 0, True
+    memory: bytearray | memoryview = bytearray()
+    filled, may_be_short = 0, size is None or size < format_1.SEGMENT_BYTES
     for piece in pieces:
         view = memoryview(piece).cast("B")
         while view:
             if full is not None:
                 yield full, False
-                full, is_first = None, False
+                full, may_be_short = None, False
             length = format_1.SEGMENT_BYTES - filled
             if not filled and len(view) >= length:
                 full = view[:length]
             else:
-                if not filled:  # of the first, it is unknown how long it gets; what grows is copied, and is there twice
-                    memory = bytearray(0 if is_first else format_1.SEGMENT_BYTES)
+                if not filled:  # a short one grows, and is there twice while it is copied
+                    memory = bytearray() if may_be_short else format_1.new_memory(format_1.SEGMENT_BYTES)
                 part = view[:length]
                 memory[filled : filled + len(part)] = part
                 filled += len(part)
@@ -202,7 +207,7 @@ def _checked_name(stage: str, name: object) -> str:
 
 def _source(store: Store, stage: str, name: str, content: object) -> Source | AttachmentRecord:
     if isinstance(content, StoredAttachment):
-        return content.record(store, stage) or Source(content.kind, content.pieces(), content.detail, content.size)
+        return content.record(store, stage) or Source(content.kind, _pieces_of(content.open()), content.detail, content.size)
     if isinstance(content, bytes | bytearray | memoryview):
         return Source("bytes", [content], size=memoryview(content).nbytes)
     what = f"the attachment {printable(name)} of stage {printable(stage)}"
@@ -281,30 +286,45 @@ class Upload:
             self._lock.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=self._name))
         new, key = f"{self._name}{len(self._written):0{32 - _LOCK_DIGITS}x}", seal.generate_key()
         self._written.append(new)
+        under = store.keyring.active[0]  # before anything is sealed
         size, digests = 0, list[str]()
 
-        def seal_and_write(index: int, content: Buffer, last: bool) -> str:  # noqa: FBT001  # as it comes
+        room = threading.Semaphore(_IN_MEMORY)
+
+        def write(index: int, contents: list[Buffer], last: bool) -> str:  # noqa: FBT001  # as it comes
             digest: list[str] = []
             context = format_1.bound_to(store.keyring.store_id, stage, new, index, last=last)
-            store.backend.write_segment(stage, new, index, format_1.seal_segment(key, content, context, digest))
+
+            def sealed() -> Iterator[Buffer]:
+                yield from format_1.seal_segment(key, contents.pop(), context, digest)  # popped: it is let go of when sealed
+                room.release()
+
+            try:
+                store.backend.write_segment(stage, new, index, sealed())
+            except BaseException:
+                room.release()
+                raise
             return digest[0]
 
         with contextlib.ExitStack() as stack:
             under_way: deque[Future[str]] = deque()
             pool: ThreadPoolExecutor | None = None
-            for index, (content, is_last) in enumerate(source.segments()):
-                if pool is None and not is_last:  # there is a second segment: from here on, two are sealed at once
-                    pool = stack.enter_context(_new_pool())
-                if pool is None:
-                    digests.append(seal_and_write(index, content, is_last))
-                else:
-                    if len(under_way) == _AT_ONCE:
-                        digests.append(under_way.popleft().result())
-                    under_way.append(pool.submit(seal_and_write, index, content, is_last))
+            segments = source.segments()
+            room.acquire()
+            for index, (content, is_last) in enumerate(segments):
                 size += len(content)
                 source.written(len(content))
+                if pool is None and not is_last:  # there is a second segment: from here on, several are written at once
+                    pool = stack.enter_context(_new_pool())
+                if pool is None:
+                    digests.append(write(index, [content], is_last))
+                    continue
+                under_way.append(pool.submit(write, index, [content], is_last))
+                while under_way and under_way[0].done():
+                    digests.append(under_way.popleft().result())
+                room.acquire()
             digests += (each.result() for each in under_way)
-        return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests))
+        return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests), under)
 
     def remove_unused(self, session: Session | None) -> None:
         """Remove what no version refers to. The caller holds the stage's lock."""
@@ -315,12 +335,12 @@ class Upload:
 
 def _new_pool() -> ThreadPoolExecutor:
     threads = _loading.load("concurrent.futures.thread")
-    pool: ThreadPoolExecutor = threads.ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="checkpoint_manager")
+    pool: ThreadPoolExecutor = threads.ThreadPoolExecutor(_WRITTEN_AT_ONCE, thread_name_prefix="checkpoint_manager")
     return pool
 
 
 def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
-    length = sum(len(each.name.encode()) + 64 * len(each.digests) + 300 for each in records)
+    length = sum(len(each.name.encode()) + 64 * len(each.digests) + 350 for each in records)
     if length > _MAX_RECORDS_BYTES:
         message = f"the attachments of stage {printable(stage)} are too many, or too large together, for one version"
         raise PayloadError(message, hint="Attach them to several stages", stage=stage)
@@ -348,23 +368,33 @@ class StoredAttachment(Attachment):
     def _segments(self) -> Segments:
         return Segments(self._store, self._stage, self._version, self._record)
 
-    def pieces(self) -> Iterator[bytearray]:
-        """Yield all segments; errors as in :func:`~checkpoint_manager._store.attachments.read_segment`."""
-        segments, last = self._segments(), len(self._record.digests) - 1
-        for index in range(last + 1):
-            yield segments.get(index, and_next=index < last)
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield all segments; errors as in :func:`~checkpoint_manager._store.attachments.read_segment_into`."""
+        segments, count = self._segments(), len(self._record.digests)
+        for first in range(0, count, _READ_AT_ONCE):
+            indexes = range(first, min(first + _READ_AT_ONCE, count))
+            contents = deque(format_1.new_memory(format_1.segment_length(self.size, index)) for index in indexes)
+            segments.read(zip(indexes, contents, strict=True))
+            while contents:
+                yield contents.popleft()
 
     def _slices(self) -> Iterator[memoryview]:
         """Yield the content in pieces that a file is written in without waiting."""
         for segment in self.pieces():
             for start in range(0, len(segment), seal.SLICE_BYTES):
-                yield memoryview(segment)[start : start + seal.SLICE_BYTES]
+                yield segment[start : start + seal.SLICE_BYTES]
 
     def open(self) -> BinaryIO:
         return io.BufferedReader(SegmentFile(self._segments(), 0, self.size), seal.SLICE_BYTES)
 
     def read(self) -> bytes:
-        return b"".join(self.pieces())
+        content = io.BytesIO(bytes(self.size))  # whose bytes are filled in place, and returned without a copy
+        if self.size:
+            with content.getbuffer() as memory:
+                self._segments().read_into(0, memory)
+        else:
+            self._segments().get(0)
+        return content.getvalue()
 
     def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
         if self.kind in {"bytes", "file"}:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from checkpoint_manager._format import attachment as format_1
@@ -46,8 +46,17 @@ def is_there(store: Store, stage: str, record: AttachmentRecord) -> bool:
     return store.backend.segment_sizes(stage, record.id) == [seal.sealed_length(length) for length in lengths]
 
 
-def read_segment(store: Store, stage: str, version: int, record: AttachmentRecord, index: int) -> bytearray:
-    """Return the content of one segment, verified as a whole.
+def read_segment(store: Store, stage: str, version: int, record: AttachmentRecord, index: int) -> memoryview:
+    """Return the content of one segment, verified as a whole; errors as in :func:`read_segment_into`."""
+    content = format_1.new_memory(format_1.segment_length(record.size, index))
+    read_segment_into(store, stage, version, record, index, content)
+    return content
+
+
+def read_segment_into(
+    store: Store, stage: str, version: int, record: AttachmentRecord, index: int, content: memoryview
+) -> None:
+    """Read the content of one segment into memory of its length, which holds nothing genuine until this returns.
 
     Raises:
         IntegrityError: It is missing, damaged or forged.
@@ -57,21 +66,24 @@ def read_segment(store: Store, stage: str, version: int, record: AttachmentRecor
     length = format_1.segment_length(record.size, index)
     last = index == len(record.digests) - 1
     context = format_1.bound_to(store.keyring.store_id, stage, record.id, index, last=last)
+    is_ours = record.under == store.keyring.active[0]
     try:
         with store.backend.open_segment(stage, record.id, index) as file:
             if file.size != seal.sealed_length(length):
                 raise seal.SealBrokenError
             pieces = iter(lambda: file.read(seal.SLICE_BYTES), b"")
-            return format_1.open_segment(record.key, pieces, length, context, record.digests[index])
+            format_1.open_segment(record.key, pieces, content, context, None if is_ours else record.digests[index])
     except VersionAbsentError:
-        message = f"{where} is missing"
+        raise IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     except seal.SealBrokenError:
         message = f"{where} does not open: it is damaged, was changed, or belongs elsewhere"
-    raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
+        raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
+    if is_ours and store.keyring.refresh():  # the key may have been given up meanwhile
+        read_segment_into(store, stage, version, record, index, content)
 
 
 class Segments:
-    """The segments of an attachment. Those that were read last are held, two at most.
+    """The segments of an attachment. The one that was read last is held.
 
     Args:
         store: The store.
@@ -82,34 +94,48 @@ class Segments:
 
     def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
         self._place = store, stage, version, record
-        self._held: dict[int, bytearray] = {}
+        self._held: tuple[int, memoryview] = -1, memoryview(b"")
 
-    def get(self, index: int, *, and_next: bool) -> bytearray:
-        """Return one segment; errors as in :func:`read_segment`.
+    def get(self, index: int) -> memoryview:
+        """Return one segment; errors as in :func:`read_segment`."""
+        if index != self._held[0]:
+            self._held = -1, memoryview(b"")  # first, so that one is in memory and not two
+            self._held = index, read_segment(*self._place, index)
+        return self._held[1]
 
-        Args:
-            index: Its index.
-            and_next: The next one will be asked for, too, and there is one: both are opened at once, in two threads.
+    def read_into(self, first: int, memory: memoryview) -> int:
+        """Read the segments, from one on, that fit into memory as a whole, and return their length in bytes.
+
+        Errors as in :func:`read_segment_into`.
         """
-        if index not in self._held:
-            self._held = {}  # first, so that two are in memory and not four
-            self._held = self._read_two(index) if and_next else {index: read_segment(*self._place, index)}
-        return self._held[index]
+        size, start = self._place[3].size, first * format_1.SEGMENT_BYTES
+        end = min(start + len(memory), size)
+        count = (format_1.segment_count(size) if end == size else end // format_1.SEGMENT_BYTES) - first
+        lengths = [format_1.segment_length(size, first + each) for each in range(count)]
+        self.read((first + each, memory[each * format_1.SEGMENT_BYTES :][:length]) for each, length in enumerate(lengths))
+        return sum(lengths)
 
-    def _read_two(self, index: int) -> dict[int, bytearray]:
-        found: dict[int, bytearray] = {}
+    def read(self, wanted: Iterable[tuple[int, memoryview]]) -> None:
+        """Read segments, two at once, each into memory of its length; errors as in :func:`read_segment_into`."""
+        left, faults = deque(wanted), list[BaseException]()
 
-        def read_next() -> None:
-            with contextlib.suppress(Exception):  # raised again when this segment is asked for
-                found[index + 1] = read_segment(*self._place, index + 1)
+        def read() -> None:
+            try:
+                while left and not faults:
+                    read_segment_into(*self._place, *left.popleft())
+            except IndexError:  # the other thread was faster
+                return
+            except BaseException as fault:  # noqa: BLE001  # raised in the thread that asked
+                faults.append(fault)
 
-        thread = threading.Thread(target=read_next, name="checkpoint_manager", daemon=True)
-        thread.start()
-        try:
-            found[index] = read_segment(*self._place, index)
-        finally:
-            thread.join()
-        return found
+        other = threading.Thread(target=read, name="checkpoint_manager", daemon=True) if len(left) > 1 else None
+        if other is not None:
+            other.start()
+        read()
+        if other is not None:
+            other.join()
+        if faults:
+            raise faults[0]
 
 
 class SegmentFile(io.RawIOBase):
@@ -145,11 +171,13 @@ class SegmentFile(io.RawIOBase):
         if not view:
             return 0
         index, offset = divmod(self._start + self._position, format_1.SEGMENT_BYTES)
-        and_next = offset + len(view) > format_1.SEGMENT_BYTES
-        piece = memoryview(self._segments.get(index, and_next=and_next))[offset : offset + len(view)]
-        view[: len(piece)] = piece
-        self._position += len(piece)
-        return len(piece)
+        length = self._segments.read_into(index, view) if not offset else 0
+        if not length:
+            piece = self._segments.get(index)[offset : offset + len(view)]
+            length = len(piece)
+            view[:length] = piece
+        self._position += length
+        return length
 
 
 class StoredContents:
