@@ -339,8 +339,8 @@ def test_json_is_saved_and_loaded_without_what_other_values_need() -> None:
 
 
 def test_data_of_a_later_encoding_says_so() -> None:
-    with pytest.raises(FormatError, match="encoded as values/3, and this version of the library reads values/1 and values/2"):
-        payload.decode(b"values/3\n[]")
+    with pytest.raises(FormatError, match="encoded as values/4, and this version of the library reads values/1 to values/3"):
+        payload.decode(b"values/4\n[]")
 
 
 # Codecs

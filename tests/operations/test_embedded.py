@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -339,17 +340,21 @@ class TestOperations:
         assert there.verify().ok
 
     def test_a_difference_is_that_of_the_contents(self, memory: CheckpointManager) -> None:
-        memory.save_checkpoint("train", {"first": LARGE, "same": LARGE, "small": SMALL})
-        memory.save_checkpoint("train", {"first": LARGE[1:], "same": LARGE, "small": SMALL + 1})
+        memory.save_checkpoint("train", {"first": LARGE[1:], "next": LARGE, "same": LARGE, "small": SMALL})
+        memory.save_checkpoint("train", {"first": LARGE[2:], "next": LARGE + 1, "same": LARGE, "small": SMALL + 1})
         diff = memory.diff("train")
-        assert [change.where for change in diff.changes] == ["$.first", "$.small"]
-        assert diff.as_text().splitlines()[0].startswith("~ $.first: 5000 float64 of numpy (")
+        assert [change.where for change in diff.changes] == ["$.first", "$.next", "$.small"]
+        first, second, _ = diff.as_text().splitlines()
+        assert first == "~ $.first: 4999 float64 of numpy → 4998 float64 of numpy"
+        assert re.fullmatch(r"~ \$\.next: 5000 float64 of numpy \(\w{8}…\) → 5000 float64 of numpy \(\w{8}…\)", second)
         assert diff.as_text(redact=True) == (
-            "~ $.first: 5000 float64 of numpy → 4999 float64 of numpy\n~ $.small: 3 float64 of numpy → 3 float64 of numpy"
+            "~ $.first: 4999 float64 of numpy → 4998 float64 of numpy\n"
+            "~ $.next: 5000 float64 of numpy → 5000 float64 of numpy\n"
+            "~ $.small: 3 float64 of numpy → 3 float64 of numpy"
         )
         old, new = (memory._get_form("train", number).data for number in (1, 2))
         assert jsonpatch.apply_patch(old, diff.as_patch()) == new
-        assert old["first"] == {"!content": ["numpy", "5000 float64", LARGE.nbytes + 128, old["same"]["!content"][3]]}
+        assert old["next"] == {"!content": ["numpy", "5000 float64", LARGE.nbytes + 128]} == diff.as_dicts()[1]["new"]
 
     def test_lost_arrays_are_named_as_such(self, local: CheckpointManager, tmp_path: Path) -> None:
         local.save_checkpoint("train", {"w": LARGE})
@@ -362,7 +367,8 @@ class TestOperations:
         with pytest.raises(IntegrityError, match=r"the arrays in the data of stage train .* is gone"):
             local.restore_checkpoint("train", 1)
         assert not local.verify(quick=True).ok
-        assert local.diff("train")
+        with pytest.raises(IntegrityError, match=r"the arrays in the data of version 1 of stage train .* is missing"):
+            local.diff("train")
 
     def test_data_without_its_attachment_is_refused(self, memory: CheckpointManager) -> None:
         data, embedded = payload.encode([LARGE])

@@ -1,4 +1,4 @@
-"""What the expressions in ``values-1.json`` and ``values-2.json`` stand for."""
+"""What the expressions in ``values-1.json`` to ``values-3.json`` stand for."""
 
 from __future__ import annotations
 

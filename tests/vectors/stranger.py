@@ -162,7 +162,7 @@ def read_data(data: bytes, contents: bytes = b"") -> Any:
 
     def form(pairs: list[tuple[str, Any]]) -> Any:
         nonlocal at, count
-        if data[:9] != b"values/2\n" or len(pairs) != 1 or pairs[0][0] != "!content":
+        if data[:9] not in {b"values/2\n", b"values/3\n"} or len(pairs) != 1 or pairs[0][0] != "!content":
             return _object(pairs)
         kind, detail, where, *digest = pairs[0][1]
         if type(kind) is not str or type(detail) is not str:
@@ -171,19 +171,20 @@ def read_data(data: bytes, contents: bytes = b"") -> Any:
         if type(where) is str and not digest:
             return CONTENTS[kind](io.BytesIO(_bytes(where)))
         content = contents[at : at + where]
-        if type(where) is not int or not 0 <= where == len(content) or digest != [hashlib.sha256(content).hexdigest()]:
+        expected = [hashlib.sha256(content).hexdigest()] if data[:9] == b"values/2\n" else []
+        if type(where) is not int or not 0 <= where == len(content) or digest != expected:
             raise RefusedError("content")
         at += where
         return CONTENTS[kind](io.BytesIO(content))
 
-    if not data.startswith((b"values/1\n", b"values/2\n")):
+    if not data.startswith((b"values/1\n", b"values/2\n", b"values/3\n")):
         return json.loads(data)
     try:
         json.dumps(json.loads(data[9:]), ensure_ascii=False).encode()  # fails at half a surrogate pair
         value = json.loads(
             data[9:], object_pairs_hook=form, parse_constant=_refuse, parse_int=_integer_of_64_bits, parse_float=_finite
         )
-        return value if at == len(contents) and (count > 0) == data.startswith(b"values/2\n") else _refuse("contents")
+        return value if at == len(contents) and (count > 0) == (data[:9] != b"values/1\n") else _refuse("contents")
     except (
         ValueError,
         TypeError,

@@ -1,18 +1,21 @@
 """The arrays, frames and tensors in data: small ones are part of it, and the others are in one attachment of the version.
 
-The encoding ``values/2`` is ``values/1`` (:mod:`checkpoint_manager._format.values`) and one form more, of which it holds at
-least one. What stands in a form is a content (:mod:`checkpoint_manager._format.contents`):
+The encodings ``values/2`` and ``values/3`` are ``values/1`` (:mod:`checkpoint_manager._format.values`) and one form more, of
+which they hold at least one. What stands in a form is a content (:mod:`checkpoint_manager._format.contents`):
 
 ============  =================================================================================================================
-``!content``  ``[kind,detail,base64]``: the content is in the text, as that of ``!bytes``. Or ``[kind,detail,size,digest]``:
-              the content is in the version's attachment ``@contents``, which holds the contents in the order of their forms in
-              the JSON; ``size`` is its length in bytes, and ``digest`` its SHA-256 in 64 lower-case hex digits
+``!content``  ``[kind,detail,base64]``: the content is in the text, as that of ``!bytes``. Or, in ``values/2``,
+              ``[kind,detail,size,digest]``, and in ``values/3`` ``[kind,detail,size]``: the content is in the version's
+              attachment ``@contents``, which holds the contents in the order of their forms in the JSON; ``size`` is its length
+              in bytes, and ``digest`` its SHA-256 in 64 lower-case hex digits
 ============  =================================================================================================================
 
 ``kind`` and ``detail`` are those of a content, and ``detail`` is for people. The form does not stand in a set, nor in a key of
 a dict. An attachment without contents is not written. A reader MUST refuse a form in a set or a key, data without one, and an
 attachment that is not as long as its contents together. It need not compare the digests, as each segment of an attachment is
-verified and belongs to the version: with them, the data of two versions can be compared without their contents.
+verified and belongs to the version. By them, what is passed on from one stage to the next is recognised, so results and states
+are ``values/2``. To save anything else they would only take time, nearly as much as all the rest: it is ``values/3``, or
+``values/2`` if all contents are in the text.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 VALUES_2 = b"values/2\n"
-"""The start of data that holds contents."""
+VALUES_3 = b"values/3\n"
+"""The starts of data that holds contents."""
 TAG = "!content"
 INLINE_BYTES = 4096
 """The longest content that is written into the data."""
@@ -63,6 +67,7 @@ class Embedded:
 
     def __init__(self) -> None:
         self._forms: list[tuple[list[Any], Iterator[Buffer]]] = []
+        self._is_identified = False
         self.is_used = False
         self.tree: Any = None
 
@@ -71,7 +76,7 @@ class Embedded:
         return bool(self._forms)
 
     def add(self, content: Content) -> dict[str, Any]:
-        """Return the form of a content. If it is not in the form, its length and digest are known after :meth:`pieces`."""
+        """Return the form of a content. If it is not in the form, its length is known after :meth:`pieces`."""
         self.is_used = True
         pieces, head = iter(content.pieces), b""
         size = content.size
@@ -88,33 +93,40 @@ class Embedded:
         self.size = None if size is None or self.size is None else self.size + size
         return {TAG: form}
 
+    def identify(self) -> None:
+        """Have :meth:`pieces` complete the forms with digests, too."""
+        self._is_identified = True
+
     def pieces(self) -> Iterator[Buffer]:
         """Yield the contents that are not in the data, one behind the other, and complete their forms."""
         at = 0
         for form, pieces in self._forms:
-            digest, start = hashlib.sha256(), at
+            digest, start = hashlib.sha256() if self._is_identified else None, at
             for piece in pieces:
                 view = memoryview(piece).cast("B")
                 while view:
                     part = view[: SEGMENT_BYTES - at % SEGMENT_BYTES]  # so that a whole segment is not copied
-                    digest.update(part)
+                    if digest is not None:
+                        digest.update(part)
                     yield part
                     at += len(part)
                     view = view[len(part) :]
-            form[2:] = [at - start, digest.hexdigest()]
+            form[2:] = [at - start] if digest is None else [at - start, digest.hexdigest()]
 
     def data(self) -> bytes:
         """Return the encoded data, once :meth:`pieces` has ended."""
-        return VALUES_2 + orjson.dumps(self.tree)
+        return (VALUES_3 if self._forms and not self._is_identified else VALUES_2) + orjson.dumps(self.tree)
 
     def digest(self) -> bytes:
-        """Return the encoded data; the contents are read for their digests only."""
+        """Return the encoded data with digests, for which the contents are read."""
+        self.identify()
         for _ in self.pieces():
             pass
         return self.data()
 
     def hold(self) -> Held:
-        """Return copies of the contents, which no longer depend on the values."""
+        """Return copies of the contents, which no longer depend on the values, with their digests."""
+        self.identify()
         contents = b"".join(self.pieces())
         return Held(self.data(), contents)
 
@@ -159,10 +171,12 @@ class Reader:
 
     Args:
         stored: The contents that are not in the data; None if there are none.
+        mark: The start of the data.
     """
 
-    def __init__(self, stored: OpenContents | None) -> None:
+    def __init__(self, stored: OpenContents | None, mark: Buffer) -> None:
         self._stored = stored
+        self._fields = [str, str, int] if mark == VALUES_3 else [str, str, int, str]
         self._at = 0
         self._is_used = False
 
@@ -172,7 +186,7 @@ class Reader:
         Raises:
             FormatError: It is not valid.
         """
-        if type(content) is not list or [type(each) for each in content] not in ([str] * 3, [str, str, int, str]):
+        if type(content) is not list or [type(each) for each in content] not in ([str] * 3, self._fields):
             raise _invalid()
         self._is_used = True
         kind, _, where = content[:3]
@@ -197,6 +211,19 @@ class Reader:
         """Raise a :class:`FormatError` if there are contents that no form has read, or no form was read."""
         if not self._is_used or (self._stored is not None and self._at != self._stored.size):
             raise _invalid()
+
+
+def stored_forms(tree: Any) -> Iterator[list[Any]]:  # noqa: ANN401  # JSON is what it is
+    """Yield what stands in each form of JSON whose content is not in the form, in their order."""
+    waiting = [tree]
+    while waiting:
+        each = waiting.pop()
+        if type(each) is dict and each.keys() == {TAG}:
+            content = each[TAG]
+            if type(content) is list and len(content) > 2 and type(content[2]) is int:
+                yield content
+        elif type(each) in {dict, list}:
+            waiting += reversed([*each.values()] if type(each) is dict else each)
 
 
 def _invalid() -> FormatError:

@@ -22,7 +22,7 @@ _PASSES = 8
 
 
 def is_payload(data: bytes | bytearray) -> bool:
-    """Return whether this is the data of a checkpoint: JSON, or JSON after ``values/1`` or ``values/2``."""
+    """Return whether this is the data of a checkpoint: JSON, or JSON after ``values/1``, ``values/2`` or ``values/3``."""
     return is_json(data[len(VALUES) :] if data.startswith(MARKS) else data)
 
 

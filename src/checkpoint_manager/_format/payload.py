@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 VALUES = b"values/1\n"
 """What data that is not JSON begins with."""
 _MARK = len(VALUES)
-_VALUES_2 = b"values/2\n"
+_VALUES_2, _VALUES_3 = b"values/2\n", b"values/3\n"
 """What it begins with if it holds arrays, frames or tensors, see :mod:`~checkpoint_manager._format.embedded`."""
-MARKS = (VALUES, _VALUES_2)
+MARKS = (VALUES, _VALUES_2, _VALUES_3)
 """What data begins with that is not JSON: all are of one length."""
 _NUMBERED = rb"(values/[1-9][0-9]{0,5})\n"
 _LOOKS_LIKE_A_FORM = rb'\{\s*"(?:!|\\u0021)'
@@ -122,14 +122,14 @@ def decode(data: bytes | bytearray | memoryview, codecs: Codecs = NO_CODECS, con
     """
     tree = _parse(data)
     mark = data[:_MARK]
+    if mark not in MARKS:
+        return tree
     if mark == VALUES:
         return _values().value_of(tree, codecs)
-    if mark == _VALUES_2:
-        reader = _embedded().Reader(contents)
-        value = _values().value_of(tree, codecs._replace(contents=reader))
-        reader.check_end()
-        return value
-    return tree
+    reader = _embedded().Reader(contents, mark)
+    value = _values().value_of(tree, codecs._replace(contents=reader))
+    reader.check_end()
+    return value
 
 
 def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON is what it is
@@ -140,7 +140,11 @@ def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON i
         RecursionError: It is nested more deeply than what can be saved.
     """
     tree = _parse(data)
-    looks_like_a_form = data[:_MARK] not in MARKS and re.search(_LOOKS_LIKE_A_FORM, data) is not None
+    mark = data[:_MARK]
+    if mark in MARKS[1:]:
+        for content in _embedded().stored_forms(tree):
+            del content[3:]  # the digest, which only values/2 has
+    looks_like_a_form = mark not in MARKS and re.search(_LOOKS_LIKE_A_FORM, data) is not None
     return _values().form_of(tree) if looks_like_a_form else tree
 
 
@@ -157,7 +161,7 @@ def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
     # Not raised inside the handler: orjson's error carries the whole document, and would be our error's __context__.
     later = re.match(_NUMBERED, data)
     if later is not None and later[0] not in MARKS:
-        message = f"the content is encoded as {later[1].decode()}, and this version of the library reads values/1 and values/2"
+        message = f"the content is encoded as {later[1].decode()}, and this version of the library reads values/1 to values/3"
         raise FormatError(message, hint="Use the version of checkpoint_manager that wrote it, or a newer one")
     raise FormatError(
         f"the content is not JSON (at character {position}), so this library did not write it", hint="Load another version"

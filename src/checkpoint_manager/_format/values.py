@@ -37,7 +37,7 @@ written if and only if JSON does not have the value. A reader MUST refuse an unk
 elements of a set, equal keys of a dict or object, and the content of any form from ``!bytes`` to ``!numpy`` that is not the one
 that would be written for the value.
 
-Arrays, frames and tensors in data are the encoding ``values/2``, see :mod:`checkpoint_manager._format.embedded`.
+Arrays, frames and tensors in data are ``values/2`` and ``values/3``, see :mod:`checkpoint_manager._format.embedded`.
 
 A time zone by key comes back as the ``ZoneInfo`` of that key by the rules of the reading machine: the time on the clock stays,
 and its offset may not. Values that are shared come back as equal values of their own. Reading imports ``numpy`` and

@@ -12,6 +12,7 @@ time taken is that of sorting, whatever the lists hold. What is left then is com
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import orjson
 
 from checkpoint_manager._format import payload
-from checkpoint_manager._format.embedded import TAG
+from checkpoint_manager._format.embedded import TAG, stored_forms
 from checkpoint_manager._format.payload_faults import MAX_DEPTH
+from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._format.values import tag_of
 from checkpoint_manager._operations import text_diff
 from checkpoint_manager._operations.load import Loaded, load_version
@@ -99,13 +101,14 @@ class Diff:
         operations: list[dict[str, Any]] = []
         for change in reversed(self.changes):  # from the end: what is done there moves nothing that comes before it
             operation: dict[str, Any] = {"op": _OPERATIONS[change.kind], "path": change.pointer}
-            value = [change.path[-1], change.new] if change.is_pair else change.new
+            new = _as_shown(change.new)
+            value = [change.path[-1], new] if change.is_pair else new
             operations.append(operation if change.kind == "removed" else operation | {"value": value})
         return operations
 
     def as_dicts(self, *, redact: bool = False) -> list[dict[str, Any]]:
         """Return the differences as JSON values; with ``redact``, the kind of each value in place of the value."""
-        shown = _kind_of if redact else _same
+        shown = _kind_of if redact else _as_shown
         found: list[dict[str, Any]] = []
         for change in self.changes:
             fields: dict[str, Any] = {"kind": change.kind, "path": list(change.path)}
@@ -141,12 +144,30 @@ def diff(store: Store, stage: str, old: int | None, new: int | None) -> Diff:
         forms = [payload.form(loaded.data) for loaded in (before, after)]
         for form in forms:
             orjson.dumps(form)
+        _identify(forms, (before, after))
         found = changes(*forms)
     except (TypeError, RecursionError):  # a bundle may bring data that is nested more deeply than what can be saved
         where = f"version {before.version} or {after.version} of stage {printable(stage)} in {store.backend.location}"
         message = f"{where} is nested deeper than {MAX_DEPTH} levels, and can't be compared"
         raise FormatError(message, hint="Load both, and compare what is of interest") from None
     return Diff(before.entry.as_version(stage, before.version), after.entry.as_version(stage, after.version), found)
+
+
+def _identify(forms: Sequence[Any], of: Sequence[Loaded]) -> None:
+    """Add digests to those arrays, frames and tensors of two versions that may be the same."""
+    found = [[tuple(content) for content in stored_forms(form)] for form in forms]
+    in_both = set(found[0]) & set(found[1])
+    for form, loaded in zip(forms, of, strict=True):
+        at = 0
+        for content in stored_forms(form):
+            size = content[2]
+            if tuple(content) in in_both and loaded.contents is not None and 0 <= size <= loaded.contents.size - at:
+                digest = hashlib.sha256()
+                with loaded.contents.open(at, size) as file:
+                    while piece := file.read(SLICE_BYTES):
+                        digest.update(piece)
+                content.append(digest.hexdigest())
+            at += size
 
 
 def _load_pair(store: Store, stage: str, old: int | None, new: int | None) -> tuple[Loaded, Loaded]:
@@ -312,14 +333,20 @@ def _shown(change: Change, *, redact: bool) -> str:
     return " → ".join(values)
 
 
-def _same(value: Any) -> Any:  # noqa: ANN401  # JSON is what it is
-    return value
+def _as_shown(value: Any) -> Any:  # noqa: ANN401  # JSON is what it is
+    """Return a value as ``show`` prints it: without the digests that were added to compare it."""
+    if next(stored_forms(value), None) is None:
+        return value
+    copy = orjson.loads(orjson.dumps(value))
+    for content in stored_forms(copy):
+        del content[3:]
+    return copy
 
 
 def _text_of(value: Any) -> str:  # noqa: ANN401
-    if type(value) is dict and tag_of(value) == TAG and len(value[TAG]) == 4:
-        *_, digest = value[TAG]
-        return f"{_kind_of(value)} ({printable(str(digest))[:8]}…)"
+    if type(value) is dict and value.keys() == {TAG} and [*stored_forms(value)]:
+        digest = "".join(f" ({printable(str(each))[:8]}…)" for each in value[TAG][3:])
+        return f"{_kind_of(value)}{digest}"
     text = printable(orjson.dumps(value).decode())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
 

@@ -517,6 +517,8 @@ class Runner:
             _LOG.warning(message, printable(run.stage), run.lock.lost)
         try:
             result = result_of()
+            if result.embedded is not None:
+                result.embedded.identify()
             version = self.save(run.stage, result._replace(metadata={**run.notes(), **(notes or {})}))
         except Exception as error:
             self.ended(run, "unsaved", None, seconds)
