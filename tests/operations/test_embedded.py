@@ -352,7 +352,7 @@ class TestOperations:
             "~ $.next: 5000 float64 of numpy → 5000 float64 of numpy\n"
             "~ $.small: 3 float64 of numpy → 3 float64 of numpy"
         )
-        old, new = (memory._get_form("train", number).data for number in (1, 2))
+        old, new = (memory.get_json("train", number).data for number in (1, 2))
         assert jsonpatch.apply_patch(old, diff.as_patch()) == new
         assert old["next"] == {"!content": ["numpy", "5000 float64", LARGE.nbytes + 128]} == diff.as_dicts()[1]["new"]
 
