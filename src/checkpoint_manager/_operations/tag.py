@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Record
+    from checkpoint_manager.backends.base import Record, Session
     from checkpoint_manager.models import Version
 
 FAILED = "failed"
@@ -51,9 +51,9 @@ def validate(name: object, *, existing: bool = False) -> str:
     raise TagError(message)
 
 
-def stored(store: Store, stage: str) -> tuple[Tags, Record | None]:
+def stored(store: Store, stage: str, session: Session | None = None) -> tuple[Tags, Record | None]:
     """Return a stage's tags, however old they are, and their record; errors as in :meth:`Store.record`."""
-    return store.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, Hint.RESTORE_TAGS) or (Tags(), None)
+    return store.record("tags", stage, sealed_tags.RECORD, sealed_tags.decode, Hint.RESTORE_TAGS, session) or (Tags(), None)
 
 
 def write(store: Store, stage: str, tags: Tags, expected: Record | None) -> None:
@@ -84,10 +84,10 @@ def certain(store: Store, stage: str) -> Tags:
     return tags
 
 
-def look(store: Store, stage: str) -> tuple[Tags, Record | None, str]:
+def look(store: Store, stage: str, session: Session | None = None) -> tuple[Tags, Record | None, str]:
     """Return as :func:`read`, but report an older record by a message instead of an error; the message is empty otherwise."""
     seen = store.last_seen.recall_record(stage, "tags")  # before the record is read: it must never be ahead of it
-    tags, record = stored(store, stage)
+    tags, record = stored(store, stage, session)
     if tags.serial > seen[0]:
         store.last_seen.remember_record(stage, "tags", SeenRecord(tags.serial, tags.id))
     if tags.serial > seen[0] or (tags.serial, tags.id) == seen:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.tags import Tagged
+    from checkpoint_manager._store.last_seen import SeenVersion
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover
+    from checkpoint_manager.backends.base import Leftover, Session
     from checkpoint_manager.reports import OnProgress
 
 _STATE_OF: dict[str, State] = {
@@ -64,6 +65,7 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None, 
         unreadable.append(Finding(None, None, _state_of_error(error), str(error)))
         leftovers, named = {}, []
     check = Check(store, quick=quick)
+    check.others = named
     if stage is not None:
         check.count([stage], progress)
         return VerificationReport((*_by_version(check.stage(stage)), *_left(leftovers, stage)))
@@ -169,57 +171,70 @@ def _keyring(store: Store) -> Iterator[Finding]:
 
 
 def _stage(check: Check, stage: str) -> Iterator[Finding]:
-    store = check.store
+    store, seen = check.store, None
     try:
-        present = store.backend.versions(stage)
+        seen = store.last_seen.recall(stage)  # before the store is looked at
+    except StorageError as error:
+        yield Finding(stage, None, "unreadable", str(error))
+    try:
+        with store.backend.session(stage) as session:
+            yield from _in_session(check, stage, seen, session)
     except (IntegrityError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
-        return
+
+
+def _in_session(check: Check, stage: str, seen: SeenVersion | None, session: Session) -> Iterator[Finding]:
+    store = check.store
+    present = store.backend.versions(stage, session=session)
     newest = max(present, default=0)
-    only_copy = store.only_copy(stage, store.backend.newest(stage, exact=True).number)
+    only_copy = store.only_copy(stage, store.backend.newest(stage, exact=True, session=session).number)
     if only_copy is not None:
         newest = only_copy
         detail = "is gone from the history; one copy is left, from which it is put back when the stage is used"
         yield Finding(stage, only_copy, "leftover", detail)
     gaps = Gaps()
     try:
-        gaps = store.found_gaps(stage)[0]
-        store.gaps(stage)
+        gaps = store.gaps(stage, session)[0]
     except RollbackError as error:
         yield Finding(stage, None, "rolled-back", str(error))
+        gaps = store.found_gaps(stage, session)[0]
     except (IntegrityError, FormatError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
     last = gaps.last
     if last is not None and last.last >= newest and last.reason != "lost":
         detail = f"was {last.reason} below a newer version, and the newest one is {newest or 'gone'}"
         yield Finding(stage, last.last, "rolled-back", detail)
-    chain = _Chain(check.now, stage, gaps, _seen_number(store, stage))
+    chain = _Chain(check.now, stage, gaps, 0 if seen is None else seen.version)
     read: set[str] = set()
+    is_broken = False
     for version in present:
-        finding, entry = _version(check, stage, version, gaps)
+        finding, entry = _version(check, stage, version, gaps, session)
+        is_broken = is_broken or finding.state in {"damaged", "foreign"}
         yield finding
         if entry is not None:
             yield from chain.add(version, entry)
             yield from _attachments(check, stage, version, entry, read)
         check.step(stage)
-    yield from _unused_attachments(store, stage)
+    if chain.ids or not is_broken:  # else nothing tells what the attachments belong to
+        yield from _unused_attachments(store, stage)
     yield from _missing(stage, present, gaps)
-    yield from _rolled_back(store, stage, newest, chain.ids)
-    yield from _tags(store, stage, chain.ids)
+    if seen is not None:
+        yield from _rolled_back(stage, newest, seen, chain.ids)
+    yield from _tags(store, stage, chain.ids, session)
 
 
 def _state_of_error(error: Exception) -> State:
     return "unreadable" if isinstance(error, StorageError) else "damaged"
 
 
-def _version(check: Check, stage: str, version: int, gaps: Gaps) -> tuple[Finding, Entry | None]:
+def _version(check: Check, stage: str, version: int, gaps: Gaps, session: Session) -> tuple[Finding, Entry | None]:
     """Return what a version is like, and its entry if it is whole."""
     if version in gaps:
         return Finding(stage, version, "leftover", "was deleted, and its file is still there"), None
     try:
-        entry, _ = check.store.examine(stage, version)
+        entry, _ = check.store.examine(stage, version, session)
     except BrokenError as broken:
-        return _broken(check, stage, version, broken), None
+        return _broken(check, stage, version, broken, session), None
     except (FormatError, IntegrityError, StorageError) as error:
         return Finding(stage, version, _state_of_error(error), str(error)), None
     except VersionAbsentError:
@@ -251,10 +266,10 @@ def _unused_attachments(store: Store, stage: str) -> Iterator[Finding]:
             yield Finding(stage, None, "leftover", detail)
 
 
-def _broken(check: Check, stage: str, version: int, broken: BrokenError) -> Finding:
+def _broken(check: Check, stage: str, version: int, broken: BrokenError, session: Session) -> Finding:
     if broken.foreign:
         return Finding(stage, version, "foreign", str(broken))
-    for other in check.others:
+    for other in check.others if _may_open(check.store, stage, version, session) else ():
         if check.comparisons == 0:
             break
         if other != stage:
@@ -264,12 +279,12 @@ def _broken(check: Check, stage: str, version: int, broken: BrokenError) -> Find
     return Finding(stage, version, "damaged", str(broken))
 
 
-def _seen_number(store: Store, stage: str) -> int:
-    """Return the number of the newest version that this user has seen; 0: none, or it can't be told, which is reported."""
-    with contextlib.suppress(StorageError):
-        seen = store.last_seen.recall(stage)
-        return 0 if seen is None else seen.version
-    return 0
+def _may_open(store: Store, stage: str, version: int, session: Session) -> bool:
+    """Return whether a version names a key that the keyring has: only then may it open in another place."""
+    try:
+        return store.keyring.key(store.key_of(stage, version, session)) is not None
+    except (IntegrityError, VersionAbsentError):
+        return False
 
 
 class _Chain:
@@ -326,14 +341,7 @@ def _missing(stage: str, present: list[int], gaps: Gaps) -> Iterator[Finding]:
         reached = max(reached, last)
 
 
-def _rolled_back(store: Store, stage: str, newest: int, ids: dict[int, str]) -> Iterator[Finding]:
-    try:
-        seen = store.last_seen.recall(stage)
-    except StorageError as error:
-        yield Finding(stage, None, "unreadable", str(error))
-        return
-    if seen is None:
-        return
+def _rolled_back(stage: str, newest: int, seen: SeenVersion, ids: dict[int, str]) -> Iterator[Finding]:
     if newest < seen.version:
         detail = f"its newest version is {newest or 'gone'}, and version {seen.version} was already seen"
         yield Finding(stage, seen.version, "rolled-back", detail)
@@ -341,10 +349,10 @@ def _rolled_back(store: Store, stage: str, newest: int, ids: dict[int, str]) -> 
         yield Finding(stage, seen.version, "rolled-back", "is not the one that was already seen")
 
 
-def _tags(store: Store, stage: str, ids: dict[int, str]) -> Iterator[Finding]:
+def _tags(store: Store, stage: str, ids: dict[int, str], session: Session) -> Iterator[Finding]:
     """Compare the tags with the versions they name. These findings name no version: each version has a finding of its own."""
     try:
-        tags, _, turned_back = tag.look(store, stage)
+        tags, _, turned_back = tag.look(store, stage, session)
     except (IntegrityError, FormatError, StorageError) as error:
         yield Finding(stage, None, _state_of_error(error), str(error))
         return

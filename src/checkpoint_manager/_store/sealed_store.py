@@ -138,10 +138,10 @@ class SealedStore:
         key_id, key = self.keyring.active
         return sealed_format.seal_version(key_id, key, Place(self._store_id, stage, version), entry, data)
 
-    def key_of(self, stage: str, version: int) -> str:
+    def key_of(self, stage: str, version: int, session: Session | None = None) -> str:
         """Return the id of the key that a version claims to be sealed under; errors as in :meth:`load`."""
         try:
-            with self.backend.open(stage, version) as file:
+            with self.backend.open(stage, version, session=session) as file:
                 return sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES)).key
         except (BrokenError, FormatError) as broken:
             self._refuse(stage, version, broken)

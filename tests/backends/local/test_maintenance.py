@@ -51,8 +51,7 @@ def test_a_link_put_in_the_place_of_the_history_is_not_followed_by_a_listing(
         return descriptor
 
     monkeypatch.setattr(files, "directory_descriptor", exchange)
-    with pytest.raises(CheckpointError):
-        backend.leftovers()
+    assert not [each for each in backend.leftovers() if precious.name in each.path]
     monkeypatch.undo()
     with pytest.raises(CheckpointError):
         backend.remove(Leftover("leftover", str(history / "train" / precious.name), "", "train"))

@@ -146,16 +146,21 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         with as_our_errors("list the stages", self.location):
             heads = maintenance.head_names(self.location)
         named = {stage for name in heads if (stage := from_filename(name)) is not None}
-        with as_our_errors("list the stages", self._history), contextlib.suppress(FileNotFoundError):
-            with files.open_directory(self._history) as history:
-                folders = {stage: name for name, stage in maintenance.stage_directories(history) if stage is not None}
-            named.update(stage for stage, name in folders.items() if name in heads or self._has_versions(stage))
+        with (
+            as_our_errors("list the stages", self._history),
+            contextlib.suppress(FileNotFoundError),
+            files.open_directory(self._history) as history,
+        ):
+            for name, stage in maintenance.stage_directories(history):
+                if stage is not None and (name in heads or self._has_versions(name, history)):
+                    named.add(stage)
         return sorted(named)
 
-    def _has_versions(self, stage: str) -> bool:
+    def _has_versions(self, name: str, history: int) -> bool:
         try:
-            return bool(self.versions(stage))
-        except IntegrityError:  # another kind of file stands there; `leftovers` reports it
+            with files.open_directory(name, history) as folder:
+                return bool(pending.numbers(folder))
+        except (FileNotFoundError, files.NotAFileError):  # another kind of file is reported by `leftovers`
             return False
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
@@ -571,13 +576,12 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         with as_our_errors("look through", self.location):
             return maintenance.find_leftovers(self.location, self._has_stale_head)
 
-    def _has_stale_head(self, stage: str) -> bool:
+    def _has_stale_head(self, stage: str, folder: int | None) -> bool:
         """Return whether a stage's head is stale. In a relaxed store, it is behind until the stage is flushed."""
-        with self.session(stage) as session:
-            newest = self.newest(stage, exact=True, session=session)
-            if newest.number == 0 or session.found is None:
-                return os.path.lexists(self._head(stage))
-            return session.found.durable < (newest.number if self._durable else 1)
+        found = head.NOTHING if folder is None else head.find(self.location, stage, folder, None)
+        if found.number == 0:
+            return os.path.lexists(self._head(stage))
+        return found.durable < (found.number if self._durable else 1)
 
     def remove(self, leftover: Leftover) -> bool:
         if leftover.kind == "stale head":

@@ -19,6 +19,8 @@ from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    IsStale = Callable[[str, int | None], bool]
+
 _OTHERS_MAY_WRITE = 0o022
 _OTHERS_MAY_ANYTHING = 0o077
 _TOP_LEVEL_NAMES = {layout.KEYRING, layout.HISTORY, layout.LOCKS, layout.DAMAGED, layout.RESERVE, layout.RESERVED_NAME}
@@ -154,7 +156,7 @@ def _is_temporary(entry: os.DirEntry[str]) -> bool:
     return layout.is_temporary(entry.name) and not entry.is_dir(follow_symlinks=False)
 
 
-def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]:
+def find_leftovers(root: str, is_stale: IsStale) -> list[Leftover]:
     """Examine every name in the store; see :class:`Leftover` for what is reported.
 
     Each folder is opened once, without following links, and examined through its descriptor: replacing it with a link
@@ -162,7 +164,7 @@ def find_leftovers(root: str, is_stale: Callable[[str], bool]) -> list[Leftover]
 
     Args:
         root: The store's directory.
-        is_stale: Returns whether the head of a stage needs to be set again.
+        is_stale: Returns whether the head of a stage needs to be set again. Gets the stage and its folder; None: it has none.
     """
     return sorted(_bounded(_find_leftovers(root, is_stale)), key=lambda leftover: leftover.path)
 
@@ -186,23 +188,18 @@ def _bounded(found: Iterable[Leftover]) -> Iterator[Leftover]:
     yield from beyond.values()
 
 
-def _find_leftovers(root: str, is_stale: Callable[[str], bool]) -> Iterator[Leftover]:
+def _find_leftovers(root: str, is_stale: IsStale) -> Iterator[Leftover]:
     stages: set[str] = set()
     with contextlib.suppress(FileNotFoundError), files.open_directory(os.path.join(root, layout.HISTORY)) as history:
         for name, stage in stage_directories(history):
             stages.add(name)
-            displaced = False
-            for each in _leftovers_of_stage(os.path.join(root, layout.HISTORY, name), name, history, stage):
-                displaced = displaced or each.kind == "displaced"
-                yield each
-            if stage is not None and not displaced and is_stale(stage):
-                path = os.path.join(root, layout.head_name(stage))
-                yield Leftover("stale head", path, "is not the newest version", stage)
+            yield from _leftovers_of_stage(root, name, history, stage, is_stale)
     with files.open_directory(root) as top:
         yield from _top_level_leftovers(root, top, stages, is_stale)
 
 
-def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -> Iterator[Leftover]:  # noqa: C901  # one branch for each kind of name
+def _leftovers_of_stage(root: str, name: str, history: int, stage: str | None, is_stale: IsStale) -> Iterator[Leftover]:  # noqa: C901  # one branch for each kind of name
+    path = os.path.join(root, layout.HISTORY, name)
     try:
         folder = files.directory_descriptor(name, history)
     except files.NotAFileError:
@@ -230,6 +227,8 @@ def _leftovers_of_stage(path: str, name: str, history: int, stage: str | None) -
                         yield from exposed(inside, entry.stat(follow_symlinks=False), stage)
                 elif not number:  # not another name of a version, either
                     yield Leftover("unknown", inside, "does not belong to this store", stage)
+        if is_stale(stage, folder):
+            yield Leftover("stale head", os.path.join(root, layout.head_name(stage)), "is not the newest version", stage)
     finally:
         files.close(folder)
 
@@ -246,7 +245,7 @@ def _unnamed(name: str, path: str, folder: int) -> Leftover:
     return Leftover("unknown", path, "is not the folder of a stage")
 
 
-def _top_level_leftovers(root: str, top: int, stages: set[str], is_stale: Callable[[str], bool]) -> Iterator[Leftover]:
+def _top_level_leftovers(root: str, top: int, stages: set[str], is_stale: IsStale) -> Iterator[Leftover]:
     if stat.S_IMODE(os.fstat(top).st_mode) & _OTHERS_MAY_WRITE:
         yield Leftover("exposed", root, "can be written to by other users of this host: chmod go-w")
     with files.entries(top) as entries:
@@ -261,7 +260,7 @@ def _top_level_leftovers(root: str, top: int, stages: set[str], is_stale: Callab
                 yield Leftover("unknown", path, "does not belong to this store")
             elif entry.name.removesuffix(layout.SUFFIX) not in stages:
                 stage = from_filename(entry.name.removesuffix(layout.SUFFIX))
-                is_head = stage is not None and entry.is_file(follow_symlinks=False) and is_stale(stage)
+                is_head = stage is not None and entry.is_file(follow_symlinks=False) and is_stale(stage, None)
                 yield Leftover("unknown", path, "does not belong to this store", stage if is_head else None)
 
 
