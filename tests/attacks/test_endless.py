@@ -11,6 +11,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager._operations import repair as repairing
 from checkpoint_manager._operations.verify import MOST_FINDINGS
 from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager.backends.local import LocalBackend
@@ -164,6 +165,33 @@ def test_many_planted_stages_are_counted_and_hide_no_stage(tmp_path: Path, caplo
     caplog.clear()
     assert cm.stages() == ["zeal"]
     assert len(caplog.records) == MOST_LOGGED + 1
+
+
+def test_of_many_planted_stages_a_repair_marks_some_and_moves_the_folders_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it keeps of each, on the disk and in memory, is bounded, and no stage in which something opens is among them."""
+    monkeypatch.setattr(repairing, "_MOST_MARKED", 5)
+    cm = CheckpointManager(tmp_path, key=KEY)
+    cm.save_checkpoint("a genuine one", 1)
+    cm.save_checkpoint("zeal", 1)
+    for number in range(22):
+        folder = tmp_path / "history" / f"p{number:02}"
+        folder.mkdir(0o700)
+        (folder / "000000000001.checkpoint").touch(0o600)
+    (tmp_path / "p21.checkpoint").touch(0o600)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path.with_name("forgotten")))
+    cm = CheckpointManager(tmp_path, key=KEY)
+    planned = cm.repair(dry_run=True)
+    steps = cm.repair()
+    assert [(each.action, each.stage) for each in planned] == [(each.action, each.stage) for each in steps]
+    assert len([each for each in steps if each.action == "append"]) == 5
+    (rest,) = [each for each in steps if each.stage is None]
+    assert "17 more folders in which nothing opens" in rest.detail
+    assert len([*(tmp_path / "damaged").iterdir()]) == 5 + 17 + 1  # versions, folders, and a head
+    assert cm.repair() == []
+    assert cm.verify().ok
+    assert sorted(cm.stages()) == ["a genuine one", "zeal"]
 
 
 def test_many_planted_temporary_files_are_counted_and_all_removed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover, StageRecord
+    from checkpoint_manager.backends.base import Leftover, Session, StageRecord
 
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
 _GONE = "; gone by now"
 _NOT_BROKEN = {"whole", "unreadable"}
+_MOST_MARKED = 1000
+"""How many unknown stages in which nothing opens get a delete marker, which keeps their numbers from being used again."""
 _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and set aside"}, "failed")
 
 
@@ -41,6 +44,8 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
       versions or tags as missing.
     * The head of a stage is rebuilt if it is missing or wrong.
     * Leftovers of interrupted operations are removed, attachments that no version refers to among them.
+    * Unknown stages in which nothing opens are repaired like this up to ``_MOST_MARKED``. Beyond that, they are planted, and
+      their whole folders are moved to ``damaged``.
 
     Missing versions can't be recovered, and only the user can judge a rollback; ``verify`` goes on reporting both. The versions
     of a stage that was rolled back are left alone, with a warning in the log.
@@ -54,20 +59,41 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     touched = {
         name for name, found in leftovers.items() if name is not None and any(each.kind != "displaced" for each in found)
     }
+    known, strange, moves_stages = {*store.last_seen.stages()}, 0, maintenance_of(store.backend).moves_stages
     for stage in sorted({*store.backend.stages(), *touched}):
         # A dry run takes no lock, because taking one removes the leftovers of killed writers.
         with (
             contextlib.nullcontext() if dry_run else waits.lock(stage) as lock,
-            contextlib.nullcontext() if dry_run else waits.session(stage, lock),
+            store.backend.session(stage) if dry_run else waits.session(stage, lock) as session,
         ):
             try:
+                if stage not in known and moves_stages and _is_strange(store, stage, session):
+                    strange += 1
+                    if strange > _MOST_MARKED:
+                        if not dry_run:
+                            maintenance_of(store.backend).quarantine_stage(stage)
+                        continue
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
             except RollbackError as error:
                 _LOG.warning("Not repaired: %s", error)
+    if strange > _MOST_MARKED:
+        where = "" if dry_run else ", now in the folder damaged"
+        done.append(RepairStep("set-aside", None, None, f"{strange - _MOST_MARKED} more folders in which nothing opens{where}"))
     store_lock = contextlib.nullcontext() if dry_run else store.backend.lock(None, waits.left)
     with store_lock as lock, store.backend.session(None, lock):
         done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
+
+
+def _is_strange(store: Store, stage: str, session: Session) -> bool:
+    """Return whether a stage has versions, and neither one of them nor a record opens."""
+    if not store.backend.versions(stage, session=session) or store.history.is_authentic(stage, session):
+        return False
+    for record in (store.found_gaps, functools.partial(tag.stored, store)):
+        with contextlib.suppress(IntegrityError):
+            if record(stage, session)[1] is not None:
+                return False
+    return True
 
 
 def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:

@@ -417,11 +417,14 @@ class History:
             number = gap.first - 1
         return number if number > 0 else None
 
-    def is_authentic(self, stage: str) -> bool:
+    def is_authentic(self, stage: str, session: Session | None = None) -> bool:
         """Return whether a stage holds a version that opens, or the only copy of one: anyone may have made its folder."""
         if self._tips.get(stage, NOTHING).version:
             return True
-        with contextlib.suppress(IntegrityError), self._store.backend.session(stage) as session:
+        if session is None:
+            with self._store.backend.session(stage) as own:
+                return self.is_authentic(stage, own)
+        with contextlib.suppress(IntegrityError):
             for version in reversed(self._store.backend.versions(stage, session=session)):
                 with contextlib.suppress(IntegrityError, VersionAbsentError):
                     self._store.entry(stage, version, session)

@@ -21,7 +21,7 @@ Its :class:`Capabilities` declare what a backend can do without help. The contra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
@@ -439,7 +439,13 @@ class Leftover(NamedTuple):
 
 
 class Maintenance(ABC):
-    """What a store in a directory needs in addition, because crashes and other programs may leave files there."""
+    """What a store in a directory needs in addition, because crashes and other programs may leave files there.
+
+    Attributes:
+        moves_stages: It has :meth:`quarantine_stage`.
+    """
+
+    moves_stages: ClassVar[bool] = False
 
     @abstractmethod
     def leftovers(self) -> list[Leftover]:
@@ -480,6 +486,10 @@ class Maintenance(ABC):
 
         What is not there is left out.
         """
+
+    def quarantine_stage(self, stage: str) -> None:
+        """Move all that is there of a stage out of the history. The caller holds its lock. A power cut may undo it."""
+        raise NotImplementedError
 
 
 class _NoMaintenance(Maintenance):

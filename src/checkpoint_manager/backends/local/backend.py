@@ -77,6 +77,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
     """
 
     capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=True)
+    moves_stages = True
 
     def __init__(self, directory: str | os.PathLike[str], durability: Durability = "full") -> None:
         try:
@@ -656,6 +657,11 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             pending.retire(session.folder)
             moved = maintenance.move_to_damaged(self.location, stage, names, session.folder)
             return {names[name]: path for name, path in moved.items()}
+
+    def quarantine_stage(self, stage: str) -> None:
+        self._found.pop(stage, None)
+        with as_our_errors("set aside", self._history, stage):
+            maintenance.move_stage_to_damaged(self.location, stage)
 
 
 class VersionFile(files.OpenFile):

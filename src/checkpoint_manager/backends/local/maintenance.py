@@ -143,6 +143,16 @@ def move_to_damaged(root: str, stage: str, names: Iterable[str], directory: int)
     return moved
 
 
+def move_stage_to_damaged(root: str, stage: str) -> None:
+    """Move the folder and the head of a stage to the folder ``damaged``. A power cut may undo it."""
+    files.make_directory(os.path.join(root, layout.DAMAGED))
+    name, mark = to_filename(stage), secrets.token_hex(4)
+    with files.open_directory(root) as top, files.open_directory(layout.DAMAGED, top) as damaged:
+        for parent, there in ((layout.HISTORY, name), (".", layout.head_name(stage))):
+            with contextlib.suppress(FileNotFoundError), files.open_directory(parent, top) as folder:
+                os.rename(there, f"{name}-{mark}-{there}", src_dir_fd=folder, dst_dir_fd=damaged)
+
+
 def remove_temporary_files(directory: int) -> None:
     """Remove all temporary files in a directory. The caller must hold the lock, so that no writer is using them."""
     with files.entries(directory) as entries:
