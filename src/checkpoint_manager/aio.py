@@ -217,6 +217,7 @@ class AsyncCheckpointManager:
     delete_versions = _awaited_in_turn(CheckpointManager.delete_versions)
     delete_stage = _awaited_in_turn(CheckpointManager.delete_stage)
 
+    save_checkpoints = _awaited(CheckpointManager.save_checkpoints)
     has_checkpoint = _awaited(CheckpointManager.has_checkpoint)
     load_checkpoint = _awaited(CheckpointManager.load_checkpoint)
     get_checkpoint = _awaited(CheckpointManager.get_checkpoint)

@@ -7,6 +7,7 @@ need are imported on first use, before anything is locked, by :mod:`checkpoint_m
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Mapping
@@ -231,6 +232,56 @@ class CheckpointManager:
             self._store, stage, draft, {} if attachments is None else attachments, progress
         ) as whole:
             return self._saved(save.save(self._store, stage, whole, expected_version))
+
+    def save_checkpoints(
+        self,
+        checkpoints: Mapping[str, object],
+        *,
+        metadata: Mapping[str, object] | None = None,
+        expected_versions: Mapping[str, int] | None = None,
+        atomic: bool = True,
+    ) -> dict[str, Version]:
+        """Save data as the newest versions of several stages, in one durable step: all of them, or none.
+
+        SQLite, PostgreSQL and memory can do that. In a directory and in an object store, each version is a commit of its own.
+
+        Args:
+            checkpoints: The data by stage, as for ``save_checkpoint``.
+            metadata: The metadata of each of the versions.
+            expected_versions: For some stages or all of them, the number of the newest version (0: there is none): save only
+                if it still is that.
+            atomic: With False, save one stage after the other, in the order of the dict, where one step is not possible. An
+                error then leaves saved what was saved before it.
+
+        Raises:
+            CheckpointError: The store can't do it in one step, and ``atomic`` is not False. Nothing was written.
+            PayloadError, VersionConflictError, LockTimeoutError, RollbackError, StorageError: As for ``save_checkpoint``.
+        """
+        check("checkpoints", checkpoints, Mapping, "a dict of data by the names of stages")
+        check(
+            "expected_versions", expected_versions, (Mapping, type(None)), "a dict of numbers by the names of stages, or None"
+        )
+        check_flags(atomic=atomic)
+        expected = {_valid(stage): _number(each) for stage, each in (expected_versions or {}).items()}
+        if not expected.keys() <= checkpoints.keys():
+            raise ArgumentError("expected_versions names a stage that is not saved", argument="expected_versions")
+        codecs = self._store.codecs
+        drafts = {_valid(stage): save.draft(stage, data, metadata, codecs=codecs) for stage, data in checkpoints.items()}
+        if not self._store.backend.capabilities.appends_together and not atomic:
+            return {stage: self._saved(self._save_whole(stage, draft, expected.get(stage))) for stage, draft in drafts.items()}
+        _operations.save_together.check_possible(self._store)
+        with contextlib.ExitStack() as uploads:
+            for stage, draft in drafts.items():
+                if draft.embedded is not None:
+                    drafts[stage] = uploads.enter_context(_operations.attach.attached(self._store, stage, draft))
+            versions = _operations.save_together.save_together(self._store, drafts, expected)
+        return {stage: self._saved(version) for stage, version in versions.items()}
+
+    def _save_whole(self, stage: str, draft: save.Draft, expected: int | None) -> Version:
+        if draft.embedded is None:
+            return save.save(self._store, stage, draft, expected)
+        with _operations.attach.attached(self._store, stage, draft) as whole:
+            return save.save(self._store, stage, whole, expected)
 
     def update_checkpoint(
         self,
@@ -1234,6 +1285,12 @@ class CheckpointManager:
 def _check_expected(number: object) -> None:
     if number is not None and type(number) is not int:
         raise wrong("expected_version", number, "a number, or None")
+
+
+def _number(version: object) -> int:
+    if type(version) is not int:
+        raise wrong("expected_versions", version, "a dict of numbers by the names of stages")
+    return version
 
 
 def _check_file(file: object, method: str) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager.backends.base import Capabilities, HeldRun, Newest, Record, Session
+from checkpoint_manager.backends.base import Capabilities, HeldRun, Newest, NewVersion, Record, Session
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.testing import BackendContract
 from checkpoint_manager.testing.backend_contract import ATTACHMENT, STAGE, refused
 from tests.backends.test_contract import MemoryBackDoor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from checkpoint_manager.backends.base import MakePieces, Purpose, Reader, RecordName
@@ -85,9 +85,9 @@ class NoLockOfTheRecords(MemoryBackend):
 
 
 @breaks(BackendContract.test_a_run_is_listed_with_its_notice_while_its_lock_is_held)
-class HeldRunsThatAreNotListed(MemoryBackend):
+class HeldRunsWithoutNotices(MemoryBackend):
     def held_runs(self) -> list[HeldRun]:
-        return []
+        return [run._replace(notice=b"") for run in super().held_runs()]
 
 
 @breaks(BackendContract.test_a_run_is_listed_with_its_notice_while_its_lock_is_held)
@@ -155,6 +155,13 @@ class NewestThatIsNeverDurable(MemoryBackend):
 class AppendThatOverwrites(MemoryBackend):
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         self._versions.setdefault(stage, {})[version] = b"".join(map(bytes, make_pieces()))
+
+
+@breaks(BackendContract.test_versions_are_appended_together_or_not_at_all)
+class AppendOneAfterTheOther(MemoryBackend):
+    def append_together(self, versions: Sequence[NewVersion]) -> None:
+        for each in versions:
+            super().append_together([each])
 
 
 @breaks(BackendContract.test_of_many_writers_of_one_number_exactly_one_succeeds)

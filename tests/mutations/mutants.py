@@ -322,14 +322,14 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a number is left out",
         "_operations/save.py",
-        "_place_after",
+        "place_after",
         Replace("max(tip.version, tip.used) + 1", "max(tip.version, tip.used) + 2"),
     ),
-    Mutant("a version does not name the one before it", "_operations/save.py", "_place_after", Replace("tip.id", "None")),
+    Mutant("a version does not name the one before it", "_operations/save.py", "place_after", Replace("tip.id", "None")),
     Mutant(
         "a wrong clock is carried on",
         "_operations/save.py",
-        "_place_after",
+        "place_after",
         Replace("datetime.now(UTC)", "max(datetime.now(UTC), tip.created_at or datetime.min.replace(tzinfo=UTC))"),
     ),
     Mutant(
@@ -385,7 +385,7 @@ MUTANTS: list[Mutant] = [
         Replace("result.data if result.embedded is None else result.embedded.data()", "result.data"),
     ),
     Mutant("an update writes over what came in between", "_operations/save.py", "update", Drop("exactly=True")),
-    Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("is_mine", outcome=False)),
+    Mutant("a lost answer is not recognised", "_operations/save.py", "append_entry", Decide("is_own", outcome=False)),
     Mutant(
         "an older directory is served",
         "_store/history.py",

@@ -146,6 +146,12 @@ def test_calls_with_different_arguments_are_told_apart(cm: CheckpointManager) ->
     assert sorted(run.started_at for run in seen if run.started_at) == [run.started_at for run in seen]
 
 
+def test_a_save_with_attachments_is_no_run(cm: CheckpointManager) -> None:
+    seen: list[Running] = []
+    cm.save_checkpoint("train", attachments={"w": b"w"}, progress=lambda _: seen.extend(cm.running()))
+    assert seen == []
+
+
 def test_a_failure_to_tell_ends_no_run(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(28, "No space left on device")

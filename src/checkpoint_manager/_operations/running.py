@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format import run_notice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _NOTICE = run_notice.RECORD
+_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 def seal_notice(store: Store, notice: RunNotice) -> bytes:
@@ -44,7 +46,12 @@ def running(store: Store) -> list[Running]:
 
 
 def _told(store: Store, run: HeldRun) -> Running | None:
-    """Return what a run tells; without a notice that opens, only its stage, if that is known."""
+    """Return what a run tells; without a notice that opens, only its stage, if that is known.
+
+    None: it is no run of a function or loop, but the upload of an attachment, whose lock has another name.
+    """
+    if _NAME.fullmatch(run.name) is None:
+        return None
     try:
         key = store.keyring.key(_NOTICE.key_of(run.notice))
         if key is None:

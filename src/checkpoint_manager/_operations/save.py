@@ -162,15 +162,15 @@ def append(
     The writer that writes a number first owns it. If another writer took it without the lock, the next number is tried, unless
     the draft was made ``exactly`` from this tip.
     """
-    number, entry = _place_after(store, stage, tip, draft)
+    number, entry = place_after(store, stage, tip, draft)
     for _ in range(_ATTEMPTS):
         try:
             durable = append_entry(store, stage, number, entry, draft.data, session)
         except (VersionTakenError, OutOfOrderError):
             if exactly:
-                raise _conflict(store, stage, tip.version, number) from None
+                raise conflict(store, stage, tip.version, number) from None
             tip = store.history.tip(stage, session, exact=True)
-            number, entry = _place_after(store, stage, tip, draft)
+            number, entry = place_after(store, stage, tip, draft)
             continue
         if draft.attachments and not store.backend.capabilities.lock_excludes:
             attachments.check_there(store, stage, draft.attachments)  # a deletion may have removed them until just now
@@ -201,11 +201,11 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
             raise VersionTakenError from None
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:
             try:
-                is_mine = _is_mine(store, stage, number, entry)
+                is_own = is_mine(store, stage, number, entry)
             except StorageError as silence:
                 cause = silence
                 break
-            if is_mine:
+            if is_own:
                 _finish(store, stage, number, entry, data, session)
                 return False
             if not isinstance(error, UnknownOutcomeError):
@@ -260,7 +260,7 @@ def _refuse_void(store: Store, stage: str, number: int, session: Session | None)
         raise VersionTakenError
 
 
-def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, Entry]:
+def place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int, Entry]:
     """Return the number and the metadata of the version that follows ``tip``. Its time is what the clock says."""
     number, now = max(tip.version, tip.used) + 1, datetime.now(UTC)
     if number > MAX_VERSION:
@@ -274,7 +274,7 @@ def _place_after(store: Store, stage: str, tip: Tip, draft: Draft) -> tuple[int,
     return number, Entry(new_id(), tip.id, *placed)
 
 
-def _is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:
+def is_mine(store: Store, stage: str, number: int, entry: Entry) -> bool:
     """Return whether the version that has the number is this very one: the answer to the attempt was lost.
 
     What goes wrong while looking is raised: the version may have been written. One that does not open was not written here, as
@@ -325,10 +325,11 @@ def expect(store: Store, stage: str, actual: int, expected: int | None) -> None:
         VersionConflictError: It is another one.
     """
     if expected is not None and actual != expected:
-        raise _conflict(store, stage, expected, actual)
+        raise conflict(store, stage, expected, actual)
 
 
-def _conflict(store: Store, stage: str, expected: int, actual: int) -> VersionConflictError:
+def conflict(store: Store, stage: str, expected: int, actual: int) -> VersionConflictError:
+    """Return the error for a stage whose newest version is another one than expected."""
     message = (
         f"stage {printable(stage)} in {store.backend.location}: the newest version is {actual}, not {expected} as expected; "
         "nothing was written"

@@ -25,12 +25,18 @@ from checkpoint_manager._format.seal import SLICE_BYTES
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__
-from checkpoint_manager.backends.base import RecordChangedError, UnknownOutcomeError, VersionAbsentError, maintenance_of
+from checkpoint_manager.backends.base import (
+    NewVersion,
+    RecordChangedError,
+    UnknownOutcomeError,
+    VersionAbsentError,
+    maintenance_of,
+)
 from checkpoint_manager.errors import FormatError, Hint, IntegrityError, RollbackError, StorageError
 from checkpoint_manager.models import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from checkpoint_manager._format.hidden import SecretBytes
@@ -121,6 +127,23 @@ class SealedStore:
             self.refresh_keys(session)
             if self.keyring.current.active[0] != key_id:
                 self.replace(stage, version, entry, data, session)  # a rotation that the lock did not hold up gave it up
+        except StorageError as error:  # after the write
+            raise UnknownOutcomeError from error
+
+    def append_together(self, versions: Sequence[tuple[str, int, Entry, Buffer]]) -> None:
+        """Write versions of several stages in one step, as :meth:`append`; errors as in :meth:`Backend.append_together`."""
+        key_id, key = self.keyring.current.active
+
+        def new(stage: str, number: int, entry: Entry, data: Buffer) -> NewVersion:
+            place = Place(self._store_id, stage, number)
+            return NewVersion(stage, number, lambda: sealed_format.seal_version(key_id, key, place, entry, data))
+
+        self.backend.append_together([new(*version) for version in versions])
+        try:
+            self.refresh_keys()
+            if self.keyring.current.active[0] != key_id:
+                for version in versions:
+                    self.replace(*version)
         except StorageError as error:  # after the write
             raise UnknownOutcomeError from error
 

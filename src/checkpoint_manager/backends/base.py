@@ -27,7 +27,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Self
 
@@ -108,6 +108,14 @@ class Newest(NamedTuple):
     durable: bool
 
 
+class NewVersion(NamedTuple):
+    """A version to append, with the arguments of :meth:`Backend.append`."""
+
+    stage: str
+    number: int
+    make_pieces: MakePieces
+
+
 class Capabilities(NamedTuple):
     """What a backend can do without help.
 
@@ -118,12 +126,14 @@ class Capabilities(NamedTuple):
         lists_over_gaps: ``versions`` and ``newest`` see every version, even where numbers between them are missing.
         durability: It heeds the ``durability`` that a store is opened with.
         persistent: Its location names the same store in another process.
+        appends_together: It can append versions of several stages in one step, with :meth:`Backend.append_together`.
     """
 
     lock_excludes: bool
     lists_over_gaps: bool
     durability: bool
     persistent: bool = True
+    appends_together: bool = False
 
 
 class HeldRun(NamedTuple):
@@ -283,6 +293,21 @@ class Backend(ABC):
             UnknownOutcomeError: The version may have been written.
             StorageError: It was not written, or could not be made durable.
         """
+
+    def append_together(self, versions: Sequence[NewVersion]) -> None:
+        """Write versions of different stages in one step, durably: all of them, or none, whenever the writer is killed.
+
+        Called only where ``capabilities`` say that this is possible.
+
+        Raises:
+            VersionTakenError: A number is taken. Nothing was changed.
+            OutOfOrderError: A higher number is taken. Nothing was changed.
+            UnknownOutcomeError: All of them may have been written, or none.
+            StorageError: None was written.
+        """
+        raise CheckpointError(
+            f"{self.location} can't append versions of several stages in one step ({len(versions)} are given)"
+        )
 
     @abstractmethod
     def flush(self, stage: str, *, session: Session | None = None) -> None:

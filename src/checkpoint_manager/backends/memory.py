@@ -15,6 +15,7 @@ from checkpoint_manager.backends.base import (
     Capabilities,
     HeldRun,
     Newest,
+    NewVersion,
     OutOfOrderError,
     Purpose,
     Reader,
@@ -29,7 +30,7 @@ from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks
 from checkpoint_manager.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import MakePieces
     from checkpoint_manager.models import Buffer
@@ -57,7 +58,9 @@ class MemoryBackend(Backend):
 
     def __init__(self) -> None:
         self.location = "memory:"
-        self.capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, persistent=False)
+        self.capabilities = Capabilities(
+            lock_excludes=True, lists_over_gaps=True, durability=False, persistent=False, appends_together=True
+        )
         self._versions: dict[str, dict[int, bytes]] = {}
         self._process = os.getpid()
         self._locks = ProcessLocks()
@@ -83,14 +86,19 @@ class MemoryBackend(Backend):
         return Newest(max(self._versions.get(stage, ()), default=0), durable=True)
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
-        data = b"".join(bytes(piece) for piece in make_pieces())
+        self.append_together([NewVersion(stage, version, make_pieces)])
+
+    def append_together(self, versions: Sequence[NewVersion]) -> None:
+        contents = [b"".join(bytes(piece) for piece in each.make_pieces()) for each in versions]
         with self._changing:
-            versions = self._versions.setdefault(stage, {})
-            if version in versions:
-                raise VersionTakenError
-            if version < max(versions, default=0):
-                raise OutOfOrderError
-            versions[version] = data
+            for each in versions:
+                there = self._versions.get(each.stage, {})
+                if each.number in there:
+                    raise VersionTakenError
+                if each.number < max(there, default=0):
+                    raise OutOfOrderError
+            for each, data in zip(versions, contents, strict=True):
+                self._versions.setdefault(each.stage, {})[each.number] = data
 
     def flush(self, stage: str, *, session: Session | None = None) -> None:
         pass

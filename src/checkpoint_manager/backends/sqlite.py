@@ -47,6 +47,7 @@ from checkpoint_manager.backends.base import (
     Leftover,
     Maintenance,
     Newest,
+    NewVersion,
     OutOfOrderError,
     Purpose,
     Record,
@@ -66,7 +67,7 @@ from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
 from checkpoint_manager.errors import IntegrityError, LocationError, StageNameError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import MakePieces, Reader
     from checkpoint_manager.models import Buffer
@@ -250,7 +251,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         StorageError: It can't be opened, or write-ahead logging is not granted.
     """
 
-    capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False)
+    capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, appends_together=True)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -437,10 +438,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         return Newest((rows[0][0] or 0) if rows else 0, durable=True)
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
-        if stage not in self._tidied and is_held(f"{self._locks}{os.sep}{layout.lock_name(stage)}"):
-            self._change("remove what was left in", f"DELETE {_UNUSED_CHUNKS} AND chunk.stage = ?", (stage.encode(),), stage)
-            self._tidied.add(stage)
-            maintenance.keep_reserve(self._locks, _RESERVE_BYTES)
+        self._tidy(stage)
         insert = """INSERT INTO version (stage, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5
             WHERE NOT EXISTS (SELECT 1 FROM version WHERE stage = ?1 AND number BETWEEN ?2 AND 999999999999)
             AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
@@ -456,6 +454,48 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             raise UnknownOutcomeError  # its chunks were removed by a writer that holds the lock: it is not there
         raise VersionTakenError if version in self.versions(stage) else OutOfOrderError
 
+    def _tidy(self, stage: str) -> None:
+        """Remove chunks that a killed writer left, once for each stage, if this thread holds its lock."""
+        if stage not in self._tidied and is_held(f"{self._locks}{os.sep}{layout.lock_name(stage)}"):
+            self._change("remove what was left in", f"DELETE {_UNUSED_CHUNKS} AND chunk.stage = ?", (stage.encode(),), stage)
+            self._tidied.add(stage)
+            maintenance.keep_reserve(self._locks, _RESERVE_BYTES)
+
+    def append_together(self, versions: Sequence[NewVersion]) -> None:
+        """Insert all rows by one statement. The contents of up to 1 MiB are in memory until then."""
+        rows: list[tuple[object, ...]] = []
+        uploads: list[tuple[str, bytes]] = []
+        try:
+            for each in versions:
+                self._tidy(each.stage)
+                size, content, upload, parts = self._put(each.stage, each.make_pieces(), uploads)
+                rows.append((each.stage.encode(), each.number, size, content, upload, parts))
+            values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(rows))
+            insert = f"""INSERT INTO version (stage, number, size, content, upload)
+                WITH new(stage, number, size, content, upload, parts) AS (VALUES {values})
+                SELECT stage, number, size, content, upload FROM new
+                WHERE NOT EXISTS (SELECT 1 FROM new n JOIN version v
+                    ON v.stage = n.stage AND v.number BETWEEN n.number AND 999999999999)
+                AND NOT EXISTS (SELECT 1 FROM new n
+                    WHERE (SELECT count(*) FROM chunk c WHERE c.stage = n.stage AND c.upload = n.upload) <> n.parts)"""  # noqa: S608  # values: question marks
+            done = self._change("write", insert, tuple(chain.from_iterable(rows))) > 0
+        except BaseException as error:
+            if isinstance(error, StorageError) and error.errno == errno.EIO:
+                raise UnknownOutcomeError from error
+            self._remove_uploads(uploads)
+            raise
+        if done:
+            return
+        self._remove_uploads(uploads)
+        taken = [each for each in versions if self.newest(each.stage).number >= each.number]
+        if not taken:
+            raise UnknownOutcomeError  # chunks were removed by a writer that holds a lock: nothing is there
+        raise VersionTakenError if any(each.number in self.versions(each.stage) for each in taken) else OutOfOrderError
+
+    def _remove_uploads(self, uploads: list[tuple[str, bytes]]) -> None:
+        for stage, upload in uploads:
+            self._remove_chunks(stage, upload)
+
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
         update = """UPDATE version SET size = ?3, content = ?4, upload = ?5 WHERE stage = ?1 AND number = ?2
             AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
@@ -464,27 +504,39 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def _write(self, statement: str, stage: str, place: tuple[object, ...], pieces: Iterable[Buffer]) -> bool:
         """Store pieces and run the statement that makes a version or segment of them; return whether it did."""
+        uploads: list[tuple[str, bytes]] = []
+        try:
+            parameters = (stage.encode(), *place, *self._put(stage, pieces, uploads))
+            done = self._change("write", statement, parameters, stage) > 0
+        except BaseException:  # an interruption, too
+            self._remove_uploads(uploads)
+            raise
+        if not done:
+            self._remove_uploads(uploads)
+        return done
+
+    def _put(
+        self, stage: str, pieces: Iterable[Buffer], uploads: list[tuple[str, bytes]]
+    ) -> tuple[int, bytearray | None, bytes | None, int]:
+        """Store pieces in chunks if they are too long for a row; return the size, the content or the upload, and its parts.
+
+        An upload is added to ``uploads`` before its first chunk is stored.
+        """
         upload: bytes | None = None
         size = parts = 0
         content = bytearray()
-        try:
-            for piece in pieces:
-                content += piece
-                size += len(piece)
-                while len(content) > _CHUNK_BYTES:
-                    upload = upload or secrets.token_bytes(16)
-                    parts = self._put_chunk(stage, upload, parts, content[:_CHUNK_BYTES])
-                    del content[:_CHUNK_BYTES]
-            if upload is not None:
-                parts = self._put_chunk(stage, upload, parts, content)
-            parameters = (stage.encode(), *place, size, content if upload is None else None, upload, parts)
-            done = self._change("write", statement, parameters, stage) > 0
-        except BaseException:  # an interruption, too
-            self._remove_chunks(stage, upload)
-            raise
-        if not done:
-            self._remove_chunks(stage, upload)
-        return done
+        for piece in pieces:
+            content += piece
+            size += len(piece)
+            while len(content) > _CHUNK_BYTES:
+                if upload is None:
+                    upload = secrets.token_bytes(16)
+                    uploads.append((stage, upload))
+                parts = self._put_chunk(stage, upload, parts, content[:_CHUNK_BYTES])
+                del content[:_CHUNK_BYTES]
+        if upload is not None:
+            parts = self._put_chunk(stage, upload, parts, content)
+        return size, content if upload is None else None, upload, parts
 
     def _put_chunk(self, stage: str, upload: bytes, part: int, content: bytearray) -> int:
         insert = "INSERT INTO chunk (stage, upload, part, content) VALUES (?, ?, ?, ?)"

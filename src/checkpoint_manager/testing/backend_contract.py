@@ -38,11 +38,13 @@ from checkpoint_manager.backends.base import (
     Backend,
     Maintenance,
     Newest,
+    NewVersion,
     NoticeBoard,
     OutOfOrderError,
     RecordChangedError,
     VersionAbsentError,
     VersionTakenError,
+    maintenance_of,
 )
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.errors import CheckpointError, IntegrityError, LocationError, LockTimeoutError
@@ -240,6 +242,31 @@ class BackendContract:
             with pytest.raises(VersionTakenError):
                 backend.append(STAGE, version, lambda: [b"y"])
         assert backend.versions(STAGE) == [2, 5]
+
+    def test_versions_are_appended_together_or_not_at_all(self, backend: Backend) -> None:
+        if not backend.capabilities.appends_together:
+            with pytest.raises(CheckpointError):
+                backend.append_together([NewVersion("a", 1, lambda: [b"x"])])
+            return
+
+        def fail() -> Iterator[bytes]:
+            yield b"x" * 3_000_000
+            raise ZeroDivisionError
+
+        large = b"x" * 3_000_000
+        backend.append("b", 1, lambda: [b"1"])
+        for error, number, pieces in ((VersionTakenError, 1, lambda: [b"2"]), (ZeroDivisionError, 2, fail)):
+            with pytest.raises(error):
+                backend.append_together([NewVersion("a", 1, lambda: [large]), NewVersion("b", number, pieces)])
+            assert (backend.stages(), backend.versions("b")) == (["b"], [1])
+        backend.append("b", 3, lambda: [b"3"])
+        with pytest.raises(OutOfOrderError):
+            backend.append_together([NewVersion("a", 1, lambda: [large]), NewVersion("b", 2, lambda: [b"2"])])
+        assert backend.stages() == ["b"]
+        backend.append_together([NewVersion("a", 1, lambda: [large]), NewVersion("b", 4, lambda: [b"4", b"4"])])
+        assert (read_all(self.another(backend), "a", 1), read_all(backend, "b", 4)) == (large, b"44")
+        assert (backend.newest("a").number, backend.newest("b").number) == (1, 4)
+        assert not maintenance_of(backend).leftovers()
 
     def test_opening_what_is_not_there(self, backend: Backend) -> None:
         backend.append(STAGE, 1, lambda: [b"x"])

@@ -35,6 +35,7 @@ from checkpoint_manager.backends.base import (
     Leftover,
     Maintenance,
     Newest,
+    NewVersion,
     OutOfOrderError,
     Purpose,
     Record,
@@ -56,7 +57,7 @@ from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StageNameError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import LiteralString, Self
 
     from checkpoint_manager.backends.base import MakePieces, Reader
@@ -175,7 +176,7 @@ class PostgresBackend(Backend, Maintenance):
         StorageError: The server can't be reached, or refuses.
     """
 
-    capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False)
+    capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, appends_together=True)
 
     def __init__(self, url: str) -> None:
         place = parse(url)
@@ -365,10 +366,7 @@ class PostgresBackend(Backend, Maintenance):
         return Newest(answer, durable=True)
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
-        insert = f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload)
-            SELECT $1, $2::bigint, $3::bigint, $4, $5
-            WHERE NOT EXISTS
-                (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN $2 AND {_HIGHEST_NUMBER})"""
+        insert = self._insert
         keyring = f"""SELECT stamp, CASE WHEN octet_length(data) <= $1 THEN data END
             FROM {self.quoted}.record WHERE stage = '' AND name = 'keyring'"""
         key = key_of(Kind.APPEND, self.schema, stage)
@@ -395,6 +393,40 @@ class PostgresBackend(Backend, Maintenance):
             session.looked = _record_answer("keyring", *looked[0]) if looked else {}
         if not done:
             raise VersionTakenError if version in self.versions(stage) else OutOfOrderError
+
+    @property
+    def _insert(self) -> LiteralString:
+        return f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload)
+            SELECT $1, $2::bigint, $3::bigint, $4, $5
+            WHERE NOT EXISTS
+                (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN $2 AND {_HIGHEST_NUMBER})"""
+
+    def append_together(self, versions: Sequence[NewVersion]) -> None:
+        """Insert all of them in one transaction, in the order of their keys, so that no two writers wait for each other."""
+        ordered = sorted(versions, key=lambda each: key_of(Kind.APPEND, self.schema, each.stage))
+
+        def work(link: Link) -> bool:
+            self._make_tables(link)
+            connection = link.connection
+            try:
+                with connection.pipeline():
+                    connection.execute("BEGIN")
+                    done = [self._insert_one(connection, each) for each in ordered]
+                if all(each.rowcount for each in done):
+                    connection.execute("COMMIT")
+                    return True
+                return False
+            finally:
+                _roll_back(connection)
+
+        if not self._run("write", work, once=True):
+            raise VersionTakenError if any(each.number in self.versions(each.stage) for each in versions) else OutOfOrderError
+
+    def _insert_one(self, connection: Connection, version: NewVersion) -> psycopg.Cursor[Any]:
+        """Send a version in the transaction that has begun."""
+        connection.execute("SELECT pg_advisory_xact_lock($1)", (key_of(Kind.APPEND, self.schema, version.stage),))
+        with _Content(self.quoted, connection, version.stage, version.make_pieces(), is_within=True) as content:
+            return connection.execute(self._insert, (version.stage.encode(), version.number, *content.parameters))
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         self._take_answer(session, stage, "nothing")
@@ -619,12 +651,21 @@ class _Content:
         parameters: Size, content and upload, of which one is None.
     """
 
-    def __init__(self, schema: LiteralString, connection: Connection, stage: str, pieces: Iterable[Buffer]) -> None:
+    def __init__(
+        self,
+        schema: LiteralString,
+        connection: Connection,
+        stage: str,
+        pieces: Iterable[Buffer],
+        *,
+        is_within: bool = False,  # in a transaction of the caller's
+    ) -> None:
         self._schema = schema
         self._connection = connection
         self._stage = stage.encode()
         self._pieces = pieces
         self._parts = 0
+        self._is_within = is_within
         self.upload: uuid.UUID | None = None
         self.parameters: tuple[int, bytes | None, uuid.UUID | None] = (0, b"", None)
 
@@ -652,7 +693,8 @@ class _Content:
         with self._connection.pipeline():
             if self.upload is None:
                 self.upload = uuid.uuid4()
-                self._connection.execute("BEGIN")
+                if not self._is_within:
+                    self._connection.execute("BEGIN")
             for start in range(0, len(content), tables.CHUNK_BYTES):
                 chunk = content[start : start + tables.CHUNK_BYTES]
                 self._connection.execute(insert, (self.upload, self._parts, self._stage, chunk))
@@ -668,7 +710,8 @@ class _Content:
         self._end()
 
     def _end(self) -> None:
-        _roll_back(self._connection)
+        if not self._is_within:
+            _roll_back(self._connection)
 
 
 def _roll_back(connection: Connection) -> None:
