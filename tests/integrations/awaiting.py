@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import itertools
 import textwrap
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,12 @@ def awaited(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
-async def run_example(module: ModuleType, **names: object) -> dict[str, Any]:
+def run_example(module: ModuleType, **names: object) -> dict[str, Any]:
     """Run the first example of a module's docstring, and return its names."""
-    example = textwrap.dedent(str(module.__doc__).split("::\n", 1)[1].split("\n**", 1)[0])
-    running = eval(compile(example, "example", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
+    lines = str(module.__doc__).split("::\n", 1)[1].split("\n")
+    example = itertools.takewhile(lambda line: not line or line.startswith("    "), lines)
+    code = compile(textwrap.dedent("\n".join(example)), "example", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    running = eval(code, names)
     if running is not None:
-        await running
+        asyncio.run(running)
     return names

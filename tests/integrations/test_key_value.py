@@ -344,8 +344,7 @@ async def test_two_processes_put_into_the_same_stages(tmp_path: Path) -> None:
     assert sorted(keys) == sorted(f"{name} {number}" for name in "ab" for number in range(60))
 
 
-@awaited
-async def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    await run_example(key_value)
+    run_example(key_value)
     assert capsys.readouterr().out == "{'scope': 'read'}\n"

@@ -15,7 +15,14 @@ if not os.environ.get("TESTS_REQUIRE_PACKAGES"):
     pytest.importorskip("agents")
     pytest.importorskip("agmi")
 
-from agents import Agent, OpenAIResponsesCompactionSession, Runner, SessionSettings, SQLiteSession
+from agents import (
+    Agent,
+    OpenAIResponsesCompactionSession,
+    Runner,
+    SessionSettings,
+    SQLiteSession,
+    set_tracing_disabled,
+)
 from agents.memory import Session
 from agents.testing import ScriptedModel, assistant_message
 from agmi.attacks.at_rest import AT_REST_ATTACKS_WITH_SNAPSHOT, Attack
@@ -39,6 +46,8 @@ from tests.judge.test_agent_memory_integrity import KEY, Directory
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+set_tracing_disabled(True)  # nothing leaves for a server
 
 
 def said(text: object) -> Any:
@@ -280,9 +289,8 @@ async def test_two_processes_add_to_one_session(tmp_path: Path) -> None:
         assert [text for text in found if text.startswith(name)] == [f"{name} {number // 2}" for number in range(40)]
 
 
-@awaited
-async def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names = await run_example(openai_agents, agent=agent("what you asked")[0])
+    names = run_example(openai_agents, agent=agent("what you asked")[0])
     assert names["result"].final_output == "what you asked"
-    assert len(await names["session"].get_items()) == 2
+    assert len(asyncio.run(names["session"].get_items())) == 2

@@ -1,0 +1,168 @@
+"""Prefect 3: results of tasks and flows, encrypted and authenticated before they are unpickled. Needs the extra ``prefect``.
+
+::
+
+    from prefect import flow, task
+    from prefect.cache_policies import INPUTS
+
+    from checkpoint_manager.integrations.prefect import CheckpointFileSystem
+
+    results = CheckpointFileSystem(location="/srv/checkpoints")
+    results.save("results", overwrite=True)
+
+    @task(persist_result=True, cache_policy=INPUTS, result_storage=results)
+    def extract(day: str) -> list[int]:
+        return [1, 2, 3]
+
+If the flow is killed and run again, the tasks that had ended are not: Prefect finds their results by their cache keys. It may
+also be the ``key_storage`` of a cache policy, and the ``result_storage`` of a flow.
+
+**Pickle.** Prefect's default serializer is cloudpickle: who can write to its storage of results runs code in each process that
+reads one. Here Prefect gets only bytes that were saved with the key of the store, for this very path: anything else is refused
+before. ``result_serializer="json"`` does without pickle.
+
+**Layout.** A path is a stage, ``prefect/PATH``, and each writing a version of it, with the bytes as an attachment. The newest
+``keep_last`` of each path are kept, and up to 15 earlier ones, which are then deleted together; they can be restored.
+
+**The block** holds where the store is, and never a key: each process finds the key in its environment or in its user's key
+file. Prefect asks that it is saved, so that other processes find results by the state of a run; they need
+``import checkpoint_manager.integrations.prefect``. Prefect's server still holds parameters, names, logs and artifacts in the
+clear.
+
+**Errors.** Prefect takes any error of reading for a result that is not there, and runs the task again, and one of writing for a
+result that is not persisted: the flow goes on. So a result that is damaged, forged or older than what this user has seen is
+never used, and is told in the log with an ERROR line. Locks of Prefect's ``SERIALIZABLE`` isolation are not kept here: without
+them, two runs at the same time may both run a task, and the later result is the newest version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from prefect.filesystems import WritableFileSystem
+from pydantic import Field
+
+from checkpoint_manager import (
+    AsyncCheckpointManager,
+    CheckpointError,
+    CheckpointManager,
+    CheckpointNotFoundError,
+    FormatError,
+    Retention,
+)
+from checkpoint_manager.integrations._names import stage_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from checkpoint_manager import Checkpoint
+
+_LOG = logging.getLogger("checkpoint_manager")
+_FORMAT = "prefect"
+_CONTENT = "content"
+
+
+class CheckpointFileSystem(WritableFileSystem):
+    """A block that keeps results in a checkpoint store; the module describes it.
+
+    Attributes:
+        location: A directory, which is best given whole, or the URL of a store.
+        prefix: What the names of the stages begin with.
+        keep_last: How many versions of each path are kept.
+    """
+
+    _block_type_name = "Checkpoint Manager"
+    _description = "Keep results in a checkpoint store: encrypted, authenticated and versioned."
+
+    location: str = Field(default="checkpoints", description="A directory, or the URL of a store.")
+    prefix: str = Field(default="prefect", description="What the names of the stages begin with.")
+    keep_last: int = Field(default=1, ge=1, description="How many versions of each path are kept.")
+
+    def read_path(self, path: str, *, _sync: bool = False) -> Any:  # noqa: ANN401  # bytes, or a coroutine that returns them
+        """Return what was written to a path; in a coroutine, ``await`` it.
+
+        Raises:
+            CheckpointNotFoundError: Nothing was written to it.
+            IntegrityError: It is damaged or forged.
+            RollbackError: It is older than what this user has seen.
+        """
+        if not _sync and _is_in_event_loop():
+            return self.aread_path(path)
+        with _told(path):
+            return _content(_manager(self.location, self.keep_last).get_checkpoint(self._stage(path)))
+
+    async def aread_path(self, path: str) -> bytes:
+        """Return what was written to a path; errors as for ``read_path``."""
+        with _told(path):
+            checkpoint = await _async_manager(self.location, self.keep_last).get_checkpoint(self._stage(path))
+            return await asyncio.to_thread(_content, checkpoint)
+
+    def write_path(self, path: str, content: bytes, *, _sync: bool = False) -> Any:  # noqa: ANN401  # likewise
+        """Write the content of a path, as a whole and durably; in a coroutine, ``await`` it.
+
+        Raises:
+            RollbackError: The store is older than what this user has seen. Nothing was written.
+            StorageError: The operating system refused. What was written before is unchanged.
+        """
+        if not _sync and _is_in_event_loop():
+            return self.awrite_path(path, content)
+        manager = _manager(self.location, self.keep_last)
+        manager.save_checkpoint(self._stage(path), _data(path), attachments={_CONTENT: content})
+        return path
+
+    async def awrite_path(self, path: str, content: bytes) -> str:
+        """Write the content of a path; errors as for ``write_path``."""
+        manager = _async_manager(self.location, self.keep_last)
+        await manager.save_checkpoint(self._stage(path), _data(path), attachments={_CONTENT: content})
+        return path
+
+    def _stage(self, path: str) -> str:
+        return stage_name(self.prefix, path)
+
+    def _resolve_path(self, path: str) -> None:
+        """Tell Prefect that paths are relative to nothing, as it asks of storage that was not saved as a block."""
+
+
+@functools.cache
+def _manager(location: str, keep_last: int) -> CheckpointManager:
+    """Return the manager of a store: Prefect copies blocks for each task, and a passphrase takes time and memory to open."""
+    return CheckpointManager(location, retention=Retention(keep_last=keep_last))
+
+
+@functools.cache
+def _async_manager(location: str, keep_last: int) -> AsyncCheckpointManager:
+    return AsyncCheckpointManager(location, retention=Retention(keep_last=keep_last))
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Log what Prefect passes over: an error, other than that there is nothing."""
+    try:
+        yield
+    except CheckpointNotFoundError:
+        raise
+    except CheckpointError as error:
+        _LOG.error("The result %s is not used: %s", ascii(path), error)
+        raise
+
+
+def _data(path: str) -> object:
+    return {_FORMAT: 1, "path": ascii(path)}
+
+
+def _content(checkpoint: Checkpoint) -> bytes:
+    if not isinstance(checkpoint.data, dict) or checkpoint.data.get(_FORMAT) != 1:
+        raise FormatError("the stage holds something else than a result", hint="Choose another prefix")
+    return checkpoint.attachments[_CONTENT].read()
