@@ -82,6 +82,7 @@ QUICK_ONES_FIRST = [
     *("tests/store", "tests/operations", "tests/attacks", "tests/judge", "tests/stages", "tests/processes"),
     *("tests/powercut", "tests/model", "tests/faults", "tests/concurrency"),
 ]
+SLOW = ("tests/powercut", "tests/model")
 PATIENCE = 600
 """Seconds that a group of tests may take."""
 
@@ -132,7 +133,7 @@ def main() -> int:
     asked = parser.parse_args()
     before: dict[str, str] = orjson.loads(NOTICED.read_bytes())
     wanted = [mutant for mutant in MUTANTS if not asked.name or mutant.name in asked.name]
-    wanted.sort(key=lambda mutant: mutant.name not in before)
+    wanted.sort(key=lambda mutant: (mutant.name not in before, before.get(mutant.name, "").startswith(SLOW)))
     survived = 0
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(asked.copies) as threads:
         copies: SimpleQueue[Path] = SimpleQueue()
