@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._operations import attach, delete, tag
 from checkpoint_manager._operations.save import Draft, append
-from checkpoint_manager._operations.verify import Check
+from checkpoint_manager._operations.verify import Check, is_strange
 from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover, Session, StageRecord
+    from checkpoint_manager.backends.base import Leftover, StageRecord
 
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
@@ -67,7 +66,7 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
             store.backend.session(stage) if dry_run else waits.session(stage, lock) as session,
         ):
             try:
-                if stage not in known and moves_stages and _is_strange(store, stage, session):
+                if stage not in known and moves_stages and is_strange(store, stage, session):
                     strange += 1
                     if strange > _MOST_MARKED:
                         if not dry_run:
@@ -83,17 +82,6 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     with store_lock as lock, store.backend.session(None, lock):
         done += _leftovers(store, leftovers.get(None, ()), dry_run=dry_run)
     return done
-
-
-def _is_strange(store: Store, stage: str, session: Session) -> bool:
-    """Return whether a stage has versions, and neither one of them nor a record opens."""
-    if not store.backend.versions(stage, session=session) or store.history.is_authentic(stage, session):
-        return False
-    for record in (store.found_gaps, functools.partial(tag.stored, store)):
-        with contextlib.suppress(IntegrityError):
-            if record(stage, session)[1] is not None:
-                return False
-    return True
 
 
 def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:

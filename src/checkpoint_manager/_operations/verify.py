@@ -75,10 +75,36 @@ def verify(store: Store, stage: str | None, progress: OnProgress | None = None, 
     findings = [*_keyring(store), *unreadable, *_left(leftovers, None)]
     strangers = Bound()
     for name in stages:
+        if name not in seen and strangers.is_full and (planted := _planted_in(store, name)):
+            strangers.count("damaged", planted)
+            for _ in range(planted):
+                check.step(name)
+            findings += strangers.apply(_left(leftovers, name))
+            continue
         found = [*_by_version(check.stage(name)), *_left(leftovers, name)]
         is_known = name in seen or any(each.state == "whole" for each in found)
         findings += found if is_known else strangers.apply(found)
     return VerificationReport((*findings, *strangers.rest(None)))
+
+
+def is_strange(store: Store, stage: str, session: Session) -> bool:
+    """Return whether a stage has versions, and neither one of them nor a record opens."""
+    if not store.backend.versions(stage, session=session) or store.history.is_authentic(stage, session):
+        return False
+    for record in (store.found_gaps, functools.partial(tag.stored, store)):
+        with contextlib.suppress(IntegrityError):
+            if record(stage, session)[1] is not None:
+                return False
+    return True
+
+
+def _planted_in(store: Store, stage: str) -> int:
+    """Return how many versions a stage has, if nothing in it opens; 0 if something does, or it can't be told."""
+    try:
+        with store.backend.session(stage) as session:
+            return len(store.backend.versions(stage, session=session)) if is_strange(store, stage, session) else 0
+    except (IntegrityError, StorageError):  # reported where the stage is checked
+        return 0
 
 
 class Bound:
@@ -96,6 +122,15 @@ class Bound:
             self._found[finding.state] += 1
             if finding.state == "whole" or self._found[finding.state] <= MOST_FINDINGS:
                 yield finding
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more damaged versions are listed."""
+        return self._found["damaged"] > MOST_FINDINGS
+
+    def count(self, state: State, more: int) -> None:
+        """Count findings of a state that were not made."""
+        self._found[state] += more
 
     def rest(self, stage: str | None) -> Iterator[Finding]:
         """Yield how many more there were."""
