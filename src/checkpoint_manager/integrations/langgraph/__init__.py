@@ -10,7 +10,7 @@
 
 **Layout.** A thread, with all its namespaces, is one stage, ``langgraph/<thread id>``
 (:mod:`checkpoint_manager.integrations._names`). Each ``put`` and each ``put_writes`` appends one version to it, a *record*, and
-nothing is changed in place. :mod:`checkpoint_manager.integrations.langgraph.records` says what a record holds, and how a
+nothing is changed in place. :mod:`checkpoint_manager.integrations._records` says what a record holds, and how a
 checkpoint is found as fast in a long thread as in a short one.
 
 ``restore_checkpoint`` of the stage takes the whole thread back, ``clear_checkpoint`` makes it empty, and ``delete_stage`` is

@@ -1,4 +1,4 @@
-"""The checkpointer. What it stores are :mod:`checkpoint_manager.integrations.langgraph.records`."""
+"""The checkpointer. What it stores are :mod:`checkpoint_manager.integrations._records`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import (
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
 from checkpoint_manager.integrations._names import stage_name
-from checkpoint_manager.integrations.langgraph.records import Index, Key, Records, key
+from checkpoint_manager.integrations._records import Index, Key, Records, key
 
 if TYPE_CHECKING:
     import os
