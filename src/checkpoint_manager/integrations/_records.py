@@ -1,24 +1,23 @@
-"""The records of a thread: the versions of a stage, and an index of them that is part of each.
+"""The records of a thread: the versions of a stage, with an index of them in each.
 
-A record is what a version holds as its data: a checkpoint with the values of all its channels, or what a task wrote. Its entry
-is the namespace, the checkpoint's id and the kind of the record::
+A framework's thread, or workflow, has many checkpoints, and each is found by its id. A *record* is what a version holds as its
+data: a checkpoint, or what was written to one later. Its entry is a group of checkpoints (such as a namespace), the
+checkpoint's id, and the kind of the record, ``checkpoint`` or ``writes``; the rest is what the framework keeps::
 
-    {"entry": ["", "1f0…", "checkpoint"], "thread": "7", "parent": "1ef…",
-     "checkpoint": [type, bytes], "metadata": [type, bytes], …}
-    {"entry": ["", "1f0…", "writes"],
-     "writes": [[task id, task path, index, channel, type, bytes], …], …}
+    {"entry": ["", "1f0…", "checkpoint"], …}
+    {"entry": ["", "1f0…", "writes"], …}
 
-Each record also says where those before it are. It holds the whole index, or the number of the version that holds it, and the
-entries of the versions since::
+Each record also says where those before it are. It holds the whole index, as JSON text, or the number of the version that holds
+it and the entries of the versions since::
 
-    "index": {namespace: {checkpoint id: [version of the checkpoint, versions of its writes, …]}}
+    "index": {group: {checkpoint id: [version of the checkpoint, versions of its writes, …]}}
     "index_at": 112, "tail": [[113, "", "1f0…", "writes"], …]
 
 The whole index is written once in as many records as its square root, and at most once in 16. A reader needs the newest
 version, the one with the index, and those of the checkpoint that it looks for. A writer names the version that it builds on; if
 another process was faster, it reads what that one wrote and tries again. A version that is a restored copy of an older one says
 what was so when that one was written. If the version that holds the index was deleted, the metadata of all versions replaces
-it: ``{"checkpoint_ns": …, "checkpoint_id": …, "record": kind}``.
+it, which holds the same entry.
 """
 
 from __future__ import annotations
@@ -28,13 +27,15 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Version, VersionConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 Key = tuple[str, str]
-"""A namespace and the id of a checkpoint."""
+"""A group and the id of a checkpoint."""
 
 _INDEX_ONLY = ("", "", "index")
 _SHORTEST_TAIL = 16
@@ -51,30 +52,30 @@ class Index:
     Args:
         number: The version; 0 if the thread is empty.
         at: The version that holds the whole index; 0 if none does.
-        places: By namespace and checkpoint id: the version of the checkpoint (0: not put yet), and those of its writes.
+        places: By group and checkpoint id: the version of the checkpoint (0: not put yet), and those of its writes.
     """
 
     def __init__(self, number: int, at: int = 0, places: Mapping[str, Mapping[str, Sequence[int]]] | None = None) -> None:
         self.number = number
         self.at = at
         self.tail: list[Any] = []
-        self.places = {ns: {id_: [*versions] for id_, versions in ids.items()} for ns, ids in (places or {}).items()}
+        self.places = {group: {id_: [*versions] for id_, versions in ids.items()} for group, ids in (places or {}).items()}
         self._size = sum(len(versions) for ids in self.places.values() for versions in ids.values())
 
-    def newest_first(self, ns: str) -> list[str]:
-        """Return the ids of the checkpoints of a namespace, which sort by time."""
-        ids = list(self.places.get(ns, {}).items())  # at one moment: another thread may add to it
+    def newest_first(self, group: str) -> list[str]:
+        """Return the ids of the checkpoints of a group, which sort by time."""
+        ids = list(self.places.get(group, {}).items())  # at one moment: another thread may add to it
         return sorted((id_ for id_, (version, *_) in ids if version), reverse=True)
 
-    def of(self, ns: str, id_: str) -> list[int]:
+    def of(self, group: str, id_: str) -> list[int]:
         """Return the version of a checkpoint (0: there is none), and those of its writes."""
-        return self.places.get(ns, {}).get(id_, [0])
+        return self.places.get(group, {}).get(id_, [0])
 
-    def add(self, version: int, ns: str, id_: str, kind: str) -> None:
+    def add(self, version: int, group: str, id_: str, kind: str) -> None:
         """Note where a record is."""
         if kind == "index":
             return
-        versions = self.places.setdefault(ns, {}).setdefault(id_, [0])
+        versions = self.places.setdefault(group, {}).setdefault(id_, [0])
         if kind == "writes":
             versions.append(version)
         else:
@@ -93,20 +94,26 @@ class Index:
     def for_record(self) -> dict[str, Any]:
         """Return what the next record says of this index."""
         if not self.at or len(self.tail) >= max(_SHORTEST_TAIL, math.isqrt(self._size)):
-            return {"index": self.places}
+            return {"index": orjson.dumps(self.places).decode()}
         return {"index_at": self.at, "tail": self.tail}
 
     def without(self, gone: set[Key]) -> Index:
         """Return the index that is left without some checkpoints."""
-        left = {ns: {id_: at for id_, at in ids.items() if (ns, id_) not in gone} for ns, ids in self.places.items()}
-        return Index(self.number, places={ns: ids for ns, ids in left.items() if ids})
+        left = {group: {id_: at for id_, at in ids.items() if (group, id_) not in gone} for group, ids in self.places.items()}
+        return Index(self.number, places={group: ids for group, ids in left.items() if ids})
 
 
 class Records:
-    """The records in a store, for all threads and processes that use it at once."""
+    """The records in a store, for all threads and processes that use it at once.
 
-    def __init__(self, manager: CheckpointManager) -> None:
+    Args:
+        manager: The store.
+        names: What a group and an id are called in the metadata of versions, which people see.
+    """
+
+    def __init__(self, manager: CheckpointManager, names: tuple[str, str]) -> None:
         self._manager = manager
+        self._names = names
         self._indexes: dict[str, Index] = {}
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
@@ -122,7 +129,7 @@ class Records:
 
         Args:
             stage: The stage of the thread.
-            entry: What the record is: namespace, checkpoint id, kind.
+            entry: What the record is: group, checkpoint id, kind.
             body: What else it holds.
             shown: What ``history`` shows of it besides.
             gone: Checkpoints to leave out of the index.
@@ -130,7 +137,7 @@ class Records:
         Raises:
             VersionConflictError: Other writers were faster, again and again.
         """
-        metadata = {**(shown or {}), "checkpoint_ns": entry[0], "checkpoint_id": entry[1], "record": entry[2]}
+        metadata = {**(shown or {}), **dict(zip(self._names, entry, strict=False)), "record": entry[2]}
         with self._locks[hash(stage) % _LOCKS]:
             index = self._indexes.get(stage) or self.look(stage)[0]
             for attempt in range(_MOST_ATTEMPTS):
@@ -173,7 +180,7 @@ class Records:
 
     def drop(self, stage: str, keys: set[Key]) -> None:
         """Delete all versions of some checkpoints permanently, also those that an earlier call left when it was killed."""
-        versions = [version for version in self.versions(stage) if key(version) in keys]
+        versions = [version for version in self.versions(stage) if self.key(version) in keys]
         if not versions:
             return
         self.append(stage, _INDEX_ONLY, {}, gone=keys)
@@ -182,6 +189,11 @@ class Records:
             self._manager.delete_versions(stage, numbers)
         except CheckpointNotFoundError:  # another process deletes some of them
             self.drop(stage, keys)
+
+    def key(self, version: Version) -> Key:
+        """Return which checkpoint a record belongs to."""
+        group, id_ = self._names
+        return version.metadata[group], version.metadata[id_]
 
     def versions(self, stage: str) -> Iterator[Version]:
         """Yield the records of a stage as versions, newest first, without those that are damaged."""
@@ -192,7 +204,7 @@ class Records:
         holder = record if at == own else self.load(stage, at)
         if holder is None:
             return self._rebuilt(stage, number)
-        index = Index(number, at, holder["index"])
+        index = Index(number, at, orjson.loads(holder["index"]))
         index.tail = [] if at == own else [*record["tail"], [own, *record["entry"]]]
         for entry in [[at, *holder["entry"]], *index.tail]:
             index.add(*entry)
@@ -202,7 +214,7 @@ class Records:
         index = Index(number)
         for version in sorted(self.versions(stage), key=lambda version: version.number):
             if version.restored_from is None and version.number <= number:
-                index.add(version.number, *key(version), version.metadata["record"])
+                index.add(version.number, *self.key(version), version.metadata["record"])
         return index
 
     def _number(self, stage: str) -> int:
@@ -218,8 +230,3 @@ class Records:
         if len(self._indexes) > _MOST_INDEXES:
             with contextlib.suppress(KeyError, RuntimeError):  # another thread did the same just now
                 del self._indexes[next(iter(self._indexes))]
-
-
-def key(version: Version) -> Key:
-    """Return which checkpoint a record belongs to."""
-    return version.metadata["checkpoint_ns"], version.metadata["checkpoint_id"]

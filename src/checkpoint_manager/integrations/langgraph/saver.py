@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import (
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
 from checkpoint_manager.integrations._names import stage_name
-from checkpoint_manager.integrations._records import Index, Key, Records, key
+from checkpoint_manager.integrations._records import Index, Key, Records
 
 if TYPE_CHECKING:
     import os
@@ -61,7 +61,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         self._keep_last = keep_last
         self._is_owner = not isinstance(store, CheckpointManager)
         self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
-        self._records = Records(self._manager)
+        self._records = Records(self._manager, ("checkpoint_ns", "checkpoint_id"))
 
     def close(self) -> None:
         """Close the store, if the saver opened it."""
@@ -133,7 +133,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         for run in run_ids:
             made: dict[str, set[Key]] = {}
             for version in self._manager.find(stage_prefix=f"{_PREFIX}/", metadata={"run_id": str(run)}):
-                made.setdefault(version.stage, set()).add(key(version))
+                made.setdefault(version.stage, set()).add(self._records.key(version))
             for stage, keys in made.items():
                 self._records.drop(stage, keys)
 
@@ -149,7 +149,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
 
     def _keep(self, stage: str, keep_last: int) -> None:
         """Delete all but the newest checkpoints of each namespace, what these need, and what is not put yet."""
-        seen = set(map(key, self._records.versions(stage)))
+        seen = set(map(self._records.key, self._records.versions(stage)))
         index = self._records.look(stage)[0]
         kept: set[Key] = set()
         for ns, ids in list(index.places.items()):

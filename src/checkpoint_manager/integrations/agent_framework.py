@@ -1,0 +1,160 @@
+"""Microsoft Agent Framework: the checkpoints of workflows, encrypted, authenticated and versioned. Extra ``agent-framework``.
+
+::
+
+    from checkpoint_manager.integrations.agent_framework import CheckpointStorage
+
+    async with CheckpointStorage("sqlite:///workflows.db") as storage:
+        workflow = WorkflowBuilder(start_executor=first, checkpoint_storage=storage, name="triage").build()
+        await workflow.run("hello")
+        newest = await storage.get_latest(workflow_name="triage")
+
+**Layout.** A workflow is one stage, ``agent-framework/<name>``, and each checkpoint a version of it
+(:mod:`checkpoint_manager.integrations._records`), grouped by timestamps. What a version holds is the JSON that the framework's
+``FileCheckpointStorage`` would write to a file. A checkpoint is loaded by its id alone, so the indexes of all workflows are
+searched for it.
+
+``delete`` deletes permanently. ``restore_checkpoint`` of the stage takes the whole workflow back, and ``delete_stage`` deletes
+it.
+
+**What is loaded.** The framework writes what is not JSON as pickles. The store authenticates them before one is opened, and the
+framework then makes only objects of its own classes, of common types, and of those named in ``allowed_checkpoint_types`` or
+given to ``register_checkpoint_type``. A checkpoint that could not be loaded so is not saved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
+from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value, encode_checkpoint_value
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.integrations._records import Records
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+
+_PREFIX = "agent-framework"
+
+
+class CheckpointStorage:
+    """A ``CheckpointStorage`` of the Agent Framework, in a :class:`CheckpointManager`.
+
+    Args:
+        store: A manager, or the location of a store. That is opened with the key that ``CheckpointManager`` finds by itself,
+            and closed with the storage.
+        allowed_checkpoint_types: Further types that checkpoints may hold, each as ``"module:qualname"``.
+
+    Raises:
+        CheckpointError: As :class:`CheckpointManager` does. A workflow whose checkpoints are damaged, forged or rolled back
+            raises ``IntegrityError`` or ``RollbackError`` from every method that reads them.
+    """
+
+    def __init__(
+        self, store: CheckpointManager | str | os.PathLike[str], *, allowed_checkpoint_types: Iterable[str] = ()
+    ) -> None:
+        self._is_owner = not isinstance(store, CheckpointManager)
+        self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
+        self._records = Records(self._manager, ("timestamp", "checkpoint_id"))
+        self._allowed = frozenset(allowed_checkpoint_types)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """Close the store, if the storage opened it."""
+        if self._is_owner:
+            self._manager.close()
+
+    async def save(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint durably. It replaces one of the same workflow with the same id.
+
+        Raises:
+            WorkflowCheckpointException: It could not be loaded again. Nothing was saved.
+        """
+        try:
+            text = json.dumps(encode_checkpoint_value(checkpoint.to_dict()))
+        except Exception as error:  # what pickle raises depends on the object
+            raise WorkflowCheckpointException(f"checkpoint {checkpoint.checkpoint_id} can't be encoded: {error}") from error
+        self._decoded(text)
+        id_: str = checkpoint.checkpoint_id
+        await asyncio.to_thread(self._save, stage_name(_PREFIX, checkpoint.workflow_name), checkpoint.timestamp, id_, text)
+        return id_
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
+        """Return the checkpoint with an id.
+
+        Raises:
+            WorkflowCheckpointException: There is none, or it holds a type that is not allowed.
+        """
+        found = await asyncio.to_thread(self._find, checkpoint_id)
+        if found is None:
+            raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
+        return self._decoded(found["checkpoint"])
+
+    async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints of a workflow, in the order in which they were saved."""
+        stage = stage_name(_PREFIX, workflow_name)
+        ids = [(timestamp, id_) for timestamp, id_, _ in await asyncio.to_thread(self._all, stage)]
+        found = [await asyncio.to_thread(self._load, stage, timestamp, id_) for timestamp, id_ in ids]
+        return [self._decoded(record["checkpoint"]) for record in found if record is not None]
+
+    async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
+        """Return the ids of a workflow's checkpoints, in the order in which they were saved."""
+        return [id_ for _, id_, _ in await asyncio.to_thread(self._all, stage_name(_PREFIX, workflow_name))]
+
+    async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
+        """Return the checkpoint of a workflow with the latest timestamp; None if it has none."""
+        found = await asyncio.to_thread(self._latest, stage_name(_PREFIX, workflow_name))
+        return None if found is None else self._decoded(found["checkpoint"])
+
+    async def delete(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint permanently, and return whether there was one."""
+        return await asyncio.to_thread(self._delete, checkpoint_id)
+
+    # The same, in a thread
+
+    def _save(self, stage: str, timestamp: str, id_: str, text: str) -> None:
+        others = {(group, id_) for group, each, _ in self._all(stage) if each == id_ and group != timestamp}
+        self._records.append(stage, (timestamp, id_, "checkpoint"), {"checkpoint": text}, gone=others)
+
+    def _all(self, stage: str) -> list[tuple[str, str, int]]:
+        """Return the timestamps, ids and versions of a workflow's checkpoints."""
+        places = list(self._records.look(stage)[0].places.items())
+        found = [(timestamp, id_, versions[0]) for timestamp, ids in places for id_, versions in list(ids.items())]
+        return sorted(found, key=lambda each: each[2])
+
+    def _load(self, stage: str, timestamp: str, id_: str) -> Any:  # noqa: ANN401  # a record
+        version = self._records.look(stage)[0].of(timestamp, id_)[0]
+        return self._records.load(stage, version) if version else None
+
+    def _places(self, checkpoint_id: str) -> Iterator[tuple[str, str]]:
+        for stage in self._manager.stages(prefix=f"{_PREFIX}/"):
+            yield from ((stage, timestamp) for timestamp, id_, _ in self._all(stage) if id_ == checkpoint_id)
+
+    def _find(self, checkpoint_id: str) -> Any:  # noqa: ANN401  # a record
+        found = (self._load(stage, timestamp, checkpoint_id) for stage, timestamp in self._places(checkpoint_id))
+        return next((record for record in found if record is not None), None)
+
+    def _latest(self, stage: str) -> Any:  # noqa: ANN401  # a record
+        found = sorted(self._all(stage), key=lambda each: datetime.fromisoformat(each[0]), reverse=True)
+        records = (self._load(stage, timestamp, id_) for timestamp, id_, _ in found)
+        return next((record for record in records if record is not None), None)
+
+    def _delete(self, checkpoint_id: str) -> bool:
+        places = list(self._places(checkpoint_id))
+        for stage, timestamp in places:
+            self._records.drop(stage, {(timestamp, checkpoint_id)})
+        return bool(places)
+
+    def _decoded(self, text: str) -> WorkflowCheckpoint:
+        return WorkflowCheckpoint.from_dict(decode_checkpoint_value(json.loads(text), allowed_types=self._allowed))
