@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.keys import Keys
-    from checkpoint_manager.models import Codec, Durability, Key, OnRollback
+    from checkpoint_manager.models import Attachment, Codec, Durability, Key, OnRollback
     from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, Running, StageStatus, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
     from checkpoint_manager.stages.loop import Items, Loop
@@ -392,10 +392,19 @@ class CheckpointManager:
         """Return a version with its data as JSON, as the command line shows it: no codec and no library is needed for it.
 
         A value that JSON does not have is an object with one key, such as ``{"!datetime": "2026-11-23T10:00:00"}``. Arrays,
-        frames and tensors are not read: an object says what each of them is. Arguments and errors are as for
-        ``load_checkpoint``.
+        frames and tensors are not read: an object says what each of them is, and they are among the attachments, each by the
+        JSON pointer to its object, such as ``/weights``. Arguments and errors are as for ``load_checkpoint``.
         """
-        return self._checkpoint(stage_name, version, at, None, lambda loaded: payload.form(loaded.data))
+        parts: dict[str, Attachment] = {}
+
+        def read(loaded: Loaded) -> Any:  # noqa: ANN401  # JSON is what it is
+            data = payload.form(loaded.data)
+            if loaded.data.startswith(payload.WITH_CONTENTS):
+                parts.update(_operations.attach.parts_of(data, loaded.contents))
+            return data
+
+        found = self._checkpoint(stage_name, version, at, None, read)
+        return found._replace(attachments={**parts, **found.attachments}) if parts else found
 
     def _checkpoint(
         self,

@@ -57,6 +57,7 @@ class Version:
         size: The length of the data as it is encoded, with its arrays, in bytes; None if unknown.
         restored_from: The number of the version that this one is a copy of, or None.
         attachments: What is attached to it, in the order in which it was given.
+        arrays_size: How many bytes of ``size`` are arrays, frames and tensors that are stored beside the data.
     """
 
     stage: str
@@ -68,6 +69,7 @@ class Version:
     size: int | None = None
     restored_from: int | None = None
     attachments: tuple[AttachmentInfo, ...] = ()
+    arrays_size: int = 0
 
     @property
     def total_size(self) -> int | None:

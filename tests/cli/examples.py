@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
 from checkpoint_manager._store.key_sources import create_key_file
@@ -68,6 +69,8 @@ def prepare(folder: Path, home: Path, line: str) -> str:
     (programs / "curl").chmod(0o700)
     if "--attachment weights" in line:
         cm.save_checkpoint("train", {}, attachments={"weights": folder / "weights.npy"})
+    if "--attachment /layers/0" in line:
+        cm.save_checkpoint("train", {"layers": [np.arange(3)]})
     if "--also" in line:
         cm.keys.add(Passphrase("correct horse"), label="alice")
     line = re.sub(r"--at \S+", "--at 0s", line)

@@ -41,8 +41,19 @@ def test_json_holds_all_that_is_known(cli: Cli, store: Path) -> None:
     document = cli("log", "train", "--json").json
     assert (document["command"], document["stage"]) == ("log", "train")
     version = document["versions"][0]
-    known = {"stage", "version", "status", "created_at", "metadata", "origin", "size", "restored_from", "attachments", "tags"}
-    assert set(version) == known
+    known = {
+        "stage",
+        "version",
+        "status",
+        "created_at",
+        "metadata",
+        "origin",
+        "size",
+        "restored_from",
+        "attachments",
+        "arrays_size",
+    }
+    assert set(version) == {*known, "tags"}
     assert version["origin"]["pid"] == os.getpid()
 
 

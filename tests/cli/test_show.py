@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from checkpoint_manager import CheckpointManager, Codec
+from tests.strategies import same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,3 +97,29 @@ def test_a_part_that_is_not_there(cli: Cli, store: Path, pointer: str, code: int
     result = cli("show", "train", "--path", pointer)
     assert (result.code, result.out) == (code, "")
     assert pointer in result.err
+
+
+def test_an_array_in_the_data_is_listed_and_printed_by_its_pointer(cli: Cli, store: Path, tmp_path: Path) -> None:
+    """A large one lies beside the data, and a small one in it."""
+    cm, arrays = CheckpointManager(store), {"/a~1~0b": np.arange(5000.0), "/small/0": np.arange(3), "/last": np.ones(3000)}
+    data = {"a/~b": arrays["/a~1~0b"], "small": [arrays["/small/0"]], "text": "x", "last": arrays["/last"]}
+    cm.save_checkpoint("arrays", data, attachments={"raw": b"1"})
+    listed = json.loads(cli("show", "arrays", "--meta").out)["attachments"]
+    assert [(each["name"], each["detail"]) for each in listed] == [
+        ("/a~1~0b", "5000 float64"),
+        ("/small/0", "3 int64"),
+        ("/last", "3000 float64"),
+        ("raw", ""),
+    ]
+    found = cm.get_json("arrays").attachments
+    for name, array in arrays.items():
+        assert same(found[name].load(), array)
+        assert len(found[name].read()) == found[name].size
+        found[name].save_to(tmp_path / "array.npy", overwrite=True)
+        assert same(np.load(tmp_path / "array.npy"), array)
+    command = [sys.executable, "-m", "checkpoint_manager", "show", "arrays", "--attachment", "/a~1~0b"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    assert same(np.load(io.BytesIO(printed)), arrays["/a~1~0b"])
+    assert "arrays in the data (62.8 KiB), raw (1 B)" in " ".join(cli("log", "arrays").out.split())
+    result = cli("show", "arrays", "--attachment", "/text")
+    assert (result.code, "It has /a~1~0b, /small/0, /last, raw" in result.err) == (14, True)

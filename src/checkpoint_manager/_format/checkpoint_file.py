@@ -141,16 +141,16 @@ class Entry(NamedTuple):
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
-        size, attached = self.size, []
+        arrays, attached = 0, []
         for each in self.attachments:
             if each.name == CONTENTS:
-                size += each.size
+                arrays += each.size
             else:
                 attachment_info = load("checkpoint_manager.attachment_info")
                 attached.append(attachment_info.AttachmentInfo(each.name, each.kind, each.size, each.detail))
-        return Version(
-            stage, version, self.status, self.created_at, self.metadata, self.origin, size, self.restored_from, tuple(attached)
-        )
+        size, attachments = self.size + arrays, tuple(attached)
+        placed = (self.status, self.created_at, self.metadata, self.origin, size, self.restored_from, attachments, arrays)
+        return Version(stage, version, *placed)
 
 
 def new_id() -> str:

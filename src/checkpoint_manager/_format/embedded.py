@@ -213,17 +213,25 @@ class Reader:
             raise _invalid()
 
 
-def stored_forms(tree: Any) -> Iterator[list[Any]]:  # noqa: ANN401  # JSON is what it is
-    """Yield what stands in each form of JSON whose content is not in the form, in their order."""
-    waiting = [tree]
+def forms_in(tree: Any) -> Iterator[tuple[str, list[Any]]]:  # noqa: ANN401  # JSON is what it is
+    """Yield where each form stands in JSON, as a JSON pointer (RFC 6901), and what stands in it, in their order."""
+    waiting = [("", tree)]
     while waiting:
-        each = waiting.pop()
+        at, each = waiting.pop()
         if type(each) is dict and each.keys() == {TAG}:
             content = each[TAG]
-            if type(content) is list and len(content) > 2 and type(content[2]) is int:
-                yield content
-        elif type(each) in {dict, list}:
-            waiting += reversed([*each.values()] if type(each) is dict else each)
+            if type(content) is list and [type(field) for field in content[:3]] in ([str, str, int], [str] * 3):
+                yield at, content
+        elif type(each) is dict:
+            inside = [(f"{at}/{key.replace('~', '~0').replace('/', '~1')}", value) for key, value in each.items()]
+            waiting += reversed(inside)
+        elif type(each) is list:
+            waiting += reversed([(f"{at}/{index}", value) for index, value in enumerate(each)])
+
+
+def stored_forms(tree: Any) -> Iterator[list[Any]]:  # noqa: ANN401  # JSON is what it is
+    """Yield what stands in each form whose content is not in the form, in their order."""
+    return (content for _, content in forms_in(tree) if type(content[2]) is int)
 
 
 def _invalid() -> FormatError:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 VALUES = b"values/1\n"
 """What data that is not JSON begins with."""
 _MARK = len(VALUES)
-_VALUES_2, _VALUES_3 = b"values/2\n", b"values/3\n"
+WITH_CONTENTS = (b"values/2\n", b"values/3\n")
 """What it begins with if it holds arrays, frames or tensors, see :mod:`~checkpoint_manager._format.embedded`."""
-MARKS = (VALUES, _VALUES_2, _VALUES_3)
+MARKS = (VALUES, *WITH_CONTENTS)
 """What data begins with that is not JSON: all are of one length."""
 _NUMBERED = rb"(values/[1-9][0-9]{0,5})\n"
 _LOOKS_LIKE_A_FORM = rb'\{\s*"(?:!|\\u0021)'
@@ -141,7 +141,7 @@ def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON i
     """
     tree = _parse(data)
     mark = data[:_MARK]
-    if mark in MARKS[1:]:
+    if mark in WITH_CONTENTS:
         for content in _embedded().stored_forms(tree):
             del content[3:]  # the digest, which only values/2 has
     looks_like_a_form = mark not in MARKS and re.search(_LOOKS_LIKE_A_FORM, data) is not None
@@ -202,7 +202,7 @@ def _dumps_forms(value: object, codecs: Codecs) -> tuple[bytes | None, Embedded 
     encoded = _dumps(embedded.tree)
     if encoded is None:
         return None, None
-    return (_VALUES_2 if embedded.is_used else VALUES) + encoded, embedded or None
+    return (WITH_CONTENTS[0] if embedded.is_used else VALUES) + encoded, embedded or None
 
 
 def _dumps(value: object) -> bytes | None:

@@ -10,7 +10,9 @@ that is left can be read, and none of them refers to it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
 import io
 import os
 import secrets
@@ -27,7 +29,7 @@ from checkpoint_manager._arguments import wrong
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._format import attachment as format_1
-from checkpoint_manager._format import seal
+from checkpoint_manager._format import embedded, seal
 from checkpoint_manager._format.attachment import AttachmentRecord
 from checkpoint_manager._store.attachments import SegmentFile, Segments
 from checkpoint_manager._text import is_unicode, printable
@@ -37,13 +39,14 @@ from checkpoint_manager.models import Attachment
 from checkpoint_manager.reports import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
     from types import TracebackType
     from typing import Self
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.contents import Content
+    from checkpoint_manager._format.embedded import OpenContents
     from checkpoint_manager._operations.save import Draft
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
@@ -162,9 +165,9 @@ def attached(
         PayloadError: A content or a name can't be attached. Nothing was written.
         StorageError: A content can't be read or written. No version refers to what was written, and it is removed.
     """
-    sources, embedded = _sources(store, stage, contents), draft.embedded
-    if embedded is not None:
-        sources[format_1.CONTENTS] = Source("contents", embedded.pieces(), size=embedded.size)
+    sources, inside = _sources(store, stage, contents), draft.embedded
+    if inside is not None:
+        sources[format_1.CONTENTS] = Source("contents", inside.pieces(), size=inside.size)
     if progress is not None:
         _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
     with Upload(store, stage) as upload:
@@ -174,7 +177,7 @@ def attached(
                 for name, source in sources.items()
             )
             _check_length(stage, records)
-            data = draft.data if embedded is None else embedded.data()
+            data = draft.data if inside is None else inside.data()
             yield draft._replace(data=data, attachments=records, embedded=None)
         except BaseException:
             with contextlib.suppress(CheckpointError):  # what is left is removed by the next deletion or repair
@@ -349,52 +352,21 @@ def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
 # Reading
 
 
-class StoredAttachment(Attachment):
-    """An attachment of one version."""
+class _Part(Attachment):
+    """An array, a frame or a tensor in the data of a version."""
 
-    __slots__ = ("_record", "_stage", "_store", "_version")
+    __slots__ = ("_opened",)
 
-    def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
-        super().__init__(record.name, record.kind, record.size, record.detail)
-        self._store = store
-        self._stage = stage
-        self._version = version
-        self._record = record
-
-    def record(self, store: Store, stage: str) -> AttachmentRecord | None:
-        """Return the record if it can be referred to by another version of this stage, else None."""
-        return self._record if self._store is store and self._stage == stage else None
-
-    def _segments(self) -> Segments:
-        return Segments(self._store, self._stage, self._version, self._record)
-
-    def pieces(self) -> Iterator[memoryview]:
-        """Yield all segments; errors as in :func:`~checkpoint_manager._store.attachments.read_segment_into`."""
-        segments, count = self._segments(), len(self._record.digests)
-        for first in range(0, count, _READ_AT_ONCE):
-            indexes = range(first, min(first + _READ_AT_ONCE, count))
-            contents = deque(format_1.new_memory(format_1.segment_length(self.size, index)) for index in indexes)
-            segments.read(zip(indexes, contents, strict=True))
-            while contents:
-                yield contents.popleft()
-
-    def _slices(self) -> Iterator[memoryview]:
-        """Yield the content in pieces that a file is written in without waiting."""
-        for segment in self.pieces():
-            for start in range(0, len(segment), seal.SLICE_BYTES):
-                yield segment[start : start + seal.SLICE_BYTES]
+    def __init__(self, name: str, content: Sequence[Any], size: int, opened: Callable[[], BinaryIO]) -> None:
+        super().__init__(name, content[0], size, content[1])
+        self._opened = opened
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(SegmentFile(self._segments(), 0, self.size), seal.SLICE_BYTES)
+        return self._opened()
 
     def read(self) -> bytes:
-        content = io.BytesIO(bytes(self.size))  # whose bytes are filled in place, and returned without a copy
-        if self.size:
-            with content.getbuffer() as memory:
-                self._segments().read_into(0, memory)
-        else:
-            self._segments().get(0)
-        return content.getvalue()
+        with self.open() as file:
+            return file.read()
 
     def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
         if self.kind in {"bytes", "file"}:
@@ -417,11 +389,84 @@ class StoredAttachment(Attachment):
                     files.publish(temporary, name, folder)
             files.sync(folder)
 
+    def _slices(self) -> Iterator[Buffer]:
+        """Yield the content in pieces that a file is written in without waiting."""
+        with self.open() as file:
+            while piece := file.read(seal.SLICE_BYTES):
+                yield piece
+
+
+class StoredAttachment(_Part):
+    """An attachment of one version."""
+
+    __slots__ = ("_record", "_stage", "_store", "_version")
+
+    def __init__(self, store: Store, stage: str, version: int, record: AttachmentRecord) -> None:
+        super().__init__(record.name, (record.kind, record.detail), record.size, self._open_segments)
+        self._store = store
+        self._stage = stage
+        self._version = version
+        self._record = record
+
+    def record(self, store: Store, stage: str) -> AttachmentRecord | None:
+        """Return the record if it can be referred to by another version of this stage, else None."""
+        return self._record if self._store is store and self._stage == stage else None
+
+    def _segments(self) -> Segments:
+        return Segments(self._store, self._stage, self._version, self._record)
+
+    def _open_segments(self) -> BinaryIO:
+        return io.BufferedReader(SegmentFile(self._segments(), 0, self.size), seal.SLICE_BYTES)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """Yield all segments; errors as in :func:`~checkpoint_manager._store.attachments.read_segment_into`."""
+        segments, count = self._segments(), len(self._record.digests)
+        for first in range(0, count, _READ_AT_ONCE):
+            indexes = range(first, min(first + _READ_AT_ONCE, count))
+            contents = deque(format_1.new_memory(format_1.segment_length(self.size, index)) for index in indexes)
+            segments.read(zip(indexes, contents, strict=True))
+            while contents:
+                yield contents.popleft()
+
+    def _slices(self) -> Iterator[Buffer]:
+        for segment in self.pieces():
+            for start in range(0, len(segment), seal.SLICE_BYTES):
+                yield segment[start : start + seal.SLICE_BYTES]
+
+    def read(self) -> bytes:
+        content = io.BytesIO(bytes(self.size))  # whose bytes are filled in place, and returned without a copy
+        if self.size:
+            with content.getbuffer() as memory:
+                self._segments().read_into(0, memory)
+        else:
+            self._segments().get(0)
+        return content.getvalue()
+
 
 def of(store: Store, stage: str, version: int, entry: Entry) -> dict[str, Attachment]:
     """Return the attachments of a version by name."""
     users = (each for each in entry.attachments if each.name != format_1.CONTENTS)
     return {each.name: StoredAttachment(store, stage, version, each) for each in users}
+
+
+def parts_of(data: Any, contents: OpenContents | None) -> dict[str, Attachment]:  # noqa: ANN401  # JSON is what it is
+    """Return the arrays, frames and tensors in data by the JSON pointers to them.
+
+    Args:
+        data: The data as JSON, with forms.
+        contents: Where those are read from that are not in it.
+    """
+    found: dict[str, Attachment] = {}
+    at = 0
+    for pointer, content in embedded.forms_in(data):
+        where = content[2]
+        if type(where) is str:
+            there = base64.b64decode(where)
+            found[pointer] = _Part(pointer, content, len(there), functools.partial(io.BytesIO, there))
+        elif contents is not None and 0 <= where <= contents.size - at:
+            found[pointer] = _Part(pointer, content, where, functools.partial(contents.open, at, where))
+            at += where
+    return found
 
 
 # Unused attachments

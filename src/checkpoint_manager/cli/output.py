@@ -205,6 +205,7 @@ def version_fields(version: Version) -> dict[str, Any]:
         "size": version.size,
         "restored_from": version.restored_from,
         "attachments": [asdict(each) for each in version.attachments],
+        "arrays_size": version.arrays_size,
     }
 
 

@@ -146,4 +146,5 @@ def _notes(version: Version) -> list[str]:
     restored = [] if version.restored_from is None else [f"restored from {version.restored_from}"]
     attached = (f"{each.name} ({show_size(each.size)})" for each in version.attachments)
     metadata = (f"{name}={value}" for name, value in own_metadata(version).items())
-    return [*restored, *stage_notes(version), *attached, *metadata]
+    arrays = [f"arrays in the data ({show_size(version.arrays_size)})"] if version.arrays_size else []
+    return [*restored, *stage_notes(version), *arrays, *attached, *metadata]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.models import Checkpoint
+    from checkpoint_manager.models import Attachment, Checkpoint
 
 _COPY_BYTES = 256 * 1024
 
@@ -30,7 +30,12 @@ _COPY_BYTES = 256 * 1024
 @at_option
 @click.option("--meta", is_flag=True, help="Print the version's metadata instead of its data.")
 @click.option("--path", "pointer", metavar="POINTER", help="Only the value at this JSON pointer, such as /rows/0/name.")
-@click.option("--attachment", metavar="NAME", help="Print the content of this attachment; redirect it to a file.")
+@click.option(
+    "--attachment",
+    metavar="NAME",
+    help="Print the content of this attachment, or of the array, frame or tensor in the data at this JSON pointer; "
+    "redirect it to a file.",
+)
 @store_options
 def show(
     access: Access, selector: str, at: datetime | None, *, meta: bool, pointer: str | None, attachment: str | None
@@ -46,6 +51,7 @@ def show(
       checkpoint-manager show train --at 2026-11-20T14:00
       checkpoint-manager show train --path /epoch
       checkpoint-manager show train --attachment weights > weights.npy
+      checkpoint-manager show train --attachment /layers/0 > layer.npy
     """
     steps_of(pointer or "")  # fails before a passphrase is asked for
     if attachment is not None and (meta or pointer is not None or access.as_json):
@@ -58,6 +64,8 @@ def show(
         _write_attachment(checkpoint, attachment)
         return
     fields = version_fields(checkpoint.version)
+    if meta:
+        fields["attachments"] = [_what_is_known_of(each) for each in checkpoint.attachments.values()]
     what = fields if meta else checkpoint.data
     if pointer is not None:
         of = f"{'what is known of ' if meta else ''}{printable(checkpoint.version.stage)}@{checkpoint.version.number}"
@@ -68,6 +76,10 @@ def show(
         write_json("show", {"version": fields, "path": pointer, "value": what})
     else:
         write_json("show", {"version": fields} if meta else {"version": fields, "data": what})
+
+
+def _what_is_known_of(attachment: Attachment) -> dict[str, object]:
+    return {"name": attachment.name, "kind": attachment.kind, "size": attachment.size, "detail": attachment.detail}
 
 
 def _write_attachment(checkpoint: Checkpoint, name: str) -> None:
