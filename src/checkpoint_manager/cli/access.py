@@ -95,6 +95,16 @@ class Access:
             NoStoreError: There is none.
             CheckpointError: It can't be opened.
         """
+        exists = self.check_there(make=make)
+        key = self._key(new=not exists) if key is None else key
+        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+
+    def check_there(self, *, make: bool = False) -> bool:
+        """Return whether there is a store; without ``make``, there must be one.
+
+        Raises:
+            NoStoreError: There is none, or a file is in its place.
+        """
         exists = self.is_there()
         if not exists and not scheme_of(self.store) and os.path.lexists(self.store) and not os.path.isdir(self.store):
             message = f"{self._whole} is a file, and a store is a directory"
@@ -107,8 +117,7 @@ class Access:
                 f"there is no checkpoint store at {self._whole}",
                 hint=f"Name {what} with --store, or make one there: checkpoint-manager init{named}",
             )
-        key = self._key(new=not exists) if key is None else key
-        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+        return exists
 
     def _is_sqlite(self) -> bool:
         try:

@@ -42,6 +42,7 @@ _COMMANDS = {
     "key": "See and change what opens the store.",
     "doctor": "Check the set-up, and say what to do.",
     "completion": "Print a completion script for your shell.",
+    "dashboard": "Show stores in a browser.",
     "demo": "Watch a real pipeline be killed, resume and go back.",
 }
 """What the list of commands says of each; the list loads none of their modules."""

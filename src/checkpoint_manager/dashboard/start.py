@@ -1,0 +1,53 @@
+"""Putting a dashboard together, and serving it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.dashboard import server
+from checkpoint_manager.dashboard.activity import Activity
+from checkpoint_manager.dashboard.app import make_app, make_templates
+from checkpoint_manager.dashboard.auth import Logins
+from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
+from checkpoint_manager.dashboard.views.call import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from checkpoint_manager import CheckpointManager
+    from checkpoint_manager.dashboard.auth import Role
+    from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.views.call import Check
+
+
+def stores(opened: Iterable[tuple[str, Callable[[], CheckpointManager]]]) -> list[ShownStore]:
+    """Return stores to show: each by its location, without a password, and what opens it."""
+    return [ShownStore(location, open_store) for location, open_store in opened]
+
+
+def site(shown: Iterable[ShownStore], grants: Role, place: Place, examine: Callable[[str], Iterable[Check]]) -> Site:
+    """Return what all requests share.
+
+    Args:
+        shown: The stores.
+        grants: What links may allow at most.
+        place: Where the dashboard listens.
+        examine: Looks at the set-up of the store at a location.
+    """
+    is_encrypted = place.certificate is not None
+    port = place.address.rpartition(":")[2]
+    cookie = "__Host-checkpoints" if is_encrypted else f"checkpoints-{port}"  # browsers don't tell ports apart
+    return Site(
+        stores_by_id(shown), Logins(), Activity(), make_templates(), grants, cookie, place.address, is_encrypted, examine
+    )
+
+
+def serve(site: Site, place: Place, started: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        site: What all requests share.
+        place: Where.
+        started: Called once requests are answered.
+    """
+    server.serve(make_app(site, place.is_own), place, started)

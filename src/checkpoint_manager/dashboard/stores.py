@@ -1,0 +1,342 @@
+"""What is known of the stores that are shown: the state of each stage, without any data.
+
+Nothing is read until somebody asks for a page. A large store is looked at in a thread of its own, stage by stage, and pages
+show what is known by then. A version never changes, so that only the newest number of a stage is asked for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from checkpoint_manager._format.note_keys import DELETED
+from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_progress, read_run
+from checkpoint_manager.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    LockTimeoutError,
+    RollbackError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from checkpoint_manager import CheckpointManager, Running, VerificationReport, Version
+
+State: TypeAlias = Literal[
+    "done", "stale", "running", "stopped", "failed", "cleared", "damaged", "rolled back", "unreadable", "unknown"
+]
+
+ATTENTION: tuple[State, ...] = ("rolled back", "damaged", "unreadable", "failed", "stopped", "stale")
+"""The states that somebody should look at, the worst first."""
+ORDER: tuple[State, ...] = (*ATTENTION, "running", "cleared", "unknown", "done")
+
+_TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
+    (RollbackError, "rolled back"),
+    (IntegrityError, "damaged"),
+    (FormatError, "unreadable"),
+)
+_SHARE = 0.1
+"""The share of a processor that looking again and again may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is known of one stage.
+
+    Attributes:
+        stage: Its name.
+        state: Its state.
+        version: Its newest version, or None if that does not open.
+        number: The number of that version, as far as it is known.
+        problem: What is wrong with it, as a sentence.
+        began: When its first version was saved, which gives the order of the pipeline.
+        seconds: How long its newest version took to make.
+        saved: How far its loop was when its newest version was saved.
+        run: What runs of it now, in whatever process; None if nothing does.
+        failure: Why it failed.
+        stale: Why it is out of date; empty if it is not.
+    """
+
+    stage: str
+    state: State
+    version: Version | None = None
+    number: int | None = None
+    problem: str = ""
+    began: datetime | None = None
+    seconds: float | None = None
+    saved: ProgressNote | None = None
+    run: Running | None = None
+    failure: FailureNote | None = None
+    stale: str = ""
+
+    @property
+    def at(self) -> datetime | None:
+        """When its newest version was saved."""
+        return None if self.version is None else self.version.created_at
+
+    @property
+    def progress(self) -> tuple[int, int | None] | None:
+        """How many items are done, and of how many: of the loop that runs, or else of the one that was saved."""
+        if self.run is not None:
+            return None if self.run.done is None else (self.run.done, self.run.total)
+        return None if self.saved is None else (self.saved.done, self.saved.total)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether somebody should look at it."""
+        return self.state in ATTENTION
+
+
+def state_of(version: Version) -> State:
+    """Return the state that a version records."""
+    return _STATES[version.status]
+
+
+_STATES: dict[str, State] = {
+    "completed": "done",
+    "progress": "stopped",
+    "failed": "failed",
+    "cleared": "cleared",
+    "damaged": "damaged",
+    "missing": "damaged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is known of a store's stages at a moment.
+
+    Attributes:
+        cells: The stages that were looked at, by name.
+        total: How many there are; None while that is not known.
+        is_complete: Whether all were looked at.
+    """
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    total: int | None = None
+    is_complete: bool = False
+
+    @property
+    def counts(self) -> list[tuple[State, int]]:
+        """How many stages have each state, the worst first."""
+        counts = Counter(cell.state for cell in self.cells.values())
+        return [(state, counts[state]) for state in ORDER if counts[state]]
+
+    def in_order(self) -> list[Cell]:
+        """Return the stages in the order of the pipeline: as each was saved first."""
+        return sorted(self.cells.values(), key=lambda cell: (cell.began is None, str(cell.began), cell.stage))
+
+
+class ShownStore:
+    """One store of the dashboard.
+
+    Args:
+        location: Where it is, without a password.
+        open_store: Opens it; called once, when something of it is asked for.
+
+    Attributes:
+        id: What its pages are found by: the same at each start.
+        name: What it is called on pages.
+        report: What its last verification found here, and when it ended; None if there was none.
+    """
+
+    def __init__(self, location: str, open_store: Callable[[], CheckpointManager]) -> None:
+        self.location = location
+        self.id = hashlib.sha256(location.encode(errors="surrogatepass")).hexdigest()[:10]
+        self.name = os.path.basename(location.rstrip("/")) or location
+        self.report: tuple[datetime, VerificationReport] | None = None
+        self._open_store = open_store
+        self._opening = threading.Lock()
+        self._cm: CheckpointManager | None = None
+        self._cells: dict[str, Cell] = {}
+        self._names: list[str] | None = None
+        self._complete_at: float | None = None
+        self._sweep: threading.Thread | None = None
+        self._took = 0.0
+        self.problem = ""
+
+    @property
+    def cm(self) -> CheckpointManager:
+        """The store, opened.
+
+        Raises:
+            CheckpointError: It can't be opened.
+        """
+        with self._opening:
+            if self._cm is None:
+                self._cm = self._open_store()
+            return self._cm
+
+    # All stages
+
+    def overview(self, wait: float) -> Overview:
+        """Return what is known of all stages, and look at them again if that is old.
+
+        Args:
+            wait: How long to wait for what is not known yet, in seconds.
+
+        Raises:
+            CheckpointError: The store can't be opened or listed.
+        """
+        self.cm  # noqa: B018  # raises if it can't be opened
+        self._begin_sweep(wait)
+        if self._sweep is not None and (self._complete_at is None or self._took < wait):
+            self._sweep.join(wait)
+        if self.problem:
+            raise CheckpointError(self.problem)
+        names, cells = self._names, dict(self._cells)
+        for stage, run in self._running().items():
+            cells[stage] = _with_run(cells.get(stage, Cell(stage, "unknown", began=run.started_at)), run)
+        return Overview(cells, None if names is None else len({*names, *cells}), self._complete_at is not None)
+
+    def _running(self) -> dict[str, Running]:
+        """Return what runs now, by stage: the one that began first."""
+        found: dict[str, Running] = {}
+        for run in self.cm.running():
+            found.setdefault(run.stage, run)
+        return found
+
+    def _begin_sweep(self, wait: float) -> None:
+        """Look at all stages in a thread, unless one does already. One that takes longer than ``wait`` is not repeated soon."""
+        with self._opening:
+            if self._sweep is not None and self._sweep.is_alive():
+                return
+            age = None if self._complete_at is None else time.monotonic() - self._complete_at
+            is_due = age is None or self._took < wait or age > self._took / _SHARE
+            if is_due:
+                self._sweep = threading.Thread(target=self._look_at_all, name=f"look at {self.id}", daemon=True)
+                self._sweep.start()
+
+    def _look_at_all(self) -> None:
+        began = time.monotonic()
+        try:
+            names = self.cm.stages()
+            self._names = names
+            for name in names:
+                with contextlib.suppress(CheckpointNotFoundError):  # deleted meanwhile
+                    self.look_at_versions(name)
+            for name in self._cells.keys() - set(names):
+                del self._cells[name]
+            self._mark_stale()
+            self.problem = ""
+        except CheckpointError as error:
+            self.problem = str(error)
+        self._took = time.monotonic() - began
+        self._complete_at = time.monotonic()
+
+    def _mark_stale(self) -> None:
+        stale = self.cm.stale_stages()
+        for name, cell in list(self._cells.items()):
+            why = stale.get(name, "")
+            if cell.stale != why:
+                self._cells[name] = replace(cell, stale=why, state=_with_staleness(cell, why))
+
+    # One stage
+
+    def look(self, stage: str) -> Cell:
+        """Return what is known of a stage, after looking whether it runs or has a newer version.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage.
+        """
+        run = next(iter(self.cm.running(stage)), None)
+        try:
+            cell = self.look_at_versions(stage)
+        except CheckpointNotFoundError:
+            if run is None:
+                raise
+            cell = Cell(stage, "unknown", began=run.started_at)
+        return cell if run is None else _with_run(cell, run)
+
+    def look_again(self, cells: Iterable[Cell]) -> list[Cell]:
+        """Return what is known of some stages after looking whether they have newer versions. Deleted ones are left out."""
+        found: list[Cell] = []
+        for cell in cells:
+            try:
+                known = self.look_at_versions(cell.stage)
+            except CheckpointNotFoundError:
+                if cell.run is not None:
+                    found.append(cell)
+            else:
+                found.append(known if cell.run is None else _with_run(known, cell.run))
+        return found
+
+    def look_at_versions(self, stage: str) -> Cell:
+        """Return what is known of a stage, whether it runs or not, after looking whether it has a newer version.
+
+        Raises:
+            CheckpointNotFoundError: There is no such stage.
+        """
+        known = self._cells.get(stage)
+        try:
+            version = self.cm.get_version(stage)
+        except (CheckpointNotFoundError, LockTimeoutError):
+            raise
+        except CheckpointError as error:
+            state: State = next((state for kind, state in _TROUBLE if isinstance(error, kind)), "unreadable")
+            cell = Cell(stage, state, None, error.version, str(error), None if known is None else known.began)
+        else:
+            if known is not None and known.version == version:
+                return known
+            cell = self._cell(version, known)
+        self._cells[stage] = cell
+        return cell
+
+    def _cell(self, version: Version, known: Cell | None) -> Cell:
+        run = read_run(version.metadata)
+        began = known.began if known is not None and known.began is not None else self._first_saved(version)
+        cell = Cell(
+            version.stage,
+            state_of(version),
+            version,
+            version.number,
+            began=began,
+            seconds=None if run is None else run.seconds,
+            saved=read_progress(version.metadata) if version.status == "progress" else None,
+            failure=read_failure(version.metadata),
+            stale="" if known is None else known.stale,
+        )
+        return replace(cell, state=_with_staleness(cell, cell.stale))
+
+    def _first_saved(self, newest: Version) -> datetime | None:
+        if newest.number > 1:
+            try:
+                return self.cm.get_version(newest.stage, 1).created_at
+            except CheckpointError:  # deleted, or in trouble, which is told where its versions are
+                pass
+        return newest.created_at
+
+
+def _with_staleness(cell: Cell, why: str) -> State:
+    if cell.state in {"done", "stale"}:
+        return "stale" if why else "done"
+    return cell.state
+
+
+def _with_run(cell: Cell, run: Running) -> Cell:
+    return replace(cell, state="running", run=run)
+
+
+def is_deleted(version: Version) -> bool:
+    """Return whether a version is the marker of a deleted stage."""
+    return DELETED in version.metadata
+
+
+def own_metadata(version: Version) -> dict[str, object]:
+    """Return the caller's metadata, without what the library notes."""
+    return {name: value for name, value in version.metadata.items() if not name.startswith("@")}
+
+
+def stores_by_id(stores: Iterable[ShownStore]) -> dict[str, ShownStore]:
+    """Return stores by their ids."""
+    return {store.id: store for store in stores}

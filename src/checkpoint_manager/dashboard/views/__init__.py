@@ -1,0 +1,1 @@
+"""The pages. Each module makes some of them, as functions from a :class:`~.call.Call` to a response."""

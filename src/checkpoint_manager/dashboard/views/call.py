@@ -1,0 +1,170 @@
+"""One request as a page sees it: who asks, for what, and how to answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from jinja2 import Environment
+    from starlette.requests import Request
+
+    from checkpoint_manager.dashboard.activity import Activity, Kind
+    from checkpoint_manager.dashboard.auth import Logins, Role, Session
+    from checkpoint_manager.dashboard.stores import ShownStore
+
+MOST_FIELDS = 100
+_MAX_NUMBER = 10**15
+
+
+class Check(NamedTuple):
+    """One thing that was looked at in the set-up of a store, as the doctor of the command line tells it."""
+
+    topic: str
+    state: str
+    found: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all requests share.
+
+    Attributes:
+        stores: The stores, by their ids.
+        logins: Who may do what.
+        activity: What was done.
+        templates: The templates of the pages.
+        grants: What links may allow at most.
+        cookie: The name of the cookie.
+        address: The start of all links.
+        is_encrypted: Whether TLS is used.
+        examine: Looks at the set-up of the store at a location.
+    """
+
+    stores: Mapping[str, ShownStore]
+    logins: Logins
+    activity: Activity
+    templates: Environment
+    grants: Role
+    cookie: str
+    address: str
+    is_encrypted: bool
+    examine: Callable[[str], Iterable[Check]]
+
+
+class RefusedError(Exception):
+    """A request can't be met. It is answered with a page that says why."""
+
+    def __init__(self, status: int, title: str, text: str = "") -> None:
+        super().__init__(title)
+        self.status = status
+        self.title = title
+        self.text = text
+
+
+def url(path: str, **query: object) -> str:
+    """Return a path with a query. Values that are None or empty are left out."""
+    given = {name: str(value) for name, value in query.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(given, errors='surrogatepass')}" if given else path
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    Attributes:
+        site: What all requests share.
+        request: The request itself.
+        session: Who asks.
+        form: The fields of its body.
+    """
+
+    site: Site
+    request: Request
+    session: Session
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    # What is asked for
+
+    def asked(self, name: str, default: str = "") -> str:
+        """Return a field of the form or, if it has none, of the query."""
+        return self.form.get(name, self.request.query_params.get(name, default))
+
+    def number(self, name: str) -> int | None:
+        """Return a field that is a number, or None if it is not there.
+
+        Raises:
+            RefusedError: It is not a number.
+        """
+        text = self.asked(name)
+        if not text:
+            return None
+        if not (text.isascii() and text.isdecimal()) or int(text[:20]) > _MAX_NUMBER:
+            raise RefusedError(400, "That is not a number", f"The field {name} holds something else.")
+        return int(text)
+
+    @property
+    def store(self) -> ShownStore:
+        """The store that the path names.
+
+        Raises:
+            RefusedError: There is none.
+        """
+        found = self.site.stores.get(self.request.path_params.get("store", ""))
+        if found is None:
+            raise RefusedError(404, "There is no such store", "This dashboard does not show a store of that address.")
+        return found
+
+    @property
+    def stage(self) -> str:
+        """The stage that is asked for.
+
+        Raises:
+            RefusedError: None is.
+        """
+        stage = self.asked("stage")
+        if not stage:
+            raise RefusedError(400, "No stage is named")
+        return stage
+
+    def at(self, page: str, **query: object) -> str:
+        """Return the address of a page of this store."""
+        return url(f"/s/{self.store.id}{page}", **query)
+
+    # Answers
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  # whatever a template shows
+        """Return a page."""
+        notice, self.session.notice = self.session.notice, ""
+        common = {"call": self, "session": self.session, "site": self.site, "notice": notice, "url": url}
+        return HTMLResponse(self.site.templates.get_template(template).render(common | values), status)
+
+    def go(self, address: str, notice: str = "") -> Response:
+        """Send the browser to another page, which shows a notice once."""
+        self.session.notice = notice
+        return RedirectResponse(address, 303)
+
+    def note(self, kind: Kind, what: str, *, stage: str = "", version: int | None = None, reason: str = "") -> None:
+        """Log what is done."""
+        store = self.request.path_params.get("store", "")
+        self.site.activity.note(kind, what, session=self.session, store=store, stage=stage, version=version, reason=reason)
+
+
+def fields_of(body: bytes, content_type: str) -> dict[str, str]:
+    """Return the fields of a form.
+
+    Raises:
+        RefusedError: It is not one, or has too many.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise RefusedError(415, "That is not a form of this page")
+    try:
+        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"))
+    except ValueError:
+        raise RefusedError(400, "The form can't be read") from None

@@ -1,0 +1,228 @@
+"""What the pages of pipelines, stages and versions show."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
+from tests.dashboard.conftest import KEY, SECRET, dashboard_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.dashboard.conftest import Browser, Dashboard
+
+
+class TestPipelines:
+    def test_what_needs_attention_stands_first(self, cm: CheckpointManager, visitor: Browser) -> None:
+        @cm.stage
+        def evaluate() -> None:
+            raise ValueError("no labels")
+
+        with pytest.raises(ValueError, match="no labels"):
+            evaluate()
+        page = visitor.get("/").text
+        assert page.index("Needs attention") < page.index("ValueError: no labels") < page.index(">clean<")
+
+    def test_stages_stand_in_the_order_of_the_pipeline(self, cm: CheckpointManager, visitor: Browser) -> None:
+        cm.save_checkpoint("a last one", 1)
+        page = visitor.get("/").text
+        assert page.index(">clean<") < page.index(">train<") < page.index(">a last one<")
+
+    @pytest.mark.parametrize(
+        ("query", "shown"),
+        [
+            ({"name": "TRA"}, {"train"}),
+            ({"state": "cleared"}, {"report"}),
+            ({"state": "attention"}, set()),
+            ({"metadata": "run=a8"}, {"train"}),
+            ({"metadata": "run"}, {"train"}),
+            ({"metadata": "run=a7"}, set()),
+            ({"metadata": "n=3"}, {"report"}),
+            ({}, {"clean", "train", "report"}),
+        ],
+    )
+    def test_filters(self, cm: CheckpointManager, visitor: Browser, query: dict[str, str], shown: set[str]) -> None:
+        cm.save_checkpoint("report", 1)
+        cm.clear_checkpoint("report", metadata={"n": 3})
+        for page in ("/", visitor.at("")):
+            text = visitor.client.get(page, params=query).text
+            assert {name for name in ("clean", "train", "report") if f">{name}</span>" in text} == shown
+
+    def test_a_running_stage_shows_since_when_and_how_far(self, cm: CheckpointManager, visitor: Browser) -> None:
+        with cm.loop("embed", range(10), initial={}, bar=False) as loop:
+            for _ in zip(loop, range(4), strict=False):
+                pass
+            page = visitor.get(visitor.at("/stage", stage="embed")).text
+            assert ">running" in page
+            assert "since" in page
+            assert "is-running" in visitor.get("/").text
+        assert "is-running" not in visitor.get("/").text
+
+    def test_a_function_that_runs_shows_before_it_has_a_version(self, cm: CheckpointManager, visitor: Browser) -> None:
+        begun, end = threading.Event(), threading.Event()
+
+        @cm.stage
+        def slow() -> int:
+            begun.set()
+            end.wait(20)
+            return 1
+
+        thread = threading.Thread(target=slow)
+        thread.start()
+        assert begun.wait(20)
+        try:
+            assert "running" in visitor.get(visitor.at("/stage", stage="slow")).text
+            assert ">slow<" in visitor.get("/").text
+        finally:
+            end.set()
+            thread.join()
+
+    def test_a_store_that_can_not_be_opened_does_not_hide_the_others(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        CheckpointManager(tmp_path / "other", key=bytes(32)).save_checkpoint("x", 1)
+        dashboard = dashboard_of(cm)
+        broken = ShownStore(str(tmp_path / "other"), lambda: CheckpointManager(tmp_path / "other", key=KEY))
+        site = dashboard.site
+        stores = stores_by_id([*site.stores.values(), broken])
+        object.__setattr__(site, "stores", stores)
+        browser = dashboard.browser(type(site.grants)())
+        page = browser.get("/").text
+        assert page.index('role="alert"') < page.index(">train<")
+        assert browser.get(f"/s/{broken.id}").status_code == 502
+
+    def test_a_store_that_is_large_is_shown_in_parts(self, cm: CheckpointManager, visitor: Browser) -> None:
+        for number in range(310):
+            cm.save_checkpoint(f"many {number:03}", 1)
+        assert "All 312 stages" in visitor.get("/").text
+        first, second = visitor.get(visitor.at("")).text, visitor.get(visitor.at("", start=300)).text
+        assert (">many 297<" in first, ">many 298<" in first, ">many 298<" in second) == (True, False, True)
+
+
+class TestStage:
+    def test_its_versions_are_shown_in_parts(self, cm: CheckpointManager, visitor: Browser) -> None:
+        for _ in range(70):
+            cm.save_checkpoint("train", 1)
+        page = visitor.get(visitor.at("/stage", stage="train")).text
+        assert "below=13" in page
+        older = visitor.get(visitor.at("/stage", stage="train", below=13)).text
+        assert ("version=12&" in older.replace("&amp;", "&")) or 'version=12"' in older
+        assert 'version=13"' not in older
+
+    def test_tags_restores_deletions_and_failures_are_in_the_chart_and_the_table(
+        self, cm: CheckpointManager, visitor: Browser
+    ) -> None:
+        cm.tag("train", 1, "good")
+        cm.restore_checkpoint("train", 1, metadata={"reason": "it went up"})
+        cm.save_checkpoint("train", 1)
+        cm.delete_versions("train", [2])
+        page = visitor.get(visitor.at("/stage", stage="train")).text
+        chart, table = page[page.index('<svg class="timeline"') : page.index("</svg>", page.index("timeline"))], page
+        assert "restored" in chart
+        assert "1 deleted" in chart
+        assert ">good<" in chart
+        assert 'aria-label="Timeline: 3 versions' in chart
+        assert "restored from 1" in table
+        assert "reason=it went up" in table
+
+    def test_damage_is_shown_with_what_to_do(self, tmp_path: Path) -> None:
+        cm = CheckpointManager(tmp_path / "store", key=KEY)
+        cm.save_checkpoint("train", 1)
+        cm.save_checkpoint("train", 2)
+        path = tmp_path / "store/history/train/000000000002.checkpoint"
+        path.chmod(0o600)
+        path.write_bytes(b"nothing of this opens" * 20)
+        browser = dashboard_of(cm).browser(type(dashboard_of(cm).site.grants)())
+        page = browser.get(browser.at("/stage", stage="train"))
+        assert page.status_code == 200
+        assert "is-damaged" in page.text
+        assert 'role="alert"' in page.text
+        assert "is-damaged" in browser.get("/").text
+
+    def test_one_that_is_not_there_is_not_found(self, visitor: Browser) -> None:
+        assert visitor.get(visitor.at("/stage", stage="nowhere")).status_code == 404
+
+
+class TestVersion:
+    def test_metadata_comes_first_and_data_behind_a_button(self, reader: Browser) -> None:
+        page = reader.get(reader.at("/version", stage="train", version=1)).text
+        assert page.index("Metadata") < page.index("Reveal the data")
+        assert SECRET not in page
+        revealed = reader.send("/", reader.at("/reveal"), stage="train", version=1).text
+        assert SECRET in revealed
+        assert SECRET not in reader.get(reader.at("/version", stage="train", version=2)).text
+        assert SECRET not in reader.send("/", reader.at("/hide"), stage="train", version=1).text
+
+    def test_nothing_reads_data_for_a_page_that_does_not_show_it(
+        self, cm: CheckpointManager, owner: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("data was read")
+
+        for method in ("get_checkpoint", "load_checkpoint", "get_json", "diff", "verify"):
+            monkeypatch.setattr(cm, method, refuse)
+        for page in ("/", "", "/stage?stage=train", "/version?stage=train&version=1"):
+            assert owner.get(page if page == "/" else owner.at(page)).status_code == 200
+
+    def test_large_data_is_shown_in_parts(self, cm: CheckpointManager, reader: Browser) -> None:
+        cm.save_checkpoint("large", {"rows": [{"id": number, "name": f"row {number}"} for number in range(5000)]})
+        page = reader.send("/", reader.at("/reveal"), stage="large", version=1).text
+        assert ("row 0<" in page, "row 4999<" in page, len(page) < 200_000) == (True, False, True)
+        rest = reader.send("/", reader.at("/data"), stage="large", version=1, at="/rows", start=4990).text
+        assert ("row 4989<" in rest, "row 4999<" in rest) == (False, True)
+        found = reader.send("/", reader.at("/data"), stage="large", version=1, search="ROW 4321").text
+        assert "1 value found" in found
+        assert "/rows/4321/name" in found
+        for at in ("rows", "/rows/5000", "/rows/x", "/nothing"):
+            assert reader.send("/", reader.at("/data"), stage="large", version=1, at=at).status_code == 404
+
+    def test_values_that_json_does_not_have_and_attachments_are_told(self, cm: CheckpointManager, reader: Browser) -> None:
+        data = {
+            "t": (1, {"a": b"x"}),
+            "s": {1},
+            "d": {1: "one", "~/": [2]},
+            "deep": [[[["x"]]]],
+            "c": 1 + 2j,
+            "n": None,
+            "b": True,
+        }
+        cm.save_checkpoint("odd", data, attachments={"raw": b"12345"})
+        page = reader.send("/", reader.at("/reveal"), stage="odd", version=1).text
+        for text in ("tuple of 2", "set of 1", "dict of 2", "raw", "5 B", "true", "null"):
+            assert text in page
+
+    def test_data_that_is_nested_deeply_has_an_end(self, cm: CheckpointManager, reader: Browser) -> None:
+        data: object = "the bottom"
+        for _ in range(200):
+            data = [data]
+        cm.save_checkpoint("deep", data)
+        assert "show what is in it" in reader.send("/", reader.at("/reveal"), stage="deep", version=1).text
+        found = reader.send("/", reader.at("/data"), stage="deep", version=1, search="bottom").text
+        assert "1 value found" in found
+
+
+def test_the_events_say_which_stage_changed_and_nothing_else(cm: CheckpointManager, dashboard: Dashboard) -> None:
+    import asyncio
+
+    from checkpoint_manager.dashboard import events
+
+    dashboard.store.overview(60)
+
+    async def watch() -> list[bytes]:
+        streams = events._Streams()
+        changes = events._changes([dashboard.store], {}, lambda: True, streams)
+        found = [await anext(changes)]
+        wanted = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.2)
+        cm.save_checkpoint("train", SECRET, metadata={"run": SECRET})
+        found.append(await asyncio.wait_for(wanted, 60))
+        assert streams.open == 1
+        await changes.aclose()
+        assert streams.open == 0
+        return found
+
+    found = asyncio.run(watch())
+    assert found == [b"retry: 3000\n\n", b'data: {"store":"%s","stage":"train"}\n\n' % dashboard.store.id.encode()]
