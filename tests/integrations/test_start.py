@@ -11,6 +11,13 @@ def test_importing_the_library_imports_no_integration_and_no_framework() -> None
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert not [name for name in loaded if name.startswith("checkpoint_manager.integrations")]
-    assert not {"langgraph", "langchain_core", "pydantic", "agent_framework", "pydantic_ai"} & {
-        name.partition(".")[0] for name in loaded
-    }
+    assert not {
+        "langgraph",
+        "langchain_core",
+        "pydantic",
+        "agent_framework",
+        "pydantic_ai",
+        "key_value",
+        "agents",
+        "prefect",
+    } & {name.partition(".")[0] for name in loaded}
