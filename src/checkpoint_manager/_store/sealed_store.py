@@ -101,7 +101,7 @@ class SealedStore:
             only_appends: See :meth:`Session.only_append`.
         """
         session = self.backend.session(stage, lock)
-        if only_appends and not self.backend.capabilities.lock_excludes:
+        if only_appends:
             session.only_append()
         self.refresh_keys(session)
         return session

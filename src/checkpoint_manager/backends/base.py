@@ -183,8 +183,8 @@ class Session:
     def only_append(self) -> None:
         """Prepare for a caller that only appends a version, and looks at the stage and the keyring afterwards.
 
-        Where the lock does not exclude, and the stage is known, the looks before that may be answered from memory: the append
-        decides, and what is looked at afterwards is what is there.
+        Where the stage is known, the looks before that may be answered from memory: the append decides, and what is looked at
+        afterwards is what is there.
         """
 
     def __enter__(self) -> Self:

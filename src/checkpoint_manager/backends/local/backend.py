@@ -201,6 +201,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         """Return whether the finding is still valid.
 
         It is if the head is the same file, and no version follows without a gap, nor a pending one if the folder has changed.
+        All writers move the head, but one that was killed before.
         """
         try:
             status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
@@ -208,6 +209,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return False
         if (status.st_dev, status.st_ino) != found.head:
             return False
+        if session.only_appends:  # the append looks: it fails where a writer that was killed had come that far
+            return True
         try:
             os.stat(layout.version_name(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
         except FileNotFoundError:
@@ -271,13 +274,21 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             raise
 
     def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
-        """Append a version by way of its pending name; return None if the file system has no hard links."""
+        """Append a version by way of its pending name; return None if that is not possible.
+
+        Raises:
+            FileExistsError: Another writer has the number.
+        """
         temporary = pending.next_head(version)
         try:
-            name, status = pending.publish(version, content, temporary, folder, self._pending.pop(stage, ()))
+            name, status = pending.publish(version, content, temporary, folder, self._pending.get(stage, ()))
             self._pending[stage] = (name,)
             return self._put_head(temporary, status, stage, version, folder)
-        except IsADirectoryError:  # planted at a name that can be known before
+        except pending.LeftBehindError:
+            if max(pending.numbers(folder), default=0) >= version:  # what a killed writer left was whole
+                raise FileExistsError from None
+            with contextlib.suppress(IsADirectoryError):  # planted at a name that can be known before
+                files.remove(temporary, folder)
             return None
         except BaseException as error:  # a signal handler's, too, at any step
             files.remove(temporary, folder)

@@ -13,11 +13,11 @@ save of version 12, and what a power cut leaves at each step, or a kill (without
 ====================================================  ================================  ==================================
 step                                                  in the folder, afterwards         recovery
 ====================================================  ================================  ==================================
-1. create the pending file, write it                  nothing, or any part of it        torn: a leftover; whole: adopted
-2. link it to a temporary name, the next head         the same                          the same
+1. create a file with a temporary name, write it      nothing, or any part of it        a leftover
+2. link it to its pending name                        the pending file, or part of it   torn: a leftover; whole: adopted
 3. sync the file, sync the folder                     the pending file, whole           adopted
 4. remove the pending name of version 11              that name, or not                 none: 11's own name is durable (3)
-5. link the pending file to 12, exclusively           the pending file; 12, or not      adopted, unless 12 is there
+5. link it to 12, exclusively                         the pending file; 12, or not      adopted, unless 12 is there
 6. rename the temporary name over the head            the same; either head             the same: a head is a hint
 7. acknowledge                                        the same                          the same
 ====================================================  ================================  ==================================
@@ -25,7 +25,8 @@ step                                                  in the folder, afterwards 
 **Adoption.** A process that lists the folder adopts each whole pending file above the newest version: it syncs file
 and folder, and links the file to its number. That needs no lock, because the link is exclusive, and the file's writer
 recognises it. Where it can't be linked, as on a read-only mount, the version is read from the pending file. A process that
-has listed the folder before looks for the temporary name of step 2 when the folder has changed.
+has listed the folder before looks for the temporary name of step 1 when the folder has changed. A writer need not look: the
+name is fixed and exclusive, so it finds what a killed writer of the same number left in step 1, before anything is written.
 
 **Removal.** The pending name of a version is removed once a later sync of the folder has made the version's own name durable:
 by the next save, or before any version is deleted, replaced or set aside, so that it does not come back. A pending file at or
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from checkpoint_manager.models import Buffer
+
+class LeftBehindError(Exception):
+    """Something stands at the temporary name of a version: a writer of the same number was killed, or someone planted it."""
+
 
 MAX_BYTES = 256 * 1024
 """Beyond this size, the digest takes longer than the sync that it saves."""
@@ -79,12 +84,12 @@ def next_head(version: int) -> str:
 def publish(version: int, content: Buffer, temporary: str, folder: int, durable: Iterable[str]) -> tuple[str, os.stat_result]:
     """Write a version by the steps 1 to 5.
 
-    On failure, its temporary name may be left, which the caller removes.
+    On another failure than the first one below, its temporary name may be left, which the caller removes.
 
     Args:
         version: The version's number.
         content: Its bytes.
-        temporary: The name that becomes the head.
+        temporary: Its temporary name, which becomes the head.
         folder: The descriptor of the stage's folder.
         durable: The pending names of versions whose own names the sync of the folder makes durable.
 
@@ -92,13 +97,17 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
         The pending name, and the status of the file.
 
     Raises:
+        LeftBehindError: The temporary name is taken. Nothing was written.
         FileExistsError: Another writer has the number.
         OSError: As the operating system reports it; one of ``files.NO_HARD_LINKS`` if there are none.
     """
     name, own = f"{version:012d}.{hashlib.sha256(content).hexdigest()}.pending", version_name(version)
     sync = os.fsync if files.FSYNC_IS_ENOUGH else files.sync  # without a call, where that can be
     try:
-        descriptor = os.open(name, files.CREATE, files.FILE_MODE, dir_fd=folder)
+        descriptor = os.open(temporary, files.CREATE, files.FILE_MODE, dir_fd=folder)
+    except FileExistsError:
+        raise LeftBehindError from None
+    try:
         try:
             status = os.fstat(descriptor)
             if stat.S_IMODE(status.st_mode) != files.FILE_MODE:  # the umask has taken bits away
@@ -106,11 +115,7 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
             written = os.write(descriptor, content)
             if written < len(content):
                 files.write_rest(descriptor, memoryview(content)[written:])
-            try:
-                os.link(name, temporary, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-            except FileExistsError:  # of a writer that was killed
-                files.remove(temporary, folder)
-                files.link(name, temporary, folder)
+            os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
             sync(descriptor)
         finally:
             os.close(descriptor)
@@ -119,7 +124,7 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(other, dir_fd=folder)
         try:
-            os.link(name, own, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            os.link(temporary, own, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:  # a reader may have adopted it
             if not os.path.samestat(status, os.stat(own, dir_fd=folder, follow_symlinks=False)):
                 raise

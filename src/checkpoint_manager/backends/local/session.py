@@ -58,6 +58,7 @@ class LocalSession(Session):
         folder: The descriptor of its folder; -1 if it has none.
         changed: The folder's time of modification when the session began.
         found: The newest version, if it was looked up and is unchanged since.
+        only_appends: See :meth:`only_append`.
     """
 
     def __init__(self, root: str, stage: str, kept: Kept[LocalSession], *, is_shared: bool = False) -> None:
@@ -66,6 +67,7 @@ class LocalSession(Session):
         self.folder = -1
         self.changed = 0
         self.found: Found | None = None
+        self.only_appends = False
         self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
         self._root = root
@@ -111,6 +113,9 @@ class LocalSession(Session):
         self._known = status.st_dev, status.st_ino
         self.changed = status.st_mtime_ns
 
+    def only_append(self) -> None:
+        self.only_appends = True
+
     def make(self) -> None:
         """Make the folder, and open it; errors as the operating system reports them."""
         history, name = os.path.split(self._path)
@@ -128,7 +133,7 @@ class LocalSession(Session):
         refuse_a_copy()
 
     def __exit__(self, *_: object) -> None:
-        lock, self.lock, self.found = self.lock, None, None
+        lock, self.lock, self.found, self.only_appends = self.lock, None, None, False
         if self.folder >= 0:
             self._kept[self.stage] = self
         if isinstance(lock, FileLock):
