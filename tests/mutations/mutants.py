@@ -63,6 +63,12 @@ MUTANTS: list[Mutant] = [
         Decide("samestat", outcome=False),
     ),
     Mutant(
+        "what a killed writer left is written over",
+        "backends/local/backend.py",
+        "LocalBackend._append_small",
+        Decide("max(pending.numbers(folder), default=0) >= version", outcome=False),
+    ),
+    Mutant(
         "a save that failed leaves its pending file",
         "backends/local/pending.py",
         "publish",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, RollbackError, StorageError
-from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.backends.base import VersionAbsentError, VersionTakenError
 from checkpoint_manager.backends.local import LocalBackend, pending
 from tests import forking
 
@@ -99,6 +100,24 @@ class TestSteps:
         monkeypatch.setattr(os, "fsync", note)
         append(backend, 2)
         assert synced == [(False, False), (True, False)]
+
+    @pytest.mark.parametrize("is_whole", [True, False])
+    def test_what_a_killed_writer_left_is_found_by_one_that_only_appends(
+        self, store: Path, folder: Path, *, is_whole: bool
+    ) -> None:
+        backend = LocalBackend(store)
+        append(backend, 1)
+        append(backend, 2)
+        left = leave(folder, 3, b"of a killed writer", None if is_whole else b"more than was written")
+        os.link(left, folder / pending.next_head(3))
+        with backend.lock("train", 5) as lock, backend.session("train", lock) as session:
+            session.only_append()
+            assert backend.newest("train", session=session).number == 2  # from memory: the append decides
+            taken = pytest.raises(VersionTakenError) if is_whole else contextlib.nullcontext()
+            with taken:
+                backend.append("train", 3, lambda: (b"mine",), session=session)
+        assert backend.versions("train") == [1, 2, 3]
+        assert read(backend, 3) == (b"of a killed writer" if is_whole else b"mine")
 
     @pytest.mark.parametrize("length", [pending.MAX_BYTES, pending.MAX_BYTES + 1])
     def test_a_large_version_has_none(self, store: Path, folder: Path, length: int) -> None:

@@ -304,7 +304,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         temporary = files.temporary_name()
         try:
             status = files.write_new(temporary, folder, pieces, durable=durable)
-            if durable or found.named < found.durable:
+            if found.named < found.durable:
                 files.sync(folder)  # no version is visible before the own name of the one below it is durable
             files.publish(temporary, layout.version_name(version), folder)
             if durable:
