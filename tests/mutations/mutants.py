@@ -185,7 +185,7 @@ MUTANTS: list[Mutant] = [
         "a head that was exchanged is taken for the one that it was",
         "backends/local/backend.py",
         "LocalBackend._is_still_the_newest",
-        Decide("!= found.head", outcome=False),
+        Replace("(status.st_dev, status.st_ino) == found.head", "True"),
     ),
     Mutant(
         "what follows the newest version is not looked for",

@@ -207,10 +207,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
         except FileNotFoundError:
             return False
-        if (status.st_dev, status.st_ino) != found.head:
-            return False
-        if session.only_appends:  # the append looks: it fails where a writer that was killed had come that far
-            return True
+        is_head = (status.st_dev, status.st_ino) == found.head
+        if not is_head or session.only_appends:  # the append looks: it fails where a writer that was killed had come that far
+            return is_head
         try:
             os.stat(layout.version_name(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
         except FileNotFoundError:
