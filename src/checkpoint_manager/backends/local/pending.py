@@ -53,16 +53,16 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.models import Buffer
 
-class LeftBehindError(Exception):
-    """Something stands at the temporary name of a version: a writer of the same number was killed, or someone planted it."""
-
-
 MAX_BYTES = 256 * 1024
 """Beyond this size, the digest takes longer than the sync that it saves."""
 _MOST_ADOPTED = 8
 """A power cut leaves two at most; planted ones must not cost a sync each."""
 _CANNOT_LINK = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
 _NAME = r"([0-9]{12})\.([0-9a-f]{64})\.pending"
+
+
+class LeftBehindError(Exception):
+    """Something stands at the temporary name of a version: a writer of the same number was killed, or someone planted it."""
 
 
 def fits(pieces: Iterable[Buffer]) -> TypeGuard[tuple[Buffer]]:
