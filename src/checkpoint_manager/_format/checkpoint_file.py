@@ -220,10 +220,12 @@ def open_data(key: SecretBytes, header: Header, place: Place, entry: Entry, seal
         BrokenError: It does not open.
     """
     bound_to = _DATA + seal.context(header.line, place.stage, place.version, entry.id)
+    data = bytearray(entry.size)
     try:
-        return seal.unseal_slices(key, sealed, entry.size, bound_to)
+        seal.unseal_into(key, sealed, memoryview(data), bound_to)
     except seal.SealBrokenError:
         raise BrokenError("has data that does not open: it is damaged or was changed") from None
+    return data
 
 
 def file_length(header: Header, entry: Entry) -> int:

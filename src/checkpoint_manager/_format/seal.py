@@ -115,22 +115,10 @@ def unseal(key: SecretBytes, sealed: bytes, bound_to: bytes) -> bytes:
         raise SealBrokenError from None
 
 
-def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound_to: bytes) -> bytearray:
-    """Unseal a message of ``length`` bytes and return it after every tag has been verified.
-
-    The caller must compare the sealed length with ``sealed_length(length)`` first: this function allocates ``length`` bytes
-    before it has verified anything.
-
-    Raises:
-        SealBrokenError: The message does not open under this key and context, or is not ``length`` bytes long.
-    """
-    message = bytearray(length)
-    unseal_into(key, slices, memoryview(message), bound_to)
-    return message
-
-
 def unseal_into(key: SecretBytes, slices: Iterable[Buffer], output: memoryview, bound_to: bytes) -> None:
     """Unseal a message into memory of its length, which holds nothing genuine until this returns.
+
+    The caller must compare the sealed length with ``sealed_length(len(output))`` before it allocates the memory.
 
     Raises:
         SealBrokenError: The message does not open under this key and context, or has another length.
