@@ -165,6 +165,7 @@ class AsyncCheckpointManager:
         on_rollback: OnRollback = "raise",
         retention: Retention | None = None,
         codecs: Iterable[Codec[Any]] = (),
+        index: Mapping[str, object] | None = None,
     ) -> None:
         self._make = functools.partial(
             CheckpointManager,
@@ -175,6 +176,7 @@ class AsyncCheckpointManager:
             on_rollback=on_rollback,
             retention=retention,
             codecs=tuple(codecs),
+            index=index,
         )
         self._turns: _Turns = weakref.WeakKeyDictionary()
 

@@ -31,11 +31,11 @@ from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.store import Store
-from checkpoint_manager._text import counted
-from checkpoint_manager.backends.base import maintenance_of
+from checkpoint_manager._text import counted, printable
+from checkpoint_manager.backends.base import Searchable, maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.stage_names import checked, validate
-from checkpoint_manager.errors import ArgumentError
+from checkpoint_manager.errors import ArgumentError, LocationError
 from checkpoint_manager.models import Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ class CheckpointManager:
         retention: What to keep of each stage that this manager saves to; None keeps everything. After a save, a few versions
             are deleted, at a cost that does not depend on the length of the history.
         codecs: How values of types that the library does not know are saved and loaded: a :class:`Codec` for each.
+        index: Which fields of the versions a PostgreSQL database keeps **in the clear**, in indexed columns for ``find`` and
+            for SQL: ``{"status": True, "created_at": True, "metadata": ["run"]}``. The store remembers it, and every writer
+            fills the columns. None leaves it as it is; ``{}`` removes all columns.
 
     Raises:
         KeyUnavailableError: No key was found, or more than one source names one.
@@ -138,6 +141,7 @@ class CheckpointManager:
         on_rollback: OnRollback = "raise",
         retention: Retention | None = None,
         codecs: Iterable[Codec[Any]] = (),
+        index: Mapping[str, object] | None = None,
     ) -> None:
         key = conceal(key)
         if checkpoint_dir is DEFAULT_LOCATION:
@@ -148,12 +152,21 @@ class CheckpointManager:
         if retention is not None:
             _operations.prune.check_policy(retention)
         known = checked_codecs(codecs)
+        names = None if index is None else _loading.load("checkpoint_manager._format.index").names_of(index)
         backend = open_backend(checkpoint_dir, durability=durability)
         backend.patience = lock_timeout
+        if names is not None and not isinstance(backend, Searchable):
+            message = f"{printable(backend.location)} can't keep an index"
+            raise LocationError(message, hint="Leave index out: find reads every version there")
         for warning in maintenance_of(backend).warnings():
             _LOG.warning("%s", warning)
         self._store = Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)
         self._store.codecs = known
+        if isinstance(backend, Searchable):
+            opened = _loading.load("checkpoint_manager._store.index")
+            self._store.index = opened.OpenIndex(self._store, backend)
+            if names is not None:
+                self._store.index.choose(names)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
         self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
@@ -537,7 +550,9 @@ class CheckpointManager:
     ) -> Iterator[Version]:
         """Return the versions of all stages that meet the criteria, by stage, and newest first within a stage.
 
-        Every version is read for that, without its data. Versions that can't be read are counted in an ERROR line of the log.
+        Every version is read for that, without its data; with an index (see :class:`CheckpointManager`), only those that its
+        columns name, and each of them is compared with what is sealed in it. So whoever can change the columns can hide a
+        version, but not make this return a wrong one. Versions that can't be read are counted in an ERROR line of the log.
 
         Args:
             stage_prefix: What the name of the stage begins with.

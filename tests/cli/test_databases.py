@@ -54,3 +54,22 @@ def test_every_command_takes_a_url(cli: Cli, url: str) -> None:
     run("repair", "--yes")
     run("verify")
     assert [row.split()[0] for row in run("log", "train").out.splitlines()[1:]] == ["2"]
+
+
+def test_an_index_is_chosen_and_used(cli: Cli, postgres_url: str, tmp_path: Path) -> None:
+    fields = ("--index", "status", "--index", "metadata.run")
+    assert cli("init", "--store", postgres_url, *fields).code == 0
+    Path("data.json").write_text("[1]")
+    cli("save", "train", "data.json", "--metadata", "run=a7", "--store", postgres_url)
+    server, _, schema = postgres_url.partition("?schema=")
+    with psycopg.connect(server) as connection:
+        query = f"SELECT stage, number, metadata_run, status FROM {schema}.checkpoints"
+        assert connection.execute(query).fetchall() == [("train", 1, "a7", "completed")]
+    assert "run=a7" in cli("find", "--metadata", "run=a7", "--store", postgres_url).out
+    assert "keeps an index of status" in cli("init", "--store", postgres_url, "--index", "status").err
+    assert cli("init", "--store", postgres_url, "--index", "none").code == 0
+    refused = cli("init", "--store", postgres_url, "--index", "stage")
+    assert (refused.code, "can't be indexed" in refused.err) == (2, True)
+    elsewhere = cli("init", "--store", f"sqlite:///{tmp_path}/x.db", "--index", "status")
+    assert elsewhere.code != 0
+    assert "can't keep an index" in elsewhere.err

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 KEY = bytes(32)
 
 
-@pytest.fixture(params=["local", "memory", "sqlite", "postgres"])
+INDEX = {"status": True, "created_at": True, "metadata": ["run", "n", "deep", "missing"]}
+
+
+@pytest.fixture(params=["local", "memory", "sqlite", "postgres", "postgres with an index"])
 def cm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointManager]:
     places = {"local": tmp_path / "store", "memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
-    place = request.getfixturevalue("postgres_url") if request.param == "postgres" else places[request.param]
-    with CheckpointManager(place, key=KEY) as cm:
+    place = places.get(request.param) or request.getfixturevalue("postgres_url")
+    with CheckpointManager(place, key=KEY, index=INDEX if "index" in request.param else None) as cm:
         for stage in ("train/a", "train/b", "parse"):
             for number in range(3):
                 metadata = {"run": f"r{number}", "deep": {"a": [number], "b": None}, "n": number}

@@ -2,25 +2,32 @@
 
 The sealed entry of each version is opened and compared, whatever a backend may claim about it. A version that can't be read
 might meet the criteria: such versions are counted, and the count is logged.
+
+Where the store has an index that helps, only the candidates that it names are opened, as a load opens them: each must be in the
+history of its stage. Whoever can change the index can hide a version from ``find``, but not make it return a wrong one.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._text import counted, printable
+from checkpoint_manager.backends.base import VersionAbsentError
+from checkpoint_manager.errors import IntegrityError
+from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.models import Version
 
 _LOG = logging.getLogger("checkpoint_manager")
 _UNREADABLE = {"damaged", "missing"}
@@ -77,17 +84,47 @@ def find(store: Store, criteria: Criteria) -> Iterator[Version]:
         IntegrityError: A record of deleted versions is damaged or forged.
         RollbackError: A stage is older than what this user has seen.
     """
-    for stage in store.stages():
-        if not stage.startswith(criteria.stage_prefix):
-            continue
+    candidates = None
+    if store.index is not None and criteria.status not in _UNREADABLE:
+        metadata = {key: orjson.loads(value) for key, value in criteria.metadata.items()}
+        candidates = store.index.candidates(criteria.stage_prefix, criteria.status, criteria.since, metadata)
+    if candidates is None:
+        found = ((stage, store.history.versions(stage)) for stage in store.stages() if stage.startswith(criteria.stage_prefix))
+    else:
+        by_stage = itertools.groupby(candidates, key=itemgetter(0))
+        found = ((stage, _opened(store, stage, (number for _, number in numbers))) for stage, numbers in by_stage)
+    for stage, versions in found:
         unreadable = 0
-        for version in store.history.versions(stage):
+        for version in versions:
             if criteria.match(version):
                 yield version
             unreadable += version.status in _UNREADABLE and criteria.need_entry
         if unreadable:
             where = f"stage {printable(stage)} in {store.backend.location}"
             _LOG.error("%s of %s can't be read, and might meet the criteria", counted(unreadable, "version"), where)
+
+
+def _opened(store: Store, stage: str, numbers: Iterator[int]) -> Iterator[Version]:
+    """Yield these versions of a stage as a load finds them: what was deleted is left out, and what does not open is damaged."""
+    with store.session(stage) as session:
+        if store.history.is_deleted(stage, session):
+            return
+        look = store.history.look(stage, session)
+        for number in numbers:
+            if number > look.number or number in store.gaps(stage, session)[0]:
+                continue
+            try:
+                entry = store.entry(stage, number, session)
+                if number == look.number:
+                    store.history.confirm(stage, look, entry, session)
+                else:
+                    store.chains.check(stage, number, entry, look, session)
+            except VersionAbsentError:  # deleted meanwhile
+                continue
+            except IntegrityError:
+                yield Version(stage, number, "damaged")
+            else:
+                yield entry.as_version(stage, number)
 
 
 def _json(value: object) -> bytes:

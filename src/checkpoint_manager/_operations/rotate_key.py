@@ -76,6 +76,8 @@ def _rotate_once(store: Store, also: Sequence[Secret], drop: Sequence[str], prog
     resealing = _Resealing(store, progress, waits)
     resealing.run()
     resealing.run()  # once more: only what came or went since is left to do
+    if store.index is not None:
+        store.index.reseal()
     if resealing.problems:
         raise _unfinished(resealing.problems)
 

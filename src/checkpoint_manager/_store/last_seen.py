@@ -7,6 +7,7 @@ the id of the store that was there::
     <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
     <state>/<store id>/<the same>.tags                               "000000000002 <id of the record of tags>\n"
     <state>/<store id>/<the same>.gaps                               "000000000002 <id of the record of gaps>\n"
+    <state>/<store id>/<sha256 of nothing, 40 hex digits>.index      "000000000002 <id of the record of the index>\n"
     <state>/<store id>/keyring         "000000000003 <sha256 of its bytes> <id of its active key> <its public key in hex>\n"
     <state>/locations/<sha256 of the location, 40 hex digits>        "<store id> <location>\n"
 
@@ -62,7 +63,7 @@ _NOTHING_TO_READ = {
     errno.EPERM,
 }
 
-SeenRecordName: TypeAlias = Literal["tags", "gaps"]
+SeenRecordName: TypeAlias = Literal["tags", "gaps", "index"]
 
 
 class SeenVersion(NamedTuple):

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.records import RecordFormat
+    from checkpoint_manager._store.index import OpenIndex
     from checkpoint_manager._store.open_keyring import OpenKeyring
-    from checkpoint_manager.backends.base import Backend, Reader, Record, Session, StageRecord
+    from checkpoint_manager.backends.base import Backend, Fields, Reader, Record, Session, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class SealedStore:
 
     Attributes:
         last_seen: What this user has seen of the store.
+        index: What is indexed, in a place that can be searched; None: it can't.
         known_gaps: The gaps of each stage, and their record, as of this process's last look at it.
     """
 
@@ -78,6 +80,7 @@ class SealedStore:
         self.last_seen = keyring.last_seen
         self.lock_timeout = lock_timeout
         self.on_rollback = on_rollback
+        self.index: OpenIndex | None = None
         self.known_gaps: dict[str, tuple[Gaps, Record | None]] = {}
         self._store_id = keyring.store_id
 
@@ -122,7 +125,11 @@ class SealedStore:
         key_id, key = self.keyring.current.active
         place = Place(self._store_id, stage, version)
         make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
-        self.backend.append(stage, version, make_pieces, session=session)
+        if self.index is None:
+            self.backend.append(stage, version, make_pieces, session=session)
+        else:
+            append = functools.partial(self.index.backend.append, stage, version, make_pieces, session=session)
+            self.index.append(lambda fields_of: append(fields=fields_of(entry)))
         try:
             self.refresh_keys(session)
             if self.keyring.current.active[0] != key_id:
@@ -134,11 +141,17 @@ class SealedStore:
         """Write versions of several stages in one step, as :meth:`append`; errors as in :meth:`Backend.append_together`."""
         key_id, key = self.keyring.current.active
 
-        def new(stage: str, number: int, entry: Entry, data: Buffer) -> NewVersion:
+        def new(stage: str, number: int, entry: Entry, data: Buffer, fields: Fields | None) -> NewVersion:
             place = Place(self._store_id, stage, number)
-            return NewVersion(stage, number, lambda: sealed_format.seal_version(key_id, key, place, entry, data))
+            return NewVersion(stage, number, lambda: sealed_format.seal_version(key_id, key, place, entry, data), fields)
 
-        self.backend.append_together([new(*version) for version in versions])
+        def append(fields_of: Callable[[Entry], Fields | None]) -> None:
+            self.backend.append_together([new(*version, fields_of(version[2])) for version in versions])
+
+        if self.index is None:
+            append(lambda _: None)
+        else:
+            self.index.append(append)
         try:
             self.refresh_keys()
             if self.keyring.current.active[0] != key_id:

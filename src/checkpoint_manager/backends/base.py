@@ -27,8 +27,9 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from typing import Self
 
     from checkpoint_manager.models import Buffer, Durability
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 StageRecord: TypeAlias = Literal["gaps", "tags"]
 """A record that belongs to one stage: which versions are gone on purpose, and which have a name."""
 
-RecordName: TypeAlias = Literal["keyring"] | StageRecord
-"""``keyring`` belongs to the whole store (stage None), the others to one stage."""
+RecordName: TypeAlias = Literal["keyring", "index"] | StageRecord
+"""``keyring`` and ``index`` belong to the whole store (stage None), the others to one stage."""
 
 Purpose: TypeAlias = Literal["write", "run"]
 """What a stage's lock is held for: while it is written to, or for as long as the function runs whose result it will be."""
@@ -108,12 +109,25 @@ class Newest(NamedTuple):
     durable: bool
 
 
+class Fields(NamedTuple):
+    """What a version has in the columns of a searchable backend.
+
+    Attributes:
+        serial: Which choice of columns they are of: 1, 2, 3, ….
+        values: The value of each column: text, a time or nothing.
+    """
+
+    serial: int
+    values: Mapping[str, str | datetime | None]
+
+
 class NewVersion(NamedTuple):
-    """A version to append, with the arguments of :meth:`Backend.append`."""
+    """A version to append, with the arguments of :meth:`Backend.append`, and of :meth:`Searchable.append`."""
 
     stage: str
     number: int
     make_pieces: MakePieces
+    fields: Fields | None = None
 
 
 class Capabilities(NamedTuple):
@@ -440,6 +454,75 @@ class Backend(ABC):
 
     def close(self) -> None:  # noqa: B027  # most hold nothing
         """Free connections and threads. The backend is not used afterwards."""
+
+
+class ColumnsChangedError(Exception):
+    """Raised by a searchable backend: its columns are not those that the caller knows. Nothing was changed."""
+
+
+class Conditions(NamedTuple):
+    """What versions are searched for by.
+
+    Attributes:
+        serial: The choice of columns that is known. What was stored under an earlier one may meet the conditions, whatever its
+            columns hold.
+        stage_prefix: What the stage's name begins with.
+        equal: The value of each column that is compared.
+        since: The lowest value of the column ``created_at``; None: any.
+    """
+
+    serial: int
+    stage_prefix: str
+    equal: Mapping[str, str]
+    since: datetime | None
+
+
+class Searchable(Backend):
+    """A backend that can keep chosen fields of each version in columns of their own, in the clear, and find versions by them.
+
+    What it finds are candidates. Its administrator can change the columns, so the caller compares each candidate with what is
+    sealed in it.
+    """
+
+    @abstractmethod
+    def append(
+        self,
+        stage: str,
+        version: int,
+        make_pieces: MakePieces,
+        *,
+        session: Session | None = None,
+        fields: Fields | None = None,
+    ) -> None:
+        """Write a version with these fields; otherwise as :meth:`Backend.append`. The same holds for ``append_together``.
+
+        Raises:
+            ColumnsChangedError: There is no such column.
+        """
+
+    @abstractmethod
+    def set_columns(self, names: Iterable[str]) -> None:
+        """Make a column, with an index, for each of these fields, and remove all others with what they hold.
+
+        Raises:
+            StorageError: This user may not do that, or something else depends on a column that is to go.
+        """
+
+    @abstractmethod
+    def fill(self, stage: str, fields: Mapping[int, Fields]) -> None:
+        """Write the fields of versions that are there; errors as in :meth:`append`."""
+
+    @abstractmethod
+    def search(self, conditions: Conditions) -> Iterator[tuple[str, int]]:
+        """Yield the stage and the number of each candidate, by stage, and newest first within one.
+
+        Raises:
+            ColumnsChangedError: A column of the conditions does not exist. It is raised at the first step.
+        """
+
+    @abstractmethod
+    def unfilled(self, serial: int) -> Iterator[tuple[str, int]]:
+        """Yield, likewise, the versions that were stored under an earlier choice of columns, or under none."""
 
 
 class Leftover(NamedTuple):

@@ -22,6 +22,8 @@ from checkpoint_manager.manager import CheckpointManager
 from checkpoint_manager.models import KeyFile, Passphrase
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from checkpoint_manager.models import OnRollback
 
 _MAX_RECORD_BYTES = 1 << 24
@@ -87,7 +89,12 @@ class Access:
             return backend.stages()
 
     def open(
-        self, on_rollback: OnRollback = "raise", *, make: bool = False, key: KeyFile | Passphrase | None = None
+        self,
+        on_rollback: OnRollback = "raise",
+        *,
+        make: bool = False,
+        key: KeyFile | Passphrase | None = None,
+        index: Mapping[str, object] | None = None,
     ) -> CheckpointManager:
         """Open the store; no command but ``init`` makes one.
 
@@ -97,7 +104,7 @@ class Access:
         """
         exists = self.check_there(make=make)
         key = self._key(new=not exists) if key is None else key
-        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback)
+        return CheckpointManager(self.store, key=key, lock_timeout=self.lock_timeout, on_rollback=on_rollback, index=index)
 
     def check_there(self, *, make: bool = False) -> bool:
         """Return whether there is a store; without ``make``, there must be one.

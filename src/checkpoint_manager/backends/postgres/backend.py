@@ -29,8 +29,10 @@ from psycopg.pq import TransactionStatus
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
-    Backend,
     Capabilities,
+    ColumnsChangedError,
+    Conditions,
+    Fields,
     HeldRun,
     Leftover,
     Maintenance,
@@ -41,6 +43,7 @@ from checkpoint_manager.backends.base import (
     Record,
     RecordChangedError,
     RecordName,
+    Searchable,
     Session,
     StageRecord,
     UnknownOutcomeError,
@@ -48,6 +51,7 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.memory import BytesReader
+from checkpoint_manager.backends.postgres import columns
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connections, Patience, is_passing
 from checkpoint_manager.backends.postgres.lock import LOCK_NOT_AVAILABLE, AdvisoryLock, Kind, key_of
@@ -57,7 +61,7 @@ from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StageNameError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import LiteralString, Self
 
     from checkpoint_manager.backends.base import MakePieces, Reader
@@ -78,6 +82,7 @@ _NOTICE = "run "
 _DAMAGE = ("XX001", "XX002")
 _REFUSALS = {
     "42501": (errno.EACCES, "Grant this user what the README lists for a pipeline's user"),
+    "2BP01": (errno.EBUSY, "Drop what depends on the view checkpoints, then try again"),
     "53100": (errno.ENOSPC, "Free space on the server of the database"),
     "57014": (errno.ETIMEDOUT, "Give this user a longer statement_timeout"),
     "25006": (errno.EROFS, "Connect to the server that takes changes: a standby does not"),
@@ -163,7 +168,7 @@ def _record_answer(name: str, stamp: uuid.UUID | None, data: bytes | None) -> di
     return {} if data is None else {name: (stamp, len(data), data)}
 
 
-class PostgresBackend(Backend, Maintenance):
+class PostgresBackend(Searchable, Maintenance):
     """Versions and records in one schema of a PostgreSQL database.
 
     Args:
@@ -365,8 +370,16 @@ class PostgresBackend(Backend, Maintenance):
             answer = (rows[0][0] or 0) if rows else 0
         return Newest(answer, durable=True)
 
-    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
-        insert = self._insert
+    def append(
+        self,
+        stage: str,
+        version: int,
+        make_pieces: MakePieces,
+        *,
+        session: Session | None = None,
+        fields: Fields | None = None,
+    ) -> None:
+        insert, filled = self._insert(fields)
         keyring = f"""SELECT stamp, CASE WHEN octet_length(data) <= $1 THEN data END
             FROM {self.quoted}.record WHERE stage = '' AND name = 'keyring'"""
         key = key_of(Kind.APPEND, self.schema, stage)
@@ -375,12 +388,12 @@ class PostgresBackend(Backend, Maintenance):
         def work(link: Link) -> bool:
             self._make_tables(link)
             connection = link.connection
-            with _Content(self.quoted, connection, stage, make_pieces()) as content:
+            with _naming_columns(), _Content(self.quoted, connection, stage, make_pieces()) as content:
                 with connection.pipeline():
                     if content.upload is None:
                         connection.execute("BEGIN")
                     connection.execute("SELECT pg_advisory_xact_lock($1)", (key,))
-                    done = connection.execute(insert, (stage.encode(), version, *content.parameters))
+                    done = connection.execute(insert, (stage.encode(), version, *content.parameters, *filled))
                     if content.upload is None:
                         connection.execute("COMMIT")
                         look = connection.execute(keyring, (_LOOK_BYTES,), binary=True)
@@ -394,12 +407,14 @@ class PostgresBackend(Backend, Maintenance):
         if not done:
             raise VersionTakenError if version in self.versions(stage) else OutOfOrderError
 
-    @property
-    def _insert(self) -> LiteralString:
-        return f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload)
-            SELECT $1, $2::bigint, $3::bigint, $4, $5
+    def _insert(self, fields: Fields | None) -> tuple[LiteralString, tuple[object, ...]]:
+        """Return the statement that inserts a version, and those of its parameters that fill columns."""
+        filling = columns.Filling(fields, first=6)
+        insert = f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload{filling.names})
+            SELECT $1, $2::bigint, $3::bigint, $4, $5{filling.values}
             WHERE NOT EXISTS
                 (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN $2 AND {_HIGHEST_NUMBER})"""
+        return insert, filling.parameters
 
     def append_together(self, versions: Sequence[NewVersion]) -> None:
         """Insert all of them in one transaction, in the order of their keys, so that no two writers wait for each other."""
@@ -409,7 +424,7 @@ class PostgresBackend(Backend, Maintenance):
             self._make_tables(link)
             connection = link.connection
             try:
-                with connection.pipeline():
+                with _naming_columns(), connection.pipeline():
                     connection.execute("BEGIN")
                     done = [self._insert_one(connection, each) for each in ordered]
                 if all(each.rowcount for each in done):
@@ -426,7 +441,8 @@ class PostgresBackend(Backend, Maintenance):
         """Send a version in the transaction that has begun."""
         connection.execute("SELECT pg_advisory_xact_lock($1)", (key_of(Kind.APPEND, self.schema, version.stage),))
         with _Content(self.quoted, connection, version.stage, version.make_pieces(), is_within=True) as content:
-            return connection.execute(self._insert, (version.stage.encode(), version.number, *content.parameters))
+            insert, filled = self._insert(version.fields)
+            return connection.execute(insert, (version.stage.encode(), version.number, *content.parameters, *filled))
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         self._take_answer(session, stage, "nothing")
@@ -502,6 +518,45 @@ class PostgresBackend(Backend, Maintenance):
             DELETE FROM {self.quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
         for some in _batches(versions):
             self._change("delete versions of", statement, (stage.encode(), some), stage)
+
+    # Columns of chosen fields
+
+    def set_columns(self, names: Iterable[str]) -> None:
+        key, wanted = key_of(Kind.STORE, self.schema, "migration"), list(names)
+
+        def work(link: Link) -> None:
+            self.connections.migrate(link, key, must=True)
+            columns.set_columns(link.connection, self.schema, key, wanted)
+
+        self._run("make the columns of the index in", work)
+
+    def fill(self, stage: str, fields: Mapping[int, Fields]) -> None:
+        def work(link: Link) -> None:
+            with _naming_columns(), link.connection.pipeline():
+                for number, each in fields.items():
+                    filling = columns.Filling(each, first=3)
+                    update = f"UPDATE {self.quoted}.version SET {filling.pairs} WHERE stage = $1 AND number = $2::bigint"
+                    link.connection.execute(update, (stage.encode(), number, *filling.parameters))
+
+        self._run("fill the columns of", work, stage)
+
+    def search(self, conditions: Conditions) -> Iterator[tuple[str, int]]:
+        return self._candidates(conditions, conditions.serial)
+
+    def unfilled(self, serial: int) -> Iterator[tuple[str, int]]:
+        return self._candidates(None, serial)
+
+    def _candidates(self, conditions: Conditions | None, serial: int) -> Iterator[tuple[str, int]]:
+        query, parameters = columns.query_of(f"{self.quoted}.version", conditions, serial)
+        while True:
+            with _naming_columns():
+                page = self.rows("search", query, tuple(parameters))
+            for stored, number in page:
+                if (stage := _stage_name(stored)) is not None:
+                    yield stage, number
+            if len(page) < columns.PAGE:
+                return
+            parameters[:2] = page[-1]
 
     # Attachments
 
@@ -719,6 +774,19 @@ def _roll_back(connection: Connection) -> None:
     if connection.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
         with contextlib.suppress(psycopg.Error):
             connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _naming_columns() -> Iterator[None]:
+    """Say that a column does not exist, whoever says it: the statement itself, or the error that it became."""
+    try:
+        yield
+    except psycopg.errors.UndefinedColumn:
+        raise ColumnsChangedError from None
+    except CheckpointError as error:
+        if isinstance(error.__cause__, psycopg.errors.UndefinedColumn):
+            raise ColumnsChangedError from None
+        raise
 
 
 def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:

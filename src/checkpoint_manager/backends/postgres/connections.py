@@ -90,7 +90,8 @@ class Link:
         connection: The connection, of this library's process only.
         locks: The locks that it holds, by key.
         unlocks: The keys of the locks to release as soon as the connection is not in use.
-        has_tables: Whether the tables are known to exist.
+        form: The form of the tables, as far as it is known; 0: they are not known to exist.
+        keeps_form: This user may not bring the tables to the present form, and writes what the older one can hold.
         user: What uses it; none if that no longer exists.
     """
 
@@ -98,10 +99,16 @@ class Link:
         self.connection = connection
         self.locks: dict[int, Held] = {}
         self.unlocks: deque[int] = deque()
-        self.has_tables = False
+        self.form = 0
+        self.keeps_form = False
         self.user: weakref.ref[object] | None = None
         self._taking = threading.RLock()  # a signal handler of the thread that holds it may save, too
         connection.process = os.getpid()
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether the tables are known to exist."""
+        return self.form > 0
 
     @property
     def is_inherited(self) -> bool:
@@ -218,7 +225,7 @@ class Connections:
         if rows[0][-1] != connection.info.backend_pid:
             self._refuse_shared_sessions(connection)
         self.is_proven = True
-        link.has_tables = tables.form_of(connection, self._schema) > 0
+        link.form = tables.form_of(connection, self._schema)
         return link
 
     def _refuse_shared_sessions(self, connection: Connection) -> None:
@@ -240,23 +247,36 @@ class Connections:
             hint = "Connect to the database directly, or set the pooler's pool_mode to session for this database"
             raise LocationError(message, hint=hint)
 
-    def migrate(self, link: Link, key: int) -> None:
-        """Make the tables if they are not there, or bring them to the present form."""
-        if not link.has_tables:
+    def migrate(self, link: Link, key: int, *, must: bool = False) -> None:
+        """Make the tables if they are not there, or bring them to the present form.
+
+        Args:
+            link: A connection.
+            key: The key of the lock of migrations.
+            must: The present form is needed, so that it is an error if this user may not make it.
+        """
+        if link.form == tables.FORM or (link.keeps_form and not must):
+            return
+        try:
             tables.migrate(link.connection, self._schema, key)
-            link.has_tables = True
+        except psycopg.errors.InsufficientPrivilege:
+            if must or not link.has_tables:
+                raise
+            link.keeps_form = True
+        else:
+            link.form = tables.FORM
 
     def finds_tables(self, link: Link) -> bool:
         """Return whether the tables are there, asking if they were not."""
         if not link.has_tables:
-            link.has_tables = tables.form_of(link.connection, self._schema) > 0
+            link.form = tables.form_of(link.connection, self._schema)
         return link.has_tables
 
     def forget_tables(self) -> bool:
         """Forget that the tables are there; return whether that was known of a connection of this thread."""
         known = [link for link in self._mine.links if link.has_tables]
         for link in known:
-            link.has_tables = False
+            link.form = 0
         return bool(known)
 
     def holding(self) -> list[Link]:

@@ -71,10 +71,20 @@ _MIGRATIONS = (
     ALTER TABLE {schema}.chunk ALTER content SET STORAGE EXTERNAL;
     ALTER TABLE {schema}.record ALTER data SET STORAGE EXTERNAL;
     """,  # external: what is encrypted can't be compressed
+    """
+    ALTER TABLE {schema}.version ADD COLUMN indexed integer NOT NULL DEFAULT 0;
+    CREATE VIEW {schema}.checkpoints AS SELECT {fixed} FROM {schema}.version;
+    """,
 )
 """From each form to the next. The stage of a record of the whole store is empty."""
 
 FORM = len(_MIGRATIONS)
+FIXED_COLUMNS: LiteralString = """
+    CASE WHEN getdatabaseencoding() = 'UTF8' AND position('\\x00'::bytea IN stage) = 0
+        THEN convert_from(stage, 'UTF8') ELSE encode(stage, 'escape') END AS stage,
+    number, size, stored_at"""
+"""The columns that the view ``checkpoints``, which is for people and their tools, has always. ``size`` is that of what is
+sealed; ``stored_at`` the time of the server."""
 
 
 def quoted(name: str) -> LiteralString:
@@ -112,7 +122,7 @@ def migrate(connection: psycopg.Connection[Any], schema: str, lock_key: int) -> 
         if not form:
             _begin(connection, schema)
         for statements in _MIGRATIONS[form:]:
-            for statement in statements.format(schema=quoted(schema)).split(";\n"):
+            for statement in statements.format(schema=quoted(schema), fixed=FIXED_COLUMNS).split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
         connection.execute(f"UPDATE {quoted(schema)}.format SET form = $1", (FORM,))
