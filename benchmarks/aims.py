@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import databases, floors
+from benchmarks.contenders.lean import LEAN
 from benchmarks.contenders.ours import OURS
 from benchmarks.scale import MB
 from benchmarks.summary import figure
-from benchmarks.workloads.saving import JOURNALED
+from benchmarks.workloads.saving import CPU, JOURNALED
 from benchmarks.workloads.starting import ADDED, HAS, NEEDED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from benchmarks.contenders.registry import Field
-    from benchmarks.summary import Result, Row
+    from benchmarks.summary import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Aim:
         limit: What it may be at most, or must be at least.
         at_least: Which of the two.
         unit: Empty: a ratio.
+        lean: What the fastest program that we know reaches (:mod:`benchmarks.contenders.lean`); None: it was not measured.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Aim:
     limit: float
     at_least: bool = False
     unit: str = ""
+    lean: float | None = None
 
     @property
     def met(self) -> bool | None:
@@ -53,6 +56,11 @@ class Aim:
     def shown(self) -> str:
         """The figure, for people."""
         return "" if self.measured is None else self._show(self.measured)
+
+    @property
+    def lean_shown(self) -> str:
+        """What the lean program reaches, for people."""
+        return "" if self.lean is None else self._show(self.lean)
 
     @property
     def limit_shown(self) -> str:
@@ -94,13 +102,20 @@ def _of_small_saves(found: dict[str, Result]) -> list[Aim]:
             ((floors.SAME_PROTOCOL, 0.9), (databases.LANGGRAPH, 0.75), (databases.SQLITE, 1.3)),
         ),
     )
-    return [
-        Aim(f"save 1 KiB, {nones}{where}: beside {other}", _ratio(_median(found, key), _median(found, key, other)), limit)
+    aims = [
+        _beside(found, f"save 1 KiB, {nones}{where}: beside {other}", f"{disk}save/1 KiB/{nones}", other, limit)
         for disk, where, limits in disks
         for nones in ("None", "no None")
-        for key in (f"{disk}save/1 KiB/{nones}",)
         for other, limit in limits
     ]
+    title = f"save 1 KiB, None: the processor's time beside {floors.SAME_PROTOCOL}"
+    return [*aims, _beside(found, title, f"save/1 KiB/None{CPU}", floors.SAME_PROTOCOL, 1.75)]
+
+
+def _beside(found: dict[str, Result], text: str, key: str, other: str, limit: float) -> Aim:
+    """Return an aim for our time in multiples of another contender's, beside that of the lean program."""
+    least = _median(found, key, other)
+    return Aim(text, _ratio(_median(found, key), least), limit, lean=_ratio(_median(found, key, LEAN), least))
 
 
 def _of_large_saves(found: dict[str, Result], field: Field) -> list[Aim]:
@@ -111,20 +126,29 @@ def _of_large_saves(found: dict[str, Result], field: Field) -> list[Aim]:
         quickest, peer = min(others, default=(None, "the quickest encrypted peer"))
         title = key.replace("/", " ", 1).replace("/", ", ")
         ours = _median(found, key)
-        aims.append(Aim(f"{title}: beside {floors.JSON_BARE}", _ratio(ours, _median(found, key, floors.JSON_BARE)), 1.3))
-        aims.append(Aim(f"{title}: {peer} beside ours", _ratio(quickest, ours), 1.0, at_least=True))
+        aims.append(_beside(found, f"{title}: beside {floors.JSON_BARE}", key, floors.JSON_BARE, 1.3))
+        lean = _ratio(quickest, _median(found, key, LEAN))
+        aims.append(Aim(f"{title}: {peer} beside ours", _ratio(quickest, ours), 1.0, at_least=True, lean=lean))
     return aims
 
 
 def _of_reading(found: dict[str, Result]) -> list[Aim]:
     early, late = _median(found, "versions/save at 10"), _median(found, "versions/save at 10000")
-    again, bare = _median(found, "skip/again of 10000"), _median(found, "skip/again of 10000", floors.SEALED)
-    load, opened = _median(found, "load/1 KiB"), _median(found, "load/1 KiB", floors.SEALED)
+    first_early, first_late = _median(found, "versions/first save at 10"), _median(found, "versions/first save at 10000")
     return [
         Aim("save at version 10,000: beside version 10", _ratio(late, early), 1.05),
-        Aim(f"has_checkpoint, 1 KiB, looked at before: beside the {floors.SEALED}", _ratio(again, bare), 1.6),
-        Aim(f"load_checkpoint, 1 KiB: beside the {floors.SEALED}", _ratio(load, opened), 1.6),
-        Aim("has_checkpoint of 10,000 stages, never looked at", _median(found, "skip/all of 10000"), 1.0, unit="s"),
+        Aim("the same, the first save of a manager", _ratio(first_late, first_early), 1.05),
+        _beside(
+            found, f"has_checkpoint, 1 KiB, asked again: beside the {floors.SEALED}", "skip/again of 10000", floors.SEALED, 1.6
+        ),
+        _beside(found, f"load_checkpoint, 1 KiB: beside the {floors.SEALED}", "load/1 KiB", floors.SEALED, 1.6),
+        Aim(
+            "has_checkpoint of 10,000 stages, never looked at",
+            _median(found, "skip/all of 10000"),
+            1.0,
+            unit="s",
+            lean=_median(found, "skip/all of 10000", LEAN),
+        ),
         Aim("history of 10,000 versions", _median(found, "versions/history"), 0.5, unit="s"),
     ]
 
@@ -149,26 +173,30 @@ def _of_upkeep(found: dict[str, Result]) -> list[Aim]:
 
 
 def _of_contention(found: dict[str, Result]) -> list[Aim]:
-    alone = _median(found, "contention/1 process/throughput")
-    together = _median(found, "contention/8 processes on one stage/throughput")
-    apart = _median(found, "contention/8 processes on a stage each/throughput")
-    waiting = _row(found, "contention/8 processes on one stage/waiting", lambda row: row.p99)
+    (apart, together, waiting), lean = _contended(found, OURS), _contended(found, LEAN)
     return [
-        Aim("8 processes on eight stages: throughput beside 1 process", _ratio(apart, alone), 2.5, at_least=True),
-        Aim("8 processes on one stage: throughput beside 1 process", _ratio(together, alone), 1.0, at_least=True),
+        Aim("8 processes on eight stages: throughput beside 1 process", apart, 2.5, at_least=True, lean=lean[0]),
+        Aim("8 processes on one stage: throughput beside 1 process", together, 1.0, at_least=True, lean=lean[1]),
         Aim(
             "8 processes on one stage: p99 of a save, waiting included, beside the median of 1 process",
-            _ratio(waiting, _median(found, "contention/1 process/waiting")),
+            waiting,
             12.0,
+            lean=lean[2],
         ),
     ]
+
+
+def _contended(found: dict[str, Result], contender: str) -> tuple[float | None, float | None, float | None]:
+    """Return the throughput of 8 processes on a stage each, and on one, and what one waits, in multiples of one process."""
+    alone = _median(found, "contention/1 process/throughput", contender)
+    apart = _median(found, "contention/8 processes on a stage each/throughput", contender)
+    together = _median(found, "contention/8 processes on one stage/throughput", contender)
+    key = "contention/8 processes on one stage/waiting"
+    p99 = next((row.p99 for row in found[key].rows if row.contender == contender), None) if key in found else None
+    waiting = _ratio(p99, _median(found, "contention/1 process/waiting", contender))
+    return _ratio(apart, alone), _ratio(together, alone), waiting
 
 
 def _of_memory(found: dict[str, Result]) -> Aim:
     text = "peak memory of a save of 100 MB, beyond the payload: at most its JSON and 16 MB"
     return Aim(text, _median(found, "memory/save 100 MB"), 116 * MB, unit="bytes")
-
-
-def _row(found: dict[str, Result], key: str, of: Callable[[Row], float | None]) -> float | None:
-    rows = found[key].rows if key in found else ()
-    return next((of(row) for row in rows if row.contender == OURS), None)

@@ -19,6 +19,9 @@ _LEGEND = """\
 checkpoint is of), versions (keep earlier ones), sync (survive a power cut), exclude (let several processes write at once).
 "x ours" is the median in multiples of the library's in the same run: of times and sizes less is better, of rates more.
 "runs" are interleaved, in another order each round."""
+_LEAN = """\
+"lean" is what the fastest correct program that we know reaches in the same run: the library's format and protocol standing
+alone (benchmarks/contenders/lean.py), without what makes it a library."""
 
 
 def render(results: Sequence[Result], field: Field, aims: Sequence[Aim]) -> str:
@@ -62,8 +65,11 @@ def _row(result: Result, row: Row, field: Field) -> tuple[str, ...]:
 
 def aims_as_text(aims: Iterable[Aim]) -> str:
     """Return the aims, and which are met."""
-    rows = [(aim.text, "not measured" if aim.measured is None else aim.shown, aim.limit_shown, aim.decision) for aim in aims]
-    return "Aims\n" + _columns(("aim", "measured", "limit", ""), rows, right={1, 2})
+    rows = [
+        (aim.text, "not measured" if aim.measured is None else aim.shown, aim.limit_shown, aim.lean_shown, aim.decision)
+        for aim in aims
+    ]
+    return f"Aims\n{_columns(('aim', 'measured', 'limit', 'lean', ''), rows, right={1, 2, 3})}\n\n{_LEAN}"
 
 
 def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:  # type: ignore[assignment]

@@ -48,8 +48,16 @@ class Entrant:
     leaves_dirt: bool = False
 
 
-def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[float]]:
-    """Return the seconds that each turn took, by name. What is done first warms up and does not count."""
+def interleave(
+    entrants: Sequence[Entrant], rounds: Rounds, cpu: dict[str, list[float]] | None = None
+) -> dict[str, list[float]]:
+    """Return the seconds that each turn took, by name. What is done first warms up and does not count.
+
+    Args:
+        entrants: Who takes turns.
+        rounds: How many.
+        cpu: Is filled with the seconds of this thread's processor time.
+    """
     chance = random.Random(0)
     _round([entrant for entrant in entrants if not entrant.yields], 0, {entrant.name: [] for entrant in entrants})
     samples: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
@@ -63,7 +71,7 @@ def interleave(entrants: Sequence[Entrant], rounds: Rounds) -> dict[str, list[fl
         allowed = (time.perf_counter() - started) * share
         turns = [entrant for entrant in entrants if not entrant.yields or sum(samples[entrant.name]) <= allowed]
         chance.shuffle(turns)
-        _round(turns, number, samples)
+        _round(turns, number, samples, cpu)
     for entrant in entrants:
         while len(samples[entrant.name]) < min(_LEAST_TURNS, 1 + rounds.least // 4):
             number += 1
@@ -82,12 +90,17 @@ def median_ms(act: Callable[[], object], times: int) -> float:
     return 1000 * statistics.median(taken)
 
 
-def _round(turns: Sequence[Entrant], number: int, samples: dict[str, list[float]]) -> None:
+def _round(
+    turns: Sequence[Entrant], number: int, samples: dict[str, list[float]], cpu: dict[str, list[float]] | None = None
+) -> None:
     for entrant in turns:
         given = entrant.before(number)
+        used = time.thread_time()
         started = time.perf_counter()
         result = entrant.act(given)
         samples[entrant.name].append(time.perf_counter() - started)
+        if cpu is not None:
+            cpu.setdefault(entrant.name, []).append(time.thread_time() - used)
         del result  # the time to free it is the caller's
         if entrant.leaves_dirt:
             os.sync()

@@ -1,4 +1,4 @@
-"""The library itself: as it is installed, and relaxed."""
+"""The library itself: as it is installed, relaxed, and in its SQLite backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 OURS = "checkpoint_manager"
 RELAXED = "checkpoint_manager, relaxed"
-VARIANTS = frozenset({RELAXED})
+IN_SQLITE = "checkpoint_manager in SQLite"
+VARIANTS = frozenset({RELAXED, IN_SQLITE})
 """Not in each comparison."""
 
 
@@ -25,7 +26,12 @@ class Ours(Contender):
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
         super().__init__(folder, durable=durable)
         self.durability: Durability = "full" if durable else "relaxed"
-        self.manager = CheckpointManager(folder / "store", key=KEY, durability=self.durability)
+        self.manager = CheckpointManager(self.place(folder), key=KEY, durability=self.durability)
+
+    @staticmethod
+    def place(folder: Path) -> Path | str:
+        """Return where the store is."""
+        return folder / "store"
 
     @property
     def setting(self) -> str:
@@ -53,3 +59,21 @@ class Relaxed(Ours):
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:  # noqa: ARG002  # it never is
         super().__init__(folder, durable=False)
+
+
+class InSqlite(Ours):
+    name = IN_SQLITE
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:  # noqa: ARG002  # a database is always durable
+        super().__init__(folder)
+
+    @staticmethod
+    def place(folder: Path) -> Path | str:
+        return f"sqlite:///{folder}/store.sqlite"
+
+    @property
+    def setting(self) -> str:
+        return "journal_mode=wal synchronous=FULL"
+
+    def close(self) -> None:
+        self.manager.close()

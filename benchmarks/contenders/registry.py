@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks.contenders import databases, files, floors, ours, programs, stores
+from benchmarks.contenders import databases, files, floors, lean, ours, programs, stores
 from benchmarks.contenders.base import AbsentError
 from benchmarks.payload import MARKER, rows
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ALL: tuple[type[Contender], ...] = (
     ours.Ours,
     ours.Relaxed,
+    ours.InSqlite,
     floors.Bare,
     floors.Unsynced,
     floors.LinkFirst,
@@ -26,6 +27,7 @@ ALL: tuple[type[Contender], ...] = (
     floors.Memory,
     floors.JsonBare,
     floors.Sealed,
+    lean.Lean,
     databases.LangGraph,
     databases.Sqlite,
     databases.SqlCipher,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
 from benchmarks.contenders import floors, registry
+from benchmarks.contenders.lean import LEAN
+from benchmarks.contenders.ours import IN_SQLITE
 from benchmarks.scale import KIB
 from benchmarks.summary import Result, Row, percentile
 from benchmarks.workloads.context import Context, folder_of, fresh_processes
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders.base import Contender
 
-_FLOORS = {floors.SAME_PROTOCOL}
+_FLOORS = {floors.SAME_PROTOCOL, LEAN}
 _CASES = ("alone", "on one stage", "on a stage each")
 
 
 def run(context: Context) -> list[Result]:
-    kinds = context.choose(_FLOORS, lambda kind: kind.shared)
+    kinds = context.choose(_FLOORS, lambda kind: kind.shared, variants={IN_SQLITE})
     outcome: dict[tuple[str, str], list[_Slice]] = {(kind.name, case): [] for kind in kinds for case in _CASES}
     chance = random.Random(0)
     with context.place() as place, _crew(context.scale.writers, place) as crew:

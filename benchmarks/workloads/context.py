@@ -31,13 +31,18 @@ class Context:
     scale: Scale
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Path]:
-        """Make an empty folder on the disk under test, and remove it again."""
+    def place(self, *, is_large: bool = False) -> Iterator[Path]:
+        """Make an empty folder on the disk under test, which stays until the end unless ``is_large``.
+
+        An ext4 without a journal does not give the number of a file that was just deleted to a new one. After thousands of
+        deletions it looks long for a free number, and whoever makes a file for each save would pay for that.
+        """
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if is_large:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def choose(
         self,

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
 from benchmarks.contenders import floors
+from benchmarks.contenders.lean import LEAN
+from benchmarks.contenders.ours import OURS
 from benchmarks.scale import KIB
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, Rounds, interleave
 from benchmarks.workloads.context import Context, folder_of, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benchmarks.contenders.base import Contender
 
-_FLOORS = {floors.SAME_PROTOCOL}
+_FLOORS = {floors.SAME_PROTOCOL, LEAN}
 _TURNS = 10
 """So many saves at the end of one history; then comes another of that length: version 10 is to stay about version 10."""
 
@@ -39,6 +42,7 @@ def run(context: Context) -> list[Result]:
             for length in context.scale.versions:
                 rows = tuple(row(kind.name, samples[f"{kind.name}@{length}"]) for kind in kinds)
                 results.append(Result(f"versions/save at {length}", f"save 1 KiB at version {length:,}", "s", rows))
+            results += _first_saves(context, place, value)
             context.tell("versions: all list the longest one")
             longest = context.scale.versions[-1]
             listed = interleave(
@@ -80,6 +84,30 @@ def _saver(contender: Contender, length: int, value: dict[str, Any]) -> Entrant:
         return stage, given
 
     return Entrant(f"{contender.name}@{length}", lambda given: contender.save(*given), before)
+
+
+def _first_saves(context: Context, place: Path, value: dict[str, Any]) -> list[Result]:
+    """Save once with each of many managers: each finds out first which version is the newest."""
+    context.tell("versions: the first saves of many managers")
+    ours = next(kind for kind in context.field if kind.name == OURS)
+    entrants = [
+        Entrant(str(length), lambda pair: pair[0].save(pair[1], value), _newcomer(ours, place, _stage(length, 0)))
+        for length in context.scale.versions
+    ]
+    samples = interleave(entrants, context.scale.histories)
+    return [
+        Result(
+            f"versions/first save at {length}",
+            f"the first save of a manager, at version {length:,}",
+            "s",
+            (row(OURS, samples[str(length)]),),
+        )
+        for length in context.scale.versions
+    ]
+
+
+def _newcomer(kind: type[Contender], place: Path, stage: str) -> Callable[[int], tuple[Contender, str]]:
+    return lambda _: (kind(folder_of(kind, place)), stage)
 
 
 def _lister(contender: Contender, stage: str, least: int) -> Entrant:

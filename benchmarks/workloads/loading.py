@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import payload
 from benchmarks.contenders import floors
+from benchmarks.contenders.lean import LEAN
 from benchmarks.scale import KIB, MB
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from benchmarks.contenders.base import Contender
 
-_FLOORS = {floors.JSON_BARE, floors.SEALED}
+_FLOORS = {floors.JSON_BARE, floors.SEALED, LEAN}
 _STAGE = "train"
 
 

@@ -33,7 +33,7 @@ def run(context: Context) -> list[Result]:
     saving, loading, failed = [], [], {}
     for kind in kinds:
         context.tell(f"memory: {kind.name} saves and loads {title}")
-        with context.place() as place:
+        with context.place(is_large=True) as place:
             answers = [_in_a_process(kind, folder_of(kind, place), size, what) for what in ("save", "load")]
         if isinstance(answers[0], int) and isinstance(answers[1], int):
             saving.append(Row(kind.name, answers[0]))

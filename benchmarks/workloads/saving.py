@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import disks, payload
 from benchmarks.contenders import floors
+from benchmarks.contenders.lean import LEAN
 from benchmarks.contenders.ours import VARIANTS
 from benchmarks.scale import KIB, MB
 from benchmarks.summary import Result, row
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 JOURNALED = "journaled/"
 """What the keys begin with of what was measured on a disk with a journal."""
+CPU = "/cpu"
+"""What the keys end with of the processor's time of a save, in the thread that saves."""
 _STAGE = "train"
-_FLOORS = {floors.BARE, floors.BARE_UNSYNCED, floors.LINK_FIRST, floors.APPEND, floors.MEMORY, floors.JSON_BARE}
+_FLOORS = {floors.BARE, floors.BARE_UNSYNCED, floors.LINK_FIRST, floors.APPEND, floors.MEMORY, floors.JSON_BARE, LEAN}
 
 
 def run(context: Context) -> list[Result]:
@@ -54,11 +57,15 @@ def _on_one_disk(context: Context) -> list[Result]:
             gc.collect()
             gc.freeze()  # what the benchmark itself holds is not to slow down whoever collects garbage
             rounds = context.scale.small if size < MB else context.scale.large
-            with context.place() as place, opened(kinds, place) as contenders:
-                samples = interleave([_entrant(contender, value) for contender in contenders], rounds)
+            cpu: dict[str, list[float]] = {}
+            with context.place(is_large=size >= MB) as place, opened(kinds, place) as contenders:
+                samples = interleave([_entrant(contender, value) for contender in contenders], rounds, cpu)
             gc.unfreeze()
             key = f"save/{name}/{'None' if nones else 'no None'}"
             results.append(Result(key, title, "s", tuple(row(kind, times) for kind, times in samples.items())))
+            if size == KIB:
+                used = tuple(row(kind, times) for kind, times in cpu.items())
+                results.append(Result(f"{key}{CPU}", f"{title}: the processor's time", "s", used))
     return results
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import payload
 from benchmarks.contenders import floors
+from benchmarks.contenders.lean import LEAN
 from benchmarks.scale import KIB
 from benchmarks.summary import Result, Row, row
 from benchmarks.workloads.context import Context, folder_of, opened
@@ -23,7 +24,7 @@ _BLOCK = 100
 """So many questions in a row to one contender, as a pipeline asks them, before the next one's turn."""
 _AGAIN = 2000
 """So many are asked about a second time: each takes the same way."""
-_FLOORS = {floors.SEALED}
+_FLOORS = {floors.SEALED, LEAN}
 
 
 def run(context: Context) -> list[Result]:
