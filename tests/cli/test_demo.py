@@ -96,11 +96,14 @@ def test_the_commands_that_it_ends_with_work(folder: Path, tmp_path: Path) -> No
         subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_a_store_of_an_earlier_demonstration_is_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_demonstration_is_left_alone(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "demo-checkpoints").mkdir()
-    story.tell(folder, str(story.free_name(tmp_path)))
-    assert list((tmp_path / "demo-checkpoints").iterdir()) == []
-    assert CheckpointManager(tmp_path / "demo-checkpoints-2").has_checkpoint("report")
+    places: list[str] = []
+    monkeypatch.setattr(story, "tell", lambda _, store: places.append(store))
+    told = cli("demo").out
+    assert places == [str(tmp_path / "demo-checkpoints-2")]
+    assert "  etl " in told
+    assert "tour" not in cli("demo", "tour").out  # no list for those who know the name
 
 
 def test_a_folder_without_python_files_leaves_nothing(tmp_path: Path) -> None:
@@ -114,7 +117,7 @@ def test_no_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "checkpoint_manager", "demo", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is not a folder" in done.stderr
+    assert "is neither a demonstration nor a folder" in done.stderr
 
 
 def test_the_stages_measure_what_they_say(folder: Path) -> None:
@@ -155,7 +158,7 @@ def test_a_pipeline_that_fails_is_told(folder: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(story, "_process", process)
     with pytest.raises(CheckpointError, match="exit code 3"):
-        story.tell(folder, str(story.free_name(tmp_path)))
+        story.tell(folder, str(tmp_path / "store"))
 
 
 def test_a_reader_that_has_read_enough_stops_it_without_a_word(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ _COMMANDS = {
     "doctor": "Check the set-up, and say what to do.",
     "completion": "Print a completion script for your shell.",
     "dashboard": "Show stores in a browser.",
-    "demo": "Watch a real pipeline be killed, resume and go back.",
+    "demo": "Watch real programs be killed, go on and go back.",
 }
 """What the list of commands says of each; the list loads none of their modules."""
 

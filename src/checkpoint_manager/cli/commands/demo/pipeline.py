@@ -147,7 +147,7 @@ def report(measured: list[dict[str, Any]], complex_above: int = _MANY_BRANCHES) 
 
 
 def _tell(stage: str, word: str, detail: str) -> None:
-    print(stage, word, detail, flush=True)  # noqa: T201  # what this process is asked to print
+    print(stage, word, detail, flush=True)  # what this process is asked to print
 
 
 if __name__ == "__main__":

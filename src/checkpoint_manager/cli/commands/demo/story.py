@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.backends.base import Backend
 
-_STORE = "demo-checkpoints"
+STORE = "demo-checkpoints"
 _OTHER_LIMIT = 25
 
 
@@ -114,15 +114,6 @@ def _show_history(cm: CheckpointManager) -> None:
         _say(f"report@{version.number}   {version.status}   {version.created_at:%H:%M:%S}   {version.size} bytes{note}")
 
 
-def free_name(here: Path) -> Path:
-    """Return an unused name for the store, because a demonstration must not touch any other store."""
-    store, number = here / _STORE, 1
-    while os.path.lexists(store):
-        number += 1
-        store = here / f"{_STORE}-{number}"
-    return store
-
-
 @contextlib.contextmanager
 def _process(corpus: Path, store: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start the pipeline; Ctrl-C does not reach it, and whatever stops the story stops it too, without a word."""
@@ -148,8 +139,8 @@ def _lines(child: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def _title(text: str) -> None:
-    print(f"\n{text}", flush=True)  # noqa: T201  # the demonstration is its output
+    print(f"\n{text}", flush=True)  # the demonstration is its output
 
 
 def _say(text: str) -> None:
-    print(f"  {text}", flush=True)  # noqa: T201  # likewise
+    print(f"  {text}", flush=True)  # likewise

@@ -1,0 +1,83 @@
+"""A release in four steps, each a program of its own. The third fails, and what was done is taken back in order.
+
+``checkpoint-manager run STEP -- PROGRAM`` runs a program as a stage, unless it is done. So the release can be started again
+wherever it ended, and only what is left is done. A step is taken back by its counterpart, and its stage is cleared. The history
+keeps all of it: what ran, what failed and why, and what was taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from checkpoint_manager import CheckpointManager
+
+cm = CheckpointManager()  # the store that CHECKPOINT_MANAGER_STORE names
+PACKAGE = str(Path(json.__file__).parent)  # what is released: the package json of Python itself
+CHECK = "import sys; sys.path.insert(0, 'release.zip'); import json; assert json.loads('[1]') == [1] and 'zip' in json.__file__"
+MIGRATE = "import sqlite3; sqlite3.connect('customers.db').execute('ALTER TABLE customer ADD COLUMN mail TEXT NOT NULL')"
+MENDED = MIGRATE.replace("NOT NULL", 'NOT NULL DEFAULT "?"')
+
+STEPS = {
+    "build": [sys.executable, "-m", "zipfile", "-c", "release.zip", PACKAGE],
+    "check": [sys.executable, "-I", "-c", CHECK],
+    "migrate": [sys.executable, "-I", "-c", MIGRATE],
+    "switch": ["ln", "-sf", "release.zip", "live.zip"],
+}
+BACK = {
+    "build": ["rm", "release.zip"],
+    "check": ["true"],
+    "migrate": [sys.executable, "-I", "-c", MIGRATE.replace("ADD COLUMN mail TEXT NOT NULL", "DROP COLUMN mail")],
+    "switch": ["rm", "live.zip"],
+}
+
+
+def release() -> str | None:
+    """Run the steps that are not done; return the one that failed, or None."""
+    for number, (step, words) in enumerate(STEPS.items()):
+        if "--crash" in sys.argv and number == 2:
+            print("  the host is switched off", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        was_done = cm.has_checkpoint(step)
+        run = [sys.executable, "-m", "checkpoint_manager", "run", step, "--", *words]
+        done = subprocess.run(run, check=False, stderr=subprocess.PIPE)  # noqa: S603  # the steps above
+        print(f"  {step:<9}  {'failed' if done.returncode else 'was done already' if was_done else 'done'}", flush=True)
+        if done.returncode:
+            return step
+    return None
+
+
+def roll_back() -> None:
+    """Take back what is done, the last step first."""
+    for step in reversed(STEPS):
+        if cm.has_checkpoint(step):
+            subprocess.run(BACK[step], check=True)  # noqa: S603  # the steps above
+            cm.clear_checkpoint(step)
+            print(f"  {step:<9}  taken back", flush=True)
+
+
+def main() -> None:
+    """Release; if a step fails, roll back, mend what was wrong, and release again."""
+    with closing(sqlite3.connect("customers.db")) as connection, connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS customer AS SELECT 'Ada' AS name")
+    failed = release()
+    if failed is not None:
+        print(f"  why        {cm.load_checkpoint(failed, 'failed')['stderr'].strip().splitlines()[-1]}")
+        print("the release is rolled back", flush=True)
+        roll_back()
+        print("the migration is mended, and the release runs again", flush=True)
+        STEPS["migrate"][-1] = MENDED
+        failed = release()
+    print(f"live: {os.path.exists('live.zip') and failed is None}; what the store knows of the migration:")
+    for version in reversed(cm.history("migrate")):
+        print(f"  migrate@{version.number}  {version.status}")
+
+
+if __name__ == "__main__":
+    main()
