@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ import pytest
 from checkpoint_manager import CheckpointManager, IntegrityError
 from checkpoint_manager._format import attachment as format_1
 from checkpoint_manager._format import seal
+from checkpoint_manager._format.hidden import Hidden
+from tests import bundles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,3 +271,20 @@ def test_an_exchanged_attachment_of_the_same_length_is_refused_when_it_is_read(c
     assert cm.has_checkpoint("train")
     assert cm.verify("train", quick=True).ok
     assert_refused(cm, "small")
+
+
+def test_who_was_given_a_bundle_can_not_forge_a_content_of_the_store_that_it_came_from(
+    cm: CheckpointManager, tmp_path: Path
+) -> None:
+    """A segment under the active key is not compared with its digest: so no bundle tells the key of an attachment."""
+    cm.export_bundle(tmp_path / "bundle", key=bundles.KEY)
+    frames = bundles.frames_of((tmp_path / "bundle").read_bytes())
+    place = segments(cm, "train", 2, "small")[0]
+    bound_to = format_1.bound_to(cm._store.keyring.store_id, "train", place.parent.name, 0, last=True)
+    told = {key for frame in frames if frame[:1] == b"V" for key in re.findall(rb'"key":"([0-9a-f]{64})"', frame)}
+    assert told
+    for key in told:
+        forged = seal.seal(Hidden(bytes.fromhex(key.decode())), b"f" * len(SMALL), bound_to)
+        place.unlink()
+        place.write_bytes(forged)
+        assert_refused(cm, "small")

@@ -320,7 +320,7 @@ def test_an_older_bundle_takes_nothing_back(
     assert target.load_checkpoint("train") == "newer"
 
 
-def test_a_stage_that_was_refuse_rollback_is_not_imported_into(whole: bytes, target: CheckpointManager, tmp_path: Path) -> None:
+def test_a_stage_that_was_rolled_back_is_not_imported_into(whole: bytes, target: CheckpointManager, tmp_path: Path) -> None:
     target.import_bundle(tmp_path / "whole", key=KEY)
     for path in (*(tmp_path / "target").rglob("*.checkpoint"), *(tmp_path / "target").rglob("*.pending")):
         if path.parent.name == "train" or path.name == "train.checkpoint":
@@ -675,7 +675,7 @@ def test_a_tag_does_not_follow_its_number_in_a_bundle_to_another_version(target:
     assert target.verify().problems == ()
 
 
-def test_tags_refuse_rollback_between_its_two_readings_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
+def test_tags_rolled_back_between_its_two_readings_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
     path, record = tmp_path / "bundle", tmp_path / "target" / "history" / "train" / "tags"
     stage = frame("S", b"train") + version(1) + gaps()
     path.write_bytes(sealed(stage, frame("t", orjson.dumps([GOOD])), end(1, 1)))
@@ -693,7 +693,7 @@ def test_tags_refuse_rollback_between_its_two_readings_are_not_imported_into(tar
     assert record.read_bytes() == older
 
 
-def test_tags_that_were_refuse_rollback_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
+def test_tags_that_were_rolled_back_are_not_imported_into(target: CheckpointManager, tmp_path: Path) -> None:
     """Also where a rollback is only warned of: adding a tag would make the older record the newest."""
     path, record = tmp_path / "bundle", tmp_path / "target" / "history" / "train" / "tags"
     path.write_bytes(sealed(frame("S", b"train") + version(1) + gaps(), frame("t", orjson.dumps([GOOD])), end(1, 1)))

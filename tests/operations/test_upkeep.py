@@ -337,7 +337,7 @@ class TestRepair:
         assert newcomer.history("train")[0].status == "failed"
         assert newcomer.verify().problems == ()
 
-    def test_a_stage_that_was_refuse_rollback_is_left_alone_and_the_others_are_repaired(
+    def test_a_stage_that_was_rolled_back_is_left_alone_and_the_others_are_repaired(
         self, cm: CheckpointManager, store: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         for stage in ("a", "z"):

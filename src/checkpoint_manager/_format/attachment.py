@@ -23,9 +23,10 @@ The attachment ``@contents`` holds the arrays, frames and tensors of the version
 
 The digests keep out whoever once had a key of the store, and so knows the keys of its attachments: a rotation seals the records
 again, and not gigabytes. Where ``under`` is the store's active key, no record of the attachment was ever sealed under a key
-that was given up, and only a holder of the active key, who may write anything, can seal another segment. So a reader MUST
-compare the digests, unless it finds that ``under`` is the active key of the keyring as it is after the segment was read. A
-version, an attachment's name and its content can't be exchanged, for the record says what belongs together.
+that was given up, or written into a bundle, and only a holder of the active key, who may write anything, can seal another
+segment. So a reader MUST compare the digests, unless it finds that ``under`` is the active key of the keyring as it is after
+the segment was read. A version, an attachment's name and its content can't be exchanged, for the record says what belongs
+together.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ complete. Without the key, only its length is visible.
 ====  ==================================================================================================================
 S     a stage begins: its name, in UTF-8; 1 to 1020 bytes
 V     a version: its number in decimal digits, a line feed, and its metadata as in
-      :mod:`checkpoint_manager._format.checkpoint_file`, as long as a checkpoint file of format 1 can hold it
+      :mod:`checkpoint_manager._format.checkpoint_file`, as long as a checkpoint file of format 1 can hold it. The key in the
+      record of an attachment counts for nothing: a writer MUST NOT tell that of the store, and writes zeros; and no ``under``
 D     the data of the version just before, exactly as long as its metadata's ``size`` says
 A     the content of an attachment of the version just before, exactly as long as its record's ``size`` says: one for each
       record whose id no version of this stage has had in this bundle so far, in the order of the records

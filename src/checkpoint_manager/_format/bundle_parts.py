@@ -14,6 +14,7 @@ import orjson
 from checkpoint_manager._format import gaps, seal, tags
 from checkpoint_manager._format.bundle_chain import Chain
 from checkpoint_manager._format.checkpoint_file import MAX_METADATA_BYTES, BrokenError, Entry, decode_entry, encode_entry
+from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager.errors import FormatError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _MAX_NAME_BYTES = 1020
 _MAX_NUMBER_BYTES = 13
 _MAX_END_BYTES = 64
 _FRAME_BYTES = 9
+_NO_KEY = Hidden(bytes(seal.KEY_BYTES))
 _NUMBERED = re.compile(rb"([1-9][0-9]{0,11})\n")
 
 
@@ -89,7 +91,7 @@ def encode(part: Part) -> Iterator[Buffer]:
         case StagePart():
             yield from _framed(b"S", part.name.encode())
         case VersionPart():
-            yield from _framed(b"V", f"{part.version}\n".encode() + encode_entry(part.entry))
+            yield from _framed(b"V", f"{part.version}\n".encode() + encode_entry(_without_keys(part.entry)))
             yield from _framed(b"D", part.data)
         case AttachmentPart():
             yield b"A" + part.record.size.to_bytes(8, "big")
@@ -100,6 +102,12 @@ def encode(part: Part) -> Iterator[Buffer]:
             yield from _framed(b"t", orjson.dumps(tags.rows_of(part.named)))
         case EndPart():
             yield from _framed(b"E", orjson.dumps([part.stages, part.versions]))
+
+
+def _without_keys(entry: Entry) -> Entry:
+    """Return an entry whose attachments have no keys: with those, a holder of the bundle could forge them in the store."""
+    records = (record._replace(key=_NO_KEY, under="") for record in entry.attachments)
+    return entry._replace(attachments=tuple(records)) if entry.attachments else entry
 
 
 def _framed(kind: bytes, content: Buffer) -> Iterator[Buffer]:
