@@ -4,18 +4,22 @@
 ``numpy``    An array: ``.npy`` of format version 2.0 (numpy's NEP 1), without pickled objects
 ``pandas``   A frame: a stream of Arrow's IPC format, with the metadata that pyarrow adds to its schema, and, under the key
              ``checkpoint-manager``, a JSON object: ``columns`` is null, or the start, stop and step if the columns are a
-             ``RangeIndex``; ``utc`` lists the columns by their places (-1: the index) whose zone is ``datetime.UTC``
+             ``RangeIndex``; ``utc`` lists the columns by their places (-1: the index) whose zone is ``datetime.UTC``, and
+             ``levels``, which may be absent, such levels of an index that has several; ``freq``, which may be absent, is that
+             of the index, as text
 ``polars``   A frame: a stream of Arrow's IPC format
 ``torch``    A tensor in the main memory: a file of safetensors that holds one tensor, whose name is ``tensor``
 ===========  ==================================================================================================================
 
 What comes back is equal and of the same types. Not kept are the memory layout of an array and, of a frame of pandas, the
-``freq`` of its index and the bits of a NaN. Nothing is unpickled: an array of objects is refused, and the kind that a record
-names is looked up here and nowhere else. The header of an array or a tensor is at most 1,000,000 bytes long.
+``freq`` of its index where no text names it, the values of a level of its index that no row has, and the bits of a NaN.
+Nothing is unpickled: an array of objects is refused, and the kind that a record names is looked up here and nowhere else. The
+header of an array or a tensor is at most 1,000,000 bytes long.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
@@ -129,16 +133,14 @@ def _pandas_frame(pandas: Any, frame: Any) -> Content | None:  # noqa: ANN401
     arrow = _package("pyarrow")
     _check_frame(frame)
     try:
-        table = arrow.Table.from_pandas(frame)
-        noted = json.dumps(_notes_of(pandas, frame)).encode()
-        table = table.replace_schema_metadata({**table.schema.metadata, _NOTES: noted})
+        table = _table_of(pandas, arrow, frame)
         back = _frame_of(table.slice(0, 1))  # its types are those of the whole
     except (arrow.ArrowException, ValueError, TypeError) as error:
         fault = f"is a frame that Arrow can't hold: {printable(str(error))}"
         raise UnsavableError(fault, "Convert the column, or save the frame in a format of your own, as bytes") from None
     changed = _changed_column(frame, back)
     is_range = type(frame.index) is pandas.RangeIndex  # of which a slice is none
-    if changed is None and (is_range or _is_same_index(frame.index, back.index)):
+    if changed is None and (is_range or _index_comes_back(pandas, arrow, frame, back)):
         return Content("pandas", _rows(frame), _batches(arrow, table), None)
     which = "its index" if changed is None else changed
     fault = f"is a frame that would not come back as it is: {which} changes its type"
@@ -157,8 +159,10 @@ def _check_frame(frame: Any) -> None:  # noqa: ANN401
         remedy = "Give each column a type, with frame.astype(…) or frame.convert_dtypes()"
     elif missing:
         why, remedy = f"its column {printable(missing[0])} has NaN beside NA", "Convert one to the other"
-    elif frame.index.dtype == "object":
-        why, remedy = "its index is of objects, or has several levels", "Give it a type, or save frame.reset_index()"
+    elif not all(name is None or type(name) is str for name in frame.index.names):
+        why, remedy = "the name of its index is not text", "Name it by a text, with frame.rename_axis(…)"
+    elif any(dtype == "object" for dtype in _types_of_index(frame.index)):
+        why, remedy = "its index is of objects", "Give it a type, or save frame.reset_index()"
     elif frame.columns.has_duplicates:
         why, remedy = "two of its columns have the same name", "Give each column a name of its own"
     elif frame.attrs or not frame.flags.allows_duplicate_labels:
@@ -177,12 +181,25 @@ def _has_nan_beside_na(column: Any, kind: Any) -> bool:  # noqa: ANN401
 _NOTES = b"checkpoint-manager"
 
 
+def _table_of(pandas: Any, arrow: Any, frame: Any) -> Any:  # noqa: ANN401
+    table = arrow.Table.from_pandas(frame)
+    noted = json.dumps(_notes_of(pandas, frame)).encode()
+    return table.replace_schema_metadata({**table.schema.metadata, _NOTES: noted})
+
+
 def _notes_of(pandas: Any, frame: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return what Arrow does not tell of a frame."""
     columns = frame.columns
     labels = [columns.start, columns.stop, columns.step] if type(columns) is pandas.RangeIndex else None
     zones = [getattr(frame.index.dtype, "tz", None), *(getattr(dtype, "tz", None) for dtype in frame.dtypes)]
-    return {"columns": labels, "utc": [place - 1 for place, zone in enumerate(zones) if zone is dt.UTC]}
+    notes = {"columns": labels, "utc": [place - 1 for place, zone in enumerate(zones) if zone is dt.UTC]}
+    with contextlib.suppress(AttributeError, ValueError):  # it is not an index of times; no text names its frequency
+        text, freq = frame.index.freqstr, frame.index.freq
+        if freq is not None and frame.index.dtype.kind in "mM" and pandas.tseries.frequencies.to_offset(text) == freq:
+            notes["freq"] = text
+    if frame.index.nlevels > 1:
+        notes["levels"] = [place for place, each in enumerate(frame.index.levels) if getattr(each, "tz", None) is dt.UTC]
+    return notes
 
 
 def _frame_of(table: Any) -> Any:  # noqa: ANN401
@@ -194,6 +211,11 @@ def _frame_of(table: Any) -> Any:  # noqa: ANN401
             frame.index = frame.index.tz_convert(dt.UTC)
         else:
             frame.isetitem(place, frame.iloc[:, place].dt.tz_convert(dt.UTC))
+    for place in notes.get("levels", ()):
+        frame.index = frame.index.set_levels(frame.index.levels[place].tz_convert(dt.UTC), level=place)
+    if "freq" in notes:
+        with contextlib.suppress(ValueError):  # pandas lets an index have one that it does not conform to
+            frame.index.freq = notes["freq"]
     if notes["columns"] is not None:
         frame.columns = sys.modules["pandas"].RangeIndex(*notes["columns"], name=frame.columns.name)
     return frame
@@ -209,12 +231,25 @@ def _changed_column(frame: Any, back: Any) -> str | None:  # noqa: ANN401
     return None
 
 
+def _index_comes_back(pandas: Any, arrow: Any, frame: Any, back: Any) -> bool:  # noqa: ANN401
+    """Return whether the index of a frame is that of what came back of its first row, or, with several levels, of the whole."""
+    if frame.index.nlevels == 1:
+        return _is_same_index(frame.index, back.index)
+    rows = pandas.DataFrame({"": False}, index=frame.index)
+    whole = _frame_of(_table_of(pandas, arrow, rows)).index  # a missing value changes the type of its level
+    return _is_same_index(frame.index, whole) and bool(frame.index.equals(whole))
+
+
 def _is_same_index(one: Any, other: Any) -> bool:  # noqa: ANN401
     """Return whether two indexes are of the same types, and have the same names."""
-    is_same = (
-        type(one) is type(other) and one.dtype == other.dtype and list(map(repr, one.names)) == list(map(repr, other.names))
-    )
-    return bool(is_same and getattr(one, "tz", None) == getattr(other, "tz", None))
+    types, others = _types_of_index(one), _types_of_index(other)
+    is_same = type(one) is type(other) and types == others and list(map(repr, one.names)) == list(map(repr, other.names))
+    return is_same and [getattr(each, "tz", None) for each in types] == [getattr(each, "tz", None) for each in others]
+
+
+def _types_of_index(index: Any) -> list[Any]:  # noqa: ANN401
+    """Return the type of an index, or those of its levels."""
+    return [index.dtype] if index.nlevels == 1 else [level.dtype for level in index.levels]
 
 
 def _batches(arrow: Any, table: Any) -> Iterator[bytes]:  # noqa: ANN401
