@@ -16,6 +16,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager, FormatError, PayloadError
 from checkpoint_manager._format import contents
+from checkpoint_manager._format.arrow_stream import StreamCheck
 
 HUGE = 2**37
 
@@ -118,6 +119,41 @@ class TestWhatNoLibraryWrote:
         whole = frame('{"columns":null,"utc":[]}')
         for end in (0, 4, 9, len(whole) // 2):
             refused(kind, whole[:end])
+
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    @pytest.mark.parametrize("codec", ["zstd", "lz4"])
+    @pytest.mark.parametrize("values", [[0] * 100_000, ["x"] * 100_000], ids=["numbers", "a dictionary"])
+    def test_a_compressed_frame(self, kind: str, codec: str, values: list[Any]) -> None:
+        """A kilobyte may become any number of bytes, and claim any."""
+        column = pa.array(values).dictionary_encode() if values[0] else pa.array(values)
+        table, written = pa.table({"a": column}), io.BytesIO()
+        with pa.ipc.new_stream(written, table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as stream:
+            stream.write_table(table)
+        assert "it is compressed" in refused(kind, written.getvalue())
+
+    def test_a_frame_of_more_rows_than_bits(self) -> None:
+        table, written = pa.table({"a": pa.nulls(10**6)}), io.BytesIO()
+        with pa.ipc.new_stream(written, table.schema) as stream:
+            stream.write_table(table)
+        assert "more rows than bits" in refused("pandas", written.getvalue())
+
+    @pytest.mark.parametrize("at_once", [1, 7, 100_000])
+    def test_a_stream_is_checked_in_pieces_of_any_length(self, at_once: int) -> None:
+        table, written = pa.table({"a": ["x", None] * 5000, "b": pa.array(["y"] * 10_000).dictionary_encode()}), io.BytesIO()
+        with pa.ipc.new_stream(written, table.schema) as stream:
+            stream.write_table(table, max_chunksize=4000)
+        whole = written.getvalue()
+        check = StreamCheck(len(whole))
+        for start in range(0, len(whole), at_once):
+            check.feed(whole[start : start + at_once])
+        assert check._ended
+
+    @pytest.mark.parametrize(
+        "stream", [b"\xff" * 4 + bytes(3) + b"\x01", b"ARROW1\0\0", b"\xff" * 4 + b"\x04\0\0\0" + b"\xff" * 4]
+    )
+    def test_what_is_not_a_stream(self, stream: bytes) -> None:
+        with pytest.raises(ValueError, match=r"it is not a stream|it has a message"):
+            StreamCheck(1000).feed(stream)
 
     @pytest.mark.parametrize("kind", ["pandas", "polars"])
     @pytest.mark.parametrize("changed", [0x7F, 0xFF])

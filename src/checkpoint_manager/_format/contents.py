@@ -28,6 +28,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from checkpoint_manager import _loading
+from checkpoint_manager._format.arrow_stream import StreamCheck
 from checkpoint_manager._format.unsavable import UnsavableError
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, FormatError
@@ -279,7 +280,7 @@ def _polars_frame(polars: Any, frame: Any) -> Content | None:  # noqa: ANN401
     if not is_same:
         fault = "is a frame with a column that Arrow's format does not hold"
         raise UnsavableError(fault, "Give the column another type, with frame.cast(…)")
-    frame.write_ipc_stream(written)
+    frame.write_ipc_stream(written, compression="uncompressed")
     return Content("polars", _rows(frame), [written.getbuffer()], written.tell())
 
 
@@ -381,16 +382,27 @@ def _package(name: str) -> Any:  # noqa: ANN401
 
 
 def _read_pandas(_: Any, file: Any) -> object:  # noqa: ANN401
-    with _package("pyarrow").ipc.open_stream(_Bounded(file)) as stream:
-        return _frame_of(stream.read_all())
+    checked = _Checked(file)
+    with _package("pyarrow").ipc.open_stream(checked) as stream:
+        table = stream.read_all()
+    if table.num_columns and table.num_rows > 8 * checked.size:
+        raise ValueError("it has more rows than bits")  # of a type that takes no memory here, and much in pandas
+    return _frame_of(table)
 
 
-class _Bounded(io.RawIOBase):
-    """A file of which is read what is left: a buffered one takes the memory for what it is asked for, and so for any claim."""
+class _Checked(io.RawIOBase):
+    """A stream of Arrow's that is checked as it is read, and of which no more is asked for than there is.
+
+    A buffered file takes the memory for what it is asked for, whatever a length claims.
+
+    Attributes:
+        size: Its length in bytes.
+    """
 
     def __init__(self, file: Any) -> None:  # noqa: ANN401
         self._file = file
-        self._left = _left_in(file)
+        self._left = self.size = _left_in(file)
+        self._check = StreamCheck(self.size)
 
     def readable(self) -> bool:
         return True
@@ -398,12 +410,15 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         piece: bytes = self._file.read(min(size, self._left))
         self._left -= len(piece)
+        self._check.feed(piece)
         return piece
 
 
 def _read_polars(polars: Any, file: Any) -> object:  # noqa: ANN401
+    stream = file.read()
+    StreamCheck(len(stream)).feed(memoryview(stream))
     try:
-        return polars.read_ipc_stream(file.read())
+        return polars.read_ipc_stream(stream)
     except polars.exceptions.PanicException as error:  # which is not an Exception
         raise ValueError(str(error)) from None
 
