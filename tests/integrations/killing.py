@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-KILLS = int(os.environ.get("KILLS", "1"))
+KILLS = int(os.environ.get("CHECKPOINT_MANAGER_KILLS", "1"))
 """How often a test kills a program; a long run sets it higher."""
 
 

@@ -24,12 +24,21 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Version, VersionConflictError
+from checkpoint_manager import (
+    CheckpointManager,
+    CheckpointNotFoundError,
+    FormatError,
+    IntegrityError,
+    Version,
+    VersionConflictError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -114,6 +123,11 @@ class Records:
     def __init__(self, manager: CheckpointManager, names: tuple[str, str]) -> None:
         self._manager = manager
         self._names = names
+        self.forget()
+        _ALL.add(self)
+
+    def forget(self) -> None:
+        """Begin again with no memory and free locks."""
         self._indexes: dict[str, Index] = {}
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
@@ -171,6 +185,8 @@ class Records:
             newest = self._manager.get_checkpoint(stage)
         except CheckpointNotFoundError:
             return Index(self._number(stage)), {}
+        if not isinstance(newest.data, dict) or "entry" not in newest.data:
+            raise FormatError(f"stage {stage!a} holds something else than a thread", hint="Choose another id", stage=stage)
         own = newest.version.restored_from or newest.version.number
         index = self._indexes.get(stage)
         if index is None or index.number != newest.version.number:
@@ -212,8 +228,12 @@ class Records:
 
     def _rebuilt(self, stage: str, number: int) -> Index:
         index = Index(number)
-        for version in sorted(self.versions(stage), key=lambda version: version.number):
-            if version.restored_from is None and version.number <= number:
+        for version in sorted(self._manager.iter_history(stage), key=lambda version: version.number):
+            if version.status in {"damaged", "missing"} and version.number <= number:
+                message = f"version {version.number} of stage {stage!a} is {version.status}, and may hold a checkpoint"
+                hint = "Restore it from a backup, or record its loss with repair() or accept_rollback()"
+                raise IntegrityError(message, hint=hint, stage=stage, version=version.number)
+            if version.status == "completed" and version.restored_from is None and version.number <= number:
                 index.add(version.number, *self.key(version), version.metadata["record"])
         return index
 
@@ -230,3 +250,14 @@ class Records:
         if len(self._indexes) > _MOST_INDEXES:
             with contextlib.suppress(KeyError, RuntimeError):  # another thread did the same just now
                 del self._indexes[next(iter(self._indexes))]
+
+
+_ALL: weakref.WeakSet[Records] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for records in list(_ALL):
+        records.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)  # locks may be held by threads of the parent, which are not there

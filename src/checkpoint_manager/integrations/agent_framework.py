@@ -24,7 +24,6 @@ given to ``register_checkpoint_type``. A checkpoint that could not be loaded so 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +34,7 @@ from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_va
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.integrations._records import Records
+from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     import os
@@ -68,7 +68,7 @@ class CheckpointStorage:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def close(self) -> None:
         """Close the store, if the storage opened it."""
@@ -87,7 +87,7 @@ class CheckpointStorage:
             raise WorkflowCheckpointException(f"checkpoint {checkpoint.checkpoint_id} can't be encoded: {error}") from error
         self._decoded(text)
         id_: str = checkpoint.checkpoint_id
-        await asyncio.to_thread(self._save, stage_name(_PREFIX, checkpoint.workflow_name), checkpoint.timestamp, id_, text)
+        await in_thread(self._save, stage_name(_PREFIX, checkpoint.workflow_name), checkpoint.timestamp, id_, text)
         return id_
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
@@ -96,7 +96,7 @@ class CheckpointStorage:
         Raises:
             WorkflowCheckpointException: There is none, or it holds a type that is not allowed.
         """
-        found = await asyncio.to_thread(self._find, checkpoint_id)
+        found = await in_thread(self._find, checkpoint_id)
         if found is None:
             raise WorkflowCheckpointException(f"No checkpoint found with ID {checkpoint_id}")
         return self._decoded(found["checkpoint"])
@@ -104,22 +104,22 @@ class CheckpointStorage:
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """Return the checkpoints of a workflow, in the order in which they were saved."""
         stage = stage_name(_PREFIX, workflow_name)
-        ids = [(timestamp, id_) for timestamp, id_, _ in await asyncio.to_thread(self._all, stage)]
-        found = [await asyncio.to_thread(self._load, stage, timestamp, id_) for timestamp, id_ in ids]
+        ids = [(timestamp, id_) for timestamp, id_, _ in await in_thread(self._all, stage)]
+        found = [await in_thread(self._load, stage, timestamp, id_) for timestamp, id_ in ids]
         return [self._decoded(record["checkpoint"]) for record in found if record is not None]
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """Return the ids of a workflow's checkpoints, in the order in which they were saved."""
-        return [id_ for _, id_, _ in await asyncio.to_thread(self._all, stage_name(_PREFIX, workflow_name))]
+        return [id_ for _, id_, _ in await in_thread(self._all, stage_name(_PREFIX, workflow_name))]
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
         """Return the checkpoint of a workflow with the latest timestamp; None if it has none."""
-        found = await asyncio.to_thread(self._latest, stage_name(_PREFIX, workflow_name))
+        found = await in_thread(self._latest, stage_name(_PREFIX, workflow_name))
         return None if found is None else self._decoded(found["checkpoint"])
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint permanently, and return whether there was one."""
-        return await asyncio.to_thread(self._delete, checkpoint_id)
+        return await in_thread(self._delete, checkpoint_id)
 
     # The same, in a thread
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, RollbackError
+from checkpoint_manager import CheckpointError, CheckpointManager, FormatError, IntegrityError, RollbackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +101,29 @@ def test_an_older_thread_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "copy").rename(tmp_path / "store")
     with pytest.raises(RollbackError):
         open_saver(tmp_path / "store").get_tuple(config("1"))
+
+
+def test_a_checkpoint_that_is_gone_is_missed_even_where_the_index_was_deleted(tmp_path: Path) -> None:
+    saver = open_saver(tmp_path / "store")
+    for number in range(30):
+        put(saver, "1", number)
+    cm = CheckpointManager(tmp_path / "store", key=KEY)
+    holder = cm.load_checkpoint("langgraph/1")["index_at"]
+    cm.delete_versions("langgraph/1", [holder])
+    assert len(list(open_saver(tmp_path / "store").list(config("1")))) == 29
+    (tmp_path / "store" / "history" / "langgraph%2f1" / "000000000003.checkpoint").unlink()
+    with pytest.raises(IntegrityError, match=r"version 3 .* missing"):
+        open_saver(tmp_path / "store").get_tuple(config("1"))
+    cm.accept_rollback("langgraph/1")
+    assert len(list(open_saver(tmp_path / "store").list(config("1")))) == 28
+
+
+def test_something_else_under_the_name_of_a_thread_is_refused(tmp_path: Path) -> None:
+    CheckpointManager(tmp_path / "store", key=KEY).save_checkpoint("langgraph/notes", {"mine": 1})
+    saver = open_saver(tmp_path / "store")
+    for read in (lambda: saver.get_tuple(config("notes")), lambda: list(saver.list(None)), lambda: put(saver, "notes", 1)):
+        with pytest.raises(FormatError, match="something else"):
+            read()
 
 
 @pytest.mark.parametrize("location", ["{}", "sqlite:///{}"])

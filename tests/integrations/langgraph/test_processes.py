@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import random
 import signal
+import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -134,3 +138,43 @@ def test_a_kill_between_a_checkpoint_and_its_writes_leaves_the_checkpoint(tmp_pa
     assert saver.get_tuple(config()).pending_writes == []
     saver.put_writes(config("1"), [("value", "again")], "task")
     assert opened(place).get_tuple(config()).pending_writes == [("task", "value", "again")]
+
+
+def test_a_child_that_was_forked_during_a_put_can_put(tmp_path: Path) -> None:
+    saver = opened(str(tmp_path / "store"))
+    done = threading.Event()
+
+    def put_all() -> None:
+        while not done.is_set():
+            put_both(saver, f"parent {time.monotonic_ns()}")
+
+    def put_one() -> None:
+        signal.alarm(30)  # it would wait for ever for a thread that is not there
+        put_both(saver, "child")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(put_all)
+        time.sleep(0.02)
+        ended = [forking.end(forking.start(put_one)) for _ in range(3)]
+        done.set()
+    writing.result()
+    assert ended == [0, 0, 0]
+    check(opened(str(tmp_path / "store")), {"child"})
+
+
+def test_a_cancelled_put_is_finished_first_or_was_never_made(tmp_path: Path) -> None:
+    saver, manager = opened(str(tmp_path / "store")), CheckpointManager(tmp_path / "store", key=bytes(range(32)))
+    made = {**empty_checkpoint(), "channel_values": {"value": "x" * 1_000_000}}
+
+    async def put_and_cancel() -> None:
+        for _ in range(10):
+            task = asyncio.create_task(saver.aput(config(), {**made, "id": str(uuid.uuid4())}, {}, {}))
+            await asyncio.sleep(0.002)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            there = len(manager.history("langgraph/1"))
+            await asyncio.sleep(0.02)
+            assert len(manager.history("langgraph/1")) == there, "nothing happens afterwards"
+
+    asyncio.run(put_and_cancel())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +17,7 @@ from langgraph.checkpoint.base import (
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.integrations._records import Index, Key, Records
+from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     import os
@@ -78,7 +78,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     # Writing
 
@@ -246,7 +246,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
     # The same, awaited
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        return await asyncio.to_thread(self.get_tuple, config)
+        return await in_thread(self.get_tuple, config)
 
     async def alist(
         self,
@@ -256,31 +256,31 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        found = await asyncio.to_thread(lambda: self.list(config, filter=filter, before=before, limit=limit))
-        while (each := await asyncio.to_thread(next, found, None)) is not None:
+        found = await in_thread(lambda: self.list(config, filter=filter, before=before, limit=limit))
+        while (each := await in_thread(next, found, None)) is not None:
             yield each
 
     async def aput(
         self, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata, new_versions: ChannelVersions
     ) -> RunnableConfig:
-        return await asyncio.to_thread(self.put, config, checkpoint, metadata, new_versions)
+        return await in_thread(self.put, config, checkpoint, metadata, new_versions)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
+        await in_thread(self.put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
-        await asyncio.to_thread(self.delete_thread, thread_id)
+        await in_thread(self.delete_thread, thread_id)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        await asyncio.to_thread(self.delete_for_runs, run_ids)
+        await in_thread(self.delete_for_runs, run_ids)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        await asyncio.to_thread(self.copy_thread, source_thread_id, target_thread_id)
+        await in_thread(self.copy_thread, source_thread_id, target_thread_id)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        await asyncio.to_thread(self.prune, thread_ids, strategy=strategy)
+        await in_thread(self.prune, thread_ids, strategy=strategy)
 
 
 def _names(config: RunnableConfig) -> tuple[str, str, str | None]:
