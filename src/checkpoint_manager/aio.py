@@ -124,6 +124,7 @@ class AsyncKeys:
         self._manager = manager
 
     list = _awaited_key(Keys.list)
+    is_rotating = _awaited_key(Keys.is_rotating)
     find = _awaited_key(Keys.find)
     add = _awaited_key(Keys.add)
     remove = _awaited_key(Keys.remove)

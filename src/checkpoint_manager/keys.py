@@ -54,6 +54,11 @@ class Keys:
         unlocked = self._store.keyring.unlocked
         return [_shown(slot, current=slot.slot == unlocked.slot) for slot in unlocked.keyring.slots]
 
+    def is_rotating(self) -> bool:
+        """Return whether a rotation is running, or was interrupted: the old key is still valid. Rotating again finishes it."""
+        self._store.keyring.refresh()
+        return len(self._store.keyring.unlocked.keyring.keys) > 1
+
     def find(self, slot: str) -> KeySlot:
         """Return one slot.
 

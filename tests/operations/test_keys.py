@@ -450,3 +450,11 @@ def test_sixteen_processes_that_open_a_new_directory_make_one_store_and_one_key(
     )
     assert cm.verify().problems == ()
     assert len(list(home.rglob("*.key"))) == 1
+
+
+def test_an_unfinished_rotation_is_told(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=bytes(range(32)))
+    cm.save_checkpoint("train", 1)
+    told: list[bool] = []
+    cm.keys.rotate(progress=lambda _: told.append(cm.keys.is_rotating()))
+    assert (told[0], cm.keys.is_rotating()) == (True, False)

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from checkpoint_manager.dashboard import events, filters
 from checkpoint_manager.dashboard.auth import SESSION_SECONDS, TooManyTriesError
 from checkpoint_manager.dashboard.guard import Guard
-from checkpoint_manager.dashboard.views import pipelines, stage, version
+from checkpoint_manager.dashboard.views import changes, diff, numbers, pipelines, retention, stage, upkeep, version
 from checkpoint_manager.dashboard.views.call import Call, RefusedError, fields_of, url
 from checkpoint_manager.errors import (
     CheckpointError,
@@ -78,6 +78,27 @@ _PAGES = (
     _Page("/s/{store}/reveal", version.reveal, post=True, read=True),
     _Page("/s/{store}/hide", version.hide, post=True),
     _Page("/s/{store}/data", version.show_part, post=True, read=True),
+    _Page("/s/{store}/diff", diff.show),
+    _Page("/s/{store}/diff/reveal", diff.reveal, post=True, read=True),
+    _Page("/s/{store}/numbers", numbers.show, read=True),
+    _Page("/s/{store}/numbers/offer", numbers.offer, post=True, read=True),
+    _Page("/s/{store}/numbers/chart", numbers.chart, post=True, read=True),
+    _Page("/s/{store}/restore/plan", changes.plan_restore, change=True),
+    _Page("/s/{store}/restore", changes.restore, post=True, change=True),
+    _Page("/s/{store}/clear/plan", changes.plan_clear, change=True),
+    _Page("/s/{store}/clear", changes.clear, post=True, change=True),
+    _Page("/s/{store}/tag/plan", changes.plan_tag, change=True),
+    _Page("/s/{store}/tag", changes.tag, post=True, change=True),
+    _Page("/s/{store}/untag/plan", changes.plan_untag, change=True),
+    _Page("/s/{store}/untag", changes.untag, post=True, change=True),
+    _Page("/s/{store}/retention", retention.show),
+    _Page("/s/{store}/prune", retention.prune, post=True, change=True),
+    _Page("/s/{store}/keys", upkeep.keys),
+    _Page("/s/{store}/health", upkeep.health),
+    _Page("/s/{store}/verify", upkeep.verify, post=True, change=True),
+    _Page("/s/{store}/examine", upkeep.examine, post=True, change=True),
+    _Page("/activity", upkeep.activity),
+    _Page("/link", upkeep.make_link, post=True),
 )
 
 

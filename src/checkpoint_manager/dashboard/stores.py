@@ -13,7 +13,8 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_progress, read_run
@@ -25,12 +26,13 @@ from checkpoint_manager.errors import (
     LockTimeoutError,
     RollbackError,
 )
+from checkpoint_manager.reports import VerificationReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime
 
-    from checkpoint_manager import CheckpointManager, Running, VerificationReport, Version
+    from checkpoint_manager import CheckpointManager, Progress, Running, Version
+    from checkpoint_manager.dashboard.views.call import Check
 
 State: TypeAlias = Literal[
     "done", "stale", "running", "stopped", "failed", "cleared", "damaged", "rolled back", "unreadable", "unknown"
@@ -137,6 +139,30 @@ class Overview:
         return sorted(self.cells.values(), key=lambda cell: (cell.began is None, str(cell.began), cell.stage))
 
 
+class Report(NamedTuple):
+    """What a verification found, and when it ended; ``problem`` says why it could not."""
+
+    at: datetime
+    found: VerificationReport
+    problem: str = ""
+
+
+class Checks(NamedTuple):
+    """What a look at the set-up of a store found, and when."""
+
+    at: datetime
+    found: list[Check]
+
+
+@dataclass(slots=True)
+class Verification:
+    """How far a verification is."""
+
+    began: datetime
+    done: int = 0
+    total: int = 0
+
+
 class ShownStore:
     """One store of the dashboard.
 
@@ -147,14 +173,18 @@ class ShownStore:
     Attributes:
         id: What its pages are found by: the same at each start.
         name: What it is called on pages.
-        report: What its last verification found here, and when it ended; None if there was none.
+        report: What its last verification by this dashboard found; None if there was none.
+        verification: The verification that runs; None if none does.
+        checks: What the last look at its set-up found; None if there was none.
     """
 
     def __init__(self, location: str, open_store: Callable[[], CheckpointManager]) -> None:
         self.location = location
         self.id = hashlib.sha256(location.encode(errors="surrogatepass")).hexdigest()[:10]
         self.name = os.path.basename(location.rstrip("/")) or location
-        self.report: tuple[datetime, VerificationReport] | None = None
+        self.report: Report | None = None
+        self.verification: Verification | None = None
+        self.checks: Checks | None = None
         self._open_store = open_store
         self._opening = threading.Lock()
         self._cm: CheckpointManager | None = None
@@ -240,6 +270,41 @@ class ShownStore:
             why = stale.get(name, "")
             if cell.stale != why:
                 self._cells[name] = replace(cell, stale=why, state=_with_staleness(cell, why))
+
+    def names(self) -> list[str]:
+        """Return the names of the stages."""
+        return self.cm.stages() if self._names is None else self._names
+
+    def known(self) -> list[Cell]:
+        """Return what is known of all stages now, without looking again."""
+        return list(self._cells.values())
+
+    # Upkeep
+
+    def begin_verification(self, *, quick: bool) -> bool:
+        """Verify the store in a thread, unless one does already; return whether it began."""
+        with self._opening:
+            if self.verification is not None:
+                return False
+            self.verification = Verification(datetime.now(UTC))
+        threading.Thread(target=self._verify, args=(quick,), name=f"verify {self.id}", daemon=True).start()
+        return True
+
+    def _verify(self, quick: bool) -> None:  # noqa: FBT001  # as a thread passes it
+        def step(progress: Progress) -> None:
+            if self.verification is not None:
+                self.verification.done, self.verification.total = progress.done, progress.total
+
+        try:
+            found, problem = self.cm.verify(quick=quick, progress=step), ""
+        except CheckpointError as error:
+            found, problem = VerificationReport(), str(error)
+        self.report = Report(datetime.now(UTC), found, problem)
+        self.verification = None
+
+    def checked(self, checks: Iterable[Check]) -> None:
+        """Keep what a look at the set-up finds."""
+        self.checks = Checks(datetime.now(UTC), list(checks))
 
     # One stage
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from markupsafe import Markup
 
 from checkpoint_manager._text import printable
-from checkpoint_manager.dashboard.filters import local
+from checkpoint_manager.dashboard.filters import duration, local
 from checkpoint_manager.dashboard.stores import state_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ _SHAPES = {  # told apart without colour, too
 def _ticks(first: datetime, last: datetime) -> list[Markup]:
     span = (last - first).total_seconds()
     if span < 1:
-        return [_label(_LEFT, "start", local(first))]
+        return [_label(_LEFT, "start", local(first)), _label(_RIGHT, "end", f"{duration(span)} later")]
     step = next((step for step in _STEPS if span / step <= _MOST_TICKS), int(span / _MOST_TICKS) + 1)
     form = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86_400 else "%b %d" if step < 365 * 86_400 else "%Y"
     here = first.astimezone()

@@ -77,7 +77,7 @@ def part(data: Any, pointer: str = "", start: int = 0, search: str = "") -> Part
     value, steps, here = data, [("data", "")], ""
     for key in keys:
         value = _inside(value, key)
-        here += f"/{_escaped(key)}"
+        here += f"/{escaped(key)}"
         steps.append((key, here))
     if search:
         nodes, is_cut = _found(value, pointer, search.casefold())
@@ -136,7 +136,7 @@ def _elements(value: Any) -> tuple[str, list[tuple[str, Any, str]]] | None:  # n
         return "dict", [(orjson.dumps(key).decode(), each, f"/{form}/{index}/1") for index, (key, each) in enumerate(content)]
     if form.startswith("!"):
         return None
-    return "object", [(key, each, f"/{_escaped(key)}") for key, each in value.items()]
+    return "object", [(key, each, f"/{escaped(key)}") for key, each in value.items()]
 
 
 def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401
@@ -198,5 +198,6 @@ def _keys_of(pointer: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
 
-def _escaped(key: str) -> str:
+def escaped(key: str) -> str:
+    """Return a key as a step of a pointer."""
     return key.replace("~", "~0").replace("/", "~1")

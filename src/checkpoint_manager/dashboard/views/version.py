@@ -74,12 +74,14 @@ def _page(call: Call, version: Version, data: tree.Part | None) -> Response:
         tags = [name for name, number in cm.tags(version.stage).items() if number == version.number]
     except CheckpointError:
         tags = []
+    below = cm.iter_history(version.stage, below=version.number)
     return call.page(
         "version.html",
         version=version,
         stage=version.stage,
         state=state_of(version),
         newest=cm.get_version(version.stage).number,
+        before=next((each.number for each in below if each.size is not None), None),
         tags=tags,
         run=read_run(version.metadata),
         failure=read_failure(version.metadata),

@@ -1,0 +1,221 @@
+"""Restoring, clearing and tagging: each shows what it will do, asks why, and does it only if nobody was quicker.
+
+The plan names the newest version that it was made for. That is the *expected version* of the change: if another one is the
+newest by then, nothing is changed, and the page says what happened meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoint_manager.dashboard.stores import state_of
+from checkpoint_manager.dashboard.views.call import RefusedError
+from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError, VersionConflictError
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from checkpoint_manager import Version
+    from checkpoint_manager.dashboard.views.call import Call
+
+_MAX_REASON = 500
+_MOST_SHOWN = 20
+
+
+def plan_restore(call: Call) -> Response:
+    """Show what a restore would do."""
+    version, newest = _version(call), _newest(call)
+    return call.page(
+        "plan.html",
+        title=f"Restore version {version.number}",
+        steps=[
+            f"A copy of version {version.number} is appended as version {newest + 1}, and becomes the newest.",
+            f"Version {newest} and all others stay as they are.",
+            *_made_of_it(call, version.stage),
+        ],
+        undo=f"Another restore, of version {newest}, undoes it.",
+        target=version,
+        state=state_of(version),
+        action=call.at("/restore"),
+        fields={"stage": version.stage, "version": version.number, "expected": newest},
+        button="Restore it",
+        back=call.at("/version", stage=version.stage, version=version.number),
+    )
+
+
+def restore(call: Call) -> Response:
+    """Restore a version."""
+    number, reason = call.number("version"), reason_of(call)
+    expected = _expected(call)
+    try:
+        restored = call.store.cm.restore_checkpoint(call.stage, number, metadata={"reason": reason}, expected_version=expected)
+    except VersionConflictError as error:
+        return overtaken(call, error, call.at("/restore/plan", stage=call.stage, version=number))
+    call.note("change", f"restored version {number}", stage=call.stage, version=restored.number, reason=reason)
+    return call.go(call.at("/stage", stage=call.stage), f"Restored: version {restored.number} is a copy of version {number}.")
+
+
+def plan_clear(call: Call) -> Response:
+    """Show what clearing a stage would do."""
+    stage, newest = call.stage, _newest(call)
+    following = call.store.cm.downstream(stage)
+    return call.page(
+        "plan.html",
+        title=f"Clear {stage}",
+        steps=[
+            f"Version {newest + 1}, which says that the stage is not done, is appended.",
+            "The pipeline then runs the stage again. All its versions stay.",
+            *([f"The stages made of its results stay as they are: {', '.join(following)}."] if following else []),
+        ],
+        undo=f"A restore, of version {newest}, undoes it.",
+        target=None,
+        state="",
+        action=call.at("/clear"),
+        fields={"stage": stage, "expected": newest},
+        button="Clear it",
+        back=call.at("/stage", stage=stage),
+    )
+
+
+def clear(call: Call) -> Response:
+    """Clear a stage."""
+    reason, expected = reason_of(call), _expected(call)
+    try:
+        cleared = call.store.cm.clear_checkpoint(call.stage, metadata={"reason": reason}, expected_version=expected)
+    except VersionConflictError as error:
+        return overtaken(call, error, call.at("/clear/plan", stage=call.stage))
+    number = None if cleared is None else cleared.number
+    call.note("change", "cleared", stage=call.stage, version=number, reason=reason)
+    notice = "It was cleared already." if cleared is None else f"Cleared, by version {number}."
+    return call.go(call.at("/stage", stage=call.stage), notice)
+
+
+def plan_tag(call: Call) -> Response:
+    """Ask for a tag, and then show what giving it would do."""
+    version, name = _version(call), call.asked("name").strip()
+    tags = call.store.cm.tags(version.stage)
+    back = call.at("/version", stage=version.stage, version=version.number)
+    if not name:
+        return call.page("tag.html", version=version, tags=tags, back=back)
+    named = tags.get(name)
+    moves = f"The tag {name} names version {named} now, and is moved. Version {named} loses its protection by it."
+    steps = [] if named in {None, version.number} else [moves]
+    return call.page(
+        "plan.html",
+        title=f"Tag version {version.number} as {name}",
+        steps=[*steps, f"The tag {name} names version {version.number}, and protects it from being pruned and deleted."],
+        undo="Removing the tag undoes it. The reason is kept in the log of this dashboard: a tag has none.",
+        target=version,
+        state=state_of(version),
+        action=call.at("/tag"),
+        fields={"stage": version.stage, "version": version.number, "name": name, "expected": named or 0},
+        button="Tag it",
+        back=back,
+    )
+
+
+def tag(call: Call) -> Response:
+    """Give a version a tag."""
+    version, name, reason = _version(call), call.asked("name").strip(), reason_of(call)
+    was = _tag_as_expected(call, version.stage, name)
+    call.store.cm.tag(version.stage, version.number, name, force=was != 0)
+    call.note("change", f"tagged as {name}", stage=version.stage, version=version.number, reason=reason)
+    return call.go(call.at("/version", stage=version.stage, version=version.number), f"The tag {name} is given.")
+
+
+def plan_untag(call: Call) -> Response:
+    """Show what removing a tag would do."""
+    stage, name = call.stage, call.asked("name")
+    number = call.store.cm.tags(stage).get(name)
+    if number is None:
+        raise RefusedError(404, "There is no such tag")
+    return call.page(
+        "plan.html",
+        title=f"Remove the tag {name}",
+        steps=[f"The tag {name} does not name version {number} any more, and no longer protects it from deletion."],
+        undo="Tagging the version again undoes it.",
+        target=None,
+        state="",
+        action=call.at("/untag"),
+        fields={"stage": stage, "name": name, "expected": number},
+        button="Remove it",
+        back=call.at("/stage", stage=stage),
+    )
+
+
+def untag(call: Call) -> Response:
+    """Remove a tag."""
+    stage, name, reason = call.stage, call.asked("name"), reason_of(call)
+    was = _tag_as_expected(call, stage, name)
+    call.store.cm.untag(stage, name)
+    call.note("change", f"removed the tag {name}", stage=stage, version=was, reason=reason)
+    return call.go(call.at("/stage", stage=stage), f"The tag {name} is removed.")
+
+
+def overtaken(call: Call, error: VersionConflictError, again: str) -> Response:
+    """Show that nothing was changed because somebody was quicker, and what was saved meanwhile."""
+    since: list[Version] = []
+    for version in call.store.cm.iter_history(call.stage):
+        if version.number <= error.expected or len(since) == _MOST_SHOWN:
+            break
+        since.append(version)
+    call.note("refused", "a change, because somebody was quicker", stage=call.stage, version=error.actual)
+    return call.page("overtaken.html", 409, error=error, since=since, stage=call.stage, again=again)
+
+
+def _version(call: Call) -> Version:
+    number = call.number("version")
+    if number is None:
+        raise RefusedError(400, "No version is named")
+    return call.store.cm.get_version(call.stage, number)
+
+
+def _newest(call: Call) -> int:
+    """Return the number of the newest version, whether it opens or not."""
+    try:
+        return call.store.cm.get_version(call.stage).number
+    except IntegrityError as error:
+        if error.version is None:
+            raise
+        return error.version
+
+
+def reason_of(call: Call) -> str:
+    """Return why a change is made.
+
+    Raises:
+        RefusedError: Nothing is said.
+    """
+    reason = " ".join(call.asked("reason").split())[:_MAX_REASON]
+    if not reason:
+        raise RefusedError(400, "A reason is needed", "Go back, and say why: it is kept with what you change.")
+    return reason
+
+
+def _expected(call: Call) -> int:
+    expected = call.number("expected")
+    if expected is None:
+        raise RefusedError(400, "It is not said which version is expected", "Open the plan again.")
+    return expected
+
+
+def _tag_as_expected(call: Call, stage: str, name: str) -> int:
+    """Return the version that a tag names, 0 if none.
+
+    Raises:
+        RefusedError: It is not the one of the plan.
+    """
+    named, expected = call.store.cm.tags(stage).get(name, 0), _expected(call)
+    if named != expected:
+        call.note("refused", f"to change the tag {name}, because somebody was quicker", stage=stage)
+        now = f"names version {named}" if named else "is not given to any version"
+        raise RefusedError(409, "Somebody was quicker", f"The tag {name} {now} by now. Nothing was changed.")
+    return named
+
+
+def _made_of_it(call: Call, stage: str) -> list[str]:
+    try:
+        following = call.store.cm.downstream(stage)
+    except CheckpointNotFoundError:
+        return []
+    return [f"Stages made of its results may be out of date then: {', '.join(following)}."] if following else []

@@ -1,0 +1,90 @@
+"""The page that compares two versions: what is known of both, the paths that differ, and once revealed, their values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from checkpoint_manager.dashboard.stores import own_metadata
+from checkpoint_manager.dashboard.views.call import RefusedError
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from checkpoint_manager import Diff, Version
+    from checkpoint_manager.dashboard.views.call import Call
+
+_MOST_CHANGES = 300
+_MOST_CHARACTERS = 600
+
+
+def show(call: Call) -> Response:
+    """Compare two versions. Values are shown if this session has revealed both versions, and else only their kinds."""
+    old, new = _pair(call)
+    if not call.session.role.read:
+        return call.page("diff.html", old=old, new=new, metadata=_metadata(old, new), changes=None, start=0, total=0)
+    is_revealed = all(_key(call, version) in call.session.revealed for version in (old, new))
+    if not is_revealed:
+        call.note("reveal", f"compared version {old.number} with {new.number}, without values", stage=new.stage)
+    diff = call.store.cm.diff(new.stage, old.number, new.number)
+    start = call.number("start") or 0
+    return call.page(
+        "diff.html",
+        old=old,
+        new=new,
+        metadata=_metadata(old, new),
+        changes=_rows(diff, start, redact=not is_revealed),
+        start=start,
+        total=len(diff.changes),
+        length=_MOST_CHANGES,
+        is_revealed=is_revealed,
+    )
+
+
+def reveal(call: Call) -> Response:
+    """Note that the data of both versions is asked for, and show their differences with values."""
+    old, new = _pair(call)
+    for version in (old, new):
+        call.session.reveal(call.store.id, version.stage, version.number)
+        call.note("reveal", "revealed data", stage=version.stage, version=version.number)
+    return call.go(call.at("/diff", stage=new.stage, old=old.number, new=new.number))
+
+
+def _pair(call: Call) -> tuple[Version, Version]:
+    one, other = call.number("old"), call.number("new")
+    if one is None or other is None:
+        raise RefusedError(400, "Two versions are to be named", "Choose two of the table of a stage.")
+    cm = call.store.cm
+    return cm.get_version(call.stage, min(one, other)), cm.get_version(call.stage, max(one, other))
+
+
+def _key(call: Call, version: Version) -> tuple[str, str, int]:
+    return call.store.id, version.stage, version.number
+
+
+def _metadata(old: Version, new: Version) -> list[tuple[str, str, str]]:
+    """Return what is known of both and differs, as text."""
+    facts = [
+        {"state": each.status, "size": each.total_size, **{f"metadata {k}": v for k, v in own_metadata(each).items()}}
+        for each in (old, new)
+    ]
+    names = dict.fromkeys([*facts[0], *facts[1]])
+    pairs = [(name, *(_text(each[name]) if name in each else "" for each in facts)) for name in names]
+    return [(name, before, after) for name, before, after in pairs if before != after]
+
+
+def _rows(diff: Diff, start: int, *, redact: bool) -> list[dict[str, Any]]:
+    """Return a part of the differences, as text."""
+    part = type(diff)(diff.old, diff.new, diff.changes[start : start + _MOST_CHANGES])
+    rows = zip(part.changes, part.as_dicts(redact=redact), strict=True)
+    return [
+        {"kind": change.kind, "where": change.where, **{name: _text(row[name]) for name in ("old", "new") if name in row}}
+        for change, row in rows
+    ]
+
+
+def _text(value: object) -> str:
+    """Return a value as JSON; a text as it is."""
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}… ({len(text)} characters)"

@@ -1,0 +1,123 @@
+"""What a retention policy would keep and why, how many bytes there are, and pruning by a plan that was shown."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from checkpoint_manager.dashboard import bar_chart
+from checkpoint_manager.dashboard.views.call import RefusedError
+from checkpoint_manager.dashboard.views.changes import reason_of
+from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.retention import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+    from starlette.responses import Response
+
+    from checkpoint_manager import PruneDecision, PrunePlan, Version
+    from checkpoint_manager.dashboard.views.call import Call
+
+_COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
+_MOST_MEASURED, _MOST_BARS, _MOST_ROWS = 2000, 24, 300
+
+
+def show(call: Call) -> Response:
+    """Show how many bytes there are; with rules, what they would keep and drop, and why."""
+    policy = _policy(call)
+    stage = call.asked("stage")
+    if policy is None:
+        return _page(call, stage, **_measured(call, stage))
+    plan = _plan(call, policy, stage)
+    start = call.number("start") or 0
+    return _page(
+        call,
+        stage,
+        plan=plan,
+        rows=plan.decisions[start : start + _MOST_ROWS],
+        start=start,
+        policy=policy,
+        digest=_digest(plan),
+        length=_MOST_ROWS,
+    )
+
+
+def prune(call: Call) -> Response:
+    """Delete what the plan drops, if it is still the plan that was shown."""
+    policy, stage, reason = _policy(call), call.asked("stage"), reason_of(call)
+    if policy is None:
+        raise RefusedError(400, "No rule is given")
+    if _digest(_plan(call, policy, stage)) != call.asked("plan"):
+        call.note("refused", "to prune, because the plan has changed meanwhile", stage=stage)
+        text = "The plan has changed since it was shown. Nothing was deleted. Look at it again."
+        raise RefusedError(409, "Somebody was quicker", text)
+    done = call.store.cm.prune(policy, stage or None)
+    call.note("change", f"pruned {len(done.dropped)} versions ({policy})", stage=stage, reason=reason)
+    return call.go(call.at("/retention", stage=stage), f"{len(done.dropped)} versions are deleted for good.")
+
+
+def _page(call: Call, stage: str, **values: Any) -> Response:  # noqa: ANN401  # whatever the template shows
+    known: dict[str, Any] = {"plan": None, "policy": None, "bars": None, "growth": None, "measured": [], "is_partial": False}
+    rules = {name: call.asked(name) for name in (*_COUNTS, "keep_within")}
+    return call.page("retention.html", **(known | values), stage=stage, rules=rules, counts=_COUNTS)
+
+
+def _policy(call: Call) -> Retention | None:
+    """Return the policy that is asked for; None if no rule is given.
+
+    Raises:
+        RefusedError: It is not valid.
+    """
+    rules: dict[str, Any] = {name: number for name in _COUNTS if (number := call.number(name))}
+    if within := call.asked("keep_within").strip():
+        rules["keep_within"] = within
+    try:
+        return Retention(**rules) if rules else None
+    except ValueError as error:
+        raise RefusedError(400, "That is not a policy", str(error)) from None
+
+
+def _plan(call: Call, policy: Retention, stage: str) -> PrunePlan:
+    return call.store.cm.prune(policy, stage or None, dry_run=True)
+
+
+def _digest(plan: PrunePlan) -> str:
+    """Return what tells a plan from another one: the versions that it deletes."""
+
+    def told(decision: PruneDecision) -> bytes:
+        return f"{decision.version.number} {decision.version.stage}\0".encode(errors="surrogatepass")
+
+    return hashlib.sha256(b"".join(told(each) for each in plan.decisions if not each.keep)).hexdigest()
+
+
+def _measured(call: Call, stage: str) -> dict[str, Any]:
+    """Return the bytes of each stage and how they grew, from as many versions as a page may read."""
+    per_stage, counts = Counter[str](), Counter[str]()
+    per_day: Counter[date] = Counter()
+    read = 0
+    for version in itertools.islice(_versions(call, stage), _MOST_MEASURED + 1):
+        read += 1
+        if version.created_at is not None and version.total_size is not None:
+            per_stage[version.stage] += version.total_size
+            per_day[version.created_at.date()] += version.total_size
+            counts[version.stage] += 1
+    largest = per_stage.most_common(_MOST_BARS)
+    days = sorted(per_day.items())
+    return {
+        "measured": [(name, counts[name], size) for name, size in largest],
+        "bars": bar_chart.draw(largest),
+        "growth": bar_chart.grown([(f"{day:%Y-%m-%d}", size) for day, size in days]),
+        "is_partial": read > _MOST_MEASURED,
+    }
+
+
+def _versions(call: Call, stage: str) -> Iterator[Version]:
+    for name in [stage] if stage else call.store.names():
+        try:
+            yield from call.store.cm.iter_history(name)
+        except CheckpointError:  # told where its versions are
+            continue

@@ -1,0 +1,249 @@
+"""Changes: each shows what it will do, asks why, uses the version that was expected, and is logged."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager.dashboard.auth import Role
+from tests.dashboard.conftest import SECRET
+
+if TYPE_CHECKING:
+    from checkpoint_manager import CheckpointManager
+    from tests.dashboard.conftest import Browser, Dashboard
+
+WHY = "the labels were wrong"
+CHANGES = ("/restore", "/clear", "/tag", "/untag", "/prune", "/verify", "/examine")
+PLANS = ("/restore/plan", "/clear/plan", "/tag/plan", "/untag/plan")
+
+
+def confirm(browser: Browser, plan: str, **more: str) -> str:
+    """Open a plan, and send the form of it with a reason; return the page that follows."""
+    page = browser.get(plan)
+    assert page.status_code == 200, page.text
+    form = re.search(r'<form method="post" action="(/s/[^"]+)">(.*?)</form>', page.text, re.DOTALL)
+    assert form is not None
+    fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form[2]))
+    return browser.post(form[1], {**fields, "reason": WHY, **more}).text
+
+
+@pytest.fixture(autouse=True)
+def tagged(cm: CheckpointManager) -> None:
+    cm.tag("train", 1, "good")
+
+
+class TestRestore:
+    def test_it_shows_what_it_does_and_keeps_the_reason(
+        self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser
+    ) -> None:
+        plan = owner.at("/restore/plan", stage="train", version=1)
+        assert "appended as version 3" in owner.get(plan).text
+        assert "Restored: version 3 is a copy of version 1." in confirm(owner, plan)
+        restored = cm.get_version("train")
+        assert (restored.number, restored.restored_from, restored.metadata) == (3, 1, {"run": "a7", "reason": WHY})
+        assert dashboard.log[-1] == "restored version 1"
+        assert dashboard.site.activity.newest()[0].reason == WHY
+
+    def test_one_who_is_overtaken_changes_nothing_and_sees_what_happened(
+        self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser
+    ) -> None:
+        plan = owner.at("/restore/plan", stage="train", version=1)
+        page = owner.get(plan).text
+        cm.save_checkpoint("train", 3, metadata={"reason": "a colleague's"})
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page))
+        answer = owner.post(owner.at("/restore"), {**fields, "reason": WHY})
+        assert answer.status_code == 409
+        assert "Somebody was quicker" in answer.text
+        assert "a colleague&#39;s" in answer.text
+        assert cm.get_version("train").number == 3
+        assert dashboard.log[-1] == "a change, because somebody was quicker"
+
+    @pytest.mark.parametrize("reason", ["", "   \n\t"])
+    def test_a_reason_is_needed(self, cm: CheckpointManager, owner: Browser, reason: str) -> None:
+        assert "A reason is needed" in confirm(owner, owner.at("/restore/plan", stage="train", version=1), reason=reason)
+        assert cm.get_version("train").number == 2
+
+    def test_an_expected_version_is_needed(self, cm: CheckpointManager, owner: Browser) -> None:
+        answer = owner.send("/", owner.at("/restore"), stage="train", version=1, reason=WHY)
+        assert answer.status_code == 400
+        assert cm.get_version("train").number == 2
+
+
+class TestClear:
+    def test_it_keeps_the_reason(self, cm: CheckpointManager, owner: Browser) -> None:
+        assert "Cleared, by version 3" in confirm(owner, owner.at("/clear/plan", stage="train"))
+        assert (cm.get_version("train").status, cm.get_version("train").metadata) == ("cleared", {"reason": WHY})
+        assert "cleared already" in confirm(owner, owner.at("/clear/plan", stage="train"))
+
+    def test_one_who_is_overtaken_clears_nothing(self, cm: CheckpointManager, owner: Browser) -> None:
+        page = confirm(owner, owner.at("/clear/plan", stage="train"), expected="1")
+        assert "Somebody was quicker" in page
+        assert cm.has_checkpoint("train")
+
+
+class TestTags:
+    def test_a_tag_is_asked_for_planned_and_given(self, cm: CheckpointManager, owner: Browser) -> None:
+        assert 'name="name"' in owner.get(owner.at("/tag/plan", stage="train", version=2)).text
+        confirm(owner, owner.at("/tag/plan", stage="train", version=2, name="best"))
+        assert cm.tags("train") == {"best": 2, "good": 1}
+
+    def test_a_tag_that_moves_says_so(self, cm: CheckpointManager, owner: Browser) -> None:
+        plan = owner.at("/tag/plan", stage="train", version=2, name="good")
+        assert "names version 1 now, and is moved" in owner.get(plan).text
+        confirm(owner, plan)
+        assert cm.tags("train") == {"good": 2}
+
+    def test_a_tag_that_somebody_else_moved_stays(self, cm: CheckpointManager, owner: Browser) -> None:
+        page = confirm(owner, owner.at("/tag/plan", stage="train", version=2, name="good"), expected="0")
+        assert "names version 1 by now. Nothing was changed." in page
+        page = confirm(owner, owner.at("/untag/plan", stage="train", name="good"), expected="2")
+        assert "Somebody was quicker" in page
+        assert cm.tags("train") == {"good": 1}
+
+    def test_a_tag_is_removed(self, cm: CheckpointManager, owner: Browser) -> None:
+        confirm(owner, owner.at("/untag/plan", stage="train", name="good"))
+        assert cm.tags("train") == {}
+        assert owner.get(owner.at("/untag/plan", stage="train", name="good")).status_code == 404
+
+
+class TestRetention:
+    def test_bytes_are_shown_by_stage(self, visitor: Browser) -> None:
+        page = visitor.get(visitor.at("/retention")).text
+        assert 'aria-label="Bytes of 2 stages' in page
+        assert visitor.get(visitor.at("/retention", stage="train")).status_code == 200
+
+    def test_a_policy_shows_what_it_keeps_and_why(self, cm: CheckpointManager, visitor: Browser) -> None:
+        for number in (3, 4, 5):
+            cm.save_checkpoint("train", number)
+        page = visitor.get(visitor.at("/retention", keep_last=2)).text
+        assert "<b>4</b> kept, <b>2</b> to be deleted" in page
+        assert "tag good" in page
+        assert "/prune" not in page
+
+    def test_pruning_deletes_what_was_shown(self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser) -> None:
+        for number in (3, 4, 5):
+            cm.save_checkpoint("train", number)
+        assert "2 versions are deleted" in confirm(owner, owner.at("/retention", keep_last=2, stage="train"))
+        assert [each.number for each in cm.history("train")] == [5, 4, 1]
+        assert dashboard.log[-1] == "pruned 2 versions (keep_last=2)"
+
+    def test_a_plan_that_has_changed_deletes_nothing(self, cm: CheckpointManager, owner: Browser) -> None:
+        for number in (3, 4, 5):
+            cm.save_checkpoint("train", number)
+        page = owner.get(owner.at("/retention", keep_last=2)).text
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page[page.index("/prune") :]))
+        cm.save_checkpoint("train", 6)
+        answer = owner.post(owner.at("/prune"), {**fields, "reason": WHY})
+        assert (answer.status_code, len(cm.history("train"))) == (409, 6)
+
+    @pytest.mark.parametrize("query", [{"keep_within": "soon"}, {"keep_last": "-1"}, {"keep_last": "x"}])
+    def test_a_policy_that_is_none_is_refused(self, visitor: Browser, query: dict[str, str]) -> None:
+        assert visitor.get(visitor.at("/retention", **query)).status_code == 400
+
+
+class TestUpkeep:
+    def test_a_verification_runs_and_is_shown(self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser) -> None:
+        assert "was not verified" in owner.get(owner.at("/health")).text
+        owner.send("/", owner.at("/verify"))
+        while dashboard.store.verification is not None:
+            assert owner.get(owner.at("/health")).status_code == 200
+        assert "read and whole" in owner.get(owner.at("/health")).text
+
+    def test_the_set_up_is_looked_at(self, owner: Browser) -> None:
+        assert "looked at /data/pipeline" in owner.send("/", owner.at("/examine")).text
+
+    def test_keys_show_slots_and_nothing_secret(self, cm: CheckpointManager, visitor: Browser) -> None:
+        page = visitor.get(visitor.at("/keys")).text
+        assert cm.keys.list()[0].slot in page
+        assert "rotation" not in page.split("Keys are added")[0]
+
+    def test_activity_is_one_feed(self, owner: Browser, visitor: Browser) -> None:
+        confirm(owner, owner.at("/restore/plan", stage="train", version=1))
+        visitor.get("/")
+        page = visitor.get("/activity").text
+        assert page.index("restored version 1") < page.index("may see metadata")
+        assert "done: version 3" in page
+        assert WHY in page
+        assert "restored" not in visitor.get("/activity?kind=login").text
+
+    def test_a_link_for_a_colleague_allows_no_more_than_one_may(self, dashboard: Dashboard, reader: Browser) -> None:
+        page = reader.send("/activity", "/link", read="yes", change="yes").text
+        link = re.search(r"<code>(http://127.0.0.1:8710/login#([^<]+))</code>", page)
+        assert link is not None
+        colleague = dashboard.browser()
+        assert colleague.post("/login", {"token": link[2]}).status_code == 200
+        assert "You can see metadata and read data" in colleague.get("/").text
+        assert link[2] not in str(dashboard.log)
+
+
+class TestDiff:
+    def test_it_is_redacted_until_it_is_revealed(self, dashboard: Dashboard, reader: Browser) -> None:
+        address = reader.at("/diff", stage="train", old=1, new=2)
+        page = reader.get(address).text
+        assert ("$.loss" in page, "a float" in page, "0.25" in page) == (True, True, False)
+        assert dashboard.log[-1] == "compared version 1 with 2, without values"
+        revealed = reader.send(address, reader.at("/diff/reveal"), stage="train", old=1, new=2).text
+        assert ("0.25" in revealed, "Reveal the values" in revealed) == (True, False)
+        assert dashboard.log[-2:] == ["revealed data", "revealed data"]
+
+    def test_one_who_may_not_read_sees_what_is_known_of_both(self, visitor: Browser) -> None:
+        page = visitor.get(visitor.at("/diff", stage="train", old=2, new=1)).text
+        assert ("metadata run" in page, "$.loss" in page) == (True, False)
+        assert visitor.send("/", visitor.at("/diff/reveal"), stage="train", old=1, new=2).status_code == 403
+
+    def test_long_ones_are_shown_in_parts(self, cm: CheckpointManager, reader: Browser) -> None:
+        cm.save_checkpoint("long", list(range(700)))
+        cm.save_checkpoint("long", [each + 0.5 for each in range(700)])
+        page = reader.get(reader.at("/diff", stage="long", old=1, new=2)).text
+        assert ("700 differences" in page, "$[299]" in page, "$[300]" in page) == (True, True, False)
+        assert "$[699]" in reader.get(reader.at("/diff", stage="long", old=1, new=2, start=600)).text
+
+    def test_two_are_needed(self, reader: Browser) -> None:
+        assert reader.get(reader.at("/diff", stage="train", old=1)).status_code == 400
+
+
+class TestNumbers:
+    def test_a_number_over_versions_is_a_chart_and_a_table(
+        self, cm: CheckpointManager, dashboard: Dashboard, reader: Browser
+    ) -> None:
+        cm.save_checkpoint("train", {"loss": "none"})
+        assert "/loss" in reader.send("/", reader.at("/numbers/offer"), stage="train").text
+        page = reader.send("/", reader.at("/numbers/chart"), stage="train", at="/loss").text
+        assert "A line over versions 1 to 2: from 0.5 to 0.25" in page
+        assert "1 version left out" in page
+        assert dashboard.log[-1] == "read a number of 3 versions"
+        assert "2 versions" not in reader.send("/", reader.at("/numbers/chart"), stage="clean", at="/rows/0").text
+
+    def test_the_newest_numbers_are_offered(self, reader: Browser) -> None:
+        page = reader.send("/", reader.at("/numbers/offer"), stage="train").text
+        assert all(f"<code>{each}</code>" in page for each in ("/epoch", "/loss"))
+
+
+@pytest.mark.parametrize("path", [*CHANGES, *PLANS])
+def test_one_who_may_not_change_changes_nothing(
+    cm: CheckpointManager, dashboard: Dashboard, reader: Browser, path: str
+) -> None:
+    fields = {"stage": "train", "version": 1, "name": "good", "expected": 2, "reason": WHY, "keep_last": 1}
+    answer = reader.get(reader.at(path, **fields)) if path in PLANS else reader.send("/", reader.at(path), **fields)
+    assert answer.status_code == 403
+    assert dashboard.log[-1] == "to make a change"
+    assert (cm.get_version("train").number, cm.tags("train")) == (2, {"good": 1})
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_a_link_changes_nothing(cm: CheckpointManager, owner: Browser, path: str) -> None:
+    fields = {"stage": "train", "version": 1, "name": "good", "expected": 2, "reason": WHY, "keep_last": 1}
+    assert owner.get(owner.at(path, **fields)).status_code == 405
+    assert (cm.get_version("train").number, cm.tags("train")) == (2, {"good": 1})
+
+
+@pytest.mark.parametrize("path", ["/numbers", "/numbers/offer", "/numbers/chart", "/reveal", "/data", "/diff/reveal"])
+def test_one_who_may_change_only_reads_nothing(dashboard: Dashboard, path: str) -> None:
+    operator = dashboard.browser(Role(change=True))
+    fields = {"stage": "train", "version": 1, "old": 1, "new": 2, "at": "/note"}
+    answer = (
+        operator.get(operator.at(path, **fields)) if path == "/numbers" else operator.send("/", operator.at(path), **fields)
+    )
+    assert (answer.status_code, SECRET in answer.text) == (403, False)
