@@ -1,0 +1,42 @@
+"""The examples of the demonstration that need frameworks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.cli.commands.demo import examples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def told(tmp_path: Path, home: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> str:
+    """What the example of the test's parameter printed."""
+    for module in examples.EXAMPLES[request.param].needs:
+        pytest.importorskip(module)
+    examples.show(request.param, tmp_path / request.param, None)
+    return capfd.readouterr().out
+
+
+@pytest.mark.parametrize("told", ["training"], indirect=True)
+def test_training(told: str, tmp_path: Path) -> None:
+    assert "goes on    with epoch 7, from version 6" in told
+    assert "as when it was saved" in told
+    cm = CheckpointManager(tmp_path / "training" / "checkpoints")
+    assert [version.metadata["epoch"] for version in reversed(cm.history("model"))][:12] == list(range(1, 13))
+    newest = cm.get_version("model")
+    assert newest.restored_from == cm.tags("model")["best"]
+    accuracies = [version.metadata["accuracy"] for version in cm.history("model")]
+    assert newest.metadata["accuracy"] == max(accuracies)
+
+
+@pytest.mark.parametrize("told", ["distributed"], indirect=True)
+def test_distributed(told: str, tmp_path: Path) -> None:
+    assert "is killed; Dask starts another one" in told
+    files = int(told.rpartition(" files, each once")[0].rpartition(" ")[2])
+    assert f"ran        {files} of {files} files" in told
+    assert len(CheckpointManager(tmp_path / "distributed" / "checkpoints").history("count")) == files
