@@ -1,8 +1,8 @@
-"""What a save, a load and a has cost in a bucket, beside a bare put and get: ``python -m benchmarks.buckets ENDPOINT``.
+"""Several writers in a bucket while answers are lost: ``python -m benchmarks.buckets ENDPOINT --drop 0.05``.
 
-Needs a running server, as ``.ci/ceph`` starts one, with its credentials in the environment and the bucket ``checkpoints``. The
-requests go through a proxy, which adds a delay to each answer. With ``--drop SHARE``, it instead closes the connection in place
-of that share of the answers, while several writers save: each save that was acknowledged must be there afterwards, once.
+Needs a running server, as ``.ci/ceph`` starts one, with its credentials in the environment and the bucket ``checkpoints``. A
+proxy closes the connection in place of that share of the answers. Each save that was acknowledged must be there afterwards,
+once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,10 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-from obstore.store import S3Store
-
-from benchmarks.timing import median_ms
 from checkpoint_manager import CheckpointError, CheckpointManager
 from tests.proxy import Proxy
 
 BUCKET = "checkpoints"
-DATA = {"rows": ["x" * 10] * 70}
-ROUNDS = 60
 
 
 def endpoint(proxy: Proxy) -> str:
@@ -37,25 +32,6 @@ def endpoint(proxy: Proxy) -> str:
 def url(proxy: Proxy) -> str:
     """Return a new place."""
     return f"s3://{BUCKET}/{secrets.token_hex(4)}?endpoint={endpoint(proxy)}"
-
-
-def compare(proxy: Proxy) -> None:
-    """Print the cost of each operation as a ratio to the bare request."""
-    bare = S3Store(BUCKET, endpoint=endpoint(proxy), region="us-east-1", client_options={"allow_http": True})
-    content, numbers, folder = os.urandom(1300), itertools.count(), secrets.token_hex(4)
-    with CheckpointManager(url(proxy), key=bytes(32)) as cm:
-        cm.save_checkpoint("train", DATA)
-        print("| added delay | put | get | save | load | has |\n|---|---|---|---|---|---|")
-        for proxy.delay in (0.0, 0.02):
-            put = median_ms(lambda: bare.put(f"{folder}/{next(numbers)}", content, mode="create"), ROUNDS)
-            get = median_ms(lambda: bare.get(f"{folder}/0").bytes(), ROUNDS)
-            save = median_ms(lambda: cm.save_checkpoint("train", DATA), ROUNDS)
-            load = median_ms(lambda: cm.load_checkpoint("train"), ROUNDS)
-            has = median_ms(lambda: cm.has_checkpoint("train"), ROUNDS)
-            print(
-                f"| {1000 * proxy.delay:.0f} ms | {put:.1f} ms | {get:.1f} ms | {save:.1f} ms: {save / put:.1f} x put "
-                f"| {load:.1f} ms: {load / get:.1f} x get | {has:.1f} ms: {has / get:.1f} x get |"
-            )
 
 
 def drop(proxy: Proxy, share: float, seconds: float) -> None:
@@ -104,19 +80,15 @@ def drop(proxy: Proxy, share: float, seconds: float) -> None:
 
 
 def main() -> None:
-    """Compare, or drop."""
     parser = argparse.ArgumentParser()
     parser.add_argument("endpoint", help="of a server on this host")
-    parser.add_argument("--drop", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--drop", type=float, default=0.05, metavar="SHARE")
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
     os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()
     logging.getLogger("checkpoint_manager").setLevel(logging.ERROR)
     with Proxy(urlsplit(given.endpoint).port or 80) as proxy:
-        if given.drop:
-            drop(proxy, given.drop, given.seconds)
-        else:
-            compare(proxy)
+        drop(proxy, given.drop, given.seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Latency in each place, as ratios to the raw operation in the same run: ``python -m benchmarks.places``; takes about 2 minutes.
+"""Latency in each place, as ratios to the raw operation in the same run: ``python -m benchmarks.places``, about 2 minutes.
 
 The raw operation moves the same bytes: a file that is written, renamed and synced, a row that is inserted and committed, an
 object that is put if it is absent; and the read of one. A raw ``find`` reads all versions, one after the other where the place
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -100,7 +100,8 @@ def directory(folder: Path) -> Raw:
 def sqlite(path: Path) -> Raw:
     """Return the raw operations of an SQLite database."""
     raw = sqlite3.connect(path, isolation_level=None)
-    raw.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE raw (id INTEGER PRIMARY KEY, content)")
+    raw.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+    raw.execute("CREATE TABLE raw (id INTEGER PRIMARY KEY, content)")
     content = os.urandom(SEALED_BYTES)
     for _ in range(STAGES * VERSIONS):
         raw.execute("INSERT INTO raw (content) VALUES (?)", (content,))
@@ -131,7 +132,7 @@ def postgres(url: str) -> Raw:
 
 def bucket(endpoint: str) -> Raw:
     """Return the raw operations of a bucket."""
-    from boto3 import client
+    from boto3 import client  # type: ignore[import-untyped]
     from obstore.store import S3Store
 
     client("s3", region_name="us-east-1", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
@@ -169,7 +170,7 @@ def start_moto(stack: ExitStack) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--endpoint", action="append", default=[], help="of a server that speaks S3's protocol; may be repeated")
+    parser.add_argument("--endpoint", action="append", default=[], help="of a server like S3; may be repeated")
     given = parser.parse_args()
     os.environ.update(CREDENTIALS)
     began = time.monotonic()

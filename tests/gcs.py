@@ -104,7 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _listing(self, query: dict[str, str]) -> bytes:
         prefix, after = query.get("prefix", ""), query.get("continuation-token") or query.get("start-after", "")
         size = int(query.get("max-keys", "1000"))
-        entries, folders, last = [], set(), ""
+        entries: list[str] = []
+        folders: set[str] = set()
+        last = ""
         for key, found in sorted(self.objects.items()):
             if not key.startswith(prefix) or key <= after:
                 continue

@@ -29,13 +29,13 @@ class Server:
     """
 
     def __init__(self, endpoint: str) -> None:
-        from boto3 import client
+        from boto3 import client  # type: ignore[import-untyped]
         from obstore.store import S3Store
 
         self.endpoint = endpoint
         region = {"region_name": "us-east-1", "endpoint_url": endpoint}
         client("s3", **region).create_bucket(Bucket=BUCKET)
-        self.behind = S3Store(BUCKET, endpoint=endpoint, region="us-east-1", client_options={"allow_http": True})
+        self.behind: Any = S3Store(BUCKET, endpoint=endpoint, region="us-east-1", client_options={"allow_http": True})
 
     def get(self, key: str) -> bytes | None:
         """Return an object, or None if there is none."""

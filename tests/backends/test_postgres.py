@@ -34,6 +34,7 @@ from checkpoint_manager import (
     StorageError,
 )
 from checkpoint_manager.backends.base import UnknownOutcomeError, VersionTakenError
+from checkpoint_manager.backends.postgres import backend as backend_module
 from checkpoint_manager.backends.postgres import connections, place
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.place import parse
@@ -201,6 +202,30 @@ def test_how_many_round_trips_each_operation_takes(proxied: tuple[Proxy, str]) -
             act()
             taken[name] = proxy.round_trips
     assert taken == {"save": 3, "load": 1, "has": 1}
+
+
+def test_a_long_history_takes_a_few_round_trips(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with opened(url) as cm:
+        for number in range(100):
+            cm.save_checkpoint("train", "x" * 20_000 if number == 50 else number)  # one that is too long to be read ahead
+        cm.delete_versions("train", [40, 41, 42])
+        proxy.round_trips = 0
+        assert [version.number for version in cm.history("train")] == [
+            number for number in range(100, 0, -1) if number not in {40, 41, 42}
+        ]
+        assert proxy.round_trips < 20
+
+
+def test_a_history_that_is_looked_at_slowly_is_that_of_now(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "_FRESH_SECONDS", 0.0)
+    with opened(postgres_url) as cm:
+        for number in range(1, 11):
+            cm.save_checkpoint("train", number)
+        versions = cm.iter_history("train")
+        assert [next(versions).number for _ in range(4)] == [10, 9, 8, 7]
+        behind(postgres_url, "UPDATE version SET content = 'x' WHERE number = 5")
+        assert [version.status for version in versions][:2] == ["completed", "damaged"]
 
 
 def test_versions_in_chunks_come_back_whole(postgres_url: str) -> None:

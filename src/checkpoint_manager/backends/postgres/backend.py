@@ -73,6 +73,11 @@ T = TypeVar("T")
 _HIGHEST_NUMBER = 999_999_999_999
 _LOOK_BYTES = 64 * 1024
 """Content up to this length comes with the look at a stage, and records, too."""
+_MOST_AHEAD = 64
+"""How many versions are read ahead by whoever goes down a history."""
+_AHEAD_BYTES = 16 * 1024
+"""The length of the longest of them."""
+_FRESH_SECONDS = 1.0
 _CHUNKS_AT_ONCE = 4
 """How many chunks travel together: up to 4 MiB wait in memory."""
 _DELETED_AT_ONCE = 100
@@ -134,14 +139,16 @@ class PostgresSession(Session):
     Attributes:
         stage: The stage.
         looked: The answers that are left, by what they answer; None: not looked yet.
+        ahead: Versions that were read ahead.
     """
 
-    __slots__ = ("_lock", "looked", "stage")
+    __slots__ = ("_lock", "ahead", "looked", "stage")
 
     def __init__(self, stage: str | None, lock: object) -> None:
         self.stage = stage
         self.looked: dict[str, Any] | None = {} if lock is not None or stage is None else None
         self._lock = lock
+        self.ahead = _Ahead()
         if isinstance(lock, AdvisoryLock) and lock.looked:
             self.looked, lock.looked = _answers(lock.looked), None
 
@@ -149,6 +156,40 @@ class PostgresSession(Session):
         if isinstance(self._lock, AdvisoryLock):
             with contextlib.suppress(CheckpointError):
                 self._lock.release()
+
+
+class _Ahead:
+    """Versions that are read before they are asked for, by a caller that goes down a history: more at a time the further down.
+
+    They count as those of now for a moment.
+    """
+
+    __slots__ = ("_at", "_contents", "_last", "_step")
+
+    def __init__(self) -> None:
+        self._last = self._step = 0
+        self._at = 0.0
+        self._contents: dict[int, bytes] = {}
+
+    def take(self, version: int) -> bytes | None:
+        """Return the content of a version that was read; None: it was not, or is too long."""
+        is_fresh = time.monotonic() - self._at < _FRESH_SECONDS
+        return self._contents.pop(version, None) if is_fresh else None
+
+    def seen(self, version: int) -> None:
+        """Note that a version was asked for."""
+        self._last = version
+
+    def step(self, version: int) -> int:
+        """Return how many versions below this one are worth reading with it."""
+        is_going_down = 0 < self._last - version <= _MOST_AHEAD
+        self._step = min(4 * self._step or 4, _MOST_AHEAD) if is_going_down else 0
+        return self._step
+
+    def keep(self, rows: list[tuple[int, bytes]], version: int) -> bytes | None:
+        """Keep what was read, and return the content of this version."""
+        self._contents, self._at = dict(rows), time.monotonic()
+        return self._contents.pop(version, None)
 
 
 def _answers(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
@@ -325,6 +366,8 @@ class PostgresBackend(Searchable, Maintenance):
         answer = session.looked.pop(what, ...)
         if answer is ... and what != "keyring":
             session.looked = {}
+        if what == "nothing":
+            session.ahead = _Ahead()
         return answer
 
     def wait_for_writers(self, timeout: float) -> None:
@@ -469,13 +512,27 @@ class PostgresBackend(Searchable, Maintenance):
     @contextlib.contextmanager
     def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:
         answer = self._take_answer(session, stage, "content")
-        if answer is not ... and answer[0] == version and answer[2] is not None:
-            yield BytesReader(answer[2])
+        content = answer[2] if answer is not ... and answer[0] == version else None
+        if isinstance(session, PostgresSession) and session.stage == stage:
+            content = self._read_ahead(session.ahead, stage, version) if content is None else content
+            session.ahead.seen(version)
+        if content is not None:
+            yield BytesReader(content)
             return
         query = f"""SELECT size, upload, CASE WHEN octet_length(content) <= $3 THEN content END
             FROM {self.quoted}.version WHERE stage = $1 AND number = $2::bigint"""
         with self._reader(query, (stage.encode(), version, tables.CHUNK_BYTES), stage) as reader:
             yield reader
+
+    def _read_ahead(self, ahead: _Ahead, stage: str, version: int) -> bytes | None:
+        """Return the content of a version, if it is short and one of several that are asked for one after the other."""
+        content = ahead.take(version)
+        if content is None and (number := ahead.step(version)):
+            query = f"""SELECT number, content FROM {self.quoted}.version
+                WHERE stage = $1 AND number BETWEEN $2::bigint - $3::bigint AND $2::bigint AND octet_length(content) <= $4"""
+            rows = self.rows("read versions of", query, (stage.encode(), version, number, _AHEAD_BYTES), stage)
+            content = ahead.keep(rows, version)
+        return content
 
     @contextlib.contextmanager
     def _reader(self, query: LiteralString, parameters: tuple[object, ...], stage: str) -> Iterator[Reader]:
