@@ -68,6 +68,59 @@ assert cm.save_checkpoint("train", "room again").number == len(versions) + 2
 print(len(versions))
 """
 
+ATTACHMENTS_WHEN_FULL = """
+import numpy
+from checkpoint_manager._format import attachment
+
+attachment.SEGMENT_BYTES = 65536  # in place of 16 MiB
+cm = opened()
+contents, filler, left = [], disk / "filler", store / "history" / "train" / "attachments"
+filler.write_bytes(bytes(200_000))
+data = {"array": numpy.zeros(3, "u1")}
+
+def save(number):
+    content = os.urandom(150_000)  # three segments
+    kind = ("attached", "in the data", "updated")[number % 3]
+    try:
+        if kind == "attached":
+            cm.save_checkpoint("train", number, attachments={"raw": content, "small": b"x"})
+        elif kind == "in the data":
+            cm.save_checkpoint("train", {"array": numpy.frombuffer(content, "u1")})
+        else:
+            cm.update_checkpoint("train", lambda _: {"array": numpy.frombuffer(content, "u1")})
+    except StorageError as error:
+        assert error.errno == errno.ENOSPC, error
+        return False
+    contents.append(content)
+    return True
+
+def whole(manager):
+    found = []
+    for number in range(1, len(contents) + 1):
+        each = manager.get_checkpoint("train", number)
+        found.append(each.attachments["raw"].read() if each.attachments else each.data["array"].tobytes())
+    return found == contents
+
+def nothing_left():
+    referred = {each.id for _, entry in cm._store.history.entries("train", None) for each in entry.attachments}
+    return {each.name for each in left.iterdir()} == referred
+
+while save(len(contents)):
+    pass
+for kind in range(6):
+    assert not save(kind), "there was room"
+    assert nothing_left()
+assert whole(opened()) and cm.verify().problems == ()
+assert cm.has_checkpoint("train")
+filler.unlink()
+for kind in range(3):
+    if not save(kind):
+        break
+    assert whole(opened()) and nothing_left() and cm.verify().problems == ()
+assert kind > 0
+print(len(contents))
+"""
+
 WITHOUT_INODES = """
 cm = opened()
 count = 0
@@ -118,10 +171,11 @@ print(3)
     [
         ("size=512k", FULL, 5),
         ("size=512k", DELETED_WHEN_FULL, 5),
+        ("size=1m", ATTACHMENTS_WHEN_FULL, 4),
         ("size=10m,nr_inodes=40", WITHOUT_INODES, 5),
         ("size=1m", READ_ONLY, 3),
     ],
-    ids=["full", "full and a stage is deleted", "without inodes", "read-only"],
+    ids=["full", "full and a stage is deleted", "full of attachments", "without inodes", "read-only"],
 )
 def test_a_disk_that_takes_no_more(tmp_path: Path, options: str, program: str, least: int) -> None:
     require("unshare")
