@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.summary import Result
     from benchmarks.workloads.context import Context
 
-WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "space", "rotation", "upkeep")
+WORKLOADS = ("save", "load", "skip", "versions", "contention", "start", "memory", "arrays", "space", "rotation", "upkeep")
 DRAWN = {"save", "skip", "contention"}
 """What the chart shows."""
 
@@ -87,6 +87,7 @@ def _left_out(kind: type[Contender], options: argparse.Namespace) -> str:
 
 def _workload(name: str, context: Context) -> list[Result]:
     from benchmarks.workloads import (
+        arrays,
         contention,
         histories,
         loading,
@@ -99,7 +100,7 @@ def _workload(name: str, context: Context) -> list[Result]:
         upkeep,
     )
 
-    modules = (saving, loading, skipping, histories, contention, starting, memory, space, rotation, upkeep)
+    modules = (saving, loading, skipping, histories, contention, starting, memory, arrays, space, rotation, upkeep)
     started = time.perf_counter()
     results: list[Result] = []
     try:

@@ -10,6 +10,7 @@ from benchmarks.contenders.lean import LEAN
 from benchmarks.contenders.ours import OURS
 from benchmarks.scale import MB
 from benchmarks.summary import figure
+from benchmarks.workloads import arrays
 from benchmarks.workloads.saving import CPU, JOURNALED
 from benchmarks.workloads.starting import ADDED, HAS, NEEDED
 
@@ -81,6 +82,7 @@ def judge(results: Sequence[Result], field: Field) -> list[Aim]:
         *_of_starting(found),
         *_of_contention(found),
         *_of_upkeep(found),
+        *_of_arrays(found),
         _of_memory(found),
     ]
 
@@ -169,6 +171,31 @@ def _of_upkeep(found: dict[str, Result]) -> list[Aim]:
         Aim("verify", _median(found, "upkeep/verify 100 MB"), 60.0, at_least=True, unit="MB/s"),
         Aim("status of 10,000 stages", _median(found, "upkeep/status of 10000"), 2.5, unit="s"),
         Aim("repair of 10,000 stages", _median(found, "upkeep/repair of 10000"), 5.0, unit="s"),
+    ]
+
+
+def _of_arrays(found: dict[str, Result]) -> list[Aim]:
+    save, load, size = "arrays/save", "arrays/load", "an array of 256 MiB"
+    return [
+        *(
+            Aim(
+                f"save {size}{where}: beside {arrays.SYNCED}",
+                _ratio(_median(found, save, name), _median(found, save, arrays.SYNCED)),
+                1.0,
+                lean=_ratio(_median(found, save, LEAN), _median(found, save, arrays.SYNCED)),
+            )
+            for where, name in ((", attached", OURS), (" in the data", arrays.IN_THE_DATA))
+        ),
+        *(
+            Aim(
+                f"load {size}{where}: speed beside {arrays.COPIED}",
+                _ratio(_median(found, load, arrays.COPIED), _median(found, load, name)),
+                0.8,
+                at_least=True,
+                lean=_ratio(_median(found, load, arrays.COPIED), _median(found, load, LEAN)),
+            )
+            for where, name in ((", attached", OURS), (" in the data", arrays.IN_THE_DATA))
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REASONS = "CHECKPOINT_MANAGER_BENCHMARK_ABSENT"
 """The variable that tells the program in the new environment, by module, what could not be installed."""
 MODULES = {
+    "numpy": "numpy",
     "langgraph-checkpoint-sqlite": "langgraph",
     "pycryptodome": "Crypto",
     "diskcache": "diskcache",

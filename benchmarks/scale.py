@@ -26,6 +26,8 @@ class Scale:
     any_of: int
     starts: Rounds
     memory: int
+    array: int
+    arrays: Rounds
     space: int
     rotated: int
     rotations: Rounds
@@ -48,6 +50,8 @@ SCALES = {
         any_of=1000,
         starts=Rounds(12, 10, 40),
         memory=100 * MB,
+        array=256 * KIB * KIB,
+        arrays=Rounds(25, 5, 20),
         space=100,
         rotated=1000,
         rotations=Rounds(10, 3, 5),
@@ -68,6 +72,8 @@ SCALES = {
         any_of=200,
         starts=Rounds(1, 2, 10),
         memory=MB,
+        array=32 * KIB * KIB,
+        arrays=Rounds(1, 2, 5),
         space=6,
         rotated=100,
         rotations=Rounds(1, 1, 2),
@@ -88,6 +94,8 @@ SCALES = {
         any_of=3,
         starts=Rounds(0, 1, 1),
         memory=100_000,
+        array=100_000,
+        arrays=Rounds(0, 1, 1),
         space=2,
         rotated=2,
         rotations=Rounds(0, 1, 1),
