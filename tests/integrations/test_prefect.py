@@ -184,6 +184,37 @@ def test_the_block_holds_no_key(results: CheckpointFileSystem, tmp_path: Path) -
     assert set(results.model_dump()) == {"location", "prefix", "keep_last", "block_type_slug"}
 
 
+def test_a_location_with_a_password_is_refused() -> None:
+    assert CheckpointFileSystem(location="postgresql://user@host/db").location == "postgresql://user@host/db"
+    with pytest.raises(ValueError, match="password") as raised:
+        CheckpointFileSystem(location="postgresql://user:MARKER@host/db")
+    assert "MARKER" not in str(raised.value)
+
+
+WRITING = """
+import itertools, sys
+from prefect.results import ResultStore
+from checkpoint_manager.integrations.prefect import CheckpointFileSystem
+
+store = ResultStore(result_storage=CheckpointFileSystem(location=sys.argv[1]))
+for number in itertools.islice(itertools.count(), int(sys.argv[3])):
+    store.write((sys.argv[2], number), key="both")
+    print(number, flush=True)
+"""
+
+
+def test_two_processes_write_one_result_and_one_of_them_is_killed(results: CheckpointFileSystem) -> None:
+    store = ResultStore(result_storage=results, cache_result_in_memory=False)
+    with start(WRITING, results.location, "stays", "30") as process:
+        for _ in range(KILLS):
+            lines_of_killed(WRITING, results.location, "killed", "1000", after=5)
+            assert store.read("both").result[0] in {"stays", "killed"}
+        assert len(process.communicate()[0].splitlines()) == 30
+    cm = CheckpointManager(results.location)
+    assert cm.verify().ok
+    assert cm.get_version("prefect/both").number >= 35
+
+
 # Real flows
 
 FLOW = """

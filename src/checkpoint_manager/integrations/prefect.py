@@ -44,7 +44,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from prefect.filesystems import WritableFileSystem
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator
 
 from checkpoint_manager import (
     AsyncCheckpointManager,
@@ -54,6 +54,7 @@ from checkpoint_manager import (
     FormatError,
     Retention,
 )
+from checkpoint_manager.backends.registry import redacted
 from checkpoint_manager.integrations._names import stage_name
 
 if TYPE_CHECKING:
@@ -70,17 +71,25 @@ class CheckpointFileSystem(WritableFileSystem):
     """A block that keeps results in a checkpoint store; the module describes it.
 
     Attributes:
-        location: A directory, which is best given whole, or the URL of a store.
+        location: A directory, which is best given whole, or the URL of a store, without a password.
         prefix: What the names of the stages begin with.
         keep_last: How many versions of each path are kept.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # a location may hold a password
     _block_type_name = "Checkpoint Manager"
     _description = "Keep results in a checkpoint store: encrypted, authenticated and versioned."
 
     location: str = Field(default="checkpoints", description="A directory, or the URL of a store.")
     prefix: str = Field(default="prefect", description="What the names of the stages begin with.")
     keep_last: int = Field(default=1, ge=1, description="How many versions of each path are kept.")
+
+    @field_validator("location")  # type: ignore[untyped-decorator]  # pydantic is not installed where this is checked
+    @classmethod
+    def _check_location(cls, location: str) -> str:
+        if redacted(location) != location:
+            raise ValueError("location holds a password, and Prefect keeps blocks in the clear: give it in PGPASSWORD")
+        return location
 
     def read_path(self, path: str, *, _sync: bool = False) -> Any:  # noqa: ANN401  # bytes, or a coroutine that returns them
         """Return what was written to a path; in a coroutine, ``await`` it.
