@@ -173,6 +173,7 @@ def read_passphrase_command(command: Hidden[str], source: str) -> Passphrase:
     Raises:
         KeyUnavailableError: It can't be run, fails, or prints nothing.
     """
+    command = conceal(command)
     output, problem = load("checkpoint_manager._store.passphrase_command").run(command)
     if problem:
         hint = "Try it in a shell: it must print the passphrase and exit with 0"
