@@ -8,7 +8,6 @@ all. A test counts as noticing only if it passes with the library unbroken.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
@@ -87,42 +86,66 @@ PATIENCE = 600
 """Seconds that a group of tests may take."""
 
 
-def noticed_by(mutant: Mutant, copy: Path, before: str | None) -> str | None:
-    """Return the first test that fails with the library broken like this; None: none does.
+class Host:
+    """A process that runs tests on copies of the repository; see :mod:`tests.mutations.host`."""
 
-    Args:
-        mutant: How the library is broken.
-        copy: A copy of the repository.
-        before: The test that noticed it the last time.
-    """
-    path = copy / "src" / "checkpoint_manager" / mutant.path
-    whole = path.read_text()
-    nearest = next((tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix)), [])
-    for tests in ([before] if before else [], nearest, [each for each in QUICK_ONES_FIRST if each not in nearest]):
-        path.write_text(mutant.broken(whole))
-        try:
-            failed = _first_to_fail(tests, copy) if tests else None
-        finally:
-            path.write_text(whole)
-        if failed and (failed.startswith("(") or _first_to_fail([failed], copy) is None):
-            return failed
-    return None
+    def __init__(self, copy: Path) -> None:
+        self.copy = copy
+        command = [sys.executable, str(Path(__file__).with_name("host.py"))]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
+    def first_to_fail(self, tests: list[str]) -> str | None:
+        """Return the first of some tests that fails; None: none does, or none is there."""
+        options = [
+            "-x",
+            "-q",
+            "--tb=no",
+            "--assert=plain",
+            "-o",
+            "faulthandler_timeout=60",
+            "-n",
+            "0",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+        ]
+        task = {"copy": str(self.copy), "arguments": [*options, *tests], "patience": PATIENCE}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(orjson.dumps(task).decode() + "\n")
+        code, output = orjson.loads(self._process.stdout.readline())
+        if code is None:
+            return "(the tests did not end)"
+        failed: list[str] = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
+        if failed:
+            return failed[0]
+        is_gone = code in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
+        return None if code == 0 or is_gone else f"(the tests ended with {code})"
 
-def _first_to_fail(tests: list[str], copy: Path) -> str | None:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider"]
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [*command, *tests], capture_output=True, text=True, cwd=copy, env=environment, check=False, timeout=PATIENCE
-        )
-    except subprocess.TimeoutExpired:
-        return "(the tests did not end)"
-    failed: list[str] = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    if failed:
-        return failed[0]
-    is_gone = done.returncode in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
-    return None if done.returncode == 0 or is_gone else f"(the tests ended with {done.returncode})"
+    def noticed_by(self, mutant: Mutant, before: str | None) -> str | None:
+        """Return the first test that fails with the library broken like this; None: none does.
+
+        Args:
+            mutant: How the library is broken.
+            before: The test that noticed it the last time, which passes with the library unbroken.
+        """
+        path = self.copy / "src" / "checkpoint_manager" / mutant.path
+        whole = path.read_text()
+        nearest = next((tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix)), [])
+        for tests in ([before] if before else [], nearest, [each for each in QUICK_ONES_FIRST if each not in nearest]):
+            path.write_text(mutant.broken(whole))
+            try:
+                failed = self.first_to_fail(tests) if tests else None
+            finally:
+                path.write_text(whole)
+            if failed and (failed == before or failed.startswith("(") or self.first_to_fail([failed]) is None):
+                return failed
+        return None
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
 
 def main() -> int:
@@ -136,18 +159,19 @@ def main() -> int:
     wanted.sort(key=lambda mutant: (mutant.name not in before, before.get(mutant.name, "").startswith(SLOW)))
     survived = 0
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(asked.copies) as threads:
-        copies: SimpleQueue[Path] = SimpleQueue()
+        hosts: SimpleQueue[Host] = SimpleQueue()
         for number in range(asked.copies):
             copy = Path(place) / str(number)
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__", ".venv", ".hypothesis"))
-            copies.put(copy)
+            hosts.put(Host(copy))
+        _check(hosts, before, wanted)
 
         def judge(mutant: Mutant) -> tuple[str | None, float]:
-            copy, started = copies.get(), time.monotonic()
+            host, started = hosts.get(), time.monotonic()
             try:
-                return noticed_by(mutant, copy, before.get(mutant.name)), time.monotonic() - started
+                return host.noticed_by(mutant, before.get(mutant.name)), time.monotonic() - started
             finally:
-                copies.put(copy)
+                hosts.put(host)
 
         print("| what was broken | where | noticed by | seconds |\n|---|---|---|---|")
         for mutant, (test, seconds) in zip(wanted, threads.map(judge, wanted), strict=True):
@@ -158,8 +182,24 @@ def main() -> int:
                 before[mutant.name] = test
                 known = {each.name: before[each.name] for each in MUTANTS if each.name in before}
                 NOTICED.write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        while not hosts.empty():
+            hosts.get().close()
     print(f"\n{len(wanted)} mutants, {survived} survived")
     return 1 if survived else 0
+
+
+def _check(hosts: SimpleQueue[Host], before: dict[str, str], wanted: list[Mutant]) -> None:
+    """Forget the tests that fail, or are gone, with the library unbroken."""
+    host = hosts.get()
+    left = sorted({before[each.name] for each in wanted if each.name in before})
+    left = [test for test in left if (host.copy / test.split("::")[0]).exists()]
+    while left and (failed := host.first_to_fail(left)):
+        if failed not in left:
+            break
+        left.remove(failed)
+    for name in [name for name, test in before.items() if test not in left]:
+        del before[name]
+    hosts.put(host)
 
 
 if __name__ == "__main__":
