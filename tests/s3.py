@@ -147,6 +147,8 @@ class Moto(Server):
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         self.requests.append((method, path))
+        if "HTTP_X_AMZ_CHECKSUM_SHA256" in environ:  # with Object Lock, Amazon demands this; moto, what its client adds to it
+            environ["HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM"] = "SHA256"
         for name in self.ignored:
             environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
         fault = self.fault(method, path) if self.fault is not None else ""

@@ -10,6 +10,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from obstore.exceptions import PermissionDeniedError
 
@@ -96,6 +97,7 @@ class TestUrls:
             "s3://host:9000/bucket",
             "s3://bucket/a?profile=nobody",
             "gs://bucket?region=eu",
+            "s3://bucket/a?retain_until=2027-01-01",
         ],
     )
     def test_what_names_no_place_is_refused_without_its_secrets(self, url: str) -> None:
@@ -732,3 +734,57 @@ def test_a_pickled_manager_opens_the_same_place(url: str, monkeypatch: pytest.Mo
     cm = CheckpointManager(url)
     cm.save_checkpoint("train", 1)
     assert pickle.loads(pickle.dumps(cm)).load_checkpoint("train") == 1
+
+
+class TestObjectLock:
+    """A bucket whose default retention keeps every object: what is replaced or deleted there stays below what is seen."""
+
+    @pytest.fixture
+    def bucket(self, s3: Moto) -> Any:
+        if not isinstance(s3, Moto):
+            pytest.skip("Object Lock is Amazon's, and Ceph 16 ignores put-if-absent in a bucket with versioning")
+        client = boto3.client("s3", region_name="us-east-1", endpoint_url=s3.endpoint)
+        client.name = f"locked-{os.urandom(4).hex()}"
+        client.create_bucket(Bucket=client.name, ObjectLockEnabledForBucket=True)
+        rule = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 7}}}
+        client.put_object_lock_configuration(Bucket=client.name, ObjectLockConfiguration=rule)
+        return client
+
+    def test_a_store_works_there(self, s3: Moto, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 1000)
+        monkeypatch.setattr(backend_module, "_HINT_EVERY", 2)
+        url = f"s3://{bucket.name}/{os.urandom(4).hex()}?endpoint={s3.endpoint}"
+        with CheckpointManager(url, key=KEY) as cm:
+            for number in range(4):
+                cm.save_checkpoint("train", "x" * 3000 + str(number), attachments={"a": b"y"})
+            for name in ("good", "better"):  # a record that changes
+                cm.tag("train", 2, name)
+            assert cm.update_checkpoint("train", lambda data: data + "!").number == 5
+            assert cm.delete_versions("train", [1, 3]) == [1, 3]
+            cm.keys.rotate()
+            with cm.loop("loop", range(3), initial=0) as loop:  # a lease, which goes
+                for item in loop:
+                    loop.state = item
+            cm.clear_checkpoint("train")
+            cm.delete_stage("loop")
+            cm.repair()  # moto lists folders whose objects are all deleted
+            assert [version.number for version in cm.history("train")] == [6, 5, 4, 2]
+            assert cm.load_checkpoint("train", version="good") == "x" * 3000 + "1"
+            assert {problem.state for problem in cm.verify().problems} <= {"leftover"}
+        with CheckpointManager(url, key=KEY) as fresh:
+            assert fresh.stages() == ["train"]
+            assert fresh.save_checkpoint("train", 7).number == 7
+
+    def test_what_is_deleted_there_is_kept_by_the_bucket(self, s3: Moto, bucket: Any) -> None:
+        prefix = os.urandom(4).hex()
+        with CheckpointManager(f"s3://{bucket.name}/{prefix}?endpoint={s3.endpoint}", key=KEY) as cm:
+            for number in range(2):
+                cm.save_checkpoint("train", number)
+            cm.delete_versions("train", [1])
+            assert [version.number for version in cm.history("train")] == [2]
+        key = f"{prefix}/history/train/000000000001"
+        kept = bucket.list_object_versions(Bucket=bucket.name, Prefix=key)
+        (version,) = kept["Versions"]
+        assert len(kept["DeleteMarkers"]) == 1
+        with pytest.raises(bucket.exceptions.ClientError, match="AccessDenied"):
+            bucket.delete_object(Bucket=bucket.name, Key=key, VersionId=version["VersionId"])

@@ -34,6 +34,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "gs": ("endpoint",),
     "az": ("account", "endpoint"),
 }
+_OF_OBJECT_LOCK = {"retain_until", "retention", "object_lock", "legal_hold"}
 _IN_THE_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
 
@@ -110,6 +111,9 @@ def _parameters(scheme: str, shown: str, query: str) -> dict[str, str]:
         raise _with_credentials(scheme)
     known = _PARAMETERS[scheme]
     for name, _ in given:
+        if name in _OF_OBJECT_LOCK and scheme == "s3":
+            message = f"{shown} asks for {name}, and obstore does not send what Object Lock needs with each object"
+            raise LocationError(message, hint="Give the bucket a default retention, which holds for every object of the store")
         if name not in known:
             message = f"{shown} has the parameter {printable(name)}, which is not known"
             raise LocationError(
@@ -120,7 +124,11 @@ def _parameters(scheme: str, shown: str, query: str) -> dict[str, str]:
 
 def _s3(shown: str, parameters: dict[str, str], endpoint: str) -> dict[str, Any]:
     """Return the settings of a bucket of S3: its server, its region, and what opens it if the environment does not say."""
-    settings: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    settings: dict[str, Any] = {
+        "checksum_algorithm": "SHA256"
+    }  # which a bucket with Object Lock demands; it is computed even so
+    if endpoint:
+        settings["endpoint"] = endpoint
     region = parameters.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region or endpoint:
         settings["region"] = region or "us-east-1"  # what servers other than Amazon's go by
