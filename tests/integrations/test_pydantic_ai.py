@@ -197,6 +197,49 @@ def test_of_many_who_save_one_revision_one_wins(new: Callable[[], CheckpointConv
     assert asyncio.run(race()) == 7
 
 
+@pytest.mark.parametrize("method", ["save_checkpoint", "clear_checkpoint"])
+def test_a_version_of_the_same_revision_that_comes_between_is_no_conflict(
+    method: str, new: Callable[[], CheckpointConversationStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced as well: restoring what is the newest changes nothing for those who loaded it."""
+    loaded = Conversation(messages=[message(0)], conversation_id="7")
+    asyncio.run(new().save(loaded))
+    original = getattr(CheckpointManager, method)
+
+    def second(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.undo()
+        CheckpointManager(tmp_path / "store", key=bytes(32)).restore_checkpoint("pydantic-ai/7", 1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(CheckpointManager, method, second)
+    if method == "save_checkpoint":
+        loaded.messages.append(message(1))
+        asyncio.run(new().save(loaded))
+        assert getattr(asyncio.run(new().load("7")), "messages", None) == [message(0), message(1)]
+    else:
+        asyncio.run(new().delete("7"))
+        assert asyncio.run(new().load("7")) is None
+
+
+def test_entries_are_found_when_it_is_not_remembered_where_they_are(
+    new: Callable[[], CheckpointConversationStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(integration, "_MOST_PLACES", 1)
+
+    async def run() -> None:
+        store, loaded = new(), Conversation(conversation_id="7")
+        stored = []
+        for number in range(6):
+            loaded.messages.append(message(number))
+            stored += await store.save(loaded)
+        await store.fork("7", new_conversation_id="8")
+        assert [await new().read_entry(entry.id) for entry in stored] == stored
+        await store.delete("7")
+        assert await store.read_history(stored[-1].id) == stored
+
+    asyncio.run(run())
+
+
 def test_a_killed_save_leaves_the_conversation_as_it_was_or_saved(new: Callable[[], CheckpointConversationStore]) -> None:
     chance = random.Random()
     asyncio.run(new().save(Conversation(messages=[message(0)], conversation_id="7")))

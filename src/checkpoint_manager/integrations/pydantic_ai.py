@@ -29,7 +29,6 @@ classes, as in the results of tools, come back as JSON.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -38,6 +37,7 @@ from pydantic_ai.conversation_store import ConversationConflict, ConversationEnt
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, VersionConflictError
 from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     import os
@@ -79,7 +79,7 @@ class CheckpointConversationStore(ConversationStore):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.close)
+        await in_thread(self.close)
 
     def close(self) -> None:
         """Close the store, if this object opened it."""
@@ -89,13 +89,13 @@ class CheckpointConversationStore(ConversationStore):
     async def delete(self, conversation_id: str, *, scope: str | None = None) -> None:
         """Delete a conversation permanently; also what an earlier call left, that was killed."""
         await super().delete(conversation_id, scope=scope)
-        await asyncio.to_thread(self._sweep, _stage(conversation_id))
+        await in_thread(self._sweep, _stage(conversation_id))
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
-        return (await asyncio.to_thread(self._newest, _stage(conversation_id))).record
+        return (await in_thread(self._newest, _stage(conversation_id))).record
 
     async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[ConversationRecord]:
-        return await asyncio.to_thread(self._records, scope, limit)
+        return await in_thread(self._records, scope, limit)
 
     async def write_record(
         self,
@@ -104,17 +104,17 @@ class CheckpointConversationStore(ConversationStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
-        await asyncio.to_thread(self._write, record, list(new_entries), expected_revision)
+        await in_thread(self._write, record, list(new_entries), expected_revision)
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation permanently, with all its entries. Forks of it keep their copies."""
-        await asyncio.to_thread(self._delete, conversation_id, expected_revision)
+        await in_thread(self._delete, conversation_id, expected_revision)
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
-        return (await asyncio.to_thread(self._history, entry_id, 1))[0]
+        return (await in_thread(self._history, entry_id, 1))[0]
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
-        return [] if head_id is None else await asyncio.to_thread(self._history, head_id, limit)
+        return [] if head_id is None else await in_thread(self._history, head_id, limit)
 
     # The same, in a thread
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, PayloadError, Retention
+from checkpoint_manager import CheckpointManager, PayloadError, Retention, VersionConflictError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
+from checkpoint_manager.integrations import _records
 from checkpoint_manager.integrations import langgraph as integration
 from checkpoint_manager.integrations.langgraph import CheckpointSaver
 
@@ -168,6 +169,43 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next(tmp_path: Path, monk
         version.metadata["checkpoint_id"] for version in CheckpointManager(tmp_path / "store", key=KEY).history("langgraph/1")
     }
     assert left == {"0", "2", "4", ""}
+
+
+def test_two_processes_delete_the_same_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        put(new(tmp_path), "1", str(number))
+    delete_versions = CheckpointManager.delete_versions
+
+    def second(*args: Any) -> Any:
+        monkeypatch.undo()
+        new(tmp_path).prune(["1"])
+        return delete_versions(*args)
+
+    saver = new(tmp_path)
+    monkeypatch.setattr(CheckpointManager, "delete_versions", second)
+    saver.prune(["1"])
+    assert ids(saver, "1") == ids(new(tmp_path), "1") == ["3"]
+
+
+def test_a_writer_that_is_never_the_first_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver = new(tmp_path)
+    put(saver, "1", "0")
+    put(new(tmp_path), "1", "1")
+    monkeypatch.setattr(_records, "_MOST_ATTEMPTS", 1)
+    with pytest.raises(VersionConflictError):
+        put(saver, "1", "2")
+    monkeypatch.undo()
+    put(saver, "1", "2")
+    assert ids(saver, "1") == ["2", "1", "0"]
+
+
+def test_the_indexes_of_the_threads_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_records, "_MOST_INDEXES", 2)
+    saver = new(tmp_path)
+    for number in range(6):
+        put(saver, str(number % 3), str(number))
+    assert [ids(saver, thread) for thread in "012"] == [["3", "0"], ["4", "1"], ["5", "2"]]
+    assert len(saver._records._indexes) == 2
 
 
 def test_an_unknown_strategy_of_pruning_is_refused(tmp_path: Path) -> None:

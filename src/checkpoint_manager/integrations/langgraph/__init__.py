@@ -14,7 +14,14 @@ nothing is changed in place. :mod:`checkpoint_manager.integrations._records` say
 checkpoint is found as fast in a long thread as in a short one.
 
 ``restore_checkpoint`` of the stage takes the whole thread back, ``clear_checkpoint`` makes it empty, and ``delete_stage`` is
-``delete_thread``. A checkpoint whose version was deleted, such as by the retention of the manager, does not exist.
+``delete_thread``.
+
+**Retention.** ``keep_last`` of the saver counts checkpoints. **The ``retention`` of a manager counts versions**, of which each
+call of ``put_writes`` is one: it may delete the newest checkpoint and keep what was written to it, and the thread is gone. Give
+the saver a manager without one.
+
+**What it can't do.** To look through all threads, as ``list(None)`` and ``delete_for_runs`` do, reads versions of each thread.
+A name that is not valid Unicode is refused.
 
 **What is loaded.** The store authenticates a record before LangGraph's serializer sees a byte of it. ``JsonPlusSerializer``,
 the default, makes objects of the classes that a value names, and never unpickles; ``LANGGRAPH_STRICT_MSGPACK=true`` limits the
