@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager.stages.loop import Loop
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import FrameType
 
 PROGRAM = """
 import random, signal, sys, time
@@ -60,6 +63,40 @@ def test_interrupted_at_any_moment_it_leaves_no_lock_and_goes_on(tmp_path: Path,
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout) >= 40
     assert CheckpointManager(tmp_path / "store", key=bytes(32)).verify().ok
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_interrupted_in_the_first_instruction_of_its_end_a_loop_is_saved_and_leaves_no_lock(
+    tmp_path: Path, *, fails: bool
+) -> None:
+    """No ``try`` can stand before that instruction. The traceback is kept, and the loop with it."""
+    cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+
+    def interrupt(frame: FrameType, _: str, __: object) -> None:
+        if frame.f_code is Loop.__exit__.__code__:
+            sys.settrace(None)
+            handler = signal.getsignal(signal.SIGINT)
+            assert callable(handler)
+            handler(signal.SIGINT, frame)
+
+    def run() -> int:
+        with cm.loop("sum", range(3), initial=0, wait=False, bar=False) as progress:
+            for item in progress:
+                progress.state += item
+                if fails and item == 1:
+                    raise ZeroDivisionError
+        return progress.result
+
+    try:
+        sys.settrace(interrupt)
+        with pytest.raises(KeyboardInterrupt) as kept:
+            run()
+    finally:
+        sys.settrace(None)
+    fails = False
+    assert run() == 3
+    assert kept.tb is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_signal_handler_that_calls_the_stage_that_runs_is_told_so(tmp_path: Path) -> None:

@@ -508,6 +508,9 @@ class Loop(Generic[T, S]):
         raise CheckpointError(f"the loop {printable(self._run.stage)} {why}", hint=hint, stage=self._run.stage)
 
 
+stopping.ends |= {Loop.__exit__.__code__, Loop.__aexit__.__code__}
+
+
 async def _each(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item

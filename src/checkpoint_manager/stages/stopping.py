@@ -17,7 +17,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 _DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
@@ -32,6 +32,8 @@ class Stoppable(Protocol):
 
 _loops: list[weakref.ref[Stoppable]] = []
 """Not the loops themselves: one that is interrupted before :func:`end` must not stay, and its lock with it."""
+ends: set[CodeType] = set()
+"""The functions by which a loop ends. Nothing is raised in them, but in those that they call."""
 _before: dict[int, Any] = {}
 _pending: list[int] = []
 _process: list[int] = []
@@ -95,7 +97,7 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
-def _take(number: int, _: FrameType | None) -> None:
+def _take(number: int, frame: FrameType | None) -> None:
     running = _running()
     if not running or _process != [os.getpid()]:  # as without a loop
         if number == signal.SIGINT:
@@ -105,5 +107,7 @@ def _take(number: int, _: FrameType | None) -> None:
         return
     is_second = bool(_pending)
     _pending.append(number)
+    if frame is not None and frame.f_code in ends:  # no ``try`` stands there yet: :func:`end` acts on it
+        return
     if is_second or all(loop.is_copied for loop in running):
         stop()
