@@ -1333,7 +1333,7 @@ def _can_be_a_path(path: str | os.PathLike[str]) -> bool:
 
 def _with_whole_path(key: KeyFile | os.PathLike[str]) -> KeyFile:
     """Return a key file by its absolute path, which means the same in another process."""
-    return KeyFile(os.path.abspath(os.fsdecode(key.path if isinstance(key, KeyFile) else key)))
+    return KeyFile(os.path.abspath(os.path.expanduser(os.fsdecode(key.path if isinstance(key, KeyFile) else key))))
 
 
 def _open(arguments: dict[str, Any]) -> CheckpointManager:

@@ -25,6 +25,7 @@ from checkpoint_manager import (
     aio,
 )
 from checkpoint_manager._format import payload
+from checkpoint_manager.stages.run_lock import RunLock
 from tests.aio.through import ThroughAnEventLoop
 from tests.attacks.test_leaks import frames_that_show
 from tests.concurrency.writer import KEY as MODEL_KEY
@@ -384,6 +385,50 @@ class TestStages:
 
         assert asyncio.run(main()) == 1
         assert [each.what for each in asyncio.run(cm.run_report()).outcomes] == ["ran", "reused"]
+
+    def test_cancelled_at_every_await_it_keeps_no_lock(self, cm: AsyncCheckpointManager) -> None:
+        @cm.stage
+        async def slow(number: int) -> int:
+            await asyncio.sleep(0)
+            return number
+
+        async def main() -> None:
+            manager = await cm._opened()
+            for steps in (*range(8), *(10 * factor for factor in range(1, 12))):
+                running = asyncio.create_task(slow(steps))
+                for _ in range(steps):
+                    await asyncio.sleep(0.0002)
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                assert manager.running() == []
+                assert await slow(steps) == steps
+            assert len(asyncio.all_tasks()) == 1
+
+        asyncio.run(main())
+
+    def test_the_event_loop_does_not_wait_for_the_end_of_a_lock(
+        self, cm: AsyncCheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On a server, it is a round trip."""
+        threads: list[str] = []
+        release = RunLock.release
+
+        def noted(lock: RunLock) -> None:
+            if lock._lock is not None:
+                threads.append(threading.current_thread().name)
+            release(lock)
+
+        monkeypatch.setattr(RunLock, "release", noted)
+
+        @cm.stage
+        async def slow() -> int:
+            async with cm.loop("rows", range(2), initial=0, bar=False) as loop:
+                async for _ in loop:
+                    pass
+            return 1
+
+        asyncio.run(slow())
+        assert [name.partition("_")[0] for name in threads] == ["checkpoint", "checkpoint"]
 
     def test_a_failure_is_saved(self, cm: AsyncCheckpointManager) -> None:
         @cm.stage(retries=1, backoff=0)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import pickle
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +25,6 @@ from checkpoint_manager._store.key_sources import (
     read_passphrase_descriptor,
     read_passphrase_file,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = bytes(range(32))
 WORDS = "correct horse"
@@ -60,6 +59,18 @@ def test_each_variable_opens_the_store(
     monkeypatch.delenv(VARIABLE + name)
     key: Any = KeyFile(sources[f"{VARIABLE}KEY_FILE"]) if name == "KEY_FILE" else Passphrase(WORDS)
     assert CheckpointManager(tmp_path / "store", key=key).load_checkpoint("train") == 1
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    create_key_file(tmp_path / "my.key")
+    for key in (KeyFile("~/my.key"), Path("~/my.key")):
+        cm = CheckpointManager("~/store", key=key)
+        assert pickle.loads(pickle.dumps(cm)).save_checkpoint("a").stage == "a"
+    monkeypatch.setenv("CHECKPOINT_MANAGER_KEY_FILE", "~/my.key")
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "~/store")
+    assert CheckpointManager().has_checkpoint("a")
+    assert (tmp_path / "store" / "keyring.json").exists()
 
 
 @pytest.mark.parametrize("first", ["KEY_FILE", "PASSPHRASE", "PASSPHRASE_FILE", "PASSPHRASE_COMMAND"])

@@ -292,7 +292,7 @@ def _key_in(content: SecretBytes) -> SecretBytes | None:
 def _read(path: Path, what: str) -> SecretBytes:
     """Read a file of the user's own: a link is followed (that is how secrets are mounted), a FIFO does not hang."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def run_coroutine(runner: Runner, definition: Definition) -> Callable[..., Any]:
                 await in_thread(runner.save_result, definition, run)
                 runner.warn_of_changes(definition, run, args, kwargs)
         finally:
-            lock.release()
+            await release(lock)
         return run.result
 
     return run_stage
@@ -86,6 +87,18 @@ async def _timed(definition: Definition, args: tuple[Any, ...], kwargs: dict[str
         raise TimeoutError(
             f"stage {printable(definition.stage)} took longer than {duration(limit)}, and was cancelled"
         ) from None
+
+
+async def release(lock: RunLock) -> None:
+    """Release the lock of a run in a worker thread: where it is kept on a server, that takes a while.
+
+    In a coroutine that is being closed, which can't wait any more, it is released at once.
+    """
+    try:
+        if not isinstance(sys.exception(), GeneratorExit):
+            await in_thread(lock.release)
+    finally:
+        lock.release()  # the task may have been cancelled before a thread was free; the second time, this does nothing
 
 
 async def acquire(

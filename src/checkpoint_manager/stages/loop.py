@@ -361,6 +361,8 @@ class Loop(Generic[T, S]):
                 self._finish(error)
             else:
                 await stages.in_thread(self._finish, error)
+                if self._lock is not None:
+                    await stages.in_thread(self._lock.release)
         finally:
             self._close()
 
