@@ -34,6 +34,17 @@ def test_training(told: str, tmp_path: Path) -> None:
     assert newest.metadata["accuracy"] == max(accuracies)
 
 
+@pytest.mark.parametrize("told", ["agent"], indirect=True)
+def test_agent(told: str, tmp_path: Path) -> None:
+    assert "goes on    after __init__.py, decoder.py\n  review     encoder.py" in told
+    assert told.count("  review     encoder.py") == 2, "the step in which it was killed, and only that, runs again"
+    assert told.count("  review     decoder.py") == 1
+    assert "answer     no: report.txt is there: False" in told
+    cm = CheckpointManager(tmp_path / "agent" / "checkpoints")
+    assert [stage.partition("/")[0] for stage in cm.stages()] == ["langgraph"]
+    assert cm.verify().ok
+
+
 @pytest.mark.parametrize("told", ["distributed"], indirect=True)
 def test_distributed(told: str, tmp_path: Path) -> None:
     assert "is killed; Dask starts another one" in told

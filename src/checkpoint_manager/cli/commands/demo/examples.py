@@ -38,6 +38,9 @@ EXAMPLES = {
         "Weights as versions: a training goes on after a kill, and the best epoch is restored",
         {"sklearn": "scikit-learn", "numpy": "numpy"},
     ),
+    "agent": Example(
+        "A LangGraph agent is killed, asks a person, and is taken back in time to another answer", {"langgraph": "langgraph"}
+    ),
     "distributed": Example(
         "Dask workers over one store: each file once, although a worker is killed", {"distributed": "dask[distributed]"}
     ),
