@@ -17,16 +17,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
 from tests.mutations.mutants import MUTANTS, Mutant
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ROOT = Path(__file__).parents[2]
 NOTICED = Path(__file__).with_name("noticed.json")
 NEAREST = {
-    "_filesystem/": ["tests/backends", "tests/attacks/test_planted.py"],
+    "_filesystem/": ["tests/backends/local", "tests/attacks/test_planted.py"],
     "_format/bundle": ["tests/format/test_bundle.py", "tests/attacks/test_bundles.py"],
     "_format/handover": ["tests/vectors/test_keyrings.py", "tests/attacks/test_keyring.py"],
     "_format/hidden.py": ["tests/format/test_hidden.py"],
@@ -64,8 +68,7 @@ NEAREST = {
     "backends/local/pending.py": ["tests/backends/local/test_pending.py", "tests/backends/local"],
     "backends/local/shared.py": ["tests/backends/local/test_shared.py"],
     "backends/local/lock": ["tests/backends/local/test_lock.py", "tests/backends/local/test_lock_queue.py"],
-    "backends/local/": ["tests/backends/local", "tests/attacks/test_planted.py", "tests/powercut"],
-    "backends/": ["tests/backends", "tests/test_manager.py"],
+    "backends/local/": ["tests/backends/local/test_pending.py", "tests/backends/local", "tests/attacks/test_planted.py"],
     "aio.py": ["tests/aio"],
     "stages/threads.py": ["tests/aio"],
     "stages/code.py": ["tests/stages/test_code.py"],
@@ -77,8 +80,8 @@ NEAREST = {
 }
 """Where the test that notices is likely to be: the first beginning of the path that fits counts."""
 QUICK_ONES_FIRST = [
-    *("tests/format", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends"),
-    *("tests/store", "tests/operations", "tests/attacks", "tests/judge", "tests/stages", "tests/processes"),
+    *("tests/format", "tests/vectors", "tests/compat", "tests/test_manager.py", "tests/test_seed.py", "tests/backends/local"),
+    *("tests/store", "tests/operations", "tests/attacks", "tests/judge", "tests/stages", "tests/processes", "tests/backends"),
     *("tests/powercut", "tests/model", "tests/faults", "tests/concurrency"),
 ]
 SLOW = ("tests/powercut", "tests/model")
@@ -96,25 +99,7 @@ class Host:
 
     def first_to_fail(self, tests: list[str]) -> str | None:
         """Return the first of some tests that fails; None: none does, or none is there."""
-        options = [
-            "-x",
-            "-q",
-            "--tb=no",
-            "--assert=plain",
-            "-o",
-            "faulthandler_timeout=60",
-            "-n",
-            "0",
-            "-p",
-            "no:randomly",
-            "-p",
-            "no:cacheprovider",
-        ]
-        task = {"copy": str(self.copy), "arguments": [*options, *tests], "patience": PATIENCE}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(orjson.dumps(task).decode() + "\n")
-        code, output = orjson.loads(self._process.stdout.readline())
+        code, output = self._run(["-x", "-q", "--tb=no", "-o", "faulthandler_timeout=60", *tests])
         if code is None:
             return "(the tests did not end)"
         failed: list[str] = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
@@ -122,6 +107,20 @@ class Host:
             return failed[0]
         is_gone = code in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED}
         return None if code == 0 or is_gone else f"(the tests ended with {code})"
+
+    def _run(self, arguments: list[str]) -> tuple[int | None, str]:
+        options = ["--assert=plain", "-n", "0", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        task = {"copy": str(self.copy), "arguments": [*options, *arguments], "patience": PATIENCE}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(orjson.dumps(task).decode() + "\n")
+        code, output = orjson.loads(self._process.stdout.readline())
+        return code, output
+
+    def collect(self, files: Iterable[str]) -> list[str]:
+        """Return the names of the tests in some files."""
+        there = [each for each in files if (self.copy / each).exists()]
+        return self._run(["--collect-only", "-qq", *there])[1].splitlines() if there else []
 
     def noticed_by(self, mutant: Mutant, before: str | None) -> str | None:
         """Return the first test that fails with the library broken like this; None: none does.
@@ -178,7 +177,7 @@ def main() -> int:
             survived += test is None
             row = (mutant.name, f"`{mutant.path}`", f"`{test}`" if test else "**nothing**", f"{seconds:.0f}")
             print(f"| {' | '.join(row)} |", flush=True)
-            if test and "::" in test:
+            if test and "::" in test and test != before.get(mutant.name):
                 before[mutant.name] = test
                 known = {each.name: before[each.name] for each in MUTANTS if each.name in before}
                 NOTICED.write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -189,16 +188,16 @@ def main() -> int:
 
 
 def _check(hosts: SimpleQueue[Host], before: dict[str, str], wanted: list[Mutant]) -> None:
-    """Forget the tests that fail, or are gone, with the library unbroken."""
+    """Forget the tests that are gone, or fail with the library unbroken. A whole file is no more than a place to look first."""
     host = hosts.get()
-    left = sorted({before[each.name] for each in wanted if each.name in before})
-    left = [test for test in left if (host.copy / test.split("::")[0]).exists()]
-    while left and (failed := host.first_to_fail(left)):
-        if failed not in left:
-            break
-        left.remove(failed)
-    for name in [name for name, test in before.items() if test not in left]:
-        del before[name]
+    left = sorted({test for each in wanted if "::" in (test := before.get(each.name, ""))})
+    there = host.collect({test.split("::")[0] for test in left})
+    left = [test for test in left if any(each == test or each.startswith(f"{test}[") for each in there)]
+    while left and (failed := host.first_to_fail(left)) is not None:
+        left = [test for test in left if failed != test and not failed.startswith(f"{test}[")]
+    for mutant in wanted:
+        if "::" in before.get(mutant.name, "") and before[mutant.name] not in left:
+            del before[mutant.name]
     hosts.put(host)
 
 
