@@ -194,7 +194,8 @@ def _check(hosts: SimpleQueue[Host], before: dict[str, str], wanted: list[Mutant
     there = host.collect({test.split("::")[0] for test in left})
     left = [test for test in left if any(each == test or each.startswith(f"{test}[") for each in there)]
     while left and (failed := host.first_to_fail(left)) is not None:
-        left = [test for test in left if failed != test and not failed.startswith(f"{test}[")]
+        others = [test for test in left if failed != test and not failed.startswith(f"{test}[")]
+        left = others if others != left else []
     for mutant in wanted:
         if "::" in before.get(mutant.name, "") and before[mutant.name] not in left:
             del before[mutant.name]
