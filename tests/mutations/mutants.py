@@ -635,6 +635,20 @@ MUTANTS: list[Mutant] = [
         "_write",
         Decide("overwrite", True),
     ),
+    Mutant("a bundle tells the keys of attachments", "_format/bundle_parts.py", "_without_keys", Body("return entry")),
+    Mutant(
+        "a stage of which only the head is left is not listed",
+        "backends/local/maintenance.py",
+        "head_names",
+        Body("return set()"),
+    ),
+    Mutant(
+        "a rotation drops the key of a stage whose name is lost",
+        "backends/local/maintenance.py",
+        "find_nameless",
+        Body("return []"),
+    ),
+    Mutant("an interrupted end of a loop keeps its lock", "stages/stopping.py", "_take", Decide("in ends", outcome=False)),
     # Upkeep
     Mutant("a repair moves what can't be read just now", "_operations/verify.py", "_state_of_error", Body("return 'damaged'")),
     Mutant(
