@@ -67,7 +67,8 @@ class Kept(OrderedDict[str, T]):
 
     def __init__(self) -> None:
         super().__init__()
-        _all[id(self)] = self
+        key = id(self)
+        _all[key] = weakref.ref(self, lambda _: _all.pop(key, None))
 
     def close_one(self) -> None:
         """Close the least recently used one, if there is one."""
@@ -80,18 +81,18 @@ class Kept(OrderedDict[str, T]):
             self.close_one()
 
 
-_all: weakref.WeakValueDictionary[int, Kept[Any]] = weakref.WeakValueDictionary()
+_all: dict[int, weakref.ref[Kept[Any]]] = {}
 
 
 def make_room() -> None:
-    """Make room for another descriptor: close the least recently used ones where most are kept."""
+    """Make room for a descriptor that was opened to be kept: close the least recently used ones where most are kept."""
     places = _places()
     while sum(map(len, places)) >= MOST:
         max(places, key=len).close_one()
 
 
 def _places() -> list[Kept[Any]]:
-    return [kept for reference in _all.valuerefs() if (kept := reference()) is not None]
+    return [kept for reference in tuple(_all.values()) if (kept := reference()) is not None]
 
 
 def _close_all() -> None:

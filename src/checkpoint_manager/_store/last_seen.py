@@ -132,8 +132,9 @@ class _Folder:
         raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error
 
     def _open(self, name: str, flags: int) -> Descriptor:
+        file = Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))
         make_room()
-        return Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))
+        return file
 
     def _write(
         self,

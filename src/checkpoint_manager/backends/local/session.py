@@ -106,8 +106,8 @@ class LocalSession(Session):
         return self
 
     def _open(self, name: str, parent: int) -> None:
-        make_room()
         self._opened = Descriptor(files.directory_descriptor(name, parent))
+        make_room()
         self.folder = self._opened.number
         status = os.fstat(self.folder)
         self._known = status.st_dev, status.st_ino
