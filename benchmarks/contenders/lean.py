@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEAN = "floor: lean program"
+_MOST_OPEN = 64
+"""How many stages are kept open."""
 _SMALL = 256 * 1024
 _SLICE = 256 * 1024
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -117,6 +119,8 @@ class Lean(Contender):
         return number
 
     def _open(self, stage: str) -> _Stage:
+        if len(self._stages) >= _MOST_OPEN:
+            self._stages.pop(next(iter(self._stages))).close()
         self._stages[stage] = opened = _Stage(self._root, stage)
         return opened
 
