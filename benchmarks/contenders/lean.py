@@ -18,10 +18,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
-import ormsgpack
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 
 from benchmarks.contenders.base import KEY, Contender
+from checkpoint_manager._format.payload import encode_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,14 +32,6 @@ _MOST_OPEN = 64
 _SMALL = 256 * 1024
 _SLICE = 256 * 1024
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = (
-    ormsgpack.OPT_PASSTHROUGH_TUPLE
-    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
-    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
-    | ormsgpack.OPT_PASSTHROUGH_DATETIME
-    | ormsgpack.OPT_PASSTHROUGH_ENUM
-    | ormsgpack.OPT_PASSTHROUGH_UUID
-)
 
 
 class _Stage:
@@ -96,10 +88,7 @@ class Lean(Contender):
         return "as the library's" if self.durable else "without syncs"
 
     def save(self, stage: str, value: Any) -> int:
-        packed = ormsgpack.packb(value, option=_LOOK)
-        data = orjson.dumps(value)
-        if b"\xcb\x7f" in packed and b"null" in data:
-            raise AssertionError("it may hold a float that is not finite")
+        data = encode_json(value)  # as the library does: nothing that is as thorough is faster
         at = self._stages.get(stage) or self._open(stage)
         fcntl.flock(at.lock, fcntl.LOCK_EX)
         try:
