@@ -125,8 +125,7 @@ class Embedded:
         return self.data()
 
     def hold(self) -> Held:
-        """Return copies of the contents, which no longer depend on the values, with their digests."""
-        self.identify()
+        """Return copies of the contents, which no longer depend on the values."""
         contents = b"".join(self.pieces())
         return Held(self.data(), contents)
 
@@ -150,6 +149,15 @@ class Held(Embedded):
     def pieces(self) -> Iterator[Buffer]:
         """Yield the contents."""
         yield self._contents
+
+    def identify(self) -> None:
+        """Complete the forms with digests."""
+        if self._data.startswith(VALUES_3):
+            tree, at = orjson.loads(memoryview(self._data)[len(VALUES_3) :]), 0
+            for content in stored_forms(tree):
+                content.append(hashlib.sha256(memoryview(self._contents)[at : at + content[2]]).hexdigest())
+                at += content[2]
+            self._data = VALUES_2 + orjson.dumps(tree)
 
     def data(self) -> bytes:
         """Return the encoded data."""
