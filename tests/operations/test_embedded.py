@@ -148,6 +148,10 @@ class TestData:
             ([pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False)], "$[0]", "flags"),
             ([pd.DataFrame([[1, 2]], columns=["a", "a"])], "$[0]", "same name"),
             ([pd.DataFrame(index=pd.Index([1], name=0))], "$[0]", "name of its index"),
+            ([pd.DataFrame([[1, 2]], columns=["a", 1])], "$[0]", "names of its columns are of several types"),
+            ([pd.DataFrame([[1]], columns=pd.Index([("a", 1)], tupleize_cols=False))], "$[0]", "names of its columns are"),
+            ([np.ma.array([1, 2], mask=[True, False])], "$[0]", r"Save value\.data and value\.mask"),
+            ([np.array(["a"], dtype=np.dtypes.StringDType())], "$[0]", "text of any length"),
             ([pd.DataFrame(index=pd.MultiIndex.from_arrays([[1, None], [1, 2]]))], "$[0]", "its index changes its type"),
             ([pd.DataFrame(index=pd.MultiIndex.from_arrays([[1, "a"], [1, 2]]))], "$[0]", "its index is of objects"),
             ([pd.DataFrame(index=pd.MultiIndex.from_product([[1], [2]], names=[0, 1]))], "$[0]", "name of its index"),
@@ -156,7 +160,7 @@ class TestData:
             ([np.zeros(1, [("x" * 1_000_000, "i1")])], "$[0]", "more fields"),
             ([np.zeros(1, [("名", "i4")])], "$[0]", "names"),
         ],
-        ids=range(24),
+        ids=range(28),
     )
     def test_what_would_not_come_back_is_refused_with_its_path(
         self, memory: CheckpointManager, data: Any, path: str, says: str

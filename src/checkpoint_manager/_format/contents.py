@@ -12,9 +12,9 @@
 ===========  ==================================================================================================================
 
 What comes back is equal and of the same types. Not kept are the memory layout of an array and, of a frame of pandas, the
-``freq`` of its index where no text names it, the values of a level of its index that no row has, and the bits of a NaN.
-Nothing is unpickled: an array of objects is refused, and the kind that a record names is looked up here and nowhere else. The
-header of an array or a tensor is at most 1,000,000 bytes long.
+``freq`` of its columns, and of its index where no text names it, the values of a level of its index that no row has, and the
+bits of a NaN. Nothing is unpickled: an array of objects is refused, and the kind that a record names is looked up here and
+nowhere else. The header of an array or a tensor is at most 1,000,000 bytes long.
 """
 
 from __future__ import annotations
@@ -89,7 +89,12 @@ def _array(numpy: Any, array: Any) -> Content | None:  # noqa: ANN401  # the lib
         return None
     if type(array) is not numpy.ndarray:
         fault = f"is of the type {printable(type(array).__qualname__)}, and would not come back as one"
-        raise UnsavableError(fault, "Convert it with numpy.asarray(value)")
+        is_masked = isinstance(array, numpy.ma.MaskedArray)
+        raise UnsavableError(fault, "Save value.data and value.mask" if is_masked else "Convert it with numpy.asarray(value)")
+    if array.dtype.kind == "T":
+        raise UnsavableError(
+            "is an array of text of any length, which a .npy does not hold", "Convert it with value.astype(str)"
+        )
     if array.dtype.hasobject:
         fault = "is an array of objects, and reading it back would run code"
         raise UnsavableError(fault, "Convert it to an array of numbers or of text of a fixed length")
@@ -164,6 +169,8 @@ def _check_frame(frame: Any) -> None:  # noqa: ANN401
         why, remedy = "the name of its index is not text", "Name it by a text, with frame.rename_axis(…)"
     elif any(dtype == "object" for dtype in _types_of_index(frame.index)):
         why, remedy = "its index is of objects", "Give it a type, or save frame.reset_index()"
+    elif str(frame.columns.inferred_type).startswith("mixed") and frame.columns.nlevels == 1:
+        why, remedy = "the names of its columns are of several types", "Rename them, with frame.rename(columns=str)"
     elif frame.columns.has_duplicates:
         why, remedy = "two of its columns have the same name", "Give each column a name of its own"
     elif frame.attrs or not frame.flags.allows_duplicate_labels:
