@@ -30,6 +30,8 @@ from checkpoint_manager import (
     VersionConflictError,
 )
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
+from checkpoint_manager._operations.attach import attached
+from checkpoint_manager._operations.save import draft, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +184,7 @@ class TestContents:
             (pd.DataFrame({"a": [1, "x"]}), "column a is of objects"),
             (pd.DataFrame({"a": [(1, 2)]}), "column a is of objects"),
             (pd.DataFrame([[1, 2]], columns=["a", "a"]), "same name"),
-            (pd.DataFrame({"a": [1]}, index=pd.MultiIndex.from_tuples([(1, 2)])), "index"),
+            (pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([(1, 2), (1, None)])), "index"),
             (pd.DataFrame({"a": [1 + 2j]}), "Arrow can't hold"),
             (pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}), "objects"),
             (pd.Series([1]), "Series"),
@@ -548,6 +550,20 @@ def test_what_a_killed_writer_left_is_reported_and_removed(scheme: str, tmp_path
         cm.repair()
         assert kept(cm) == 1
         assert cm.verify().ok
+
+
+def test_what_was_left_by_a_writer_that_was_killed_in_the_first_save_is_removed_by_the_next(tmp_path: Path) -> None:
+    """What is under way in another process stays."""
+    place = str(tmp_path / "store")
+    subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), place], check=False)
+    with CheckpointManager(place, key=KEY) as other, CheckpointManager(place, key=KEY) as cm:
+        assert kept(cm) == 1
+        with attached(other._store, "train", draft("train", 1, None), {"w": b"under way"}) as whole:
+            cm.save_checkpoint("train", 2, attachments={"w": b"content"})
+            assert kept(cm) == 2
+            save(other._store, "train", whole)
+        found = [cm.get_checkpoint("train", number).attachments["w"].load() for number in (1, 2)]
+        assert found == [b"content", b"under way"]
 
 
 def test_memory_is_bounded_whatever_the_size(tmp_path: Path) -> None:

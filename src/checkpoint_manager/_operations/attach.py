@@ -2,7 +2,7 @@
 
 An attachment is written and made durable before the version that refers to it is appended, so a version never lacks one. A save
 holds one run lock while it writes its attachments, and their ids begin with the name of that lock. An attachment that no
-version refers to, and whose lock is free, was left by a killed writer.
+version refers to, and whose lock is free, was left by a killed writer: the next save, deletion or repair removes it.
 
 Several versions of a stage may refer to one attachment, which is stored once. So an attachment is removed only if every version
 that is left can be read, and none of them refers to it.
@@ -60,6 +60,8 @@ _IN_MEMORY = 3
 _READ_AT_ONCE = 2
 _READ_BYTES = 1024 * 1024
 """How much is read from a file at once."""
+_FEW_VERSIONS = 20
+"""How many versions are read to find what killed writers left, before a stage's first attachment is written."""
 _LOCK_DIGITS = 24
 """How many digits at the start of an attachment's id name the lock of its save; the others count the save's attachments."""
 _UNCHANGED = "Attach it when nothing writes to it any more, or attach a copy"
@@ -98,6 +100,7 @@ class Source:
             if self.size is not None and total < self.size and is_last:
                 raise PayloadError("an attached file became shorter while it was read", hint=_UNCHANGED)
             yield segment, is_last
+            del segment  # it is let go of when it is sealed, and not when the next one is there
 
 
 def _tell(progress: OnProgress, stage: str, sources: list[Source]) -> None:
@@ -125,7 +128,7 @@ def _cut(pieces: Iterable[Buffer], size: int | None) -> Iterator[tuple[Buffer, b
         while view:
             if full is not None:
                 yield full, False
-                full, may_be_short = None, False
+                full, memory, may_be_short = None, bytearray(), False
             length = format_1.SEGMENT_BYTES - filled
             if not filled and len(view) >= length:
                 full = view[:length]
@@ -170,6 +173,8 @@ def attached(
         sources[format_1.CONTENTS] = Source("contents", inside.pieces(), size=inside.size)
     if progress is not None:
         _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
+    if session is None and stage not in store.swept:
+        _sweep(store, stage)
     with Upload(store, stage) as upload:
         try:
             records = tuple(
@@ -312,17 +317,18 @@ class Upload:
         with contextlib.ExitStack() as stack:
             under_way: deque[Future[str]] = deque()
             pool: ThreadPoolExecutor | None = None
-            segments = source.segments()
+            index = -1
             room.acquire()
-            for index, (content, is_last) in enumerate(segments):
-                size += len(content)
+            for content, is_last in source.segments():
+                index, size, contents = index + 1, size + len(content), [content]
                 source.written(len(content))
+                del content
                 if pool is None and not is_last:  # there is a second segment: from here on, several are written at once
                     pool = stack.enter_context(_new_pool())
                 if pool is None:
-                    digests.append(write(index, [content], is_last))
+                    digests.append(write(index, contents, is_last))
                     continue
-                under_way.append(pool.submit(write, index, [content], is_last))
+                under_way.append(pool.submit(write, index, contents, is_last))
                 while under_way and under_way[0].done():
                     digests.append(under_way.popleft().result())
                 room.acquire()
@@ -488,6 +494,15 @@ def remove_unused(store: Store, stage: str, candidates: Iterable[str], session: 
     if removed:
         store.backend.delete_attachments(stage, removed)
     return removed
+
+
+def _sweep(store: Store, stage: str) -> None:
+    """Remove what a killed writer left, once, if the stage is free and has few versions; else, a deletion or repair does so."""
+    with contextlib.suppress(CheckpointError), store.backend.lock(stage, 0) as lock, store.session(stage, lock) as session:
+        store.swept.add(stage)
+        there = store.backend.attachments(stage)
+        if there and len(store.backend.versions(stage, session=session)) <= _FEW_VERSIONS:
+            remove_unused(store, stage, there, session)
 
 
 def remove_all(store: Store, stage: str, session: Session) -> None:

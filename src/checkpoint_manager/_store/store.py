@@ -38,6 +38,7 @@ class Store(SealedStore):
         codecs: How values of types that the library does not know are saved and loaded.
         after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
             stage's lock is held. It must not raise.
+        swept: The stages in which this process has looked for attachments that killed writers left.
     """
 
     def __init__(self, backend: Backend, keyring: OpenKeyring, lock_timeout: float, on_rollback: OnRollback) -> None:
@@ -45,6 +46,7 @@ class Store(SealedStore):
         self.history = History(self)
         self.chains = Chains(self, self.history)
         self.codecs = NO_CODECS
+        self.swept = set[str]()
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
 
     def flush(self, stage: str, session: Session | None = None) -> None:

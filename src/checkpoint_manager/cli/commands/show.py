@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Attachment, Checkpoint
 
 _COPY_BYTES = 256 * 1024
+_MOST_NAMED = 20
 
 
 @click.command()
@@ -86,7 +88,9 @@ def _write_attachment(checkpoint: Checkpoint, name: str) -> None:
     found = checkpoint.attachments.get(name)
     if found is None:
         where = f"version {checkpoint.version.number} of stage {printable(checkpoint.version.stage)}"
-        there = ", ".join(map(printable, checkpoint.attachments))
+        there = ", ".join(map(printable, itertools.islice(checkpoint.attachments, _MOST_NAMED)))
+        more = len(checkpoint.attachments) - _MOST_NAMED
+        there += f" and {more} more" if more > 0 else ""
         hint = f"It has {there}" if there else "It has none: choose another version"
         raise CheckpointNotFoundError(f"{where} has no attachment {printable(name)}", hint=hint, stage=checkpoint.version.stage)
     if sys.stdout.isatty():
