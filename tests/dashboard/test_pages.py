@@ -226,3 +226,15 @@ def test_the_events_say_which_stage_changed_and_nothing_else(cm: CheckpointManag
 
     found = asyncio.run(watch())
     assert found == [b"retry: 3000\n\n", b'data: {"store":"%s","stage":"train"}\n\n' % dashboard.store.id.encode()]
+
+
+def test_a_page_of_what_is_not_known_yet_is_loaded_again(
+    dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = visitor.get("/").text
+    assert 'http-equiv="refresh"' not in shown
+    monkeypatch.setattr(dashboard.store, "_complete_at", None)
+    monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
+    for page in ("/", visitor.at("")):
+        assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in visitor.get(page).text
+        assert "looked at 2 of 2 so far" in visitor.get(page).text

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -189,13 +190,21 @@ class _Deadline:
     def start(self, transport: asyncio.Transport) -> None:
         """Begin to count, unless it has begun."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, transport.abort)
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, _reset, transport)
 
     def stop(self) -> None:
         """Count no longer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End a connection at once: the operating system, too, forgets what nobody has read."""
+    connection = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class _Protocol(H11Protocol):

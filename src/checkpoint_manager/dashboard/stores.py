@@ -29,7 +29,7 @@ from checkpoint_manager.errors import (
 from checkpoint_manager.reports import VerificationReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from checkpoint_manager import CheckpointManager, Progress, Running, Version
     from checkpoint_manager.dashboard.views.call import Check
@@ -47,6 +47,7 @@ _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
     (IntegrityError, "damaged"),
     (FormatError, "unreadable"),
 )
+_LATE = datetime.max.replace(tzinfo=UTC)
 _SHARE = 0.1
 """The share of a processor that looking again and again may take."""
 
@@ -122,11 +123,13 @@ class Overview:
         cells: The stages that were looked at, by name.
         total: How many there are; None while that is not known.
         is_complete: Whether all were looked at.
+        order: The names of most of them in the order of the pipeline.
     """
 
     cells: dict[str, Cell] = field(default_factory=dict)
     total: int | None = None
     is_complete: bool = False
+    order: Sequence[str] = ()
 
     @property
     def counts(self) -> list[tuple[State, int]]:
@@ -136,7 +139,10 @@ class Overview:
 
     def in_order(self) -> list[Cell]:
         """Return the stages in the order of the pipeline: as each was saved first."""
-        return sorted(self.cells.values(), key=lambda cell: (cell.began is None, str(cell.began), cell.stage))
+        known = [self.cells[stage] for stage in self.order if stage in self.cells]
+        if len(known) == len(self.cells):
+            return known
+        return sorted(self.cells.values(), key=lambda cell: (cell.began or _LATE, cell.stage))
 
 
 class Report(NamedTuple):
@@ -190,6 +196,7 @@ class ShownStore:
         self._cm: CheckpointManager | None = None
         self._cells: dict[str, Cell] = {}
         self._names: list[str] | None = None
+        self._order: list[str] = []
         self._complete_at: float | None = None
         self._sweep: threading.Thread | None = None
         self._took = 0.0
@@ -227,7 +234,8 @@ class ShownStore:
         names, cells = self._names, dict(self._cells)
         for stage, run in self._running().items():
             cells[stage] = _with_run(cells.get(stage, Cell(stage, "unknown", began=run.started_at)), run)
-        return Overview(cells, None if names is None else len({*names, *cells}), self._complete_at is not None)
+        total = None if names is None else max(len(names), len(cells))
+        return Overview(cells, total, self._complete_at is not None, self._order)
 
     def _running(self) -> dict[str, Running]:
         """Return what runs now, by stage: the one that began first."""
@@ -258,6 +266,7 @@ class ShownStore:
             for name in self._cells.keys() - set(names):
                 del self._cells[name]
             self._mark_stale()
+            self._order = [cell.stage for cell in Overview(dict(self._cells)).in_order()]
             self.problem = ""
         except CheckpointError as error:
             self.problem = str(error)
@@ -272,8 +281,9 @@ class ShownStore:
                 self._cells[name] = replace(cell, stale=why, state=_with_staleness(cell, why))
 
     def names(self) -> list[str]:
-        """Return the names of the stages."""
-        return self.cm.stages() if self._names is None else self._names
+        """Return the names of the stages, as far as they are known."""
+        self.overview(wait=0.1)
+        return list(self._cells) if self._names is None else self._names
 
     def known(self) -> list[Cell]:
         """Return what is known of all stages now, without looking again."""

@@ -35,12 +35,18 @@ function refresh() {
   request.onloadend = () => {
     if (request.status === 200 && request.response) replaceParts(request.response);
     isAsking = false;
+    refreshUntilComplete();
     if (isAskedAgain) {
       isAskedAgain = false;
       setTimeout(refresh, 300);
     }
   };
   request.send();
+}
+
+// A large store is looked at for a while when it is first shown.
+function refreshUntilComplete() {
+  if (document.querySelector("[data-incomplete]")) setTimeout(refresh, 1500);
 }
 
 function replaceParts(page) {
@@ -91,3 +97,4 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", rest);
 follow();
+refreshUntilComplete();

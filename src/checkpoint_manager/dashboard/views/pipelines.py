@@ -63,6 +63,7 @@ def show_all(call: Call) -> Response:
     return call.page(
         "pipelines.html",
         cards=sorted(cards, key=_urgency),
+        is_complete=all(card.overview is None or card.overview.is_complete for card in cards),
         needs=needs[:_MOST_IN_NEED],
         more=len(needs) - _MOST_IN_NEED,
         stages=sum(card.overview.total or 0 for card in cards if card.overview is not None),

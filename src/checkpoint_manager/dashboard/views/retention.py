@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.views.call import Call
 
 _COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
+_MEASURED_SECONDS = 0.15
 _MOST_MEASURED, _MOST_BARS, _MOST_ROWS = 2000, 24, 300
 
 
@@ -99,8 +100,11 @@ def _measured(call: Call, stage: str) -> dict[str, Any]:
     per_stage, counts = Counter[str](), Counter[str]()
     per_day: Counter[date] = Counter()
     read = 0
-    for version in itertools.islice(_versions(call, stage), _MOST_MEASURED + 1):
+    until = time.monotonic() + _MEASURED_SECONDS
+    for version in _versions(call, stage):
         read += 1
+        if read > _MOST_MEASURED or time.monotonic() > until:
+            break
         if version.created_at is not None and version.total_size is not None:
             per_stage[version.stage] += version.total_size
             per_day[version.created_at.date()] += version.total_size
@@ -111,7 +115,7 @@ def _measured(call: Call, stage: str) -> dict[str, Any]:
         "measured": [(name, counts[name], size) for name, size in largest],
         "bars": bar_chart.draw(largest),
         "growth": bar_chart.grown([(f"{day:%Y-%m-%d}", size) for day, size in days]),
-        "is_partial": read > _MOST_MEASURED,
+        "is_partial": sum(counts.values()) < read,
     }
 
 
