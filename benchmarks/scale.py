@@ -38,8 +38,8 @@ class Scale:
 SCALES = {
     "full": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
-        small=Rounds(6, 200, 1500),
-        large=Rounds(12, 12, 300),
+        small=Rounds(5, 200, 1500),
+        large=Rounds(10, 12, 300),
         stages=10_000,
         fill_seconds=4,
         versions=(10, 1000, 10_000),
