@@ -67,8 +67,7 @@ class Kept(OrderedDict[str, T]):
 
     def __init__(self) -> None:
         super().__init__()
-        key = id(self)
-        _all[key] = weakref.ref(self, lambda _: _all.pop(key, None))
+        _all[id(self)] = self
 
     def close_one(self) -> None:
         """Close the least recently used one, if there is one."""
@@ -81,7 +80,7 @@ class Kept(OrderedDict[str, T]):
             self.close_one()
 
 
-_all: dict[int, weakref.ref[Kept[Any]]] = {}
+_all: weakref.WeakValueDictionary[int, Kept[Any]] = weakref.WeakValueDictionary()
 
 
 def make_room() -> None:
@@ -92,7 +91,7 @@ def make_room() -> None:
 
 
 def _places() -> list[Kept[Any]]:
-    return [kept for reference in tuple(_all.values()) if (kept := reference()) is not None]
+    return [kept for reference in _all.valuerefs() if (kept := reference()) is not None]
 
 
 def _close_all() -> None:
