@@ -44,6 +44,7 @@ UNCHECKED = {
 }
 RIGHT: dict[str, Any] = {
     "stage_name": "train",
+    "checkpoints": {"train": 1},
     "version": 1,
     "name": "good",
     "versions": [1],
