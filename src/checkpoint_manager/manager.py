@@ -515,7 +515,7 @@ class CheckpointManager:
             prefix: Return only names that begin with this.
         """
         check("prefix", prefix, str, "text")
-        return [stage for stage in self._store.stages() if stage.startswith(prefix)]
+        return self._store.stages(prefix)
 
     def running(self, stage_name: str | None = None) -> list[Running]:
         """Return the functions and loops of stages that run now, in whatever process, by stage.

@@ -426,6 +426,9 @@ def test_planted_stages_are_not_stages(opened: Opened, store: Path, caplog: pyte
     cm = opened()
     assert cm.stages() == ["clean", "train"]
     assert "Not counted as a stage: approved-by-cfo" in caplog.text
+    caplog.clear()
+    assert cm.stages(prefix="tr") == ["train"]
+    assert "Not counted" not in caplog.text  # what is not asked for is not looked into
     assert {version.stage for version in cm.clear_checkpoints()} == {"clean", "train"}
     assert [version.status for version in cm.history("approved-by-cfo")] == ["damaged"]
     assert not cm.verify().ok

@@ -205,20 +205,21 @@ def test_a_version_of_the_same_revision_that_comes_between_is_no_conflict(
     loaded = Conversation(messages=[message(0)], conversation_id="7")
     asyncio.run(new().save(loaded))
     original = getattr(CheckpointManager, method)
+    with monkeypatch.context() as patch:
 
-    def second(*args: Any, **kwargs: Any) -> Any:
-        monkeypatch.undo()
-        CheckpointManager(tmp_path / "store", key=bytes(32)).restore_checkpoint("pydantic-ai/7", 1)
-        return original(*args, **kwargs)
+        def second(*args: Any, **kwargs: Any) -> Any:
+            patch.undo()
+            CheckpointManager(tmp_path / "store", key=bytes(32)).restore_checkpoint("pydantic-ai/7", 1)
+            return original(*args, **kwargs)
 
-    monkeypatch.setattr(CheckpointManager, method, second)
-    if method == "save_checkpoint":
-        loaded.messages.append(message(1))
-        asyncio.run(new().save(loaded))
-        assert getattr(asyncio.run(new().load("7")), "messages", None) == [message(0), message(1)]
-    else:
-        asyncio.run(new().delete("7"))
-        assert asyncio.run(new().load("7")) is None
+        patch.setattr(CheckpointManager, method, second)
+        if method == "save_checkpoint":
+            loaded.messages.append(message(1))
+            asyncio.run(new().save(loaded))
+            assert getattr(asyncio.run(new().load("7")), "messages", None) == [message(0), message(1)]
+        else:
+            asyncio.run(new().delete("7"))
+            assert asyncio.run(new().load("7")) is None
 
 
 def test_entries_are_found_when_it_is_not_remembered_where_they_are(

@@ -89,7 +89,7 @@ def find(store: Store, criteria: Criteria) -> Iterator[Version]:
         metadata = {key: orjson.loads(value) for key, value in criteria.metadata.items()}
         candidates = store.index.candidates(criteria.stage_prefix, criteria.status, criteria.since, metadata)
     if candidates is None:
-        found = ((stage, store.history.versions(stage)) for stage in store.stages() if stage.startswith(criteria.stage_prefix))
+        found = ((stage, store.history.versions(stage)) for stage in store.stages(criteria.stage_prefix))
     else:
         by_stage = itertools.groupby(candidates, key=itemgetter(0))
         found = ((stage, _opened(store, stage, (number for _, number in numbers))) for stage, numbers in by_stage)

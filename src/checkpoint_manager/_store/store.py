@@ -59,14 +59,16 @@ class Store(SealedStore):
         self.history.forget(stage)
         self.chains.forget(stage)
 
-    def stages(self) -> list[str]:
-        """Return the names of the stages, sorted: those that hold a version that opens, and those that this user has seen.
+    def stages(self, prefix: str = "") -> list[str]:
+        """Return the names of the stages that begin with a prefix, sorted, without looking into the others.
+
+        They are those that hold a version that opens, and those that this user has seen.
 
         A stage that was deleted as a whole is left out. Anyone who may write to the directory can make a folder: one in which
         nothing opens is told with an ERROR line.
         """
-        seen, planted = set(self.last_seen.stages()), 0
-        for stage in self.backend.stages():
+        seen, planted = {stage for stage in self.last_seen.stages() if stage.startswith(prefix)}, 0
+        for stage in [stage for stage in self.backend.stages() if stage.startswith(prefix)]:
             if stage in seen or self.history.is_authentic(stage):
                 seen.add(stage)
                 continue

@@ -24,6 +24,7 @@ given to ``register_checkpoint_type``. A checkpoint that could not be loaded so 
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -63,6 +64,7 @@ class CheckpointStorage:
         self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
         self._records = Records(self._manager, ("timestamp", "checkpoint_id"))
         self._allowed = frozenset(allowed_checkpoint_types)
+        self._used: dict[str, None] = {}  # stages of workflows, which are searched first
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,6 +131,7 @@ class CheckpointStorage:
 
     def _all(self, stage: str) -> list[tuple[str, str, int]]:
         """Return the timestamps, ids and versions of a workflow's checkpoints."""
+        self._used[stage] = None
         places = list(self._records.look(stage)[0].places.items())
         found = [(timestamp, id_, versions[0]) for timestamp, ids in places for id_, versions in list(ids.items())]
         return sorted(found, key=lambda each: each[2])
@@ -138,7 +141,9 @@ class CheckpointStorage:
         return self._records.load(stage, version) if version else None
 
     def _places(self, checkpoint_id: str) -> Iterator[tuple[str, str]]:
-        for stage in self._manager.stages(prefix=f"{_PREFIX}/"):
+        used = list(self._used)
+        others = (stage for stage in self._manager.stages(prefix=f"{_PREFIX}/") if stage not in used)
+        for stage in itertools.chain(used, others):
             yield from ((stage, timestamp) for timestamp, id_, _ in self._all(stage) if id_ == checkpoint_id)
 
     def _find(self, checkpoint_id: str) -> Any:  # noqa: ANN401  # a record

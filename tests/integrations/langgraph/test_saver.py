@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, PayloadError, Retention, VersionConflictError
+from checkpoint_manager import CheckpointManager, PayloadError, Retention, StorageError, VersionConflictError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ from langgraph.types import Command, interrupt
 
 from checkpoint_manager.integrations import _records
 from checkpoint_manager.integrations import langgraph as integration
-from checkpoint_manager.integrations.langgraph import CheckpointSaver
+from checkpoint_manager.integrations.langgraph import CheckpointSaver, pruning
 
 KEY = bytes(range(32))
 TEXTS = ["", "a", "a/b", "a%2Fb", "%", "..", "ä", "e\u0301", "\0", "\n", "x" * 5000, "con", "💥", "A", "checkpoint_ns"]
@@ -144,6 +144,37 @@ def test_the_last_checkpoints_of_each_namespace_are_kept(tmp_path: Path) -> None
     assert "020" not in left
 
 
+def test_a_pruning_that_fails_fails_no_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise StorageError("the medium fails")
+
+    saver = new(tmp_path, keep_last=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointManager, "delete_versions", refuse)
+        for number in range(12):
+            put(saver, "1", f"{number:03}")
+    assert "could not be pruned: the medium fails" in caplog.text
+    for number in range(12, 30):
+        put(saver, "1", f"{number:03}")
+    assert len(ids(saver, "1")) <= 1 + 8
+
+
+def test_a_thread_with_delta_channels_is_not_pruned_at_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a delta channel needs counts as kept, or each step would look through the whole history."""
+    pruned: list[int] = []
+    kept = pruning.kept
+    monkeypatch.setattr(pruning, "kept", lambda *args: pruned.append(1) or kept(*args))
+    saver, parent = new(tmp_path, keep_last=1), None
+    for number in range(60):
+        made = {**checkpoint(f"{number:03}"), "channel_versions": {"lines": number}}
+        saver.put(config("1", "", parent), made, {"counters_since_delta_snapshot": {"lines": (number, number)}}, {})
+        parent = f"{number:03}"
+    assert 0 < len(pruned) <= 10
+    assert ids(saver, "1") == [f"{number:03}" for number in reversed(range(60))]
+
+
 def test_a_retention_of_the_manager_is_seen_as_deletion(tmp_path: Path) -> None:
     """It may delete the version with the index, which is put together again from the metadata of all versions."""
     cm = CheckpointManager(tmp_path / "store", key=KEY, retention=Retention(keep_last=4))
@@ -176,14 +207,16 @@ def test_two_processes_delete_the_same_checkpoints(tmp_path: Path, monkeypatch: 
         put(new(tmp_path), "1", str(number))
     delete_versions = CheckpointManager.delete_versions
 
-    def second(*args: Any) -> Any:
-        monkeypatch.undo()
-        new(tmp_path).prune(["1"])
-        return delete_versions(*args)
-
     saver = new(tmp_path)
-    monkeypatch.setattr(CheckpointManager, "delete_versions", second)
-    saver.prune(["1"])
+    with monkeypatch.context() as patch:
+
+        def second(*args: Any) -> Any:
+            patch.undo()
+            new(tmp_path).prune(["1"])
+            return delete_versions(*args)
+
+        patch.setattr(CheckpointManager, "delete_versions", second)
+        saver.prune(["1"])
     assert ids(saver, "1") == ids(new(tmp_path), "1") == ["3"]
 
 
@@ -191,10 +224,10 @@ def test_a_writer_that_is_never_the_first_gives_up(tmp_path: Path, monkeypatch: 
     saver = new(tmp_path)
     put(saver, "1", "0")
     put(new(tmp_path), "1", "1")
-    monkeypatch.setattr(_records, "_MOST_ATTEMPTS", 1)
-    with pytest.raises(VersionConflictError):
-        put(saver, "1", "2")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(_records, "_MOST_ATTEMPTS", 1)
+        with pytest.raises(VersionConflictError):
+            put(saver, "1", "2")
     put(saver, "1", "2")
     assert ids(saver, "1") == ["2", "1", "0"]
 
@@ -206,6 +239,11 @@ def test_the_indexes_of_the_threads_used_last_are_kept(tmp_path: Path, monkeypat
         put(saver, str(number % 3), str(number))
     assert [ids(saver, thread) for thread in "012"] == [["3", "0"], ["4", "1"], ["5", "2"]]
     assert len(saver._records._indexes) == 2
+
+
+def test_writes_name_their_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="checkpoint_id"):
+        new(tmp_path).put_writes(config("1"), [("a", 1)], "task")
 
 
 def test_an_unknown_strategy_of_pruning_is_refused(tmp_path: Path) -> None:

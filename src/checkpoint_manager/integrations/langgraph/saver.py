@@ -14,9 +14,12 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
+from checkpoint_manager import CheckpointError, CheckpointManager, CheckpointNotFoundError
+from checkpoint_manager._log import get_logger
+from checkpoint_manager._text import printable
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.integrations._records import Index, Key, Records
+from checkpoint_manager.integrations.langgraph import pruning
 from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, SerializerProtocol
 
+_LOG = get_logger()
 _PREFIX = "langgraph"
+_MOST_HELD = 10_000
 _BODY = {"thread", "checkpoint", "metadata", "parent", "writes"}
 
 
@@ -59,6 +64,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         if keep_last is not None and keep_last < 1:
             raise ValueError("keep_last must be at least 1, or None")
         self._keep_last = keep_last
+        self._held: dict[Key, int] = {}  # how many checkpoints were left by the last pruning of a stage and namespace
         self._is_owner = not isinstance(store, CheckpointManager)
         self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
         self._records = Records(self._manager, ("checkpoint_ns", "checkpoint_id"))
@@ -96,18 +102,20 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         shown = {name: str(whole[name]) for name in ("step", "run_id") if name in whole}
         stage = _stage(thread)
         index = self._records.append(stage, (ns, checkpoint["id"], "checkpoint"), body, shown)
-        if self._keep_last is not None and len(index.places[ns]) > self._keep_last + max(8, self._keep_last // 4):
-            self._keep(stage, self._keep_last)
+        if self._keep_last is not None:
+            self._retain(stage, ns, len(index.places[ns]), self._keep_last)
         return _config(config["configurable"]["thread_id"], ns, checkpoint["id"])
 
     def put_writes(self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         """Save what a task wrote durably. What it wrote earlier stays, except for errors, interrupts and resumptions."""
         thread, ns, id_ = _names(config)
+        if id_ is None:
+            raise KeyError("checkpoint_id")
         rows = [
             [task_id, task_path, WRITES_IDX_MAP.get(channel, index), channel, *self._dump(value)]
             for index, (channel, value) in enumerate(writes)
         ]
-        self._records.append(_stage(thread), (ns, str(id_), "writes"), {"writes": rows})
+        self._records.append(_stage(thread), (ns, id_, "writes"), {"writes": rows})
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes of a thread. If this is interrupted, call it again."""
@@ -147,32 +155,23 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
             else:
                 self._keep(_stage(thread_id), 1)
 
-    def _keep(self, stage: str, keep_last: int) -> None:
-        """Delete all but the newest checkpoints of each namespace, what these need, and what is not put yet."""
-        seen = set(map(self._records.key, self._records.versions(stage)))
-        index = self._records.look(stage)[0]
-        kept: set[Key] = set()
-        for ns, ids in list(index.places.items()):
-            newest = index.newest_first(ns)[:keep_last]
-            kept |= {(ns, id_) for id_ in ids if not newest or id_ >= newest[-1]}
-            kept |= {(ns, id_) for start in newest for id_ in self._ancestors_needed(stage, index, ns, start)}
-        self._records.drop(stage, seen - kept)
-
-    def _ancestors_needed(self, stage: str, index: Index, ns: str, id_: str) -> Iterator[str]:
-        """Yield the ancestors from which delta channels are rebuilt, up to those that hold their values."""
-        found = self._tuple(stage, index, ns, id_)
-        if found is None:
+    def _retain(self, stage: str, ns: str, count: int, keep_last: int) -> None:
+        """Delete what is more than is to be kept, once it is a quarter more. Failing to do so does not fail the ``put``."""
+        held = max(keep_last, self._held.get((stage, ns), 0))
+        if count <= held + max(8, held // 4):
             return
-        counted = found.metadata.get("counters_since_delta_snapshot") or {}
-        missing = {channel for channel in counted if channel in found.checkpoint["channel_versions"]}
-        passed = {id_}
-        while found and (missing := missing - found.checkpoint["channel_values"].keys()) and found.parent_config:
-            parent = found.parent_config["configurable"]["checkpoint_id"]
-            if parent in passed:  # a checkpoint that was put again as the child of its descendant
-                return
-            passed.add(parent)
-            yield parent
-            found = self._tuple(stage, index, ns, parent)
+        try:
+            self._keep(stage, keep_last)
+        except CheckpointError as error:
+            _LOG.warning("Stage %s was saved, and could not be pruned: %s. A later put tries again", printable(stage), error)
+        if len(self._held) > _MOST_HELD:
+            self._held.clear()
+        self._held[stage, ns] = len(self._records.look(stage)[0].places.get(ns, ()))
+
+    def _keep(self, stage: str, keep_last: int) -> None:
+        seen = set(map(self._records.key, self._records.versions(stage)))  # before the index, which then has all of them
+        index = self._records.look(stage)[0]
+        self._records.drop(stage, seen - pruning.kept(index, keep_last, lambda *key: self._tuple(stage, index, *key)))
 
     # Reading
 
