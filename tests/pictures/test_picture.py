@@ -1,4 +1,4 @@
-"""The picture in the README shows what the program shows today."""
+"""The pictures in the README show what the program shows today."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from tests.pictures import terminal
+from tests.pictures import dashboard, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,13 @@ def test_it_shows_what_the_program_shows_today(tmp_path: Path) -> None:
     today = terminal.drawn(terminal.played(tmp_path))
     assert shown(today) == shown(terminal.PICTURE.read_text()), "draw it anew: python -m tests.pictures.terminal"
     assert len({colour for colour, _ in shown(today)}) >= 4
+
+
+def test_that_of_the_dashboard_shows_what_its_page_says_today(tmp_path: Path) -> None:
+    today = dashboard.outline(dashboard.page(tmp_path))
+    assert today == dashboard.TEXT.read_text(), "draw it anew: python -m tests.pictures.dashboard"
+    assert f"]({dashboard.PICTURE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+    assert dashboard.PICTURE.read_bytes().startswith(b"\x89PNG")
 
 
 def test_it_is_in_the_readme_and_loads_nothing_from_elsewhere() -> None:

@@ -14,6 +14,8 @@ from checkpoint_manager.dashboard.views.call import Site
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from starlette.types import ASGIApp
+
     from checkpoint_manager import CheckpointManager
     from checkpoint_manager.dashboard.auth import Role
     from checkpoint_manager.dashboard.server import Place
@@ -42,6 +44,11 @@ def site(shown: Iterable[ShownStore], grants: Role, place: Place, examine: Calla
     )
 
 
+def application(site: Site, place: Place) -> ASGIApp:
+    """Return what answers requests for a place."""
+    return make_app(site, place.is_own)
+
+
 def serve(site: Site, place: Place, started: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -50,4 +57,4 @@ def serve(site: Site, place: Place, started: Callable[[], None]) -> None:
         place: Where.
         started: Called once requests are answered.
     """
-    server.serve(make_app(site, place.is_own), place, started)
+    server.serve(application(site, place), place, started)
