@@ -1011,7 +1011,9 @@ class CheckpointManager:
     def copy_to(
         self, checkpoint_dir: str | os.PathLike[str], *, key: Key | None = None, progress: OnProgress | None = None
     ) -> BundleSummary:
-        """Copy all histories and tags into a new store, which is independent of this one from then on.
+        """Copy all histories, tags and attachments into a new store, which is independent of this one from then on.
+
+        At the end, all that was copied is read back. If a copy is interrupted, call this again: it goes on where it was.
 
         A directory that was copied in any other way is still the same store: once one of the two has newer versions, the other
         one counts as an older copy that was put in its place.
@@ -1022,8 +1024,9 @@ class CheckpointManager:
             progress: Called after each piece.
 
         Raises:
-            CheckpointError: There are stages already. Nothing was copied.
-            IntegrityError: A stage is damaged, or something is missing. Nothing was copied.
+            CheckpointError: There are other stages already. Nothing was copied.
+            VersionConflictError: There is another history of a stage already. Nothing was copied.
+            IntegrityError: A stage is damaged, or something is missing, and nothing was copied; or the copy can't be read back.
             RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was copied.
         """
         key = conceal(key)

@@ -32,11 +32,15 @@ def test_each_goes_its_own_way(cli: Cli, store: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_mixed(cli: Cli, store: Path) -> None:
-    assert "made the store there: 2 stages, 4 versions" in cli("copy", "there").err
+    assert "copied to there: 2 stages, 4 versions (4 new)" in cli("copy", "there").err
+    assert "4 versions (0 new)" in cli("copy", "there").err
+    assert "is this one" in cli("copy", "checkpoints").err
+    CheckpointManager("forked").save_checkpoint("train", "another history")
+    result = cli("copy", "forked")
+    assert (result.code, "another history of stage train. Choose a place" in result.err) == (2, True)
+    CheckpointManager("there").save_checkpoint("another", 1)
     result = cli("copy", "there")
-    assert result.code == 2
-    assert "has stages already" in result.err
-    assert cli("copy", "checkpoints").code == 2
+    assert (result.code, "has other stages already, such as another" in result.err) == (2, True)
 
 
 def test_a_damaged_store_is_not_copied(cli: Cli, store: Path) -> None:

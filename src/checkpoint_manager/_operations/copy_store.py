@@ -11,26 +11,49 @@ from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES
 from checkpoint_manager._operations.export_bundle import export_bundle
 from checkpoint_manager._operations.import_bundle import import_bundle
+from checkpoint_manager._operations.verify import verify
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, VersionConflictError
 
 if TYPE_CHECKING:
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.reports import BundleSummary, OnProgress
 
+_ELSEWHERE = "Choose a place where no store is yet"
+_UNSOUND = {"damaged", "missing", "incomplete", "unreadable", "foreign", "rolled-back"}
+
 
 def copy_store(store: Store, other: Store, progress: OnProgress | None) -> BundleSummary:
-    """Copy all histories and tags into another store, which must be empty.
+    """Copy all histories and tags into another store, and read all of them back.
+
+    That store is empty, or holds nothing but what an earlier copy of this store has brought, which may have been interrupted:
+    then what is missing is copied.
 
     Raises:
-        CheckpointError: It is not empty. Nothing was copied.
-        IntegrityError, RollbackError: A stage is damaged, or older than this user has seen. Nothing was copied.
+        CheckpointError: It holds other stages, or is this very store. Nothing was copied.
+        VersionConflictError: It holds another history of a stage. Nothing was copied.
+        IntegrityError, RollbackError: A stage is damaged, or older than this user has seen, and nothing was copied; or what was
+            copied can't be read back.
     """
-    if other.stages():
-        message = f"the store {printable(other.backend.location)} has stages already, and nothing was copied"
-        raise CheckpointError(message, hint="Choose a place where no store is yet")
+    strange = sorted({*other.stages()}.difference(store.stages()))
+    if strange or other.keyring.store_id == store.keyring.store_id:
+        what = f"has other stages already, such as {printable(strange[0])}" if strange else "is this one"
+        message = f"the store {printable(other.backend.location)} {what}, and nothing was copied"
+        raise CheckpointError(message, hint=_ELSEWHERE)
     key = Secret("key-file", Hidden(secrets.token_bytes(KEY_BYTES)))
     with tempfile.TemporaryFile() as file:
         export_bundle(store, file, key, None, overwrite=False, progress=None)
         file.seek(0)
-        return import_bundle(other, file, key, {}, dry_run=False, progress=progress)
+        try:
+            copied = import_bundle(other, file, key, {}, dry_run=False, progress=progress)
+        except VersionConflictError as error:
+            message = (
+                f"the store {printable(other.backend.location)} has another history of stage {printable(error.stage or '')}"
+            )
+            raise VersionConflictError(message, hint=_ELSEWHERE, stage=error.stage) from None
+    unsound = [finding for finding in verify(other, None, progress).problems if finding.state in _UNSOUND]
+    if unsound:
+        where = f"the copy in {printable(other.backend.location)}"
+        message = f"{where} is not whole: stage {printable(unsound[0].stage or '')}: {unsound[0].detail}"
+        raise IntegrityError(message, hint=Hint.VERIFY_AND_REPAIR, stage=unsound[0].stage, version=unsound[0].version)
+    return copied

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def copy(access: Access, location: str) -> None:
     """Copy the store to a new LOCATION, a directory or a URL, with all versions and tags.
 
-    The copy is a store of its own, under the same key.
+    The copy is a store of its own, under the same key, and is read back at the end. If it is interrupted, run it again: it goes
+    on where it was.
 
     A directory that was copied with cp is still the same store: once one of the two has newer versions, the other one counts as
     an older copy that was put in its place.
@@ -40,4 +41,5 @@ def copy(access: Access, location: str) -> None:
     if access.as_json:
         write_json("copy", {"to": redacted(location), **bundle_fields(copied, "stage", "versions", "newest", "tags")})
     else:
-        say(f"made the store {printable(redacted(location))}: {bundle_summary(copied, counted(copied.versions, 'version'))}")
+        told = bundle_summary(copied, f"{counted(copied.versions, 'version')} ({copied.added} new)")
+        say(f"copied to {printable(redacted(location))}: {told}")

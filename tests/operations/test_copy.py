@@ -1,0 +1,94 @@
+"""Copying a store from each place to each other one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from checkpoint_manager import CheckpointManager, IntegrityError
+from checkpoint_manager.backends.sqlite import SqliteBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from checkpoint_manager.reports import Progress
+
+KEY = bytes(range(32))
+PLACES = ("directory", "sqlite", "postgresql", "bucket")
+PAIRS = list(itertools.permutations(PLACES, 2) if os.environ.get("TESTS_ALL_PAIRS") else zip(PLACES, PLACES[1:] + PLACES[:1]))
+"""All twelve, or each place once as the source and once as the target."""
+
+
+@pytest.fixture
+def new_place(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Return what returns a new place of a kind."""
+
+    def place(kind: str) -> str:
+        if kind == "postgresql":
+            return str(request.getfixturevalue("new_postgres_url")())
+        if kind == "bucket":
+            return str(request.getfixturevalue("s3").url())
+        return f"sqlite:///{tmp_path}/{kind}.db" if kind == "sqlite" else str(tmp_path / kind)
+
+    return place
+
+
+@pytest.fixture
+def filled(new_place: Callable[[str], str], request: pytest.FixtureRequest) -> Iterator[CheckpointManager]:
+    with CheckpointManager(new_place(getattr(request, "param", "directory")), key=KEY) as cm:
+        for number in range(5):
+            cm.save_checkpoint("train", {"n": np.arange(number)}, metadata={"n": number}, attachments={"a": b"%d" % number})
+        cm.delete_versions("train", [1, 3])
+        cm.tag("train", 4, "good")
+        cm.save_checkpoint("größe/x", "x" * 100)
+        cm.clear_checkpoint("größe/x")
+        yield cm
+
+
+def content(cm: CheckpointManager) -> list[object]:
+    """Return all that a copy must have."""
+    return [
+        (version, cm.tags(stage), version.status == "completed" and repr(cm.get_checkpoint(stage, version.number).data))
+        for stage in cm.stages()
+        for version in cm.history(stage)
+    ] + [cm.get_checkpoint("train", 2).attachments["a"].read()]
+
+
+@pytest.mark.parametrize(("filled", "to"), PAIRS, indirect=["filled"])
+def test_a_copy_that_is_interrupted_goes_on_and_is_whole(
+    filled: CheckpointManager, new_place: Callable[[str], str], to: str
+) -> None:
+    place = new_place(to)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filled.copy_to(place, key=KEY, progress=interrupt)
+    copied = filled.copy_to(place, key=KEY)
+    assert (copied.versions, filled.copy_to(place, key=KEY).added) == (5, 0)
+    with CheckpointManager(place, key=KEY) as there:
+        assert content(there) == content(filled)
+        assert there.save_checkpoint("train", 6).number == 6
+        assert filled.save_checkpoint("train", 6).number == 6
+
+
+def test_what_does_not_arrive_is_told(
+    filled: CheckpointManager, new_place: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = SqliteBackend.append
+    monkeypatch.setattr(
+        SqliteBackend,
+        "append",
+        lambda self, stage, version, pieces, **more: append(
+            self, stage, version, (lambda: [b"".join(pieces())[:-1]]) if version == 4 else pieces, **more
+        ),
+    )
+    with pytest.raises(IntegrityError, match=r"the copy in sqlite.* is not whole: stage train"):
+        filled.copy_to(new_place("sqlite"), key=KEY)
