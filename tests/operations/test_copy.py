@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 KEY = bytes(range(32))
 PLACES = ("directory", "sqlite", "postgresql", "bucket")
-PAIRS = list(itertools.permutations(PLACES, 2) if os.environ.get("TESTS_ALL_PAIRS") else zip(PLACES, PLACES[1:] + PLACES[:1]))
+RING = zip(PLACES, PLACES[1:] + PLACES[:1], strict=True)
+PAIRS = list(itertools.permutations(PLACES, 2) if os.environ.get("TESTS_ALL_PAIRS") else RING)
 """All twelve, or each place once as the source and once as the target."""
 
 
