@@ -175,6 +175,27 @@ def test_a_password_in_the_url_is_shown_nowhere(
     assert not [text for text in shown for secret in secrets if secret in text]
 
 
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda url: url.replace("127.0.0.1", "no-such-host.invalid"), "can be reached"),
+        (lambda url: re.sub(r":\d+/", ":1/", url), "can be reached"),
+        (lambda url: url.replace("checkpoints@", "nobody_at_all@"), "Create it, or name another one"),
+        (lambda url: url.replace("/postgres?", "/password_less?"), "Create it, or name another one"),
+        (lambda url: url.replace("?schema", "?sslmode=verify-full&schema"), "the server's certificate"),
+        (lambda url: url.replace("checkpoints@", "with_password:s3cret@"), "Check the user and the password"),
+    ],
+)
+def test_what_keeps_a_client_from_connecting_is_told_with_what_mends_it(
+    postgres_url: str, change: Callable[[str], str], hint: str
+) -> None:
+    behind(postgres_url, "DO 'BEGIN CREATE ROLE with_password LOGIN PASSWORD ''another''; EXCEPTION WHEN OTHERS THEN END'")
+    with pytest.raises(StorageError) as caught:
+        open_backend(change(postgres_url))
+    assert hint in caught.value.hint
+    assert "s3cret" not in str(caught.value)
+
+
 # Round trips
 
 

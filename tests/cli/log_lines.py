@@ -535,5 +535,11 @@ LINES = [
 NOT_PROVOKED = {
     ("stages/runner.py", "%s: superseded progress is left"): "debug",
     ("backends/postgres/lock.py", "The lock of the run of"): "needs a server that ends a connection",
+    (
+        "_store/index.py",
+        "The record of what is indexed in",
+    ): "needs a server, and its administrator: tests/operations/test_index.py",
+    ("_store/index.py", "The index of"): "needs a server: tests/operations/test_index.py",
+    ("_store/index.py", "Indexed: "): "needs a server: tests/operations/test_index.py",
     ("stages/runner.py", "%s: waits for %s, which runs it and started this process"): "needs a process that the stage starts",
 }

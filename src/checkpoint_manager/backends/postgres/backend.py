@@ -92,6 +92,14 @@ _REFUSALS = {
     "57014": (errno.ETIMEDOUT, "Give this user a longer statement_timeout"),
     "25006": (errno.EROFS, "Connect to the server that takes changes: a standby does not"),
 }
+_UNREACHABLE = "Check that the server runs at this address and can be reached, then try again"
+_UNCONNECTED = {
+    "certificate": "Check the server's certificate, and the one of who signed it (sslrootcert)",
+    "does not exist": "Create it, or name another one",
+    "password": "Check the user and the password: in ~/.pgpass, PGPASSWORD or a service file",
+    "authentication": "Check the user, and what the server's pg_hba.conf allows",
+}
+"""What to do if a word is in what the client says when it can't connect."""
 
 
 class _Chunks:
@@ -287,13 +295,16 @@ class PostgresBackend(Searchable, Maintenance):
 
     def translated(self, error: psycopg.Error, action: str, stage: str | None = None) -> CheckpointError:
         """Return an error of PostgreSQL as one of this library."""
-        whose = "" if stage is None else f" stage {printable(stage)}"
-        what = f"can't {action}{whose}: {self.location}: {printable(_first_line(error))}"
+        done = action.removesuffix(" of") if stage is None else f"{action} stage {printable(stage)}"
+        why = printable(_first_line(error))
+        what = f"can't {done}: {self.location}: {why}"
         if error.sqlstate == LOCK_NOT_AVAILABLE:
             return LockTimeoutError(what, hint=Hint.WAIT_FOR_LOCK, stage=stage)
         if error.sqlstate in _DAMAGE:
             return IntegrityError(what, hint="Restore the database from a backup", stage=stage)
         number, hint = _REFUSALS.get(error.sqlstate or "", (errno.EIO, "Find out what the server's log says, then try again"))
+        if error.sqlstate is None:  # the client's: there was no connection, or it was lost
+            hint = next((each for word, each in _UNCONNECTED.items() if word in why), _UNREACHABLE)
         return StorageError(what, hint=hint, errno=number, stage=stage)
 
     # Locks
