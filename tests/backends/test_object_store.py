@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from obstore.exceptions import PermissionDeniedError
+from obstore.exceptions import GenericError, PermissionDeniedError
+from obstore.store import S3Store
 
 from checkpoint_manager import (
     CheckpointError,
@@ -146,6 +147,29 @@ class TestServers:
     def test_a_bucket_that_is_not_there_is_said_to_be_missing(self, s3: Moto) -> None:
         with pytest.raises(StorageError, match=r"there is no such bucket\. Create the bucket"):
             ObjectStoreBackend(s3.url().replace(f"://{BUCKET}/", "://nowhere/"))
+
+    def test_a_server_that_is_not_reached_is_said_to_be_so(self) -> None:
+        """The text of the first error is that of a server whose certificate ended yesterday."""
+        errors: list[Exception] = [
+            GenericError("x: InvalidCertificate(\n    ExpiredContext {"),
+            GenericError("InvalidCertificate("),
+        ]
+        for endpoint in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+            bare = S3Store("b", endpoint=endpoint, client_options={"allow_http": True}, retry_config={"max_retries": 0})
+            with pytest.raises(GenericError) as caught:
+                bare.get("x")
+            errors.append(caught.value)
+        told = []
+        for error in errors:
+            with pytest.raises(StorageError) as translated:
+                calls.translate(error, "read from", "s3://b/p")
+            told.append(str(translated.value).removeprefix("can't read from s3://b/p: ").partition(". ")[0])
+        assert told == [
+            "the server's certificate has expired",
+            "the server's certificate is not one that this host trusts",
+            "no server answers there",
+            "the server's name can't be resolved",
+        ]
 
     @pytest.mark.parametrize(
         ("stage", "message"), [(None, "can't read from s3://b/p: "), ("train", "can't read from stage train in s3://b/p: ")]

@@ -182,7 +182,10 @@ def test_a_password_in_the_url_is_shown_nowhere(
         (lambda url: re.sub(r":\d+/", ":1/", url), "can be reached"),
         (lambda url: url.replace("checkpoints@", "nobody_at_all@"), "Create it, or name another one"),
         (lambda url: url.replace("/postgres?", "/password_less?"), "Create it, or name another one"),
-        (lambda url: url.replace("?schema", "?sslmode=verify-full&schema"), "the server's certificate"),
+        (
+            lambda url: url.replace("?schema", "?sslmode=verify-full&schema"),
+            "the server's certificate|offers TLS",
+        ),  # another test turns it off
         (lambda url: url.replace("checkpoints@", "with_password:s3cret@"), "Check the user and the password"),
     ],
 )
@@ -192,7 +195,7 @@ def test_what_keeps_a_client_from_connecting_is_told_with_what_mends_it(
     behind(postgres_url, "DO 'BEGIN CREATE ROLE with_password LOGIN PASSWORD ''another''; EXCEPTION WHEN OTHERS THEN END'")
     with pytest.raises(StorageError) as caught:
         open_backend(change(postgres_url))
-    assert hint in caught.value.hint
+    assert re.search(hint, caught.value.hint)
     assert "s3cret" not in str(caught.value)
 
 

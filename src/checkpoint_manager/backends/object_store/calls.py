@@ -3,7 +3,7 @@
 ``obstore`` runs its requests in threads of its own and blocks the caller until the answer is there, deaf to Ctrl-C. So each
 call is made in a thread that is started for it, and the caller waits at a queue, which a signal or the timeout ends. The
 request goes on meanwhile. At the end of the process, those under way are waited for, because a thread that is stopped in the
-middle of one would abort the process.
+middle of one would abort the process; but not for long, as the process may end because its user has lost patience.
 
 ``obstore`` does not survive a fork: its threads are not there in the child, and a call would wait for ever. A child of a
 process that has used it is told so.
@@ -16,6 +16,7 @@ import atexit
 import errno
 import os
 import queue
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
@@ -46,12 +47,25 @@ class TooLargeError(Exception):
 ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, PreconditionError, TooLargeError)
 """What the callers of this module handle: the server did what it was asked for."""
 _REQUEST_SECONDS = 30.0
-_LONGEST_END = 30.0
+_LONGEST_END = 5.0
 """How long the end of the process waits for requests under way, in seconds."""
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _MACHINE_IDENTITY = "http://169.254.169.254/"
 """Where the machines of a cloud ask for their credentials."""
 _WRONG_CREDENTIALS = ("SignatureDoesNotMatch", "InvalidAccessKeyId")
+_CAUSES = {
+    r"InvalidCertificate\(\s*Expired": (
+        "the server's certificate has expired",
+        "Have the certificate renewed, or set this host's clock",
+    ),
+    r"InvalidCertificate": (
+        "the server's certificate is not one that this host trusts",
+        "Add who signed it to this host's certificate authorities, or name the server as its certificate does",
+    ),
+    r"failed to lookup address": ("the server's name can't be resolved", "Check the endpoint in the URL"),
+    r"Connection refused": ("no server answers there", "Check the endpoint in the URL, and that the server runs"),
+}
+"""What is found in the error of a request that reached no server: why, and what to do."""
 _REFUSALS = {
     "PermissionDeniedError": (errno.EACCES, "Give these credentials the right to read, write, list and delete in the bucket"),
     "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
@@ -135,6 +149,8 @@ def translate(error: Exception, action: str, where: str, stage: str | None = Non
     elif _MACHINE_IDENTITY in whole:
         first = f"there are no credentials in the environment or a profile, and this machine has none: {first}"
         number, hint = _REFUSALS["UnauthenticatedError"]
+    elif cause := next((told for pattern, told in _CAUSES.items() if re.search(pattern, whole)), None):
+        first, hint = cause
     elif isinstance(error, BaseError):
         number, hint = _REFUSALS.get(type(error).__name__, (number, hint))
     if stage is not None:

@@ -96,6 +96,7 @@ _UNREACHABLE = "Check that the server runs at this address and can be reached, t
 _UNCONNECTED = {
     "certificate": "Check the server's certificate, and the one of who signed it (sslrootcert)",
     "does not exist": "Create it, or name another one",
+    "SSL": "Check that the server is PostgreSQL's and offers TLS, or leave sslmode out of the URL",
     "password": "Check the user and the password: in ~/.pgpass, PGPASSWORD or a service file",
     "authentication": "Check the user, and what the server's pg_hba.conf allows",
 }
