@@ -186,17 +186,14 @@ def test_a_password_in_the_url_is_shown_nowhere(
             lambda url: url.replace("?schema", "?sslmode=verify-full&schema"),
             "the server's certificate|offers TLS",
         ),  # another test turns it off
-        (lambda url: url.replace("checkpoints@", "with_password:s3cret@"), "Check the user and the password"),
     ],
 )
 def test_what_keeps_a_client_from_connecting_is_told_with_what_mends_it(
     postgres_url: str, change: Callable[[str], str], hint: str
 ) -> None:
-    behind(postgres_url, "DO 'BEGIN CREATE ROLE with_password LOGIN PASSWORD ''another''; EXCEPTION WHEN OTHERS THEN END'")
     with pytest.raises(StorageError) as caught:
         open_backend(change(postgres_url))
     assert re.search(hint, caught.value.hint)
-    assert "s3cret" not in str(caught.value)
 
 
 # Round trips
