@@ -20,4 +20,5 @@ def test_importing_the_library_imports_no_integration_and_no_framework() -> None
         "key_value",
         "agents",
         "prefect",
+        "joblib",
     } & {name.partition(".")[0] for name in loaded}
