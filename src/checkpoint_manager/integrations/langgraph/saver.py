@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
-    from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, SerializerProtocol
+    from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+    from langgraph.checkpoint.serde.base import SerializerProtocol
 
 _LOG = get_logger()
 _PREFIX = "langgraph"
@@ -99,7 +100,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         thread, ns, parent = _names(config)
         whole = get_checkpoint_metadata(config, metadata)
         body = {"thread": thread, "parent": parent, "checkpoint": self._dump(checkpoint), "metadata": self._dump(whole)}
-        shown = {name: str(whole[name]) for name in ("step", "run_id") if name in whole}
+        shown = {name: str(value) for name, value in whole.items() if name in {"step", "run_id"}}
         stage = _stage(thread)
         index = self._records.append(stage, (ns, checkpoint["id"], "checkpoint"), body, shown)
         if self._keep_last is not None:
@@ -224,18 +225,18 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         record = self._records.load(stage, version, known) if version else None
         if record is None:
             return None
-        written: dict[tuple[str, int], tuple[str, str, str, bytes]] = {}
+        written: dict[tuple[str, int], tuple[str, str, tuple[str, bytes]]] = {}
         for number in writes:
-            for task, path, at, *write in (self._records.load(stage, number, known) or {"writes": ()})["writes"]:
+            for task, path, at, channel, *value in (self._records.load(stage, number, known) or {"writes": ()})["writes"]:
                 if at < 0 or (task, at) not in written:
-                    written[task, at] = (path, *write)
+                    written[task, at] = (path, channel, tuple(value))
         ordered = sorted(written.items(), key=lambda item: writes_sort_key(item[1][0], *item[0]))
         return CheckpointTuple(
             config=_config(record["thread"], ns, id_),
             checkpoint=self.serde.loads_typed(tuple(record["checkpoint"])),
             metadata=self.serde.loads_typed(tuple(record["metadata"])),
             parent_config=_config(record["thread"], ns, record["parent"]) if record["parent"] else None,
-            pending_writes=[(task, channel, self.serde.loads_typed(value)) for (task, _), (_, channel, *value) in ordered],
+            pending_writes=[(task, channel, self.serde.loads_typed(value)) for (task, _), (_, channel, value) in ordered],
         )
 
     def _dump(self, value: object) -> tuple[str, bytes]:
