@@ -103,8 +103,8 @@ class Attachment(ABC):
     def load(self) -> Any:  # noqa: ANN401  # what it is depends on its kind
         """Return the content as what was attached: an array for an array, bytes for bytes and files.
 
-        What is encrypted can't be mapped into memory: an array is decrypted straight into its own memory, and takes no more than
-        that and 16 MiB. For a part of a large content, :meth:`open` it and seek.
+        What is encrypted can't be mapped into memory: an array is decrypted straight into its own memory, and takes no more
+        than that and 16 MiB. For a part of a large content, :meth:`open` it and seek.
 
         Raises:
             IntegrityError: It is missing, damaged or forged.

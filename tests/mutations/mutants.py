@@ -379,6 +379,24 @@ MUTANTS: list[Mutant] = [
         Replace("_unused_of(store, stage, written, session)", "_unused_of(store, stage, candidates, session)"),
     ),
     Mutant(
+        "the digest of a segment is never compared",
+        "_store/attachments.py",
+        "read_segment_into",
+        Replace("record.under == store.keyring.active[0]", "True"),
+    ),
+    Mutant(
+        "the keyring is not looked at after a segment was read without its digest",
+        "_store/attachments.py",
+        "read_segment_into",
+        Decide("store.keyring.refresh()", outcome=False),
+    ),
+    Mutant(
+        "a compressed frame is decompressed",
+        "_format/arrow_stream.py",
+        "_body_length",
+        Decide("_COMPRESSION", outcome=False),
+    ),
+    Mutant(
         "contents that belong to no array are passed over",
         "_format/embedded.py",
         "Reader.check_end",
