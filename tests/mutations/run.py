@@ -97,9 +97,10 @@ class Host:
         command = [sys.executable, str(Path(__file__).with_name("host.py"))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
-    def first_to_fail(self, tests: list[str]) -> str | None:
-        """Return the first of some tests that fails; None: none does, or none is there."""
-        code, output = self._run(["-x", "-q", "--tb=no", "-o", "faulthandler_timeout=60", *tests])
+    def first_to_fail(self, tests: list[str], without: Iterable[str] = ()) -> str | None:
+        """Return the first of some tests, without others, that fails; None: none does, or none is there."""
+        left_out = [f"--deselect={each}" for each in without]
+        code, output = self._run(["-x", "-q", "--tb=no", "-o", "faulthandler_timeout=60", *left_out, *tests])
         if code is None:
             return "(the tests did not end)"
         failed: list[str] = re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
@@ -120,7 +121,7 @@ class Host:
     def collect(self, files: Iterable[str]) -> list[str]:
         """Return the names of the tests in some files."""
         there = [each for each in files if (self.copy / each).exists()]
-        return self._run(["--collect-only", "-qq", *there])[1].splitlines() if there else []
+        return self._run(["--collect-only", "-q", *there])[1].splitlines() if there else []
 
     def noticed_by(self, mutant: Mutant, before: str | None) -> str | None:
         """Return the first test that fails with the library broken like this; None: none does.
@@ -133,13 +134,18 @@ class Host:
         whole = path.read_text()
         nearest = next((tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix)), [])
         for tests in ([before] if before else [], nearest, [each for each in QUICK_ONES_FIRST if each not in nearest]):
-            path.write_text(mutant.broken(whole))
-            try:
-                failed = self.first_to_fail(tests) if tests else None
-            finally:
-                path.write_text(whole)
-            if failed and (failed == before or failed.startswith("(") or self.first_to_fail([failed]) is None):
-                return failed
+            of_others: list[str] = []  # that fail with the library unbroken, too
+            while tests:
+                path.write_text(mutant.broken(whole))
+                try:
+                    failed = self.first_to_fail(tests, of_others)
+                finally:
+                    path.write_text(whole)
+                if failed is None:
+                    break
+                if failed == before or failed.startswith("(") or self.first_to_fail([failed]) is None:
+                    return failed
+                of_others.append(failed)
         return None
 
     def close(self) -> None:
