@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, IntegrityError
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError
 from tests import forking
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("agent_framework")
+pytest.importorskip("agmi")
 
 from agent_framework import (
     Executor,
@@ -33,9 +34,11 @@ from agent_framework import (
     register_checkpoint_type,
 )
 from agent_framework._workflows._runner_context import WorkflowMessage
+from agmi.attacks.at_rest import AT_REST_ATTACKS_WITH_SNAPSHOT, Attack
 
 from checkpoint_manager.integrations import agent_framework as integration
 from checkpoint_manager.integrations.agent_framework import CheckpointStorage
+from tests.integrations.edited import Files
 
 TEXTS = ["", "a", "a/b", "a%2Fb", "..", "ä", "\0", "x" * 3000, "💥"]
 
@@ -188,6 +191,37 @@ def test_a_forged_checkpoint_is_refused(new: Callable[..., CheckpointStorage], t
                 await read
 
     asyncio.run(run())
+
+
+class Workflows(Files):
+    """The files of a workflow, for the judge."""
+
+    prefix = "agent-framework"
+
+    def save(self, cm: CheckpointManager, name: str, number: int) -> None:
+        asyncio.run(CheckpointStorage(cm).save(checkpoint(name, state={"number": number})))
+
+
+def reads(cm: CheckpointManager) -> bool:
+    try:
+        asyncio.run(CheckpointStorage(cm).list_checkpoints(workflow_name="train"))
+    except CheckpointError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("attack", AT_REST_ATTACKS_WITH_SNAPSHOT, ids=lambda attack: attack.name)
+def test_each_edit_is_noticed_by_reading_the_workflow(attack: type[Attack], tmp_path: Path) -> None:
+    result = attack().run(Workflows(tmp_path / "store", reads, keep_header=False))
+    assert (result.status, result.error, result.guard) == ("safe", None, None)
+
+
+def test_a_workflow_that_nobody_edited_reads_well(tmp_path: Path) -> None:
+    judged = Workflows(tmp_path / "store", reads, keep_header=False)
+    judged.setup()
+    judged.seed(5)
+    judged.reload()
+    assert judged.verify()
 
 
 def test_what_is_deleted_is_gone(new: Callable[..., CheckpointStorage], tmp_path: Path) -> None:

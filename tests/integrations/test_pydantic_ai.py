@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, IntegrityError
+from checkpoint_manager import CheckpointError, CheckpointManager, FormatError, IntegrityError
 from tests import forking
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest.importorskip("pydantic_ai.conversation_store")
+pytest.importorskip("agmi")
 
+from agmi.attacks.at_rest import AT_REST_ATTACKS_WITH_SNAPSHOT, Attack
 from pydantic_ai import Agent, BinaryContent
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import (
@@ -34,6 +36,7 @@ from pydantic_ai.models.test import TestModel
 
 from checkpoint_manager.integrations import pydantic_ai as integration
 from checkpoint_manager.integrations.pydantic_ai import CheckpointConversationStore
+from tests.integrations.edited import Files
 
 TEXTS = ["", "a", "a/b", "a%2Fb", "..", "ä", "\0", "x" * 3000, "💥"]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -318,6 +321,51 @@ def test_a_conversation_that_was_restored_conflicts_with_what_was_loaded_before(
         assert len((await new().load("7") or again).messages) == 3
 
     asyncio.run(run())
+
+
+def test_something_else_under_the_name_of_a_conversation_is_said(
+    new: Callable[[], CheckpointConversationStore], tmp_path: Path
+) -> None:
+    CheckpointManager(tmp_path / "store", key=bytes(32)).save_checkpoint("pydantic-ai/7", [1])
+    with pytest.raises(FormatError, match="something else than a conversation"):
+        asyncio.run(new().load("7"))
+
+
+class Conversations(Files):
+    """The files of a conversation, for the judge."""
+
+    prefix = "pydantic-ai"
+
+    def save(self, cm: CheckpointManager, name: str, number: int) -> None:
+        async def say() -> None:
+            store = CheckpointConversationStore(cm)
+            loaded = await store.load(name) or Conversation(conversation_id=name)
+            loaded.messages.append(ModelRequest(parts=[UserPromptPart(f"{name} {number}")]))
+            await store.save(loaded)
+
+        asyncio.run(say())
+
+
+def reads(cm: CheckpointManager) -> bool:
+    try:
+        asyncio.run(CheckpointConversationStore(cm).load("train"))
+    except CheckpointError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("attack", AT_REST_ATTACKS_WITH_SNAPSHOT, ids=lambda attack: attack.name)
+def test_each_edit_is_noticed_by_loading_the_conversation(attack: type[Attack], tmp_path: Path) -> None:
+    result = attack().run(Conversations(tmp_path / "store", reads, keep_header=False))
+    assert (result.status, result.error, result.guard) == ("safe", None, None)
+
+
+def test_a_conversation_that_nobody_edited_reads_well(tmp_path: Path) -> None:
+    judged = Conversations(tmp_path / "store", reads, keep_header=False)
+    judged.setup()
+    judged.seed(5)
+    judged.reload()
+    assert judged.verify()
 
 
 def test_a_forged_conversation_is_refused(new: Callable[[], CheckpointConversationStore], tmp_path: Path) -> None:

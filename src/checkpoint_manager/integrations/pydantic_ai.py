@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from pydantic import ConfigDict, TypeAdapter
 from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry, ConversationRecord, ConversationStore
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, VersionConflictError
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, FormatError, VersionConflictError
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.stages.threads import in_thread
 
@@ -123,6 +123,9 @@ class CheckpointConversationStore(ConversationStore):
             found = self._manager.get_checkpoint(stage)
         except CheckpointNotFoundError:
             return _Newest(self._number(stage), None)
+        if not isinstance(found.data, dict) or "record" not in found.data:
+            message = f"stage {stage!a} holds something else than a conversation"
+            raise FormatError(message, hint="Choose another id", stage=stage)
         (record,) = _RECORD.validate_json(found.data["record"])
         self._learn(stage, found.version.restored_from or found.version.number, found.data)
         return _Newest(found.version.number, record)

@@ -26,7 +26,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from checkpoint_manager.integrations.langgraph import CheckpointSaver
-from tests.judge.test_agent_memory_integrity import Directory
+from tests.integrations.edited import Files
 
 KEY = bytes(range(32))
 MARKERS = [f"marker-{name}" for name in ("value", "channel", "namespace", "task", "run", "user", "node", "write")]
@@ -178,28 +178,13 @@ def test_what_is_deleted_is_gone(tmp_path: Path) -> None:
     assert [each.config["configurable"]["thread_id"] for each in saver.list(None)] == ["2"]
 
 
-class Threads(Directory):
+class Threads(Files):
     """The files of a thread, for the judge."""
 
-    def _save(self, stage: str, n: int) -> None:
-        assert self.cm is not None
-        saver = CheckpointSaver(self.cm)
-        for number in range(n):
-            put(saver, stage, f"{stage} {number}")
+    prefix = "langgraph"
 
-    def _read(self, stage: str) -> Any:
-        return super()._read(f"langgraph%2f{stage}")
-
-    def _record(self, stage: str, path: Path) -> Any:
-        return super()._record(stage.rpartition("%2f")[2], path)
-
-    def _path(self, number: int) -> Path:
-        return self.root / "history" / "langgraph%2ftrain" / f"{number:012}.checkpoint"
-
-    def _follow(self) -> None:
-        head = self.root / "langgraph%2ftrain.checkpoint"
-        head.unlink(missing_ok=True)
-        os.link(max((self.root / "history" / "langgraph%2ftrain").glob("*.checkpoint")), head)
+    def save(self, cm: CheckpointManager, name: str, number: int) -> None:
+        put(CheckpointSaver(cm), name, f"{name} {number}")
 
 
 def reads(cm: CheckpointManager) -> bool:
