@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointError, CheckpointManager
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
 from tests.dashboard.conftest import KEY, SECRET, dashboard_of
 
@@ -238,3 +238,26 @@ def test_a_page_of_what_is_not_known_yet_is_loaded_again(
     for page in ("/", visitor.at("")):
         assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in visitor.get(page).text
         assert "looked at 2 of 2 so far" in visitor.get(page).text
+
+
+class TestEvents:
+    def test_one_logs_in_first(self, dashboard: Dashboard) -> None:
+        assert dashboard.browser().get("/events").status_code == 401
+
+    def test_streams_are_limited_and_end_with_the_session(
+        self, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from checkpoint_manager.dashboard import events
+
+        session = next(iter(dashboard.site.logins._sessions.values()))
+        monkeypatch.setattr(events, "_PAUSE_SECONDS", 0.01)
+
+        def look(_: float) -> None:
+            dashboard.site.logins.log_out(session)
+            raise CheckpointError("it is gone")
+
+        monkeypatch.setattr(dashboard.store, "overview", look)
+        answer = visitor.get("/events")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        monkeypatch.setattr(events, "_MOST_STREAMS", 0)
+        assert dashboard.browser(type(dashboard.site.grants)()).get("/events").status_code == 503

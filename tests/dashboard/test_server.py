@@ -67,6 +67,7 @@ def ended(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.children_measured
 def test_slow_and_huge_requests_end_and_it_rests(start: Callable[..., tuple[subprocess.Popen[str], str]]) -> None:
     process, link = start("--port", "0")
     port = int(link.partition("/login")[0].rpartition(":")[2])
@@ -125,6 +126,7 @@ def wakes_of(process: int) -> list[str]:
     return found
 
 
+@pytest.mark.children_measured
 def test_a_unix_socket_is_for_this_user_alone(
     tmp_path: Path, start: Callable[..., tuple[subprocess.Popen[str], str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +180,7 @@ class TestListeningElsewhere:
         allowed = {host: place.is_own(host) for host in (f"host.example:{port}", f"127.0.0.1:{port}", "host.example", "x")}
         assert allowed == {f"host.example:{port}": True, f"127.0.0.1:{port}": True, "host.example": False, "x": False}
 
+    @pytest.mark.children_measured
     def test_it_speaks_tls_only(self, tmp_path: Path, start: Callable[..., tuple[subprocess.Popen[str], str]]) -> None:
         certificate = made_certificate(tmp_path)
         options = ["--listen", "127.0.0.1", "--port", "0", "--host-name", "host.example", "--tls-cert", str(certificate)]

@@ -101,8 +101,13 @@ class Cell:
 
 
 def state_of(version: Version) -> State:
-    """Return the state that a version records."""
+    """Return the state that a version records for its stage."""
     return _STATES[version.status]
+
+
+def shown_state(version: Version) -> str:
+    """Return what a version is called in a list: the state of one in the middle of a loop is not that of its stage."""
+    return version.status if version.status in {"progress", "missing"} else state_of(version)
 
 
 _STATES: dict[str, State] = {

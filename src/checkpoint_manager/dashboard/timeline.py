@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.dashboard.filters import duration, local
-from checkpoint_manager.dashboard.stores import state_of
+from checkpoint_manager.dashboard.stores import shown_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def _placed(versions: Sequence[Version], first: datetime, last: datetime) -> lis
 
 def _dot(point: _Point) -> Markup:
     version = point.version
-    state = "missing" if version.status == "missing" else state_of(version)
+    state = shown_state(version)
     when = "" if version.created_at is None else f", {local(version.created_at)}"
     shape = _SHAPES.get(state, _SHAPES["done"]).format(x=point.x, y=_AXIS_Y)
     text = f"version {version.number}: {state}{when}"
@@ -77,7 +77,7 @@ def _dot(point: _Point) -> Markup:
 _SHAPES = {  # told apart without colour, too
     "done": Markup('<circle cx="{x}" cy="{y}" r="5"/>'),
     "cleared": Markup('<circle cx="{x}" cy="{y}" r="4.5"/>'),
-    "stopped": Markup('<path d="M{x} {y}m-5-5h10v10h-10z"/>'),
+    "progress": Markup('<path d="M{x} {y}m-5-5h10v10h-10z"/>'),
     "failed": Markup('<path d="M{x} {y}m-5-5l10 10m0-10l-10 10"/>'),
     "damaged": Markup('<path d="M{x} {y}m0-7l7 12h-14z"/>'),
     "missing": Markup('<path d="M{x} {y}m-4-4h8v8h-8z"/>'),

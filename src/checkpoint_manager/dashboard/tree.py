@@ -139,7 +139,7 @@ def _elements(value: Any) -> tuple[str, list[tuple[str, Any, str]]] | None:  # n
     return "object", [(key, each, f"/{escaped(key)}") for key, each in value.items()]
 
 
-def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401
+def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401, PLR0911  # one for each kind
     match value:
         case None:
             return "null", "null"
@@ -151,16 +151,15 @@ def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401
             return "text", value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}… ({len(value)} characters)"
         case dict():
             ((form, content),) = value.items()
-            return form.removeprefix("!") or "form", _form(form, content)
+            if form == "!content" and isinstance(content, list) and len(content) >= 3:
+                return str(content[0]), f"{content[1]}{f', {content[2]} bytes' if len(content) > 3 else ''}"
+            return form.removeprefix("!") or "form", _form(content)
         case _:
             return type(value).__name__, str(value)[:_MOST_CHARACTERS]
 
 
-def _form(form: str, content: Any) -> str:  # noqa: ANN401
-    """Return what a value says that JSON does not have. Of an array, that is its shape and type."""
-    if form == "!content" and isinstance(content, list) and len(content) >= 3:
-        length = f", {content[2]} bytes" if len(content) == 4 else ""
-        return f"{content[0]}: {content[1]}{length}"
+def _form(content: Any) -> str:  # noqa: ANN401
+    """Return what a value says that JSON does not have."""
     text = str(content)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}… ({len(text)} characters)"
 

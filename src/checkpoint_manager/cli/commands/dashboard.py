@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import tempfile
+import threading
 import time
 import webbrowser
 from dataclasses import replace
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.server import Place
     from checkpoint_manager.dashboard.views.call import Check
     from checkpoint_manager.manager import CheckpointManager
+
+_SECONDS_TO_OPEN = 30.0
+"""How long a browser may take to read the file that leads to the link, which works once."""
 
 
 @click.command()
@@ -151,6 +156,14 @@ def _open(link: str) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={link}">\n')
     webbrowser.open(f"file://{path}")
+    removal = threading.Timer(_SECONDS_TO_OPEN, _remove, [path])
+    removal.daemon = True
+    removal.start()
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _log_to_stderr() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.dashboard.stores import state_of
+from checkpoint_manager.dashboard.stores import shown_state
 from checkpoint_manager.dashboard.views.call import RefusedError
 from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError, VersionConflictError
 
@@ -35,7 +35,7 @@ def plan_restore(call: Call) -> Response:
         ],
         undo=f"Another restore, of version {newest}, undoes it.",
         target=version,
-        state=state_of(version),
+        state=shown_state(version),
         action=call.at("/restore"),
         fields={"stage": version.stage, "version": version.number, "expected": newest},
         button="Restore it",
@@ -106,7 +106,7 @@ def plan_tag(call: Call) -> Response:
         steps=[*steps, f"The tag {name} names version {version.number}, and protects it from being pruned and deleted."],
         undo="Removing the tag undoes it. The reason is kept in the log of this dashboard: a tag has none.",
         target=version,
-        state=state_of(version),
+        state=shown_state(version),
         action=call.at("/tag"),
         fields={"stage": version.stage, "version": version.number, "name": name, "expected": named or 0},
         button="Tag it",

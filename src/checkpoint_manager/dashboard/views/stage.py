@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import read_failure, read_progress, read_run
 from checkpoint_manager.dashboard import timeline
-from checkpoint_manager.dashboard.stores import own_metadata, state_of
+from checkpoint_manager.dashboard.stores import own_metadata, shown_state
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _row(version: Version, tags: dict[int, list[str]]) -> dict[str, object]:
     run = read_run(version.metadata)
     return {
         "version": version,
-        "state": "missing" if version.status == "missing" else state_of(version),
+        "state": shown_state(version),
         "tags": tags.get(version.number, []),
         "seconds": None if run is None else run.seconds,
         "failure": read_failure(version.metadata),

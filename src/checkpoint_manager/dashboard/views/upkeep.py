@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager.dashboard.auth import Role
-from checkpoint_manager.dashboard.stores import state_of
+from checkpoint_manager.dashboard.stores import shown_state
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,7 +81,7 @@ def activity(call: Call) -> Response:
             _Row(
                 cell.at,
                 "saved",
-                f"{state_of(cell.version)}: version {cell.version.number}",
+                f"{shown_state(cell.version)}: version {cell.version.number}",
                 "" if cell.version.origin is None else f"{cell.version.origin.user}@{cell.version.origin.host}",
                 store.id,
                 cell.stage,

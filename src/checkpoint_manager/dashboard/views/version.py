@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import tree
-from checkpoint_manager.dashboard.stores import own_metadata, state_of
+from checkpoint_manager.dashboard.stores import own_metadata, shown_state
 from checkpoint_manager.dashboard.views.call import RefusedError
 from checkpoint_manager.errors import CheckpointError
 
@@ -79,7 +79,7 @@ def _page(call: Call, version: Version, data: tree.Part | None) -> Response:
         "version.html",
         version=version,
         stage=version.stage,
-        state=state_of(version),
+        state=shown_state(version),
         newest=cm.get_version(version.stage).number,
         before=next((each.number for each in below if each.size is not None), None),
         tags=tags,

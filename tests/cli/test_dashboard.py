@@ -1,0 +1,64 @@
+"""``dashboard``: what the command tells, and how it opens the browser. The pages are in tests/dashboard."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from checkpoint_manager import CheckpointManager
+from checkpoint_manager.cli.commands import dashboard
+from checkpoint_manager.dashboard import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.views.call import Site
+    from tests.cli.conftest import Result
+
+    Cli = Callable[..., Result]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--port", "1", "--unix", "x"], "name different places"),
+        (["--listen", "0.0.0.0"], "needs TLS"),
+        (["--scan", "empty"], "there is no store in that folder"),
+    ],
+)
+def test_what_is_not_right_is_told(cli: Cli, tmp_path: Path, options: list[str], told: str) -> None:
+    (tmp_path / "empty").mkdir()
+    CheckpointManager(tmp_path / "store").save_checkpoint("train", 1)
+    store = [] if "--scan" in options else ["--store", "store"]
+    result = cli("dashboard", "--no-browser", *store, *options)
+    assert (result.code in {2, 10}, told in result.err) == (True, True)
+
+
+def test_links_are_told_and_opened_by_a_file_of_this_user(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(dashboard.webbrowser, "open", opened.append)
+
+    def serve(site: Site, place: Place, started: Callable[[], None]) -> None:
+        started()
+        site.activity.note("refused", "a login")
+        assert next(iter(site.examine(str(tmp_path / "store")))).topic == "Python"
+        assert next(iter(site.stores.values())).cm.stages() == ["train"]
+        place.listener.close()
+
+    monkeypatch.setattr(start, "serve", serve)
+    CheckpointManager(tmp_path / "store").save_checkpoint("train", 1)
+    result = cli("dashboard", "--store", str(tmp_path / "store"), "--allow-read", "--allow-change", "--port", "0")
+    first, second = result.out.split()
+    assert "one can see metadata, read data and make changes:" in result.err
+    assert "refused: a login" in result.err
+    path = opened[0].removeprefix("file://")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with open(path) as file:
+        assert first in file.read()
+    os.unlink(path)
+    assert second.startswith("http://127.0.0.1:")
