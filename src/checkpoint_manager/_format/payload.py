@@ -121,9 +121,9 @@ def decode(data: bytes | bytearray | memoryview, codecs: Codecs = NO_CODECS, con
         MemoryError: There is not enough memory to read it.
     """
     tree = _parse(data)
-    mark = data[:_MARK]
-    if mark not in MARKS:
+    if data[:1] != b"v":  # no JSON begins with it, and each mark does
         return tree
+    mark = data[:_MARK]
     if mark == VALUES:
         return _values().value_of(tree, codecs)
     reader = _embedded().Reader(contents, mark)
@@ -151,7 +151,7 @@ def form(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401  # JSON i
 def _parse(data: bytes | bytearray | memoryview) -> Any:  # noqa: ANN401
     """Return JSON, or JSON with forms."""
     try:
-        if data[:_MARK] in MARKS:
+        if data[:1] == b"v" and data[:_MARK] in MARKS:
             return _values().parse(memoryview(data)[_MARK:])
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
