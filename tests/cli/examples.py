@@ -106,13 +106,20 @@ def is_plain(line: str) -> bool:
 
 def run(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     """Run a line as a shell does, without a terminal."""
+    with start(folder, line) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(line, process.returncode, out, err)
+
+
+def start(folder: Path, line: str) -> subprocess.Popen[str]:
+    """Start a line as a shell does, without a terminal. A line of one command is that command's process."""
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
+    return subprocess.Popen(
         ["bash", "-o", "pipefail", "-c", line],
         cwd=folder,
         env=os.environ | {"PATH": path},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from checkpoint_manager import CheckpointManager
 from checkpoint_manager.cli.app import commands
 from tests.cli.commands import COMMANDS
 from tests.cli.conftest import Result
-from tests.cli.examples import examples, is_plain, prepare, run, with_option
+from tests.cli.examples import examples, is_plain, prepare, run, start, with_option
 from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = [example for example in examples() if example[0] != ("demo",)]  # tests/demo runs that
 AT_A_TERMINAL = [example for example in EXAMPLES if "--watch" in example[1] or example[1].endswith("prompt")]
-ELSEWHERE = [example for example in EXAMPLES if example not in AT_A_TERMINAL]
+SERVERS = [example for example in EXAMPLES if example[0] == ("dashboard",)]
+ELSEWHERE = [example for example in EXAMPLES if example not in [*AT_A_TERMINAL, *SERVERS]]
 NO_DATA = {("demo",), ("completion",)}
 """What they print is no data of a store."""
 
@@ -71,6 +74,23 @@ def test_for_programs_it_prints_exactly_one_document(
     assert done.out.count("\n") == 1 or path == ("log",)  # whose versions are a line each
     document = json.loads(done.out)
     assert (document["schema"], document["command"]) == (1, " ".join(path))
+
+
+@pytest.mark.parametrize("example", SERVERS, ids=line_of)
+def test_a_server_starts_and_ctrl_c_ends_it(example: tuple[tuple[str, ...], str], tmp_path: Path, home: Path) -> None:
+    pytest.importorskip("starlette")
+    path, line = example
+    line = with_option(path, prepare(tmp_path, home, line), "--no-browser")
+    (tmp_path / "pipelines").mkdir()
+    shutil.copytree(tmp_path / "checkpoints", tmp_path / "pipelines" / "nightly")
+    process = start(tmp_path, line)
+    with process:
+        assert process.stdout is not None
+        assert "/login#" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path not in NO_DATA], ids=" ".join)

@@ -99,9 +99,9 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
     site = start.site(shown, grants, place, functools.partial(_examine, {access.location: access for access in accesses}))
     _log_to_stderr()
     links = [(role, f"{place.address}/login#{site.logins.new_token(role)}") for role in _roles(grants)]
-    start.serve(
-        site, place, functools.partial(_tell, links, place, as_json=as_json, is_opened=not no_browser and socket is None)
-    )
+    tell = functools.partial(_tell, links, place, as_json=as_json, is_opened=not no_browser and socket is None)
+    with contextlib.suppress(KeyboardInterrupt):  # how a server ends that was not asked to do anything else
+        start.serve(site, place, tell)
 
 
 def _opened(accesses: list[Access]) -> Iterator[tuple[str, functools.partial[CheckpointManager]]]:
