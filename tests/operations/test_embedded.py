@@ -21,6 +21,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
 from checkpoint_manager._format.codecs import checked
 from checkpoint_manager._format.embedded import INLINE_BYTES
+from checkpoint_manager._operations.attach import parts_of
 from tests.strategies import same
 
 if TYPE_CHECKING:
@@ -394,6 +395,13 @@ class TestOperations:
         assert not local.verify(quick=True).ok
         with pytest.raises(IntegrityError, match=r"the arrays in the data of version 1 of stage train .* is missing"):
             local.diff("train")
+
+    def test_forms_that_are_not_valid_are_no_parts(self) -> None:
+        """Whoever has the key, or made a bundle, may have written them."""
+        bad = ["?", "é", "AAA", -1, 10**18, 5]
+        data = {"bad": [{"!content": ["numpy", "", each]} for each in bad], "good": {"!content": ["bytes", "", "AAAA"]}}
+        found = parts_of(data, None)
+        assert {name: each.read() for name, each in found.items()} == {"/good": bytes(3)}
 
     def test_data_without_its_attachment_is_refused(self, memory: CheckpointManager) -> None:
         data, embedded = payload.encode([LARGE])

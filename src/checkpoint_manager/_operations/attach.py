@@ -467,8 +467,9 @@ def parts_of(data: Any, contents: OpenContents | None) -> dict[str, Attachment]:
     for pointer, content in embedded.forms_in(data):
         where = content[2]
         if type(where) is str:
-            there = base64.b64decode(where)
-            found[pointer] = _Part(pointer, content, len(there), functools.partial(io.BytesIO, there))
+            with contextlib.suppress(ValueError):  # only whoever has the key could have written it
+                there = base64.b64decode(where.encode(), validate=True)
+                found[pointer] = _Part(pointer, content, len(there), functools.partial(io.BytesIO, there))
         elif contents is not None and 0 <= where <= contents.size - at:
             found[pointer] = _Part(pointer, content, where, functools.partial(contents.open, at, where))
             at += where
