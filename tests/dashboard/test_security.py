@@ -306,6 +306,9 @@ class TestRequests:
         [
             "/s/{store}/version?stage=train&version=x",
             "/s/{store}/version?stage=train&version=" + "9" * 5000,
+            "/s/{store}/version?stage=train&version=" + "0" * 5000 + "1",
+            "/s/{store}/version?stage=train",
+            "/s/{store}/stage?stage=" + "x" * 300,
             "/s/{store}/stage",
         ],
     )

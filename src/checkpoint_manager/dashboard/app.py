@@ -23,11 +23,14 @@ from checkpoint_manager.dashboard.guard import Guard
 from checkpoint_manager.dashboard.views import changes, diff, numbers, pipelines, retention, stage, upkeep, version
 from checkpoint_manager.dashboard.views.call import Call, RefusedError, fields_of, url
 from checkpoint_manager.errors import (
+    ArgumentError,
     CheckpointError,
     CheckpointNotFoundError,
     IntegrityError,
     LockTimeoutError,
     RollbackError,
+    StageNameError,
+    TagError,
     VersionConflictError,
 )
 
@@ -45,6 +48,9 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _STATUS: tuple[tuple[type[CheckpointError], int], ...] = (
     (CheckpointNotFoundError, 404),
     (VersionConflictError, 409),
+    (StageNameError, 400),
+    (TagError, 400),
+    (ArgumentError, 400),
     (LockTimeoutError, 503),
     (IntegrityError, 502),
     (RollbackError, 502),
