@@ -39,11 +39,14 @@ from tests.concurrency.hosting import Host
 from tests.concurrency.program import Op, Program, Signal, Writer
 from tests.concurrency.writer import KEY, content
 from tests.model.pipeline import Entry, Pipeline
+from tests.s3 import prefix_of
 from tests.strategies import same
 from tests.taking_away import take_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.s3 import Server
 
 OTHER_KEYS = [bytes([number]) * 32 for number in range(1, 4)]
 STAGES = st.sampled_from(["parse", "train", "Parse", "évaluation", "long " * 50])
@@ -441,6 +444,31 @@ class InPostgres(OnDisk):
             return cursor.fetchall() if cursor.description else []
 
 
+class InABucket(Machine):
+    """In a bucket, whose administrator changes objects."""
+
+    server: Server
+
+    def __init__(self) -> None:
+        self._url = self.server.url()
+        super().__init__()
+
+    def backend(self) -> str:
+        return self._url
+
+    def read_bytes(self, stage: str, version: int) -> bytes:
+        return self.server.get(self._key(stage, version)) or b""
+
+    def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
+        if data is None:
+            self.server.delete(self._key(stage, version))
+        else:
+            self.server.put(self._key(stage, version), data)
+
+    def _key(self, stage: str, version: int) -> str:
+        return f"{prefix_of(self._url)}/history/{to_filename(stage)}/{version:012d}"
+
+
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     with Host() as host:
@@ -478,3 +506,9 @@ def test_the_model_in_a_database(host: Host) -> None:
 def test_the_model_in_postgres(host: Host, postgres_port: int) -> None:
     InPostgres.host, InPostgres.port = host, postgres_port
     run_state_machine_as_test(InPostgres, settings=settings(MACHINE_SETTINGS, max_examples=settings().max_examples // 10))
+
+
+def test_the_model_in_a_bucket(s3: Server) -> None:
+    InABucket.server = s3
+    few = settings(MACHINE_SETTINGS, max_examples=settings().max_examples // 20, stateful_step_count=15)
+    run_state_machine_as_test(InABucket, settings=few)
