@@ -119,7 +119,8 @@ class Moto(Server):
     Attributes:
         ignored: Headers of requests that it ignores.
         fault: Called with the method and the path of each request; what it returns replaces the answer: ``before``, the request
-            is not carried out, or ``after``, it is. Another word that begins with ``after`` makes the client send it again.
+            is not carried out, or ``after``, it is. Another word that begins with ``after`` makes the client send it again. A
+            status, such as ``507 Insufficient Storage``, is answered to a request that is not carried out.
         requests: The method and the path of each request.
     """
 
@@ -152,15 +153,15 @@ class Moto(Server):
         for name in self.ignored:
             environ.pop(f"HTTP_{name.upper().replace('-', '_')}", None)
         fault = self.fault(method, path) if self.fault is not None else ""
-        if fault == "before":
+        if fault == "before" or fault[:1].isdigit():
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            return _failed(start_response)
+            return _failed(start_response, "400 Bad Request" if fault == "before" else fault)
         if method in {"PUT", "DELETE", "POST"}:
             with self._writing:  # moto looks at a condition and writes in two steps
                 answer = self._app(environ, start_response if not fault else _discarded)
         else:
             answer = self._app(environ, start_response if not fault else _discarded)
-        return _failed(start_response, is_final=fault == "after") if fault else answer
+        return _failed(start_response, "400 Bad Request" if fault == "after" else "503 Slow Down") if fault else answer
 
     def stop(self) -> None:
         """End it."""
@@ -169,8 +170,8 @@ class Moto(Server):
         self._thread.join()
 
 
-def _failed(start_response: StartResponse, *, is_final: bool = True) -> Iterable[bytes]:
-    start_response("400 Bad Request" if is_final else "503 Slow Down", [("Content-Length", "0")])
+def _failed(start_response: StartResponse, status: str) -> Iterable[bytes]:
+    start_response(status, [("Content-Length", "0")])
     return [b""]
 
 

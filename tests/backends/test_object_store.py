@@ -371,6 +371,22 @@ class TestLostAnswers:
         assert [version.number for version in cm.history("train")] == [3, 2, 1]
 
 
+@pytest.mark.parametrize("status", ["503 Slow Down", "507 Insufficient Storage", "429 Too Many Requests"])
+def test_a_server_that_takes_no_more_is_an_error_in_time_and_nothing_is_lost(url: str, server: Moto, status: str) -> None:
+    cm = CheckpointManager(url, key=KEY, lock_timeout=0.5)
+    for number in (1, 2):
+        cm.save_checkpoint("train", number)
+    server.fault = lambda method, _: status if method == "PUT" else ""
+    with pytest.raises(StorageError) as caught:
+        cm.save_checkpoint("train", 3)
+    assert caught.value.hint
+    assert CheckpointManager(url, key=KEY).load_checkpoint("train") == 2
+    server.fault = None
+    saved = cm.save_checkpoint("train", 4).number  # the one before may have arrived by now: its request is tried on
+    assert [cm.load_checkpoint("train", version=number) for number in (1, 2, saved)] == [1, 2, 4]
+    assert cm.verify().ok
+
+
 class TestLeases:
     @pytest.fixture
     def other(self, url: str) -> ObjectStoreBackend:

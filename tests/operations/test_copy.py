@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KEY = bytes(range(32))
 PLACES = ("directory", "sqlite", "postgresql", "bucket")
 RING = zip(PLACES, PLACES[1:] + PLACES[:1], strict=True)
-PAIRS = list(itertools.permutations(PLACES, 2) if os.environ.get("TESTS_ALL_PAIRS") else RING)
+PAIRS = list(itertools.permutations(PLACES, 2) if os.environ.get("TESTS_LONG_RUNS") else RING)
 """All twelve, or each place once as the source and once as the target."""
 
 
