@@ -22,6 +22,7 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError
 from checkpoint_manager._format.notes import Note
+from checkpoint_manager.stages import deadlock
 from checkpoint_manager.stages.runner import Run
 from tests import forking
 
@@ -705,3 +706,12 @@ def test_a_thread_that_waits_with_a_limit_is_no_standstill(cm: CheckpointManager
     assert train() == 1
     thread.join()
     assert results == [1]
+
+
+def test_the_search_ends_where_frames_lead_back_to_themselves() -> None:
+    class Frame:
+        f_back: Any
+
+    frame: Any = Frame()
+    frame.f_back = frame
+    assert len(list(deadlock._stack(frame))) == deadlock._MOST_FRAMES

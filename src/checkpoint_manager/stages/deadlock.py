@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = "checkpoint_manager."
+_MOST_FRAMES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +218,18 @@ class _Search:
 
 
 def _stack(frame: FrameType | None) -> Iterator[tuple[int, FrameType]]:
-    depth = _depth(frame)
-    while frame is not None:
+    """Yield the frames of a thread from the innermost on, each with its depth."""
+    for depth in range(_depth(frame), 0, -1):
+        if frame is None:  # the thread has returned from some of them since
+            return
         yield depth, frame
-        depth, frame = depth - 1, frame.f_back
+        frame = frame.f_back
 
 
 def _depth(frame: FrameType | None) -> int:
+    """Return how many frames there are. The walk has an end even where a running thread changes what it is led by."""
     depth = 0
-    while frame is not None:
+    while frame is not None and depth < _MOST_FRAMES:
         depth, frame = depth + 1, frame.f_back
     return depth
 

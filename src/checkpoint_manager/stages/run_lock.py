@@ -40,7 +40,7 @@ _LOG = logging.getLogger("checkpoint_manager")
 SILENT_WAIT = 0.4
 """How long a run waits before the log names the holder, in seconds; short enough to keep its place in a queue."""
 _POLL = 0.05
-_FIRST_PAUSE, _SHARE_OF_CHECKS = 0.02, 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE, _SHARE_OF_CHECKS = 0.02, 10.0, 0.05
 _STANDSTILL = 3.0
 """The seconds after which threads that all wait for one another count as deadlocked."""
 _WITHOUT_END = 86_400.0
@@ -202,7 +202,7 @@ class RunLock:
             if would_deadlock(self._worker, holder._worker, waits) or self._is_at_a_standstill(holder, now):
                 raise self._calls_itself()
             took = time.monotonic() - now
-            self._pause = max(2 * self._pause, took / _SHARE_OF_CHECKS)
+            self._pause = min(max(2 * self._pause, took / _SHARE_OF_CHECKS), _LONGEST_PAUSE)
             self._next_check = now + self._pause
 
     def _is_at_a_standstill(self, holder: RunLock, now: float) -> bool:
