@@ -807,11 +807,14 @@ def test_no_rotation_drops_the_key_of_a_stage_whose_name_is_lost(opened: Opened,
     assert opened(forgetful=True).load_checkpoint(stage) == "newest"
 
 
-def test_a_planted_head_is_no_stage_and_stops_no_rotation(opened: Opened, store: Path) -> None:
+def test_a_planted_head_or_an_empty_folder_is_no_stage_and_stops_no_rotation(opened: Opened, store: Path) -> None:
     (store / "planted.checkpoint").write_bytes((store / "train.checkpoint").read_bytes())
     (store / "junk.checkpoint").write_bytes(b"junk")
     (store / "%%.checkpoint").write_bytes(b"junk")
     (store / "folder.checkpoint").mkdir()
+    killed_first_save = store / "history" / to_filename("a long name " * 15)
+    killed_first_save.mkdir(0o700)
+    (killed_first_save / ".0123456789abcdef.tmp").write_bytes(b"a part")
     cm = opened(forgetful=True)
     assert {"planted", "junk", "folder"}.isdisjoint(cm.stages())
     cm.keys.rotate()

@@ -110,9 +110,21 @@ def find_nameless(root: str, known: set[str]) -> list[str]:
     """Return the paths of heads and folders whose names are hashes, and are not among the file names of known stages."""
     found = [f"{name}{layout.SUFFIX}" for name in head_names(root)]
     with contextlib.suppress(FileNotFoundError), files.open_directory(os.path.join(root, layout.HISTORY)) as history:
-        found += [os.path.join(layout.HISTORY, name) for name, stage in stage_directories(history) if stage is None]
+        found += [
+            os.path.join(layout.HISTORY, name)
+            for name, stage in stage_directories(history)
+            if stage is None and _holds_versions(name, history)
+        ]
     names = {path: os.path.basename(path).removesuffix(layout.SUFFIX) for path in found}
     return sorted(os.path.join(root, path) for path, name in names.items() if is_hashed(name) and name not in known)
+
+
+def _holds_versions(name: str, history: int) -> bool:
+    try:
+        with files.open_directory(name, history) as folder:
+            return any(pending.listed(folder))
+    except (FileNotFoundError, files.NotAFileError):
+        return False
 
 
 def put_record(temporary: str, name: str, directory: int, *, first: bool) -> None:
