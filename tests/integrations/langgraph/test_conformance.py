@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,11 +20,13 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from checkpoint_manager.integrations.langgraph import CheckpointSaver
 
 
-@pytest.mark.parametrize("location", ["{}", "sqlite:///{}.db", "memory:"])
-def test_the_conformance_suite_passes_in_full(location: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("location", "settings"), [("{}", {"durability": "relaxed"}), ("sqlite:///{}.db", {}), ("memory:", {})]
+)
+def test_the_conformance_suite_passes_in_full(location: str, settings: dict[str, Any], tmp_path: Path) -> None:
     @checkpointer_test(name="CheckpointSaver")
     async def saver() -> AsyncIterator[CheckpointSaver]:
-        with CheckpointManager(location.format(tmp_path / "store"), key=bytes(32)) as cm:
+        with CheckpointManager(location.format(tmp_path / "store"), key=bytes(32), **settings) as cm:
             yield CheckpointSaver(cm)
 
     report = asyncio.run(validate(saver))
