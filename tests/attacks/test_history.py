@@ -827,6 +827,9 @@ def test_no_store_begins_where_only_heads_are_left(opened: Opened, store: Path) 
     (store / "keyring.json").rename(store.with_name("keyring"))
     with pytest.raises(IntegrityError, match="there are checkpoints"):
         opened(forgetful=True)
+    store.with_name("other").mkdir()
+    (store.with_name("other") / "model.checkpoint").write_bytes(b"of another program")
+    opened(forgetful=True, directory=store.with_name("other")).save_checkpoint("train", 1)
     store.with_name("keyring").rename(store / "keyring.json")
     assert opened(forgetful=True).load_checkpoint("train")["number"] == 4
 

@@ -15,11 +15,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from checkpoint_manager._format.checkpoint_file import MAX_HEADER_BYTES, BrokenError, parse_header
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, UnlockedKeyring, create, unlock
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
-from checkpoint_manager.backends.base import RecordChangedError
-from checkpoint_manager.errors import Hint, IntegrityError, KeyUnavailableError, LockTimeoutError, RollbackError
+from checkpoint_manager.backends.base import RecordChangedError, maintenance_of
+from checkpoint_manager.errors import FormatError, Hint, IntegrityError, KeyUnavailableError, LockTimeoutError, RollbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,7 +241,7 @@ class OpenKeyring:
             before: The store that was seen here before; None: there was none, even if another process has remembered one since.
         """
         record = self._read()  # once more, under the lock
-        if record is None and not self._backend.stages() and (begun := self._begin(secret, before)) is not None:
+        if record is None and not self._has_checkpoints() and (begun := self._begin(secret, before)) is not None:
             return begun
         record = record or self._read()  # another process was faster: its keyring is the store's
         if record is None:
@@ -248,6 +249,18 @@ class OpenKeyring:
             raise IntegrityError(message, hint=_PUT_IT_BACK)
         self._check_store(record, self._store_seen_here())
         return self._unlock(record, secret)
+
+    def _has_checkpoints(self) -> bool:
+        """Return whether there is a version, or what may be the only copy of one: other programs have files of such names."""
+        for stage in self._backend.stages():
+            if self._backend.versions(stage):
+                return True
+            copy = maintenance_of(self._backend).only_copy(stage)
+            if copy is not None:
+                with copy as file, contextlib.suppress(BrokenError, FormatError):
+                    parse_header(file.read(MAX_HEADER_BYTES))
+                    return True
+        return False
 
     def _begin(self, secret: Secret, before: str | None) -> Current | None:
         """Begin a new store; return None if another keyring appeared meanwhile.
