@@ -807,7 +807,9 @@ def test_no_rotation_drops_the_key_of_a_stage_whose_name_is_lost(opened: Opened,
     assert opened(forgetful=True).load_checkpoint(stage) == "newest"
 
 
-def test_a_planted_head_or_an_empty_folder_is_no_stage_and_stops_no_rotation(opened: Opened, store: Path) -> None:
+def test_a_planted_head_or_an_empty_folder_is_no_stage_and_stops_no_rotation(
+    opened: Opened, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (store / "planted.checkpoint").write_bytes((store / "train.checkpoint").read_bytes())
     (store / "junk.checkpoint").write_bytes(b"junk")
     (store / "%%.checkpoint").write_bytes(b"junk")
@@ -817,6 +819,11 @@ def test_a_planted_head_or_an_empty_folder_is_no_stage_and_stops_no_rotation(ope
     (killed_first_save / ".0123456789abcdef.tmp").write_bytes(b"a part")
     cm = opened(forgetful=True)
     assert {"planted", "junk", "folder"}.isdisjoint(cm.stages())
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+    assert {each.action for each in cm.repair()} <= {"remove"}
+    cm.accept_rollback()
+    cm.prune(Retention(keep_last=9))
+    cm.export_bundle(store.with_name("bundle"), key=KEY)
     cm.keys.rotate()
     assert opened(forgetful=True).load_checkpoint("train")["number"] == 4
 

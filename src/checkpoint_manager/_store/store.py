@@ -72,6 +72,8 @@ class Store(SealedStore):
             if stage in seen or self.history.is_authentic(stage):
                 seen.add(stage)
                 continue
+            if not self.backend.versions(stage):  # a file named like a head, of whatever program
+                continue
             planted += 1
             if planted <= MOST_LOGGED:
                 _LOG.error(
