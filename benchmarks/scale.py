@@ -39,7 +39,7 @@ SCALES = {
     "full": Scale(
         sizes={"1 KiB": KIB, "100 KiB": 100 * KIB, "1 MB": MB, "10 MB": 10 * MB},
         small=Rounds(5, 200, 1500),
-        large=Rounds(10, 12, 300),
+        large=Rounds(8, 12, 300),
         stages=10_000,
         fill_seconds=4,
         versions=(10, 1000, 10_000),
@@ -48,7 +48,7 @@ SCALES = {
         slice_seconds=0.4,
         slices=3,
         any_of=1000,
-        starts=Rounds(12, 10, 40),
+        starts=Rounds(9, 10, 40),
         memory=100 * MB,
         array=256 * KIB * KIB,
         arrays=Rounds(25, 5, 20),
