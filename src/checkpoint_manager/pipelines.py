@@ -319,7 +319,9 @@ def find_stores(folder: str | os.PathLike[str]) -> list[str]:
         found += [f"sqlite:///{quote(os.fsencode(each.path))}" for each in databases]
         folders = [entry.path for entry in inside if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")]
         if folders and (depth == _DEEPEST or looked_through + len(waiting) + len(folders) > _MOST_FOLDERS):
-            _LOG.warning("Not looked through for stores, as it is too deep or too much: %s", printable(path))
+            _LOG.warning(
+                "Not looked through for stores, as it lies too deep, or there are too many folders: %s", printable(path)
+            )
             continue
         waiting.extend((each, depth + 1) for each in folders)
     return sorted(found)

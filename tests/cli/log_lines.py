@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager import CheckpointManager, KeyFile, LockTimeoutError, Retention
+from checkpoint_manager import CheckpointManager, KeyFile, LockTimeoutError, Pipelines, Retention
 from checkpoint_manager._operations import auto_prune
 from checkpoint_manager._store.history import MOST_LOGGED
 from checkpoint_manager.stages.display import LogLines
@@ -238,6 +238,11 @@ def _restore_what_was_deleted(folder: Path) -> object:
 def _import(folder: Path) -> object:
     opened(folder).export_bundle(folder / "bundle", key=KEY)
     return CheckpointManager(folder / "elsewhere").import_bundle(folder / "bundle", key=KEY)
+
+
+def _scan_a_deep_folder(folder: Path) -> None:
+    folder.joinpath(*"abcdefghij").mkdir(parents=True)
+    Pipelines.scan(folder / "a")
 
 
 def _untag(folder: Path) -> None:
@@ -499,6 +504,8 @@ LINES = [
     Line("manager.py", "Checkpoint saved", lambda folder: opened(folder).save_checkpoint("train", 4)),
     Line("manager.py", "Checkpoint restored", lambda folder: opened(folder).restore_checkpoint("train", 1)),
     Line("manager.py", "Pipeline restored", lambda folder: opened(folder).restore_pipeline(at="0s")),
+    Line("pipelines.py", "Pipelines restored", lambda folder: Pipelines([opened(folder)]).restore(at="0s")),
+    Line("pipelines.py", "Not looked through for stores, as it lies too deep", _scan_a_deep_folder, "WARNING"),
     Line("manager.py", "Checkpoint cleared", lambda folder: opened(folder).clear_checkpoint("train")),
     Line("manager.py", "All checkpoints cleared.", lambda folder: opened(folder).clear_checkpoints()),
     Line("manager.py", "Version tagged", lambda folder: opened(folder).tag("train", 1, "good")),
@@ -533,6 +540,10 @@ LINES = [
     Line("stages/runner.py", "%s: failed, and that", _failing_in_a_broken_store, "WARNING"),
 ]
 NOT_PROVOKED = {
+    ("integrations/prefect.py", "The result %s is not used"): "needs Prefect: tests/integrations",
+    ("integrations/langgraph/saver.py", "Stage %s was saved, and could not be pruned"): "needs LangGraph: tests/integrations",
+    ("dashboard/guard.py", "A request ended with an error"): "needs a request that meets a bug",
+    ("pipelines.py", "Not looked through for stores: %s"): "needs a folder that vanishes: tests/test_pipelines.py",
     ("stages/runner.py", "%s: superseded progress is left"): "debug",
     ("backends/postgres/lock.py", "The lock of the run of"): "needs a server that ends a connection",
     (
