@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LocationError, RollbackError, StorageError
+from checkpoint_manager._filesystem import files
 from checkpoint_manager.backends import sqlite
 from checkpoint_manager.backends.base import UnknownOutcomeError
 from checkpoint_manager.backends.registry import open_backend
@@ -539,3 +540,19 @@ def test_a_full_disk_loses_nothing_and_lets_versions_be_deleted(small_disk: Path
         cm.delete_versions("train", list(range(1, saved - 1)))
         assert cm.save_checkpoint("train", "y" * 200_000).number == saved + 1
         assert cm.verify().ok
+
+
+def test_what_a_killed_writer_has_not_synced_is_made_durable_before_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first connection recovers the log, with what a writer wrote that was killed before its sync."""
+    path = tmp_path / "store.db"
+    writer = SqliteBackend(path)
+    writer.append("train", 1, lambda: [b"x"])
+    synced = []
+    monkeypatch.setattr(files, "sync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    reader = SqliteBackend(path)
+    assert reader.newest("train").number == 1
+    assert synced == [f"{path}-wal", str(tmp_path)]
+    for each in (reader, writer):
+        each.close()

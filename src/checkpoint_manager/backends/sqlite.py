@@ -352,6 +352,17 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         if found != _SCHEMA:
             message = f"the schema of the database {printable(self._path)} was changed"
             raise IntegrityError(message, hint="Restore the database from a backup")
+        self._sync_log()
+
+    def _sync_log(self) -> None:
+        """Make durable what this connection may have recovered: a writer that was killed had written it, and not synced it."""
+        with as_our_errors("open the database", self._path), contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                files.sync(descriptor)
+            finally:
+                files.close(descriptor)
+            files.sync_directory(os.path.dirname(self._path))
 
     def _rows(
         self, action: str, query: str, parameters: tuple[object, ...] = (), stage: str | None = None
