@@ -246,6 +246,16 @@ class TestAdoption:
         append(other_writer, 4)
         assert LocalBackend(store).versions("train") == [1, 2, 3, 4]
 
+    def test_it_is_durable_before_it_is_adopted(self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its writer may have been killed before its own sync; whoever reads it may act on it."""
+        append(LocalBackend(store), 1)
+        left, reader = leave(folder, 2, b"2").stat().st_ino, LocalBackend(store)
+        synced: list[int] = []
+        real = pending.files.sync
+        monkeypatch.setattr(pending.files, "sync", lambda each: (synced.append(os.fstat(each).st_ino), real(each)))
+        assert reader.newest("train").number == 2
+        assert synced[:2] == [left, folder.stat().st_ino]
+
     def test_a_writer_recognises_its_version_that_a_reader_adopted(
         self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
