@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,12 +17,12 @@ from checkpoint_manager import CheckpointManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Result
 
     Cli = Callable[..., Result]
 
-SCRIPT = Path(__file__).parents[2] / "src" / "checkpoint_manager" / "cli" / "checkpoint-manager"
 BEGUN = """
 import sys
 from checkpoint_manager.cli import main
@@ -107,34 +106,6 @@ print(*loaded & {{"typing", "re", "contextlib", "signal", "logging", "click"}})
         "checkpoint_manager checkpoint_manager._loading checkpoint_manager._version checkpoint_manager.cli",
         "",
     ]
-
-
-@pytest.mark.parametrize(("before", "ends"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)])
-def test_ctrl_c_before_that_ends_the_command_without_a_word(tmp_path: Path, before: str, ends: int) -> None:
-    """If whoever started it ignores Ctrl-C, as nohup does, it goes on."""
-    (tmp_path / "checkpoint_manager").mkdir()
-    (tmp_path / "checkpoint_manager" / "__init__.py").touch()
-    stand_in = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\ndef main(): return 0\n"
-    (tmp_path / "checkpoint_manager" / "cli.py").write_text(stand_in)
-    start = f"import signal, runpy; signal.signal(signal.SIGINT, signal.{before}); runpy.run_path({str(SCRIPT)!r})"
-    command = [sys.executable, "-c", start]
-    done = subprocess.run(
-        command, env={**unmeasured(), "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (ends, "")
-
-
-def test_main_catches_ctrl_c_again() -> None:
-    program = """
-import signal, sys
-from checkpoint_manager.cli import main
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-sys.argv = ["checkpoint-manager", "--version"]
-main()
-print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-"""
-    done = subprocess.run([sys.executable, "-c", program], env=unmeasured(), capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("\nTrue\n")
 
 
 def test_an_import_is_not_interrupted() -> None:

@@ -1,13 +1,12 @@
 """The command line. Stdout is data; everything else goes to stderr.
 
 This module and the package itself load nothing but what the interpreter has loaded already, so that Ctrl-C finds :func:`main`
-running as soon as possible. Before that, it ends the program without a word, see the script beside this module; and while the
-interpreter itself starts, Python answers it with a traceback of its own.
+running as soon as possible. Before that, while the interpreter starts, Python answers it with a traceback of its own, and the
+same exit code.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # what "signal" wraps, which loads enum
 import os
 import sys
 
@@ -22,8 +21,6 @@ _INTERNAL, _INTERRUPTED = 70, 130
 def main() -> int:
     """Run the command line on this process's arguments, and return its exit code; see :mod:`.exit_codes`."""
     try:
-        if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
-            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         _open_what_is_closed()
         from checkpoint_manager.cli import interrupts  # noqa: PLC0415  # not before Ctrl-C is caught
 
