@@ -572,6 +572,24 @@ def test_many_large_versions_are_deleted_a_few_at_once(url: str, server: Moto, m
     assert len(server.keys(f"{prefix_of(url)}/chunks")) == 2
 
 
+def test_runs_are_looked_at_a_few_at_once_and_not_without_end(
+    url: str, server: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "_MOST_RUNS", 14)
+    backend = ObjectStoreBackend(url)
+    for number in range(16):
+        server.put(f"{prefix_of(url)}/leases/train/{number}", b'{"notice": "eA=="}')
+    started: list[int] = []
+
+    def count(*_: object) -> str:
+        started.append(len(calls._under_way))
+        return ""
+
+    server.fault = count
+    assert len(backend.held_runs()) == 14
+    assert max(started) <= 2 * backend_module._AT_ONCE  # a thread that has answered counts until it ends
+
+
 class TestSizes:
     """Objects that are shorter or longer than this library writes them."""
 

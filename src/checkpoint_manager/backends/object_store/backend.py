@@ -41,6 +41,7 @@ import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError
@@ -95,7 +96,9 @@ T = TypeVar("T")
 _CHUNK_BYTES = 8 * 1024 * 1024
 _BEGINNING_BYTES = 64 * 1024
 _AT_ONCE = 4
-"""How many chunks are under way at once."""
+"""How many chunks, or other objects, are under way at once."""
+_MOST_RUNS = 1000
+"""How many leases are read to show runs: whoever may write to the bucket may put any number there."""
 _HINT_EVERY = 256
 """Every so many versions, the hint is moved: a listing is then of at most two pages."""
 _PAGE = 1000
@@ -343,16 +346,16 @@ class ObjectStoreBackend(Backend, Maintenance):
     def held_runs(self) -> list[HeldRun]:
         """Return the runs whose lease was renewed lately, by this host's clock: it decides only what is shown."""
         oldest = datetime.now(UTC) - timedelta(seconds=2 * LEASE_SECONDS)
-        renewed = {key for key, moment in self._leases() if moment > oldest}
-        under_way = [(key, self.start_get(f"leases/{key}", MAX_LEASE_BYTES)) for key in renewed]
+        renewed = islice((key for key, moment in self._leases() if moment > oldest), _MOST_RUNS)
         found = []
-        for key, pending in under_way:
-            with contextlib.suppress(calls.TooLargeError):
-                lease = self.finish_get(pending, "look for runs in")
-                notice = None if lease is None else notice_of(lease.data)
-                file, _, name = key.rpartition("/")
-                if notice is not None and (from_filename(file) is not None or is_hashed(file)):
-                    found.append(HeldRun(from_filename(file) or "", name, notice))
+        while some := list(islice(renewed, _AT_ONCE)):
+            for key, pending in [(key, self.start_get(f"leases/{key}", MAX_LEASE_BYTES)) for key in some]:
+                with contextlib.suppress(calls.TooLargeError):
+                    lease = self.finish_get(pending, "look for runs in")
+                    notice = None if lease is None else notice_of(lease.data)
+                    file, _, name = key.rpartition("/")
+                    if notice is not None and (from_filename(file) is not None or is_hashed(file)):
+                        found.append(HeldRun(from_filename(file) or "", name, notice))
         return found
 
     def _leases(self) -> Iterator[tuple[str, datetime]]:
