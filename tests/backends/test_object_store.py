@@ -572,9 +572,7 @@ def test_many_large_versions_are_deleted_a_few_at_once(url: str, server: Moto, m
     assert len(server.keys(f"{prefix_of(url)}/chunks")) == 2
 
 
-def test_runs_are_looked_at_a_few_at_once_and_not_without_end(
-    url: str, server: Moto, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_are_looked_at_a_few_at_once_and_not_without_end(url: str, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "_MOST_RUNS", 14)
     backend = ObjectStoreBackend(url)
     for number in range(16):

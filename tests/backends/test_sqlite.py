@@ -24,7 +24,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LocationError, RollbackError, StorageError
 from checkpoint_manager._filesystem import files
 from checkpoint_manager.backends import sqlite
-from checkpoint_manager.backends.base import UnknownOutcomeError
+from checkpoint_manager.backends.base import NewVersion, UnknownOutcomeError
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from tests import forking
@@ -332,6 +332,16 @@ def test_deleted_replaced_and_refused_versions_leave_no_chunks(backend: SqliteBa
     assert backend.leftovers() == []
 
 
+def test_versions_together_that_a_failing_disk_refuses_leave_no_chunks(backend: SqliteBackend) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield LARGE
+        raise StorageError("a chunk can't be written", errno=errno.EIO)
+
+    with pytest.raises(UnknownOutcomeError):
+        backend.append_together([NewVersion("a", 1, lambda: [LARGE]), NewVersion("b", 1, pieces)])
+    assert backend.leftovers() == []
+
+
 def test_a_version_is_read_as_it_was_when_it_was_opened(backend: SqliteBackend) -> None:
     for version in (1, 2):
         backend.append("train", version, lambda: [LARGE])
@@ -553,6 +563,10 @@ def test_what_a_killed_writer_has_not_synced_is_made_durable_before_it_is_shown(
     monkeypatch.setattr(files, "sync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
     reader = SqliteBackend(path)
     assert reader.newest("train").number == 1
+    assert synced == [f"{path}-wal", str(tmp_path)]
+    writer.append("train", 2, lambda: [LARGE])
+    with reader.open("train", 2) as content:  # by a connection of its own
+        assert content.read(len(LARGE)) == LARGE
     assert synced == [f"{path}-wal", str(tmp_path)]
     for each in (reader, writer):
         each.close()

@@ -293,7 +293,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             return opened
         return None
 
-    def _open(self) -> _Opened:
+    def _open(self, *, only_reads: bool = False) -> _Opened:
+        """Open a connection; one that ``only_reads`` stands beside this thread's own, which has synced the log."""
         with as_our_errors("open the database", self._path):
             _make_private_file(self._path)
             self._refuse_foreign_files()
@@ -304,6 +305,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
                 connection = sqlite3.connect(self._path, timeout=1, isolation_level=None, check_same_thread=False)
                 opened = _Opened(connection, status)
                 self._set_up(connection)
+                if not only_reads:
+                    self._sync_log()
             except UnicodeDecodeError:  # of SQLite's message, which quotes what is damaged
                 raise self._damaged() from None
             except sqlite3.Error as error:
@@ -352,7 +355,6 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         if found != _SCHEMA:
             message = f"the schema of the database {printable(self._path)} was changed"
             raise IntegrityError(message, hint="Restore the database from a backup")
-        self._sync_log()
 
     def _sync_log(self) -> None:
         """Make durable what this connection may have recovered: a writer that was killed had written it, and not synced it."""
@@ -411,7 +413,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
     def translate(self, error: sqlite3.Error, action: str, stage: str | None = None) -> NoReturn:
         """Raise an error of SQLite as one of this library."""
         code = _code_of(error)
-        what = f"can't {action}{'' if stage is None else f' stage {printable(stage)}'}: {printable(self._path)}: {error}"
+        done = action.removesuffix(" of") if stage is None else f"{action} stage {printable(stage)}"
+        what = f"can't {done}: {printable(self._path)}: {error}"
         if code in _DAMAGE:
             raise IntegrityError(what, hint="Restore the database from a backup", stage=stage) from error
         number, hint = _REFUSALS.get(code, _REFUSALS[sqlite3.SQLITE_IOERR])
@@ -491,10 +494,12 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
                     WHERE (SELECT count(*) FROM chunk c WHERE c.stage = n.stage AND c.upload = n.upload) <> n.parts)"""  # noqa: S608  # values: question marks
             done = self._change("write", insert, tuple(chain.from_iterable(rows))) > 0
         except BaseException as error:
-            if isinstance(error, StorageError) and error.errno == errno.EIO:
-                raise UnknownOutcomeError from error
-            self._remove_uploads(uploads)
-            raise
+            if not isinstance(error, StorageError) or error.errno != errno.EIO:
+                self._remove_uploads(uploads)
+                raise
+            with contextlib.suppress(StorageError):  # only those that no version has got
+                self._remove_uploads(uploads)
+            raise UnknownOutcomeError from error
         if done:
             return
         self._remove_uploads(uploads)
@@ -577,7 +582,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         if rows[0][1] is None:
             yield BytesReader(rows[0][2] or b"")  # what is larger is not of this backend: too short, then
             return
-        opened = self._open()  # a transaction of its own: chunks may be deleted meanwhile
+        opened = self._open(only_reads=True)  # a transaction of its own: chunks may be deleted meanwhile
         try:
             connection = opened.connection
             connection.execute("BEGIN")
