@@ -22,7 +22,6 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError
 from checkpoint_manager._format.notes import Note
-from checkpoint_manager.stages import deadlock
 from checkpoint_manager.stages.runner import Run
 from tests import forking
 
@@ -708,10 +707,34 @@ def test_a_thread_that_waits_with_a_limit_is_no_standstill(cm: CheckpointManager
     assert results == [1]
 
 
-def test_the_search_ends_where_frames_lead_back_to_themselves() -> None:
-    class Frame:
-        f_back: Any
+def test_the_search_does_not_freeze_the_process_in_a_garbage_collection() -> None:
+    program = """
+import faulthandler, gc, threading, time
+from checkpoint_manager.stages.deadlock import standstill
 
-    frame: Any = Frame()
-    frame.f_back = frame
-    assert len(list(deadlock._stack(frame))) == deadlock._MOST_FRAMES
+class Cycle:
+    def __init__(self):
+        self.itself, self.local = self, threading.local()
+        self.local.x = 1
+
+def deep(n):
+    return deep(n - 1) if n else time.sleep(0.0005)
+
+def work():
+    while True:
+        deep(30)
+
+faulthandler.dump_traceback_later(5, exit=True)
+for _ in range(8):
+    threading.Thread(target=work, daemon=True).start()
+gc.set_threshold(60)
+for _ in range(300):
+    [Cycle() for _ in range(15)]
+    standstill()
+print(gc.isenabled())
+gc.disable()
+standstill()
+print(gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\nFalse\n", done.stderr

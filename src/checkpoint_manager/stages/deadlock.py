@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gc
 import math
+import operator
 import sys
 import threading
 import weakref
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = "checkpoint_manager."
-_MOST_FRAMES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def standstill() -> tuple[object, ...]:
     The same answer twice, some time apart, means that nothing went on in between.
     """
     found: list[object] = []
-    for thread, frame in sys._current_frames().items():  # noqa: SLF001
+    for thread, frame in _frames_of_threads().items():
         if thread == threading.get_ident() or _is_waiting_for_a_run(frame):
             continue
         if not _is_waiting_without_limit(frame):
@@ -141,7 +142,7 @@ class _Search:
     _next: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._stacks = {thread: list(_stack(frame)) for thread, frame in sys._current_frames().items()}  # noqa: SLF001
+        self._stacks = {thread: list(_stack(frame)) for thread, frame in _frames_of_threads().items()}
 
     def add_worker(self, worker: Worker) -> None:
         task = None if worker.task is None else worker.task()
@@ -217,6 +218,24 @@ class _Search:
             self._add_future(value)
 
 
+def _frames_of_threads() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread.
+
+    Before Python 3.11.9, CPython makes the frame objects while it holds a lock of its own. If that starts a garbage collection
+    which frees a ``threading.local``, or gives the GIL away, the process freezes (python/cpython#106883). So the collector is
+    off meanwhile. The three calls are made in C, and no other thread and no signal handler gets in between: two of these
+    searches would leave it on, or off for ever.
+    """
+    restore: Any = gc.enable if gc.isenabled() else gc.isenabled
+    calls: tuple[Any, ...] = (gc.disable, sys._current_frames, restore)  # noqa: SLF001
+    frames: dict[int, FrameType]
+    try:
+        _, frames, _ = map(operator.call, calls)
+    finally:
+        restore()
+    return frames
+
+
 def _stack(frame: FrameType | None) -> Iterator[tuple[int, FrameType]]:
     """Yield the frames of a thread from the innermost on, each with its depth."""
     for depth in range(_depth(frame), 0, -1):
@@ -227,9 +246,8 @@ def _stack(frame: FrameType | None) -> Iterator[tuple[int, FrameType]]:
 
 
 def _depth(frame: FrameType | None) -> int:
-    """Return how many frames there are. The walk has an end even where a running thread changes what it is led by."""
     depth = 0
-    while frame is not None and depth < _MOST_FRAMES:
+    while frame is not None:
         depth, frame = depth + 1, frame.f_back
     return depth
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -81,7 +80,8 @@ class RunLock:
         self._reference = weakref.ref(self)
         self._worker = Worker.current(is_blocking=is_blocking)
         self._thread_name = threading.current_thread().name
-        self._threads = frozenset(sys._current_frames())  # noqa: SLF001  # those that were there before; takes no lock
+        # Those that were there before. A single operation on the table: threading.enumerate() takes a lock.
+        self._threads = frozenset(threading._active)  # type: ignore[attr-defined]  # noqa: SLF001
         self._process = os.getpid()
         self._lock: AbstractContextManager[object] | None = None
         self._standstill: tuple[object, ...] = ()
