@@ -63,8 +63,8 @@ from checkpoint_manager.backends.local import layout, maintenance
 from checkpoint_manager.backends.local.lock import FileLock, HostLocks, is_held
 from checkpoint_manager.backends.local.session import LockSession
 from checkpoint_manager.backends.memory import BytesReader
-from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
-from checkpoint_manager.errors import IntegrityError, LocationError, StageNameError, StorageError
+from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
+from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -439,7 +439,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             UNION ALL SELECT (SELECT min(stage) FROM version WHERE stage > name.stage AND length(stage) <= ?1)
             FROM name WHERE name.stage IS NOT NULL
         ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
-        names = (_stage_name(row[0]) for row in self._rows("list the stages", query, (MAX_STAGE_BYTES,)))
+        names = (decoded(row[0]) for row in self._rows("list the stages", query, (MAX_STAGE_BYTES,)))
         return [name for name in names if name is not None]
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # as above
@@ -691,7 +691,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         query = f"SELECT DISTINCT CASE WHEN length(stage) <= ? THEN stage END, hex(upload) {_UNUSED_CHUNKS} ORDER BY 1, 2"
         rows = self._rows("look through the database", query, (MAX_STAGE_BYTES,))
         found = [
-            Leftover("leftover", f"{self._path}: chunks {upload}", "was left by an interrupted write", _stage_name(stage))
+            Leftover("leftover", f"{self._path}: chunks {upload}", "was left by an interrupted write", decoded(stage))
             for stage, upload in rows
         ]
         for path in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
@@ -766,11 +766,3 @@ def _code_of(error: sqlite3.Error) -> int:
 
 def _is_busy(error: sqlite3.Error) -> bool:
     return _code_of(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
-
-def _stage_name(stored: object) -> str | None:
-    """Return the name of a stage, or None for what this library would not have stored."""
-    try:
-        return validate(bytes.decode(stored)) if isinstance(stored, bytes) else None
-    except (UnicodeDecodeError, StageNameError):
-        return None

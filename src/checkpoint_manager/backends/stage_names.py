@@ -79,6 +79,14 @@ def to_filename(stage: str) -> str:
     return "".join(pieces[:fitting]) + _HASH_MARK + sha256(name.encode()).hexdigest()
 
 
+def decoded(stored: object) -> str | None:
+    """Return the name of a stage as a database holds it, or None for what this library would not have stored."""
+    try:
+        return validate(bytes.decode(stored)) if isinstance(stored, bytes) else None
+    except (UnicodeDecodeError, StageNameError):
+        return None
+
+
 def from_filename(name: str) -> str | None:
     """Return the stage that a file name encodes; None if it encodes none, or only a hash (see :func:`is_hashed`)."""
     if len(name) > MAX_FILENAME_CHARACTERS:

@@ -57,8 +57,8 @@ from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connecti
 from checkpoint_manager.backends.postgres.lock import LOCK_NOT_AVAILABLE, AdvisoryLock, Kind, key_of
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.process_locks import ProcessLocks
-from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, validate
-from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StageNameError, StorageError
+from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -321,7 +321,7 @@ class PostgresBackend(Searchable, Maintenance):
         query = f"""SELECT stage, substr(name, length($1) + 1), CASE WHEN octet_length(data) <= $2 THEN data ELSE '' END
             FROM {self.quoted}.record WHERE starts_with(name, $1) AND octet_length(stage) <= $3"""
         rows = self.rows("look for runs in", query, (_NOTICE, _LOOK_BYTES, MAX_STAGE_BYTES))
-        told = [(stage, name, data) for encoded, name, data in rows if (stage := _stage_name(encoded)) is not None]
+        told = [(stage, name, data) for encoded, name, data in rows if (stage := decoded(encoded)) is not None]
         if not told:
             return []
         query = """SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
@@ -409,7 +409,7 @@ class PostgresBackend(Searchable, Maintenance):
                 WHERE v.stage > name.stage AND octet_length(v.stage) <= $1 ORDER BY v.stage LIMIT 1)
             FROM name WHERE name.stage IS NOT NULL
         ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
-        names = (_stage_name(row[0]) for row in self.rows("list the stages", query, (MAX_STAGE_BYTES,)))
+        names = (decoded(row[0]) for row in self.rows("list the stages", query, (MAX_STAGE_BYTES,)))
         return [name for name in names if name is not None]
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
@@ -621,7 +621,7 @@ class PostgresBackend(Searchable, Maintenance):
             with _naming_columns():
                 page = self.rows("search", query, tuple(parameters))
             for stored, number in page:
-                if (stage := _stage_name(stored)) is not None:
+                if (stage := decoded(stored)) is not None:
                     yield stage, number
             if len(page) < columns.PAGE:
                 return
@@ -724,7 +724,7 @@ class PostgresBackend(Searchable, Maintenance):
         """Return chunks that belong to nothing: an administrator deleted the row that they were of."""
         query = f"SELECT DISTINCT CASE WHEN octet_length(stage) <= $1 THEN stage END, upload {self._unused} ORDER BY 1, 2"
         return [
-            Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", _stage_name(stage))
+            Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", decoded(stage))
             for stage, upload in self.rows("look through the database", query, (MAX_STAGE_BYTES,))
         ]
 
@@ -866,11 +866,3 @@ def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
 
 def _first_line(error: psycopg.Error) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def _stage_name(stored: object) -> str | None:
-    """Return the name of a stage, or None for what this library would not have stored."""
-    try:
-        return validate(bytes.decode(stored)) if isinstance(stored, bytes) else None
-    except (UnicodeDecodeError, StageNameError):
-        return None
