@@ -23,10 +23,16 @@ import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LocationError, RollbackError, StorageError
 from checkpoint_manager._filesystem import files
-from checkpoint_manager.backends import sqlite
-from checkpoint_manager.backends.base import NewVersion, UnknownOutcomeError
+from checkpoint_manager.backends.base import (
+    NewVersion,
+    OutOfOrderError,
+    UnknownOutcomeError,
+    VersionAbsentError,
+    VersionTakenError,
+)
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
+from checkpoint_manager.backends.sqlite import errors as sqlite_errors
 from tests import forking
 
 if TYPE_CHECKING:
@@ -320,11 +326,11 @@ def test_deleted_replaced_and_refused_versions_leave_no_chunks(backend: SqliteBa
     assert chunks() == 6
     backend.replace("train", 2, lambda: [LARGE, b"more"])
     assert chunks() == 7
-    with pytest.raises(sqlite.VersionTakenError):
+    with pytest.raises(VersionTakenError):
         backend.append("train", 3, lambda: [LARGE])
-    with pytest.raises(sqlite.OutOfOrderError):
+    with pytest.raises(OutOfOrderError):
         backend.append("train", 1, lambda: [LARGE])
-    with pytest.raises(sqlite.VersionAbsentError):
+    with pytest.raises(VersionAbsentError):
         backend.replace("train", 1, lambda: [LARGE])
     assert chunks() == 7
     backend.quarantine("train", [3])
@@ -477,7 +483,7 @@ def test_a_database_that_stays_locked_is_an_error_with_a_limit(
     backend: SqliteBackend, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend.append("train", 1, lambda: [b"x"])
-    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0)
+    monkeypatch.setattr(sqlite_errors, "_BUSY_SECONDS", 0)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError, match="locked") as caught:

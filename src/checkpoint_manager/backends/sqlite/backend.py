@@ -16,10 +16,7 @@ stages.
 SQLite shares memory between its processes, so all of them have to run on one host: a file system that does not grant
 write-ahead logging is refused. See https://www.sqlite.org/wal.html.
 
-**Connections.** Each thread has its own, which passes to another thread when it ends: a program that starts a thread for each
-task would otherwise spend half its time opening them. None is used after a fork: SQLite forbids it, and to close one in the
-child could break the parent's. A connection is opened again if another file has taken the database's place. A new one checks
-that the schema is exactly the one below, because a foreign trigger or view would run inside our statements.
+Connections are opened in :mod:`.connections`; the tables are in :mod:`.schema`.
 """
 
 from __future__ import annotations
@@ -30,16 +27,11 @@ import json
 import os
 import secrets
 import sqlite3
-import stat
-import threading
-import time
-from collections import deque
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from checkpoint_manager._filesystem import files, permissions
-from checkpoint_manager._filesystem.os_errors import HINTS_BY_ERRNO, as_our_errors
+from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
@@ -63,71 +55,23 @@ from checkpoint_manager.backends.local import layout, maintenance
 from checkpoint_manager.backends.local.lock import FileLock, HostLocks, is_held
 from checkpoint_manager.backends.local.session import LockSession
 from checkpoint_manager.backends.memory import BytesReader
+from checkpoint_manager.backends.sqlite.connections import Connections
+from checkpoint_manager.backends.sqlite.errors import patiently, translate
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import MakePieces, Reader
     from checkpoint_manager.models import Buffer
 
-T = TypeVar("T")
-
 _OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
-_APPLICATION_ID = 0x636B7074  # "ckpt"
-_SCHEMA_VERSION = 1
-_PAGE_BYTES = 16_384
-"""Versions of several megabytes are written three times as fast as with pages of 4 KiB."""
 _CHUNK_BYTES = 1024 * 1024
-_CHECKPOINT_PAGES = 256
 _RESERVE_BYTES = 1024 * 1024
 """What is freed on a full disk for the pages of the log that a deletion changes."""
 _HIGHEST_NUMBER = 999_999_999_999
-_BUSY_SECONDS = 60
-"""How long a statement waits for those of other connections, each of which takes about as long as a flush."""
-_MOST_IDLE = 8
-"""How many connections of threads that have ended are kept for others."""
-_COMPANIONS = ("", "-wal", "-shm", "-journal")
-
-_SCHEMA = {
-    "version": """CREATE TABLE version (
-        stage BLOB NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL, content BLOB, upload BLOB,
-        PRIMARY KEY (stage, number), CHECK ((content IS NULL) <> (upload IS NULL))
-    ) STRICT""",
-    "chunk": """CREATE TABLE chunk (
-        stage BLOB NOT NULL, upload BLOB NOT NULL, part INTEGER NOT NULL, content BLOB NOT NULL,
-        PRIMARY KEY (stage, upload, part)
-    ) STRICT""",
-    "segment": """CREATE TABLE segment (
-        stage BLOB NOT NULL, attachment BLOB NOT NULL, number INTEGER NOT NULL,
-        size INTEGER NOT NULL, content BLOB, upload BLOB,
-        PRIMARY KEY (stage, attachment, number), CHECK ((content IS NULL) <> (upload IS NULL))
-    ) STRICT""",
-    "record": """CREATE TABLE record (
-        stage BLOB NOT NULL, name TEXT NOT NULL, stamp BLOB NOT NULL, data BLOB NOT NULL,
-        PRIMARY KEY (stage, name)
-    ) STRICT""",
-    "quarantine": """CREATE TABLE quarantine (
-        id INTEGER PRIMARY KEY, stage BLOB NOT NULL, number INTEGER, name TEXT, content BLOB, upload BLOB
-    ) STRICT""",
-    "version_deleted": """CREATE TRIGGER version_deleted AFTER DELETE ON version
-        WHEN OLD.upload IS NOT NULL AND NOT EXISTS (SELECT 1 FROM quarantine WHERE upload = OLD.upload)
-        BEGIN DELETE FROM chunk WHERE stage = OLD.stage AND upload = OLD.upload; END""",
-    "version_replaced": """CREATE TRIGGER version_replaced AFTER UPDATE ON version
-        WHEN OLD.upload IS NOT NULL AND OLD.upload IS NOT NEW.upload
-        BEGIN DELETE FROM chunk WHERE stage = OLD.stage AND upload = OLD.upload; END""",
-    "segment_deleted": """CREATE TRIGGER segment_deleted AFTER DELETE ON segment
-        WHEN OLD.upload IS NOT NULL
-        BEGIN DELETE FROM chunk WHERE stage = OLD.stage AND upload = OLD.upload; END""",
-    "quarantined": """CREATE TRIGGER quarantined AFTER INSERT ON quarantine
-        BEGIN
-            DELETE FROM version WHERE stage = NEW.stage AND number = NEW.number;
-            DELETE FROM record WHERE stage = NEW.stage AND name = NEW.name;
-        END""",
-}
-"""Versions are inline or in chunks. The stage of a record of the whole store is empty."""
 
 _UNUSED_CHUNKS = """
     FROM chunk WHERE NOT EXISTS (SELECT 1 FROM version WHERE version.stage = chunk.stage AND version.upload = chunk.upload)
@@ -143,74 +87,13 @@ _SET_ASIDE = """INSERT INTO quarantine (stage, number, name, content, upload)
     UNION ALL SELECT stage, NULL, name, data, NULL FROM record
         WHERE stage = ?1 AND name IN (SELECT value FROM json_each(?2))"""
 
-_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
-_REFUSALS = {
-    sqlite3.SQLITE_BUSY: (errno.EBUSY, "End the program that keeps the database locked, then try again"),
-    sqlite3.SQLITE_FULL: (errno.ENOSPC, HINTS_BY_ERRNO[errno.ENOSPC]),
-    sqlite3.SQLITE_READONLY: (errno.EROFS, HINTS_BY_ERRNO[errno.EACCES]),
-    sqlite3.SQLITE_CANTOPEN: (errno.EACCES, HINTS_BY_ERRNO[errno.EACCES]),
-    sqlite3.SQLITE_IOERR: (errno.EIO, HINTS_BY_ERRNO[errno.EIO]),
-}
-
-_inherited: list[sqlite3.Connection] = []
-"""Connections of this process's parent, kept so that nothing closes them."""
-
-
-class _Opened:
-    """A connection of one thread, and the database file that it was opened on."""
-
-    def __init__(self, connection: sqlite3.Connection, status: os.stat_result) -> None:
-        self.connection = connection
-        self._file = status.st_dev, status.st_ino
-        self._process = os.getpid()
-
-    def is_usable(self, path: str) -> bool:
-        """Return whether this process opened it, and the same file still stands at the path."""
-        try:
-            status = os.stat(path)
-        except OSError:  # to open it again tells why
-            return False
-        return self._process == os.getpid() and self._file == (status.st_dev, status.st_ino)
-
-    def close(self) -> None:
-        """Close the connection, unless it is the parent's."""
-        if self._process == os.getpid():
-            self.connection.close()
-        else:
-            _inherited.append(self.connection)
-
-    def __del__(self) -> None:
-        """Close a connection that no thread needs."""
-        self.close()
-
-
-class _Idle:
-    """The connections of threads that have ended, for new ones."""
-
-    def __init__(self) -> None:
-        self.connections: deque[_Opened] = deque(maxlen=_MOST_IDLE)
-        self.is_closed = False
-
-
-class _Slot:
-    """What holds the connection of one thread, and hands it over when the thread has ended."""
-
-    def __init__(self, idle: _Idle) -> None:
-        self.opened: _Opened | None = None
-        self._idle = idle
-
-    def __del__(self) -> None:
-        """Hand the connection over."""
-        if self.opened is not None and not self._idle.is_closed:
-            self._idle.connections.append(self.opened)
-
 
 class _Chunks:
     """A version in chunks, opened for reading."""
 
-    def __init__(self, backend: SqliteBackend, connection: sqlite3.Connection, stage: str, size: int, upload: bytes) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, stage: str, size: int, upload: bytes) -> None:
         self.size = size
-        self._backend = backend
+        self._path = path
         self._connection = connection
         self._stage = stage
         self._upload = upload
@@ -233,7 +116,7 @@ class _Chunks:
         try:
             rows = self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
-            self._backend.translate(error, "read a version of", self._stage)
+            translate(error, self._path, "read a version of", self._stage)
         self._part += 1
         self._rest = memoryview((rows[0][0] if rows else None) or b"")
         return bool(self._rest)
@@ -268,103 +151,10 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         self.asked_for = "" if named == self._path else _url_of(named)
         self._locks = f"{self._path}-locks"
         self._tidied: set[str] = set()  # without chunks of a killed writer
-        self._mine = threading.local()
-        self._idle = _Idle()
-        self._connection(make=False)
+        self._connections = Connections(self._path)
+        self._connections.of_this_thread(make=False)
 
-    # Connections and statements
-
-    def _connection(self, *, make: bool) -> sqlite3.Connection | None:
-        """Return this thread's connection, or None if there is no database and none is to be made."""
-        slot: _Slot | None = getattr(self._mine, "slot", None)
-        if slot is None:
-            self._mine.slot = slot = _Slot(self._idle)
-        if slot.opened is None or not slot.opened.is_usable(self._path):
-            if not make and not os.path.lexists(self._path):
-                return None
-            slot.opened = self._handed_over() or self._open()
-        return slot.opened.connection
-
-    def _handed_over(self) -> _Opened | None:
-        """Return a connection of a thread that has ended, if there is one."""
-        with contextlib.suppress(IndexError):  # there is none left
-            while not (opened := self._idle.connections.pop()).is_usable(self._path):
-                pass
-            return opened
-        return None
-
-    def _open(self, *, only_reads: bool = False) -> _Opened:
-        """Open a connection; one that ``only_reads`` stands beside this thread's own, which has synced the log."""
-        with as_our_errors("open the database", self._path):
-            _make_private_file(self._path)
-            self._refuse_foreign_files()
-            status = os.stat(self._path)
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                connection = sqlite3.connect(self._path, timeout=1, isolation_level=None, check_same_thread=False)
-                opened = _Opened(connection, status)
-                self._set_up(connection)
-                if not only_reads:
-                    self._sync_log()
-            except UnicodeDecodeError:  # of SQLite's message, which quotes what is damaged
-                raise self._damaged() from None
-            except sqlite3.Error as error:
-                if not _is_busy(error) or time.monotonic() > deadline:
-                    self.translate(error, "open the database")
-            else:
-                return opened
-
-    def _refuse_foreign_files(self) -> None:
-        for path in (self._path, f"{self._path}-wal", f"{self._path}-shm", f"{self._path}-journal"):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(path)
-                if not stat.S_ISREG(status.st_mode):
-                    message = f"{files.what_stands_at(path)} stands in place of the file {printable(path)}"
-                    raise IntegrityError(message, hint="Move away what stands there")
-                if status.st_uid != os.geteuid():
-                    me, other = permissions.user_name(os.geteuid()), permissions.user_name(status.st_uid)
-                    message = (
-                        f"the file {printable(path)} belongs to {other}, and what {me} saved there, {other} could not read"
-                    )
-                    hint = f"Run this as {other}, or give the database and the files beside it to {me}"
-                    raise StorageError(message, hint=hint, errno=errno.EPERM, filename=path)
-
-    def _set_up(self, connection: sqlite3.Connection) -> None:
-        connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged schema is compared, not decoded
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("PRAGMA secure_delete = FAST")  # to overwrite ciphertext with zeros would need room on a full disk
-        found = _schema_of(connection)
-        if not found:
-            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        elif _pragma(connection, "application_id") != _APPLICATION_ID:
-            message = f"the database {printable(self._path)} belongs to another program"
-            raise LocationError(message, hint="Name a new file for the checkpoints")
-        if _pragma(connection, "journal_mode = WAL") != "wal":
-            message = f"write-ahead logging is not possible for {printable(self._path)}, as on a network file system"
-            raise StorageError(message, hint="Put the database on a local disk")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        if not found:
-            _make_schema(connection)
-            found = _schema_of(connection)
-        if _pragma(connection, "user_version") != _SCHEMA_VERSION:
-            message = f"the database {printable(self._path)} has a format that this version of the library does not know"
-            raise LocationError(message, hint="Upgrade the library")
-        if found != _SCHEMA:
-            message = f"the schema of the database {printable(self._path)} was changed"
-            raise IntegrityError(message, hint="Restore the database from a backup")
-
-    def _sync_log(self) -> None:
-        """Make durable what this connection may have recovered: a writer that was killed had written it, and not synced it."""
-        with as_our_errors("open the database", self._path), contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                files.sync(descriptor)
-            finally:
-                files.close(descriptor)
-            files.sync_directory(os.path.dirname(self._path))
+    # Statements
 
     def _rows(
         self, action: str, query: str, parameters: tuple[object, ...] = (), stage: str | None = None
@@ -372,20 +162,20 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         """Return the rows of a query, none if there is no database. One step of the interpreter reads them all."""
 
         def run() -> list[tuple[Any, ...]]:
-            connection = self._connection(make=False)
+            connection = self._connections.of_this_thread(make=False)
             return [] if connection is None else list(chain.from_iterable(map(connection.execute, (query,), (parameters,))))
 
-        return self._patiently(run, action, stage)
+        return patiently(run, self._path, action, stage)
 
     def _change(self, action: str, statement: str, parameters: tuple[object, ...] = (), stage: str | None = None) -> int:
         """Run a statement as a transaction of its own, and return how many rows it changed."""
 
         def run() -> int:
-            connection = self._connection(make=True)
+            connection = self._connections.of_this_thread(make=True)
             assert connection is not None  # noqa: S101  # for the type checker
             return connection.execute(statement, parameters).rowcount
 
-        return self._patiently(run, action, stage)
+        return patiently(run, self._path, action, stage)
 
     def _change_on_a_full_disk(self, action: str, statement: str, parameters: tuple[object, ...], stage: str | None) -> int:
         """Run a statement like :meth:`_change`; if the disk is full, free the reserved space for it."""
@@ -395,30 +185,6 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             if error.errno != errno.ENOSPC or stage is None or not maintenance.free_reserve(self._locks):
                 raise
         return self._change(action, statement, parameters, stage)
-
-    def _patiently(self, run: Callable[[], T], action: str, stage: str | None) -> T:
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                return run()
-            except UnicodeDecodeError:
-                raise self._damaged() from None
-            except sqlite3.Error as error:
-                if not _is_busy(error) or time.monotonic() > deadline:
-                    self.translate(error, action, stage)
-
-    def _damaged(self) -> IntegrityError:
-        return IntegrityError(f"the database {printable(self._path)} is damaged", hint="Restore the database from a backup")
-
-    def translate(self, error: sqlite3.Error, action: str, stage: str | None = None) -> NoReturn:
-        """Raise an error of SQLite as one of this library."""
-        code = _code_of(error)
-        done = action.removesuffix(" of") if stage is None else f"{action} stage {printable(stage)}"
-        what = f"can't {done}: {printable(self._path)}: {error}"
-        if code in _DAMAGE:
-            raise IntegrityError(what, hint="Restore the database from a backup", stage=stage) from error
-        number, hint = _REFUSALS.get(code, _REFUSALS[sqlite3.SQLITE_IOERR])
-        raise StorageError(what, hint=hint, errno=number, filename=self._path, stage=stage) from error
 
     # Locks
 
@@ -582,7 +348,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         if rows[0][1] is None:
             yield BytesReader(rows[0][2] or b"")  # what is larger is not of this backend: too short, then
             return
-        opened = self._open(only_reads=True)  # a transaction of its own: chunks may be deleted meanwhile
+        opened = self._connections.open(only_reads=True)  # a transaction of its own: chunks may be deleted meanwhile
         try:
             connection = opened.connection
             connection.execute("BEGIN")
@@ -590,9 +356,9 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             if not rows:
                 raise VersionAbsentError
             size, upload, _ = rows[0]
-            yield _Chunks(self, connection, stage, size, upload or b"")
+            yield _Chunks(self._path, connection, stage, size, upload or b"")
         except sqlite3.Error as error:
-            self.translate(error, "read a version of", stage)
+            translate(error, self._path, "read a version of", stage)
         finally:
             opened.close()
 
@@ -679,11 +445,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def close(self) -> None:
         """Close the connections of this thread and of those that have ended. Others are closed when their threads end."""
-        self._idle.is_closed = True
-        self._idle.connections.clear()
-        slot: _Slot | None = self._mine.__dict__.pop("slot", None)
-        if slot is not None and slot.opened is not None:
-            slot.opened.close()
+        self._connections.close()
 
     # Maintenance
 
@@ -719,50 +481,3 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
 def _url_of(path: str) -> str:
     return f"sqlite:///{quote(os.fsencode(path))}"
-
-
-def _make_private_file(path: str) -> None:
-    """Make an empty file if there is none, for SQLite would leave its mode to the umask, and make its name durable."""
-    if os.path.lexists(path):
-        return
-    maintenance.make_store_directory(os.path.dirname(path))
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.FILE_MODE)
-    except FileExistsError:
-        return
-    try:
-        os.fchmod(descriptor, files.FILE_MODE)
-    finally:
-        files.close(descriptor)
-    files.sync_directory(os.path.dirname(path))
-
-
-def _make_schema(connection: sqlite3.Connection) -> None:
-    """Make the tables, in one step of the interpreter, unless another process was faster."""
-    statements = [sql.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS") for sql in _SCHEMA.values()]
-    statements = [sql.replace("CREATE TRIGGER", "CREATE TRIGGER IF NOT EXISTS") for sql in statements]
-    marks = [f"PRAGMA application_id = {_APPLICATION_ID}", f"PRAGMA user_version = {_SCHEMA_VERSION}"]
-    try:
-        connection.executescript(";".join(["BEGIN IMMEDIATE", *statements, *marks, "COMMIT"]))
-    except sqlite3.Error:
-        if connection.in_transaction:
-            connection.rollback()
-        raise
-
-
-def _schema_of(connection: sqlite3.Connection) -> dict[str, str]:
-    """Return the statements that made the tables and triggers. Indices that SQLite makes by itself have none."""
-    return dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall())
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> Any:  # noqa: ANN401  # a number or a word
-    return connection.execute(f"PRAGMA {name}").fetchone()[0]
-
-
-def _code_of(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code; 0 for an error of the Python module."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _code_of(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

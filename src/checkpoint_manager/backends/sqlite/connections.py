@@ -1,0 +1,222 @@
+"""The connections to a database: one for each thread, handed on when it ends, and never used after a fork.
+
+A program that starts a thread for each task would otherwise spend half its time opening them. SQLite forbids to use one after a
+fork, and to close one in the child could break the parent's. A connection is opened again if another file has taken the
+database's place. A new one checks that the schema is exactly that of :mod:`.schema`, because a foreign trigger or view would
+run inside our statements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+import threading
+from collections import deque
+
+from checkpoint_manager._filesystem import files, permissions
+from checkpoint_manager._filesystem.os_errors import as_our_errors
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.local import maintenance
+from checkpoint_manager.backends.sqlite.errors import patiently
+from checkpoint_manager.backends.sqlite.schema import (
+    APPLICATION_ID,
+    PAGE_BYTES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    make_schema,
+    pragma,
+    schema_of,
+)
+from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
+
+_CHECKPOINT_PAGES = 256
+_MOST_IDLE = 8
+"""How many connections of threads that have ended are kept for others."""
+
+_inherited: list[sqlite3.Connection] = []
+"""Connections of this process's parent, kept so that nothing closes them."""
+
+
+class Opened:
+    """A connection of one thread, and the database file that it was opened on."""
+
+    def __init__(self, connection: sqlite3.Connection, status: os.stat_result) -> None:
+        self.connection = connection
+        self._file = status.st_dev, status.st_ino
+        self._process = os.getpid()
+
+    def is_usable(self, path: str) -> bool:
+        """Return whether this process opened it, and the same file still stands at the path."""
+        try:
+            status = os.stat(path)
+        except OSError:  # to open it again tells why
+            return False
+        return self._process == os.getpid() and self._file == (status.st_dev, status.st_ino)
+
+    def close(self) -> None:
+        """Close the connection, unless it is the parent's."""
+        if self._process == os.getpid():
+            self.connection.close()
+        else:
+            _inherited.append(self.connection)
+
+    def __del__(self) -> None:
+        """Close a connection that no thread needs."""
+        self.close()
+
+
+class _Idle:
+    """The connections of threads that have ended, for new ones."""
+
+    def __init__(self) -> None:
+        self.connections: deque[Opened] = deque(maxlen=_MOST_IDLE)
+        self.is_closed = False
+
+
+class _Slot:
+    """What holds the connection of one thread, and hands it over when the thread has ended."""
+
+    def __init__(self, idle: _Idle) -> None:
+        self.opened: Opened | None = None
+        self._idle = idle
+
+    def __del__(self) -> None:
+        """Hand the connection over."""
+        if self.opened is not None and not self._idle.is_closed:
+            self._idle.connections.append(self.opened)
+
+
+class Connections:
+    """The connections of one backend.
+
+    Args:
+        path: The database's file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._mine = threading.local()
+        self._idle = _Idle()
+
+    def of_this_thread(self, *, make: bool) -> sqlite3.Connection | None:
+        """Return this thread's connection, or None if there is no database and none is to be made."""
+        slot: _Slot | None = getattr(self._mine, "slot", None)
+        if slot is None:
+            self._mine.slot = slot = _Slot(self._idle)
+        if slot.opened is None or not slot.opened.is_usable(self._path):
+            if not make and not os.path.lexists(self._path):
+                return None
+            slot.opened = self._handed_over() or self.open()
+        return slot.opened.connection
+
+    def _handed_over(self) -> Opened | None:
+        """Return a connection of a thread that has ended, if there is one."""
+        with contextlib.suppress(IndexError):  # there is none left
+            while not (opened := self._idle.connections.pop()).is_usable(self._path):
+                pass
+            return opened
+        return None
+
+    def open(self, *, only_reads: bool = False) -> Opened:
+        """Open another connection; the database is made if it is not there.
+
+        Args:
+            only_reads: It stands beside this thread's own, which has synced the log.
+
+        Raises:
+            LocationError: The database is another program's, or of a newer format.
+            IntegrityError: Its schema was changed, or it is damaged.
+            StorageError: It can't be opened, or write-ahead logging is not granted.
+        """
+        with as_our_errors("open the database", self._path):
+            _make_private_file(self._path)
+            self._refuse_foreign_files()
+            status = os.stat(self._path)
+
+        def connect() -> Opened:
+            connection = sqlite3.connect(self._path, timeout=1, isolation_level=None, check_same_thread=False)
+            opened = Opened(connection, status)
+            self._set_up(connection)
+            if not only_reads:
+                self._sync_log()
+            return opened
+
+        return patiently(connect, self._path, "open the database")
+
+    def _refuse_foreign_files(self) -> None:
+        for path in (self._path, f"{self._path}-wal", f"{self._path}-shm", f"{self._path}-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                if not stat.S_ISREG(status.st_mode):
+                    message = f"{files.what_stands_at(path)} stands in place of the file {printable(path)}"
+                    raise IntegrityError(message, hint="Move away what stands there")
+                if status.st_uid != os.geteuid():
+                    me, other = permissions.user_name(os.geteuid()), permissions.user_name(status.st_uid)
+                    message = (
+                        f"the file {printable(path)} belongs to {other}, and what {me} saved there, {other} could not read"
+                    )
+                    hint = f"Run this as {other}, or give the database and the files beside it to {me}"
+                    raise StorageError(message, hint=hint, errno=errno.EPERM, filename=path)
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged schema is compared, not decoded
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA secure_delete = FAST")  # to overwrite ciphertext with zeros would need room on a full disk
+        found = schema_of(connection)
+        if not found:
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        elif pragma(connection, "application_id") != APPLICATION_ID:
+            message = f"the database {printable(self._path)} belongs to another program"
+            raise LocationError(message, hint="Name a new file for the checkpoints")
+        if pragma(connection, "journal_mode = WAL") != "wal":
+            message = f"write-ahead logging is not possible for {printable(self._path)}, as on a network file system"
+            raise StorageError(message, hint="Put the database on a local disk")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        if not found:
+            make_schema(connection)
+            found = schema_of(connection)
+        if pragma(connection, "user_version") != SCHEMA_VERSION:
+            message = f"the database {printable(self._path)} has a format that this version of the library does not know"
+            raise LocationError(message, hint="Upgrade the library")
+        if found != SCHEMA:
+            message = f"the schema of the database {printable(self._path)} was changed"
+            raise IntegrityError(message, hint="Restore the database from a backup")
+
+    def _sync_log(self) -> None:
+        """Make durable what this connection may have recovered: a writer that was killed had written it, and not synced it."""
+        with as_our_errors("open the database", self._path), contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                files.sync(descriptor)
+            finally:
+                files.close(descriptor)
+            files.sync_directory(os.path.dirname(self._path))
+
+    def close(self) -> None:
+        """Close the connections of this thread and of those that have ended. Others are closed when their threads end."""
+        self._idle.is_closed = True
+        self._idle.connections.clear()
+        slot: _Slot | None = self._mine.__dict__.pop("slot", None)
+        if slot is not None and slot.opened is not None:
+            slot.opened.close()
+
+
+def _make_private_file(path: str) -> None:
+    """Make an empty file if there is none, for SQLite would leave its mode to the umask, and make its name durable."""
+    if os.path.lexists(path):
+        return
+    maintenance.make_store_directory(os.path.dirname(path))
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, files.FILE_MODE)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(descriptor, files.FILE_MODE)
+    finally:
+        files.close(descriptor)
+    files.sync_directory(os.path.dirname(path))
