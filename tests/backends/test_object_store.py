@@ -26,7 +26,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.backends.base import Lease
 from checkpoint_manager.backends.object_store import backend as backend_module
-from checkpoint_manager.backends.object_store import calls, lease, probe
+from checkpoint_manager.backends.object_store import calls, lease, objects, probe
 from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.registry import open_backend
@@ -242,7 +242,7 @@ class TestServers:
             raise error
 
         with pytest.raises(type(error)) as caught:
-            ObjectStoreBackend(url).call(fail, "read from")
+            ObjectStoreBackend(url)._objects.call(fail, "read from")
         assert caught.value is error
 
     @pytest.mark.parametrize("timeout", [0, 1e300])
@@ -534,7 +534,7 @@ def _open_url_in_child(url: str, told: Any) -> None:
 
 class TestListing:
     def test_the_newest_is_found_by_the_hint(self, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend_module, "_PAGE", 4)
+        monkeypatch.setattr(objects, "PAGE", 4)
         monkeypatch.setattr(backend_module, "_HINT_EVERY", 8)
         backend = ObjectStoreBackend(server.url())
         for version in range(1, 22):
@@ -568,7 +568,7 @@ def test_many_large_versions_are_deleted_a_few_at_once(url: str, server: Moto, m
 
     server.fault = count
     backend.delete("train", range(1, 12))
-    assert max(started) <= 2 * backend_module._AT_ONCE  # a thread that has answered counts until it ends
+    assert max(started) <= 2 * objects.AT_ONCE  # a thread that has answered counts until it ends
     assert len(server.keys(f"{prefix_of(url)}/chunks")) == 2
 
 
@@ -585,7 +585,7 @@ def test_runs_are_looked_at_a_few_at_once_and_not_without_end(url: str, server: 
 
     server.fault = count
     assert len(backend.held_runs()) == 14
-    assert max(started) <= 2 * backend_module._AT_ONCE  # a thread that has answered counts until it ends
+    assert max(started) <= 2 * objects.AT_ONCE  # a thread that has answered counts until it ends
 
 
 class TestSizes:

@@ -42,9 +42,9 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
-from obstore.exceptions import AlreadyExistsError, BaseError, NotModifiedError, PreconditionError
+from obstore.exceptions import NotModifiedError
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
@@ -66,49 +66,42 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.memory import BytesReader
-from checkpoint_manager.backends.object_store import calls, probe
+from checkpoint_manager.backends.object_store import calls, objects, probe
 from checkpoint_manager.backends.object_store.lease import (
     LEASE_SECONDS,
     MAX_LEASE_BYTES,
     HeldLease,
-    Stamped,
     Watched,
     lease_key,
     notice_of,
     now,
 )
 from checkpoint_manager.backends.object_store.look import Look, PendingRecord
+from checkpoint_manager.backends.object_store.objects import Objects, Stamped
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.process_locks import ProcessLock, ProcessLocks
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 from checkpoint_manager.errors import IntegrityError, LockTimeoutError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from obstore import GetOptions
+    from collections.abc import Iterable, Iterator
 
     from checkpoint_manager.backends.base import MakePieces, Reader
     from checkpoint_manager.models import Buffer
 
-T = TypeVar("T")
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 _BEGINNING_BYTES = 64 * 1024
-_AT_ONCE = 4
-"""How many chunks, or other objects, are under way at once."""
 _MOST_RUNS = 1000
 """How many leases are read to show runs: whoever may write to the bucket may put any number there."""
 _HINT_EVERY = 256
 """Every so many versions, the hint is moved: a listing is then of at most two pages."""
-_PAGE = 1000
 _NUMBER = re.compile(r"[0-9]{12}")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 _MAGIC = b"chunks 1 "
 _MANIFEST = re.compile(rb"chunks 1 ([0-9a-f]{32}) ([0-9]{12}) ([0-9]{8})\n")
 _MANIFEST_BYTES = len(_MAGIC) + 32 + 1 + 12 + 1 + 8 + 1
 _MAX_NAME_BYTES = 4 * 255
-_ANY_SIZE = 1 << 62
 _PREFETCHED_BYTES = 1024 * 1024
 """How much of a record is read before its reader says what it can bear."""
 _MOST_SETS = 100
@@ -141,9 +134,9 @@ class _ChunkReader:
     At first, only its beginning is fetched, which is all that a listing needs; then the rest, the next chunks meanwhile.
     """
 
-    def __init__(self, backend: ObjectStoreBackend, stage: str, manifest: Manifest) -> None:
+    def __init__(self, objects: Objects, stage: str, manifest: Manifest) -> None:
         self.size = manifest.size
-        self._backend = backend
+        self._objects = objects
         self._stage = stage
         self._calls = self._start(manifest)
         self._under_way = deque([next(self._calls)])
@@ -153,13 +146,13 @@ class _ChunkReader:
     def _start(self, manifest: Manifest) -> Iterator[calls.Pending[Stamped]]:
         """Start to read one part after the other, each when it is asked for."""
         for number in range(manifest.count):
-            key = self._backend.chunk_key(self._stage, manifest.upload, number)
+            key = _chunk_key(self._stage, manifest.upload, number)
             if number == 0:
-                yield self._backend.start_get(key, _CHUNK_BYTES, first=_BEGINNING_BYTES)
+                yield self._objects.start_get(key, _CHUNK_BYTES, first=_BEGINNING_BYTES)
                 if self.size > _BEGINNING_BYTES:
-                    yield self._backend.start_get(key, _CHUNK_BYTES, after=_BEGINNING_BYTES)
+                    yield self._objects.start_get(key, _CHUNK_BYTES, after=_BEGINNING_BYTES)
             else:
-                yield self._backend.start_get(key, _CHUNK_BYTES)
+                yield self._objects.start_get(key, _CHUNK_BYTES)
 
     def read(self, length: int) -> bytes:
         """Return the next ``length`` bytes; fewer only at the end."""
@@ -175,10 +168,10 @@ class _ChunkReader:
         if not self._under_way:
             return False
         try:
-            found = self._backend.finish_get(self._under_way.popleft(), "read a version of", self._stage)
+            found = self._objects.finish_get(self._under_way.popleft(), "read a version of", self._stage)
         except calls.TooLargeError:  # not of this backend: too short, then
             found = None
-        self._at_once = _AT_ONCE
+        self._at_once = objects.AT_ONCE
         self._rest = memoryview(b"" if found is None else found.data)
         return bool(self._rest)
 
@@ -198,7 +191,6 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def __init__(self, url: str) -> None:
         self._place = place_of(url)
-        self._store = self._place.store
         self.location = self._place.location
         self._process = os.getpid()
         self._locks = ProcessLocks()
@@ -206,132 +198,8 @@ class ObjectStoreBackend(Backend, Maintenance):
         self._known: dict[str, int] = {}  # the newest version that this process knows of, by stage
         self._remembered: dict[str, Record | None] = {}  # the records as last read, by the names of their objects
         self._named: set[str] = set()  # long names that are written
-        self._quotes_tags = probe.check(self, self.location)
-
-    # Requests
-
-    def call(self, request: Callable[[], T], action: str, stage: str | None = None) -> T:
-        """Return what a request returns, or raise one of :data:`calls.ANSWERS` or an error of this library."""
-        return self.finish(calls.start(request), action, stage)
-
-    def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None) -> T:
-        """Wait for a request that was started; as :meth:`call`."""
-        is_done, answer = pending.wait(self.patience)
-        if is_done:
-            return cast("T", answer)
-        if calls.is_to_be_translated(answer):
-            calls.translate(answer, action, self.location, stage)
-        raise answer
-
-    def start_get(
-        self, key: str, limit: int, unless: dict[str, str] | None = None, *, first: int = 0, after: int = 0
-    ) -> calls.Pending[Stamped]:
-        """Start to read an object of at most ``limit`` bytes.
-
-        Args:
-            key: Its name.
-            limit: The largest that is read.
-            unless: The stamp that it must not have.
-            first: How many bytes are read; 0: all.
-            after: How many are left out.
-        """
-        options: GetOptions = {}
-        if unless is not None and "e_tag" in unless:
-            options["if_none_match"] = unless["e_tag"]
-        if first:
-            options["range"] = (0, first)
-        elif after:
-            options["range"] = {"offset": after}
-
-        def get() -> Stamped:
-            try:
-                result = self._store.get(key, options=options or None)
-            except BaseError:
-                if "range" in options and (meta := self._store.head(key))["size"] <= after:
-                    return Stamped(b"", _stamp(meta))
-                raise
-            meta = result.meta
-            if meta["size"] > limit:
-                raise calls.TooLargeError(meta["size"])
-            return Stamped(bytes(result.bytes()), _stamp(meta))
-
-        return calls.start(get)
-
-    def finish_get(self, pending: calls.Pending[Stamped], action: str, stage: str | None = None) -> Stamped | None:
-        """Return the object, or None if there is none."""
-        try:
-            return self.finish(pending, action, stage)
-        except FileNotFoundError:
-            return None
-
-    def read(self, key: str, limit: int) -> Stamped | None:
-        """Return an object, or None if there is none; one that is longer than ``limit`` is not of this library."""
-        try:
-            return self.finish_get(self.start_get(key, limit), "read from")
-        except calls.TooLargeError:
-            return None
-
-    def beginning(self, key: str, length: int) -> Stamped | None:
-        """Return an object's first bytes, or None if there is none: whatever its length is, its stamp is known."""
-        return self.finish_get(self.start_get(key, _ANY_SIZE, first=length), "read from")
-
-    def create(self, key: str, data: bytes, stage: str | None = None) -> dict[str, str] | None:
-        """Write an object unless there is one, and return its stamp; None: there is one."""
-        try:
-            return _stamp(self.call(partial(self._store.put, key, data, mode="create"), "write to", stage))
-        except AlreadyExistsError:
-            return self._stamp_of_own(key, data)
-
-    def change(self, key: str, data: bytes, stamp: dict[str, str]) -> dict[str, str] | None:
-        """Write an object that has not changed since, and return its stamp; None: it has, or is gone."""
-        expected: Any = stamp if self._quotes_tags else stamp | {"e_tag": stamp.get("e_tag", "").strip('"')}
-        try:
-            return _stamp(self.call(partial(self._store.put, key, data, mode=expected), "write to"))
-        except (PreconditionError, FileNotFoundError):
-            return self._stamp_of_own(key, data)
-
-    def _stamp_of_own(self, key: str, data: bytes) -> dict[str, str] | None:
-        """Return the stamp of an object that was refused, if it is what was to be written: the answer was lost."""
-        found = self.read(key, len(data))
-        return found.stamp if found is not None and found.data == data else None
-
-    def write(self, key: str, data: bytes, stage: str | None = None) -> None:
-        """Write an object, whatever stands there."""
-        self.call(partial(self._store.put, key, data, use_multipart=False), "write to", stage)
-
-    def remove(self, key: Any) -> Any:  # noqa: ANN401  # a leftover, or the name of an object
-        """Delete an object, if there is one; or remove a leftover."""
-        if isinstance(key, Leftover):
-            return self._remove_leftover(key)
-        self.delete_objects([key], "delete from")
-        return None
-
-    def delete_objects(self, keys: list[str], action: str, stage: str | None = None) -> None:
-        """Delete objects, ignoring those that do not exist."""
-        if not keys:
-            return
-        try:
-            self.call(partial(self._store.delete, keys), action, stage)
-        except FileNotFoundError:  # a server that tells of it stops at the first
-            for key in keys:
-                with contextlib.suppress(FileNotFoundError):
-                    self.call(partial(self._store.delete, key), action, stage)
-
-    def listed(self, prefix: str, action: str, stage: str | None = None, *, after: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the name, without the prefix, and the size of each object below a prefix, by name."""
-        stream = self._store.list(prefix, offset=f"{prefix}/{after}" if after else None, chunk_size=_PAGE)
-        while True:
-            page = self.call(partial(next, stream, None), action, stage)
-            if page is None:
-                return
-            for meta in page:
-                name = meta["path"].removeprefix(f"{prefix}/")
-                if name > after:  # Azurite lists from the beginning, and others from ``after`` itself
-                    yield name, meta["size"]
-
-    def _folders(self, prefix: str, action: str, stage: str | None = None) -> list[str]:
-        found = self.call(partial(self._store.list_with_delimiter, prefix), action, stage)
-        return [each.removeprefix(f"{prefix}/") for each in found["common_prefixes"]]
+        self._objects = Objects(self._place, lambda: self.patience)
+        self._objects.quotes_tags = probe.check(self._objects)
 
     # Locks
 
@@ -341,28 +209,26 @@ class ObjectStoreBackend(Backend, Maintenance):
         within = self._locks.lock(stage, timeout, purpose, name)
         if purpose == "write":
             return within
-        return HeldLease(self, lease_key(to_filename(stage or ""), purpose, name), within, stage, timeout, self._watched)
+        return HeldLease(
+            self._objects, lease_key(to_filename(stage or ""), purpose, name), within, stage, timeout, self._watched
+        )
 
     def held_runs(self) -> list[HeldRun]:
         """Return the runs whose lease was renewed lately, by this host's clock: it decides only what is shown."""
         oldest = datetime.now(UTC) - timedelta(seconds=2 * LEASE_SECONDS)
-        renewed = islice((key for key, moment in self._leases() if moment > oldest), _MOST_RUNS)
+        renewed = islice(
+            (key for key, moment in self._objects.written("leases", "look for runs in") if moment > oldest), _MOST_RUNS
+        )
         found = []
-        while some := list(islice(renewed, _AT_ONCE)):
-            for key, pending in [(key, self.start_get(f"leases/{key}", MAX_LEASE_BYTES)) for key in some]:
+        while some := list(islice(renewed, objects.AT_ONCE)):
+            for key, pending in [(key, self._objects.start_get(f"leases/{key}", MAX_LEASE_BYTES)) for key in some]:
                 with contextlib.suppress(calls.TooLargeError):
-                    lease = self.finish_get(pending, "look for runs in")
+                    lease = self._objects.finish_get(pending, "look for runs in")
                     notice = None if lease is None else notice_of(lease.data)
                     file, _, name = key.rpartition("/")
                     if notice is not None and (from_filename(file) is not None or is_hashed(file)):
                         found.append(HeldRun(from_filename(file) or "", name, notice))
         return found
-
-    def _leases(self) -> Iterator[tuple[str, datetime]]:
-        """Yield the name of each lease, and when it was written last."""
-        stream = self._store.list("leases", chunk_size=_PAGE)
-        while (page := self.call(partial(next, stream, None), "look for runs in")) is not None:
-            yield from ((meta["path"].removeprefix("leases/"), meta["last_modified"]) for meta in page)
 
     def wait_for_writers(self, timeout: float) -> None:
         """Wait for those of this process; the others look at the keyring after their append."""
@@ -385,7 +251,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
         look.newest = calls.start(partial(self._newest_from, stage, self._known.get(stage, 0)))
         if reads and (known := self._known.get(stage)):
-            look.versions = {known: self.start_get(self._key(stage, known), _CHUNK_BYTES)}
+            look.versions = {known: self._objects.start_get(self._key(stage, known), _CHUNK_BYTES)}
 
     def _trusts_memory(self, session: Session | None, stage: str) -> bool:
         """Return whether a session is answered from memory: this process has seen the stage before, and its records."""
@@ -422,19 +288,19 @@ class ObjectStoreBackend(Backend, Maintenance):
         key = self._record_key(name, stage)
         remembered = self._remembered.get(key)
         unless = None if remembered is None else dict(remembered.stamp)  # type: ignore[call-overload]
-        return PendingRecord(self.start_get(key, _PREFETCHED_BYTES, unless), remembered)
+        return PendingRecord(self._objects.start_get(key, _PREFETCHED_BYTES, unless), remembered)
 
     # Versions
 
     def stages(self) -> list[str]:
-        names = (self._stage_of(each) for each in self._folders("history", "list the stages in"))
+        names = (self._stage_of(each) for each in self._objects.folders("history", "list the stages in"))
         return [name for name in names if name is not None]
 
     def _stage_of(self, file: str) -> str | None:
         """Return the stage that the name of a folder encodes, or None if it encodes none."""
         if not is_hashed(file):
             return from_filename(file)
-        found = self.read(f"names/{file}", _MAX_NAME_BYTES)
+        found = self._objects.read(f"names/{file}", _MAX_NAME_BYTES)
         try:
             name = "" if found is None else found.data.decode()
             return name if name and to_filename(name) == file else None
@@ -444,7 +310,7 @@ class ObjectStoreBackend(Backend, Maintenance):
     def _numbers(self, stage: str, after: int = 0) -> Iterator[tuple[int, int]]:
         """Yield the number and the size of the object of each version above one, ascending."""
         prefix = f"history/{to_filename(stage)}"
-        for name, size in self.listed(prefix, "list the versions of", stage, after=f"{after:012d}" if after else ""):
+        for name, size in self._objects.listed(prefix, "list the versions of", stage, after=f"{after:012d}" if after else ""):
             if _NUMBER.fullmatch(name) and int(name):
                 yield int(name), size
 
@@ -458,7 +324,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         if pending is None:
             found = self._newest_from(stage, self._known.get(stage, 0))
         else:
-            found = self.finish(pending, "list the versions of", stage)
+            found = self._objects.finish(pending, "list the versions of", stage)
         self._known[stage] = found
         return Newest(found, durable=True)
 
@@ -472,8 +338,8 @@ class ObjectStoreBackend(Backend, Maintenance):
         numbers = self._numbers(stage)
         newest = 0
         for count, (newest, _) in enumerate(numbers, 1):
-            if count == _PAGE:
-                hint = self.read(f"heads/{to_filename(stage)}", _MAX_NAME_BYTES)
+            if count == objects.PAGE:
+                hint = self._objects.read(f"heads/{to_filename(stage)}", _MAX_NAME_BYTES)
                 start = int(hint.data) if hint is not None and hint.data.isdigit() and len(hint.data) <= 12 else 0
                 above = max((number for number, _ in self._numbers(stage, start - 1)), default=0) if start > newest else 0
                 if above:
@@ -491,7 +357,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         key = self._key(stage, version)
         with self._content(stage, make_pieces()) as content:
             try:
-                is_written = self.create(key, content, stage) is not None
+                is_written = self._objects.create(key, content, stage) is not None
             except StorageError as error:
                 if error.errno in {errno.EACCES, errno.ENOENT}:
                     raise
@@ -510,21 +376,21 @@ class ObjectStoreBackend(Backend, Maintenance):
                 raise self._lost_chunks(stage)
         if version % _HINT_EVERY == 0:
             with contextlib.suppress(StorageError):
-                self.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
+                self._objects.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         _forget(session)
         key = self._key(stage, version)
         with self._content(stage, make_pieces()) as content:
             for _ in range(_MOST_SETS):
-                found = self.read(key, _CHUNK_BYTES)
+                found = self._objects.read(key, _CHUNK_BYTES)
                 if found is None:
                     raise VersionAbsentError
-                stamp = self.change(key, content, found.stamp)
+                stamp = self._objects.change(key, content, found.stamp)
                 if stamp is None:
                     continue
                 if not self._has_chunks(stage, content):
-                    self.change(key, found.data, stamp)  # what that names is still there
+                    self._objects.change(key, found.data, stamp)  # what that names is still there
                     raise self._lost_chunks(stage)
                 self._delete_chunks(stage, [found.data])
                 return
@@ -573,13 +439,13 @@ class ObjectStoreBackend(Backend, Maintenance):
                 break
             part = bytes(content[:_CHUNK_BYTES])
             del content[:_CHUNK_BYTES]
-            if len(under_way) == _AT_ONCE:
-                self.finish(under_way.popleft(), "write", stage)
-            key = self.chunk_key(stage, upload, count)
-            under_way.append(calls.start(partial(self._store.put, key, part, use_multipart=False)))
+            if len(under_way) == objects.AT_ONCE:
+                self._objects.finish(under_way.popleft(), "write", stage)
+            key = _chunk_key(stage, upload, count)
+            under_way.append(self._objects.start_put(key, part))
             size, count = size + len(part), count + 1
         for each in under_way:
-            self.finish(each, "write", stage)
+            self._objects.finish(each, "write", stage)
         return size, count
 
     def _has_chunks(self, stage: str, content: bytes) -> bool:
@@ -591,7 +457,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         if manifest is None:
             return True
         prefix = f"chunks/{to_filename(stage)}/{manifest.upload}"
-        sizes = [size for _, size in self.listed(prefix, "look at a version of", stage)]
+        sizes = [size for _, size in self._objects.listed(prefix, "look at a version of", stage)]
         return len(sizes) == manifest.count and sum(sizes) == manifest.size
 
     def _lost_chunks(self, stage: str) -> StorageError:
@@ -607,17 +473,17 @@ class ObjectStoreBackend(Backend, Maintenance):
         if isinstance(session, Look) and not session.trusts_memory:
             session.begin()
             pending = session.versions.pop(version, None) if session.is_fresh else None
-        yield self._reader(pending or self.start_get(self._key(stage, version), _CHUNK_BYTES), stage)
+        yield self._reader(pending or self._objects.start_get(self._key(stage, version), _CHUNK_BYTES), stage)
 
     def _reader(self, pending: calls.Pending[Stamped], stage: str) -> Reader:
         try:
-            found = self.finish_get(pending, "read a version of", stage)
+            found = self._objects.finish_get(pending, "read a version of", stage)
         except calls.TooLargeError:  # not of this backend: too short, then
             found = Stamped(b"", {})
         if found is None:
             raise VersionAbsentError
         manifest = Manifest.parsed(found.data)
-        return BytesReader(found.data) if manifest is None else _ChunkReader(self, stage, manifest)
+        return BytesReader(found.data) if manifest is None else _ChunkReader(self._objects, stage, manifest)
 
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
         _forget(session)
@@ -627,10 +493,10 @@ class ObjectStoreBackend(Backend, Maintenance):
         there = [(number, size) for number, size in self._numbers(stage, min(wanted) - 1) if number in wanted]
         in_chunks = [self._key(stage, number) for number, size in there if size == _MANIFEST_BYTES]
         found: list[Stamped | None] = []
-        for first in range(0, len(in_chunks), _AT_ONCE):
-            under_way = [self.start_get(key, _CHUNK_BYTES) for key in in_chunks[first : first + _AT_ONCE]]
-            found += [self.finish_get(each, "read a version of", stage) for each in under_way]
-        self.delete_objects([self._key(stage, number) for number, _ in there], "delete versions of", stage)
+        for first in range(0, len(in_chunks), objects.AT_ONCE):
+            under_way = [self._objects.start_get(key, _CHUNK_BYTES) for key in in_chunks[first : first + objects.AT_ONCE]]
+            found += [self._objects.finish_get(each, "read a version of", stage) for each in under_way]
+        self._objects.delete_objects([self._key(stage, number) for number, _ in there], "delete versions of", stage)
         self._delete_chunks(stage, [each.data for each in found if each is not None])
 
     def _delete_chunks(self, stage: str, contents: Iterable[bytes]) -> None:
@@ -640,21 +506,17 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _delete_upload(self, stage: str, upload: str) -> None:
         prefix = f"chunks/{to_filename(stage)}/{upload}"
-        keys = [f"{prefix}/{name}" for name, _ in self.listed(prefix, "delete chunks of", stage)]
-        self.delete_objects(keys, "delete chunks of", stage)
+        keys = [f"{prefix}/{name}" for name, _ in self._objects.listed(prefix, "delete chunks of", stage)]
+        self._objects.delete_objects(keys, "delete chunks of", stage)
 
     def _key(self, stage: str, version: int) -> str:
         return f"history/{to_filename(stage)}/{version:012d}"
-
-    def chunk_key(self, stage: str, upload: str, part: int) -> str:
-        """Return the name of the object of a chunk."""
-        return f"chunks/{to_filename(stage)}/{upload}/{part:06d}"
 
     def _name(self, stage: str) -> None:
         """Write down the name of a stage that is too long to be encoded."""
         file = to_filename(stage)
         if is_hashed(file) and stage not in self._named:
-            self.write(f"names/{file}", stage.encode(), stage)
+            self._objects.write(f"names/{file}", stage.encode(), stage)
             self._named.add(stage)
 
     # Attachments
@@ -663,13 +525,13 @@ class ObjectStoreBackend(Backend, Maintenance):
         return f"attachments/{to_filename(stage)}/{attachment}/{index:06d}"
 
     def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
-        self.write(self._segment_key(stage, attachment, index), b"".join(bytes(piece) for piece in pieces), stage)
+        self._objects.write(self._segment_key(stage, attachment, index), b"".join(bytes(piece) for piece in pieces), stage)
 
     @contextlib.contextmanager
     def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
-        pending = self.start_get(self._segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES)
+        pending = self._objects.start_get(self._segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES)
         try:
-            found = self.finish_get(pending, "read an attachment of", stage)
+            found = self._objects.finish_get(pending, "read an attachment of", stage)
         except calls.TooLargeError:  # not of this backend: too short, then
             found = Stamped(b"", {})
         if found is None:
@@ -677,18 +539,18 @@ class ObjectStoreBackend(Backend, Maintenance):
         yield BytesReader(found.data)
 
     def segment_sizes(self, stage: str, attachment: str) -> list[int]:
-        listed = self.listed(f"attachments/{to_filename(stage)}/{attachment}", "look at an attachment of", stage)
+        listed = self._objects.listed(f"attachments/{to_filename(stage)}/{attachment}", "look at an attachment of", stage)
         return [size for index, (name, size) in enumerate(listed) if name == f"{index:06d}"]
 
     def attachments(self, stage: str) -> list[str]:
-        found = self._folders(f"attachments/{to_filename(stage)}", "list the attachments of", stage)
+        found = self._objects.folders(f"attachments/{to_filename(stage)}", "list the attachments of", stage)
         return [each for each in found if _UPLOAD.fullmatch(each)]
 
     def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
         for attachment in attachments:
             prefix = f"attachments/{to_filename(stage)}/{attachment}"
-            keys = [f"{prefix}/{name}" for name, _ in self.listed(prefix, "delete attachments of", stage)]
-            self.delete_objects(keys, "delete attachments of", stage)
+            keys = [f"{prefix}/{name}" for name, _ in self._objects.listed(prefix, "delete attachments of", stage)]
+            self._objects.delete_objects(keys, "delete attachments of", stage)
 
     # Records
 
@@ -718,7 +580,7 @@ class ObjectStoreBackend(Backend, Maintenance):
                 is_known = pending is not None and (record is None or len(record.data) <= limit)
             if not is_known:
                 unless = None if known is None else dict(known.stamp)  # type: ignore[call-overload]
-                record = self._finish_record(PendingRecord(self.start_get(key, limit, unless), known), action, stage)
+                record = self._finish_record(PendingRecord(self._objects.start_get(key, limit, unless), known), action, stage)
         except calls.TooLargeError as error:
             message = f"{name} in {self.location} is {error.size} bytes long, and the limit is {limit}"
             raise IntegrityError(message, hint="Restore it from a backup", stage=stage) from None
@@ -727,7 +589,7 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _finish_record(self, pending: PendingRecord, action: str, stage: str | None) -> Record | None:
         try:
-            found = self.finish_get(pending.answer, action, stage)
+            found = self._objects.finish_get(pending.answer, action, stage)
         except NotModifiedError:
             return pending.remembered
         return None if found is None else Record(found.data, tuple(found.stamp.items()))
@@ -743,7 +605,7 @@ class ObjectStoreBackend(Backend, Maintenance):
     ) -> Record:
         _forget(session)
         key = self._record_key(name, stage)
-        stamp = self.create(key, data) if expected is None else self.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
+        stamp = self._objects.create(key, data) if expected is None else self._objects.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
         if stamp is None:
             self._remembered.pop(key, None)
             raise RecordChangedError
@@ -754,15 +616,15 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def leftovers(self) -> list[Leftover]:
         found = []
-        for file in self._folders("chunks", "look through"):
+        for file in self._objects.folders("chunks", "look through"):
             stage = self._stage_of(file)
             if stage is None:
                 continue
-            uploads = self._folders(f"chunks/{file}", "look through")
+            uploads = self._objects.folders(f"chunks/{file}", "look through")
             used = self._uploads_in_use(stage) if uploads else set()
             detail = "was left by an interrupted write"
             found += [Leftover("leftover", f"chunks/{file}/{each}", detail, stage) for each in uploads if each not in used]
-        for key, _ in self.listed("leases", "look through"):
+        for key, _ in self._objects.listed("leases", "look through"):
             stage = self._stage_of(key.partition("/")[0])
             if stage is not None:
                 self._watch(f"leases/{key}")
@@ -771,35 +633,35 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _watch(self, key: str) -> None:
         """Begin to measure for how long a lease does not change."""
-        found = self.beginning(key, MAX_LEASE_BYTES)
+        found = self._objects.beginning(key, MAX_LEASE_BYTES)
         watched = self._watched.get(key)
         if found is not None and (watched is None or watched.stamp != found.stamp):
             self._watched[key] = Watched(found.stamp, now())
 
     def _end_lease(self, key: str) -> bool:
         """Take over and remove a lease that has not changed for long enough since it was watched; return whether it is gone."""
-        while (found := self.beginning(key, MAX_LEASE_BYTES)) is not None:
+        while (found := self._objects.beginning(key, MAX_LEASE_BYTES)) is not None:
             watched = self._watched.get(key)
             if watched is None or watched.stamp != found.stamp:
                 return False
             left = LEASE_SECONDS - (now() - watched.since)
             if left <= 0:
-                if self.change(key, b"{}", found.stamp) is None:
+                if self._objects.change(key, b"{}", found.stamp) is None:
                     return False
-                self.remove(key)
+                self._objects.remove(key)
             time.sleep(max(0.0, min(left, 1.0)))
         return True
 
     def _uploads_in_use(self, stage: str) -> set[str]:
         file = to_filename(stage)
         keys = [self._key(stage, number) for number, size in self._numbers(stage) if size == _MANIFEST_BYTES]
-        aside = self.listed(f"quarantine/{file}", "look through", stage)
+        aside = self._objects.listed(f"quarantine/{file}", "look through", stage)
         keys += [f"quarantine/{file}/{name}" for name, size in aside if size == _MANIFEST_BYTES]
-        found = (self.read(key, _CHUNK_BYTES) for key in keys)
+        found = (self._objects.read(key, _CHUNK_BYTES) for key in keys)
         manifests = (Manifest.parsed(each.data) for each in found if each is not None)
         return {manifest.upload for manifest in manifests if manifest is not None}
 
-    def _remove_leftover(self, leftover: Leftover) -> bool:
+    def remove(self, leftover: Leftover) -> bool:
         kind, _, name = leftover.path.split("/")
         stage = leftover.stage or ""
         if kind == "leases":
@@ -823,14 +685,19 @@ class ObjectStoreBackend(Backend, Maintenance):
             key = self._key(stage, each) if isinstance(each, int) else self._record_key(each, stage)
             aside = f"quarantine/{to_filename(stage)}/{key.rpartition('/')[2]}-{secrets.token_hex(4)}"
             with contextlib.suppress(FileNotFoundError):
-                self.call(partial(self._store.copy, key, aside), "set aside a version of", stage)
-                self.remove(key)
+                self._objects.copy(key, aside, "set aside a version of", stage)
+                self._objects.remove(key)
                 self._remembered.pop(key, None)
                 moved[each] = f"{self.location}: {aside}"
         return moved
 
 
 _MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+
+
+def _chunk_key(stage: str, upload: str, part: int) -> str:
+    """Return the name of the object of a chunk."""
+    return f"chunks/{to_filename(stage)}/{upload}/{part:06d}"
 
 
 def _forget(session: Session | None) -> None:
@@ -845,8 +712,3 @@ def _taken(session: Session | None, stage: str) -> calls.Pending[int] | None:
     session.begin()
     pending, session.newest = session.newest, None
     return pending if session.is_fresh else None
-
-
-def _stamp(meta: Any) -> dict[str, str]:  # noqa: ANN401  # of a put, or of an object
-    """Return what an object is compared by when it is changed."""
-    return {name: meta[name] for name in ("e_tag", "version") if meta.get(name)}

@@ -19,7 +19,7 @@ import queue
 import secrets
 import time
 import weakref
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError, StorageError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from checkpoint_manager.backends.base import Purpose
+    from checkpoint_manager.backends.object_store.objects import Objects
     from checkpoint_manager.backends.process_locks import ProcessLock
 
 LEASE_SECONDS = 30.0
@@ -43,34 +44,6 @@ MAX_LEASE_BYTES = 32 * 1024
 def now() -> float:
     """Return seconds of a clock that nobody sets, and that goes on while the host is suspended where there is one."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class Stamped(NamedTuple):
-    """A small object as read.
-
-    Attributes:
-        data: Its content.
-        stamp: What it is compared by when it is changed.
-    """
-
-    data: bytes
-    stamp: dict[str, str]
-
-
-class Objects(Protocol):
-    """What a lease asks of the store."""
-
-    def beginning(self, key: str, length: int) -> Stamped | None:
-        """Return an object's first bytes, or None if there is none."""
-
-    def create(self, key: str, data: bytes) -> dict[str, str] | None:
-        """Write an object unless there is one, and return its stamp; None: there is one."""
-
-    def change(self, key: str, data: bytes, stamp: dict[str, str]) -> dict[str, str] | None:
-        """Write an object that has not changed since, and return its stamp; None: it has, or is gone."""
-
-    def remove(self, key: str) -> None:
-        """Delete an object."""
 
 
 class Watched(NamedTuple):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.backends.base import Record, RecordName
     from checkpoint_manager.backends.object_store.calls import Pending
-    from checkpoint_manager.backends.object_store.lease import Stamped
+    from checkpoint_manager.backends.object_store.objects import Stamped
 
 _FRESH_SECONDS = 1.0
 

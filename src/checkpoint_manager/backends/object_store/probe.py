@@ -16,7 +16,7 @@ from obstore.exceptions import AlreadyExistsError, PreconditionError
 from checkpoint_manager.errors import StorageError
 
 if TYPE_CHECKING:
-    from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
+    from checkpoint_manager.backends.object_store.objects import Objects
 
 _KEY = "probed"
 _MAX_BYTES = 4000
@@ -24,51 +24,52 @@ _known: dict[str, bool] = {}
 """Whether the entity tag of a condition is to be quoted, by location."""
 
 
-def check(backend: ObjectStoreBackend, location: str) -> bool:
+def check(objects: Objects) -> bool:
     """Return whether the server wants the entity tag of a condition with its quotes.
 
     Raises:
         StorageError: It ignores a condition, or the bucket can't be reached or written to.
     """
+    location = objects.location
     if location not in _known:
-        noted = backend.read(_KEY, _MAX_BYTES)
+        noted = objects.read(_KEY, _MAX_BYTES)
         form = b"" if noted is None else noted.data.removesuffix(b" " + location.encode())
         if form in {b"quoted", b"unquoted"}:
             _known[location] = form == b"quoted"
         else:
-            _known[location] = _try(backend, location)
-            backend.write(_KEY, (b"quoted " if _known[location] else b"unquoted ") + location.encode())
+            _known[location] = _try(objects)
+            objects.write(_KEY, (b"quoted " if _known[location] else b"unquoted ") + location.encode())
     return _known[location]
 
 
-def _try(backend: ObjectStoreBackend, location: str) -> bool:
+def _try(objects: Objects) -> bool:
     name = secrets.token_hex(16)
-    key, store = f"probes/{name}", backend._store  # noqa: SLF001  # the conditions as they are sent
-    put = partial(store.put, key)
+    key, location = f"probes/{name}", objects.location
+    put = partial(objects.store.put, key)  # the conditions as they are sent
     try:
-        stamp = {field: value for field, value in backend.call(partial(put, b"1", mode="create"), "write to").items() if value}
+        stamp = {field: value for field, value in objects.call(partial(put, b"1", mode="create"), "write to").items() if value}
         try:
-            backend.call(partial(put, b"2", mode="create"), "write to")
+            objects.call(partial(put, b"2", mode="create"), "write to")
         except AlreadyExistsError:
             pass
         else:
             raise _refusal(location, "puts an object where there is one already (it ignores If-None-Match)")
-        if [found for found, _ in backend.listed("probes", "list") if found == name] != [name]:
+        if [found for found, _ in objects.listed("probes", "list") if found == name] != [name]:
             raise _refusal(location, "does not list an object that was just put")
         for is_quoted in (True, False):
             now = stamp if is_quoted else stamp | {"e_tag": str(stamp.get("e_tag", "")).strip('"')}
             try:
-                backend.call(partial(put, b"3", mode=now), "write to")
+                objects.call(partial(put, b"3", mode=now), "write to")
             except (PreconditionError, FileNotFoundError):
                 continue
             try:
-                backend.call(partial(put, b"4", mode=now), "write to")
+                objects.call(partial(put, b"4", mode=now), "write to")
             except (PreconditionError, FileNotFoundError):
                 return is_quoted
             raise _refusal(location, "replaces an object that has changed (it ignores If-Match)")
         raise _refusal(location, "never replaces an object on condition (it does not know If-Match)")
     finally:
-        backend.remove(key)
+        objects.remove(key)
 
 
 def _refusal(location: str, why: str) -> StorageError:
