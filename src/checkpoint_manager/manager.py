@@ -552,7 +552,8 @@ class CheckpointManager:
 
         Every version is read for that, without its data; with an index (see :class:`CheckpointManager`), only those that its
         columns name, and each of them is compared with what is sealed in it. So whoever can change the columns can hide a
-        version, but not make this return a wrong one. Versions that can't be read are counted in an ERROR line of the log.
+        version, but not make this return a wrong one. Versions that can't be read are counted in an ERROR line of the log; with
+        an index, those that are missing are not.
 
         Args:
             stage_prefix: What the name of the stage begins with.

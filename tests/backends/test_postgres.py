@@ -238,6 +238,26 @@ def test_a_long_history_takes_a_few_round_trips(proxied: tuple[Proxy, str]) -> N
         assert proxy.round_trips < 20
 
 
+def test_a_history_of_long_versions_takes_a_round_trip_for_each(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with opened(url) as cm:
+        for _ in range(30):
+            cm.save_checkpoint("train", "x" * 20_000)
+        proxy.round_trips = 0
+        assert len(list(cm.history("train"))) == 30
+        assert proxy.round_trips < 40
+
+
+def test_find_with_an_index_takes_a_few_round_trips(proxied: tuple[Proxy, str]) -> None:
+    proxy, url = proxied
+    with opened(url, index={"metadata": ["run"]}) as cm:
+        for number in range(60):
+            cm.save_checkpoint("train", number, metadata={"run": number % 2})
+        proxy.round_trips = 0
+        assert len(list(cm.find(metadata={"run": 1}))) == 30
+        assert proxy.round_trips < 25
+
+
 def test_a_history_that_is_looked_at_slowly_is_that_of_now(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend_module, "_FRESH_SECONDS", 0.0)
     with opened(postgres_url) as cm:

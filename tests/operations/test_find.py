@@ -50,6 +50,7 @@ def test_each_field_chooses(cm: CheckpointManager) -> None:
     assert numbers(cm.find(since=datetime.now(UTC) + timedelta(days=1))) == []
     assert len(numbers(cm.find(since="1d"))) == 10
     assert numbers(cm.find(status="failed")) == []
+    assert numbers(cm.find(stage_prefix="\ud800", metadata={"run": "r1"})) == []
 
 
 @pytest.mark.parametrize("metadata", [{"n": True}, {"n": 1.0}, {"n": "1"}, {"missing": None}, {"deep": {"a": [1]}}])

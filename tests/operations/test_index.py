@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ import pytest
 
 from checkpoint_manager import ArgumentError, CheckpointManager, LocationError, StorageError
 from checkpoint_manager._store import index as index_module
+from checkpoint_manager.backends.postgres import connections
 from checkpoint_manager.backends.postgres import schema as tables
+from checkpoint_manager.backends.postgres.backend import PostgresBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     Sql = Callable[..., list[tuple[Any, ...]]]
@@ -111,11 +114,11 @@ def test_what_is_no_longer_chosen_is_gone_and_no_writer_puts_it_back(
     assert numbers(cm.find(metadata={"owner": "me"})) == [("train", 2), ("train", 1)]
 
 
-def test_what_is_added_keeps_the_rights_to_the_view(cm: CheckpointManager, postgres_url: str, sql: Sql) -> None:
+@pytest.mark.parametrize("keys", [["run", "owner", "team"], ["run"], []])
+def test_a_change_keeps_the_rights_to_the_view(cm: CheckpointManager, postgres_url: str, sql: Sql, keys: list[str]) -> None:
     cm.save_checkpoint("train", 1, metadata={"team": "a"})
     sql("GRANT SELECT ON checkpoints TO PUBLIC")
-    wider = {**INDEX, "metadata": ["run", "owner", "team"]}
-    CheckpointManager(postgres_url, key=KEY, index=wider).close()
+    CheckpointManager(postgres_url, key=KEY, index={"metadata": keys}).close()
     granted = """SELECT grantee FROM information_schema.role_table_grants
         WHERE table_name = 'checkpoints' AND table_schema = current_schema() AND grantee = 'PUBLIC'"""
     assert sql(granted) == [("PUBLIC",)]
@@ -291,6 +294,68 @@ def test_a_writer_reads_the_choice_again_after_a_while(postgres_url: str, sql: S
         monkeypatch.setattr(index_module, "_FRESH_SECONDS", 0)
         cm.save_checkpoint("train", 2)
     assert sql("SELECT status FROM checkpoints") == [("completed",), ("completed",)]
+
+
+def test_of_two_who_choose_at_once_one_decides_and_both_know(
+    postgres_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    CheckpointManager(postgres_url, key=KEY).save_checkpoint("train", 1, metadata={"run": "a", "owner": "me"})
+    set_columns, others = PostgresBackend.set_columns, []
+
+    def set_and_be_overtaken(backend: PostgresBackend, names: Iterable[str]) -> None:
+        set_columns(backend, names)
+        if not others:
+            others.append(None)
+            others[0] = CheckpointManager(postgres_url, key=KEY, index={"metadata": ["owner"]})
+
+    monkeypatch.setattr(PostgresBackend, "set_columns", set_and_be_overtaken)
+    with CheckpointManager(postgres_url, key=KEY, index={"metadata": ["run"]}) as cm, others[0] as other:
+        assert cm._store.index.refresh() == other._store.index.refresh()
+        assert cm._store.index.refresh().names == ("metadata_run",)
+        assert sql("SELECT metadata_run FROM checkpoints") == [("a",)]
+    assert "so nothing is" not in caplog.text
+
+
+def test_an_index_of_a_large_table_is_built_while_others_save(
+    postgres_url: str, cm: CheckpointManager, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction with an older view of the tables keeps the index from being built."""
+    cm.save_checkpoint("train", 1, metadata={"run": "a"})
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.5)
+    server = postgres_url.partition("?")[0]
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(server) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1 FROM pg_class LIMIT 1")
+        made = pool.submit(CheckpointManager, postgres_url, key=KEY, index={"metadata": ["run", "team"]})
+        while not sql("SELECT 1 FROM pg_stat_progress_create_index WHERE relid = 'version'::regclass"):
+            assert not made.done()
+        assert cm.save_checkpoint("train", 2, metadata={"run": "a"}).number == 2
+        assert not made.done()
+        time.sleep(0.6)  # longer than an answer may take
+        reader.rollback()
+        made.result().close()
+    assert sql("SELECT count(*) FROM pg_index WHERE indrelid = 'version'::regclass AND NOT indisvalid") == [(0,)]
+    assert sql("SELECT metadata_team IS NULL FROM checkpoints") == [(True,), (True,)]
+
+
+def test_an_index_whose_builder_was_killed_is_built_again(postgres_url: str, cm: CheckpointManager, sql: Sql) -> None:
+    sql("UPDATE pg_index SET indisvalid = false WHERE indrelid = 'version'::regclass AND NOT indisprimary")
+    CheckpointManager(postgres_url, key=KEY, index={"metadata": ["run"]}).close()
+    assert sql("SELECT count(*) FROM pg_index WHERE indrelid = 'version'::regclass AND NOT indisvalid") == [(0,)]
+
+
+def test_a_database_that_can_not_hold_every_text_refuses_an_index(postgres_url: str, sql: Sql) -> None:
+    server, _, schema = postgres_url.partition("?schema=")
+    sql(f"CREATE DATABASE latin_{schema} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        url = f"{server.rpartition('/')[0]}/latin_{schema}"
+        with pytest.raises(LocationError, match="has the encoding LATIN1, which can't hold every indexed field"):
+            CheckpointManager(url, key=KEY, index=INDEX)
+        with CheckpointManager(url, key=KEY) as cm:
+            cm.save_checkpoint("日本", 1, metadata={"run": "日本"})
+            assert numbers(cm.find(metadata={"run": "日本"})) == [("日本", 1)]
+    finally:
+        sql(f"DROP DATABASE latin_{schema} WITH (FORCE)")
 
 
 # Older forms of the tables

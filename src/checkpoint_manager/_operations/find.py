@@ -110,8 +110,9 @@ def _opened(store: Store, stage: str, numbers: Iterator[int]) -> Iterator[Versio
         if store.history.is_deleted(stage, session):
             return
         look = store.history.look(stage, session)
+        gaps = store.gaps(stage, session)[0]  # what is deleted from now on is not there
         for number in numbers:
-            if number > look.number or number in store.gaps(stage, session)[0]:
+            if number > look.number or number in gaps:
                 continue
             try:
                 entry = store.entry(stage, number, session)

@@ -11,6 +11,7 @@ is compared with its sealed entry.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from datetime import UTC, datetime
@@ -114,22 +115,21 @@ class OpenIndex:
             StorageError: The backend refuses.
         """
         while True:
+            before = self.backend.read_record("index", limit=_MOST_BYTES, known=self._record)  # whoever wrote it
             present = self.refresh()
             seen = self._store.last_seen.recall_record(STAGE, "index")
             if present.names != names or present.serial < seen.serial or not self._has_columns():
                 if present.names not in {names, ()}:
                     where = self._store.backend.location
-                    before, after = ", ".join(present.names), ", ".join(names) or "nothing"
-                    _LOG.warning("The index of %s changes: it was %s, and is %s", where, before, after)
+                    old, new = ", ".join(present.names), ", ".join(names) or "nothing"
+                    _LOG.warning("The index of %s changes: it was %s, and is %s", where, old, new)
                 self.backend.set_columns(names)
-                there = self.backend.read_record("index", limit=_MOST_BYTES, known=self._record)  # whoever wrote it
-                try:
-                    self._write(present.changed(names, above=seen.serial), there)
-                except RecordChangedError:
-                    continue
+                with contextlib.suppress(RecordChangedError):
+                    self._write(present.changed(names, above=seen.serial), before)
+                continue  # another process may choose, too
             try:
                 self._fill()
-            except ColumnsChangedError:  # another process chooses, too
+            except ColumnsChangedError:
                 continue
             return
 

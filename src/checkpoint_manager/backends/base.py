@@ -505,6 +505,7 @@ class Searchable(Backend):
         """Make a column, with an index, for each of these fields, and remove all others with what they hold.
 
         Raises:
+            LocationError: The place can't hold every text.
             StorageError: This user may not do that, or something else depends on a column that is to go.
         """
 

@@ -58,7 +58,14 @@ from checkpoint_manager.backends.postgres.lock import LOCK_NOT_AVAILABLE, Adviso
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.process_locks import ProcessLocks
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
-from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError, StorageError
+from checkpoint_manager.errors import (
+    CheckpointError,
+    Hint,
+    IntegrityError,
+    LocationError,
+    LockTimeoutError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -173,17 +180,17 @@ class _Ahead:
     They count as those of now for a moment.
     """
 
-    __slots__ = ("_at", "_contents", "_last", "_step")
+    __slots__ = ("_at", "_contents", "_last", "_read", "_step")
 
     def __init__(self) -> None:
         self._last = self._step = 0
         self._at = 0.0
+        self._read = range(0)
         self._contents: dict[int, bytes] = {}
 
     def take(self, version: int) -> bytes | None:
         """Return the content of a version that was read; None: it was not, or is too long."""
-        is_fresh = time.monotonic() - self._at < _FRESH_SECONDS
-        return self._contents.pop(version, None) if is_fresh else None
+        return self._contents.pop(version, None) if self._is_fresh else None
 
     def seen(self, version: int) -> None:
         """Note that a version was asked for."""
@@ -191,6 +198,8 @@ class _Ahead:
 
     def step(self, version: int) -> int:
         """Return how many versions below this one are worth reading with it."""
+        if self._is_fresh and version in self._read:  # and not among the contents: it is too long
+            return 0
         is_going_down = 0 < self._last - version <= _MOST_AHEAD
         self._step = min(4 * self._step or 4, _MOST_AHEAD) if is_going_down else 0
         return self._step
@@ -198,7 +207,12 @@ class _Ahead:
     def keep(self, rows: list[tuple[int, bytes]], version: int) -> bytes | None:
         """Keep what was read, and return the content of this version."""
         self._contents, self._at = dict(rows), time.monotonic()
+        self._read = range(version - self._step, version)
         return self._contents.pop(version, None)
+
+    @property
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._at < _FRESH_SECONDS
 
 
 def _answers(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
@@ -296,9 +310,11 @@ class PostgresBackend(Searchable, Maintenance):
 
     def translated(self, error: psycopg.Error, action: str, stage: str | None = None) -> CheckpointError:
         """Return an error of PostgreSQL as one of this library."""
-        done = action.removesuffix(" of") if stage is None else f"{action} stage {printable(stage)}"
         why = printable(_first_line(error))
-        what = f"can't {done}: {self.location}: {why}"
+        what = f"{action}:" if stage is None else f"{action} stage {printable(stage)}:"
+        if stage is None and action.endswith((" of", " in", " to", " at")):
+            what = action
+        what = f"can't {what} {self.location}: {why}"
         if error.sqlstate == LOCK_NOT_AVAILABLE:
             return LockTimeoutError(what, hint=Hint.WAIT_FOR_LOCK, stage=stage)
         if error.sqlstate in _DAMAGE:
@@ -591,11 +607,16 @@ class PostgresBackend(Searchable, Maintenance):
     # Columns of chosen fields
 
     def set_columns(self, names: Iterable[str]) -> None:
-        key, wanted = key_of(Kind.STORE, self.schema, "migration"), list(names)
+        wanted = list(names)
+        migration, build = (key_of(Kind.STORE, self.schema, purpose) for purpose in ("migration", "indexes"))
 
         def work(link: Link) -> None:
-            self.connections.migrate(link, key, must=True)
-            columns.set_columns(link.connection, self.schema, key, wanted)
+            encoding = link.connection.execute("SELECT getdatabaseencoding()").fetchall()[0][0]
+            if wanted and encoding != "UTF8":
+                message = f"the database of {self.location} has the encoding {encoding}, which can't hold every indexed field"
+                raise LocationError(message, hint="Make a database with ENCODING 'UTF8', or leave out index=")
+            self.connections.migrate(link, migration, must=True)
+            columns.set_columns(link.connection, self.schema, wanted, migration_key=migration, build_key=build)
 
         self._run("make the columns of the index in", work)
 
