@@ -34,6 +34,21 @@ def tagged(cm: CheckpointManager) -> None:
     cm.tag("train", 1, "good")
 
 
+@pytest.mark.parametrize(
+    ("plan", "where"),
+    [
+        ("/restore/plan?version=1", "in the metadata of the new version"),
+        ("/clear/plan?", "in the metadata of the new version"),
+        ("/tag/plan?version=2&name=best", "in the log of this dashboard only"),
+        ("/untag/plan?name=good", "in the log of this dashboard only"),
+        ("/retention?keep_last=1", "in the log of this dashboard only"),
+    ],
+)
+def test_a_plan_says_where_its_reason_is_kept(cm: CheckpointManager, owner: Browser, plan: str, where: str) -> None:
+    cm.save_checkpoint("train", 3)
+    assert f"The reason is kept {where}" in owner.get(owner.at(f"{plan}&stage=train")).text
+
+
 class TestRestore:
     def test_it_shows_what_it_does_and_keeps_the_reason(
         self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser
@@ -73,7 +88,7 @@ class TestRestore:
 
 class TestClear:
     def test_it_keeps_the_reason(self, cm: CheckpointManager, owner: Browser) -> None:
-        assert "Cleared, by version 3" in confirm(owner, owner.at("/clear/plan", stage="train"))
+        assert "Cleared: version 3 marks the stage as not done." in confirm(owner, owner.at("/clear/plan", stage="train"))
         assert (cm.get_version("train").status, cm.get_version("train").metadata) == ("cleared", {"reason": WHY})
         assert "cleared already" in confirm(owner, owner.at("/clear/plan", stage="train"))
 
@@ -91,13 +106,13 @@ class TestTags:
 
     def test_a_tag_that_moves_says_so(self, cm: CheckpointManager, owner: Browser) -> None:
         plan = owner.at("/tag/plan", stage="train", version=2, name="good")
-        assert "names version 1 now, and is moved" in owner.get(plan).text
+        assert "is moved from version 1" in owner.get(plan).text
         confirm(owner, plan)
         assert cm.tags("train") == {"good": 2}
 
     def test_a_tag_that_somebody_else_moved_stays(self, cm: CheckpointManager, owner: Browser) -> None:
         page = confirm(owner, owner.at("/tag/plan", stage="train", version=2, name="good"), expected="0")
-        assert "names version 1 by now. Nothing was changed." in page
+        assert "now names version 1. Nothing was changed." in page
         page = confirm(owner, owner.at("/untag/plan", stage="train", name="good"), expected="2")
         assert "Somebody was quicker" in page
         assert cm.tags("train") == {"good": 1}
@@ -118,14 +133,21 @@ class TestRetention:
         for number in (3, 4, 5):
             cm.save_checkpoint("train", number)
         page = visitor.get(visitor.at("/retention", keep_last=2)).text
-        assert "<b>4</b> kept, <b>2</b> to be deleted" in page
+        assert "2 versions would be deleted for good" in page
+        assert ", and 4 kept, by" in page
         assert "tag good" in page
         assert "/prune" not in page
+
+    def test_what_would_be_deleted_stands_above_the_button(self, cm: CheckpointManager, owner: Browser) -> None:
+        cm.save_checkpoint("train", 3)
+        page = owner.get(owner.at("/retention", keep_last=1, stage="train")).text
+        assert page.index("</table>") < page.index('class="dangerous"')
+        assert 'aria-label="Store"' not in page
 
     def test_pruning_deletes_what_was_shown(self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser) -> None:
         for number in (3, 4, 5):
             cm.save_checkpoint("train", number)
-        assert "2 versions are deleted" in confirm(owner, owner.at("/retention", keep_last=2, stage="train"))
+        assert "2 versions deleted for good." in confirm(owner, owner.at("/retention", keep_last=2, stage="train"))
         assert [each.number for each in cm.history("train")] == [5, 4, 1]
         assert dashboard.log[-1] == "pruned 2 versions (keep_last=2)"
 
@@ -145,11 +167,11 @@ class TestRetention:
 
 class TestUpkeep:
     def test_a_verification_runs_and_is_shown(self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser) -> None:
-        assert "was not verified" in owner.get(owner.at("/health")).text
+        assert "Not verified since" in owner.get(owner.at("/health")).text
         owner.send("/", owner.at("/verify"))
         while dashboard.store.verification is not None:
             assert owner.get(owner.at("/health")).status_code == 200
-        assert "read and whole" in owner.get(owner.at("/health")).text
+        assert "3 versions read, and no problem found" in owner.get(owner.at("/health")).text
 
     def test_the_set_up_is_looked_at(self, owner: Browser) -> None:
         assert "looked at /data/pipeline" in owner.send("/", owner.at("/examine")).text
@@ -164,13 +186,25 @@ class TestUpkeep:
         visitor.get("/")
         page = visitor.get("/activity").text
         assert page.index("restored version 1") < page.index("may see metadata")
-        assert "done: version 3" in page
+        assert "version 3: done" in page
         assert WHY in page
         assert "restored" not in visitor.get("/activity?kind=login").text
 
+    def test_many_stages_of_one_run_are_one_row(self, cm: CheckpointManager, visitor: Browser) -> None:
+        for number in range(5):
+            cm.stage(f"table_{number}")(lambda: 1)()
+        cm.save_checkpoint("alone", 1, metadata={"reason": WHY})
+        visitor.get("/")
+        page = visitor.get("/activity").text
+        assert page.count('<tr class="kind-saved">') == 4
+        row = page[page.index("5 stages done") : page.index("</details>")]
+        assert all(f">table_{number}</a>" in row for number in range(5))
+        assert "version 1: done" in page
+        assert WHY in page
+
     def test_a_link_for_a_colleague_allows_no_more_than_one_may(self, dashboard: Dashboard, reader: Browser) -> None:
-        page = reader.send("/activity", "/link", read="yes", change="yes").text
-        link = re.search(r"<code>(http://127.0.0.1:8710/login#([^<]+))</code>", page)
+        page = reader.send("/link", "/link", read="yes", change="yes").text
+        link = re.search(r"<code[^>]*>(http://127.0.0.1:8710/login#([^<]+))</code>", page)
         assert link is not None
         colleague = dashboard.browser()
         assert colleague.post("/login", {"token": link[2]}).status_code == 200

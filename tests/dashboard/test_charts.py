@@ -64,6 +64,16 @@ def test_damage_gaps_restores_and_tags_stand_in_it() -> None:
         assert text in chart
 
 
+def test_its_legend_has_what_is_in_it() -> None:
+    shown = [
+        Version("train", 4, "progress", NOW),
+        Version("train", 3, "completed", NOW, restored_from=1),
+        Version("train", 1, "completed", NOW),
+    ]
+    assert [name for name, _ in timeline.legend(shown)] == ["progress", "done", "restored", "deleted"]
+    assert [name for name, _ in timeline.legend(shown[2:])] == ["done"]
+
+
 @pytest.mark.parametrize(
     "numbers",
     [[1.0, 2.0], [3.0, 3.0], [0.0, 0.0], [-5.0, 5.0], [1e-12, 2e-12], [1e200, -1e200], [float(n) for n in range(200)]],

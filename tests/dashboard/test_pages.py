@@ -128,6 +128,20 @@ class TestStage:
         assert "restored from 1" in table
         assert "reason=it went up" in table
 
+    def test_columns_that_say_nothing_are_left_out(self, cm: CheckpointManager, visitor: Browser) -> None:
+        @cm.stage
+        def timed() -> int:
+            return 1
+
+        timed()
+        pages = [visitor.get(visitor.at("/stage", stage=stage)).text for stage in ("clean", "train", "timed")]
+        assert [">Took<" in page for page in pages] == [False, False, True]
+        assert [("Compare </span>from" in page, "Compare the two" in page) for page in pages] == [
+            (False, False),
+            (True, True),
+            (False, False),
+        ]
+
     def test_damage_is_shown_with_what_to_do(self, tmp_path: Path) -> None:
         cm = CheckpointManager(tmp_path / "store", key=KEY)
         cm.save_checkpoint("train", 1)
@@ -199,7 +213,7 @@ class TestVersion:
         for _ in range(200):
             data = [data]
         cm.save_checkpoint("deep", data)
-        assert "show what is in it" in reader.send("/", reader.at("/reveal"), stage="deep", version=1).text
+        assert ">open</button>" in reader.send("/", reader.at("/reveal"), stage="deep", version=1).text
         found = reader.send("/", reader.at("/data"), stage="deep", version=1, search="bottom").text
         assert "1 value found" in found
 
@@ -237,7 +251,7 @@ def test_a_page_of_what_is_not_known_yet_is_loaded_again(
     monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
     for page in ("/", visitor.at("")):
         assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in visitor.get(page).text
-        assert "looked at 2 of 2 so far" in visitor.get(page).text
+        assert "2 of 2 stages read so far" in visitor.get(page).text
 
 
 class TestEvents:

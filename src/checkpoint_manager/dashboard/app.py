@@ -104,6 +104,7 @@ _PAGES = (
     _Page("/s/{store}/verify", upkeep.verify, post=True, change=True),
     _Page("/s/{store}/examine", upkeep.examine, post=True, change=True),
     _Page("/activity", upkeep.activity),
+    _Page("/link", upkeep.ask_link),
     _Page("/link", upkeep.make_link, post=True),
 )
 
@@ -161,7 +162,7 @@ def _answering(site: Site, page: _Page) -> Callable[[Request], Coroutine[Any, An
             return call.page("refused.html", refusal.status, title=refusal.title, text=refusal.text)
         except CheckpointError as error:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-            return call.page("refused.html", status, title=error.message, text=str(error.hint))
+            return call.page("refused.html", status, title=error.message, text="" if status == 404 else str(error.hint))
 
     return answer
 
@@ -179,7 +180,7 @@ async def _form(call: Call) -> dict[str, str]:
     form = fields_of(await call.request.body(), call.request.headers.get("content-type", ""))
     if not call.session.owns(form.pop("form", "")):
         call.note("refused", "a form that is not of this session")
-        raise RefusedError(403, "This form is not of your session", "Open the page again, and send it from there.")
+        raise RefusedError(403, "This form belongs to another session", "Open the page again, and send the form from there.")
     return form
 
 
@@ -195,7 +196,7 @@ def _check_role(call: Call, page: _Page) -> None:
 
 
 def _how_to(option: str) -> str:
-    return f"Whoever started the dashboard can allow it: start it with {option}, and log in with the link that it prints then."
+    return f"To allow it, start the dashboard with {option}, and log in with the link that it then prints."
 
 
 def _log_out(call: Call) -> Response:
@@ -257,7 +258,7 @@ def _broken(site: Site) -> Callable[[Request, Exception], Coroutine[Any, Any, Re
         session = _session(site, request)
         if session is None:
             return _please_log_in(site, request, 500)
-        text = "This is a bug of the dashboard. Its log names the line of code."
+        text = "This is a bug in the dashboard. Its log names the line of code."
         return Call(site, request, session).page("refused.html", 500, title="Something went wrong", text=text)
 
     return answer
@@ -269,7 +270,7 @@ def _lost(site: Site) -> Callable[[Request, Exception], Coroutine[Any, Any, Resp
         if session is None:
             return _please_log_in(site, request)
         status = getattr(error, "status_code", 404)
-        title = "There is no such page" if status == 404 else "This page is not asked for in that way"
+        title = "Page not found" if status == 404 else "Method not allowed"
         return Call(site, request, session).page("refused.html", status, title=title, text="")
 
     return answer

@@ -52,6 +52,17 @@ def draw(versions: Sequence[Version], tags: Mapping[int, Sequence[str]]) -> Mark
     )
 
 
+def legend(versions: Sequence[Version]) -> list[tuple[str, Markup]]:
+    """Return the name and the sign of what is in the chart of these versions, newest first."""
+    signs = [(state, _sign(state, 8, 8)) for state in dict.fromkeys(map(shown_state, versions))]
+    numbers = [version.number for version in versions]
+    if any(version.restored_from in numbers for version in versions):
+        signs.append(("restored", Markup('<path class="arc" d="M1 5C1 15 15 15 15 5"/>')))
+    if numbers and numbers[0] - numbers[-1] >= len(numbers):
+        signs.append(("deleted", _gap(8, 8)))
+    return signs
+
+
 def _placed(versions: Sequence[Version], first: datetime, last: datetime) -> list[_Point]:
     """Return each version, oldest first, with its place. One whose time is not known stands beside the one before it."""
     span = (last - first).total_seconds() or 1.0
@@ -69,9 +80,14 @@ def _dot(point: _Point) -> Markup:
     version = point.version
     state = shown_state(version)
     when = "" if version.created_at is None else f", {local(version.created_at)}"
-    shape = _SHAPES.get(state, _SHAPES["done"]).format(x=point.x, y=_AXIS_Y)
-    text = f"version {version.number}: {state}{when}"
-    return Markup('<g class="dot is-{}"><title>{}</title>{}</g>').format(state.replace(" ", "-"), text, shape)
+    return Markup("<g><title>{}</title>{}</g>").format(
+        f"version {version.number}: {state}{when}", _sign(state, point.x, _AXIS_Y)
+    )
+
+
+def _sign(state: str, x: float, y: float) -> Markup:
+    shape = _SHAPES.get(state, _SHAPES["done"]).format(x=x, y=y)
+    return Markup('<g class="dot is-{}">{}</g>').format(state.replace(" ", "-"), shape)
 
 
 _SHAPES = {  # told apart without colour, too
@@ -117,14 +133,13 @@ def _gaps(points: Sequence[_Point]) -> list[Markup]:
     for before, after in itertools.pairwise(points):
         lost = after.version.number - before.version.number - 1
         if lost > 0:
-            what = f"{lost} deleted" if lost > 1 else "1 deleted"
-            middle = (before.x + after.x) / 2
-            found.append(
-                Markup('<g class="gap"><title>{}</title><path d="M{} {}m-3 7l3-14m3 14l3-14"/></g>').format(
-                    what, middle, _AXIS_Y
-                )
-            )
+            sign = _gap((before.x + after.x) / 2, _AXIS_Y)
+            found.append(Markup("<g><title>{} deleted</title>{}</g>").format(lost, sign))
     return found
+
+
+def _gap(x: float, y: float) -> Markup:
+    return Markup('<g class="gap"><path d="M{} {}m-3 7l3-14m3 14l3-14"/></g>').format(x, y)
 
 
 def _arc(source: float, copy: float) -> Markup:

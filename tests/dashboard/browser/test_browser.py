@@ -127,15 +127,15 @@ def test_data_is_revealed_compared_restored_and_one_is_overtaken(
 
     page.goto(f"{running.address}{store}/version?stage=train&version=3")
     page.get_by_role("link", name="Restore…").click()
-    page.get_by_label("Why?").fill("the loss went up")
-    page.get_by_role("button", name="Restore it").click()
+    page.get_by_label("Reason").fill("the loss went up")
+    page.get_by_role("button", name="Restore").click()
     expect(page.get_by_role("status").first).to_contain_text("version 6 is a copy of version 3")
     assert cm.get_version("train").metadata["reason"] == "the loss went up"
 
     page.goto(f"{running.address}{store}/restore/plan?stage=train&version=1")
     cm.save_checkpoint("train", {"epoch": 7})
-    page.get_by_label("Why?").fill("once more")
-    page.get_by_role("button", name="Restore it").click()
+    page.get_by_label("Reason").fill("once more")
+    page.get_by_role("button", name="Restore").click()
     expect(page.get_by_role("heading", name="Somebody was quicker")).to_be_visible()
     assert cm.get_version("train").number == 7
 
@@ -254,6 +254,7 @@ PAGES = (
     "{store}/keys",
     "{store}/health",
     "/activity",
+    "/link",
     "/nowhere",
 )
 
@@ -264,6 +265,7 @@ def test_each_page_is_accessible_fits_a_phone_and_breaks_no_rule_of_its_own(star
     strict = new_page(viewport={"width": 360, "height": 740})
     store = log_in(page, running.links[0])
     page.goto(f"{running.address}/activity")
+    page.get_by_role("link", name="Make a link").click()
     page.get_by_role("button", name="Make a link").click()
     link = page.locator("code").first.inner_text()
     assert Axe().run(page, options=AXE).response["violations"] == []

@@ -55,7 +55,9 @@ function replaceParts(page) {
     if (!next || next.innerHTML === part.innerHTML) continue;
     const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     const picked = [...part.querySelectorAll("input:checked")].map((each) => [each.name, each.value]);
+    const opened = [...part.querySelectorAll("details[open]")].map((each) => each.id);
     part.replaceChildren(...next.childNodes);
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     for (const [name, value] of picked) {
       const again = part.querySelector(`input[name="${name}"][value="${CSS.escape(value)}"]`);
       if (again) again.checked = true;

@@ -106,7 +106,7 @@ class Call:
         if not text:
             return None
         if not (text.isascii() and text.isdecimal()) or len(text) > _MAX_DIGITS:
-            raise RefusedError(400, "That is not a number", f"The field {name} holds something else.")
+            raise RefusedError(400, "Not a number", f"The field {name} has to be a whole number.")
         return int(text)
 
     @property
@@ -118,7 +118,7 @@ class Call:
         """
         found = self.site.stores.get(self.request.path_params.get("store", ""))
         if found is None:
-            raise RefusedError(404, "There is no such store", "This dashboard does not show a store of that address.")
+            raise RefusedError(404, "Store not found", "This dashboard shows no store at this address.")
         return found
 
     @property
@@ -130,7 +130,7 @@ class Call:
         """
         stage = self.asked("stage")
         if not stage:
-            raise RefusedError(400, "No stage is named")
+            raise RefusedError(400, "No stage is given")
         return stage
 
     def at(self, page: str, **query: object) -> str:
@@ -163,7 +163,7 @@ def fields_of(body: bytes, content_type: str) -> dict[str, str]:
         RefusedError: It is not one, or has too many.
     """
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-        raise RefusedError(415, "That is not a form of this page")
+        raise RefusedError(415, "This is not a form of this dashboard")
     try:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"))
     except ValueError:

@@ -1,4 +1,7 @@
-"""Restoring, clearing and tagging: each shows what it will do, asks why, and does it only if nobody was quicker.
+"""Restoring, clearing and tagging: each shows what it will do, asks for a reason, and does it only if nobody was quicker.
+
+A restore and a clear keep the reason in the metadata of the version that they append. A tag has no metadata: its reason is only
+in the log and the activity of the dashboard.
 
 The plan names the newest version that it was made for. That is the *expected version* of the change: if another one is the
 newest by then, nothing is changed, and the page says what happened meanwhile.
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.views.call import Call
 
 _MAX_REASON = 500
+_IN_VERSION = "The reason is kept in the metadata of the new version."
+IN_LOG = "The reason is kept in the log of this dashboard only, not in the store."
 _MOST_SHOWN = 20
 
 
@@ -33,12 +38,13 @@ def plan_restore(call: Call) -> Response:
             f"Version {newest} and all others stay as they are.",
             *_made_of_it(call, version.stage),
         ],
-        undo=f"Another restore, of version {newest}, undoes it.",
+        undo=f"To undo it, restore version {newest}.",
+        kept=_IN_VERSION,
         target=version,
         state=shown_state(version),
         action=call.at("/restore"),
         fields={"stage": version.stage, "version": version.number, "expected": newest},
-        button="Restore it",
+        button="Restore",
         back=call.at("/version", stage=version.stage, version=version.number),
     )
 
@@ -63,16 +69,17 @@ def plan_clear(call: Call) -> Response:
         "plan.html",
         title=f"Clear {stage}",
         steps=[
-            f"Version {newest + 1}, which says that the stage is not done, is appended.",
-            "The pipeline then runs the stage again. All its versions stay.",
-            *([f"The stages made of its results stay as they are: {', '.join(following)}."] if following else []),
+            f"Version {newest + 1} is appended. It marks the stage as not done.",
+            "The next run of the pipeline runs the stage again. All its versions stay.",
+            *([f"The stages that use its results are not cleared: {', '.join(following)}."] if following else []),
         ],
-        undo=f"A restore, of version {newest}, undoes it.",
+        undo=f"To undo it, restore version {newest}.",
+        kept=_IN_VERSION,
         target=None,
         state="",
         action=call.at("/clear"),
         fields={"stage": stage, "expected": newest},
-        button="Clear it",
+        button="Clear",
         back=call.at("/stage", stage=stage),
     )
 
@@ -86,7 +93,7 @@ def clear(call: Call) -> Response:
         return overtaken(call, error, call.at("/clear/plan", stage=call.stage))
     number = None if cleared is None else cleared.number
     call.note("change", "cleared", stage=call.stage, version=number, reason=reason)
-    notice = "It was cleared already." if cleared is None else f"Cleared, by version {number}."
+    notice = "It was cleared already." if cleared is None else f"Cleared: version {number} marks the stage as not done."
     return call.go(call.at("/stage", stage=call.stage), notice)
 
 
@@ -98,18 +105,19 @@ def plan_tag(call: Call) -> Response:
     if not name:
         return call.page("tag.html", version=version, tags=tags, back=back)
     named = tags.get(name)
-    moves = f"The tag {name} names version {named} now, and is moved. Version {named} loses its protection by it."
+    moves = f"The tag {name} is moved from version {named}, which it no longer protects from deletion."
     steps = [] if named in {None, version.number} else [moves]
     return call.page(
         "plan.html",
         title=f"Tag version {version.number} as {name}",
-        steps=[*steps, f"The tag {name} names version {version.number}, and protects it from being pruned and deleted."],
-        undo="Removing the tag undoes it. The reason is kept in the log of this dashboard: a tag has none.",
+        steps=[*steps, f"The tag {name} names version {version.number}, and protects it from deletion."],
+        undo=f"To undo it, move the tag back to version {named}." if steps else "To undo it, remove the tag.",
+        kept=IN_LOG,
         target=version,
         state=shown_state(version),
         action=call.at("/tag"),
         fields={"stage": version.stage, "version": version.number, "name": name, "expected": named or 0},
-        button="Tag it",
+        button="Tag",
         back=back,
     )
 
@@ -120,7 +128,7 @@ def tag(call: Call) -> Response:
     was = _tag_as_expected(call, version.stage, name)
     call.store.cm.tag(version.stage, version.number, name, force=was != 0)
     call.note("change", f"tagged as {name}", stage=version.stage, version=version.number, reason=reason)
-    return call.go(call.at("/version", stage=version.stage, version=version.number), f"The tag {name} is given.")
+    return call.go(call.at("/version", stage=version.stage, version=version.number), f"It is now tagged {name}.")
 
 
 def plan_untag(call: Call) -> Response:
@@ -132,13 +140,14 @@ def plan_untag(call: Call) -> Response:
     return call.page(
         "plan.html",
         title=f"Remove the tag {name}",
-        steps=[f"The tag {name} does not name version {number} any more, and no longer protects it from deletion."],
-        undo="Tagging the version again undoes it.",
+        steps=[f"Version {number} loses the tag {name}, which no longer protects it from deletion."],
+        undo=f"To undo it, tag version {number} again.",
+        kept=IN_LOG,
         target=None,
         state="",
         action=call.at("/untag"),
         fields={"stage": stage, "name": name, "expected": number},
-        button="Remove it",
+        button="Remove",
         back=call.at("/stage", stage=stage),
     )
 
@@ -166,7 +175,7 @@ def overtaken(call: Call, error: VersionConflictError, again: str) -> Response:
 def _version(call: Call) -> Version:
     number = call.number("version")
     if number is None:
-        raise RefusedError(400, "No version is named")
+        raise RefusedError(400, "No version is given")
     return call.store.cm.get_version(call.stage, number)
 
 
@@ -188,14 +197,14 @@ def reason_of(call: Call) -> str:
     """
     reason = " ".join(call.asked("reason").split())[:_MAX_REASON]
     if not reason:
-        raise RefusedError(400, "A reason is needed", "Go back, and say why: it is kept with what you change.")
+        raise RefusedError(400, "A reason is needed", "Go back and say why.")
     return reason
 
 
 def _expected(call: Call) -> int:
     expected = call.number("expected")
     if expected is None:
-        raise RefusedError(400, "It is not said which version is expected", "Open the plan again.")
+        raise RefusedError(400, "The form does not say which version it expects", "Open the plan again.")
     return expected
 
 
@@ -208,8 +217,8 @@ def _tag_as_expected(call: Call, stage: str, name: str) -> int:
     named, expected = call.store.cm.tags(stage).get(name, 0), _expected(call)
     if named != expected:
         call.note("refused", f"to change the tag {name}, because somebody was quicker", stage=stage)
-        now = f"names version {named}" if named else "is not given to any version"
-        raise RefusedError(409, "Somebody was quicker", f"The tag {name} {now} by now. Nothing was changed.")
+        now = f"now names version {named}" if named else "now names no version"
+        raise RefusedError(409, "Somebody was quicker", f"The tag {name} {now}. Nothing was changed.")
     return named
 
 
@@ -218,4 +227,4 @@ def _made_of_it(call: Call, stage: str) -> list[str]:
         following = call.store.cm.downstream(stage)
     except CheckpointNotFoundError:
         return []
-    return [f"Stages made of its results may be out of date then: {', '.join(following)}."] if following else []
+    return [f"Stages that use its results may then be out of date: {', '.join(following)}."] if following else []

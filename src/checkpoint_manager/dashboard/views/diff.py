@@ -1,4 +1,4 @@
-"""The page that compares two versions: what is known of both, the paths that differ, and once revealed, their values."""
+"""The page that compares two versions: the details of both, the paths that differ, and once revealed, their values."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def reveal(call: Call) -> Response:
 def _pair(call: Call) -> tuple[Version, Version]:
     one, other = call.number("old"), call.number("new")
     if one is None or other is None:
-        raise RefusedError(400, "Two versions are to be named", "Choose two of the table of a stage.")
+        raise RefusedError(400, "Two versions are needed", "Choose two in the table of a stage.")
     cm = call.store.cm
     return cm.get_version(call.stage, min(one, other)), cm.get_version(call.stage, max(one, other))
 
@@ -64,9 +64,9 @@ def _key(call: Call, version: Version) -> tuple[str, str, int]:
 
 
 def _metadata(old: Version, new: Version) -> list[tuple[str, str, str]]:
-    """Return what is known of both and differs, as text."""
+    """Return the details of both that differ, as text."""
     facts = [
-        {"state": each.status, "size": each.total_size, **{f"metadata {k}": v for k, v in own_metadata(each).items()}}
+        {"state": each.status, "bytes": each.total_size, **{f"metadata {k}": v for k, v in own_metadata(each).items()}}
         for each in (old, new)
     ]
     names = dict.fromkeys([*facts[0], *facts[1]])

@@ -8,8 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.dashboard import bar_chart
+from checkpoint_manager.dashboard.filters import plural
 from checkpoint_manager.dashboard.views.call import RefusedError
-from checkpoint_manager.dashboard.views.changes import reason_of
+from checkpoint_manager.dashboard.views.changes import IN_LOG, reason_of
 from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.retention import Retention
 
@@ -51,20 +52,20 @@ def prune(call: Call) -> Response:
     """Delete what the plan drops, if it is still the plan that was shown."""
     policy, stage, reason = _policy(call), call.asked("stage"), reason_of(call)
     if policy is None:
-        raise RefusedError(400, "No rule is given")
+        raise RefusedError(400, "The policy has no rule")
     if _digest(_plan(call, policy, stage)) != call.asked("plan"):
         call.note("refused", "to prune, because the plan has changed meanwhile", stage=stage)
         text = "The plan has changed since it was shown. Nothing was deleted. Look at it again."
         raise RefusedError(409, "Somebody was quicker", text)
     done = call.store.cm.prune(policy, stage or None)
     call.note("change", f"pruned {len(done.dropped)} versions ({policy})", stage=stage, reason=reason)
-    return call.go(call.at("/retention", stage=stage), f"{len(done.dropped)} versions are deleted for good.")
+    return call.go(call.at("/retention", stage=stage), f"{plural(len(done.dropped), 'version')} deleted for good.")
 
 
 def _page(call: Call, stage: str, **values: Any) -> Response:  # noqa: ANN401  # whatever the template shows
     known: dict[str, Any] = {"plan": None, "policy": None, "bars": None, "growth": None, "measured": [], "is_partial": False}
     rules = {name: call.asked(name) for name in (*_COUNTS, "keep_within")}
-    return call.page("retention.html", **(known | values), stage=stage, rules=rules, counts=_COUNTS)
+    return call.page("retention.html", **(known | values), stage=stage, rules=rules, counts=_COUNTS, kept=IN_LOG)
 
 
 def _policy(call: Call) -> Retention | None:
@@ -79,7 +80,7 @@ def _policy(call: Call) -> Retention | None:
     try:
         return Retention(**rules) if rules else None
     except ValueError as error:
-        raise RefusedError(400, "That is not a policy", str(error)) from None
+        raise RefusedError(400, "This is not a policy", str(error)) from None
 
 
 def _plan(call: Call, policy: Retention, stage: str) -> PrunePlan:

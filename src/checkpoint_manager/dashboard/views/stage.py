@@ -34,6 +34,7 @@ def show(call: Call) -> Response:
         below=below,
         following=versions[_MOST_VERSIONS - 1].number if len(versions) > _MOST_VERSIONS else None,
         chart=timeline.draw(versions[:_MOST_VERSIONS], tags),
+        legend=timeline.legend(versions[:_MOST_VERSIONS]),
         tags=sorted(((name, number) for number, names in tags.items() for name in names), key=lambda each: -each[1]),
         downstream=store.cm.downstream(stage) if below is None else [],
     )

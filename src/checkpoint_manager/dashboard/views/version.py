@@ -45,18 +45,18 @@ def show_part(call: Call) -> Response:
     """Show a part of the data: what a pointer leads to, from an element on, or what a search finds."""
     version = _version(call)
     if (call.store.id, version.stage, version.number) not in call.session.revealed:
-        raise RefusedError(403, "This data is not revealed", "Open the version, and reveal its data there.")
+        raise RefusedError(403, "This data is not revealed", "Open the version and reveal its data there.")
     try:
         shown = tree.part(_data(call, version), call.asked("at"), call.number("start") or 0, call.asked("search"))
     except LookupError:
-        raise RefusedError(404, "The data has nothing there") from None
+        raise RefusedError(404, "The data holds nothing at this place") from None
     return _page(call, version, shown)
 
 
 def _version(call: Call) -> Version:
     number = call.number("version")
     if number is None:
-        raise RefusedError(400, "No version is named")
+        raise RefusedError(400, "No version is given")
     return call.store.cm.get_version(call.stage, number)
 
 
