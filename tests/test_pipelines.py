@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,6 +137,110 @@ def test_what_cant_be_taken_back_is_named(
     ]
 
 
+def failing_after_the_write(monkeypatch: pytest.MonkeyPatch, cm: CheckpointManager, error: BaseException) -> None:
+    restore = CheckpointManager.restore_checkpoint
+
+    def fail(manager: CheckpointManager, *args: Any, **kwargs: Any) -> Any:
+        version = restore(manager, *args, **kwargs)
+        if manager is cm and version.restored_from == 1:
+            raise error
+        return version
+
+    monkeypatch.setattr(CheckpointManager, "restore_checkpoint", fail)
+
+
+@pytest.mark.parametrize("error", [StorageError("the answer was lost"), KeyboardInterrupt()])
+def test_a_step_that_failed_after_its_version_was_written_is_taken_back_too(
+    stores: list[CheckpointManager], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    failing_after_the_write(monkeypatch, stores[1], error)
+    with pytest.raises(type(error)):
+        Pipelines(stores).restore(tag="good")
+    assert contents(stores) == [[2, 2]] * 3
+    assert [cm.get_version("a").number for cm in stores] == [4, 4, 2]
+    assert stores[1].get_version("a").metadata["reason"] == "another stage of the same restore failed"
+
+
+def test_a_step_that_failed_before_its_version_was_written_leaves_nothing_to_take_back(
+    stores: list[CheckpointManager], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise StorageError("the disk is full")
+
+    stores[0].save_checkpoint("c", 3)  # cleared last, and that fails
+    monkeypatch.setattr(CheckpointManager, "clear_checkpoint", fail)
+    with pytest.raises(StorageError):
+        Pipelines(stores[:1]).restore(tag="good")
+    assert stores[0].load_checkpoint("c") == 3
+    assert contents(stores[:1]) == [[2, 2]]
+    assert "WARNING" not in {record.levelname for record in caplog.records}
+
+
+def test_a_second_interrupt_names_what_is_left(
+    stores: list[CheckpointManager], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    restore, count = CheckpointManager.restore_checkpoint, iter(range(99))
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        if next(count) >= 3:
+            raise KeyboardInterrupt
+        return restore(*args, **kwargs)
+
+    monkeypatch.setattr(CheckpointManager, "restore_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Pipelines(stores).restore(tag="good")
+    named = [record.message.split(" in ")[0] for record in caplog.records if record.levelname == "WARNING"]
+    assert named == ["Stage a", "Stage b", "Stage a"]
+
+
+def test_a_writer_after_a_damaged_version_is_not_passed_over(stores: list[CheckpointManager], tmp_path: Path) -> None:
+    path = tmp_path / "training" / "history" / "b" / "000000000002.checkpoint"
+    path.chmod(0o600)
+    path.write_bytes(bytes(300))
+    pipelines = Pipelines([CheckpointManager(tmp_path / "training", key=KEY)])
+    plan = pipelines.plan_restore(tag="good")
+    assert [(step.newest is None, step.newest_number) for step in plan[0].steps] == [(False, 2), (True, 2)]
+    stores[2].save_checkpoint("b", "of another")
+    with pytest.raises(VersionConflictError):
+        pipelines.restore(plan)
+    assert stores[2].load_checkpoint("b") == "of another"
+    assert [version.restored_from for version in pipelines.restore(tag="good")[str(tmp_path / "training")]] == [1, 1]
+
+
+def test_looking_makes_no_keyring(stores: list[CheckpointManager], tmp_path: Path) -> None:
+    (tmp_path / "project" / "history").mkdir(parents=True)
+    (tmp_path / "training" / "keyring.json").unlink()
+    with sqlite3.connect(tmp_path / "serving.db") as database:
+        database.execute("DELETE FROM record WHERE name = 'keyring'")
+    places = ["project", "training", "nowhere"]
+    pipelines = Pipelines([*(tmp_path / place for place in places), f"sqlite:///{tmp_path}/serving.db"], key=KEY)
+    assert [type(each.error) for each in pipelines.status()] == [LocationError, IntegrityError, LocationError, IntegrityError]
+    assert find_stores(tmp_path / "project") == find_stores(tmp_path / "training") == []
+    assert pipelines.locations[:3] == tuple(str(tmp_path / place) for place in places)
+
+
+def test_a_store_that_is_named_twice_is_opened_once(
+    stores: list[CheckpointManager], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipelines = Pipelines(["etl", "./etl", tmp_path / "etl", stores[0], "nowhere", tmp_path / "nowhere"], key=KEY)
+    assert pipelines.locations == (str(tmp_path / "etl"), str(tmp_path / "nowhere"))
+
+
+def test_stores_that_were_opened_are_closed_if_another_one_fails(
+    stores: list[CheckpointManager], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(CheckpointManager, "close", lambda manager: closed.append(id(manager)))
+    with pytest.raises(TypeError):
+        Pipelines([tmp_path / "etl", 1], key=KEY)  # type: ignore[list-item]
+    assert closed == []  # it was not opened
+    monkeypatch.setattr("checkpoint_manager.pipelines._check_there", lambda path: None if "etl" in str(path) else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Pipelines([tmp_path / "etl", tmp_path / "training"], key=KEY)
+    assert len(closed) == 1
+
+
 def test_a_stage_that_was_not_there_then_is_cleared_and_comes_back(stores: list[CheckpointManager]) -> None:
     stores[0].save_checkpoint("c", 3)
     stores[0].tag("a", 1, "early")
@@ -160,6 +265,8 @@ def test_what_is_no_store_or_plan_is_refused(stores: list[CheckpointManager]) ->
         Pipelines("etl")
     with pytest.raises(TypeError):
         Pipelines(stores[:1]).restore(Pipelines(stores).plan_restore(tag="good"))
+    with pytest.raises(TypeError):
+        Pipelines(stores).restore([1])  # type: ignore[list-item]
     assert "serving.db" in repr(Pipelines(stores))
 
 

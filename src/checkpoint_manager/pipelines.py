@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import quote
 
 from checkpoint_manager import _operations
@@ -15,7 +16,14 @@ from checkpoint_manager._log import get_logger
 from checkpoint_manager._store.key_sources import conceal
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
-from checkpoint_manager.errors import ArgumentError, CheckpointError, LocationError, StorageError
+from checkpoint_manager.errors import (
+    ArgumentError,
+    CheckpointError,
+    IntegrityError,
+    LocationError,
+    StorageError,
+    VersionConflictError,
+)
 from checkpoint_manager.manager import CheckpointManager
 
 if TYPE_CHECKING:
@@ -110,21 +118,28 @@ class Pipelines:
         key = conceal(key)
         self._managers: dict[str, CheckpointManager | CheckpointError] = {}
         self._own: list[CheckpointManager] = []
-        for store in elements("stores", stores, "a list of managers, paths and URLs"):
-            if isinstance(store, CheckpointManager):
-                self._managers[store._store.backend.location] = store  # noqa: SLF001  # of the same library
-                continue
-            if not isinstance(store, str | os.PathLike):
+        given = elements("stores", stores, "a list of managers, paths and URLs")
+        for store in given:
+            if not isinstance(store, CheckpointManager | str | os.PathLike):
                 raise wrong("stores", store, "a CheckpointManager, a path or a URL")
-            location = redacted(os.fspath(store))
-            try:
-                _check_there(store)
-                manager = CheckpointManager(store, key=key, lock_timeout=lock_timeout, on_rollback=on_rollback)
-            except CheckpointError as error:
-                self._managers[location] = error
-            else:
+        try:
+            for store in given:
+                if isinstance(store, CheckpointManager):
+                    self._managers.setdefault(_location(store), store)
+                    continue
+                path = cast("str | os.PathLike[str]", store)
+                try:
+                    _check_there(path)
+                    manager = CheckpointManager(path, key=key, lock_timeout=lock_timeout, on_rollback=on_rollback)
+                except CheckpointError as error:
+                    self._managers.setdefault(_shown(path), error)
+                    continue
                 self._own.append(manager)
-                self._managers[manager._store.backend.location] = manager  # noqa: SLF001
+                if self._managers.setdefault(_location(manager), manager) is not manager:  # another path to the same store
+                    self._own.pop().close()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def scan(
@@ -219,7 +234,8 @@ class Pipelines:
 
         First, all of it is planned, read and verified. If one stage of one pipeline can't be restored, nothing is changed. Each
         step demands that its stage is still as it was planned. If one fails, because another writer was faster or the storage
-        refused, the stages that were changed before it are restored to what they were: each keeps the versions of both steps.
+        refused, the stages that were changed are restored to what they were, and keep the versions of both steps. A WARNING of
+        the log names each that can't be.
         **Stores have no common transaction:** if the process is killed in between, some pipelines are back and some are not.
         Then call this again: what is restored already is left alone.
 
@@ -231,27 +247,26 @@ class Pipelines:
 
         Raises:
             CheckpointError: A store or a stage can't be restored. Nothing was changed.
-            VersionConflictError: A stage has a newer version than in the plan. What was changed before is as it was.
-            StorageError: The storage refused. What was changed before is as it was, unless a WARNING of the log names it.
+            VersionConflictError: A stage has a newer version than in the plan. What was changed is taken back.
+            StorageError: The storage refused. What was changed is taken back.
         """
         if plan is not None and (at is not None or tag is not None):
             raise ArgumentError("a plan is given together with at= or tag=", hint="Give one of them", argument="plan")
-        plans = self.plan_restore(at=at, tag=tag) if plan is None else list(plan)
+        plans = self.plan_restore(at=at, tag=tag) if plan is None else _checked(plan)
         refused = next((each.refused for each in plans if each.refused is not None), None)
         if refused is not None:
             raise refused
         appended: dict[str, list[Version]] = {each.location: [] for each in plans}
-        done: list[tuple[CheckpointManager, RestoreStep, Version]] = []
+        begun: list[_Begun] = []
         try:
             for each in plans:
                 manager = self._manager(each.location)
                 for step in each.changes:
-                    version = _carried_out(manager, step, metadata)
-                    if version is not None:
-                        done.append((manager, step, version))
-                        appended[each.location].append(version)
+                    begun.append(_Begun(manager, step))
+                    version = begun[-1].carry_out(metadata)
+                    appended[each.location] += [] if version is None else [version]
         except BaseException:
-            _undo(done)
+            _undo(begun)
             raise
         changed = sum(map(len, appended.values()))
         _LOG.info("Pipelines restored: %s changed in %s", counted(changed, "stage"), counted(len(plans), "store"))
@@ -267,23 +282,95 @@ class Pipelines:
         return f"Pipelines({list(self.locations)!r})"
 
 
-def _carried_out(manager: CheckpointManager, step: RestoreStep, metadata: Mapping[str, object] | None) -> Version | None:
-    expected = None if step.newest is None else step.newest.number
-    if step.target is None:
-        return manager.clear_checkpoint(step.stage, metadata=metadata, expected_version=expected)
-    return manager.restore_checkpoint(step.stage, step.target.number, metadata=metadata, expected_version=expected)
+@dataclass(slots=True)
+class _Begun:
+    """A step of a plan, and the number of the version that it has appended.
 
+    Until that is known, it is None: a step that fails may have written its version. 0: nothing was written.
+    """
 
-def _undo(done: list[tuple[CheckpointManager, RestoreStep, Version]]) -> None:
-    """Restore what was the newest version of each stage before its step, the last step first."""
-    for manager, step, appended in reversed(done):
+    manager: CheckpointManager
+    step: RestoreStep
+    number: int | None = None
+
+    def carry_out(self, metadata: Mapping[str, object] | None) -> Version | None:
+        """Append the version, if the stage is as it was planned."""
+        stage, target, expected = self.step.stage, self.step.target, self.step.newest_number
         try:
-            if step.newest is None:
+            if target is None:
+                version = self.manager.clear_checkpoint(stage, metadata=metadata, expected_version=expected)
+            else:
+                version = self.manager.restore_checkpoint(stage, target.number, metadata=metadata, expected_version=expected)
+        except VersionConflictError:
+            self.number = 0
+            raise
+        self.number = 0 if version is None else version.number
+        return version
+
+    def undo(self) -> None:
+        """Restore what was the newest version before.
+
+        Raises:
+            CheckpointError: It can't be restored, or it can't be told whether the step has written its version.
+        """
+        number = self._found() if self.number is None else self.number
+        if number:
+            if self.step.newest is None:
                 raise CheckpointError("its newest version was damaged")
-            manager.restore_checkpoint(step.stage, step.newest.number, expected_version=appended.number)
-        except CheckpointError as error:
-            message = "Stage %s in %s was restored, and stays so although others could not be: %s"
-            _LOG.warning(message, printable(step.stage), manager, error)
+            self.manager.restore_checkpoint(
+                self.step.stage, self.step.newest.number, metadata={"reason": _UNDONE}, expected_version=number
+            )
+
+    def _found(self) -> int:
+        """Return the number of the newest version if this step may have written it; otherwise 0."""
+        newest = self.manager.get_version(self.step.stage)
+        if newest.number <= self.step.newest_number:
+            return 0
+        target = self.step.target
+        is_own = newest.status == "cleared" if target is None else newest.restored_from == target.number
+        return newest.number if is_own else 0
+
+
+_UNDONE = "another stage of the same restore failed"
+
+
+def _undo(begun: list[_Begun]) -> None:
+    """Take back the steps, the last one first, and name those that can't be."""
+    left = [each for each in begun if each.number != 0]
+    try:
+        while left:
+            try:
+                left[-1].undo()
+            except CheckpointError as error:
+                _warn(left[-1], str(error))
+            left.pop()
+    finally:
+        for each in reversed(left):  # what was interrupted, and the rest
+            _warn(each, "taking back was interrupted")
+
+
+def _warn(begun: _Begun, why: str) -> None:
+    was = "may have been" if begun.number is None else "was"
+    message = "Stage %s in %s %s restored, and stays so although others could not be: %s"
+    _LOG.warning(message, printable(begun.step.stage), begun.manager, was, why)
+
+
+def _checked(plan: Sequence[PipelinePlan]) -> list[PipelinePlan]:
+    plans = elements("plan", plan, "a list that plan_restore returned")
+    for each in plans:
+        check("plan", each, PipelinePlan, "a list that plan_restore returned")
+    return cast("list[PipelinePlan]", plans)
+
+
+def _location(manager: CheckpointManager) -> str:
+    return manager._store.backend.location  # noqa: SLF001  # of the same library
+
+
+def _shown(location: str | os.PathLike[str]) -> str:
+    """Return a location that has no store, as that of one is given: an absolute path, or a URL without its password."""
+    if scheme_of(location):
+        return redacted(os.fspath(location))
+    return os.path.realpath(os.path.expanduser(os.fspath(location)))
 
 
 def find_stores(folder: str | os.PathLike[str]) -> list[str]:
@@ -341,18 +428,25 @@ def _is_database(entry: os.DirEntry[str]) -> bool:
 
 
 def _check_there(location: str | os.PathLike[str]) -> None:
-    """Refuse a location without a store: none is made here.
+    """Refuse a location without a whole store: neither a store nor a keyring is made here.
 
     Raises:
         LocationError: There is none.
+        IntegrityError: Its keyring is gone.
         CheckpointError: It can't be looked at.
     """
     if scheme_of(location):
         with contextlib.closing(open_backend(location)) as backend:
-            is_there = backend.read_record("keyring", limit=_MAX_RECORD_BYTES) is not None or bool(backend.stages())
+            if backend.read_record("keyring", limit=_MAX_RECORD_BYTES) is not None:
+                return
+            has_versions = any(backend.versions(stage) for stage in backend.stages())
     else:
         path = os.path.expanduser(os.fspath(location))
-        is_there = any(os.path.lexists(os.path.join(path, name)) for name in (_KEYRING, "history"))
-    if not is_there:
-        shown = printable(redacted(os.fspath(location)))
-        raise LocationError(f"there is no checkpoint store at {shown}", hint="Name the directory or the URL of one")
+        if os.path.lexists(os.path.join(path, _KEYRING)):
+            return
+        has_versions = any(glob.iglob(os.path.join(glob.escape(path), "history", "*", "*.checkpoint")))
+    shown = printable(_shown(location))
+    if has_versions:
+        message = f"the keyring of {shown} is gone, but there are checkpoints"
+        raise IntegrityError(message, hint="Restore it from a backup: without it, nothing opens")
+    raise LocationError(f"there is no checkpoint store at {shown}", hint="Name the directory or the URL of one")

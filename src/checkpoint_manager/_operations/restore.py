@@ -74,9 +74,10 @@ class RestoreStep:
         stage: The stage.
         action: ``restore``: append a copy of ``target``; ``clear``: append a cleared version, as the stage was not there then;
             ``keep``: leave it as it is; ``refuse``: it can't be restored, and then no stage is.
-        newest: The newest version now; None if there is none, or it can't be told.
+        newest: The newest version now; None if there is none, or it does not open.
         target: The version that is restored; None if there is none.
         error: Why it can't be restored; None if it can.
+        newest_number: The number of the newest version, even if that does not open; 0 if there is none, or it can't be told.
     """
 
     stage: str
@@ -84,6 +85,7 @@ class RestoreStep:
     newest: Version | None = None
     target: Version | None = None
     error: CheckpointError | None = None
+    newest_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +196,15 @@ def _planned(store: Store, stage: str, goal: Goal) -> RestoreStep:
             then = goal.find(store, stage, session)
             if then is None:
                 is_cleared = newest is not None and newest.status == "cleared"
-                return RestoreStep(stage, "keep" if is_cleared or not number else "clear", newest)
+                action: Literal["keep", "clear"] = "keep" if is_cleared or not number else "clear"
+                return RestoreStep(stage, action, newest, newest_number=number)
             target = load_version(store, stage, then, session).entry.as_version(stage, then)
     except LockTimeoutError:
         raise
     except CheckpointError as error:
         return RestoreStep(stage, "refuse", newest, error=error)
-    return RestoreStep(stage, "keep" if newest is not None and _is_already(newest, target) else "restore", newest, target)
+    is_there = newest is not None and _is_already(newest, target)
+    return RestoreStep(stage, "keep" if is_there else "restore", newest, target, newest_number=number)
 
 
 def _is_already(newest: Version, target: Version) -> bool:
