@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError
+from checkpoint_manager import ArgumentError, CheckpointError, CheckpointManager, IntegrityError, Retention
 from tests import forking
 
 if TYPE_CHECKING:
@@ -227,13 +227,45 @@ def test_a_workflow_that_nobody_edited_reads_well(tmp_path: Path) -> None:
 def test_what_is_deleted_is_gone(new: Callable[..., CheckpointStorage], tmp_path: Path) -> None:
     async def run() -> None:
         ids = [await new().save(checkpoint(state={"number": number})) for number in range(3)]
-        await new().save(await new().load(ids[1]))
+        cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+        cm.tag("agent-framework/w", 2, "good")
+        again = await new().load(ids[1])
+        await new().save(again)
+        again.timestamp = "2026-01-01T00:00:00+00:00"
+        await new().save(again)
+        assert await new().list_checkpoint_ids(workflow_name="w") == [ids[0], ids[2], ids[1]]
         assert await new().delete(ids[1])
         assert not await new().delete(ids[1])
-        history = CheckpointManager(tmp_path / "store", key=bytes(32)).history("agent-framework/w")
-        assert ids[1] not in {version.metadata["checkpoint_id"] for version in history}
+        assert [version.metadata["checkpoint_id"] for version in cm.history("agent-framework/w")] == ["", ids[2], ids[0]]
+        assert await new().list_checkpoint_ids(workflow_name="w") == [ids[0], ids[2]]
 
     asyncio.run(run())
+
+
+def test_a_deletion_that_was_killed_is_finished_by_the_next(
+    new: Callable[..., CheckpointStorage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [asyncio.run(new().save(checkpoint())) for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointManager, "delete_versions", lambda *_: (_ for _ in ()).throw(RuntimeError))
+        with pytest.raises(RuntimeError):
+            asyncio.run(new().delete(first))
+    assert not asyncio.run(new().delete(first))
+    history = CheckpointManager(tmp_path / "store", key=bytes(32)).history("agent-framework/w")
+    assert [version.metadata["checkpoint_id"] for version in history] == ["", second]
+
+
+def test_what_a_manager_pruned_is_not_listed_and_one_with_a_retention_is_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+        storage = CheckpointStorage(cm)
+        ids = [await storage.save(checkpoint()) for _ in range(3)]
+        cm.prune(Retention(keep_last=1))
+        assert await storage.list_checkpoint_ids(workflow_name="w") == ids[2:]
+
+    asyncio.run(run())
+    with pytest.raises(ArgumentError, match="retention"):
+        CheckpointStorage(CheckpointManager(tmp_path / "store", key=bytes(32), retention=Retention(keep_last=1)))
 
 
 class Count(Executor):

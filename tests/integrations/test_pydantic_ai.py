@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager, FormatError, IntegrityError
+from checkpoint_manager import ArgumentError, CheckpointError, CheckpointManager, FormatError, IntegrityError, Retention
 from tests import forking
 
 if TYPE_CHECKING:
@@ -280,6 +280,7 @@ def test_what_is_deleted_is_gone(new: Callable[[], CheckpointConversationStore],
             loaded = await new().load("7") or Conversation(conversation_id="7")
             loaded.messages.append(message(number))
             await new().save(loaded)
+        CheckpointManager(tmp_path / "store", key=bytes(32)).tag("pydantic-ai/7", 1, "good")
         await new().delete("7", scope="another")
         assert await new().load("7") is not None
         await new().delete("7")
@@ -300,6 +301,32 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next(
     asyncio.run(new().delete("7"))
     (left,) = CheckpointManager(tmp_path / "store", key=bytes(32)).history("pydantic-ai/7")
     assert left.status == "cleared"
+
+
+def test_a_deletion_that_deletes_nothing_leaves_what_was_cleared_and_restored(
+    new: Callable[[], CheckpointConversationStore], tmp_path: Path
+) -> None:
+    async def run() -> None:
+        for number in range(3):
+            loaded = await new().load("7") or Conversation(conversation_id="7")
+            loaded.messages.append(message(number))
+            await new().save(loaded, scope="user")
+        cm = CheckpointManager(tmp_path / "store", key=bytes(32))
+        cm.clear_checkpoint("pydantic-ai/7")
+        cm.restore_checkpoint("pydantic-ai/7", 3)
+        await new().delete("7", scope="another")
+        again = await new().load("7")
+        assert again is not None
+        assert again.messages == loaded.messages
+        await new().delete("7", scope="user")
+        assert [version.status for version in cm.history("pydantic-ai/7")] == ["cleared"]
+
+    asyncio.run(run())
+
+
+def test_a_manager_with_a_retention_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="retention"):
+        CheckpointConversationStore(CheckpointManager(tmp_path / "store", key=bytes(32), retention=Retention(keep_last=1)))
 
 
 def test_a_conversation_that_was_restored_conflicts_with_what_was_loaded_before(

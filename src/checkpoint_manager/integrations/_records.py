@@ -16,8 +16,9 @@ it and the entries of the versions since::
 The whole index is written once in as many records as its square root, and at most once in 16. A reader needs the newest
 version, the one with the index, and those of the checkpoint that it looks for. A writer names the version that it builds on; if
 another process was faster, it reads what that one wrote and tries again. A version that is a restored copy of an older one says
-what was so when that one was written. If the version that holds the index was deleted, the metadata of all versions replaces
-it, which holds the same entry.
+what was so when that one was written. If the version that holds the index was deleted, the metadata of the versions replaces
+it, which holds the same entry: of those up to the one that is read, without those between a restored copy and its source, and
+without those before a cleared one.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ from checkpoint_manager import (
     Version,
     VersionConflictError,
 )
+from checkpoint_manager.integrations._erasing import erase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Key = tuple[str, str]
 """A group and the id of a checkpoint."""
@@ -187,24 +189,33 @@ class Records:
             return Index(self._number(stage)), {}
         if not isinstance(newest.data, dict) or "entry" not in newest.data:
             raise FormatError(f"stage {stage!a} holds something else than a thread", hint="Choose another id", stage=stage)
-        own = newest.version.restored_from or newest.version.number
+        number = newest.version.number
         index = self._indexes.get(stage)
-        if index is None or index.number != newest.version.number:
-            index = self._index(stage, newest.version.number, own, newest.data)
+        if index is None or index.number != number:
+            index = self._index(stage, number, newest.data)
             self._remember(stage, index)
-        return index, {own: newest.data}
+        return index, {number: newest.data}
 
-    def drop(self, stage: str, keys: set[Key]) -> None:
-        """Delete all versions of some checkpoints permanently, also those that an earlier call left when it was killed."""
-        versions = [version for version in self.versions(stage) if self.key(version) in keys]
-        if not versions:
-            return
-        self.append(stage, _INDEX_ONLY, {}, gone=keys)
-        numbers = {version.number for version in versions} - set(self._manager.tags(stage).values())
-        try:
-            self._manager.delete_versions(stage, numbers)
-        except CheckpointNotFoundError:  # another process deletes some of them
-            self.drop(stage, keys)
+    def drop(self, stage: str, is_gone: Callable[[Key], bool]) -> None:
+        """Delete all versions of some checkpoints with their tags, permanently.
+
+        Those that an earlier call left when it was killed are deleted as well, and versions that hold an index alone.
+        """
+        for attempt in range(_MOST_ATTEMPTS):
+            versions = list(self.versions(stage))
+            indexes = {version.number for version in versions if version.metadata["record"] == "index"}
+            gone = {version.number: self.key(version) for version in versions if version.number not in indexes}
+            gone = {number: key for number, key in gone.items() if is_gone(key)}
+            if not gone:
+                return
+            self.append(stage, _INDEX_ONLY, {}, gone=set(gone.values()))
+            try:
+                erase(self._manager, stage, gone.keys() | (indexes - set(self._manager.tags(stage).values())))
+            except CheckpointNotFoundError:  # another process deletes some of them
+                if attempt + 1 == _MOST_ATTEMPTS:
+                    raise
+            else:
+                return
 
     def key(self, version: Version) -> Key:
         """Return which checkpoint a record belongs to."""
@@ -215,26 +226,34 @@ class Records:
         """Yield the records of a stage as versions, newest first, without those that are damaged."""
         return (version for version in self._manager.iter_history(stage) if version.status == "completed")
 
-    def _index(self, stage: str, number: int, own: int, record: Mapping[str, Any]) -> Index:
-        at = own if "index" in record else record["index_at"]
-        holder = record if at == own else self.load(stage, at)
+    def _index(self, stage: str, number: int, record: Mapping[str, Any]) -> Index:
+        at = number if "index" in record else record["index_at"]
+        holder = record if at == number else self.load(stage, at)
         if holder is None:
             return self._rebuilt(stage, number)
         index = Index(number, at, orjson.loads(holder["index"]))
-        index.tail = [] if at == own else [*record["tail"], [own, *record["entry"]]]
+        index.tail = [] if at == number else [*record["tail"], [number, *record["entry"]]]
         for entry in [[at, *holder["entry"]], *index.tail]:
             index.add(*entry)
         return index
 
     def _rebuilt(self, stage: str, number: int) -> Index:
-        index = Index(number)
-        for version in sorted(self._manager.iter_history(stage), key=lambda version: version.number):
-            if version.status in {"damaged", "missing"} and version.number <= number:
+        index, upto = Index(number), number
+        found: list[Version] = []
+        for version in self._manager.iter_history(stage):
+            if version.number > upto:
+                continue
+            if version.status in {"damaged", "missing"}:
                 message = f"version {version.number} of stage {stage!a} is {version.status}, and may hold a checkpoint"
                 hint = "Restore it from a backup, or record its loss with repair() or accept_rollback()"
                 raise IntegrityError(message, hint=hint, stage=stage, version=version.number)
-            if version.status == "completed" and version.restored_from is None and version.number <= number:
-                index.add(version.number, *self.key(version), version.metadata["record"])
+            if version.status == "cleared":
+                break
+            found.append(version)
+            if version.restored_from is not None:  # it says what that one said
+                upto = version.restored_from - 1
+        for version in reversed(found):
+            index.add(version.number, *self.key(version), version.metadata["record"])
         return index
 
     def _number(self, stage: str) -> int:

@@ -14,8 +14,11 @@
 ``FileCheckpointStorage`` would write to a file. A checkpoint is loaded by its id alone, so the indexes of all workflows are
 searched for it.
 
-``delete`` deletes permanently. ``restore_checkpoint`` of the stage takes the whole workflow back, and ``delete_stage`` deletes
-it.
+``delete`` deletes permanently, also what the checkpoint replaced, and tags. ``restore_checkpoint`` of the stage takes the whole
+workflow back, and ``delete_stage`` deletes it.
+
+**Retention.** There is none: the framework keeps all checkpoints of a workflow, until they are deleted. A manager that has a
+retention is refused, as it would delete checkpoints that are listed.
 
 **What is loaded.** The framework writes what is not JSON as pickles. The store authenticates them before one is opened, and the
 framework then makes only objects of its own classes, of common types, and of those named in ``allowed_checkpoint_types`` or
@@ -24,7 +27,6 @@ given to ``register_checkpoint_type``. A checkpoint that could not be loaded so 
 
 from __future__ import annotations
 
-import itertools
 import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -32,14 +34,16 @@ from typing import TYPE_CHECKING, Any, Self
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value, encode_checkpoint_value
 
-from checkpoint_manager import CheckpointManager
 from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.integrations._opened import opened
 from checkpoint_manager.integrations._records import Records
 from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator
+
+    from checkpoint_manager import CheckpointManager
 
 _PREFIX = "agent-framework"
 
@@ -48,11 +52,12 @@ class CheckpointStorage:
     """A ``CheckpointStorage`` of the Agent Framework, in a :class:`CheckpointManager`.
 
     Args:
-        store: A manager, or the location of a store. That is opened with the key that ``CheckpointManager`` finds by itself,
-            and closed with the storage.
+        store: A manager without a retention, or the location of a store. That is opened with the key that
+            ``CheckpointManager`` finds by itself, and closed with the storage.
         allowed_checkpoint_types: Further types that checkpoints may hold, each as ``"module:qualname"``.
 
     Raises:
+        ArgumentError: The manager has a retention.
         CheckpointError: As :class:`CheckpointManager` does. A workflow whose checkpoints are damaged, forged or rolled back
             raises ``IntegrityError`` or ``RollbackError`` from every method that reads them.
     """
@@ -60,8 +65,7 @@ class CheckpointStorage:
     def __init__(
         self, store: CheckpointManager | str | os.PathLike[str], *, allowed_checkpoint_types: Iterable[str] = ()
     ) -> None:
-        self._is_owner = not isinstance(store, CheckpointManager)
-        self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
+        self._manager, self._is_owner = opened(store)
         self._records = Records(self._manager, ("timestamp", "checkpoint_id"))
         self._allowed = frozenset(allowed_checkpoint_types)
         self._used: dict[str, None] = {}  # stages of workflows, which are searched first
@@ -105,14 +109,12 @@ class CheckpointStorage:
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """Return the checkpoints of a workflow, in the order in which they were saved."""
-        stage = stage_name(_PREFIX, workflow_name)
-        ids = [(timestamp, id_) for timestamp, id_, _ in await in_thread(self._all, stage)]
-        found = [await in_thread(self._load, stage, timestamp, id_) for timestamp, id_ in ids]
-        return [self._decoded(record["checkpoint"]) for record in found if record is not None]
+        found = await in_thread(self._list, stage_name(_PREFIX, workflow_name))
+        return [self._decoded(record["checkpoint"]) for record in found]
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """Return the ids of a workflow's checkpoints, in the order in which they were saved."""
-        return [id_ for _, id_, _ in await in_thread(self._all, stage_name(_PREFIX, workflow_name))]
+        return await in_thread(self._ids, stage_name(_PREFIX, workflow_name))
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
         """Return the checkpoint of a workflow with the latest timestamp; None if it has none."""
@@ -126,40 +128,47 @@ class CheckpointStorage:
     # The same, in a thread
 
     def _save(self, stage: str, timestamp: str, id_: str, text: str) -> None:
-        others = {(group, id_) for group, each, _ in self._all(stage) if each == id_ and group != timestamp}
-        self._records.append(stage, (timestamp, id_, "checkpoint"), {"checkpoint": text}, gone=others)
-
-    def _all(self, stage: str) -> list[tuple[str, str, int]]:
-        """Return the timestamps, ids and versions of a workflow's checkpoints."""
         self._used[stage] = None
+        self._records.append(stage, (timestamp, id_, "checkpoint"), {"checkpoint": text})
+
+    def _all(self, stage: str) -> list[tuple[int, str, str]]:
+        """Return the versions, timestamps and ids of a workflow's checkpoints, without those that were replaced."""
         places = list(self._records.look(stage)[0].places.items())
-        found = [(timestamp, id_, versions[0]) for timestamp, ids in places for id_, versions in list(ids.items())]
-        return sorted(found, key=lambda each: each[2])
+        found = sorted((versions[0], timestamp, id_) for timestamp, ids in places for id_, versions in list(ids.items()))
+        if found:
+            self._used[stage] = None
+        newest = {id_: version for version, _, id_ in found}
+        return [each for each in found if newest[each[2]] == each[0]]
 
-    def _load(self, stage: str, timestamp: str, id_: str) -> Any:  # noqa: ANN401  # a record
-        version = self._records.look(stage)[0].of(timestamp, id_)[0]
-        return self._records.load(stage, version) if version else None
+    def _list(self, stage: str) -> list[Any]:
+        found = (self._records.load(stage, version) for version, _, _ in self._all(stage))
+        return [record for record in found if record is not None]
 
-    def _places(self, checkpoint_id: str) -> Iterator[tuple[str, str]]:
+    def _ids(self, stage: str) -> list[str]:
+        found = self._all(stage)
+        there = {version.number for version in self._manager.iter_history(stage)}  # some may be pruned, or deleted just now
+        return [id_ for version, _, id_ in found if version in there]
+
+    def _stages(self) -> Iterator[str]:
         used = list(self._used)
-        others = (stage for stage in self._manager.stages(prefix=f"{_PREFIX}/") if stage not in used)
-        for stage in itertools.chain(used, others):
-            yield from ((stage, timestamp) for timestamp, id_, _ in self._all(stage) if id_ == checkpoint_id)
+        yield from used
+        yield from (stage for stage in self._manager.stages(prefix=f"{_PREFIX}/") if stage not in used)
 
     def _find(self, checkpoint_id: str) -> Any:  # noqa: ANN401  # a record
-        found = (self._load(stage, timestamp, checkpoint_id) for stage, timestamp in self._places(checkpoint_id))
-        return next((record for record in found if record is not None), None)
+        places = ((stage, version) for stage in self._stages() for version, _, id_ in self._all(stage) if id_ == checkpoint_id)
+        records = (self._records.load(stage, version) for stage, version in places)
+        return next((record for record in records if record is not None), None)
 
     def _latest(self, stage: str) -> Any:  # noqa: ANN401  # a record
-        found = sorted(self._all(stage), key=lambda each: datetime.fromisoformat(each[0]), reverse=True)
-        records = (self._load(stage, timestamp, id_) for timestamp, id_, _ in found)
+        found = sorted(self._all(stage), key=lambda each: datetime.fromisoformat(each[1]), reverse=True)
+        records = (self._records.load(stage, version) for version, _, _ in found)
         return next((record for record in records if record is not None), None)
 
     def _delete(self, checkpoint_id: str) -> bool:
-        places = list(self._places(checkpoint_id))
-        for stage, timestamp in places:
-            self._records.drop(stage, {(timestamp, checkpoint_id)})
-        return bool(places)
+        holding = [stage for stage in self._stages() if any(id_ == checkpoint_id for _, _, id_ in self._all(stage))]
+        for stage in holding or self._stages():  # what a call left that was killed is in no index
+            self._records.drop(stage, lambda key: key[1] == checkpoint_id)
+        return bool(holding)
 
     def _decoded(self, text: str) -> WorkflowCheckpoint:
         return WorkflowCheckpoint.from_dict(decode_checkpoint_value(json.loads(text), allowed_types=self._allowed))

@@ -23,6 +23,9 @@ one revision, in any processes, one gets a ``ConversationConflict``.
 
 ``restore_checkpoint`` of the stage takes a conversation back, and whoever loaded it before gets a conflict.
 
+**Retention.** The versions of a conversation need each other, so there is none: a manager that has a retention is refused, and
+``prune`` of a manager is not for these stages. ``delete`` deletes all versions of a conversation with their tags.
+
 **What is loaded** is JSON, authenticated, from which Pydantic makes objects of Pydantic AI's own classes. Values of other
 classes, as in the results of tools, come back as JSON.
 """
@@ -36,7 +39,9 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry, ConversationRecord, ConversationStore
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, FormatError, VersionConflictError
+from checkpoint_manager.integrations._erasing import erase
 from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.integrations._opened import opened
 from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
@@ -62,17 +67,17 @@ class CheckpointConversationStore(ConversationStore):
     """A ``ConversationStore`` of Pydantic AI in a :class:`CheckpointManager`.
 
     Args:
-        store: A manager, or the location of a store. That is opened with the key that ``CheckpointManager`` finds by itself,
-            and closed with this store.
+        store: A manager without a retention, or the location of a store. That is opened with the key that
+            ``CheckpointManager`` finds by itself, and closed with this store.
 
     Raises:
+        ArgumentError: The manager has a retention.
         CheckpointError: As :class:`CheckpointManager` does. A conversation that is damaged, forged or rolled back raises
             ``IntegrityError`` or ``RollbackError`` from every method that reads it.
     """
 
     def __init__(self, store: CheckpointManager | str | os.PathLike[str]) -> None:
-        self._is_owner = not isinstance(store, CheckpointManager)
-        self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
+        self._manager, self._is_owner = opened(store)
         self._places: dict[str, dict[str, int]] = {}  # by the id of an entry: stages, and the version of each that holds it
 
     async def __aenter__(self) -> Self:
@@ -187,13 +192,11 @@ class CheckpointConversationStore(ConversationStore):
             return
 
     def _sweep(self, stage: str) -> None:
-        """Delete the versions of conversations that were deleted."""
+        """Delete the versions of a conversation that was deleted. One that was restored or saved since needs them."""
         history = [version for version in self._manager.history(stage) if version.status != "missing"]
-        cleared = max((version.number for version in history if version.status == "cleared"), default=0)
-        older = [version.number for version in history if version.number < cleared]
-        if older:
+        if len(history) > 1 and history[0].status == "cleared":
             with contextlib.suppress(CheckpointNotFoundError):  # another process deletes the same
-                self._manager.delete_versions(stage, older)
+                erase(self._manager, stage, {version.number for version in history[1:]})
 
     def _checked(self, stage: str, conversation_id: str, expected_revision: str | None) -> _Newest:
         newest = self._newest(stage)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, PayloadError, Retention, StorageError, VersionConflictError
+from checkpoint_manager import (
+    ArgumentError,
+    AsyncCheckpointManager,
+    CheckpointManager,
+    PayloadError,
+    Retention,
+    StorageError,
+    VersionConflictError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,11 +183,80 @@ def test_a_thread_with_delta_channels_is_not_pruned_at_each_step(tmp_path: Path,
     assert ids(saver, "1") == [f"{number:03}" for number in reversed(range(60))]
 
 
-def test_a_retention_of_the_manager_is_seen_as_deletion(tmp_path: Path) -> None:
+def test_a_manager_with_a_retention_and_an_asynchronous_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="retention"):
+        CheckpointSaver(CheckpointManager(tmp_path / "store", key=KEY, retention=Retention(keep_last=4)))
+    with pytest.raises(ArgumentError, match="a location or a CheckpointManager, not an AsyncCheckpointManager"):
+        CheckpointSaver(AsyncCheckpointManager(tmp_path / "store", key=KEY))  # type: ignore[arg-type]
+
+
+def test_a_tag_protects_a_checkpoint_from_pruning_and_not_from_deletion(tmp_path: Path) -> None:
+    saver, cm = new(tmp_path), CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(4):
+        saver.put(config("1"), checkpoint(str(number)), {"run_id": f"run {number}"}, {})
+    cm.tag("langgraph/1", 2, "good")
+    saver.prune(["1"])
+    assert ids(new(tmp_path), "1") == ["3", "1"]
+    saver.delete_for_runs(["run 1"])
+    assert ids(new(tmp_path), "1") == ["3"]
+    assert cm.tags("langgraph/1") == {}
+    assert [version.metadata["checkpoint_id"] for version in cm.history("langgraph/1")] == ["", "3"]
+
+
+def test_pruning_what_is_pruned_changes_nothing(tmp_path: Path) -> None:
+    saver, cm = new(tmp_path), CheckpointManager(tmp_path / "store", key=KEY)
+    saver.prune(["1"])
+    for number in range(3):
+        put(saver, "1", str(number))
+    saver.prune(["1"])
+    pruned = cm.history("langgraph/1")
+    saver.prune(["1"])
+    assert cm.history("langgraph/1") == pruned
+    put(saver, "1", "3")
+    saver.prune(["1"])
+    assert [version.metadata["record"] for version in cm.history("langgraph/1")] == ["index", "checkpoint"]
+
+
+def test_a_pruned_thread_is_taken_back_to_each_version_that_is_kept(tmp_path: Path) -> None:
+    """Also if the version that held the index then is deleted, and over restored copies in between."""
+    saver, cm = new(tmp_path, keep_last=3), CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(40):
+        put(saver, "1", f"{number:03}")
+        saver.put_writes(config("1", "", f"{number:03}"), [("a", number)], "task")
+    saver._keep("langgraph/1", 3)
+    kept = [version for version in cm.history("langgraph/1") if version.metadata["record"] != "index"]
+    assert len(kept) == 6
+    for version in [*kept, *reversed(kept)]:
+        cm.restore_checkpoint("langgraph/1", version.number)
+        expected = [f"{number:03}" for number in range(39, 36, -1) if number <= int(version.metadata["checkpoint_id"])]
+        assert ids(new(tmp_path), "1") == expected
+        assert bool(new(tmp_path).get_tuple(config("1")).pending_writes) == (version.metadata["record"] == "writes")
+    cm.restore_checkpoint("langgraph/1", kept[-1].number)
+    put(saver, "1", "100")
+    assert ids(new(tmp_path), "1") == ["100", "037"]
+
+
+def test_an_index_that_is_put_together_holds_what_the_thread_is_now(tmp_path: Path) -> None:
+    saver, cm = new(tmp_path), CheckpointManager(tmp_path / "store", key=KEY)
+    for number in range(4):
+        put(saver, "1", str(number))
+    cm.restore_checkpoint("langgraph/1", 2)
+    put(saver, "1", "9")
+    cm.delete_versions("langgraph/1", [1])  # which holds the index
+    assert ids(new(tmp_path), "1") == ["9", "1"]
+    cm.clear_checkpoint("langgraph/1")
+    put(saver, "1", "a")
+    put(saver, "1", "b")
+    cm.delete_versions("langgraph/1", [8])
+    assert ids(new(tmp_path), "1") == ["b"]
+
+
+def test_a_pruning_by_the_manager_is_seen_as_deletion(tmp_path: Path) -> None:
     """It may delete the version with the index, which is put together again from the metadata of all versions."""
-    cm = CheckpointManager(tmp_path / "store", key=KEY, retention=Retention(keep_last=4))
+    cm = CheckpointManager(tmp_path / "store", key=KEY, durability="relaxed")
     for number in range(50):
         put(CheckpointSaver(cm), "1", f"{number:03}", value=number)
+    cm.prune(Retention(keep_last=4))
     assert ids(CheckpointSaver(cm), "1")[:4] == ["049", "048", "047", "046"]
     assert CheckpointSaver(cm).get_tuple(config("1", "", "010")) is None
     put(CheckpointSaver(cm), "1", "050")

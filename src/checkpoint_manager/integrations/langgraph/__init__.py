@@ -16,9 +16,10 @@ checkpoint is found as fast in a long thread as in a short one.
 ``restore_checkpoint`` of the stage takes the whole thread back, ``clear_checkpoint`` makes it empty, and ``delete_stage`` is
 ``delete_thread``.
 
-**Retention.** ``keep_last`` of the saver counts checkpoints. **The ``retention`` of a manager counts versions**, of which each
-call of ``put_writes`` is one: it may delete the newest checkpoint and keep what was written to it, and the thread is gone. Give
-the saver a manager without one.
+**Retention.** ``keep_last`` of the saver counts checkpoints, and keeps those that a tag protects. **The ``retention`` of a
+manager counts versions**, of which each call of ``put_writes`` is one: it might delete the newest checkpoint and keep what was
+written to it, and the thread would be gone. So the saver refuses a manager that has one. ``prune`` of a manager counts
+versions, too: leave these stages to the saver.
 
 **What it can't do.** To look through all threads, as ``list(None)`` and ``delete_for_runs`` do, reads versions of each thread.
 A name that is not valid Unicode is refused.

@@ -1,4 +1,4 @@
-"""Which checkpoints of a thread are kept when it is pruned: the newest, and those that a delta channel of these needs.
+"""Which checkpoints of a thread are kept when it is pruned: the newest, the tagged, and what a delta channel of these needs.
 
 A delta channel has its value in few checkpoints. In the others it is what was written since, so all ancestors count up to the
 nearest that holds the value of each such channel. The metadata of a checkpoint names its delta channels.
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from checkpoint_manager.integrations._records import Index, Key
 
 
-def kept(index: Index, keep_last: int, read: Callable[[str, str], CheckpointTuple | None]) -> set[Key]:
-    """Return the newest checkpoints of each namespace, what these need, and those that only have writes yet.
+def kept(index: Index, keep_last: int, tagged: set[Key], read: Callable[[str, str], CheckpointTuple | None]) -> set[Key]:
+    """Return the newest checkpoints of each namespace, the tagged ones, what these need, and those that only have writes yet.
 
     Args:
         index: The thread.
         keep_last: How many of each namespace.
+        tagged: Which ones have a tag.
         read: Returns a checkpoint by its namespace and id.
     """
-    found: set[Key] = set()
+    found = set(tagged)
+    for ns, start in tagged:
+        found |= {(ns, id_) for id_ in _ancestors_needed(ns, start, read)}
     for ns, ids in list(index.places.items()):
         newest = index.newest_first(ns)[:keep_last]
         found |= {(ns, id_) for id_ in list(ids) if not newest or id_ >= newest[-1]}

@@ -18,6 +18,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, CheckpointNot
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._text import printable
 from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.integrations._opened import opened
 from checkpoint_manager.integrations._records import Index, Key, Records
 from checkpoint_manager.integrations.langgraph import pruning
 from checkpoint_manager.stages.threads import in_thread
@@ -43,13 +44,14 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
     methods run the others in worker threads.
 
     Args:
-        store: A manager, or the location of a store. That is opened with the key that ``CheckpointManager`` finds by itself,
-            and closed with the saver.
+        store: A manager without a retention, or the location of a store. That is opened with the key that
+            ``CheckpointManager`` finds by itself, and closed with the saver.
         keep_last: How many checkpoints of each namespace of a thread to keep. Older ones are deleted permanently, a few at a
-            time after a ``put``, except those that a delta channel of a newer one needs. None keeps all.
+            time after a ``put``, except those that a delta channel of a newer one needs, and those with a tag. None keeps all.
         serde: LangGraph's serializer.
 
     Raises:
+        ArgumentError: The manager has a retention.
         CheckpointError: As :class:`CheckpointManager` does. A thread that is damaged, forged or rolled back raises
             ``IntegrityError`` or ``RollbackError`` from every method that reads it.
     """
@@ -66,8 +68,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
             raise ValueError("keep_last must be at least 1, or None")
         self._keep_last = keep_last
         self._held: dict[Key, int] = {}  # how many checkpoints were left by the last pruning of a stage and namespace
-        self._is_owner = not isinstance(store, CheckpointManager)
-        self._manager = store if isinstance(store, CheckpointManager) else CheckpointManager(store)
+        self._manager, self._is_owner = opened(store)
         self._records = Records(self._manager, ("checkpoint_ns", "checkpoint_id"))
 
     def close(self) -> None:
@@ -144,10 +145,13 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
             for version in self._manager.find(stage_prefix=f"{_PREFIX}/", metadata={"run_id": str(run)}):
                 made.setdefault(version.stage, set()).add(self._records.key(version))
             for stage, keys in made.items():
-                self._records.drop(stage, keys)
+                self._records.drop(stage, keys.__contains__)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Delete all but the newest checkpoint of each namespace, and what its delta channels need; or with ``delete``, all."""
+        """Delete all but the newest checkpoint of each namespace, and those with a tag; or with ``delete``, all.
+
+        What delta channels of these checkpoints need is kept as well.
+        """
         if strategy not in {"keep_latest", "delete"}:
             raise ValueError(f"strategy must be 'keep_latest' or 'delete', not {strategy!r}")
         for thread_id in thread_ids:
@@ -170,9 +174,13 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         self._held[stage, ns] = len(self._records.look(stage)[0].places.get(ns, ()))
 
     def _keep(self, stage: str, keep_last: int) -> None:
-        seen = set(map(self._records.key, self._records.versions(stage)))  # before the index, which then has all of them
+        tags = set(self._manager.tags(stage).values())
+        versions = list(self._records.versions(stage))  # before the index, which then has all of them
+        tagged = {self._records.key(version) for version in versions if version.number in tags}
         index = self._records.look(stage)[0]
-        self._records.drop(stage, seen - pruning.kept(index, keep_last, lambda *key: self._tuple(stage, index, *key)))
+        kept = pruning.kept(index, keep_last, tagged, lambda *key: self._tuple(stage, index, *key))
+        gone = {self._records.key(version) for version in versions} - kept
+        self._records.drop(stage, gone.__contains__)
 
     # Reading
 
