@@ -540,7 +540,7 @@ LINES = [
     Line("stages/runner.py", "%s: failed, and that", _failing_in_a_broken_store, "WARNING"),
 ]
 NOT_PROVOKED = {
-    ("integrations/prefect.py", "The result %s is not used"): "needs Prefect: tests/integrations",
+    ("integrations/prefect.py", "The result %s is not %s"): "needs Prefect: tests/integrations",
     ("integrations/langgraph/saver.py", "Stage %s was saved, and could not be pruned"): "needs LangGraph: tests/integrations",
     ("dashboard/guard.py", "A request ended with an error"): "needs a request that meets a bug",
     ("pipelines.py", "Not looked through for stores: %s"): "needs a folder that vanishes: tests/test_pipelines.py",

@@ -150,6 +150,18 @@ def test_what_can_not_be_pickled_is_a_warning(tmp_path: Path) -> None:
         assert callable(memory(tmp_path / "c").cache(lambda: lambda: 1)())
 
 
+class Unwritable:
+    """What is shown of it is not valid Unicode, which joblib would note."""
+
+    def __repr__(self) -> str:
+        return "\ud800"
+
+
+def test_a_result_is_returned_though_its_metadata_can_not_be_saved(tmp_path: Path) -> None:
+    with pytest.warns(CacheWarning, match="Unable to cache metadata"):
+        assert memory(tmp_path / "c").cache(lambda _: 7)(Unwritable()) == 7
+
+
 # Attacks and faults
 
 

@@ -21,7 +21,14 @@ from key_value.aio.errors import InvalidTTLError, SerializationError, StoreSetup
 from key_value.aio.protocols.key_value import AsyncKeyValueProtocol
 from key_value.aio.stores.memory import MemoryStore
 
-from checkpoint_manager import AsyncCheckpointManager, CheckpointManager, FormatError, IntegrityError, RollbackError
+from checkpoint_manager import (
+    ArgumentError,
+    AsyncCheckpointManager,
+    CheckpointManager,
+    FormatError,
+    IntegrityError,
+    RollbackError,
+)
 from checkpoint_manager.integrations import key_value
 from checkpoint_manager.integrations.key_value import CheckpointStore
 from tests.integrations.awaiting import awaited, run_example
@@ -222,6 +229,36 @@ async def test_the_store_does_not_grow_with_what_comes_and_goes(tmp_path: Path) 
     cm = CheckpointManager(tmp_path / "c")
     assert {len(cm.history(stage)) for stage in cm.stages()} == {1}, "what was deleted is in no earlier version"
     assert all(cm.load_checkpoint(stage)["collections"] == {} for stage in cm.stages())
+
+
+@awaited
+async def test_a_deletion_that_was_killed_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, cm = CheckpointStore(tmp_path / "c"), CheckpointManager(tmp_path / "c")
+    await store.put("k", {"n": 1})
+    (stage,) = cm.stages()
+    cm.tag(stage, 1, "good")
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncCheckpointManager, "prune", lambda *_: (_ for _ in ()).throw(RuntimeError))
+        with pytest.raises(RuntimeError):
+            await store.delete("k")
+    assert await store.delete("k") is False
+    assert [version.number for version in cm.history(stage)] == [2]
+
+
+@awaited
+async def test_what_expired_and_left_with_another_change_is_erased_by_a_culling(tmp_path: Path) -> None:
+    store, cm = CheckpointStore(tmp_path / "c"), CheckpointManager(tmp_path / "c")
+    await store.put("k", {"n": 1}, ttl=0.001)
+    await asyncio.sleep(0.002)
+    same = next(key for key in map(str, range(9999)) if store._stage_of("default_collection", key) == cm.stages()[0])
+    await store.put(same, {"n": 2})
+    await store.cull()
+    assert [version.number for version in cm.history(cm.stages()[0])] == [2]
+
+
+def test_a_manager_that_is_not_asynchronous_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="an AsyncCheckpointManager, not a CheckpointManager"):
+        CheckpointStore(CheckpointManager(tmp_path / "c"))  # type: ignore[arg-type]
 
 
 @awaited

@@ -30,6 +30,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoint_manager import (
+    ArgumentError,
     AsyncCheckpointManager,
     CheckpointError,
     CheckpointManager,
@@ -228,6 +229,11 @@ async def test_a_run_stops_at_a_damaged_or_older_conversation(tmp_path: Path) ->
     with pytest.raises(RollbackError):
         await Runner.run(assistant, "three", session=CheckpointSession("u", root))
     assert len(model.calls) == 2
+
+
+def test_a_manager_that_is_not_asynchronous_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="an AsyncCheckpointManager, not a CheckpointManager"):
+        CheckpointSession("u", CheckpointManager(tmp_path / "c"))  # type: ignore[arg-type]
 
 
 @awaited

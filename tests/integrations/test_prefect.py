@@ -151,6 +151,26 @@ def test_a_result_that_was_edited_is_not_used_and_not_unpickled(
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_result_that_can_not_be_written_is_told(
+    is_awaited: bool, results: CheckpointFileSystem, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "c"
+    results.write_path("k", b"first")
+    shutil.copytree(root, tmp_path / "older")
+    results.write_path("k", b"second")
+    shutil.rmtree(root)
+    (tmp_path / "older").rename(root)
+    integration._manager.cache_clear()
+
+    async def write() -> None:
+        await results.awrite_path("k", b"third")
+
+    with pytest.raises(RollbackError):
+        asyncio.run(write()) if is_awaited else results.write_path("k", b"third")
+    assert "The result 'k' is not persisted: " in caplog.text
+
+
 def test_plain_storage_of_results_unpickles_whatever_is_there(tmp_path: Path) -> None:
     """What the tests above would see if nothing were authenticated."""
     plain, trace = LocalFileSystem(basepath=str(tmp_path)), tmp_path / "trace"

@@ -23,7 +23,8 @@ it gets only bytes that were saved with the key of the store, for this very func
 **Layout.** A call is a stage, ``joblib/FUNCTION/ARGUMENTS``, with the result as an attachment and what joblib notes about the
 call as its metadata; the code of a function is ``joblib/FUNCTION``. The newest version of each is kept. What is cleared leaves
 a marker without data. The store is in the directory ``joblib`` of the location, as joblib has it; ``backend_options={"store":
-…}`` takes another one, such as ``"sqlite:///cache.db"``, or a manager.
+…}`` takes another one, such as ``"sqlite:///cache.db"``, or a manager. joblib takes text or a ``Path`` alone as the location:
+for anything else it warns, and caches nothing.
 
 **Errors.** A result that is damaged is computed again, with an ERROR line of the log. Code that is damaged, and anything that
 is older than what this user has seen, is an error of the call: joblib would take the results of other code for those of this
@@ -133,8 +134,11 @@ class CheckpointCache(StoreBackendBase, StoreBackendMixin):
         return noted
 
     def store_metadata(self, call_id: Sequence[str], metadata: Mapping[str, Any]) -> None:
-        """Save what joblib notes of a call."""
-        self._manager.save_checkpoint(_stage([*call_id, "metadata"]), dict(metadata))
+        """Save what joblib notes of a call; if that fails, warn, as the function has run."""
+        try:
+            self._manager.save_checkpoint(_stage([*call_id, "metadata"]), dict(metadata))
+        except CheckpointError as error:
+            warnings.warn(f"Unable to cache metadata: {error}", CacheWarning, stacklevel=2)
 
     # Functions
 

@@ -23,8 +23,9 @@ back as a list.
 the clock of its writer, or by ``cull``.
 
 **What is kept.** ``CheckpointStore("checkpoints")`` keeps the newest version of each stage, and up to 15 earlier ones, which
-are then deleted together. ``delete``, ``destroy_collection`` and ``cull`` delete them at once: what was deleted is gone. With a
-manager of your own, its retention decides: without one, all versions are kept, and can be restored.
+are then deleted together. ``delete``, ``destroy_collection`` and ``cull`` delete them at once, with their tags: what was
+deleted is gone. If a call is killed in between, the next one finishes that. With a manager of your own, its retention decides:
+without one, all versions are kept, and can be restored.
 
 **Errors.** What is damaged, forged or older than what this user has seen is an ``IntegrityError`` or a ``RollbackError``, and
 never a missing entry. So is it for all entries of the same stage, until ``restore_checkpoint`` or ``clear_checkpoint`` says
@@ -53,11 +54,13 @@ from key_value.aio.stores.base import (
 
 from checkpoint_manager import (
     AsyncCheckpointManager,
+    CheckpointManager,
     CheckpointNotFoundError,
     FormatError,
     PayloadError,
     Retention,
 )
+from checkpoint_manager._arguments import wrong
 
 if TYPE_CHECKING:
     import os
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
 _FORMAT = "key_value"
 _STAGES = 256
 _NEWEST = Retention(keep_last=1)
+_NEWEST_ALONE = Retention(keep_last=1, keep_tagged=False)
 
 _Entries: TypeAlias = "dict[str, dict[str, Any]]"
 _Collections: TypeAlias = "dict[str, _Entries]"
@@ -105,6 +109,8 @@ class CheckpointStore(
         default_collection: str | None = None,
         seed: SEED_DATA_TYPE | None = None,
     ) -> None:
+        if isinstance(store, CheckpointManager):
+            raise wrong("store", store, "a location, a Backend or an AsyncCheckpointManager")
         self._manager = store if isinstance(store, AsyncCheckpointManager) else AsyncCheckpointManager(store, retention=_NEWEST)
         self._stage_names = [f"{prefix}/{number:02x}" for number in range(_STAGES)]
         super().__init__(
@@ -177,11 +183,12 @@ class CheckpointStore(
         try:
             await self._manager.update_checkpoint(stage, update)
         except _UnchangedError:
-            return
+            pass  # earlier versions may hold what was deleted
         except PayloadError as error:
             raise SerializationError(str(error)) from error
         if erase and not self._client_provided_by_user:
-            await self._manager.prune(_NEWEST, stage)
+            with contextlib.suppress(CheckpointNotFoundError):  # there never was an entry
+                await self._manager.prune(_NEWEST_ALONE, stage)
 
     async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
         await self._put(collection, {key: managed_entry})

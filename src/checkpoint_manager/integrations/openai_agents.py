@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Any
 
 from agents import SessionSettings
 
-from checkpoint_manager import AsyncCheckpointManager, CheckpointNotFoundError, FormatError, Retention
+from checkpoint_manager import AsyncCheckpointManager, CheckpointManager, CheckpointNotFoundError, FormatError, Retention
+from checkpoint_manager._arguments import wrong
 from checkpoint_manager.integrations._names import stage_name
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class CheckpointSession:
         *,
         session_settings: SessionSettings | None = None,
     ) -> None:
+        if isinstance(store, CheckpointManager):
+            raise wrong("store", store, "a location, a Backend or an AsyncCheckpointManager")
         self.session_id = session_id
         self.session_settings: SessionSettings | None = SessionSettings() if session_settings is None else session_settings
         self._manager = (

@@ -31,8 +31,9 @@ clear.
 
 **Errors.** Prefect takes any error of reading for a result that is not there, and runs the task again, and one of writing for a
 result that is not persisted: the flow goes on. So a result that is damaged, forged or older than what this user has seen is
-never used, and is told in the log with an ERROR line. Locks of Prefect's ``SERIALIZABLE`` isolation are not kept here: without
-them, two runs at the same time may both run a task, and the later result is the newest version.
+never used. An ERROR line of the log tells it, and of each result that was not persisted. Locks of Prefect's ``SERIALIZABLE``
+isolation are not kept here: without them, two runs at the same time may both run a task, and the later result is the newest
+version.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.backends.registry import redacted
 from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.stages.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,14 +103,14 @@ class CheckpointFileSystem(WritableFileSystem):
         """
         if not _sync and _is_in_event_loop():
             return self.aread_path(path)
-        with _told(path):
+        with _told(path, "used"):
             return _content(_manager(self.location, self.keep_last).get_checkpoint(self._stage(path)))
 
     async def aread_path(self, path: str) -> bytes:
         """Return what was written to a path; errors as for ``read_path``."""
-        with _told(path):
+        with _told(path, "used"):
             checkpoint = await _async_manager(self.location, self.keep_last).get_checkpoint(self._stage(path))
-            return await asyncio.to_thread(_content, checkpoint)
+            return await in_thread(_content, checkpoint)
 
     def write_path(self, path: str, content: bytes, *, _sync: bool = False) -> Any:  # noqa: ANN401  # likewise
         """Write the content of a path, as a whole and durably; in a coroutine, ``await`` it.
@@ -119,14 +121,16 @@ class CheckpointFileSystem(WritableFileSystem):
         """
         if not _sync and _is_in_event_loop():
             return self.awrite_path(path, content)
-        manager = _manager(self.location, self.keep_last)
-        manager.save_checkpoint(self._stage(path), _data(path), attachments={_CONTENT: content})
+        with _told(path, "persisted"):
+            manager = _manager(self.location, self.keep_last)
+            manager.save_checkpoint(self._stage(path), _data(path), attachments={_CONTENT: content})
         return path
 
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Write the content of a path; errors as for ``write_path``."""
-        manager = _async_manager(self.location, self.keep_last)
-        await manager.save_checkpoint(self._stage(path), _data(path), attachments={_CONTENT: content})
+        with _told(path, "persisted"):
+            manager = _async_manager(self.location, self.keep_last)
+            await manager.save_checkpoint(self._stage(path), _data(path), attachments={_CONTENT: content})
         return path
 
     def _stage(self, path: str) -> str:
@@ -156,14 +160,14 @@ def _is_in_event_loop() -> bool:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _told(path: str, done: str) -> Iterator[None]:
     """Log what Prefect passes over: an error, other than that there is nothing."""
     try:
         yield
     except CheckpointNotFoundError:
         raise
     except CheckpointError as error:
-        _LOG.error("The result %s is not used: %s", ascii(path), error)
+        _LOG.error("The result %s is not %s: %s", ascii(path), done, error)
         raise
 
 
