@@ -5,17 +5,7 @@ such object decides who owns the number, as ``link`` does in a directory. Record
 tag. A server that ignores these conditions would lose saves without a word. So each is tried when a store is opened, and a
 server that fails is refused (:mod:`.probe`).
 
-::
-
-    keyring                                   the store's record
-    history/STAGE/000000000001                a version
-    records/STAGE/gaps, records/STAGE/tags    the records of a stage
-    chunks/STAGE/UPLOAD/000000                parts of a large version
-    attachments/STAGE/ATTACHMENT/000000       segments of an attachment
-    names/STAGE                               the name of a stage that is too long to be encoded in STAGE
-    heads/STAGE                               a hint: a number below which a listing need not begin
-    leases/STAGE/NAME                         a lock of a run
-    quarantine/STAGE/…                        what was set aside
+:mod:`.layout` names where everything lies.
 
 **The newest version** is found by listing, from the last number that this process knows, or from the hint: what lies above is
 always listed. The hint is not authenticated. One that points too high leads to a listing of everything.
@@ -66,7 +56,7 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.memory import BytesReader
-from checkpoint_manager.backends.object_store import calls, objects, probe
+from checkpoint_manager.backends.object_store import calls, layout, objects, probe
 from checkpoint_manager.backends.object_store.lease import (
     LEASE_SECONDS,
     MAX_LEASE_BYTES,
@@ -96,7 +86,6 @@ _MOST_RUNS = 1000
 """How many leases are read to show runs: whoever may write to the bucket may put any number there."""
 _HINT_EVERY = 256
 """Every so many versions, the hint is moved: a listing is then of at most two pages."""
-_NUMBER = re.compile(r"[0-9]{12}")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
 _MAGIC = b"chunks 1 "
 _MANIFEST = re.compile(rb"chunks 1 ([0-9a-f]{32}) ([0-9]{12}) ([0-9]{8})\n")
@@ -146,7 +135,7 @@ class _ChunkReader:
     def _start(self, manifest: Manifest) -> Iterator[calls.Pending[Stamped]]:
         """Start to read one part after the other, each when it is asked for."""
         for number in range(manifest.count):
-            key = _chunk_key(self._stage, manifest.upload, number)
+            key = layout.chunk_key(self._stage, manifest.upload, number)
             if number == 0:
                 yield self._objects.start_get(key, _CHUNK_BYTES, first=_BEGINNING_BYTES)
                 if self.size > _BEGINNING_BYTES:
@@ -251,13 +240,13 @@ class ObjectStoreBackend(Backend, Maintenance):
         look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
         look.newest = calls.start(partial(self._newest_from, stage, self._known.get(stage, 0)))
         if reads and (known := self._known.get(stage)):
-            look.versions = {known: self._objects.start_get(self._key(stage, known), _CHUNK_BYTES)}
+            look.versions = {known: self._objects.start_get(layout.version_key(stage, known), _CHUNK_BYTES)}
 
     def _trusts_memory(self, session: Session | None, stage: str) -> bool:
         """Return whether a session is answered from memory: this process has seen the stage before, and its records."""
         if not isinstance(session, Look) or session.stage != stage or not session.trusts_memory:
             return False
-        keys = self._record_key("keyring", None), self._record_key("gaps", stage)
+        keys = layout.record_key("keyring", None), layout.record_key("gaps", stage)
         session.trusts_memory = bool(self._known.get(stage)) and all(key in self._remembered for key in keys)
         return session.trusts_memory
 
@@ -285,7 +274,7 @@ class ObjectStoreBackend(Backend, Maintenance):
                     raise OutOfOrderError
 
     def _start_record(self, name: RecordName, stage: str | None) -> PendingRecord:
-        key = self._record_key(name, stage)
+        key = layout.record_key(name, stage)
         remembered = self._remembered.get(key)
         unless = None if remembered is None else dict(remembered.stamp)  # type: ignore[call-overload]
         return PendingRecord(self._objects.start_get(key, _PREFETCHED_BYTES, unless), remembered)
@@ -300,7 +289,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         """Return the stage that the name of a folder encodes, or None if it encodes none."""
         if not is_hashed(file):
             return from_filename(file)
-        found = self._objects.read(f"names/{file}", _MAX_NAME_BYTES)
+        found = self._objects.read(layout.name_key(file), _MAX_NAME_BYTES)
         try:
             name = "" if found is None else found.data.decode()
             return name if name and to_filename(name) == file else None
@@ -309,10 +298,11 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _numbers(self, stage: str, after: int = 0) -> Iterator[tuple[int, int]]:
         """Yield the number and the size of the object of each version above one, ascending."""
-        prefix = f"history/{to_filename(stage)}"
-        for name, size in self._objects.listed(prefix, "list the versions of", stage, after=f"{after:012d}" if after else ""):
-            if _NUMBER.fullmatch(name) and int(name):
-                yield int(name), size
+        start = layout.version_name(after) if after else ""
+        for name, size in self._objects.listed(layout.history_folder(stage), "list the versions of", stage, after=start):
+            number = layout.version_of(name)
+            if number is not None:
+                yield number, size
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # nothing to share
         return [number for number, _ in self._numbers(stage)]
@@ -339,7 +329,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         newest = 0
         for count, (newest, _) in enumerate(numbers, 1):
             if count == objects.PAGE:
-                hint = self._objects.read(f"heads/{to_filename(stage)}", _MAX_NAME_BYTES)
+                hint = self._objects.read(layout.hint_key(stage), _MAX_NAME_BYTES)
                 start = int(hint.data) if hint is not None and hint.data.isdigit() and len(hint.data) <= 12 else 0
                 above = max((number for number, _ in self._numbers(stage, start - 1)), default=0) if start > newest else 0
                 if above:
@@ -348,13 +338,13 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         before = self._known.get(stage, 0) if self._trusts_memory(session, stage) else 0
-        gaps = self._remembered.get(self._record_key("gaps", stage))
+        gaps = self._remembered.get(layout.record_key("gaps", stage))
         if version <= self._known.get(stage, 0):
             number = next((number for number, _ in self._numbers(stage, version - 1)), 0)
             if number:
                 raise VersionTakenError if number == version else OutOfOrderError
         self._name(stage)
-        key = self._key(stage, version)
+        key = layout.version_key(stage, version)
         with self._content(stage, make_pieces()) as content:
             try:
                 is_written = self._objects.create(key, content, stage) is not None
@@ -376,11 +366,11 @@ class ObjectStoreBackend(Backend, Maintenance):
                 raise self._lost_chunks(stage)
         if version % _HINT_EVERY == 0:
             with contextlib.suppress(StorageError):
-                self._objects.write(f"heads/{to_filename(stage)}", b"%d" % version, stage)
+                self._objects.write(layout.hint_key(stage), b"%d" % version, stage)
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         _forget(session)
-        key = self._key(stage, version)
+        key = layout.version_key(stage, version)
         with self._content(stage, make_pieces()) as content:
             for _ in range(_MOST_SETS):
                 found = self._objects.read(key, _CHUNK_BYTES)
@@ -441,7 +431,7 @@ class ObjectStoreBackend(Backend, Maintenance):
             del content[:_CHUNK_BYTES]
             if len(under_way) == objects.AT_ONCE:
                 self._objects.finish(under_way.popleft(), "write", stage)
-            key = _chunk_key(stage, upload, count)
+            key = layout.chunk_key(stage, upload, count)
             under_way.append(self._objects.start_put(key, part))
             size, count = size + len(part), count + 1
         for each in under_way:
@@ -456,7 +446,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         manifest = Manifest.parsed(content)
         if manifest is None:
             return True
-        prefix = f"chunks/{to_filename(stage)}/{manifest.upload}"
+        prefix = layout.upload_folder(stage, manifest.upload)
         sizes = [size for _, size in self._objects.listed(prefix, "look at a version of", stage)]
         return len(sizes) == manifest.count and sum(sizes) == manifest.size
 
@@ -473,7 +463,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         if isinstance(session, Look) and not session.trusts_memory:
             session.begin()
             pending = session.versions.pop(version, None) if session.is_fresh else None
-        yield self._reader(pending or self._objects.start_get(self._key(stage, version), _CHUNK_BYTES), stage)
+        yield self._reader(pending or self._objects.start_get(layout.version_key(stage, version), _CHUNK_BYTES), stage)
 
     def _reader(self, pending: calls.Pending[Stamped], stage: str) -> Reader:
         try:
@@ -491,12 +481,12 @@ class ObjectStoreBackend(Backend, Maintenance):
         if not wanted:
             return
         there = [(number, size) for number, size in self._numbers(stage, min(wanted) - 1) if number in wanted]
-        in_chunks = [self._key(stage, number) for number, size in there if size == _MANIFEST_BYTES]
+        in_chunks = [layout.version_key(stage, number) for number, size in there if size == _MANIFEST_BYTES]
         found: list[Stamped | None] = []
         for first in range(0, len(in_chunks), objects.AT_ONCE):
             under_way = [self._objects.start_get(key, _CHUNK_BYTES) for key in in_chunks[first : first + objects.AT_ONCE]]
             found += [self._objects.finish_get(each, "read a version of", stage) for each in under_way]
-        self._objects.delete_objects([self._key(stage, number) for number, _ in there], "delete versions of", stage)
+        self._objects.delete_objects([layout.version_key(stage, number) for number, _ in there], "delete versions of", stage)
         self._delete_chunks(stage, [each.data for each in found if each is not None])
 
     def _delete_chunks(self, stage: str, contents: Iterable[bytes]) -> None:
@@ -505,31 +495,25 @@ class ObjectStoreBackend(Backend, Maintenance):
                 self._delete_upload(stage, manifest.upload)
 
     def _delete_upload(self, stage: str, upload: str) -> None:
-        prefix = f"chunks/{to_filename(stage)}/{upload}"
+        prefix = layout.upload_folder(stage, upload)
         keys = [f"{prefix}/{name}" for name, _ in self._objects.listed(prefix, "delete chunks of", stage)]
         self._objects.delete_objects(keys, "delete chunks of", stage)
-
-    def _key(self, stage: str, version: int) -> str:
-        return f"history/{to_filename(stage)}/{version:012d}"
 
     def _name(self, stage: str) -> None:
         """Write down the name of a stage that is too long to be encoded."""
         file = to_filename(stage)
         if is_hashed(file) and stage not in self._named:
-            self._objects.write(f"names/{file}", stage.encode(), stage)
+            self._objects.write(layout.name_key(file), stage.encode(), stage)
             self._named.add(stage)
 
     # Attachments
 
-    def _segment_key(self, stage: str, attachment: str, index: int) -> str:
-        return f"attachments/{to_filename(stage)}/{attachment}/{index:06d}"
-
     def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
-        self._objects.write(self._segment_key(stage, attachment, index), b"".join(bytes(piece) for piece in pieces), stage)
+        self._objects.write(layout.segment_key(stage, attachment, index), b"".join(bytes(piece) for piece in pieces), stage)
 
     @contextlib.contextmanager
     def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
-        pending = self._objects.start_get(self._segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES)
+        pending = self._objects.start_get(layout.segment_key(stage, attachment, index), _MAX_SEGMENT_BYTES)
         try:
             found = self._objects.finish_get(pending, "read an attachment of", stage)
         except calls.TooLargeError:  # not of this backend: too short, then
@@ -539,8 +523,8 @@ class ObjectStoreBackend(Backend, Maintenance):
         yield BytesReader(found.data)
 
     def segment_sizes(self, stage: str, attachment: str) -> list[int]:
-        listed = self._objects.listed(f"attachments/{to_filename(stage)}/{attachment}", "look at an attachment of", stage)
-        return [size for index, (name, size) in enumerate(listed) if name == f"{index:06d}"]
+        listed = self._objects.listed(layout.attachment_folder(stage, attachment), "look at an attachment of", stage)
+        return [size for index, (name, size) in enumerate(listed) if name == layout.segment_name(index)]
 
     def attachments(self, stage: str) -> list[str]:
         found = self._objects.folders(f"attachments/{to_filename(stage)}", "list the attachments of", stage)
@@ -548,14 +532,11 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
         for attachment in attachments:
-            prefix = f"attachments/{to_filename(stage)}/{attachment}"
+            prefix = layout.attachment_folder(stage, attachment)
             keys = [f"{prefix}/{name}" for name, _ in self._objects.listed(prefix, "delete attachments of", stage)]
             self._objects.delete_objects(keys, "delete attachments of", stage)
 
     # Records
-
-    def _record_key(self, name: RecordName, stage: str | None) -> str:
-        return name if stage is None else f"records/{to_filename(stage)}/{name}"
 
     def read_record(
         self,
@@ -566,7 +547,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         known: Record | None = None,
         session: Session | None = None,
     ) -> Record | None:
-        key, action, pending = self._record_key(name, stage), f"read the {name} of", None
+        key, action, pending = layout.record_key(name, stage), f"read the {name} of", None
         if isinstance(session, Look) and stage in {None, session.stage}:
             if name in {"keyring", "gaps"} and self._trusts_memory(session, session.stage):
                 remembered = self._remembered[key]
@@ -604,7 +585,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         session: Session | None = None,
     ) -> Record:
         _forget(session)
-        key = self._record_key(name, stage)
+        key = layout.record_key(name, stage)
         stamp = self._objects.create(key, data) if expected is None else self._objects.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
         if stamp is None:
             self._remembered.pop(key, None)
@@ -654,7 +635,7 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _uploads_in_use(self, stage: str) -> set[str]:
         file = to_filename(stage)
-        keys = [self._key(stage, number) for number, size in self._numbers(stage) if size == _MANIFEST_BYTES]
+        keys = [layout.version_key(stage, number) for number, size in self._numbers(stage) if size == _MANIFEST_BYTES]
         aside = self._objects.listed(f"quarantine/{file}", "look through", stage)
         keys += [f"quarantine/{file}/{name}" for name, size in aside if size == _MANIFEST_BYTES]
         found = (self._objects.read(key, _CHUNK_BYTES) for key in keys)
@@ -682,7 +663,7 @@ class ObjectStoreBackend(Backend, Maintenance):
     def quarantine(self, stage: str, what: Iterable[int | StageRecord]) -> dict[int | StageRecord, str]:
         moved: dict[int | StageRecord, str] = {}
         for each in what:
-            key = self._key(stage, each) if isinstance(each, int) else self._record_key(each, stage)
+            key = layout.version_key(stage, each) if isinstance(each, int) else layout.record_key(each, stage)
             aside = f"quarantine/{to_filename(stage)}/{key.rpartition('/')[2]}-{secrets.token_hex(4)}"
             with contextlib.suppress(FileNotFoundError):
                 self._objects.copy(key, aside, "set aside a version of", stage)
@@ -693,11 +674,6 @@ class ObjectStoreBackend(Backend, Maintenance):
 
 
 _MAX_SEGMENT_BYTES = 64 * 1024 * 1024
-
-
-def _chunk_key(stage: str, upload: str, part: int) -> str:
-    """Return the name of the object of a chunk."""
-    return f"chunks/{to_filename(stage)}/{upload}/{part:06d}"
 
 
 def _forget(session: Session | None) -> None:
