@@ -13,7 +13,8 @@ import pytest
 
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
-from checkpoint_manager.backends.object_store.backend import Manifest, ObjectStoreBackend
+from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
+from checkpoint_manager.backends.object_store.chunks import Manifest
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from checkpoint_manager.backends.stage_names import to_filename

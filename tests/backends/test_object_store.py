@@ -26,7 +26,7 @@ from checkpoint_manager import (
 )
 from checkpoint_manager.backends.base import Lease
 from checkpoint_manager.backends.object_store import backend as backend_module
-from checkpoint_manager.backends.object_store import calls, lease, objects, probe
+from checkpoint_manager.backends.object_store import calls, chunks, lease, objects, probe
 from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.registry import open_backend
@@ -314,7 +314,7 @@ class TestLostAnswers:
     def test_a_large_version_whose_answer_is_lost_is_whole(
         self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100_000)
         server.fault = once("PUT", "/history/", "after")
         cm.save_checkpoint("train", "x" * 500_000)
         assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 500_000
@@ -322,7 +322,7 @@ class TestLostAnswers:
     def test_a_write_that_was_sent_twice_is_its_own(
         self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100_000)
         server.fault = once("PUT", "/history/", "after, to be sent again")
         assert cm.save_checkpoint("train", "x" * 500_000).number == 1
         assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 500_000
@@ -331,7 +331,7 @@ class TestLostAnswers:
     def test_a_rotation_that_fails_keeps_what_the_version_names(
         self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch, method: str
     ) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100_000)
         backend = cm._store.backend
         cm.save_checkpoint("train", "x" * 300_000)
         whole = b"y" * 300_000
@@ -346,7 +346,7 @@ class TestLostAnswers:
     def test_a_version_whose_chunks_could_not_be_looked_at_is_whole(
         self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100_000)
         server.fault = after_the_put(server, once("GET", "", "before"))
         assert cm.save_checkpoint("train", "x" * 300_000).number == 1
         assert CheckpointManager(cm._store.backend, key=KEY).load_checkpoint("train") == "x" * 300_000
@@ -491,7 +491,7 @@ class TestLeases:
     def test_chunks_that_were_swept_under_a_writer_are_noticed(
         self, s3: Moto, other: ObjectStoreBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 10)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 10)
 
         def pieces() -> Iterator[bytes]:
             yield b"x" * 100
@@ -556,7 +556,7 @@ class TestListing:
 
 
 def test_many_large_versions_are_deleted_a_few_at_once(url: str, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
     backend = ObjectStoreBackend(url)
     for version in range(1, 13):
         backend.append("train", version, lambda: [b"x" * 150])
@@ -596,7 +596,7 @@ class TestSizes:
     def test_a_chunk_of_another_size_is_damage(
         self, s3: Moto, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, size: int, chunk: int
     ) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 100_000)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100_000)
         cm.save_checkpoint("train", "x" * 300_000)
         key = s3.keys(f"{prefix_of(cm._store.backend.location)}/chunks")[chunk]
         s3.put(key, (s3.get(key) or b"").ljust(size, b"x")[:size])
@@ -807,7 +807,7 @@ class TestObjectLock:
         return client
 
     def test_a_store_works_there(self, s3: Moto, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend_module, "_CHUNK_BYTES", 1000)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 1000)
         monkeypatch.setattr(backend_module, "_HINT_EVERY", 2)
         url = f"s3://{bucket.name}/{os.urandom(4).hex()}?endpoint={s3.endpoint}"
         with CheckpointManager(url, key=KEY) as cm:

@@ -10,9 +10,7 @@ server that fails is refused (:mod:`.probe`).
 **The newest version** is found by listing, from the last number that this process knows, or from the hint: what lies above is
 always listed. The hint is not authenticated. One that points too high leads to a listing of everything.
 
-**A large version** is stored in chunks under a random upload id, and the version's object, written last, names them. A killed
-writer leaves chunks that no version names. A writer of a large version holds a lease of the upload's id, which tells them from
-those of a living one.
+**A large version** is stored in chunks (:mod:`.chunks`).
 
 **Locks.** The lock to write excludes the threads of this process; writers of different processes meet at the put. The lock of a
 run is a lease (:mod:`.lease`).
@@ -28,7 +26,6 @@ import os
 import re
 import secrets
 import time
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -56,7 +53,8 @@ from checkpoint_manager.backends.base import (
     VersionTakenError,
 )
 from checkpoint_manager.backends.memory import BytesReader
-from checkpoint_manager.backends.object_store import calls, layout, objects, probe
+from checkpoint_manager.backends.object_store import calls, chunks, layout, objects, probe
+from checkpoint_manager.backends.object_store.chunks import ChunkReader, Manifest
 from checkpoint_manager.backends.object_store.lease import (
     LEASE_SECONDS,
     MAX_LEASE_BYTES,
@@ -80,89 +78,15 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
 
-_CHUNK_BYTES = 8 * 1024 * 1024
-_BEGINNING_BYTES = 64 * 1024
 _MOST_RUNS = 1000
 """How many leases are read to show runs: whoever may write to the bucket may put any number there."""
 _HINT_EVERY = 256
 """Every so many versions, the hint is moved: a listing is then of at most two pages."""
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
-_MAGIC = b"chunks 1 "
-_MANIFEST = re.compile(rb"chunks 1 ([0-9a-f]{32}) ([0-9]{12}) ([0-9]{8})\n")
-_MANIFEST_BYTES = len(_MAGIC) + 32 + 1 + 12 + 1 + 8 + 1
 _MAX_NAME_BYTES = 4 * 255
 _PREFETCHED_BYTES = 1024 * 1024
 """How much of a record is read before its reader says what it can bear."""
 _MOST_SETS = 100
-
-
-class Manifest:
-    """What a version in chunks says in its object: the upload, how long it is, and how many chunks there are."""
-
-    __slots__ = ("count", "size", "upload")
-
-    def __init__(self, upload: str, size: int, count: int) -> None:
-        self.upload = upload
-        self.size = size
-        self.count = count
-
-    def encoded(self) -> bytes:
-        """Return the content of the object."""
-        return b"%b%b %012d %08d\n" % (_MAGIC, self.upload.encode(), self.size, self.count)
-
-    @classmethod
-    def parsed(cls, data: bytes) -> Manifest | None:
-        """Return what an object says; None: it is the version itself."""
-        match = _MANIFEST.fullmatch(data)
-        return None if match is None else cls(match[1].decode(), int(match[2]), int(match[3]))
-
-
-class _ChunkReader:
-    """A version in chunks, opened for reading.
-
-    At first, only its beginning is fetched, which is all that a listing needs; then the rest, the next chunks meanwhile.
-    """
-
-    def __init__(self, objects: Objects, stage: str, manifest: Manifest) -> None:
-        self.size = manifest.size
-        self._objects = objects
-        self._stage = stage
-        self._calls = self._start(manifest)
-        self._under_way = deque([next(self._calls)])
-        self._at_once = 1
-        self._rest = memoryview(b"")
-
-    def _start(self, manifest: Manifest) -> Iterator[calls.Pending[Stamped]]:
-        """Start to read one part after the other, each when it is asked for."""
-        for number in range(manifest.count):
-            key = layout.chunk_key(self._stage, manifest.upload, number)
-            if number == 0:
-                yield self._objects.start_get(key, _CHUNK_BYTES, first=_BEGINNING_BYTES)
-                if self.size > _BEGINNING_BYTES:
-                    yield self._objects.start_get(key, _CHUNK_BYTES, after=_BEGINNING_BYTES)
-            else:
-                yield self._objects.start_get(key, _CHUNK_BYTES)
-
-    def read(self, length: int) -> bytes:
-        """Return the next ``length`` bytes; fewer only at the end."""
-        pieces = []
-        while length and (self._rest or self._next()):
-            pieces.append(self._rest[:length])
-            self._rest = self._rest[length:]
-            length -= len(pieces[-1])
-        return b"".join(pieces)
-
-    def _next(self) -> bool:
-        self._under_way.extend(call for _, call in zip(range(self._at_once - len(self._under_way)), self._calls, strict=False))
-        if not self._under_way:
-            return False
-        try:
-            found = self._objects.finish_get(self._under_way.popleft(), "read a version of", self._stage)
-        except calls.TooLargeError:  # not of this backend: too short, then
-            found = None
-        self._at_once = objects.AT_ONCE
-        self._rest = memoryview(b"" if found is None else found.data)
-        return bool(self._rest)
 
 
 class ObjectStoreBackend(Backend, Maintenance):
@@ -240,7 +164,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         look.records = {"keyring": self._start_record("keyring", None), "gaps": self._start_record("gaps", stage)}
         look.newest = calls.start(partial(self._newest_from, stage, self._known.get(stage, 0)))
         if reads and (known := self._known.get(stage)):
-            look.versions = {known: self._objects.start_get(layout.version_key(stage, known), _CHUNK_BYTES)}
+            look.versions = {known: self._objects.start_get(layout.version_key(stage, known), chunks.CHUNK_BYTES)}
 
     def _trusts_memory(self, session: Session | None, stage: str) -> bool:
         """Return whether a session is answered from memory: this process has seen the stage before, and its records."""
@@ -357,7 +281,7 @@ class ObjectStoreBackend(Backend, Maintenance):
                 _forget(session)
                 raise VersionTakenError
             try:
-                is_whole = self._has_chunks(stage, content)
+                is_whole = chunks.are_there(self._objects, stage, content)
                 if is_whole and isinstance(session, Look):
                     self._look_again(session, version, before, gaps)
             except StorageError as error:
@@ -373,16 +297,16 @@ class ObjectStoreBackend(Backend, Maintenance):
         key = layout.version_key(stage, version)
         with self._content(stage, make_pieces()) as content:
             for _ in range(_MOST_SETS):
-                found = self._objects.read(key, _CHUNK_BYTES)
+                found = self._objects.read(key, chunks.CHUNK_BYTES)
                 if found is None:
                     raise VersionAbsentError
                 stamp = self._objects.change(key, content, found.stamp)
                 if stamp is None:
                     continue
-                if not self._has_chunks(stage, content):
+                if not chunks.are_there(self._objects, stage, content):
                     self._objects.change(key, found.data, stamp)  # what that names is still there
                     raise self._lost_chunks(stage)
-                self._delete_chunks(stage, [found.data])
+                chunks.delete_named(self._objects, stage, [found.data])
                 return
         message = f"version {version} of stage {printable(stage)} in {self.location} is replaced by others again and again"
         raise StorageError(message, hint="Try again", stage=stage, version=version)
@@ -394,16 +318,16 @@ class ObjectStoreBackend(Backend, Maintenance):
         source = iter(pieces)
         for piece in source:
             content += piece
-            if len(content) > _CHUNK_BYTES:
+            if len(content) > chunks.CHUNK_BYTES:
                 break
-        if len(content) <= _CHUNK_BYTES and _MANIFEST.fullmatch(content) is None:
+        if len(content) <= chunks.CHUNK_BYTES and Manifest.parsed(content) is None:
             yield bytes(content)
             return
         upload = secrets.token_hex(16)
         with self.lock(stage, self.patience, purpose="run", name=upload):
             may_be_named = False
             try:
-                manifest = Manifest(upload, *self._put_chunks(stage, upload, content, source))
+                manifest = Manifest(upload, *chunks.put(self._objects, stage, upload, content, source))
                 may_be_named = True
                 yield manifest.encoded()
             except KeyboardInterrupt:  # the server may be what is waited for
@@ -412,43 +336,8 @@ class ObjectStoreBackend(Backend, Maintenance):
                 if may_be_named and not isinstance(error, (VersionTakenError, VersionAbsentError)):
                     raise  # a repair removes the chunks if no version names them
                 with contextlib.suppress(StorageError):
-                    self._delete_upload(stage, upload)
+                    chunks.delete_upload(self._objects, stage, upload)
                 raise
-
-    def _put_chunks(self, stage: str, upload: str, content: bytearray, source: Iterator[Buffer]) -> tuple[int, int]:
-        """Write what was collected and the rest as chunks, and return their length together and their number."""
-        size = count = 0
-        under_way: deque[calls.Pending[object]] = deque()
-        is_ended = False
-        while content or not is_ended:
-            while len(content) < _CHUNK_BYTES and not is_ended:
-                piece = next(source, None)
-                is_ended = piece is None
-                content += piece or b""
-            if not content:
-                break
-            part = bytes(content[:_CHUNK_BYTES])
-            del content[:_CHUNK_BYTES]
-            if len(under_way) == objects.AT_ONCE:
-                self._objects.finish(under_way.popleft(), "write", stage)
-            key = layout.chunk_key(stage, upload, count)
-            under_way.append(self._objects.start_put(key, part))
-            size, count = size + len(part), count + 1
-        for each in under_way:
-            self._objects.finish(each, "write", stage)
-        return size, count
-
-    def _has_chunks(self, stage: str, content: bytes) -> bool:
-        """Return whether all is there that the content of a version's object names.
-
-        It is not if chunks were removed while their writer was suspended, and had lost its lease.
-        """
-        manifest = Manifest.parsed(content)
-        if manifest is None:
-            return True
-        prefix = layout.upload_folder(stage, manifest.upload)
-        sizes = [size for _, size in self._objects.listed(prefix, "look at a version of", stage)]
-        return len(sizes) == manifest.count and sum(sizes) == manifest.size
 
     def _lost_chunks(self, stage: str) -> StorageError:
         message = f"a version of stage {printable(stage)} in {self.location} lost its chunks while it was written"
@@ -463,7 +352,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         if isinstance(session, Look) and not session.trusts_memory:
             session.begin()
             pending = session.versions.pop(version, None) if session.is_fresh else None
-        yield self._reader(pending or self._objects.start_get(layout.version_key(stage, version), _CHUNK_BYTES), stage)
+        yield self._reader(pending or self._objects.start_get(layout.version_key(stage, version), chunks.CHUNK_BYTES), stage)
 
     def _reader(self, pending: calls.Pending[Stamped], stage: str) -> Reader:
         try:
@@ -473,7 +362,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         if found is None:
             raise VersionAbsentError
         manifest = Manifest.parsed(found.data)
-        return BytesReader(found.data) if manifest is None else _ChunkReader(self._objects, stage, manifest)
+        return BytesReader(found.data) if manifest is None else ChunkReader(self._objects, stage, manifest)
 
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
         _forget(session)
@@ -481,23 +370,13 @@ class ObjectStoreBackend(Backend, Maintenance):
         if not wanted:
             return
         there = [(number, size) for number, size in self._numbers(stage, min(wanted) - 1) if number in wanted]
-        in_chunks = [layout.version_key(stage, number) for number, size in there if size == _MANIFEST_BYTES]
+        in_chunks = [layout.version_key(stage, number) for number, size in there if size == chunks.MANIFEST_BYTES]
         found: list[Stamped | None] = []
         for first in range(0, len(in_chunks), objects.AT_ONCE):
-            under_way = [self._objects.start_get(key, _CHUNK_BYTES) for key in in_chunks[first : first + objects.AT_ONCE]]
+            under_way = [self._objects.start_get(key, chunks.CHUNK_BYTES) for key in in_chunks[first : first + objects.AT_ONCE]]
             found += [self._objects.finish_get(each, "read a version of", stage) for each in under_way]
         self._objects.delete_objects([layout.version_key(stage, number) for number, _ in there], "delete versions of", stage)
-        self._delete_chunks(stage, [each.data for each in found if each is not None])
-
-    def _delete_chunks(self, stage: str, contents: Iterable[bytes]) -> None:
-        for manifest in map(Manifest.parsed, contents):
-            if manifest is not None:
-                self._delete_upload(stage, manifest.upload)
-
-    def _delete_upload(self, stage: str, upload: str) -> None:
-        prefix = layout.upload_folder(stage, upload)
-        keys = [f"{prefix}/{name}" for name, _ in self._objects.listed(prefix, "delete chunks of", stage)]
-        self._objects.delete_objects(keys, "delete chunks of", stage)
+        chunks.delete_named(self._objects, stage, [each.data for each in found if each is not None])
 
     def _name(self, stage: str) -> None:
         """Write down the name of a stage that is too long to be encoded."""
@@ -635,10 +514,10 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     def _uploads_in_use(self, stage: str) -> set[str]:
         file = to_filename(stage)
-        keys = [layout.version_key(stage, number) for number, size in self._numbers(stage) if size == _MANIFEST_BYTES]
+        keys = [layout.version_key(stage, number) for number, size in self._numbers(stage) if size == chunks.MANIFEST_BYTES]
         aside = self._objects.listed(f"quarantine/{file}", "look through", stage)
-        keys += [f"quarantine/{file}/{name}" for name, size in aside if size == _MANIFEST_BYTES]
-        found = (self._objects.read(key, _CHUNK_BYTES) for key in keys)
+        keys += [f"quarantine/{file}/{name}" for name, size in aside if size == chunks.MANIFEST_BYTES]
+        found = (self._objects.read(key, chunks.CHUNK_BYTES) for key in keys)
         manifests = (Manifest.parsed(each.data) for each in found if each is not None)
         return {manifest.upload for manifest in manifests if manifest is not None}
 
@@ -650,7 +529,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         try:
             with self.lock(stage, 0, purpose="run", name=name):
                 if name not in self._uploads_in_use(stage):
-                    self._delete_upload(stage, name)
+                    chunks.delete_upload(self._objects, stage, name)
         except LockTimeoutError:
             return False
         return True
