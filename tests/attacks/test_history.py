@@ -689,6 +689,44 @@ def test_going_on_in_another_history_after_a_warning_does_not_make_it_the_one_th
         opened().load_checkpoint("train")
 
 
+# What another process of this user has noted meanwhile
+
+
+def test_a_save_builds_on_the_version_in_its_place_and_on_none_that_was_saved_in_a_copy(
+    opened: Opened, store: Path, tmp_path: Path, as_user: Callable[[str], None]
+) -> None:
+    """What a user has seen is noted for the store, wherever it lies: a copy of it has the same number, and another version."""
+    as_user("first")
+    running = opened()
+    running.save_checkpoint("train", 5)
+    shutil.copytree(store, tmp_path / "copy")
+    opened(directory=tmp_path / "copy").save_checkpoint("train", "6 of the copy")
+    as_user("second")
+    opened().save_checkpoint("train", 6)
+    as_user("first")
+    with pytest.raises(RollbackError, match="do not lead back to version 6"):
+        running.save_checkpoint("train", 7)
+    as_user("second")
+    assert opened().load_checkpoint("train") == 6
+
+
+def test_a_save_above_a_version_that_was_noted_and_is_damaged_names_the_last_readable_one(
+    opened: Opened, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    """Another user, who has seen that one, could load nothing any more if it named the damaged one."""
+    as_user("first")
+    running = opened()
+    running.save_checkpoint("train", 5)
+    as_user("second")
+    opened().load_checkpoint("train")
+    as_user("first")
+    opened().save_checkpoint("train", 6)
+    put(version_file("train", 6), b"damaged")
+    running.save_checkpoint("train", 7)
+    as_user("second")
+    assert opened().load_checkpoint("train") == 7
+
+
 # A version whose only copy is the head
 
 

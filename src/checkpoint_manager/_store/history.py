@@ -179,7 +179,7 @@ class History:
         look = self.look(stage, session, exact=exact)
         tip = self._tips[stage]
         if tip.version != look.number or tip.id is None:
-            tip = self._tip_seen(look, tip) or self._read_tip(stage, look, session)
+            tip = self._read_tip(stage, look, session)
         if self._store.backend.durability == "relaxed":
             tip = tip._replace(durable=self._durable_below(stage, look, tip, session))
         used = look.seen.version if look.seen is not None else 0
@@ -188,17 +188,6 @@ class History:
         if gap is not None and gap.last > max(tip.version, used):
             return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last, tip.durable)
         return tip if used <= tip.version else tip._replace(used=used)
-
-    def _tip_seen(self, look: Look, known: Tip) -> Tip | None:
-        """Return the newest version as this user's other processes have noted it, if they wrote or read it meanwhile.
-
-        As with a version that this process wrote, the file is not read again: whoever exchanges it is found by its readers, for
-        the next version names the one that was seen.
-        """
-        seen = look.remembered
-        if known.id is None or seen is None or seen.version != look.number or self._store.backend.durability == "relaxed":
-            return None
-        return Tip(seen.version, seen.id, known.created_at)
 
     def _read_tip(self, stage: str, look: Look, session: Session | None) -> Tip:
         for version in self._downwards(stage, look.number, session):
