@@ -8,7 +8,7 @@ import os
 import resource
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,13 +16,15 @@ from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityErro
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.backends.local import LocalBackend, head, maintenance
+from checkpoint_manager.backends.local import LocalBackend, head, maintenance, pending
 from checkpoint_manager.testing import read_all
 from tests.backends.test_contract import LocalBackDoor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from checkpoint_manager.models import Durability
 
 KEY = bytes(32)
 
@@ -356,6 +358,26 @@ def test_a_head_that_is_another_file_hides_nothing(tmp_path: Path) -> None:
             assert backend.newest("train").number == 7
         if head.is_dir():
             head.rmdir()
+
+
+@pytest.mark.parametrize("durability", ["full", "relaxed"])
+def test_two_writers_in_turn_write_each_version_once(
+    tmp_path: Path, durability: Durability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither finds out by a refusal that the other was faster."""
+    writers = [CheckpointManager(tmp_path / "store", key=KEY, durability=durability) for _ in range(2)]
+    written: list[str] = []
+    create = LocalBackend._append_large
+
+    def note(backend: LocalBackend, stage: str, *rest: Any, **options: Any) -> Any:
+        written.append(stage)
+        return create(backend, stage, *rest, **options)
+
+    monkeypatch.setattr(pending, "MAX_BYTES", 0)
+    monkeypatch.setattr(LocalBackend, "_append_large", note)
+    for number in range(10):
+        writers[number % 2].save_checkpoint("train", number)
+    assert len(written) == 10
 
 
 def test_a_relaxed_store_keeps_its_head_at_what_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

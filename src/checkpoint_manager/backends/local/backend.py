@@ -201,15 +201,15 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         """Return whether the finding is still valid.
 
         It is if the head is the same file, and no version follows without a gap, nor a pending one if the folder has changed.
-        All writers move the head, but one that was killed before.
+        A durable save moves the head, unless it was killed before; a relaxed one does not.
         """
         try:
             status = os.stat(f"{self.location}{os.sep}{layout.head_name(stage)}", follow_symlinks=False)
         except FileNotFoundError:
             return False
         is_head = (status.st_dev, status.st_ino) == found.head
-        if not is_head or session.only_appends:  # the append looks: it fails where a writer that was killed had come that far
-            return is_head
+        if not is_head or (session.only_appends and self._durable):
+            return is_head  # the append looks: it fails where a writer that was killed, or is relaxed, had come that far
         try:
             os.stat(layout.version_name(found.number + 1), dir_fd=session.folder, follow_symlinks=False)
         except FileNotFoundError:
