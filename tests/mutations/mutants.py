@@ -550,9 +550,9 @@ MUTANTS: list[Mutant] = [
     ),
     Mutant(
         "a rotation drops the key of a stage that was hidden",
-        "_operations/rotate_key.py",
-        "_Resealing.run",
-        Replace("self._store.last_seen.stages()", "()"),
+        "_store/store.py",
+        "Store.all_stages",
+        Replace("self.last_seen.stages()", "()"),
     ),
     Mutant("a rotation looks only once", "_operations/rotate_key.py", "_rotate_once", Delete("resealing.run()", at=1, of=2)),
     Mutant("a key shows in a frame", "_format/hidden.py", "Hidden.__repr__", Body("return repr(self.raw)")),

@@ -38,7 +38,7 @@ def accept_rollback(store: Store, stage: str | None) -> list[Version]:
     """Accept the present state of one stage, or of all stages and the keyring; return the appended versions."""
     if stage is None:
         store.keyring.accept_rollback()
-    stages = sorted({*store.backend.stages(), *store.last_seen.stages()}) if stage is None else [stage]
+    stages = store.all_stages() if stage is None else [stage]
     waits = Waits(store)
     appended = [_accept(store, name, waits) for name in stages]
     for name in stages:

@@ -46,20 +46,20 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     * Unknown stages in which nothing opens are repaired like this up to ``_MOST_MARKED``. Beyond that, they are planted, and
       their whole folders are moved to ``damaged``.
 
-    Missing versions can't be recovered, and only the user can judge a rollback; ``verify`` goes on reporting both. The versions
-    of a stage that was rolled back are left alone, with a warning in the log.
+    Missing versions can't be recovered, only the user can judge a rollback, and what stands in the place of a stage's folder is
+    not the store's; ``verify`` goes on reporting all three. The versions of a stage that was rolled back are left alone, with a
+    warning in the log.
     """
     leftovers: dict[str | None, list[Leftover]] = {}
     for leftover in maintenance_of(store.backend).leftovers():
         leftovers.setdefault(leftover.stage, []).append(leftover)
     check, waits = Check(store), Waits(store)
     done: list[RepairStep] = []
-    # A displaced file stands in the place of a stage's folder: there is no stage to lock, and the file is not ours.
-    touched = {
-        name for name, found in leftovers.items() if name is not None and any(each.kind != "displaced" for each in found)
-    }
+    # What stands in the place of a stage's folder is not ours, and there is no stage to lock: it is left to the user.
+    displaced = {name for name, found in leftovers.items() if any(each.kind == "displaced" for each in found)}
+    touched = {name for name in leftovers if name is not None}
     known, strange, moves_stages = {*store.last_seen.stages()}, 0, maintenance_of(store.backend).moves_stages
-    for stage in sorted({*store.backend.stages(), *touched}):
+    for stage in sorted({*store.backend.stages(), *touched}.difference(displaced)):
         # A dry run takes no lock, because taking one removes the leftovers of killed writers.
         with (
             contextlib.nullcontext() if dry_run else waits.lock(stage) as lock,

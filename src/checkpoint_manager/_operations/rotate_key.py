@@ -109,7 +109,7 @@ class _Resealing:
     def run(self) -> None:
         """Reseal all stages, including those seen before, and skip the versions that an earlier run has resealed."""
         self.problems = []
-        stages = sorted({*self._store.backend.stages(), *self._store.last_seen.stages()})
+        stages = self._store.all_stages()
         self._total = max(self._total, sum(len(self._listed(stage)) for stage in stages))
         for stage in stages:
             try:

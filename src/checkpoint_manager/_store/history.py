@@ -418,18 +418,21 @@ class History:
         return number if number > 0 else None
 
     def is_authentic(self, stage: str, session: Session | None = None) -> bool:
-        """Return whether a stage holds a version that opens, or the only copy of one: anyone may have made its folder."""
+        """Return whether a stage holds a version that opens, or the only copy of one: anyone may have made its folder.
+
+        If something else stands in the place of its folder, the copy decides.
+        """
         if self._tips.get(stage, NOTHING).version:
             return True
         if session is None:
-            with self._store.backend.session(stage) as own:
+            with contextlib.suppress(IntegrityError), self._store.backend.session(stage) as own:
                 return self.is_authentic(stage, own)
         with contextlib.suppress(IntegrityError):
             for version in reversed(self._store.backend.versions(stage, session=session)):
                 with contextlib.suppress(IntegrityError, VersionAbsentError):
                     self._store.entry(stage, version, session)
                     return True
-        return self._store.only_copy(stage, 0) is not None
+        return self._store.copied(stage) is not None
 
     def is_deleted(self, stage: str, session: Session | None = None) -> bool:
         """Return whether a stage was deleted as a whole: a delete marker is its newest version, and its only one.

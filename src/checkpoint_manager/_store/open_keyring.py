@@ -253,8 +253,9 @@ class OpenKeyring:
     def _has_checkpoints(self) -> bool:
         """Return whether there is a version, or what may be the only copy of one: other programs have files of such names."""
         for stage in self._backend.stages():
-            if self._backend.versions(stage):
-                return True
+            with contextlib.suppress(IntegrityError):  # something else stands in the place of its folder
+                if self._backend.versions(stage):
+                    return True
             copy = maintenance_of(self._backend).only_copy(stage)
             if copy is not None:
                 with copy as file, contextlib.suppress(BrokenError, FormatError):

@@ -217,6 +217,14 @@ class SealedStore:
 
     def only_copy(self, stage: str, newest: int) -> int | None:
         """Return the number of a version above the newest one of which only a copy outside the history is left, or None."""
+        version = self.copied(stage, above=newest)
+        with contextlib.suppress(FormatError, IntegrityError):
+            if version is not None and version not in self.found_gaps(stage)[0]:
+                return version
+        return None
+
+    def copied(self, stage: str, *, above: int = 0) -> int | None:
+        """Return the number of a version above another one of which there is a copy outside the history that opens, or None."""
         copy = maintenance_of(self.backend).only_copy(stage)
         if copy is None:
             return None
@@ -225,12 +233,12 @@ class SealedStore:
                 header = sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES))
             except (BrokenError, FormatError):
                 return None
-        again = maintenance_of(self.backend).only_copy(stage) if header.version > newest else None
+        again = maintenance_of(self.backend).only_copy(stage) if header.version > above else None
         if again is None:
             return None
         with again as file, contextlib.suppress(BrokenError, FormatError, IntegrityError):
             entry = self._entry(file, Place(self._store_id, stage, header.version))
-            if file.size == sealed_format.file_length(header, entry) and header.version not in self.found_gaps(stage)[0]:
+            if file.size == sealed_format.file_length(header, entry):
                 return header.version
         return None
 

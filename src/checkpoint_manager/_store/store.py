@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.history import MOST_LOGGED, History
 from checkpoint_manager._store.sealed_store import SealedStore
 from checkpoint_manager._text import printable
-from checkpoint_manager.errors import CheckpointError, Hint
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +73,9 @@ class Store(SealedStore):
             if stage in seen or self.history.is_authentic(stage):
                 seen.add(stage)
                 continue
-            if not self.backend.versions(stage):  # a file named like a head, of whatever program
-                continue
+            with contextlib.suppress(IntegrityError):  # something else stands in the place of its folder
+                if not self.backend.versions(stage):  # a file named like a head, of whatever program
+                    continue
             planted += 1
             if planted <= MOST_LOGGED:
                 _LOG.error(
@@ -85,6 +87,21 @@ class Store(SealedStore):
         if planted > MOST_LOGGED:
             _LOG.error("Not counted as stages: %d more in %s", planted - MOST_LOGGED, self.backend.location)
         return sorted(stage for stage in seen if not self._is_deleted(stage))
+
+    def all_stages(self) -> list[str]:
+        """Return the names of all stages that are there or were seen, sorted, those in which nothing opens among them.
+
+        Left out is what stands in the place of a folder, unless the stage is known: there is nothing to lock or to look into.
+        """
+        seen = {*self.last_seen.stages()}
+        return sorted(seen.union(stage for stage in self.backend.stages() if stage in seen or not self._is_displaced(stage)))
+
+    def _is_displaced(self, stage: str) -> bool:
+        try:
+            with self.backend.session(stage):
+                return False
+        except IntegrityError:
+            return not self.history.is_authentic(stage)
 
     def _is_deleted(self, stage: str) -> bool:
         try:
