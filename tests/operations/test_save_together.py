@@ -20,7 +20,7 @@ from checkpoint_manager import (
     StorageError,
     VersionConflictError,
 )
-from checkpoint_manager.backends.base import NewVersion, UnknownOutcomeError
+from checkpoint_manager.backends.base import NewVersion, UnknownOutcomeError, VersionAbsentError
 from checkpoint_manager.backends.memory import MemoryBackend
 
 if TYPE_CHECKING:
@@ -167,10 +167,74 @@ def test_silence_is_an_error_that_names_the_stages() -> None:
         after(lose).save_checkpoints({"a": 1, "b": 2})
 
 
-def test_a_writer_without_the_lock_is_a_conflict() -> None:
-    def be_slower(backend: MemoryBackend, versions: Sequence[NewVersion]) -> None:
-        backend.append("b", 1, lambda: [b"of another"])
+class Overtaken:
+    """Another writer saves stage b before the first so many attempts to append, without the lock."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.cm = after(self.append)
+
+    def append(self, backend: MemoryBackend, versions: Sequence[NewVersion]) -> None:
+        if self.left:
+            self.left -= 1
+            backend.append("b", versions[1].number, lambda: [b"of another"])
         MemoryBackend.append_together(backend, versions)
 
-    with pytest.raises(CheckpointError):
-        after(be_slower).save_checkpoints({"a": 1, "b": 2})
+
+def test_a_writer_without_the_lock_is_followed() -> None:
+    saved = Overtaken(1).cm.save_checkpoints({"a": 1, "b": 2})
+    assert [(version.stage, version.number) for version in saved.values()] == [("a", 1), ("b", 2)]
+
+
+def test_a_writer_without_the_lock_is_a_conflict_where_a_version_is_expected() -> None:
+    overtaken = Overtaken(1)
+    with pytest.raises(VersionConflictError) as caught:
+        overtaken.cm.save_checkpoints({"a": 1, "b": 2}, expected_versions={"b": 0})
+    assert (caught.value.stage, caught.value.expected, caught.value.actual) == ("b", 0, 1)
+
+
+def test_a_writer_who_is_always_faster_is_an_error() -> None:
+    with pytest.raises(StorageError, match="took each of 5 version numbers first"):
+        Overtaken(9).cm.save_checkpoints({"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize(
+    ("replace", "told"),
+    [
+        (VersionAbsentError(), "a, b were saved in .*, and one of these versions was deleted meanwhile"),
+        (StorageError("no space"), "version 1 of stage a in .* was written, and could not be checked afterwards: no space"),
+    ],
+)
+def test_what_goes_wrong_after_the_write_says_that_they_were_written(
+    monkeypatch: pytest.MonkeyPatch, replace: Exception, told: str
+) -> None:
+    def lose(backend: MemoryBackend, versions: Sequence[NewVersion]) -> None:
+        MemoryBackend.append_together(backend, versions)
+        raise UnknownOutcomeError from OSError("lost")
+
+    def fail(*_: object, **__: object) -> None:
+        raise replace
+
+    monkeypatch.setattr(MemoryBackend, "replace", fail)
+    with pytest.raises(StorageError, match=told):
+        after(lose).save_checkpoints({"a": 1, "b": 2})
+
+
+def test_one_that_is_deleted_while_the_key_is_rotated_says_so() -> None:
+    def fail(*_: object) -> None:  # as the store's replace does, when the key was given up meanwhile
+        raise VersionAbsentError
+
+    with pytest.raises(StorageError, match="one of these versions was deleted meanwhile"):
+        after(fail).save_checkpoints({"a": 1, "b": 2})
+
+
+def test_silence_while_looking_is_an_error_that_names_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object) -> None:
+        monkeypatch.setattr(MemoryBackend, "open", fail)
+        raise UnknownOutcomeError from OSError("lost")
+
+    def fail(*_: object, **__: object) -> None:
+        raise StorageError("no answer")
+
+    with pytest.raises(StorageError, match="it is not known whether a, b were saved"):
+        after(lose).save_checkpoints({"a": 1, "b": 2})

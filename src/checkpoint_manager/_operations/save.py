@@ -178,11 +178,16 @@ def append(
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)
         return entry.as_version(stage, number)
+    raise always_taken(store, stage, _ATTEMPTS)
+
+
+def always_taken(store: Store, stage: str, attempts: int) -> StorageError:
+    """Return the error for a stage in which others were faster each time."""
     message = (
-        f"stage {printable(stage)} in {store.backend.location}: other writers took each of {_ATTEMPTS} version numbers first, "
+        f"stage {printable(stage)} in {store.backend.location}: other writers took each of {attempts} version numbers first, "
         "which a working lock prevents"
     )
-    raise StorageError(message, hint="Check that the file system supports locks", stage=stage)
+    return StorageError(message, hint="Check that the file system supports locks", stage=stage)
 
 
 def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> bool:
@@ -206,7 +211,7 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
                 cause = silence
                 break
             if is_own:
-                _finish(store, stage, number, entry, data, session)
+                finish(store, stage, number, entry, data, session)
                 return False
             if not isinstance(error, UnknownOutcomeError):
                 raise
@@ -222,7 +227,7 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
     raise StorageError(message, hint="Load the newest version to see, when the storage answers again", stage=stage) from cause
 
 
-def _finish(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> None:
+def finish(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> None:
     """Seal a version again whose answer was lost, as the key may have been given up meanwhile, unless its number was."""
     with _after_the_write(store, stage, number):
         try:
