@@ -170,13 +170,13 @@ def start_moto(stack: ExitStack) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--endpoint", action="append", default=[], help="of a server like S3; may be repeated")
+    parser.add_argument("--endpoint", action="append", default=[], help="http://HOST:PORT of a server like S3; may be repeated")
     given = parser.parse_args()
     os.environ.update(CREDENTIALS)
     began = time.monotonic()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))
-        os.environ["HOME"] = str(home)
+        os.environ.update(HOME=str(home), **{f"XDG_{name}_HOME": str(home / name) for name in ("STATE", "DATA", "CACHE")})
         print("| ours / raw = ratio, in ms | save | load | has | find |\n|---|---|---|---|---|", flush=True)
         compare("directory", str(home / "store"), directory(home / "raw"), times=100)
         compare("sqlite", f"sqlite:///{home}/store.db", sqlite(home / "raw.db"), times=100)
@@ -192,9 +192,9 @@ def main() -> None:
                 compare(f"postgresql{' with an index' if index else ''}{how}", place, raw, times=times, index=index)
         for endpoint in [start_moto(stack), *given.endpoint]:
             name = f"bucket on {'moto' if endpoint not in given.endpoint else endpoint}"
-            proxy = stack.enter_context(Proxy(urlsplit(endpoint).port or 80, delay=DELAY))
-            for port, how, times in ((urlsplit(endpoint).port, "", 40), (proxy.port, " + 20 ms", 10)):
-                at = f"http://127.0.0.1:{port}"
+            server_at = urlsplit(endpoint)
+            proxy = stack.enter_context(Proxy(server_at.port or 80, host=server_at.hostname or "127.0.0.1", delay=DELAY))
+            for at, how, times in ((endpoint, "", 40), (f"http://127.0.0.1:{proxy.port}", " + 20 ms", 10)):
                 place = f"s3://{BUCKET}/{secrets.token_hex(4)}?endpoint={at}"
                 compare(f"{name}{how}", place, bucket(at), times=times)
     print(f"\n{time.monotonic() - began:.0f} s", file=sys.stderr)

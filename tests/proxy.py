@@ -18,6 +18,7 @@ class Proxy:
     Args:
         port: The server's port.
         delay: How long each answer takes, in seconds: what a round trip costs more.
+        host: The server's host.
 
     Attributes:
         port: Where to connect instead.
@@ -27,8 +28,8 @@ class Proxy:
         loses: Called with what a client sent; if true, the answer to it is lost, and the connection with it.
     """
 
-    def __init__(self, port: int, delay: float = 0.0) -> None:
-        self._server = port
+    def __init__(self, port: int, delay: float = 0.0, host: str = "127.0.0.1") -> None:
+        self._server = host, port
         self.delay = delay
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: set[socket.socket] = set()
@@ -75,7 +76,7 @@ class Proxy:
                 client.close()
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self._server))
+                server = socket.create_connection(self._server)
             except OSError:
                 client.close()
                 continue
