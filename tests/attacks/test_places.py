@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from checkpoint_manager import CheckpointManager, IntegrityError, RollbackError
+from checkpoint_manager.backends.base import Record
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from tests.s3 import prefix_of
@@ -25,7 +27,7 @@ KEY = bytes(range(32))
 
 
 class BackDoor(Protocol):
-    """What an administrator can do with a version; None: it is not there."""
+    """What an administrator can do with a version, and with a stage's record of deletions; None: it is not there."""
 
     place: str | Backend
 
@@ -34,6 +36,10 @@ class BackDoor(Protocol):
     def write(self, stage: str, number: int, data: bytes | None) -> None: ...
 
     def claim_a_huge_size(self, stage: str, number: int) -> None: ...
+
+    def read_gaps(self, stage: str) -> bytes | None: ...
+
+    def write_gaps(self, stage: str, data: bytes | None) -> None: ...
 
 
 class InMemory:
@@ -54,6 +60,14 @@ class InMemory:
         data = self.read(stage, number) or b""
         line, _, rest = data.partition(b"\n")
         self.write(stage, number, line.rpartition(b":")[0] + b":1048576}\n" + rest)
+
+    def read_gaps(self, stage: str) -> bytes | None:
+        return self.place._records["gaps", stage].data
+
+    def write_gaps(self, stage: str, data: bytes | None) -> None:
+        self.place._records.pop(("gaps", stage))
+        if data is not None:
+            self.place._records["gaps", stage] = Record(data, secrets.token_bytes(16))
 
 
 class InADatabase:
@@ -86,6 +100,21 @@ class InADatabase:
         )
         self._run(claim, stage.encode(), number)
 
+    def read_gaps(self, stage: str) -> bytes | None:
+        return bytes(self._run("SELECT data FROM record WHERE stage = ? AND name = 'gaps'", stage.encode())[0][0])
+
+    def write_gaps(self, stage: str, data: bytes | None) -> None:
+        if data is None:
+            self._run("DELETE FROM record WHERE stage = ? AND name = 'gaps'", stage.encode())
+        else:
+            stamp = "randomblob(16)" if self.place.startswith("sqlite") else "gen_random_uuid()"
+            update = f"UPDATE record SET data = ?, stamp = {stamp} WHERE stage = ? AND name = 'gaps'"
+            self._run(update, data, stage.encode())
+
+    def exchange_two_chunks(self) -> None:
+        self._run("UPDATE chunk SET part = 100 + part WHERE part < 2")
+        self._run("UPDATE chunk SET part = 101 - part WHERE part >= 100")
+
 
 class InABucket:
     def __init__(self, server: Server) -> None:
@@ -106,6 +135,18 @@ class InABucket:
 
     def claim_a_huge_size(self, stage: str, number: int) -> None:
         self.write(stage, number, b"chunks 1 %b %012d %08d\n" % (b"ab" * 16, 10**12 - 1, 10**8 - 1))
+
+    def _gaps(self, stage: str) -> str:
+        return f"{prefix_of(self.place)}/records/{to_filename(stage)}/gaps"
+
+    def read_gaps(self, stage: str) -> bytes | None:
+        return self._server.get(self._gaps(stage))
+
+    def write_gaps(self, stage: str, data: bytes | None) -> None:
+        if data is None:
+            self._server.delete(self._gaps(stage))
+        else:
+            self._server.put(self._gaps(stage), data)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "bucket"])
@@ -134,6 +175,13 @@ def change(door: BackDoor, number: int) -> None:
     door.write("train", number, bytes(data))
 
 
+def of_another_store() -> bytes | None:
+    door = InMemory()
+    for number in range(1, 5):
+        CheckpointManager(door.place, key=KEY).save_checkpoint("train", number)
+    return door.read("train", 4)
+
+
 def remove(door: BackDoor, *numbers: int) -> None:
     for number in numbers:
         door.write("train", number, None)
@@ -141,6 +189,7 @@ def remove(door: BackDoor, *numbers: int) -> None:
 
 ATTACKS: dict[str, tuple[Callable[[BackDoor], None], type[Exception]]] = {
     "an older version in its place": (lambda door: put(door, 4, ("train", 3)), IntegrityError),
+    "a version of another store": (lambda door: door.write("train", 4, of_another_store()), IntegrityError),
     "a version of another stage": (lambda door: put(door, 4, ("other", 1)), IntegrityError),
     "two versions exchanged": (lambda door: swap(door, 4, 3), IntegrityError),
     "one bit": (lambda door: change(door, 4), IntegrityError),
@@ -175,3 +224,29 @@ def test_an_attack_through_the_back_door_of_a_place_is_refused(door: BackDoor, a
             assert cm.has_checkpoint("train") is False
         assert cm.load_checkpoint("other") == "other"
     assert not running.verify().ok
+
+
+@pytest.mark.parametrize("attack", ["gone", "older", "changed"])
+def test_a_record_of_deletions_that_was_exchanged_is_refused(door: BackDoor, attack: str) -> None:
+    running = CheckpointManager(door.place, key=KEY)
+    for number in range(1, 5):
+        running.save_checkpoint("train", number)
+    running.delete_versions("train", [1])
+    older = door.read_gaps("train") or b""
+    running.delete_versions("train", [2])
+    door.write_gaps("train", {"gone": None, "older": older, "changed": older[:-1] + bytes([older[-1] ^ 1])}[attack])
+    for cm in (running, CheckpointManager(door.place, key=KEY)):
+        acts = [cm.history, lambda stage, cm=cm: cm.save_checkpoint(stage, 5)]
+        for act in acts if attack == "changed" else [cm.load_checkpoint, *acts]:  # who can damage it could also remove it
+            with pytest.raises(IntegrityError if attack == "changed" else RollbackError):
+                act("train")
+
+
+@pytest.mark.parametrize("door", ["sqlite", "postgresql"], indirect=True)
+def test_two_chunks_of_a_version_that_were_exchanged_are_damage(door: InADatabase) -> None:
+    cm = CheckpointManager(door.place, key=KEY)
+    cm.save_checkpoint("train", "x" * 2_500_000)
+    door.exchange_two_chunks()
+    with pytest.raises(IntegrityError):
+        cm.load_checkpoint("train")
+    assert not cm.verify().ok
