@@ -1015,6 +1015,8 @@ class CheckpointManager:
         """Copy all histories, tags and attachments into a new store, which is independent of this one from then on.
 
         At the end, all that was copied is read back. If a copy is interrupted, call this again: it goes on where it was.
+        A second call adds what is new since. It removes nothing there and moves no tag: ``tags_kept`` of each stage in the
+        result names those that are elsewhere here.
 
         A directory that was copied in any other way is still the same store: once one of the two has newer versions, the other
         one counts as an older copy that was put in its place.
@@ -1026,7 +1028,7 @@ class CheckpointManager:
 
         Raises:
             CheckpointError: There are other stages already. Nothing was copied.
-            VersionConflictError: There is another history of a stage already. Nothing was copied.
+            VersionConflictError: There is another history of a stage already, or a newer version. Nothing was copied.
             IntegrityError: A stage is damaged, or something is missing, and nothing was copied; or the copy can't be read back.
             RollbackError: A stage, or its tags, are older than what this user has seen. Nothing was copied.
         """

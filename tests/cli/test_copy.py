@@ -31,6 +31,13 @@ def test_each_goes_its_own_way(cli: Cli, store: Path, tmp_path: Path) -> None:
     assert cm.verify().ok
 
 
+def test_a_tag_that_was_moved_since_is_told(cli: Cli, store: Path) -> None:
+    cli("tag", "train@1", "good")
+    cli("copy", "there")
+    cli("tag", "--force", "train@2", "good")
+    assert "stage train: these tags name other versions there and were not moved: good" in cli("copy", "there").err
+
+
 def test_nothing_is_mixed(cli: Cli, store: Path) -> None:
     assert "copied to there: 2 stages, 4 versions (4 new)" in cli("copy", "there").err
     assert "4 versions (0 new)" in cli("copy", "there").err

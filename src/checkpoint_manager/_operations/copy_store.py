@@ -27,11 +27,11 @@ def copy_store(store: Store, other: Store, progress: OnProgress | None) -> Bundl
     """Copy all histories and tags into another store, and read all of them back.
 
     That store is empty, or holds nothing but what an earlier copy of this store has brought, which may have been interrupted:
-    then what is missing is copied.
+    then what is missing is copied. What was deleted since stays there, and no tag is moved or removed.
 
     Raises:
         CheckpointError: It holds other stages, or is this very store. Nothing was copied.
-        VersionConflictError: It holds another history of a stage. Nothing was copied.
+        VersionConflictError: It holds another history of a stage, or newer versions of one. Nothing was copied.
         IntegrityError, RollbackError: A stage is damaged, or older than this user has seen, and nothing was copied; or what was
             copied can't be read back.
     """
@@ -40,6 +40,7 @@ def copy_store(store: Store, other: Store, progress: OnProgress | None) -> Bundl
         what = f"has other stages already, such as {printable(strange[0])}" if strange else "is this one"
         message = f"the store {printable(other.backend.location)} {what}, and nothing was copied"
         raise CheckpointError(message, hint=_ELSEWHERE)
+    _refuse_newer(store, other)
     key = Secret("key-file", Hidden(secrets.token_bytes(KEY_BYTES)))
     with tempfile.TemporaryFile() as file:
         export_bundle(store, file, key, None, overwrite=False, progress=None)
@@ -54,6 +55,16 @@ def copy_store(store: Store, other: Store, progress: OnProgress | None) -> Bundl
     unsound = [finding for finding in verify(other, None, progress).problems if finding.state in _UNSOUND]
     if unsound:
         where = f"the copy in {printable(other.backend.location)}"
-        message = f"{where} is not whole: stage {printable(unsound[0].stage or '')}: {unsound[0].detail}"
+        what = "" if unsound[0].stage is None else f"stage {printable(unsound[0].stage)}: "
+        message = f"{where} is not whole: {what}{unsound[0].detail}"
         raise IntegrityError(message, hint=Hint.VERIFY_AND_REPAIR, stage=unsound[0].stage, version=unsound[0].version)
     return copied
+
+
+def _refuse_newer(store: Store, other: Store) -> None:
+    for stage in other.stages():
+        here, there = store.history.tip(stage).version, other.history.tip(stage).version
+        if there > here:
+            name = printable(other.backend.location)
+            message = f"the store {name} has newer versions of stage {printable(stage)}, and nothing was copied"
+            raise VersionConflictError(message, hint=_ELSEWHERE, stage=stage, expected=here, actual=there)

@@ -24,7 +24,7 @@ def copy(access: Access, location: str) -> None:
     """Copy the store to a new LOCATION, a directory or a URL, with all versions and tags.
 
     The copy is a store of its own, under the same key, and is read back at the end. If it is interrupted, run it again: it goes
-    on where it was.
+    on where it was. Run later, it adds what is new, removes nothing there and moves no tag.
 
     A directory that was copied with cp is still the same store: once one of the two has newer versions, the other one counts as
     an older copy that was put in its place.
@@ -39,7 +39,13 @@ def copy(access: Access, location: str) -> None:
     with progress_of("copying") as step:
         copied = cm.copy_to(location, key=key, progress=step)
     if access.as_json:
-        write_json("copy", {"to": redacted(location), **bundle_fields(copied, "stage", "versions", "newest", "tags")})
+        write_json(
+            "copy", {"to": redacted(location), **bundle_fields(copied, "stage", "versions", "newest", "tags", "tags_kept")}
+        )
     else:
+        for stage in copied.stages:
+            if stage.tags_kept:
+                names = ", ".join(stage.tags_kept)
+                say(f"stage {printable(stage.stage)}: these tags name other versions there and were not moved: {names}")
         told = bundle_summary(copied, f"{counted(copied.versions, 'version')} ({copied.added} new)")
         say(f"copied to {printable(redacted(location))}: {told}")
