@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from checkpoint_manager import CheckpointManager, IntegrityError
-from checkpoint_manager._format import attachment as format_1
+from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.hidden import Hidden
 from tests import bundles
@@ -29,7 +29,7 @@ SMALL = b"the weights of the first epoch"
 @pytest.fixture
 def cm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckpointManager:
     """A stage with two versions, each with two attachments, and another stage with the same."""
-    monkeypatch.setattr(format_1, "SEGMENT_BYTES", SEGMENT)
+    monkeypatch.setattr(attachment_format, "SEGMENT_BYTES", SEGMENT)
     cm = CheckpointManager(tmp_path / "attached", key=KEY)
     cm.save_checkpoint("train", 1, attachments={"large": LARGE, "small": SMALL})
     cm.save_checkpoint("train", 2, attachments={"large": LARGE[::-1], "small": SMALL[::-1]})
@@ -121,7 +121,9 @@ def test_the_arrays_of_other_data_in_their_place_are_refused(cm: CheckpointManag
         for number in (1, 2):
             cm.save_checkpoint(each, [np.full(9000, number)])
     for mine, theirs in zip(
-        segments(cm, "arrays", 2, format_1.CONTENTS), segments(cm, stage, version, format_1.CONTENTS), strict=True
+        segments(cm, "arrays", 2, attachment_format.CONTENTS),
+        segments(cm, stage, version, attachment_format.CONTENTS),
+        strict=True,
     ):
         mine.write_bytes(theirs.read_bytes())
     with pytest.raises(IntegrityError, match="the arrays in the data"):
@@ -170,7 +172,7 @@ def test_who_once_knew_the_key_can_not_forge_a_content(cm: CheckpointManager) ->
     entry = cm._store.entry("train", 2)
     cm.keys.rotate()
     (record,) = (each for each in entry.attachments if each.name == "small")
-    context = format_1.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
+    context = attachment_format.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
     (path,) = segments(cm, "train", 2, "small")
     path.write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
     assert_refused(cm, "small")
@@ -182,7 +184,7 @@ def test_a_reader_from_before_a_rotation_is_not_deceived_by_who_lost_the_key(cm:
     found = reader.get_checkpoint("train", 2)
     (record,) = (each for each in cm._store.entry("train", 2).attachments if each.name == "small")
     cm.keys.rotate()
-    context = format_1.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
+    context = attachment_format.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
     segments(cm, "train", 2, "small")[0].write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
     with pytest.raises(IntegrityError):
         found.attachments["small"].load()
@@ -193,7 +195,7 @@ def test_a_restored_attachment_is_compared_with_its_digest_after_a_rotation(cm: 
     (record,) = (each for each in cm._store.entry("train", 2).attachments if each.name == "small")
     cm.keys.rotate()
     cm.restore_checkpoint("train", 2)
-    context = format_1.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
+    context = attachment_format.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
     segments(cm, "train", 3, "small")[0].write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
     with pytest.raises(IntegrityError):
         cm.get_checkpoint("train", 3).attachments["small"].load()
@@ -256,11 +258,11 @@ def test_a_record_of_another_form_counts_as_none(change: dict[str, Any]) -> None
     record = {"id": "5c" * 16, "key": "00" * 32, "size": 5, "kind": "bytes", "detail": "", "segments": "00" * 32}
     for each in (record, record | {"under": "5c" * 8}):  # of format 1, and of format 2
         good = {"@attachments": {"w": each}}
-        assert format_1.encode_records(format_1.take_records(good)) == {"w": each}
+        assert attachment_format.encode_records(attachment_format.take_records(good)) == {"w": each}
         assert good == {}
     for name, fields in (("w", {**record, **change}), ("", record), ("w", None), ("w", [])):
         bad = {"@attachments": {"fine": record, name: fields}}
-        assert format_1.take_records(bad) == ()
+        assert attachment_format.take_records(bad) == ()
         assert "@attachments" in bad
 
 
@@ -280,7 +282,7 @@ def test_who_was_given_a_bundle_can_not_forge_a_content_of_the_store_that_it_cam
     cm.export_bundle(tmp_path / "bundle", key=bundles.KEY)
     frames = bundles.frames_of((tmp_path / "bundle").read_bytes())
     place = segments(cm, "train", 2, "small")[0]
-    bound_to = format_1.bound_to(cm._store.keyring.store_id, "train", place.parent.name, 0, last=True)
+    bound_to = attachment_format.bound_to(cm._store.keyring.store_id, "train", place.parent.name, 0, last=True)
     told = {key for frame in frames if frame[:1] == b"V" for key in re.findall(rb'"key":"([0-9a-f]{64})"', frame)}
     assert told
     for key in told:

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, Codec, FormatError, IntegrityError, PayloadError, Retention
-from checkpoint_manager._format import attachment as format_1
+from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
 from checkpoint_manager._format.codecs import checked
@@ -333,7 +333,7 @@ class TestOperations:
         self, where: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By threads of their own, in which a backend's session must not wait for itself."""
-        monkeypatch.setattr(format_1, "SEGMENT_BYTES", 16_384)  # in place of 16 MiB
+        monkeypatch.setattr(attachment_format, "SEGMENT_BYTES", 16_384)  # in place of 16 MiB
         places = {"local": str(tmp_path / "store"), "memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
         if where == "postgres":
             places[where] = request.getfixturevalue("postgres_url")

@@ -28,9 +28,9 @@ from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
-from checkpoint_manager._format import attachment as format_1
+from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import embedded, seal
-from checkpoint_manager._format.attachment import AttachmentRecord
+from checkpoint_manager._format.attachment import MAX_ATTACHMENTS, MAX_NAME_CHARACTERS, AttachmentRecord
 from checkpoint_manager._store.attachments import SegmentFile, Segments
 from checkpoint_manager._text import is_unicode, printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -122,23 +122,23 @@ def _cut(pieces: Iterable[Buffer], size: int | None) -> Iterator[tuple[Buffer, b
     """
     full: Buffer | None = None
     memory: bytearray | memoryview = bytearray()
-    filled, may_be_short = 0, size is None or size < format_1.SEGMENT_BYTES
+    filled, may_be_short = 0, size is None or size < attachment_format.SEGMENT_BYTES
     for piece in pieces:
         view = memoryview(piece).cast("B")
         while view:
             if full is not None:
                 yield full, False
                 full, memory, may_be_short = None, bytearray(), False
-            length = format_1.SEGMENT_BYTES - filled
+            length = attachment_format.SEGMENT_BYTES - filled
             if not filled and len(view) >= length:
                 full = view[:length]
             else:
                 if not filled:  # a short one grows, and is there twice while it is copied
-                    memory = bytearray() if may_be_short else format_1.new_memory(format_1.SEGMENT_BYTES)
+                    memory = bytearray() if may_be_short else attachment_format.new_memory(attachment_format.SEGMENT_BYTES)
                 part = view[:length]
                 memory[filled : filled + len(part)] = part
                 filled += len(part)
-                if filled == format_1.SEGMENT_BYTES:
+                if filled == attachment_format.SEGMENT_BYTES:
                     full, filled = memory, 0
             view = view[length:]
     yield (memoryview(memory)[:filled] if full is None else full), True
@@ -170,7 +170,7 @@ def attached(
     """
     sources, inside = _sources(store, stage, contents), draft.embedded
     if inside is not None:
-        sources[format_1.CONTENTS] = Source("contents", inside.pieces(), size=inside.size)
+        sources[attachment_format.CONTENTS] = Source("contents", inside.pieces(), size=inside.size)
     if progress is not None:
         _tell(progress, stage, [source for source in sources.values() if isinstance(source, Source)])
     if session is None and stage not in store.swept:
@@ -197,18 +197,16 @@ def attached(
 def _sources(store: Store, stage: str, contents: Mapping[str, object]) -> dict[str, Source | AttachmentRecord]:
     if not isinstance(contents, Mapping):
         raise wrong("attachments", contents, "a dict of contents by name")
-    if len(contents) > format_1.MAX_ATTACHMENTS:
-        message = (
-            f"{len(contents)} attachments are given for stage {printable(stage)}, and at most {format_1.MAX_ATTACHMENTS} can be"
-        )
+    if len(contents) > MAX_ATTACHMENTS:
+        message = f"{len(contents)} attachments are given for stage {printable(stage)}, and at most {MAX_ATTACHMENTS} can be"
         raise PayloadError(message, hint="Put several into one, as an archive", stage=stage)
     return {_checked_name(stage, name): _source(store, stage, name, content) for name, content in contents.items()}
 
 
 def _checked_name(stage: str, name: object) -> str:
-    if type(name) is not str or not 0 < len(name) <= format_1.MAX_NAME_CHARACTERS or name[0] == "@" or not is_unicode(name):
+    if type(name) is not str or not 0 < len(name) <= MAX_NAME_CHARACTERS or name[0] == "@" or not is_unicode(name):
         message = f"an attachment of stage {printable(stage)} has no valid name"
-        hint = f"Name it by a text of 1 to {format_1.MAX_NAME_CHARACTERS} characters that does not begin with @"
+        hint = f"Name it by a text of 1 to {MAX_NAME_CHARACTERS} characters that does not begin with @"
         raise PayloadError(message, hint=hint, stage=stage)
     return name
 
@@ -301,10 +299,12 @@ class Upload:
 
         def write(index: int, contents: list[Buffer], last: bool) -> str:  # noqa: FBT001  # as it comes
             digest: list[str] = []
-            context = format_1.bound_to(store.keyring.store_id, stage, new, index, last=last)
+            context = attachment_format.bound_to(store.keyring.store_id, stage, new, index, last=last)
 
             def sealed() -> Iterator[Buffer]:
-                yield from format_1.seal_segment(key, contents.pop(), context, digest)  # popped: it is let go of when sealed
+                yield from attachment_format.seal_segment(
+                    key, contents.pop(), context, digest
+                )  # popped: it is let go of when sealed
                 room.release()
 
             try:
@@ -429,7 +429,8 @@ class StoredAttachment(_Part):
         segments, count = self._segments(), len(self._record.digests)
         for first in range(0, count, _READ_AT_ONCE):
             indexes = range(first, min(first + _READ_AT_ONCE, count))
-            contents = deque(format_1.new_memory(format_1.segment_length(self.size, index)) for index in indexes)
+            lengths = (attachment_format.segment_length(self.size, index) for index in indexes)
+            contents = deque(map(attachment_format.new_memory, lengths))
             segments.read(zip(indexes, contents, strict=True))
             while contents:
                 yield contents.popleft()
@@ -451,7 +452,7 @@ class StoredAttachment(_Part):
 
 def of(store: Store, stage: str, version: int, entry: Entry) -> dict[str, Attachment]:
     """Return the attachments of a version by name."""
-    users = (each for each in entry.attachments if each.name != format_1.CONTENTS)
+    users = (each for each in entry.attachments if each.name != attachment_format.CONTENTS)
     return {each.name: StoredAttachment(store, stage, version, each) for each in users}
 
 

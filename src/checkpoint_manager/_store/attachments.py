@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from checkpoint_manager._format import attachment as format_1
+from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import seal
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -37,18 +37,18 @@ def check_there(store: Store, stage: str, records: Iterable[AttachmentRecord]) -
 
 def described(record: AttachmentRecord) -> str:
     """Return what an attachment is to people: those that are not the user's hold the arrays of the data."""
-    return "the arrays in the data" if record.name == format_1.CONTENTS else f"the attachment {printable(record.name)}"
+    return "the arrays in the data" if record.name == attachment_format.CONTENTS else f"the attachment {printable(record.name)}"
 
 
 def is_there(store: Store, stage: str, record: AttachmentRecord) -> bool:
     """Return whether all segments of an attachment are there with their lengths. Their content is not read."""
-    lengths = (format_1.segment_length(record.size, index) for index in range(len(record.digests)))
+    lengths = (attachment_format.segment_length(record.size, index) for index in range(len(record.digests)))
     return store.backend.segment_sizes(stage, record.id) == [seal.sealed_length(length) for length in lengths]
 
 
 def read_segment(store: Store, stage: str, version: int, record: AttachmentRecord, index: int) -> memoryview:
     """Return the content of one segment, verified as a whole; errors as in :func:`read_segment_into`."""
-    content = format_1.new_memory(format_1.segment_length(record.size, index))
+    content = attachment_format.new_memory(attachment_format.segment_length(record.size, index))
     read_segment_into(store, stage, version, record, index, content)
     return content
 
@@ -63,16 +63,16 @@ def read_segment_into(
     """
     place = f"version {version} of stage {printable(stage)} in {store.backend.location}"
     where = f"{described(record)} of {place}"
-    length = format_1.segment_length(record.size, index)
+    length = attachment_format.segment_length(record.size, index)
     last = index == len(record.digests) - 1
-    context = format_1.bound_to(store.keyring.store_id, stage, record.id, index, last=last)
+    context = attachment_format.bound_to(store.keyring.store_id, stage, record.id, index, last=last)
     is_ours = record.under == store.keyring.active[0]
     try:
         with store.backend.open_segment(stage, record.id, index) as file:
             if file.size != seal.sealed_length(length):
                 raise seal.SealBrokenError
             pieces = iter(lambda: file.read(seal.SLICE_BYTES), b"")
-            format_1.open_segment(record.key, pieces, content, context, None if is_ours else record.digests[index])
+            attachment_format.open_segment(record.key, pieces, content, context, None if is_ours else record.digests[index])
     except VersionAbsentError:
         raise IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     except seal.SealBrokenError:
@@ -108,11 +108,13 @@ class Segments:
 
         Errors as in :func:`read_segment_into`.
         """
-        size, start = self._place[3].size, first * format_1.SEGMENT_BYTES
+        size, start = self._place[3].size, first * attachment_format.SEGMENT_BYTES
         end = min(start + len(memory), size)
-        count = (format_1.segment_count(size) if end == size else end // format_1.SEGMENT_BYTES) - first
-        lengths = [format_1.segment_length(size, first + each) for each in range(count)]
-        self.read((first + each, memory[each * format_1.SEGMENT_BYTES :][:length]) for each, length in enumerate(lengths))
+        count = (attachment_format.segment_count(size) if end == size else end // attachment_format.SEGMENT_BYTES) - first
+        lengths = [attachment_format.segment_length(size, first + each) for each in range(count)]
+        self.read(
+            (first + each, memory[each * attachment_format.SEGMENT_BYTES :][:length]) for each, length in enumerate(lengths)
+        )
         return sum(lengths)
 
     def read(self, wanted: Iterable[tuple[int, memoryview]]) -> None:
@@ -170,7 +172,7 @@ class SegmentFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
         if not view:
             return 0
-        index, offset = divmod(self._start + self._position, format_1.SEGMENT_BYTES)
+        index, offset = divmod(self._start + self._position, attachment_format.SEGMENT_BYTES)
         length = self._segments.read_into(index, view) if not offset else 0
         if not length:
             piece = self._segments.get(index)[offset : offset + len(view)]
@@ -199,6 +201,6 @@ class StoredContents:
 def contents_of(store: Store, stage: str, version: int, entry: Entry) -> StoredContents | None:
     """Return the contents of a version's data; None if it has none."""
     for each in entry.attachments:
-        if each.name == format_1.CONTENTS:
+        if each.name == attachment_format.CONTENTS:
             return StoredContents(Segments(store, stage, version, each), each.size)
     return None
