@@ -131,6 +131,16 @@ class TestWhatNoLibraryWrote:
             stream.write_table(table)
         assert "it is compressed" in refused(kind, written.getvalue())
 
+    @pytest.mark.parametrize("kind", ["pandas", "polars"])
+    @pytest.mark.parametrize(("version", "note"), [("V4", "zstd"), ("V4", None), ("V5", "zstd")])
+    def test_a_frame_that_is_compressed_as_in_a_draft_of_the_format(self, kind: str, version: str, note: str | None) -> None:
+        """Before version 5, metadata of a message told of it, and pyarrow still believes that."""
+        options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion[version])
+        batch, written = pa.record_batch({"a": [1]}), io.BytesIO()
+        with pa.ipc.new_stream(written, batch.schema, options=options) as stream:
+            stream.write_batch(batch, custom_metadata=note and {"ARROW:experimental_compression": note})
+        assert "this library writes" in refused(kind, written.getvalue())
+
     def test_a_frame_of_more_rows_than_bits(self) -> None:
         table, written = pa.table({"a": pa.nulls(10**6)}), io.BytesIO()
         with pa.ipc.new_stream(written, table.schema) as stream:

@@ -11,8 +11,10 @@ import struct
 
 _PREFIX_BYTES = 8
 _CONTINUATION = 0xFFFFFFFF
-_TYPE, _HEADER, _BODY_LENGTH = 1, 2, 3
+_VERSION, _TYPE, _HEADER, _BODY_LENGTH, _CUSTOM_METADATA = range(5)
 """Fields of a Message."""
+_VERSION_5 = 4
+"""The version that is written since 2020. In the one before, the custom metadata of a message may tell of compression."""
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 """Types of messages."""
 _BATCH_OF_DICTIONARY = 1
@@ -72,9 +74,13 @@ class StreamCheck:
 
 
 def _body_length(metadata: memoryview) -> int:
-    """Return the length of the body that follows a message; raise ValueError if that is compressed, or below zero."""
+    """Return the length of the body that follows a message; raise ValueError if that may be compressed, or is below zero."""
     message = struct.unpack_from("<I", metadata)[0]
-    kind, header, length = (_field(metadata, message, each) for each in (_TYPE, _HEADER, _BODY_LENGTH))
+    version, kind, header, length = (_field(metadata, message, each) for each in (_VERSION, _TYPE, _HEADER, _BODY_LENGTH))
+    if not version or struct.unpack_from("<h", metadata, version)[0] != _VERSION_5:
+        raise ValueError("it is of another version of Arrow's format than this library writes")
+    if _field(metadata, message, _CUSTOM_METADATA):
+        raise ValueError("it has a message with metadata, which none has that this library writes")
     if header and kind and metadata[kind] in {_DICTIONARY_BATCH, _RECORD_BATCH}:
         batch = _table(metadata, header)
         if metadata[kind] == _DICTIONARY_BATCH:
