@@ -367,6 +367,24 @@ class TestRotation:
         keyring.refresh()
         assert keyring.unlocked.rotating
 
+    def test_a_thread_is_told_of_what_it_read_itself(self, store: Path) -> None:
+        """Another thread has taken over an older keyring meanwhile, and to go by that would be to trust a key given up."""
+        cm, other = CheckpointManager(store, key=KEY), CheckpointManager(store, key=KEY)
+        other.keys.add(OTHER_KEY)
+        keyring = cm.keys._store.keyring
+        recall = keyring.last_seen.recall_keyring
+
+        def slowly() -> tuple[int, str] | None:
+            keyring.last_seen.recall_keyring = recall  # type: ignore[method-assign]
+            keyring.refresh()  # the other thread
+            other.keys._store.keyring.change(
+                lambda opened: begin_rotation(opened, also=[Secret("key-file", Hidden(OTHER_KEY))]), 1
+            )
+            return recall()
+
+        keyring.last_seen.recall_keyring = slowly  # type: ignore[method-assign]
+        assert keyring.refresh().unlocked.rotating
+
     def test_one_that_opens_the_store_while_the_keyring_changes_sees_no_rollback(
         self, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

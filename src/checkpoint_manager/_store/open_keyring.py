@@ -117,8 +117,8 @@ class OpenKeyring:
             known = self.current.unlocked.keys.get(key_id)
         return known
 
-    def refresh(self) -> bool:
-        """Read the keyring again if it has changed, and return whether it has.
+    def refresh(self) -> Current:
+        """Read the keyring again if it has changed, and return it as it is now, whatever other threads have read before.
 
         Raises:
             IntegrityError: It is gone or damaged.
@@ -127,9 +127,8 @@ class OpenKeyring:
         """
         current = self.current
         if self._backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=current.record) is current.record:
-            return False
-        self._follow(current)
-        return True
+            return current
+        return self._follow(current)
 
     def change(self, make: Callable[[UnlockedKeyring], UnlockedKeyring], timeout: float) -> UnlockedKeyring:
         """Replace the keyring with what ``make`` returns for the newest one, under the store's lock, durably.
@@ -164,8 +163,8 @@ class OpenKeyring:
         self._remember(current.unlocked.as_seen(_digest(current.record)), even_if_older=True)
         self._remember_here(self.store_id)
 
-    def _follow(self, current: Current) -> None:
-        """Replace a keyring that was read before with the one that is there now.
+    def _follow(self, current: Current) -> Current:
+        """Replace a keyring that was read before with the one that is there now, and return that.
 
         What was seen is recalled before the keyring is read, because another process may change both in between. A keyring
         that another thread has taken over meanwhile stays: it may be newer than the one read here.
@@ -189,6 +188,7 @@ class OpenKeyring:
             self._seen = seen
         if self.current is current:
             self.current = fresh
+        return fresh
 
     def _newest_seen(self) -> SeenKeyring | None:
         """Return the newest keyring seen by this user or, if that can't be remembered, by this process."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.index import OpenIndex
-    from checkpoint_manager._store.open_keyring import OpenKeyring
+    from checkpoint_manager._store.open_keyring import Current, OpenKeyring
     from checkpoint_manager.backends.base import Backend, Fields, Reader, Record, Session, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
 
@@ -109,14 +109,14 @@ class SealedStore:
         self.refresh_keys(session)
         return session
 
-    def refresh_keys(self, session: Session | None = None) -> None:
-        """Follow what others have changed in the keyring; errors as in :meth:`OpenKeyring.refresh`.
+    def refresh_keys(self, session: Session | None = None) -> Current:
+        """Follow what others have changed in the keyring, and return it as it is now; errors as in :meth:`OpenKeyring.refresh`.
 
         Each operation asks: as a rule, nothing has changed, and one cheap call says so.
         """
-        known = self.keyring.current.record
-        if self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known, session=session) is not known:
-            self.keyring.refresh()
+        known = self.keyring.current
+        record = self.backend.read_record("keyring", limit=MAX_KEYRING_BYTES, known=known.record, session=session)
+        return known if record is known.record else self.keyring.refresh()
 
     # Versions
 
@@ -131,8 +131,7 @@ class SealedStore:
             append = functools.partial(self.index.backend.append, stage, version, make_pieces, session=session)
             self.index.append(lambda fields_of: append(fields=fields_of(entry)))
         try:
-            self.refresh_keys(session)
-            if self.keyring.current.active[0] != key_id:
+            if self.refresh_keys(session).active[0] != key_id:
                 self.replace(stage, version, entry, data, session)  # a rotation that the lock did not hold up gave it up
         except StorageError as error:  # after the write
             raise UnknownOutcomeError from error
@@ -153,8 +152,7 @@ class SealedStore:
         else:
             self.index.append(append)
         try:
-            self.refresh_keys()
-            if self.keyring.current.active[0] != key_id:
+            if self.refresh_keys().active[0] != key_id:
                 for version in versions:
                     self.replace(*version)
         except StorageError as error:  # after the write
@@ -165,8 +163,7 @@ class SealedStore:
         while True:
             key_id = self.keyring.active[0]
             self.backend.replace(stage, version, lambda: self.sealed(stage, version, entry, data), session=session)
-            self.keyring.refresh()
-            if self.keyring.active[0] == key_id:
+            if self.keyring.refresh().active[0] == key_id:
                 return
 
     def sealed(self, stage: str, version: int, entry: Entry, data: Buffer) -> Iterable[Buffer]:
@@ -420,8 +417,7 @@ class SealedStore:
             key_id = self.keyring.active[0]
             sealed = self._sealed_record(stage, form, content)
             expected = self.backend.write_record(name, stage, data=sealed, expected=expected, session=session)
-            self.keyring.refresh()
-            if self.keyring.active[0] == key_id:  # else it was given up by a rotation that the lock did not hold up
+            if self.keyring.refresh().active[0] == key_id:  # else it was given up by a rotation that the lock did not hold up
                 return expected
 
     def _sealed_record(self, stage: str, form: RecordFormat, content: bytes) -> bytes:
