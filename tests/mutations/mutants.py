@@ -382,13 +382,32 @@ MUTANTS: list[Mutant] = [
         "the digest of a segment is never compared",
         "_store/attachments.py",
         "read_segment_into",
-        Replace("record.under == store.keyring.active[0]", "True"),
+        Replace("record.written_under == store.keyring.active[0]", "True"),
     ),
     Mutant(
         "the keyring is not looked at after a segment was read without its digest",
         "_store/attachments.py",
         "read_segment_into",
-        Decide("store.keyring.refresh()", outcome=False),
+        Replace("store.keyring.refresh().active[0]", "store.keyring.active[0]"),
+    ),
+    Mutant(
+        "a record says itself under which key its attachment was written",
+        "_format/attachment.py",
+        "sealed_under",
+        Replace("each.written_under == key_id", "True"),
+    ),
+    Mutant(
+        "attachments of another form count as none",
+        "_format/attachment.py",
+        "take_records",
+        Delete("raise ValueError(_NOT_RECORDS)"),
+    ),
+    Mutant("a text for people is of any length", "_format/attachment.py", "shortened", Body("return detail")),
+    Mutant(
+        "a frame that is compressed as in a draft of the format is decompressed",
+        "_format/arrow_stream.py",
+        "_body_length",
+        Decide("!= _VERSION_5", outcome=False),
     ),
     Mutant(
         "a compressed frame is decompressed",
@@ -457,7 +476,7 @@ MUTANTS: list[Mutant] = [
         "a writer does not look at the keyring again",
         "_store/sealed_store.py",
         "SealedStore.append",
-        Delete("self.refresh_keys(session)"),
+        Replace("self.refresh_keys(session)", "self.keyring.current"),
     ),
     Mutant("a rotation does not wait for writers", "_operations/rotate_key.py", "_rotate_once", Delete("wait_for_writers")),
     Mutant(

@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from checkpoint_manager import (
     ArgumentError,
@@ -29,6 +31,8 @@ from checkpoint_manager import (
     StorageError,
     VersionConflictError,
 )
+from checkpoint_manager._format import attachment as attachment_format
+from checkpoint_manager._format import checkpoint_file
 from checkpoint_manager._format.attachment import SEGMENT_BYTES
 from checkpoint_manager._operations.attach import attached
 from checkpoint_manager._operations.save import draft, save
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KEY = bytes(32)
+_NAMES = st.text(min_size=1, max_size=255).filter(lambda name: name[0] != "@")
 
 
 @pytest.fixture(params=["local", "memory", "sqlite", "postgres"])
@@ -223,6 +228,58 @@ class TestContents:
             "Attachment(name='a', kind='numpy', size=176, detail='2x3 float64')"
         )
 
+    @given(st.dictionaries(_NAMES, st.tuples(st.integers(0, 60), st.integers(1, 30)), min_size=1, max_size=3))
+    def test_whatever_is_attached_is_read(self, wanted: dict[str, tuple[int, int]]) -> None:
+        """Arrays of many fields among them: the text that says their type is longer than what may be written."""
+        arrays = {
+            name: np.zeros(2, [(f"{'é' * length}{number}", "i1") for number in range(count)])
+            for name, (count, length) in wanted.items()
+        }
+        cm = CheckpointManager("memory:", key=KEY)
+        version = cm.save_checkpoint("train", 1, attachments=arrays)
+        assert [each.name for each in version.attachments] == [*arrays]
+        assert all(len(each.detail) <= 200 for each in version.attachments)
+        found = cm.get_checkpoint("train")
+        assert {name: each.load().dtype for name, each in found.attachments.items()} == {
+            name: array.dtype for name, array in arrays.items()
+        }
+        assert found.version.metadata == {}
+
+    def test_a_text_for_people_that_was_once_written_at_full_length_loses_nothing(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attachment_format, "shortened", lambda detail: detail)
+        fields = np.dtype([(f"a_long_name_of_field_{number}", "f8") for number in range(30)])
+        cm.save_checkpoint("train", {"a": np.zeros(300, fields)}, attachments={"w": b"weights", "s": np.zeros(3, fields)})
+        monkeypatch.undo()
+        assert cm.repair() == []
+        cm.keys.rotate()
+        cm.restore_checkpoint("train", 1)
+        for number in (1, 2):
+            found = cm.get_checkpoint("train", number)
+            assert (found.attachments["w"].load(), found.data["a"].dtype) == (b"weights", fields)
+            assert len(found.attachments["s"].detail) > 200
+            assert found.version.metadata == {}
+
+    def test_a_version_whose_attachments_can_not_be_told_loses_none(self, local: CheckpointManager) -> None:
+        """They may be of a newer format: nothing is removed as unused, and no key is shown."""
+        local.save_checkpoint("train", 1, attachments={"w": b"weights"})
+        entry, data = local._store.load("train", 1)
+        written = checkpoint_file.encode_entry(entry).replace(b'"kind":"bytes"', b'"kind":"BYTES"')
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoint_file, "encode_entry", lambda _: written)
+            local._store.replace("train", 1, entry, data)
+        with pytest.raises(IntegrityError, match="not of this format"):
+            local.get_version("train", 1)
+        local.repair()
+        assert kept(local) == 1
+
+    def test_a_record_that_would_not_be_read_is_not_written(self, local: CheckpointManager) -> None:
+        local.save_checkpoint("train", 1, attachments={"w": b"weights"})
+        (record,) = local._store.entry("train", 1).attachments
+        with pytest.raises(ValueError, match="not of this format"):
+            attachment_format.encode_records([record._replace(kind="BYTES")])
+
     @pytest.mark.parametrize(
         ("content", "told"),
         [
@@ -258,6 +315,10 @@ class TestContents:
             cm.save_checkpoint("train", attachments={str(number): b"" for number in range(1001)})
         with pytest.raises(PayloadError, match="too many"):
             cm.save_checkpoint("train", attachments={f"{number:0255}": b"" for number in range(1000)})
+        with pytest.raises(PayloadError, match="too many"):  # each character is six in JSON
+            cm.save_checkpoint(
+                "train", metadata={"a": "x" * 500_000}, attachments={"\1" * 250 + str(number): b"" for number in range(320)}
+            )
         assert kept(cm) == 0
 
     @pytest.mark.parametrize("change", [-1, 1])

@@ -17,6 +17,8 @@ decimal digits.
 ``key`` is the attachment's key in 64 hex digits, ``size`` the length of the content in bytes, ``kind`` what the content is read
 back as, ``detail`` a text for people, ``segments`` the SHA-256 of each sealed segment, in 64 hex digits each, joined, and
 ``under`` the id of the store's key that was active when the attachment was written, which a record of format 1 does not have.
+A writer MUST cut ``detail`` to 200 characters, and a reader MUST take any: there were writers that did not. A version whose
+``@attachments`` are of another form MUST be refused as a whole: taken for a version without attachments, it would lose them.
 
 The attachment ``@contents`` holds the arrays, frames and tensors of the version's data, see
 :mod:`checkpoint_manager._format.embedded`. No other name begins with ``@``.
@@ -25,8 +27,10 @@ The digests keep out whoever once had a key of the store, and so knows the keys 
 again, and not gigabytes. Where ``under`` is the store's active key, no record of the attachment was ever sealed under a key
 that was given up, or written into a bundle, and only a holder of the active key, who may write anything, can seal another
 segment. So a reader MUST compare the digests, unless it finds that ``under`` is the active key of the keyring as it is after
-the segment was read. A version, an attachment's name and its content can't be exchanged, for the record says what belongs
-together.
+the segment was read. It MUST take ``under`` for absent where it is not the id of the key that the version itself is sealed
+under: until a rotation is finished, who has the key that is given up can seal a version whose ``under`` names the new one, and
+the rotation seals that again. A version, an attachment's name and its content can't be exchanged, for the record says what
+belongs together.
 """
 
 from __future__ import annotations
@@ -53,8 +57,8 @@ CONTENTS = "@contents"
 SEGMENT_BYTES = 16 * 1024 * 1024
 MAX_ATTACHMENTS = 1000
 MAX_NAME_CHARACTERS = 255
-MAX_DETAIL_CHARACTERS = 200
 
+_MAX_DETAIL_CHARACTERS = 200
 _LARGE = 1024 * 1024
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
@@ -66,6 +70,7 @@ _DIGESTS = r"(?:[0-9a-f]{64})+"
 _DIGEST_DIGITS = 64
 _FIELDS_1 = ["id", "key", "size", "kind", "detail", "segments"]
 _FIELDS = [*_FIELDS_1, "under"]
+_NOT_RECORDS = "records of attachments are not of this format"
 
 
 class AttachmentRecord(NamedTuple):
@@ -79,7 +84,7 @@ class AttachmentRecord(NamedTuple):
         kind: What the content is read back as.
         detail: What it is, for people.
         digests: The SHA-256 of each sealed segment, in hexadecimal digits.
-        under: The id of the key that was active when it was written; empty in a record of format 1.
+        written_under: The id of the key that was active when it was written; empty if that is not known.
     """
 
     name: str
@@ -89,7 +94,7 @@ class AttachmentRecord(NamedTuple):
     kind: str
     detail: str
     digests: tuple[str, ...]
-    under: str = ""
+    written_under: str = ""
 
 
 def segment_count(size: int) -> int:
@@ -158,9 +163,23 @@ def new_memory(length: int) -> memoryview:
     return memoryview(memory)
 
 
+def shortened(detail: str) -> str:
+    """Return a text for people as it may be written."""
+    return detail if len(detail) <= _MAX_DETAIL_CHARACTERS else f"{detail[: _MAX_DETAIL_CHARACTERS - 1]}…"
+
+
+def sealed_under(key_id: str, records: Iterable[AttachmentRecord]) -> tuple[AttachmentRecord, ...]:
+    """Return the records of a version that is sealed under a key: that they were written under another one does not count."""
+    return tuple(each if each.written_under == key_id else each._replace(written_under="") for each in records)
+
+
 def encode_records(records: Iterable[AttachmentRecord]) -> dict[str, dict[str, Any]]:
-    """Return the value that is kept under ``@attachments``."""
-    return {
+    """Return the value that is kept under ``@attachments``.
+
+    Raises:
+        ValueError: It would not be read.
+    """
+    note = {
         each.name: {
             "id": each.id,
             "key": each.key.raw.hex(),
@@ -168,18 +187,24 @@ def encode_records(records: Iterable[AttachmentRecord]) -> dict[str, dict[str, A
             "kind": each.kind,
             "detail": each.detail,
             "segments": "".join(each.digests),
-            **({"under": each.under} if each.under else {}),
+            **({"under": each.written_under} if each.written_under else {}),
         }
         for each in records
     }
+    if not all(map(_is_record, note, note.values())):
+        raise ValueError(_NOT_RECORDS)
+    return note
 
 
 def take_records(metadata: dict[str, Any]) -> tuple[AttachmentRecord, ...]:
-    """Remove the records from a version's metadata and return them; what is not of this format is left and counts as none."""
-    note = metadata.get(NOTE)
+    """Remove the records from a version's metadata and return them.
+
+    Raises:
+        ValueError: They are not of this format.
+    """
+    note = metadata.pop(NOTE)
     if type(note) is not dict or not note or not all(map(_is_record, note, note.values())):
-        return ()
-    del metadata[NOTE]
+        raise ValueError(_NOT_RECORDS)
     return tuple(_record(name, fields) for name, fields in note.items())
 
 
@@ -200,7 +225,6 @@ def _is_record(name: str, fields: object) -> bool:
         and all(type(fields[each]) is str for each in fields if each != "size")
         and type(fields["size"]) is int
         and fields["size"] >= 0
-        and len(fields["detail"]) <= MAX_DETAIL_CHARACTERS
         and re.fullmatch(_ID, fields["id"]) is not None
         and re.fullmatch(_KEY, fields["key"]) is not None
         and re.fullmatch(_KIND, fields["kind"]) is not None

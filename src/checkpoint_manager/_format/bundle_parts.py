@@ -106,7 +106,7 @@ def encode(part: Part) -> Iterator[Buffer]:
 
 def _without_keys(entry: Entry) -> Entry:
     """Return an entry whose attachments have no keys: with those, a holder of the bundle could forge them in the store."""
-    records = (record._replace(key=_NO_KEY, under="") for record in entry.attachments)
+    records = (record._replace(key=_NO_KEY, written_under="") for record in entry.attachments)
     return entry._replace(attachments=tuple(records)) if entry.attachments else entry
 
 

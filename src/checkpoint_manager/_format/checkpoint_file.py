@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import orjson
 
 from checkpoint_manager._format import seal
-from checkpoint_manager._format.attachment import CONTENTS, NOTE, AttachmentRecord, encode_records, take_records
+from checkpoint_manager._format.attachment import CONTENTS, NOTE, AttachmentRecord, encode_records, sealed_under, take_records
 from checkpoint_manager._format.note_keys import DURABLE
 from checkpoint_manager._loading import load
 from checkpoint_manager.errors import FormatError
@@ -210,7 +210,8 @@ def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) ->
         plain = seal.unseal(key, sealed, _METADATA + seal.context(header.line, place.stage, place.version))
     except seal.SealBrokenError:
         raise BrokenError("has metadata that does not open: it is damaged, was changed, or belongs elsewhere") from None
-    return decode_entry(plain)
+    entry = decode_entry(plain)
+    return entry._replace(attachments=sealed_under(header.key, entry.attachments)) if entry.attachments else entry
 
 
 def open_data(key: SecretBytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:

@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import orjson
+
 import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
 from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
@@ -292,7 +294,7 @@ class Upload:
             self._lock.enter_context(store.backend.lock(stage, store.lock_timeout, purpose="run", name=self._name))
         new, key = f"{self._name}{len(self._written):0{32 - _LOCK_DIGITS}x}", seal.generate_key()
         self._written.append(new)
-        under = store.keyring.active[0]  # before anything is sealed
+        written_under = store.keyring.active[0]  # before anything is sealed
         size, digests = 0, list[str]()
 
         room = threading.Semaphore(_IN_MEMORY)
@@ -333,7 +335,8 @@ class Upload:
                     digests.append(under_way.popleft().result())
                 room.acquire()
             digests += (each.result() for each in under_way)
-        return AttachmentRecord(name, new, key, size, source.kind, source.detail, tuple(digests), under)
+        detail = attachment_format.shortened(source.detail)
+        return AttachmentRecord(name, new, key, size, source.kind, detail, tuple(digests), written_under)
 
     def remove_unused(self, session: Session | None) -> None:
         """Remove what no version refers to. The caller holds the stage's lock."""
@@ -349,8 +352,7 @@ def _new_pool() -> ThreadPoolExecutor:
 
 
 def _check_length(stage: str, records: Iterable[AttachmentRecord]) -> None:
-    length = sum(len(each.name.encode()) + 64 * len(each.digests) + 350 for each in records)
-    if length > _MAX_RECORDS_BYTES:
+    if len(orjson.dumps(attachment_format.encode_records(records))) > _MAX_RECORDS_BYTES:
         message = f"the attachments of stage {printable(stage)} are too many, or too large together, for one version"
         raise PayloadError(message, hint="Attach them to several stages", stage=stage)
 

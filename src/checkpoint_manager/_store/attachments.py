@@ -66,21 +66,20 @@ def read_segment_into(
     length = attachment_format.segment_length(record.size, index)
     last = index == len(record.digests) - 1
     context = attachment_format.bound_to(store.keyring.store_id, stage, record.id, index, last=last)
-    is_under_active_key = record.under == store.keyring.active[0]
+    is_under_active_key = record.written_under == store.keyring.active[0]
     try:
         with store.backend.open_segment(stage, record.id, index) as file:
             if file.size != seal.sealed_length(length):
                 raise seal.SealBrokenError
             pieces = iter(lambda: file.read(seal.SLICE_BYTES), b"")
-            attachment_format.open_segment(
-                record.key, pieces, content, context, None if is_under_active_key else record.digests[index]
-            )
+            expected = None if is_under_active_key else record.digests[index]
+            attachment_format.open_segment(record.key, pieces, content, context, expected)
     except VersionAbsentError:
         raise IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     except seal.SealBrokenError:
         message = f"{where} does not open: it is damaged, was changed, or belongs elsewhere"
         raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
-    if is_under_active_key and record.under != store.keyring.refresh().active[0]:  # the key was given up meanwhile
+    if is_under_active_key and record.written_under != store.keyring.refresh().active[0]:  # the key was given up meanwhile
         read_segment_into(store, stage, version, record, index, content)
 
 
