@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.contents import Content
     from checkpoint_manager._format.embedded import OpenContents
+    from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._operations.save import Draft
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
@@ -295,54 +296,72 @@ class Upload:
         new, key = f"{self._name}{len(self._written):0{32 - _LOCK_DIGITS}x}", seal.generate_key()
         self._written.append(new)
         written_under = store.keyring.active[0]  # before anything is sealed
-        size, digests = 0, list[str]()
-
-        room = threading.Semaphore(_IN_MEMORY)
-
-        def write(index: int, contents: list[Buffer], last: bool) -> str:  # noqa: FBT001  # as it comes
-            digest: list[str] = []
-            context = attachment_format.bound_to(store.keyring.store_id, stage, new, index, last=last)
-
-            def sealed() -> Iterator[Buffer]:
-                yield from attachment_format.seal_segment(
-                    key, contents.pop(), context, digest
-                )  # popped: it is let go of when sealed
-                room.release()
-
-            try:
-                store.backend.write_segment(stage, new, index, sealed())
-            except BaseException:
-                room.release()
-                raise
-            return digest[0]
-
-        with contextlib.ExitStack() as stack:
-            under_way: deque[Future[str]] = deque()
-            pool: ThreadPoolExecutor | None = None
-            index = -1
-            room.acquire()
-            for content, is_last in source.segments():
-                index, size, contents = index + 1, size + len(content), [content]
-                source.written(len(content))
-                del content
-                if pool is None and not is_last:  # there is a second segment: from here on, several are written at once
-                    pool = stack.enter_context(_new_pool())
-                if pool is None:
-                    digests.append(write(index, contents, is_last))
-                    continue
-                under_way.append(pool.submit(write, index, contents, is_last))
-                while under_way and under_way[0].done():
-                    digests.append(under_way.popleft().result())
-                room.acquire()
-            digests += (each.result() for each in under_way)
+        size, digests = _Writer(store, stage, new, key).write(source)
         detail = attachment_format.shortened(source.detail)
-        return AttachmentRecord(name, new, key, size, source.kind, detail, tuple(digests), written_under)
+        return AttachmentRecord(name, new, key, size, source.kind, detail, digests, written_under)
 
     def remove_unused(self, session: Session | None) -> None:
         """Remove what no version refers to. The caller holds the stage's lock."""
         unused = _unused_of(self._store, self._stage, self._written, session)
         if unused:
             self._store.backend.delete_attachments(self._stage, unused)
+
+
+class _Writer:
+    """Seals and writes the segments of one attachment: several at once, each in a thread, if there are several.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        attachment: The attachment's id.
+        key: Its key.
+    """
+
+    def __init__(self, store: Store, stage: str, attachment: str, key: SecretBytes) -> None:
+        self._store = store
+        self._stage = stage
+        self._attachment = attachment
+        self._key = key
+        self._room = threading.Semaphore(_IN_MEMORY)
+
+    def write(self, source: Source) -> tuple[int, tuple[str, ...]]:
+        """Write a whole content, and return its length and the digests of its segments."""
+        size, index, digests = 0, 0, list[str]()
+        under_way: deque[Future[str]] = deque()
+        with contextlib.ExitStack() as stack:
+            pool: ThreadPoolExecutor | None = None
+            self._room.acquire()
+            for content, is_last in source.segments():
+                size, contents = size + len(content), [content]
+                source.written(len(content))
+                del content
+                if pool is None and is_last:  # the only one
+                    return size, (self._segment(index, contents, is_last),)
+                pool = pool or stack.enter_context(_new_pool())
+                under_way.append(pool.submit(self._segment, index, contents, is_last))
+                while under_way and under_way[0].done():
+                    digests.append(under_way.popleft().result())
+                self._room.acquire()
+                index += 1
+            digests += (each.result() for each in under_way)
+        return size, tuple(digests)
+
+    def _segment(self, index: int, contents: list[Buffer], is_last: bool) -> str:  # noqa: FBT001  # as it comes
+        """Write a segment, and return its digest. Its content is removed from the list, and so let go of, once it is sealed."""
+        digest: list[str] = []
+        context = attachment_format.bound_to(self._store.keyring.store_id, self._stage, self._attachment, index, last=is_last)
+
+        def sealed() -> Iterator[Buffer]:
+            yield from attachment_format.seal_segment(self._key, contents[0], context, digest)
+            contents.clear()
+            self._room.release()
+
+        try:
+            self._store.backend.write_segment(self._stage, self._attachment, index, sealed())
+        finally:
+            if contents:  # it was not sealed as a whole
+                self._room.release()
+        return digest[0]
 
 
 def _new_pool() -> ThreadPoolExecutor:
