@@ -17,7 +17,6 @@ whether the version has his id.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 import uuid
@@ -27,7 +26,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Capabilities,
     ColumnsChangedError,
@@ -54,17 +52,16 @@ from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.postgres import columns
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connections, Patience, is_passing
-from checkpoint_manager.backends.postgres.lock import LOCK_NOT_AVAILABLE, AdvisoryLock, Kind, key_of
+from checkpoint_manager.backends.postgres.errors import translated
+from checkpoint_manager.backends.postgres.lock import AdvisoryLock
+from checkpoint_manager.backends.postgres.lock_keys import Kind, key_of
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.process_locks import ProcessLocks
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
 from checkpoint_manager.errors import (
     CheckpointError,
-    Hint,
     IntegrityError,
     LocationError,
-    LockTimeoutError,
-    StorageError,
 )
 
 if TYPE_CHECKING:
@@ -90,24 +87,6 @@ _CHUNKS_AT_ONCE = 4
 _DELETED_AT_ONCE = 100
 _NOTICE = "run "
 """What the name of a notice of a run begins with, in the table of records."""
-
-_DAMAGE = ("XX001", "XX002")
-_REFUSALS = {
-    "42501": (errno.EACCES, "Grant this user what the README lists for a pipeline's user"),
-    "2BP01": (errno.EBUSY, "Drop what depends on the view checkpoints, then try again"),
-    "53100": (errno.ENOSPC, "Free space on the server of the database"),
-    "57014": (errno.ETIMEDOUT, "Give this user a longer statement_timeout"),
-    "25006": (errno.EROFS, "Connect to the server that takes changes: a standby does not"),
-}
-_UNREACHABLE = "Check that the server runs at this address and can be reached, then try again"
-_UNCONNECTED = {
-    "certificate": "Check the server's certificate, and the one of who signed it (sslrootcert)",
-    "does not exist": "Create it, or name another one",
-    "SSL": "Check that the server is PostgreSQL's and offers TLS, or leave sslmode out of the URL",
-    "password": "Check the user and the password: in ~/.pgpass, PGPASSWORD or a service file",
-    "authentication": "Check the user, and what the server's pg_hba.conf allows",
-}
-"""What to do if a word is in what the client says when it can't connect."""
 
 
 class _Chunks:
@@ -142,7 +121,7 @@ class _Chunks:
             rows = self._connection.execute(query, parameters, binary=True).fetchall()
         except psycopg.Error as error:
             if not is_passing(error):
-                raise self._backend.translated(error, "read a version of", self._stage) from error
+                raise translated(error, "read a version of", self._backend.location, self._stage) from error
             rows = self._backend.rows("read a version of", query, parameters, self._stage)  # they never change
         self._part += _CHUNKS_AT_ONCE
         self._rest = [memoryview(row[0]) for row in rows if row[0]]
@@ -284,7 +263,7 @@ class PostgresBackend(Searchable, Maintenance):
                 has_looked_again = True
                 continue
             if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
-                raise self.translated(failure, action, stage) from (failure if has_begun else None)
+                raise translated(failure, action, self.location, stage) from (failure if has_begun else None)
 
     def rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401
         """Return the rows of a query; none if there are no tables."""
@@ -307,22 +286,6 @@ class PostgresBackend(Searchable, Maintenance):
 
     def _make_tables(self, link: Link) -> None:
         self.connections.migrate(link, key_of(Kind.STORE, self.schema, "migration"))
-
-    def translated(self, error: psycopg.Error, action: str, stage: str | None = None) -> CheckpointError:
-        """Return an error of PostgreSQL as one of this library."""
-        why = printable(_first_line(error))
-        what = f"{action}:" if stage is None else f"{action} stage {printable(stage)}:"
-        if stage is None and action.endswith((" of", " in", " to", " at")):
-            what = action
-        what = f"can't {what} {self.location}: {why}"
-        if error.sqlstate == LOCK_NOT_AVAILABLE:
-            return LockTimeoutError(what, hint=Hint.WAIT_FOR_LOCK, stage=stage)
-        if error.sqlstate in _DAMAGE:
-            return IntegrityError(what, hint="Restore the database from a backup", stage=stage)
-        number, hint = _REFUSALS.get(error.sqlstate or "", (errno.EIO, "Find out what the server's log says, then try again"))
-        if error.sqlstate is None:  # the client's: there was no connection, or it was lost
-            hint = next((each for word, each in _UNCONNECTED.items() if word in why), _UNREACHABLE)
-        return StorageError(what, hint=hint, errno=number, stage=stage)
 
     # Locks
 
@@ -581,7 +544,7 @@ class PostgresBackend(Searchable, Maintenance):
                 finally:
                     _roll_back(link.connection)
         except psycopg.Error as error:
-            raise self.translated(error, "read a version of", stage) from error
+            raise translated(error, "read a version of", self.location, stage) from error
 
     def _begin_reading(self, link: Link, query: LiteralString, parameters: tuple[object, ...]) -> list[Any]:
         """Begin a transaction, which sees what was deleted or replaced meanwhile, and return the row, or an empty one.
@@ -883,7 +846,3 @@ def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
     rest = iter(numbers)
     while some := list(islice(rest, _DELETED_AT_ONCE)):
         yield some
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

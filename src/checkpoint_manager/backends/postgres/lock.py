@@ -1,8 +1,5 @@
 """Locks of stages in PostgreSQL: session advisory locks, which the server releases when their connection ends.
 
-The key of a lock is made of SHA-256 of the store's schema, the stage, and the run's name: 64 bits, of which the lowest two say
-what the lock is held for. Two locks that met in one key would only wait for each other without need.
-
 Taking the lock and looking at the stage are two statements: one alone would see the stage as it was before the wait. They
 travel together, so both cost one round trip.
 """
@@ -10,17 +7,17 @@ travel together, so both cost one round trip.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import time
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.postgres.connections import NO_TABLES, Patience, is_passing
+from checkpoint_manager.backends.postgres.errors import LOCK_NOT_AVAILABLE, translated
+from checkpoint_manager.backends.postgres.lock_keys import Kind
 from checkpoint_manager.errors import CheckpointError, Hint, LockTimeoutError
 
 if TYPE_CHECKING:
@@ -33,23 +30,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _SLICE_SECONDS = 20.0
 """How long one statement waits. While it does, the server keeps every row that was deleted since it began."""
-LOCK_NOT_AVAILABLE, _CANCELED = "55P03", "57014"
-
-
-class Kind(IntEnum):
-    """What a key is for: its lowest two bits."""
-
-    STORE = 0
-    WRITE = 1
-    RUN = 2
-    APPEND = 3
-
-
-def key_of(kind: Kind, schema: str, *names: str) -> int:
-    """Return the key of a lock, as a signed integer of 64 bits."""
-    text = b"".join(len(name.encode()).to_bytes(4, "big") + name.encode() for name in (schema, *names))
-    digest = hashlib.sha256(b"checkpoint_manager" + text).digest()
-    return int.from_bytes(digest[:8], "big", signed=True) & ~3 | kind
+_CANCELED = "57014"
 
 
 _HOLDER = """SELECT a.pid, a.application_name, host(a.client_addr) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -149,7 +130,7 @@ class AdvisoryLock:
         if failure.sqlstate == _CANCELED:
             raise self._timed_out("the server cancelled the wait, as statement_timeout or its administrator asks") from failure
         if not (is_passing(failure) and connections.is_proven and patience.pause()):
-            raise self._backend.translated(failure, "lock", self._stage) from failure
+            raise translated(failure, "lock", self._backend.location, self._stage) from failure
 
     def _take(self, link: Link, seconds: float) -> bool:
         """Take the lock and look, in one round trip; return whether it was free."""
