@@ -318,7 +318,7 @@ def end_sessions(url: str) -> None:
 
 def connections_of(url: str) -> str:
     """Return the condition for the locks that mark a store's sessions."""
-    member = open_backend(url).connections._member_key % 2**64  # type: ignore[attr-defined]
+    member = open_backend(url)._statements.connections._member_key % 2**64  # type: ignore[attr-defined]
     return f"locktype = 'advisory' AND classid = {member >> 32} AND objid = {member & 0xFFFFFFFF}"
 
 
@@ -652,7 +652,7 @@ def test_a_signal_handler_may_save_while_its_thread_waits(postgres_url: str) -> 
 
 def test_a_signal_handler_may_read_while_its_thread_takes_a_connection(backend: Backend) -> None:
     backend.stages()
-    (link,) = backend.connections._mine.links  # type: ignore[attr-defined]
+    (link,) = backend._statements.connections._mine.links  # type: ignore[attr-defined]
     before = signal.signal(signal.SIGUSR1, lambda _, __: backend.stages())
     try:
         with link._taking:
@@ -835,7 +835,7 @@ def with_tls(postgres_url: str, postgres_certificate: str) -> Iterator[str]:
 def test_tls_is_libpqs(with_tls: str, postgres_url: str) -> None:
     with opened(with_tls) as cm:
         cm.save_checkpoint("train", 1)
-        with cm._store.backend.connections.use() as link:  # type: ignore[attr-defined]
+        with cm._store.backend._statements.connections.use() as link:  # type: ignore[attr-defined]
             assert link.connection.pgconn.ssl_in_use
     with pytest.raises(StorageError, match="certificate"):
         opened(f"{postgres_url}&sslmode=verify-full&sslrootcert=/dev/null")

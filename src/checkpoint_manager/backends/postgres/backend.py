@@ -44,18 +44,19 @@ from checkpoint_manager.backends.base import (
     Searchable,
     Session,
     StageRecord,
-    UnknownOutcomeError,
     VersionAbsentError,
     VersionTakenError,
 )
 from checkpoint_manager.backends.memory import BytesReader
-from checkpoint_manager.backends.postgres import columns
+from checkpoint_manager.backends.postgres import columns, look, notices
 from checkpoint_manager.backends.postgres import schema as tables
-from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connections, Patience, is_passing
+from checkpoint_manager.backends.postgres.connections import is_passing
 from checkpoint_manager.backends.postgres.errors import translated
 from checkpoint_manager.backends.postgres.lock import AdvisoryLock
 from checkpoint_manager.backends.postgres.lock_keys import Kind, key_of
+from checkpoint_manager.backends.postgres.look import LOOK_BYTES
 from checkpoint_manager.backends.postgres.place import parse
+from checkpoint_manager.backends.postgres.statements import Statements
 from checkpoint_manager.backends.process_locks import ProcessLocks
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
 from checkpoint_manager.errors import (
@@ -65,7 +66,7 @@ from checkpoint_manager.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import LiteralString, Self
 
     from checkpoint_manager.backends.base import MakePieces, Reader
@@ -74,9 +75,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HIGHEST_NUMBER = 999_999_999_999
-_LOOK_BYTES = 64 * 1024
-"""Content up to this length comes with the look at a stage, and records, too."""
 _MOST_AHEAD = 64
 """How many versions are read ahead by whoever goes down a history."""
 _AHEAD_BYTES = 16 * 1024
@@ -85,16 +83,14 @@ _FRESH_SECONDS = 1.0
 _CHUNKS_AT_ONCE = 4
 """How many chunks travel together: up to 4 MiB wait in memory."""
 _DELETED_AT_ONCE = 100
-_NOTICE = "run "
-"""What the name of a notice of a run begins with, in the table of records."""
 
 
 class _Chunks:
     """A version in chunks, opened for reading in a transaction, which keeps it as it is."""
 
-    def __init__(self, backend: PostgresBackend, connection: Connection, stage: str, size: int, upload: uuid.UUID) -> None:
+    def __init__(self, statements: Statements, connection: Connection, stage: str, size: int, upload: uuid.UUID) -> None:
         self.size = size
-        self._backend = backend
+        self._statements = statements
         self._connection = connection
         self._stage = stage
         self._upload = upload
@@ -114,15 +110,15 @@ class _Chunks:
         return b"".join(pieces)
 
     def _next(self) -> bool:
-        query = f"""SELECT CASE WHEN octet_length(content) <= $4 THEN content ELSE '' END FROM {self._backend.quoted}.chunk
+        query = f"""SELECT CASE WHEN octet_length(content) <= $4 THEN content ELSE '' END FROM {self._statements.quoted}.chunk
             WHERE upload = $1 AND part >= $2 AND part < $3 ORDER BY part"""
         parameters = (self._upload, self._part, self._part + _CHUNKS_AT_ONCE, tables.CHUNK_BYTES)
         try:
             rows = self._connection.execute(query, parameters, binary=True).fetchall()
         except psycopg.Error as error:
             if not is_passing(error):
-                raise translated(error, "read a version of", self._backend.location, self._stage) from error
-            rows = self._backend.rows("read a version of", query, parameters, self._stage)  # they never change
+                raise translated(error, "read a version of", self._statements.location, self._stage) from error
+            rows = self._statements.rows("read a version of", query, parameters, self._stage)  # they never change
         self._part += _CHUNKS_AT_ONCE
         self._rest = [memoryview(row[0]) for row in rows if row[0]]
         return bool(self._rest)
@@ -145,7 +141,7 @@ class PostgresSession(Session):
         self._lock = lock
         self.ahead = _Ahead()
         if isinstance(lock, AdvisoryLock) and lock.looked:
-            self.looked, lock.looked = _answers(lock.looked), None
+            self.looked, lock.looked = look.answers(lock.looked), None
 
     def __exit__(self, *_: object) -> None:
         if isinstance(self._lock, AdvisoryLock):
@@ -194,23 +190,6 @@ class _Ahead:
         return time.monotonic() - self._at < _FRESH_SECONDS
 
 
-def _answers(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
-    keyring_stamp, keyring, gaps_stamp, gaps, number, size, content = rows[0]
-    return {
-        "newest": number or 0,
-        "content": (number, size, content),
-        **_record_answer("keyring", keyring_stamp, keyring),
-        **_record_answer("gaps", gaps_stamp, gaps),
-    }
-
-
-def _record_answer(name: str, stamp: uuid.UUID | None, data: bytes | None) -> dict[str, Any]:
-    """Return what a look says of a record; nothing of one that is too long for it."""
-    if stamp is None:
-        return {name: None}
-    return {} if data is None else {name: (stamp, len(data), data)}
-
-
 class PostgresBackend(Searchable, Maintenance):
     """Versions and records in one schema of a PostgreSQL database.
 
@@ -227,65 +206,22 @@ class PostgresBackend(Searchable, Maintenance):
     capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, appends_together=True)
 
     def __init__(self, url: str) -> None:
-        place = parse(url)
-        self.location = place.location
-        self.schema = place.schema
-        self.quoted = tables.quoted(place.schema)
+        self._statements = Statements(parse(url))
+        self.location = self._statements.location
+        self._schema = self._statements.schema
+        self._quoted = self._statements.quoted
         self._process = os.getpid()
         self._process_locks = ProcessLocks()
-        self.connections = Connections(place, key_of(Kind.STORE, place.schema, "member"))
-        self._run("open the database", lambda _: None)
+        self._statements.run("open the database", lambda _: None)
 
-    # Statements
+    @property
+    def patience(self) -> float:
+        """For how many seconds a call is tried again while the server does not answer."""
+        return self._statements.patience
 
-    def _run(self, action: str, work: Callable[[Link], T], stage: str | None = None, *, once: bool = False) -> T:
-        """Return what ``work`` returns, tried again while the server does not answer.
-
-        Args:
-            action: What is being done, for messages.
-            work: Does it; called once for each attempt.
-            stage: The stage, for messages.
-            once: What was begun is not tried again: an UnknownOutcomeError is raised.
-        """
-        patience = Patience(self.patience)
-        has_looked_again = False
-        while True:
-            has_begun = False
-            try:
-                with self.connections.use() as link:
-                    has_begun = True
-                    return work(link)
-            except psycopg.Error as error:
-                failure = error
-            if has_begun and once and is_passing(failure):
-                raise UnknownOutcomeError from failure
-            if failure.sqlstate in NO_TABLES and has_begun and not has_looked_again and self.connections.forget_tables():
-                has_looked_again = True
-                continue
-            if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
-                raise translated(failure, action, self.location, stage) from (failure if has_begun else None)
-
-    def rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401
-        """Return the rows of a query; none if there are no tables."""
-
-        def work(link: Link) -> list[tuple[Any, ...]]:
-            if not self.connections.finds_tables(link):
-                return []
-            return link.connection.execute(query, parameters, binary=True).fetchall()
-
-        return self._run(action, work, stage)
-
-    def _change(self, action: str, statement: LiteralString, parameters: tuple[object, ...], stage: str | None = None) -> int:
-        """Run a statement that may be run twice, and return how many rows it changed."""
-
-        def work(link: Link) -> int:
-            self._make_tables(link)
-            return link.connection.execute(statement, parameters).rowcount
-
-        return self._run(action, work, stage)
-
-    def _make_tables(self, link: Link) -> None:
-        self.connections.migrate(link, key_of(Kind.STORE, self.schema, "migration"))
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._statements.patience = seconds
 
     # Locks
 
@@ -293,50 +229,16 @@ class PostgresBackend(Searchable, Maintenance):
         if os.getpid() != self._process:  # a child: what its parent's threads held would never be released here
             self._process, self._process_locks = os.getpid(), ProcessLocks()
         kind = Kind.STORE if stage is None else Kind.WRITE if purpose == "write" else Kind.RUN
-        key = key_of(kind, self.schema, *(() if stage is None else (stage, name)))
-        return AdvisoryLock(self, key, self._process_locks.lock(stage, timeout, purpose, name), stage, timeout, name)
+        key = key_of(kind, self._schema, *(() if stage is None else (stage, name)))
+        return AdvisoryLock(
+            self._statements, key, self._process_locks.lock(stage, timeout, purpose, name), stage, timeout, name
+        )
 
     def held_runs(self) -> list[HeldRun]:
-        query = f"""SELECT stage, substr(name, length($1) + 1), CASE WHEN octet_length(data) <= $2 THEN data ELSE '' END
-            FROM {self.quoted}.record WHERE starts_with(name, $1) AND octet_length(stage) <= $3"""
-        rows = self.rows("look for runs in", query, (_NOTICE, _LOOK_BYTES, MAX_STAGE_BYTES))
-        told = [(stage, name, data) for encoded, name, data in rows if (stage := decoded(encoded)) is not None]
-        if not told:
-            return []
-        query = """SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
-            AND granted AND mode = 'ExclusiveLock'
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-        held = {key for (key,) in self.rows("look for runs in", query)}
-        return [HeldRun(*run) for run in told if key_of(Kind.RUN, self.schema, *run[:2]) in held]
-
-    def write_notice(self, stage: str, name: str, notice: bytes) -> None:
-        """Keep what the holder of a run's lock tells others; it need not survive a crash of the server."""
-        statement = f"""WITH later AS (SELECT set_config('synchronous_commit', 'off', true))
-            INSERT INTO {self.quoted}.record (stage, name, stamp, data) SELECT $1, $2, gen_random_uuid(), $3 FROM later
-            ON CONFLICT (stage, name) DO UPDATE SET stamp = excluded.stamp, data = excluded.data"""
-        self._change("write to", statement, (stage.encode(), f"{_NOTICE}{name}", notice), stage)
-
-    def remove_notice(self, stage: str, name: str) -> None:
-        """Remove it."""
-        statement = f"""WITH later AS (SELECT set_config('synchronous_commit', 'off', true))
-            DELETE FROM {self.quoted}.record USING later WHERE stage = $1 AND name = $2"""
-        self._change("write to", statement, (stage.encode(), f"{_NOTICE}{name}"), stage)
+        return notices.held_runs(self._statements)
 
     def session(self, stage: str | None, lock: object = None) -> PostgresSession:
         return PostgresSession(stage, lock)
-
-    def send_look(self, connection: Connection, stage: str | None, *, content: bool = False) -> psycopg.Cursor[Any]:
-        """Send the query for all that a writer or reader of a stage needs to know first."""
-        query = f"""SELECT k.stamp, CASE WHEN octet_length(k.data) <= $2 THEN k.data END,
-                g.stamp, CASE WHEN octet_length(g.data) <= $2 THEN g.data END,
-                v.number, v.size, CASE WHEN $3 AND octet_length(v.content) <= $2 THEN v.content END
-            FROM (VALUES (1)) AS one
-            LEFT JOIN {self.quoted}.record k ON k.stage = '' AND k.name = 'keyring'
-            LEFT JOIN {self.quoted}.record g ON g.stage = $1 AND g.name = 'gaps'
-            LEFT JOIN LATERAL (SELECT number, size, content FROM {self.quoted}.version
-                WHERE stage = $1 AND number BETWEEN 1 AND $4 ORDER BY number DESC LIMIT 1) v ON true"""
-        parameters = ((stage or "").encode(), _LOOK_BYTES, content, _HIGHEST_NUMBER)
-        return connection.execute(query, parameters, binary=True)
 
     def _take_answer(self, session: Session | None, stage: str | None, what: str) -> Any:  # noqa: ANN401  # as various as what is asked
         """Return what a session's look has told, once; ``...`` if it must be read.
@@ -348,12 +250,12 @@ class PostgresBackend(Searchable, Maintenance):
         if session.looked is None:
             session.looked = {}
 
-            def look(link: Link) -> list[tuple[Any, ...]]:
-                found = self.connections.finds_tables(link)
-                return self.send_look(link.connection, session.stage, content=True).fetchall() if found else []
+            def ask(link: Link) -> list[tuple[Any, ...]]:
+                found = self._statements.connections.finds_tables(link)
+                return look.send(self._statements, link.connection, session.stage, content=True).fetchall() if found else []
 
-            rows = self._run("look at", look, session.stage)
-            session.looked = _answers(rows) if rows else {}
+            rows = self._statements.run("look at", ask, session.stage)
+            session.looked = look.answers(rows) if rows else {}
         answer = session.looked.pop(what, ...)
         if answer is ... and what != "keyring":
             session.looked = {}
@@ -368,39 +270,40 @@ class PostgresBackend(Searchable, Maintenance):
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
                 AND classid::bigint = $2 AND objid::bigint = $3)"""
-        member = key_of(Kind.STORE, self.schema, "member") % 2**64
+        member = key_of(Kind.STORE, self._schema, "member") % 2**64
         deadline = time.monotonic() + timeout
         parameters = (int(Kind.WRITE), member >> 32, member & 0xFFFFFFFF)
-        keys = self._run("look for writers", lambda link: link.connection.execute(query, parameters).fetchall())
+        keys = self._statements.run("look for writers", lambda link: link.connection.execute(query, parameters).fetchall())
         for (key,) in keys:
-            with AdvisoryLock(self, key, contextlib.nullcontext(), None, deadline - time.monotonic()):
+            with AdvisoryLock(self._statements, key, contextlib.nullcontext(), None, deadline - time.monotonic()):
                 pass
 
     def lock_descriptors(self) -> tuple[int, ...]:
-        return tuple(link.connection.fileno() for link in self.connections.holding())
+        return tuple(link.connection.fileno() for link in self._statements.connections.holding())
 
     # Versions
 
     def stages(self) -> list[str]:
         query = f"""WITH RECURSIVE name(stage) AS (
-            (SELECT stage FROM {self.quoted}.version WHERE octet_length(stage) <= $1 ORDER BY stage LIMIT 1)
-            UNION ALL SELECT (SELECT v.stage FROM {self.quoted}.version v
+            (SELECT stage FROM {self._quoted}.version WHERE octet_length(stage) <= $1 ORDER BY stage LIMIT 1)
+            UNION ALL SELECT (SELECT v.stage FROM {self._quoted}.version v
                 WHERE v.stage > name.stage AND octet_length(v.stage) <= $1 ORDER BY v.stage LIMIT 1)
             FROM name WHERE name.stage IS NOT NULL
         ) SELECT stage FROM name WHERE stage IS NOT NULL"""  # one step of the index for each stage, not for each version
-        names = (decoded(row[0]) for row in self.rows("list the stages", query, (MAX_STAGE_BYTES,)))
+        names = (decoded(row[0]) for row in self._statements.rows("list the stages", query, (MAX_STAGE_BYTES,)))
         return [name for name in names if name is not None]
 
     def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
         self._take_answer(session, stage, "nothing")
-        query = f"SELECT number FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2 ORDER BY number"
-        return [row[0] for row in self.rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
+        query = f"SELECT number FROM {self._quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2 ORDER BY number"
+        rows = self._statements.rows("list the versions of", query, (stage.encode(), tables.HIGHEST_NUMBER), stage)
+        return [row[0] for row in rows]
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # always is
         answer = self._take_answer(session, stage, "newest")
         if answer is ...:
-            query = f"SELECT max(number) FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2"
-            rows = self.rows("find the newest version of", query, (stage.encode(), _HIGHEST_NUMBER), stage)
+            query = f"SELECT max(number) FROM {self._quoted}.version WHERE stage = $1 AND number BETWEEN 1 AND $2"
+            rows = self._statements.rows("find the newest version of", query, (stage.encode(), tables.HIGHEST_NUMBER), stage)
             answer = (rows[0][0] or 0) if rows else 0
         return Newest(answer, durable=True)
 
@@ -415,14 +318,14 @@ class PostgresBackend(Searchable, Maintenance):
     ) -> None:
         insert, filled = self._insert(fields)
         keyring = f"""SELECT stamp, CASE WHEN octet_length(data) <= $1 THEN data END
-            FROM {self.quoted}.record WHERE stage = '' AND name = 'keyring'"""
-        key = key_of(Kind.APPEND, self.schema, stage)
+            FROM {self._quoted}.record WHERE stage = '' AND name = 'keyring'"""
+        key = key_of(Kind.APPEND, self._schema, stage)
         looked: list[tuple[Any, ...]] = []
 
         def work(link: Link) -> bool:
-            self._make_tables(link)
+            self._statements.make_tables(link)
             connection = link.connection
-            with _naming_columns(), _Content(self.quoted, connection, stage, make_pieces()) as content:
+            with _naming_columns(), _Content(self._quoted, connection, stage, make_pieces()) as content:
                 with connection.pipeline():
                     if content.upload is None:
                         connection.execute("BEGIN")
@@ -430,32 +333,32 @@ class PostgresBackend(Searchable, Maintenance):
                     done = connection.execute(insert, (stage.encode(), version, *content.parameters, *filled))
                     if content.upload is None:
                         connection.execute("COMMIT")
-                        look = connection.execute(keyring, (_LOOK_BYTES,), binary=True)
+                        again = connection.execute(keyring, (LOOK_BYTES,), binary=True)
                 if content.upload is None:
-                    looked[:] = look.fetchall()
+                    looked[:] = again.fetchall()
                 return content.commit(done.rowcount)
 
-        done = self._run("write", work, stage, once=True)
+        done = self._statements.run("write", work, stage, once=True)
         if isinstance(session, PostgresSession):
-            session.looked = _record_answer("keyring", *looked[0]) if looked else {}
+            session.looked = look.record_answer("keyring", *looked[0]) if looked else {}
         if not done:
             raise VersionTakenError if version in self.versions(stage) else OutOfOrderError
 
     def _insert(self, fields: Fields | None) -> tuple[LiteralString, tuple[object, ...]]:
         """Return the statement that inserts a version, and those of its parameters that fill columns."""
         filling = columns.Filling(fields, first=6)
-        insert = f"""INSERT INTO {self.quoted}.version (stage, number, size, content, upload{filling.names})
+        insert = f"""INSERT INTO {self._quoted}.version (stage, number, size, content, upload{filling.names})
             SELECT $1, $2::bigint, $3::bigint, $4, $5{filling.values}
             WHERE NOT EXISTS
-                (SELECT 1 FROM {self.quoted}.version WHERE stage = $1 AND number BETWEEN $2 AND {_HIGHEST_NUMBER})"""
+                (SELECT 1 FROM {self._quoted}.version WHERE stage = $1 AND number BETWEEN $2 AND {tables.HIGHEST_NUMBER})"""
         return insert, filling.parameters
 
     def append_together(self, versions: Sequence[NewVersion]) -> None:
         """Insert all of them in one transaction, in the order of their keys, so that no two writers wait for each other."""
-        ordered = sorted(versions, key=lambda each: key_of(Kind.APPEND, self.schema, each.stage))
+        ordered = sorted(versions, key=lambda each: key_of(Kind.APPEND, self._schema, each.stage))
 
         def work(link: Link) -> bool:
-            self._make_tables(link)
+            self._statements.make_tables(link)
             connection = link.connection
             try:
                 with _naming_columns(), connection.pipeline():
@@ -468,21 +371,21 @@ class PostgresBackend(Searchable, Maintenance):
             finally:
                 _roll_back(connection)
 
-        if not self._run("write", work, once=True):
+        if not self._statements.run("write", work, once=True):
             raise VersionTakenError if any(each.number in self.versions(each.stage) for each in versions) else OutOfOrderError
 
     def _insert_one(self, connection: Connection, version: NewVersion) -> psycopg.Cursor[Any]:
         """Send a version in the transaction that has begun."""
-        connection.execute("SELECT pg_advisory_xact_lock($1)", (key_of(Kind.APPEND, self.schema, version.stage),))
-        with _Content(self.quoted, connection, version.stage, version.make_pieces(), is_within=True) as content:
+        connection.execute("SELECT pg_advisory_xact_lock($1)", (key_of(Kind.APPEND, self._schema, version.stage),))
+        with _Content(self._quoted, connection, version.stage, version.make_pieces(), is_within=True) as content:
             insert, filled = self._insert(version.fields)
             return connection.execute(insert, (version.stage.encode(), version.number, *content.parameters, *filled))
 
     def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
         self._take_answer(session, stage, "nothing")
-        update = f"""WITH before AS (SELECT upload FROM {self.quoted}.version WHERE stage = $1 AND number = $2::bigint),
-            gone AS (DELETE FROM {self.quoted}.chunk USING before WHERE chunk.upload = before.upload)
-            UPDATE {self.quoted}.version SET size = $3::bigint, content = $4, upload = $5 WHERE stage = $1 AND number = $2"""
+        update = f"""WITH before AS (SELECT upload FROM {self._quoted}.version WHERE stage = $1 AND number = $2::bigint),
+            gone AS (DELETE FROM {self._quoted}.chunk USING before WHERE chunk.upload = before.upload)
+            UPDATE {self._quoted}.version SET size = $3::bigint, content = $4, upload = $5 WHERE stage = $1 AND number = $2"""
         if not self._write(update, stage, (version,), make_pieces):
             raise VersionAbsentError
 
@@ -490,12 +393,12 @@ class PostgresBackend(Searchable, Maintenance):
         """Store pieces with a statement that may be run twice; return whether it changed a row."""
 
         def work(link: Link) -> bool:
-            self._make_tables(link)
-            with _Content(self.quoted, link.connection, stage, make_pieces()) as content:
+            self._statements.make_tables(link)
+            with _Content(self._quoted, link.connection, stage, make_pieces()) as content:
                 done = link.connection.execute(statement, (stage.encode(), *place, *content.parameters))
                 return content.commit(done.rowcount)
 
-        return self._run("write", work, stage)
+        return self._statements.run("write", work, stage)
 
     def flush(self, stage: str, *, session: Session | None = None) -> None:
         """Do nothing: each change is durable when it returns."""
@@ -511,7 +414,7 @@ class PostgresBackend(Searchable, Maintenance):
             yield BytesReader(content)
             return
         query = f"""SELECT size, upload, CASE WHEN octet_length(content) <= $3 THEN content END
-            FROM {self.quoted}.version WHERE stage = $1 AND number = $2::bigint"""
+            FROM {self._quoted}.version WHERE stage = $1 AND number = $2::bigint"""
         with self._reader(query, (stage.encode(), version, tables.CHUNK_BYTES), stage) as reader:
             yield reader
 
@@ -519,28 +422,28 @@ class PostgresBackend(Searchable, Maintenance):
         """Return the content of a version, if it is short and one of several that are asked for one after the other."""
         content = ahead.take(version)
         if content is None and (number := ahead.step(version)):
-            query = f"""SELECT number, content FROM {self.quoted}.version
+            query = f"""SELECT number, content FROM {self._quoted}.version
                 WHERE stage = $1 AND number BETWEEN $2::bigint - $3::bigint AND $2::bigint AND octet_length(content) <= $4"""
-            rows = self.rows("read versions of", query, (stage.encode(), version, number, _AHEAD_BYTES), stage)
+            rows = self._statements.rows("read versions of", query, (stage.encode(), version, number, _AHEAD_BYTES), stage)
             content = ahead.keep(rows, version)
         return content
 
     @contextlib.contextmanager
     def _reader(self, query: LiteralString, parameters: tuple[object, ...], stage: str) -> Iterator[Reader]:
         """Read a row of size, upload and content."""
-        rows = self.rows("read a version of", query, parameters, stage)
+        rows = self._statements.rows("read a version of", query, parameters, stage)
         if rows and rows[0][1] is None:
             yield BytesReader(rows[0][2] or b"")  # what is larger is not of this backend: too short, then
             return
         if not rows:
             raise VersionAbsentError
         try:
-            with self.connections.use() as link:
+            with self._statements.connections.use() as link:
                 rows = self._begin_reading(link, query, parameters) or rows
                 if not rows[0]:
                     raise VersionAbsentError
                 try:
-                    yield _Chunks(self, link.connection, stage, rows[0][0], rows[0][1])
+                    yield _Chunks(self._statements, link.connection, stage, rows[0][0], rows[0][1])
                 finally:
                     _roll_back(link.connection)
         except psycopg.Error as error:
@@ -562,36 +465,36 @@ class PostgresBackend(Searchable, Maintenance):
     def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
         self._take_answer(session, stage, "nothing")
         statement = f"""WITH gone AS
-                (DELETE FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[]) RETURNING upload)
-            DELETE FROM {self.quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
+                (DELETE FROM {self._quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[]) RETURNING upload)
+            DELETE FROM {self._quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
         for some in _batches(versions):
-            self._change("delete versions of", statement, (stage.encode(), some), stage)
+            self._statements.change("delete versions of", statement, (stage.encode(), some), stage)
 
     # Columns of chosen fields
 
     def set_columns(self, names: Iterable[str]) -> None:
         wanted = list(names)
-        migration, build = (key_of(Kind.STORE, self.schema, purpose) for purpose in ("migration", "indexes"))
+        migration, build = (key_of(Kind.STORE, self._schema, purpose) for purpose in ("migration", "indexes"))
 
         def work(link: Link) -> None:
             encoding = link.connection.execute("SELECT getdatabaseencoding()").fetchall()[0][0]
             if wanted and encoding != "UTF8":
                 message = f"the database of {self.location} has the encoding {encoding}, which can't hold every indexed field"
                 raise LocationError(message, hint="Make a database with ENCODING 'UTF8', or leave out index=")
-            self.connections.migrate(link, migration, must=True)
-            columns.set_columns(link.connection, self.schema, wanted, migration_key=migration, build_key=build)
+            self._statements.connections.migrate(link, migration, must=True)
+            columns.set_columns(link.connection, self._schema, wanted, migration_key=migration, build_key=build)
 
-        self._run("make the columns of the index in", work)
+        self._statements.run("make the columns of the index in", work)
 
     def fill(self, stage: str, fields: Mapping[int, Fields]) -> None:
         def work(link: Link) -> None:
             with _naming_columns(), link.connection.pipeline():
                 for number, each in fields.items():
                     filling = columns.Filling(each, first=3)
-                    update = f"UPDATE {self.quoted}.version SET {filling.pairs} WHERE stage = $1 AND number = $2::bigint"
+                    update = f"UPDATE {self._quoted}.version SET {filling.pairs} WHERE stage = $1 AND number = $2::bigint"
                     link.connection.execute(update, (stage.encode(), number, *filling.parameters))
 
-        self._run("fill the columns of", work, stage)
+        self._statements.run("fill the columns of", work, stage)
 
     def search(self, conditions: Conditions) -> Iterator[tuple[str, int]]:
         return self._candidates(conditions, conditions.serial)
@@ -600,10 +503,10 @@ class PostgresBackend(Searchable, Maintenance):
         return self._candidates(None, serial)
 
     def _candidates(self, conditions: Conditions | None, serial: int) -> Iterator[tuple[str, int]]:
-        query, parameters = columns.query_of(f"{self.quoted}.version", conditions, serial)
+        query, parameters = columns.query_of(f"{self._quoted}.version", conditions, serial)
         while True:
             with _naming_columns():
-                page = self.rows("search", query, tuple(parameters))
+                page = self._statements.rows("search", query, tuple(parameters))
             for stored, number in page:
                 if (stage := decoded(stored)) is not None:
                     yield stage, number
@@ -617,9 +520,9 @@ class PostgresBackend(Searchable, Maintenance):
         """Write a segment; it is kept in memory until then, as an answer may be lost."""
         content = b"".join([bytes(piece) for piece in pieces])
         statement = f"""WITH before AS
-                (SELECT upload FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 AND number = $3::integer),
-            gone AS (DELETE FROM {self.quoted}.chunk USING before WHERE chunk.upload = before.upload)
-            INSERT INTO {self.quoted}.segment (stage, attachment, number, size, content, upload)
+                (SELECT upload FROM {self._quoted}.segment WHERE stage = $1 AND attachment = $2 AND number = $3::integer),
+            gone AS (DELETE FROM {self._quoted}.chunk USING before WHERE chunk.upload = before.upload)
+            INSERT INTO {self._quoted}.segment (stage, attachment, number, size, content, upload)
             VALUES ($1, $2, $3, $4::bigint, $5, $6)
             ON CONFLICT (stage, attachment, number)
             DO UPDATE SET size = excluded.size, content = excluded.content, upload = excluded.upload"""
@@ -628,25 +531,25 @@ class PostgresBackend(Searchable, Maintenance):
     @contextlib.contextmanager
     def open_segment(self, stage: str, attachment: str, index: int) -> Iterator[Reader]:
         query = f"""SELECT size, upload, CASE WHEN octet_length(content) <= $4 THEN content END
-            FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 AND number = $3::integer"""
+            FROM {self._quoted}.segment WHERE stage = $1 AND attachment = $2 AND number = $3::integer"""
         with self._reader(query, (stage.encode(), attachment, index, tables.CHUNK_BYTES), stage) as reader:
             yield reader
 
     def segment_sizes(self, stage: str, attachment: str) -> list[int]:
-        query = f"""SELECT number, size FROM {self.quoted}.segment
+        query = f"""SELECT number, size FROM {self._quoted}.segment
             WHERE stage = $1 AND attachment = $2 AND number >= 0 ORDER BY number"""
-        rows = self.rows("look at an attachment of", query, (stage.encode(), attachment), stage)
+        rows = self._statements.rows("look at an attachment of", query, (stage.encode(), attachment), stage)
         return [size for (number, size), expected in zip(rows, count()) if number == expected]
 
     def attachments(self, stage: str) -> list[str]:
-        query = f"SELECT DISTINCT attachment FROM {self.quoted}.segment WHERE stage = $1"
-        return [row[0] for row in self.rows("list the attachments of", query, (stage.encode(),), stage)]
+        query = f"SELECT DISTINCT attachment FROM {self._quoted}.segment WHERE stage = $1"
+        return [row[0] for row in self._statements.rows("list the attachments of", query, (stage.encode(),), stage)]
 
     def delete_attachments(self, stage: str, attachments: Iterable[str]) -> None:
-        statement = f"""WITH gone AS (DELETE FROM {self.quoted}.segment WHERE stage = $1 AND attachment = $2 RETURNING upload)
-            DELETE FROM {self.quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
+        statement = f"""WITH gone AS (DELETE FROM {self._quoted}.segment WHERE stage = $1 AND attachment = $2 RETURNING upload)
+            DELETE FROM {self._quoted}.chunk USING gone WHERE chunk.upload = gone.upload"""
         for attachment in attachments:
-            self._change("delete attachments of", statement, (stage.encode(), attachment), stage)
+            self._statements.change("delete attachments of", statement, (stage.encode(), attachment), stage)
 
     # Records
 
@@ -663,9 +566,9 @@ class PostgresBackend(Searchable, Maintenance):
         if answer is ...:
             query = f"""SELECT stamp, octet_length(data),
                     CASE WHEN stamp IS DISTINCT FROM $3 AND octet_length(data) <= $4 THEN data END
-                FROM {self.quoted}.record WHERE stage = $1 AND name = $2"""
+                FROM {self._quoted}.record WHERE stage = $1 AND name = $2"""
             stamp = known.stamp if known is not None and isinstance(known.stamp, uuid.UUID) else None
-            rows = self.rows(f"read the {name} of", query, ((stage or "").encode(), name, stamp, limit), stage)
+            rows = self._statements.rows(f"read the {name} of", query, ((stage or "").encode(), name, stamp, limit), stage)
             answer = rows[0] if rows else None
         if answer is None:
             return None
@@ -687,20 +590,21 @@ class PostgresBackend(Searchable, Maintenance):
         self._take_answer(session, stage, "nothing")
         parameters: tuple[object, ...] = ((stage or "").encode(), name, stamp := uuid.uuid4(), data)
         if expected is None:
-            statement: LiteralString = f"""INSERT INTO {self.quoted}.record (stage, name, stamp, data) VALUES ($1, $2, $3, $4)
+            statement: LiteralString = f"""INSERT INTO {self._quoted}.record (stage, name, stamp, data) VALUES ($1, $2, $3, $4)
                 ON CONFLICT (stage, name) DO UPDATE SET stamp = excluded.stamp WHERE record.stamp = excluded.stamp"""
         else:
-            statement = f"""UPDATE {self.quoted}.record SET stamp = $3, data = $4
+            statement = f"""UPDATE {self._quoted}.record SET stamp = $3, data = $4
                 WHERE stage = $1 AND name = $2 AND (data = $5 OR stamp = $3)"""
             parameters = (*parameters, expected.data)
-        if not self._change(f"write the {name} of", statement, parameters, stage):  # a second time, it finds its own stamp
+        done = self._statements.change(f"write the {name} of", statement, parameters, stage)  # again, it finds its own stamp
+        if not done:
             raise RecordChangedError
         return Record(data, stamp)
 
     # The whole store
 
     def close(self) -> None:
-        self.connections.close()
+        self._statements.connections.close()
 
     # Maintenance
 
@@ -709,24 +613,24 @@ class PostgresBackend(Searchable, Maintenance):
         query = f"SELECT DISTINCT CASE WHEN octet_length(stage) <= $1 THEN stage END, upload {self._unused} ORDER BY 1, 2"
         return [
             Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", decoded(stage))
-            for stage, upload in self.rows("look through the database", query, (MAX_STAGE_BYTES,))
+            for stage, upload in self._statements.rows("look through the database", query, (MAX_STAGE_BYTES,))
         ]
 
     def remove(self, leftover: Leftover) -> bool:
         upload = uuid.UUID(leftover.path.rpartition(" ")[2])
-        self._change("remove chunks of", f"DELETE {self._unused} AND chunk.upload = $1", (upload,), leftover.stage)
+        self._statements.change("remove chunks of", f"DELETE {self._unused} AND chunk.upload = $1", (upload,), leftover.stage)
         return True
 
     @property
     def _unused(self) -> LiteralString:
-        return f"""FROM {self.quoted}.chunk
-            WHERE NOT EXISTS (SELECT 1 FROM {self.quoted}.version v WHERE v.upload = chunk.upload)
-            AND NOT EXISTS (SELECT 1 FROM {self.quoted}.segment s WHERE s.upload = chunk.upload)
-            AND NOT EXISTS (SELECT 1 FROM {self.quoted}.quarantine q WHERE q.upload = chunk.upload)"""
+        return f"""FROM {self._quoted}.chunk
+            WHERE NOT EXISTS (SELECT 1 FROM {self._quoted}.version v WHERE v.upload = chunk.upload)
+            AND NOT EXISTS (SELECT 1 FROM {self._quoted}.segment s WHERE s.upload = chunk.upload)
+            AND NOT EXISTS (SELECT 1 FROM {self._quoted}.quarantine q WHERE q.upload = chunk.upload)"""
 
     def warnings(self) -> list[str]:
         query = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name"
-        rows = self._run("open the database", lambda link: link.connection.execute(query).fetchall())
+        rows = self._statements.run("open the database", lambda link: link.connection.execute(query).fetchall())
         return [
             f"The server of {self.location} runs with {name} = off: a power cut may damage the database" for (name,) in rows
         ]
@@ -736,17 +640,18 @@ class PostgresBackend(Searchable, Maintenance):
         numbers = [each for each in wanted if isinstance(each, int)]
         names = [each for each in wanted if not isinstance(each, int)]
         parameters = (stage.encode(), numbers, names)
-        query = f"""SELECT number, NULL FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
-            UNION ALL SELECT NULL, name FROM {self.quoted}.record WHERE stage = $1 AND name = ANY($3::text[])"""
-        rows = self.rows("set aside versions of", query, parameters, stage)  # a lost answer can't be asked for again
+        query = f"""SELECT number, NULL FROM {self._quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
+            UNION ALL SELECT NULL, name FROM {self._quoted}.record WHERE stage = $1 AND name = ANY($3::text[])"""
+        # asked before, as a lost answer can't be asked for again
+        rows = self._statements.rows("set aside versions of", query, parameters, stage)
         statement = f"""WITH
-            v AS (DELETE FROM {self.quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
+            v AS (DELETE FROM {self._quoted}.version WHERE stage = $1 AND number = ANY($2::bigint[])
                 RETURNING number, content, upload),
-            r AS (DELETE FROM {self.quoted}.record WHERE stage = $1 AND name = ANY($3::text[]) RETURNING name, data)
-            INSERT INTO {self.quoted}.quarantine (stage, number, name, content, upload)
+            r AS (DELETE FROM {self._quoted}.record WHERE stage = $1 AND name = ANY($3::text[]) RETURNING name, data)
+            INSERT INTO {self._quoted}.quarantine (stage, number, name, content, upload)
             SELECT $1, number, NULL, content, upload FROM v UNION ALL SELECT $1, NULL, name, data, NULL FROM r"""
         if rows:
-            self._change("set aside versions of", statement, parameters, stage)
+            self._statements.change("set aside versions of", statement, parameters, stage)
         there = {name if number is None else number for number, name in rows}
         where = f"the table quarantine of {self.location}"
         return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}

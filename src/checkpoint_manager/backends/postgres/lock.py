@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends.postgres import look, notices
 from checkpoint_manager.backends.postgres.connections import NO_TABLES, Patience, is_passing
 from checkpoint_manager.backends.postgres.errors import LOCK_NOT_AVAILABLE, translated
 from checkpoint_manager.backends.postgres.lock_keys import Kind
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from checkpoint_manager.backends.postgres.backend import PostgresBackend
     from checkpoint_manager.backends.postgres.connections import Link
+    from checkpoint_manager.backends.postgres.statements import Statements
 
 _LOG = logging.getLogger("checkpoint_manager")
 _SLICE_SECONDS = 20.0
@@ -42,7 +43,7 @@ class AdvisoryLock:
     """A lock for one ``with`` block: between the threads of this process first, then between the sessions of the server.
 
     Args:
-        backend: The backend.
+        statements: The store.
         key: The key.
         inner: The lock between the threads of this process.
         stage: The stage, or None.
@@ -58,14 +59,14 @@ class AdvisoryLock:
 
     def __init__(
         self,
-        backend: PostgresBackend,
+        statements: Statements,
         key: int,
         inner: AbstractContextManager[object],
         stage: str | None,
         timeout: float,
         name: str = "",
     ) -> None:
-        self._backend = backend
+        self._statements = statements
         self._key = key
         self._kind = Kind(key & 3)
         self._inner = inner
@@ -96,7 +97,7 @@ class AdvisoryLock:
         while True:
             left = deadline - time.monotonic()
             try:
-                with self._backend.connections.use() as link:
+                with self._statements.connections.use() as link:
                     if link.locks.get(self._key, self) is not self:  # the server would let the same session in twice
                         raise self._timed_out("this thread would wait for itself")
                     self._link = link
@@ -120,7 +121,7 @@ class AdvisoryLock:
             left: How long the lock might have been waited for when the attempt began, in seconds.
             patience: The pauses.
         """
-        connections = self._backend.connections
+        connections = self._statements.connections
         if failure.sqlstate in NO_TABLES and connections.forget_tables():
             return
         if failure.sqlstate == LOCK_NOT_AVAILABLE and left > _SLICE_SECONDS:
@@ -130,7 +131,7 @@ class AdvisoryLock:
         if failure.sqlstate == _CANCELED:
             raise self._timed_out("the server cancelled the wait, as statement_timeout or its administrator asks") from failure
         if not (is_passing(failure) and connections.is_proven and patience.pause()):
-            raise translated(failure, "lock", self._backend.location, self._stage) from failure
+            raise translated(failure, "lock", self._statements.location, self._stage) from failure
 
     def _take(self, link: Link, seconds: float) -> bool:
         """Take the lock and look, in one round trip; return whether it was free."""
@@ -145,10 +146,10 @@ class AdvisoryLock:
                     taken = connection.execute("SELECT true FROM pg_advisory_lock($1)", (self._key,))
                 else:
                     taken = connection.execute("SELECT pg_try_advisory_lock($1)", (self._key,))
-                look = self._backend.send_look(connection, self._stage) if looks else None
+                asked = look.send(self._statements, connection, self._stage) if looks else None
             if taken.fetchall() != [(True,)]:
                 return False
-            self.looked = None if look is None else look.fetchall()
+            self.looked = None if asked is None else asked.fetchall()
         except psycopg.Error:
             if link.is_usable:  # the session may have the lock, for only the look failed
                 with contextlib.suppress(psycopg.Error):
@@ -181,14 +182,14 @@ class AdvisoryLock:
         nameless = "the store" if self._kind == Kind.STORE else "a stage"
         whose = nameless if self._stage is None else f"stage {printable(self._stage)}"
         holder = self._holder()
-        message = f"{whose} in {self._backend.location} is locked by {holder}{f': {why}' if why else ''}"
+        message = f"{whose} in {self._statements.location} is locked by {holder}{f': {why}' if why else ''}"
         return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder)
 
     def _holder(self) -> str:
         """Return who holds the lock, as far as the server tells."""
         unsigned = self._key % 2**64
         try:
-            with self._backend.connections.use() as link:
+            with self._statements.connections.use() as link:
                 rows = link.connection.execute(_HOLDER, (unsigned >> 32, unsigned & 0xFFFFFFFF)).fetchall()
         except psycopg.Error:
             rows = []
@@ -200,7 +201,7 @@ class AdvisoryLock:
     def write_notice(self, notice: bytes) -> None:
         """Note what its holder tells others."""
         self._is_noted = True
-        self._backend.write_notice(self._stage or "", self._name, notice)
+        notices.write(self._statements, self._stage or "", self._name, notice)
 
     def release(self) -> None:
         """Release the lock, if it is held. A connection that is lost released it."""
@@ -208,7 +209,7 @@ class AdvisoryLock:
         if self._is_noted and link is not None and not link.is_inherited:
             self._is_noted = False
             with contextlib.suppress(CheckpointError):  # one that is left is not shown, and the next run replaces it
-                self._backend.remove_notice(self._stage or "", self._name)
+                notices.remove(self._statements, self._stage or "", self._name)
         if link is not None and link.locks.pop(self._key, None) is not None and not link.is_inherited:
             if link.connection.closed and self._kind == Kind.RUN:
                 _LOG.warning("The lock of the run of stage %s was lost with its connection", printable(self._stage or ""))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import psycopg
 
 APPLICATION = "checkpoint_manager"
+HIGHEST_NUMBER = 999_999_999_999
 CHUNK_BYTES = 1024 * 1024
 """Content up to this length stands in its row; what is longer, in rows of its own of this length."""
 
