@@ -80,7 +80,7 @@ def _policy(call: Call) -> Retention | None:
     try:
         return Retention(**rules) if rules else None
     except ValueError as error:
-        raise RefusedError(400, "This is not a policy", str(error)) from None
+        raise RefusedError(400, "Invalid policy", str(error)) from None
 
 
 def _plan(call: Call, policy: Retention, stage: str) -> PrunePlan:
