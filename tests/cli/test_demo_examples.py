@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -57,12 +59,25 @@ def test_streaming(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_deployment(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told = show("deployment", tmp_path / "deployment", capfd)
     after = told.partition("rolled back\n")[2].split("\n")
-    assert after[:2] == ["  check      taken back", "  build      taken back"]
+    assert after[:3] == [f"  {step:<9}  taken back" for step in ("migrate", "check", "build")]
+    assert told.count("migrate    the host is switched off in the middle") == 1
     assert "why        sqlite3.OperationalError" in told
     assert (tmp_path / "deployment" / "live.zip").exists()
     cm = CheckpointManager(tmp_path / "deployment" / "checkpoints")
     assert [version.status for version in cm.history("build")] == ["completed", "cleared", "completed"]
-    assert [version.status for version in cm.history("migrate")] == ["completed", "failed"]
+    assert [version.status for version in cm.history("migrate")] == ["completed", "cleared", "failed"]
+    columns = rows(tmp_path / "deployment" / "customers.db", "PRAGMA table_info(customer)")
+    assert [column[1] for column in columns] == ["name", "mail", "since"]
+
+
+@pytest.mark.parametrize("name", ["MENDED", "TAKE_BACK"])
+def test_a_step_of_the_deployment_can_be_repeated(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "memory:")
+    program = runpy.run_path(str(examples.source("deployment")))[name]
+    with closing(sqlite3.connect(tmp_path / "customers.db")) as connection, connection:
+        connection.execute("CREATE TABLE customer AS SELECT 'Ada' AS name")
+    for _ in range(2):
+        subprocess.run([sys.executable, "-I", "-c", program], check=True, cwd=tmp_path)
 
 
 def test_one_that_needs_a_package_names_it(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +35,19 @@ def test_training(told: str, tmp_path: Path) -> None:
     assert newest.restored_from == cm.tags("model")["best"]
     accuracies = [version.metadata["accuracy"] for version in cm.history("model")]
     assert newest.metadata["accuracy"] == max(accuracies)
+
+
+def test_a_training_that_was_killed_before_it_set_the_tag_sets_it_later(tmp_path: Path, home: Path) -> None:
+    pytest.importorskip("sklearn")
+    program = "import os; from checkpoint_manager.cli.commands.demo import training; training.EPOCHS = 2; {}; training.main()"
+    environment = {**os.environ, "CHECKPOINT_MANAGER_STORE": str(tmp_path / "store")}
+    killed, went_on = (
+        subprocess.run([sys.executable, "-c", program.format(change)], env=environment, check=False).returncode
+        for change in ("training.cm.tag = lambda *_, **__: os._exit(9)", "pass")
+    )
+    assert (killed, went_on) == (9, 0)
+    cm = CheckpointManager(tmp_path / "store")
+    assert cm.get_version("model").restored_from == cm.tags("model")["best"]
 
 
 @pytest.mark.parametrize("told", ["agent"], indirect=True)

@@ -27,12 +27,14 @@ def main() -> None:
     images, digits = load_digits(return_X_y=True)
     seen, unseen, seen_digits, unseen_digits = train_test_split(images / 16, digits, random_state=0)
     model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.5, random_state=0)
-    random, first, best = np.random.default_rng(0), 1, 0.0
+    random, first, best, best_epoch = np.random.default_rng(0), 1, 0.0, 0
 
     if cm.has_checkpoint("model"):
         newest = cm.get_checkpoint("model")
         first = newest.version.metadata["epoch"] + 1
-        best = cm.get_version("model", "best").metadata["accuracy"]
+        best, best_epoch = newest.version.metadata["best"], newest.version.metadata["best_epoch"]
+        if best_epoch == first - 1:  # perhaps it was killed before it set the tag
+            cm.tag("model", newest.version.number, "best", force=True)
         model.partial_fit(seen[:1], seen_digits[:1], classes=np.unique(digits))  # gives the weights their places
         model.coef_, model.intercept_, model.t_ = (newest.data[name] for name in ("coef", "intercept", "steps"))
         random.bit_generator.state = newest.data["random"]
@@ -42,16 +44,17 @@ def main() -> None:
         order = random.permutation(len(seen))
         model.partial_fit(seen[order], seen_digits[order], classes=np.unique(digits))
         accuracy = float(model.score(unseen, unseen_digits))
+        if accuracy > best:
+            best, best_epoch = accuracy, epoch
         weights = {"coef": model.coef_, "intercept": model.intercept_, "steps": model.t_}
         version = cm.save_checkpoint(
             "model",
             {**weights, "random": random.bit_generator.state},
-            metadata={"epoch": epoch, "accuracy": accuracy},
+            metadata={"epoch": epoch, "accuracy": accuracy, "best": best, "best_epoch": best_epoch},
         )
-        is_best, best = accuracy > best, max(accuracy, best)
-        if is_best:
+        if epoch == best_epoch:
             cm.tag("model", version.number, "best", force=True)
-        print(f"  epoch {epoch:>2}   {accuracy:.1%} right{'  the best so far' if is_best else ''}", flush=True)
+        print(f"  epoch {epoch:>2}   {accuracy:.1%} right{'  the best so far' if epoch == best_epoch else ''}", flush=True)
         if CRASHES and epoch == EPOCHS // 2:
             print("  the machine is taken away", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
