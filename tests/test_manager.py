@@ -317,6 +317,14 @@ class TestDeleting:
             cm.delete_versions("train", [1, 2])
         assert len(cm.history("train")) == 2
 
+    def test_deleting_when_another_is_the_newest_than_expected_deletes_nothing(self, cm: CheckpointManager) -> None:
+        for _ in range(3):
+            cm.save_checkpoint("train")
+        with pytest.raises(VersionConflictError):
+            cm.delete_versions("train", [1], expected_version=2)
+        assert len(cm.history("train")) == 3
+        assert cm.delete_versions("train", [1], expected_version=3) == [1]
+
     def test_deleting_what_is_not_there_deletes_nothing(self, cm: CheckpointManager) -> None:
         for _ in range(3):
             cm.save_checkpoint("train")

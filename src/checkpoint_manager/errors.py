@@ -157,11 +157,11 @@ class CheckpointNotFoundError(CheckpointError, LookupError):
 
 
 class VersionConflictError(CheckpointError):
-    """The newest version of the stage is not the one the caller expected; nothing was written.
+    """The newest version of the stage, or the one that a tag names, is not the one the caller expected; nothing was written.
 
     Attributes:
         expected: The version number the caller named.
-        actual: The number of the newest version; 0 if there is none.
+        actual: The number of the newest version, or of the one that the tag names; 0 if there is none.
     """
 
     def __init__(self, message: str, *, hint: str = "", stage: str | None = None, expected: int = 0, actual: int = 0) -> None:

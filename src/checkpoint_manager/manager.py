@@ -738,7 +738,9 @@ class CheckpointManager:
 
     # Tags and deletion
 
-    def tag(self, stage_name: str, version: int | str, name: str, *, force: bool = False) -> Version:
+    def tag(
+        self, stage_name: str, version: int | str, name: str, *, force: bool = False, expected_version: int | None = None
+    ) -> Version:
         """Name a version. The tag can be used in place of the number, and protects the version from deletion.
 
         Tags are authenticated like everything else. Repeating a tag changes nothing.
@@ -748,19 +750,22 @@ class CheckpointManager:
             version: A number, ``"latest"``, ``"prev"``, ``"failed"`` or another tag.
             name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest``, ``prev`` or ``failed``.
             force: Move the tag if it names another version.
+            expected_version: Change the tag, and move it, only if it names this version now (0: none).
 
         Returns:
             The tagged version.
 
         Raises:
             TagError: The name is not valid, or names another version.
+            VersionConflictError: The tag does not name the expected version. Nothing was changed.
             CheckpointNotFoundError, IntegrityError: The version does not exist, or is damaged.
             RollbackError: The tags are older than what this user has seen.
         """
         check_flags(force=force)
+        _check_expected(expected_version)
         stage, wanted = _valid(stage_name), _operations.tag.validate(name)
         number = _operations.select.number(self._store, stage, _operations.select.checked(version))
-        entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force)
+        entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force, expected=expected_version)
         _LOG.info("Version tagged: %s (version %d is %s)", stage, number, wanted)
         return entry.as_version(stage, number)
 
@@ -787,15 +792,22 @@ class CheckpointManager:
         _LOG.info("Pipeline tagged: %s of %s", wanted, counted(len(tagged), "stage"))
         return tagged
 
-    def untag(self, stage_name: str, name: str) -> None:
+    def untag(self, stage_name: str, name: str, *, expected_version: int | None = None) -> None:
         """Remove a tag, which then no longer protects its version.
+
+        Args:
+            stage_name: The stage.
+            name: The tag.
+            expected_version: Remove the tag only if it names this version now.
 
         Raises:
             CheckpointNotFoundError: There is no such tag.
+            VersionConflictError: The tag does not name the expected version. Nothing was changed.
             RollbackError: The tags are older than what this user has seen.
         """
+        _check_expected(expected_version)
         stage, unwanted = _valid(stage_name), _operations.tag.validate(name, existing=True)
-        _operations.tag.untag(self._store, stage, [unwanted])
+        _operations.tag.untag(self._store, stage, unwanted, expected_version)
         _LOG.info("Tag removed: %s %s", stage, unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
@@ -831,24 +843,27 @@ class CheckpointManager:
             _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
         return plan
 
-    def delete_versions(self, stage_name: str, versions: Iterable[int]) -> list[int]:
+    def delete_versions(self, stage_name: str, versions: Iterable[int], *, expected_version: int | None = None) -> list[int]:
         """Delete versions permanently. An authenticated record of the deletion remains, so that ``verify`` can recognise it.
 
         Args:
             stage_name: The stage.
             versions: The numbers of the versions, which are never used again. The newest version can't be deleted.
+            expected_version: Delete only if this is the number of the newest version.
 
         Returns:
             The numbers of the versions that were deleted, in order.
 
         Raises:
+            VersionConflictError: Another version is the newest. Nothing was deleted.
             CheckpointNotFoundError: One of them does not exist. Nothing was deleted.
             CheckpointError: One of them is the newest, or has a tag. Nothing was deleted.
         """
         stage = _valid(stage_name)
+        _check_expected(expected_version)
         numbers = elements("versions", versions, "a list of numbers")
         chosen = [_operations.select.checked_number(version) for version in numbers]
-        deleted = _operations.delete.delete_versions(self._store, stage, chosen)
+        deleted = _operations.delete.delete_versions(self._store, stage, chosen, expected_version)
         _LOG.info("Versions deleted: %s %s", stage, deleted)
         return deleted
 

@@ -16,6 +16,7 @@ from checkpoint_manager import (
     RollbackError,
     StorageError,
     TagError,
+    VersionConflictError,
 )
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._operations import tag as tagging
@@ -66,6 +67,21 @@ class TestTagging:
         assert cm.restore_checkpoint("train", "good").restored_from == 2
         assert cm.diff("train", "good", "best").new.number == 4
         assert cm.verify().problems == ()
+
+    def test_it_is_changed_only_if_it_names_the_version_that_is_expected(self, cm: CheckpointManager) -> None:
+        cm.tag("train", 1, "good", expected_version=0)
+        cm.tag("train", 2, "good", expected_version=1)
+        for change in (
+            lambda: cm.tag("train", 3, "good", expected_version=0),
+            lambda: cm.tag("train", 3, "good", expected_version=1, force=True),
+            lambda: cm.untag("train", "good", expected_version=1),
+            lambda: cm.untag("train", "none", expected_version=1),
+        ):
+            with pytest.raises(VersionConflictError, match="nothing was changed"):
+                change()
+        assert cm.tags("train") == {"good": 2}
+        cm.untag("train", "good", expected_version=2)
+        assert cm.tags("train") == {}
 
     def test_each_stage_has_its_own(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("clean", 1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.gaps import Gap, Gaps, Reason
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._operations import attach, tag
-from checkpoint_manager._operations.save import Draft, append
+from checkpoint_manager._operations.save import Draft, append, expect
 from checkpoint_manager._store.history import ranges_between
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
@@ -34,16 +34,24 @@ MARKER = Draft(b"null", {DELETED: True}, "cleared")
 """A delete marker."""
 
 
-def delete_versions(store: Store, stage: str, versions: Iterable[int]) -> list[int]:
+def delete_versions(store: Store, stage: str, versions: Iterable[int], expected: int | None = None) -> list[int]:
     """Delete versions, and return their numbers, ascending.
 
+    Args:
+        store: The store.
+        stage: The stage.
+        versions: The numbers of the versions.
+        expected: The number that the newest version must have, or None for any.
+
     Raises:
+        VersionConflictError: Another version is the newest. Nothing is deleted.
         CheckpointNotFoundError: One of them does not exist, or is deleted already. Nothing is deleted.
         CheckpointError: One of them is the newest, or has a tag. Nothing is deleted.
     """
     wanted = sorted(set(versions))
     with store.lock(stage) as lock, store.session(stage, lock) as session:
         newest = store.history.look(stage, session).number
+        expect(store, stage, newest, expected)
         present = set(store.backend.versions(stage, session=session))
         gaps, _ = store.gaps(stage, session)
         tags = tag.certain(store, stage)

@@ -19,7 +19,14 @@ from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import did_you_mean, printable, with_article
 from checkpoint_manager.backends.base import VersionAbsentError
-from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError, RollbackError, TagError
+from checkpoint_manager.errors import (
+    CheckpointNotFoundError,
+    Hint,
+    IntegrityError,
+    RollbackError,
+    TagError,
+    VersionConflictError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -122,22 +129,32 @@ def find(store: Store, stage: str, name: str) -> int:
     return tagged.version
 
 
-def tag_version(store: Store, stage: str, version: int, name: str, *, force: bool) -> Entry:
+def tag_version(store: Store, stage: str, version: int, name: str, *, force: bool, expected: int | None = None) -> Entry:
     """Tag a version, and return its entry.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        version: The version.
+        name: The tag.
+        force: Move it if it names another version.
+        expected: The version that it must name now (0: none), from which it is moved; or None for any.
 
     Raises:
         TagError: The name names another version, and this is not ``force``; or the stage has too many.
+        VersionConflictError: It does not name the expected version.
         CheckpointNotFoundError, IntegrityError: The version can't be had.
     """
-    return _tag(store, stage, version, name, Waits(store), force=force)
+    return _tag(store, stage, version, name, Waits(store), force=force, expected=expected)
 
 
-def _tag(store: Store, stage: str, version: int, name: str, waits: Waits, *, force: bool) -> Entry:
+def _tag(store: Store, stage: str, version: int, name: str, waits: Waits, *, force: bool, expected: int | None = None) -> Entry:
     def change() -> Entry:
         tags, record = read(store, stage)
+        _expect(store, stage, tags, name, expected)
         entry = store.history.entry(stage, version)
         wanted = Tagged(version, entry.id)
-        if _is_new(store, stage, tags, name, wanted, force=force):
+        if _is_new(store, stage, tags, name, wanted, force=force or expected is not None):
             _write(store, stage, tags, {**tags.named, name: wanted}, record)
         return entry
 
@@ -190,27 +207,45 @@ def _is_new(store: Store, stage: str, tags: Tags, name: str, wanted: Tagged, *, 
     return present != wanted
 
 
+def _expect(store: Store, stage: str, tags: Tags, name: str, expected: int | None) -> None:
+    """Check that a tag names the version that the caller expects; 0: none; None: any.
+
+    Raises:
+        VersionConflictError: It does not.
+    """
+    present = tags.named.get(name)
+    actual = 0 if present is None else present.version
+    if expected is not None and actual != expected:
+        now = f"names version {actual} now" if actual else "is not given now"
+        message = f"the tag {name} of stage {printable(stage)} in {store.backend.location} {now}; nothing was changed"
+        hint = "Look at the tags and decide again: another writer may have been faster"
+        raise VersionConflictError(message, hint=hint, stage=stage, expected=expected, actual=actual)
+
+
 def _no_tag(store: Store, stage: str, name: str, tags: Tags) -> CheckpointNotFoundError:
     message = f"stage {printable(stage)} in {store.backend.location} has no tag {name}{did_you_mean(name, tags.named)}"
     return CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
 
 
-def untag(store: Store, stage: str, names: Iterable[str]) -> None:
-    """Remove tags.
+def untag(store: Store, stage: str, name: str, expected: int | None = None) -> None:
+    """Remove a tag; with ``expected``, only if it names that version.
 
     Raises:
         CheckpointNotFoundError: There is no such tag. Nothing was changed.
+        VersionConflictError: It does not name the expected version. Nothing was changed.
     """
     with store.lock(stage) as lock, store.session(stage, lock):
-        untag_locked(store, stage, names)
+        untag_locked(store, stage, [name], expected)
 
 
-def untag_locked(store: Store, stage: str, names: Iterable[str]) -> None:
+def untag_locked(store: Store, stage: str, names: Iterable[str], expected: int | None = None) -> None:
     """Remove tags, and raise as :func:`untag`; the caller holds the lock."""
     unwanted = set(names)
 
     def change() -> None:
         tags, record = read(store, stage)
+        for name in unwanted:
+            _expect(store, stage, tags, name, expected)
         unknown = sorted(unwanted - tags.named.keys())
         if unknown:
             raise _no_tag(store, stage, unknown[0], tags)
