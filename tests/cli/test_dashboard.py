@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import queue
 import stat
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,8 +42,8 @@ def test_what_is_not_right_is_told(cli: Cli, tmp_path: Path, options: list[str],
 
 
 def test_links_are_told_and_opened_by_a_file_of_this_user(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr(dashboard.webbrowser, "open", opened.append)
+    opened: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(dashboard.webbrowser, "open", lambda address: (opened.put(address), threading.Event().wait()))
 
     def serve(site: Site, place: Place, started: Callable[[], None]) -> None:
         started()
@@ -56,7 +58,7 @@ def test_links_are_told_and_opened_by_a_file_of_this_user(cli: Cli, tmp_path: Pa
     first, second = result.out.split()
     assert "one can see metadata, read data and make changes:" in result.err
     assert "refused: a login" in result.err
-    path = opened[0].removeprefix("file://")
+    path = opened.get(timeout=20).removeprefix("file://")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with open(path) as file:
         assert first in file.read()

@@ -10,11 +10,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager.dashboard import stores
 from checkpoint_manager.dashboard.activity import Activity
 from checkpoint_manager.dashboard.app import make_app, make_templates
 from checkpoint_manager.dashboard.auth import Logins, Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
-from checkpoint_manager.dashboard.views import pipelines
+from checkpoint_manager.dashboard.views import retention
 from checkpoint_manager.dashboard.views.call import Check, Site, url
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def cm() -> Iterator[CheckpointManager]:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages wait until all is known, however busy this host is."""
-    monkeypatch.setattr(pipelines, "_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(stores, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(retention, "WAIT_SECONDS", 60.0)
 
 
 @dataclass
@@ -102,7 +104,6 @@ def dashboard_of(cm: CheckpointManager, *, is_encrypted: bool = False) -> Dashbo
         Logins(),
         Activity(),
         TEMPLATES,
-        Role(read=True, change=True),
         "checkpoints-8710",
         ADDRESS,
         is_encrypted,

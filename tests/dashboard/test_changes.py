@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from checkpoint_manager import IntegrityError
+from checkpoint_manager.dashboard import plans
 from checkpoint_manager.dashboard.auth import Role
+from checkpoint_manager.dashboard.views import retention
 from tests.dashboard.conftest import SECRET
 
 if TYPE_CHECKING:
-    from checkpoint_manager import CheckpointManager
+    from checkpoint_manager import CheckpointManager, Retention
     from tests.dashboard.conftest import Browser, Dashboard
 
 WHY = "the labels were wrong"
@@ -160,6 +164,72 @@ class TestRetention:
         answer = owner.post(owner.at("/prune"), {**fields, "reason": WHY})
         assert (answer.status_code, len(cm.history("train"))) == (409, 6)
 
+    def test_what_changes_at_the_last_moment_deletes_nothing(
+        self, cm: CheckpointManager, dashboard: Dashboard, owner: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in (3, 4, 5):
+            cm.save_checkpoint("train", number)
+
+        def save_then(*_: object) -> bool:
+            cm.save_checkpoint("train", 6)
+            return False
+
+        monkeypatch.setattr(retention, "_has_changed", save_then)
+        page = confirm(owner, owner.at("/retention", keep_last=2, stage="train"))
+        assert "newest version is 6, not 5" in page
+        assert len(cm.history("train")) == 6
+        assert "pruned" not in dashboard.log[-1]
+
+    def test_a_plan_that_protects_more_by_now_deletes_nothing(self, cm: CheckpointManager, owner: Browser) -> None:
+        page = owner.get(owner.at("/retention", keep_last=1, stage="clean")).text
+        assert "/prune" not in page
+        cm.untag("train", "good")
+        plan = owner.at("/retention", keep_last=1, stage="train")
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', owner.get(plan).text))
+        cm.tag("train", 1, "again")
+        answer = owner.post(owner.at("/prune"), {**fields, "reason": WHY})
+        assert (answer.status_code, len(cm.history("train"))) == (409, 2)
+
+    def test_one_plan_is_made_at_a_time_and_pages_are_of_it(
+        self, cm: CheckpointManager, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made, end, real = [], threading.Event(), plans._made
+
+        def slow(cm: CheckpointManager, policy: Retention, stage: str) -> plans.Plan:
+            made.append(str(policy))
+            assert end.wait(20)
+            return real(cm, policy, stage)
+
+        monkeypatch.setattr(plans, "_made", slow)
+        monkeypatch.setattr(retention, "WAIT_SECONDS", 0)
+        monkeypatch.setattr(retention, "_MOST_ROWS", 2)
+        first, second = visitor.at("/retention", keep_last=1), visitor.at("/retention", keep_last=2)
+        for address in (first, second, first):
+            page = visitor.get(address).text
+            assert ("The plan is being made" in page, 'http-equiv="refresh"' in page) == (True, True)
+        end.set()
+        monkeypatch.setattr(retention, "WAIT_SECONDS", 60)
+        page = visitor.get(first).text
+        following = re.search(r'href="([^"]+)">Next', page)
+        assert following is not None
+        cm.save_checkpoint("train", 3)
+        assert visitor.get(following[1].replace("&amp;", "&")).status_code == 200
+        assert made == ["keep_last=1"]
+
+    def test_a_plan_that_can_not_be_made_is_told(
+        self, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert visitor.get(visitor.at("/retention", stage="nowhere", keep_last=1)).status_code == 404
+        monkeypatch.setattr(plans, "_made", lambda *_: SECRET + 1)  # type: ignore[operator]
+        answer = visitor.get(visitor.at("/retention", keep_last=1))
+        assert (answer.status_code, "Something went wrong" in answer.text) == (500, True)
+        assert re.fullmatch(r"A plan ended with an error: TypeError at .*test_changes.py:\d+", caplog.messages[-1])
+
+    def test_few_plans_are_kept(self, dashboard: Dashboard, visitor: Browser) -> None:
+        for number in range(1, 9):
+            visitor.get(visitor.at("/retention", keep_last=number))
+        assert len(dashboard.store.plans._kept) <= 4
+
     @pytest.mark.parametrize("query", [{"keep_within": "soon"}, {"keep_last": "-1"}, {"keep_last": "x"}])
     def test_a_policy_that_is_none_is_refused(self, visitor: Browser, query: dict[str, str]) -> None:
         assert visitor.get(visitor.at("/retention", **query)).status_code == 400
@@ -216,10 +286,11 @@ class TestDiff:
     def test_it_is_redacted_until_it_is_revealed(self, dashboard: Dashboard, reader: Browser) -> None:
         address = reader.at("/diff", stage="train", old=1, new=2)
         page = reader.get(address).text
-        assert ("$.loss" in page, "a float" in page, "0.25" in page) == (True, True, False)
-        assert dashboard.log[-1] == "compared version 1 with 2, without values"
+        assert ("loss" in page, "0.25" in page) == (False, False)  # keys are data, too
+        assert "2 differences: 2 changed" in page
+        assert dashboard.log[-1] == "compared version 1 with 2, and counted differences"
         revealed = reader.send(address, reader.at("/diff/reveal"), stage="train", old=1, new=2).text
-        assert ("0.25" in revealed, "Reveal the values" in revealed) == (True, False)
+        assert ("$.loss" in revealed, "0.25" in revealed, "Reveal the differences" in revealed) == (True, True, False)
         assert dashboard.log[-2:] == ["revealed data", "revealed data"]
 
     def test_one_who_may_not_read_sees_what_is_known_of_both(self, visitor: Browser) -> None:
@@ -230,7 +301,7 @@ class TestDiff:
     def test_long_ones_are_shown_in_parts(self, cm: CheckpointManager, reader: Browser) -> None:
         cm.save_checkpoint("long", list(range(700)))
         cm.save_checkpoint("long", [each + 0.5 for each in range(700)])
-        page = reader.get(reader.at("/diff", stage="long", old=1, new=2)).text
+        page = reader.send("/", reader.at("/diff/reveal"), stage="long", old=1, new=2).text
         assert ("700 differences" in page, "$[299]" in page, "$[300]" in page) == (True, True, False)
         assert "$[699]" in reader.get(reader.at("/diff", stage="long", old=1, new=2, start=600)).text
 
@@ -247,12 +318,30 @@ class TestNumbers:
         page = reader.send("/", reader.at("/numbers/chart"), stage="train", at="/loss").text
         assert "A line over versions 1 to 2: from 0.5 to 0.25" in page
         assert "1 version left out" in page
-        assert dashboard.log[-1] == "read a number of 3 versions"
+        assert dashboard.log[-1] == "read a number of up to 200 versions"
         assert "2 versions" not in reader.send("/", reader.at("/numbers/chart"), stage="clean", at="/rows/0").text
 
     def test_the_newest_numbers_are_offered(self, reader: Browser) -> None:
         page = reader.send("/", reader.at("/numbers/offer"), stage="train").text
         assert all(f"<code>{each}</code>" in page for each in ("/epoch", "/loss"))
+
+    def test_what_is_not_there_is_not_offered(self, cm: CheckpointManager, reader: Browser) -> None:
+        cm.clear_checkpoint("new")
+        cm.save_checkpoint("new", 1)
+        cm.delete_stage("new")
+        assert "holds no numbers" in reader.send("/", reader.at("/numbers/offer"), stage="new").text
+
+    @pytest.mark.parametrize("page", ["/numbers/offer", "/numbers/chart"])
+    def test_it_is_logged_before_anything_is_read(
+        self, cm: CheckpointManager, dashboard: Dashboard, reader: Browser, monkeypatch: pytest.MonkeyPatch, page: str
+    ) -> None:
+        def read(*_: object) -> None:
+            assert "number" in dashboard.log[-1]
+            raise IntegrityError("read")
+
+        monkeypatch.setattr(cm, "get_json", read)
+        reader.send("/", reader.at(page), stage="train", at="/loss")
+        assert "number" in dashboard.log[-1]
 
 
 @pytest.mark.parametrize("path", [*CHANGES, *PLANS])

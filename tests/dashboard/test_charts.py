@@ -76,7 +76,16 @@ def test_its_legend_has_what_is_in_it() -> None:
 
 @pytest.mark.parametrize(
     "numbers",
-    [[1.0, 2.0], [3.0, 3.0], [0.0, 0.0], [-5.0, 5.0], [1e-12, 2e-12], [1e200, -1e200], [float(n) for n in range(200)]],
+    [
+        [1.0, 2.0],
+        [3.0, 3.0],
+        [0.0, 0.0],
+        [0.0, 5e-324],
+        [-5.0, 5.0],
+        [1e-12, 2e-12],
+        [1e200, -1e200],
+        [float(n) for n in range(200)],
+    ],
 )
 def test_a_line_says_what_it_shows(numbers: list[float]) -> None:
     chart = line_chart.draw(list(enumerate(numbers, 1)))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager
+from checkpoint_manager.dashboard import tree
+from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
+from checkpoint_manager.dashboard.views import call
 from tests.dashboard.conftest import KEY, SECRET, dashboard_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.dashboard.conftest import Browser, Dashboard
@@ -89,7 +93,7 @@ class TestPipelines:
         site = dashboard.site
         stores = stores_by_id([*site.stores.values(), broken])
         object.__setattr__(site, "stores", stores)
-        browser = dashboard.browser(type(site.grants)())
+        browser = dashboard.browser(Role())
         page = browser.get("/").text
         assert page.index('role="alert"') < page.index(">train<")
         assert browser.get(f"/s/{broken.id}").status_code == 502
@@ -142,6 +146,39 @@ class TestStage:
             (False, False),
         ]
 
+    def test_what_was_made_of_it_is_shown_without_reading_it(
+        self, cm: CheckpointManager, visitor: Browser, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows, count = cm.stage("rows")(lambda: [1, 2]), cm.stage("count")(lambda rows: {"rows": len(rows)})
+        half = cm.stage("half")(lambda count: count["rows"] / 2)
+        half(count(rows()))
+        cm.clear_checkpoint("half")
+        assert dashboard.store.made_of("rows") == ["count"]
+        half(count(rows()))
+        assert (dashboard.store.made_of("rows"), dashboard.store.made_of("half")) == (["count", "half"], [])
+        for number in range(3):
+            cm.save_checkpoint("other", number)
+        visitor.get("/")
+        monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
+        read, walk = set(), cm._store.history.walk
+        monkeypatch.setattr(cm._store.history, "walk", lambda stage, *rest: read.add(stage) or walk(stage, *rest))
+        page = visitor.get(visitor.at("/stage", stage="rows")).text
+        assert page.index("Used by") < page.index(">count<") < page.index(">half<")
+        assert read <= {"rows"}
+
+    def test_a_stage_that_failed_still_follows(self, cm: CheckpointManager, dashboard: Dashboard) -> None:
+        lengths = [2]
+        rows = cm.stage("rows")(lambda: [1, 2])
+
+        def count(rows: list[int]) -> int:
+            return lengths.pop()
+
+        cm.stage("count", revision=1)(count)(rows())
+        with pytest.raises(IndexError):
+            cm.stage("count", revision=2)(count)(rows())
+        assert cm.get_version("count").status == "failed"
+        assert dashboard.store.made_of("rows") == ["count"]
+
     def test_damage_is_shown_with_what_to_do(self, tmp_path: Path) -> None:
         cm = CheckpointManager(tmp_path / "store", key=KEY)
         cm.save_checkpoint("train", 1)
@@ -149,7 +186,7 @@ class TestStage:
         path = tmp_path / "store/history/train/000000000002.checkpoint"
         path.chmod(0o600)
         path.write_bytes(b"nothing of this opens" * 20)
-        browser = dashboard_of(cm).browser(type(dashboard_of(cm).site.grants)())
+        browser = dashboard_of(cm).browser(Role())
         page = browser.get(browser.at("/stage", stage="train"))
         assert page.status_code == 200
         assert "is-damaged" in page.text
@@ -208,6 +245,31 @@ class TestVersion:
         for text in ("tuple of 2", "set of 1", "dict of 2", "raw", "5 B", "true", "null"):
             assert text in page
 
+    def test_data_that_is_too_large_for_a_page_is_not_read(
+        self, cm: CheckpointManager, dashboard: Dashboard, reader: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(call, "MOST_BYTES", 10)
+        for page, command in (("/reveal", "show"), ("/diff/reveal", "diff"), ("/numbers/offer", "show")):
+            answer = reader.send("/", reader.at(page), stage="train", version=1, old=1, new=2)
+            assert (answer.status_code, f"checkpoint-manager {command}" in answer.text) == (413, True)
+        assert reader.get(reader.at("/diff", stage="train", old=1, new=2)).status_code == 413
+        assert dashboard.log[-1] == "may see metadata and read data"
+
+    def test_of_a_long_list_only_what_is_shown_is_looked_at(self) -> None:
+        class Long(list[int]):
+            looked_at = 0
+
+            def __iter__(self) -> Iterator[int]:
+                raise AssertionError
+
+            def __getitem__(self, index: Any) -> Any:
+                self.looked_at += 1
+                return super().__getitem__(index)
+
+        data = Long(range(10_000))
+        (node,) = tree.part(data, start=7000).nodes
+        assert (node.text, node.more, node.children[0].text, data.looked_at) == ("10000", 7050, "7000", 50)
+
     def test_data_that_is_nested_deeply_has_an_end(self, cm: CheckpointManager, reader: Browser) -> None:
         data: object = "the bottom"
         for _ in range(200):
@@ -226,20 +288,57 @@ def test_the_events_say_which_stage_changed_and_nothing_else(cm: CheckpointManag
     dashboard.store.overview(60)
 
     async def watch() -> list[bytes]:
-        streams = events._Streams()
-        changes = events._changes([dashboard.store], {}, lambda: True, streams)
+        changes = events._changes([dashboard.store], {}, lambda: True)
         found = [await anext(changes)]
         wanted = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0.2)
         cm.save_checkpoint("train", SECRET, metadata={"run": SECRET})
         found.append(await asyncio.wait_for(wanted, 60))
-        assert streams.open == 1
         await changes.aclose()
-        assert streams.open == 0
         return found
 
     found = asyncio.run(watch())
     assert found == [b"retry: 3000\n\n", b'data: {"store":"%s","stage":"train"}\n\n' % dashboard.store.id.encode()]
+
+
+def test_an_unexpected_error_ends_neither_looks_nor_verifications(
+    cm: CheckpointManager,
+    dashboard: Dashboard,
+    owner: Browser,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(SECRET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cm, "stale_stages", broken)
+        patch.setattr(cm, "verify", broken)
+        assert "Something went wrong" in owner.get("/").text
+        owner.send("/health", owner.at("/verify"))
+        while dashboard.store.verification is not None:
+            pass
+        assert "Something went wrong" in owner.get(owner.at("/health")).text
+    for what in ("A look at all stages", "A verification"):
+        assert f"{what} ended with an error: OSError at {__file__}:" in caplog.text
+    assert SECRET not in caplog.text
+    assert "Something went wrong" not in owner.get("/").text
+    owner.send("/health", owner.at("/verify"))
+    while dashboard.store.verification is not None:
+        pass
+    assert "no problem found" in owner.get(owner.at("/health")).text
+
+
+def test_activity_looks_at_the_stages_by_itself(visitor: Browser) -> None:
+    visitor.client.follow_redirects = False
+    assert "version 2" in visitor.get("/activity").text
+
+
+def test_stores_that_are_called_the_same_are_told_apart() -> None:
+    places = ["/data/a/checkpoints", "/data/b/checkpoints", "/srv/a/checkpoints/", "/data/other", "memory:", "/checkpoints"]
+    named = stores_by_id(ShownStore(place, lambda: CheckpointManager("memory:")) for place in places)
+    names = [store.name for store in named.values()]
+    assert names == ["data/a/checkpoints", "b/checkpoints", "srv/a/checkpoints", "other", "memory:", "/checkpoints"]
 
 
 def test_a_page_of_what_is_not_known_yet_is_loaded_again(
@@ -266,12 +365,13 @@ class TestEvents:
         session = next(iter(dashboard.site.logins._sessions.values()))
         monkeypatch.setattr(events, "_PAUSE_SECONDS", 0.01)
 
-        def look(_: float) -> None:
+        def look(_: float | None = None) -> None:
             dashboard.site.logins.log_out(session)
             raise CheckpointError("it is gone")
 
         monkeypatch.setattr(dashboard.store, "overview", look)
         answer = visitor.get("/events")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert events._Stream.open_now == 0
         monkeypatch.setattr(events, "_MOST_STREAMS", 0)
-        assert dashboard.browser(type(dashboard.site.grants)()).get("/events").status_code == 503
+        assert dashboard.browser(Role()).get("/events").status_code == 503

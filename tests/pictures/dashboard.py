@@ -63,22 +63,20 @@ def _page() -> str:
     """Return the page, in a process of its own."""
     from starlette.testclient import TestClient
 
-    from checkpoint_manager.dashboard import filters
+    from checkpoint_manager.dashboard import filters, start, stores
     from checkpoint_manager.dashboard.auth import Role
     from checkpoint_manager.dashboard.server import Place
-    from checkpoint_manager.dashboard.start import application, site, stores
-    from checkpoint_manager.dashboard.views import pipelines
 
     writing.datetime = filters.datetime = Clock  # type: ignore[attr-defined]
     writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "0.1.0")
     _make_stores()
     Clock.moment = NOW
-    pipelines._WAIT_SECONDS = 60.0  # type: ignore[misc]
+    stores.WAIT_SECONDS = 60.0
     places = ["pipelines/churn-model", "pipelines/nightly-etl"]
-    shown = stores((place, lambda place=place: CheckpointManager(place)) for place in places)  # type: ignore[misc]
+    shown = start.stores((place, lambda place=place: CheckpointManager(place)) for place in places)  # type: ignore[misc]
     place = Place(None, "http://127.0.0.1:8710", lambda _: True)  # type: ignore[arg-type]
-    made = site(shown, Role(), place, lambda _: [])
-    client = TestClient(application(made, place), place.address)
+    made = start.site(shown, Role(), place, lambda _: [])
+    client = TestClient(start.application(made, place), place.address)
     return client.post("/login", data={"token": made.logins.new_token(Role())}, headers={"origin": place.address}).text
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from checkpoint_manager.dashboard.auth import Session
     from checkpoint_manager.dashboard.stores import Cell, ShownStore
@@ -36,56 +37,60 @@ _MOST_EVENTS = 100
 """How many changes are told one by one at once; the page is read again for all of them together."""
 
 
-class _Streams:
-    """The number of streams that are open."""
+class _Stream(StreamingResponse):
+    """An answer that counts as open from the moment that it is made until it ends."""
 
-    def __init__(self) -> None:
-        self.open = 0
+    open_now = 0
+
+    def __init__(self, changes: AsyncIterator[bytes]) -> None:
+        super().__init__(changes, media_type="text/event-stream")
+        _Stream.open_now += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _Stream.open_now -= 1
 
 
 def answering(
     site: Site, session_of: Callable[[Request], Session | None]
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     """Return what answers the requests for events."""
-    streams = _Streams()
 
     async def answer(request: Request) -> Response:
         if session_of(request) is None:
             return PlainTextResponse("Log in first.\n", 401)
-        if streams.open >= _MOST_STREAMS:
+        if _Stream.open_now >= _MOST_STREAMS:
             return PlainTextResponse("Too many pages are watching.\n", 503)
         chosen = request.query_params.get("store")
         stores = [store for store in site.stores.values() if chosen in {None, store.id}]
-        changes = _changes(stores, request.query_params, lambda: session_of(request) is not None, streams)
-        return StreamingResponse(changes, media_type="text/event-stream")
+        return _Stream(_changes(stores, request.query_params, lambda: session_of(request) is not None))
 
     return answer
 
 
 async def _changes(
-    stores: list[ShownStore], query: Mapping[str, str], is_logged_in: Callable[[], bool], streams: _Streams
+    stores: list[ShownStore], query: Mapping[str, str], is_logged_in: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Yield an event for each stage that changes."""
-    streams.open += 1
-    try:
-        yield b"retry: 3000\n\n"
-        before = await run_in_threadpool(_look, stores, query)
-        beat = time.monotonic()
-        while is_logged_in():
-            began = time.monotonic()
-            after = await run_in_threadpool(_look, stores, query)
-            changed = [key for key in after.keys() | before.keys() if _differs(key, before, after)]
-            # The stages of a store that is being looked at for the first time are told together, at the end.
-            told = [key for key in changed if not key[1] or key in before or (key[0], "") in before]
-            for store, stage in told[:_MOST_EVENTS]:
-                yield b"data: " + orjson.dumps({"store": store, "stage": stage}) + b"\n\n"
-            if told or began - beat > _BEAT_SECONDS:
-                beat = began
-                yield b":\n\n"
-            before = after
-            await asyncio.sleep(max(_PAUSE_SECONDS, (time.monotonic() - began) / _SHARE))
-    finally:
-        streams.open -= 1
+    yield b"retry: 3000\n\n"
+    before = await run_in_threadpool(_look, stores, query)
+    beat = time.monotonic()
+    while is_logged_in():
+        began = time.monotonic()
+        after = await run_in_threadpool(_look, stores, query)
+        changed = [key for key in after.keys() | before.keys() if _differs(key, before, after)]
+        # The stages of a store that is being looked at for the first time are told together, at the end.
+        told = [key for key in changed if not key[1] or key in before or (key[0], "") in before]
+        for store, stage in told[:_MOST_EVENTS]:
+            yield b"data: " + orjson.dumps({"store": store, "stage": stage}) + b"\n\n"
+        if told or began - beat > _BEAT_SECONDS:
+            beat = began
+            yield b":\n\n"
+        before = after
+        await asyncio.sleep(max(_PAUSE_SECONDS, (time.monotonic() - began) / _SHARE))
 
 
 def _differs(key: tuple[str, str], before: _Known, after: _Known) -> bool:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 1000.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 984.0, 14.0, 262.0
 _MOST_MARKS = 80
+_SMALLEST_STEP = 1e-300
+"""Smaller ones can't be divided any more."""
 
 
 def draw(points: Sequence[tuple[int, float]]) -> Markup | None:
@@ -61,7 +63,7 @@ def draw(points: Sequence[tuple[int, float]]) -> Markup | None:
 def _steps(low: float, high: float) -> list[float]:
     """Return round numbers from below the lowest to above the highest."""
     span = (high - low) or abs(high) or 1.0
-    raw = span / 4
+    raw = max(span / 4, _SMALLEST_STEP)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw)
     start = math.floor(low / step)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from checkpoint_manager import CheckpointManager
-    from checkpoint_manager.dashboard.auth import Role
     from checkpoint_manager.dashboard.server import Place
     from checkpoint_manager.dashboard.views.call import Check
 
@@ -27,21 +26,18 @@ def stores(opened: Iterable[tuple[str, Callable[[], CheckpointManager]]]) -> lis
     return [ShownStore(location, open_store) for location, open_store in opened]
 
 
-def site(shown: Iterable[ShownStore], grants: Role, place: Place, examine: Callable[[str], Iterable[Check]]) -> Site:
+def site(shown: Iterable[ShownStore], place: Place, examine: Callable[[str], Iterable[Check]]) -> Site:
     """Return what all requests share.
 
     Args:
         shown: The stores.
-        grants: What links may allow at most.
         place: Where the dashboard listens.
         examine: Looks at the set-up of the store at a location.
     """
     is_encrypted = place.certificate is not None
     port = place.address.rpartition(":")[2]
     cookie = "__Host-checkpoints" if is_encrypted else f"checkpoints-{port}"  # browsers don't tell ports apart
-    return Site(
-        stores_by_id(shown), Logins(), Activity(), make_templates(), grants, cookie, place.address, is_encrypted, examine
-    )
+    return Site(stores_by_id(shown), Logins(), Activity(), make_templates(), cookie, place.address, is_encrypted, examine)
 
 
 def application(site: Site, place: Place) -> ASGIApp:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
+import itertools
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.note_keys import DELETED
-from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_progress, read_run
+from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_inputs, read_progress, read_run
+from checkpoint_manager.dashboard import unexpected
+from checkpoint_manager.dashboard.plans import Plans
 from checkpoint_manager.errors import (
     CheckpointError,
     CheckpointNotFoundError,
@@ -48,6 +50,10 @@ _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
     (FormatError, "unreadable"),
 )
 _LATE = datetime.max.replace(tzinfo=UTC)
+WAIT_SECONDS = 0.12
+"""How long a page waits for what is not known yet; it then says how far the look has come."""
+_MOST_LOOKED_BACK = 20
+"""How many versions of a stage are looked at for one that tells what it was made of."""
 _SHARE = 0.1
 """The share of a processor that looking again and again may take."""
 
@@ -68,6 +74,7 @@ class Cell:
         run: What runs of it now, in whatever process; None if nothing does.
         failure: Why it failed.
         stale: Why it is out of date; empty if it is not.
+        inputs: The stages whose results it was made of, as far as its newest versions tell.
     """
 
     stage: str
@@ -81,6 +88,7 @@ class Cell:
     run: Running | None = None
     failure: FailureNote | None = None
     stale: str = ""
+    inputs: frozenset[str] = frozenset()
 
     @property
     def at(self) -> datetime | None:
@@ -183,7 +191,8 @@ class ShownStore:
 
     Attributes:
         id: What its pages are found by: the same at each start.
-        name: What it is called on pages.
+        name: What it is called on pages: the last part of its location, and more of it where several stores are called that.
+        plans: Its retention plans.
         report: What its last verification by this dashboard found; None if there was none.
         verification: The verification that runs; None if none does.
         checks: What the last look at its set-up found; None if there was none.
@@ -192,10 +201,11 @@ class ShownStore:
     def __init__(self, location: str, open_store: Callable[[], CheckpointManager]) -> None:
         self.location = location
         self.id = hashlib.sha256(location.encode(errors="surrogatepass")).hexdigest()[:10]
-        self.name = os.path.basename(location.rstrip("/")) or location
+        self.name = location
         self.report: Report | None = None
         self.verification: Verification | None = None
         self.checks: Checks | None = None
+        self.plans = Plans(lambda: self.cm)
         self._open_store = open_store
         self._opening = threading.Lock()
         self._cm: CheckpointManager | None = None
@@ -221,15 +231,16 @@ class ShownStore:
 
     # All stages
 
-    def overview(self, wait: float) -> Overview:
+    def overview(self, wait: float | None = None) -> Overview:
         """Return what is known of all stages, and look at them again if that is old.
 
         Args:
-            wait: How long to wait for what is not known yet, in seconds.
+            wait: How long to wait for what is not known yet, in seconds; None: ``WAIT_SECONDS``.
 
         Raises:
             CheckpointError: The store can't be opened or listed.
         """
+        wait = WAIT_SECONDS if wait is None else wait
         self.cm  # noqa: B018  # raises if it can't be opened
         self._begin_sweep(wait)
         if self._sweep is not None and (self._complete_at is None or self._took < wait):
@@ -275,8 +286,12 @@ class ShownStore:
             self.problem = ""
         except CheckpointError as error:
             self.problem = str(error)
-        self._took = time.monotonic() - began
-        self._complete_at = time.monotonic()
+        except Exception as error:  # noqa: BLE001  # the next look may find more
+            unexpected.log("A look at all stages", error)
+            self.problem = unexpected.TOLD
+        finally:
+            self._took = time.monotonic() - began
+            self._complete_at = time.monotonic()
 
     def _mark_stale(self) -> None:
         stale = self.cm.stale_stages()
@@ -287,12 +302,31 @@ class ShownStore:
 
     def names(self) -> list[str]:
         """Return the names of the stages, as far as they are known."""
-        self.overview(wait=0.1)
+        self.overview()
         return list(self._cells) if self._names is None else self._names
 
     def known(self) -> list[Cell]:
         """Return what is known of all stages now, without looking again."""
         return list(self._cells.values())
+
+    def made_of(self, stage: str) -> list[str]:
+        """Return the stages that were made of a stage's results, directly or not, the nearest first, as far as that is known.
+
+        Cleared stages are not listed.
+        """
+        cells: dict[str, Cell] = {}
+        with contextlib.suppress(CheckpointError):  # told where all stages are
+            cells = self.overview().cells
+        following: dict[str, list[str]] = {}
+        for name in sorted(cells):
+            for source in cells[name].inputs:
+                following.setdefault(source, []).append(name)
+        found, waiting = {stage: None}, deque([stage])
+        while waiting:
+            more = [name for name in following.get(waiting.popleft(), []) if name not in found]
+            found |= dict.fromkeys(more)
+            waiting += more
+        return [name for name in found if name != stage and cells[name].state != "cleared"]
 
     # Upkeep
 
@@ -310,12 +344,17 @@ class ShownStore:
             if self.verification is not None:
                 self.verification.done, self.verification.total = progress.done, progress.total
 
+        found, problem = VerificationReport(), ""
         try:
-            found, problem = self.cm.verify(quick=quick, progress=step), ""
+            found = self.cm.verify(quick=quick, progress=step)
         except CheckpointError as error:
-            found, problem = VerificationReport(), str(error)
-        self.report = Report(datetime.now(UTC), found, problem)
-        self.verification = None
+            problem = str(error)
+        except Exception as error:  # noqa: BLE001  # nothing of it reaches a page
+            unexpected.log("A verification", error)
+            problem = unexpected.TOLD
+        finally:
+            self.report = Report(datetime.now(UTC), found, problem)
+            self.verification = None
 
     def checked(self, checks: Iterable[Check]) -> None:
         """Keep what a look at the set-up finds."""
@@ -364,7 +403,9 @@ class ShownStore:
             raise
         except CheckpointError as error:
             state: State = next((state for kind, state in _TROUBLE if isinstance(error, kind)), "unreadable")
-            cell = Cell(stage, state, None, error.version, str(error), None if known is None else known.began)
+            cell = Cell(stage, state, None, error.version, str(error))
+            if known is not None:
+                cell = replace(cell, began=known.began, inputs=known.inputs)
         else:
             if known is not None and known.version == version:
                 return known
@@ -385,8 +426,22 @@ class ShownStore:
             saved=read_progress(version.metadata) if version.status == "progress" else None,
             failure=read_failure(version.metadata),
             stale="" if known is None else known.stale,
+            inputs=self._inputs(version, known),
         )
         return replace(cell, state=_with_staleness(cell, cell.stale))
+
+    def _inputs(self, version: Version, known: Cell | None) -> frozenset[str]:
+        """Return the stages that a stage was made of: since it was cleared, or before if it is cleared now."""
+        inputs = frozenset(each.stage for each in read_inputs(version.metadata))
+        if known is not None and known.number is not None:
+            is_begun_again = known.state == "cleared" and version.status != "cleared"
+            return inputs if is_begun_again else inputs | known.inputs
+        if version.status in {"failed", "cleared"}:
+            with contextlib.suppress(CheckpointError):  # told where its versions are
+                before = itertools.islice(self.cm.iter_history(version.stage, below=version.number), _MOST_LOOKED_BACK)
+                made = next((each for each in before if each.status == "completed"), version)
+                return frozenset(each.stage for each in read_inputs(made.metadata))
+        return inputs
 
     def _first_saved(self, newest: Version) -> datetime | None:
         if newest.number > 1:
@@ -418,5 +473,11 @@ def own_metadata(version: Version) -> dict[str, object]:
 
 
 def stores_by_id(stores: Iterable[ShownStore]) -> dict[str, ShownStore]:
-    """Return stores by their ids."""
-    return {store.id: store for store in stores}
+    """Return stores by their ids, and name them so that they can be told apart."""
+    found = {store.id: store for store in stores}
+    steps = {store: [step for step in store.location.split("/") if step] or [store.location] for store in found.values()}
+    ends = Counter("/".join(parts[-many:]) for parts in steps.values() for many in range(1, len(parts) + 1))
+    for store, parts in steps.items():
+        tails = ("/".join(parts[-many:]) for many in range(1, len(parts) + 1))
+        store.name = next((tail for tail in tails if ends[tail] == 1), store.location)
+    return found

@@ -6,10 +6,14 @@ a JSON pointer (RFC 6901). It is sent in the body of a form, because a key may b
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MOST_ROWS = 400
 """How many values a page shows."""
@@ -102,41 +106,66 @@ class _Budget:
     left: int
 
 
+class _Group(NamedTuple):
+    """What holds other values.
+
+    Attributes:
+        kind: What it is called.
+        value: The list or the object of them.
+        form: The key of the form that they are in; empty if they are in none.
+    """
+
+    kind: str
+    value: list[Any] | dict[str, Any]
+    form: str = ""
+
+    def elements(self, start: int = 0, end: int | None = None) -> Iterator[tuple[str, Any, str]]:
+        """Yield the name of each element, itself, and the step to it."""
+        if isinstance(self.value, dict):
+            for key, each in itertools.islice(self.value.items(), start, end):
+                yield key, each, f"/{escaped(key)}"
+            return
+        step = f"/{self.form}" if self.form else ""
+        for index in range(start, len(self.value) if end is None else min(end, len(self.value))):
+            each = self.value[index]
+            if self.form == "!dict":
+                yield orjson.dumps(each[0]).decode(), each[1], f"{step}/{index}/1"
+            else:
+                yield str(index), each, f"{step}/{index}"
+
+
 def _node(key: str, value: Any, pointer: str, budget: _Budget, start: int = 0, depth: int = 0) -> Node:  # noqa: ANN401
     budget.left -= 1
-    elements = _elements(value)
-    if elements is None:
+    group = _group(value)
+    if group is None:
         kind, text = _scalar(value)
         return Node(key, kind, pointer, text)
-    kind, items = elements
-    node = Node(key, kind, pointer, str(len(items)))
+    node = Node(key, group.kind, pointer, str(len(group.value)))
     end = start + _MOST_IN_GROUP if depth < _MOST_LEVELS else start
-    for name, element, step in items[start:end]:
+    for name, element, step in group.elements(start, end):
         if budget.left <= 0:
             end = start + len(node.children)
             break
         node.children.append(_node(name, element, pointer + step, budget, depth=depth + 1))
-    if end < len(items):
+    if end < len(group.value):
         node.more = end
-    node.is_folded = depth > 0 and len(items) > _MOST_IN_GROUP // 2
+    node.is_folded = depth > 0 and len(group.value) > _MOST_IN_GROUP // 2
     return node
 
 
-def _elements(value: Any) -> tuple[str, list[tuple[str, Any, str]]] | None:  # noqa: ANN401
-    """Return the kind of what holds other values, and of each its name, itself and the step to it; None: it holds none."""
+def _group(value: Any) -> _Group | None:  # noqa: ANN401
+    """Return a value as what holds other values; None if it holds none."""
     if isinstance(value, list):
-        return "list", [(str(index), each, f"/{index}") for index, each in enumerate(value)]
+        return _Group("list", value)
     if not isinstance(value, dict):
         return None
     form = next(iter(value)) if len(value) == 1 else ""
     content = value.get(form)
     if form in _LISTS and isinstance(content, list):
-        return form[1:], [(str(index), each, f"/{form}/{index}") for index, each in enumerate(content)]
+        return _Group(form[1:], content, form)
     if form == "!dict" and isinstance(content, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in content):
-        return "dict", [(orjson.dumps(key).decode(), each, f"/{form}/{index}/1") for index, (key, each) in enumerate(content)]
-    if form.startswith("!"):
-        return None
-    return "object", [(key, each, f"/{escaped(key)}") for key, each in value.items()]
+        return _Group("dict", content, form)
+    return None if form.startswith("!") else _Group("object", value)
 
 
 def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401, PLR0911  # one for each kind
@@ -167,19 +196,22 @@ def _form(content: Any) -> str:  # noqa: ANN401
 def _found(value: Any, pointer: str, wanted: str) -> tuple[list[Node], bool]:  # noqa: ANN401
     """Return the values whose key or text holds what is searched for, in order."""
     found: list[Node] = []
-    waiting, looked_at = [("", value, pointer)], 0
+    waiting, looked_at = [(pointer, iter([("", value, "")]))], 0
     while waiting:
-        key, each, here = waiting.pop()
+        above, following = waiting[-1]
+        key, each, step = next(following, (None, None, ""))
+        if key is None:
+            waiting.pop()
+            continue
         looked_at += 1
         if looked_at > _MOST_SEARCHED or len(found) >= _MOST_FOUND:
             return found, True
-        elements = _elements(each)
-        kind, text = (elements[0], str(len(elements[1]))) if elements is not None else _scalar(each)
-        if wanted in key.casefold() or (elements is None and wanted in text.casefold()):
-            more = 0 if elements is not None and elements[1] else None
-            found.append(Node(here or "data", kind, here, text, more=more))
-        for name, element, step in reversed(elements[1] if elements is not None else []):
-            waiting.append((name, element, here + step))
+        group, here = _group(each), above + step
+        kind, text = _scalar(each) if group is None else (group.kind, str(len(group.value)))
+        if wanted in key.casefold() or (group is None and wanted in text.casefold()):
+            found.append(Node(here or "data", kind, here, text, more=0 if group is not None and group.value else None))
+        if group is not None:
+            waiting.append((here, group.elements()))
     return found, False
 
 

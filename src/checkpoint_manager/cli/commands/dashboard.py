@@ -96,7 +96,7 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
     else:
         place = server.on_loopback(port)
     grants = Role(read=allow_read, change=allow_change)
-    site = start.site(shown, grants, place, functools.partial(_examine, {access.location: access for access in accesses}))
+    site = start.site(shown, place, functools.partial(_examine, {access.location: access for access in accesses}))
     _log_to_stderr()
     links = [(role, f"{place.address}/login#{site.logins.new_token(role)}") for role in _roles(grants)]
     tell = functools.partial(_tell, links, place, as_json=as_json, is_opened=not no_browser and socket is None)
@@ -155,10 +155,11 @@ def _open(link: str) -> None:
     descriptor, path = tempfile.mkstemp(prefix="checkpoints-", suffix=".html")
     with os.fdopen(descriptor, "w") as file:
         file.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={link}">\n')
-    webbrowser.open(f"file://{path}")
     removal = threading.Timer(_SECONDS_TO_OPEN, _remove, [path])
     removal.daemon = True
     removal.start()
+    # In a thread, for the server goes on: webbrowser waits for a browser that runs in a terminal, or is slow to start.
+    threading.Thread(target=webbrowser.open, args=(f"file://{path}",), name="browser", daemon=True).start()
 
 
 def _remove(path: str) -> None:

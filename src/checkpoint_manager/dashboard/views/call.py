@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from starlette.requests import Request
 
+    from checkpoint_manager import Version
     from checkpoint_manager.dashboard.activity import Activity, Kind
-    from checkpoint_manager.dashboard.auth import Logins, Role, Session
+    from checkpoint_manager.dashboard.auth import Logins, Session
     from checkpoint_manager.dashboard.stores import ShownStore
 
 MOST_FIELDS = 100
+MOST_BYTES = 64 * 1024 * 1024
+"""How much data is read for a page: its encoded size, without arrays, which are not read."""
 _MAX_DIGITS = 15
 
 
@@ -40,7 +43,6 @@ class Site:
         logins: Who may do what.
         activity: What was done.
         templates: The templates of the pages.
-        grants: What links may allow at most.
         cookie: The name of the cookie.
         address: The start of all links.
         is_encrypted: Whether TLS is used.
@@ -51,7 +53,6 @@ class Site:
     logins: Logins
     activity: Activity
     templates: Environment
-    grants: Role
     cookie: str
     address: str
     is_encrypted: bool
@@ -154,6 +155,21 @@ class Call:
         """Log what is done."""
         store = self.request.path_params.get("store", "")
         self.site.activity.note(kind, what, session=self.session, store=store, stage=stage, version=version, reason=reason)
+
+
+def check_size(command: str, *versions: Version) -> None:
+    """Raise an error if the data of versions is too much for a page.
+
+    Args:
+        command: The command that shows it.
+        versions: The versions.
+
+    Raises:
+        RefusedError: It is.
+    """
+    if sum((version.size or 0) - version.arrays_size for version in versions) > MOST_BYTES:
+        text = f"A page shows up to {MOST_BYTES >> 20} MiB. Use the command line: checkpoint-manager {command}"
+        raise RefusedError(413, "The data is too large for a page", text)
 
 
 def fields_of(body: bytes, content_type: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from checkpoint_manager.dashboard.plans import newest_number
 from checkpoint_manager.dashboard.stores import shown_state
 from checkpoint_manager.dashboard.views.call import RefusedError
-from checkpoint_manager.errors import CheckpointNotFoundError, IntegrityError, VersionConflictError
+from checkpoint_manager.errors import VersionConflictError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -64,7 +65,7 @@ def restore(call: Call) -> Response:
 def plan_clear(call: Call) -> Response:
     """Show what clearing a stage would do."""
     stage, newest = call.stage, _newest(call)
-    following = call.store.cm.downstream(stage)
+    following = call.store.made_of(stage)
     return call.page(
         "plan.html",
         title=f"Clear {stage}",
@@ -125,8 +126,10 @@ def plan_tag(call: Call) -> Response:
 def tag(call: Call) -> Response:
     """Give a version a tag."""
     version, name, reason = _version(call), call.asked("name").strip(), reason_of(call)
-    was = _tag_as_expected(call, version.stage, name)
-    call.store.cm.tag(version.stage, version.number, name, force=was != 0)
+    try:
+        call.store.cm.tag(version.stage, version.number, name, expected_version=_expected(call))
+    except VersionConflictError as error:
+        raise _overtaken_tag(call, name, error) from None
     call.note("change", f"tagged as {name}", stage=version.stage, version=version.number, reason=reason)
     return call.go(call.at("/version", stage=version.stage, version=version.number), f"It is now tagged {name}.")
 
@@ -155,9 +158,12 @@ def plan_untag(call: Call) -> Response:
 def untag(call: Call) -> Response:
     """Remove a tag."""
     stage, name, reason = call.stage, call.asked("name"), reason_of(call)
-    was = _tag_as_expected(call, stage, name)
-    call.store.cm.untag(stage, name)
-    call.note("change", f"removed the tag {name}", stage=stage, version=was, reason=reason)
+    expected = _expected(call)
+    try:
+        call.store.cm.untag(stage, name, expected_version=expected)
+    except VersionConflictError as error:
+        raise _overtaken_tag(call, name, error) from None
+    call.note("change", f"removed the tag {name}", stage=stage, version=expected, reason=reason)
     return call.go(call.at("/stage", stage=stage), f"The tag {name} is removed.")
 
 
@@ -180,13 +186,7 @@ def _version(call: Call) -> Version:
 
 
 def _newest(call: Call) -> int:
-    """Return the number of the newest version, whether it opens or not."""
-    try:
-        return call.store.cm.get_version(call.stage).number
-    except IntegrityError as error:
-        if error.version is None:
-            raise
-        return error.version
+    return newest_number(call.store.cm, call.stage)
 
 
 def reason_of(call: Call) -> str:
@@ -208,23 +208,12 @@ def _expected(call: Call) -> int:
     return expected
 
 
-def _tag_as_expected(call: Call, stage: str, name: str) -> int:
-    """Return the version that a tag names, 0 if none.
-
-    Raises:
-        RefusedError: It is not the one of the plan.
-    """
-    named, expected = call.store.cm.tags(stage).get(name, 0), _expected(call)
-    if named != expected:
-        call.note("refused", f"to change the tag {name}, because somebody was quicker", stage=stage)
-        now = f"now names version {named}" if named else "now names no version"
-        raise RefusedError(409, "Somebody was quicker", f"The tag {name} {now}. Nothing was changed.")
-    return named
+def _overtaken_tag(call: Call, name: str, error: VersionConflictError) -> RefusedError:
+    call.note("refused", f"to change the tag {name}, because somebody was quicker", stage=call.stage)
+    now = f"now names version {error.actual}" if error.actual else "now names no version"
+    return RefusedError(409, "Somebody was quicker", f"The tag {name} {now}. Nothing was changed.")
 
 
 def _made_of_it(call: Call, stage: str) -> list[str]:
-    try:
-        following = call.store.cm.downstream(stage)
-    except CheckpointNotFoundError:
-        return []
+    following = call.store.made_of(stage)
     return [f"Stages that use its results may then be out of date: {', '.join(following)}."] if following else []

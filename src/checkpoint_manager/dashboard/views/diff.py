@@ -1,13 +1,14 @@
-"""The page that compares two versions: the details of both, the paths that differ, and once revealed, their values."""
+"""The page that compares two versions: the details of both, how many values differ, and once revealed, which."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from checkpoint_manager.dashboard.stores import own_metadata
-from checkpoint_manager.dashboard.views.call import RefusedError
+from checkpoint_manager.dashboard.views.call import RefusedError, check_size
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -20,35 +21,35 @@ _MOST_CHARACTERS = 600
 
 
 def show(call: Call) -> Response:
-    """Compare two versions. Values are shown if this session has revealed both versions, and else only their kinds."""
+    """Compare two versions. Differences are shown if this session has revealed both versions, and else only their number."""
     old, new = _pair(call)
     if not call.session.role.read:
-        return call.page("diff.html", old=old, new=new, metadata=_metadata(old, new), changes=None, start=0, total=0)
+        return _page(call, old, new)
     is_revealed = all(_key(call, version) in call.session.revealed for version in (old, new))
+    check_size("diff", old, new)
     if not is_revealed:
-        call.note("reveal", f"compared version {old.number} with {new.number}, without values", stage=new.stage)
+        call.note("reveal", f"compared version {old.number} with {new.number}, and counted differences", stage=new.stage)
     diff = call.store.cm.diff(new.stage, old.number, new.number)
+    counts = Counter(change.kind for change in diff.changes)
+    if not is_revealed:
+        return _page(call, old, new, counts=counts)
     start = call.number("start") or 0
-    return call.page(
-        "diff.html",
-        old=old,
-        new=new,
-        metadata=_metadata(old, new),
-        changes=_rows(diff, start, redact=not is_revealed),
-        start=start,
-        total=len(diff.changes),
-        length=_MOST_CHANGES,
-        is_revealed=is_revealed,
-    )
+    return _page(call, old, new, counts=counts, changes=_rows(diff, start), start=start, length=_MOST_CHANGES)
 
 
 def reveal(call: Call) -> Response:
     """Note that the data of both versions is asked for, and show their differences with values."""
     old, new = _pair(call)
+    check_size("diff", old, new)
     for version in (old, new):
         call.session.reveal(call.store.id, version.stage, version.number)
         call.note("reveal", "revealed data", stage=version.stage, version=version.number)
     return call.go(call.at("/diff", stage=new.stage, old=old.number, new=new.number))
+
+
+def _page(call: Call, old: Version, new: Version, **values: Any) -> Response:  # noqa: ANN401  # whatever the template shows
+    known: dict[str, Any] = {"counts": None, "changes": None, "start": 0}
+    return call.page("diff.html", old=old, new=new, metadata=_metadata(old, new), **(known | values))
 
 
 def _pair(call: Call) -> tuple[Version, Version]:
@@ -74,10 +75,10 @@ def _metadata(old: Version, new: Version) -> list[tuple[str, str, str]]:
     return [(name, before, after) for name, before, after in pairs if before != after]
 
 
-def _rows(diff: Diff, start: int, *, redact: bool) -> list[dict[str, Any]]:
+def _rows(diff: Diff, start: int) -> list[dict[str, Any]]:
     """Return a part of the differences, as text."""
     part = type(diff)(diff.old, diff.new, diff.changes[start : start + _MOST_CHANGES])
-    rows = zip(part.changes, part.as_dicts(redact=redact), strict=True)
+    rows = zip(part.changes, part.as_dicts(), strict=True)
     return [
         {"kind": change.kind, "where": change.where, **{name: _text(row[name]) for name in ("old", "new") if name in row}}
         for change, row in rows

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.dashboard import line_chart, tree
+from checkpoint_manager.dashboard.views.call import check_size
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -24,17 +25,22 @@ def show(call: Call) -> Response:
 
 def offer(call: Call) -> Response:
     """Offer the numbers that the newest completed version holds."""
-    checkpoint = call.store.cm.get_json(call.stage)
-    call.note("reveal", "looked for numbers in the data", stage=call.stage, version=checkpoint.version.number)
-    offered = itertools.islice(_pointers(checkpoint.data, ""), _MOST_OFFERED)
+    newest = itertools.islice(call.store.cm.iter_history(call.stage), _MOST_VERSIONS)
+    version = next((each for each in newest if each.status == "completed"), None)
+    if version is None:
+        return _page(call, is_looked=True)
+    check_size("show", version)
+    call.note("reveal", "looked for numbers in the data", stage=call.stage, version=version.number)
+    data = call.store.cm.get_json(call.stage, version.number).data
+    offered = itertools.islice(_pointers(data, ""), _MOST_OFFERED)
     return _page(call, offered=list(offered), is_looked=True)
 
 
 def chart(call: Call) -> Response:
     """Show the number at a pointer in each version, as far as there is one."""
     pointer = call.asked("at")
+    call.note("reveal", f"read a number of up to {_MOST_VERSIONS} versions", stage=call.stage)
     points, left_out = _read(call, pointer)
-    call.note("reveal", f"read a number of {len(points) + left_out} versions", stage=call.stage)
     return _page(call, at=pointer, points=points, left_out=left_out, drawn=line_chart.draw(points))
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.stores import Cell, Overview, ShownStore
     from checkpoint_manager.dashboard.views.call import Call
 
-_WAIT_SECONDS = 0.12
-"""How long a page waits for what is not known yet; it then says how far the look has come."""
 _MOST_IN_CARD, _MOST_IN_PAGE, _MOST_IN_NEED = 120, 300, 30
 _DENSE = 60
 """From so many stages on, cells are shown small."""
@@ -91,7 +89,7 @@ def stages_shown(store: ShownStore, query: Mapping[str, str]) -> list[str]:
 
 def _card(store: ShownStore, query: Mapping[str, str], most: int, start: int = 0) -> Card:
     try:
-        overview = store.overview(_WAIT_SECONDS)
+        overview = store.overview()
         cells = _chosen(overview, query)
         shown = store.look_again(cells[start : start + most])
     except CheckpointError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager.dashboard import bar_chart
 from checkpoint_manager.dashboard.filters import plural
+from checkpoint_manager.dashboard.plans import newest_number
 from checkpoint_manager.dashboard.views.call import RefusedError
 from checkpoint_manager.dashboard.views.changes import IN_LOG, reason_of
 from checkpoint_manager.errors import CheckpointError
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from checkpoint_manager import PruneDecision, PrunePlan, Version
+    from checkpoint_manager import CheckpointManager, Version
+    from checkpoint_manager.dashboard.plans import Plan
     from checkpoint_manager.dashboard.views.call import Call
 
 _COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
+WAIT_SECONDS = 0.5
+"""How long a page waits for its plan, which is made on if that is not enough."""
 _MEASURED_SECONDS = 0.15
 _MOST_MEASURED, _MOST_BARS, _MOST_ROWS = 2000, 24, 300
 
@@ -34,32 +37,54 @@ def show(call: Call) -> Response:
     stage = call.asked("stage")
     if policy is None:
         return _page(call, stage, **_measured(call, stage))
-    plan = _plan(call, policy, stage)
+    plan = _kept(call, policy, stage) or call.store.plans.make(policy, stage, WAIT_SECONDS)
+    if plan is None:
+        return _page(call, stage, policy=policy)
     start = call.number("start") or 0
     return _page(
         call,
         stage,
-        plan=plan,
-        rows=plan.decisions[start : start + _MOST_ROWS],
+        plan=plan.decisions,
+        rows=plan.decisions.decisions[start : start + _MOST_ROWS],
         start=start,
         policy=policy,
-        digest=_digest(plan),
+        digest=plan.digest,
         length=_MOST_ROWS,
     )
 
 
 def prune(call: Call) -> Response:
-    """Delete what the plan drops, if it is still the plan that was shown."""
+    """Delete what the plan drops that was shown, if its stages have not changed since."""
     policy, stage, reason = _policy(call), call.asked("stage"), reason_of(call)
     if policy is None:
         raise RefusedError(400, "The policy has no rule")
-    if _digest(_plan(call, policy, stage)) != call.asked("plan"):
+    plan = _kept(call, policy, stage)
+    if plan is None or _has_changed(call.store.cm, plan):
         call.note("refused", "to prune, because the plan has changed meanwhile", stage=stage)
         text = "The plan has changed since it was shown. Nothing was deleted. Look at it again."
         raise RefusedError(409, "Somebody was quicker", text)
-    done = call.store.cm.prune(policy, stage or None)
-    call.note("change", f"pruned {len(done.dropped)} versions ({policy})", stage=stage, reason=reason)
-    return call.go(call.at("/retention", stage=stage), f"{plural(len(done.dropped), 'version')} deleted for good.")
+    deleted = 0
+    try:
+        for name, numbers in plan.dropped().items():
+            deleted += len(call.store.cm.delete_versions(name, numbers, expected_version=plan.newest[name]))
+    finally:
+        if deleted:
+            call.note("change", f"pruned {deleted} versions ({policy})", stage=stage, reason=reason)
+    return call.go(call.at("/retention", stage=stage), f"{plural(deleted, 'version')} deleted for good.")
+
+
+def _kept(call: Call, policy: Retention, stage: str) -> Plan | None:
+    """Return the plan that the page of this request shows, or None if it is not kept any more."""
+    plan = call.store.plans.kept(call.asked("plan"))
+    return plan if plan is not None and (plan.policy, plan.stage) == (policy, stage) else None
+
+
+def _has_changed(cm: CheckpointManager, plan: Plan) -> bool:
+    """Return whether a stage of a plan has another newest version by now, or a tag protects a version that is to be deleted."""
+    return any(
+        newest_number(cm, name) != plan.newest[name] or {*numbers} & {*cm.tags(name).values()}
+        for name, numbers in plan.dropped().items()
+    )
 
 
 def _page(call: Call, stage: str, **values: Any) -> Response:  # noqa: ANN401  # whatever the template shows
@@ -81,19 +106,6 @@ def _policy(call: Call) -> Retention | None:
         return Retention(**rules) if rules else None
     except ValueError as error:
         raise RefusedError(400, "Invalid policy", str(error)) from None
-
-
-def _plan(call: Call, policy: Retention, stage: str) -> PrunePlan:
-    return call.store.cm.prune(policy, stage or None, dry_run=True)
-
-
-def _digest(plan: PrunePlan) -> str:
-    """Return what tells a plan from another one: the versions that it deletes."""
-
-    def told(decision: PruneDecision) -> bytes:
-        return f"{decision.version.number} {decision.version.stage}\0".encode(errors="surrogatepass")
-
-    return hashlib.sha256(b"".join(told(each) for each in plan.decisions if not each.keep)).hexdigest()
 
 
 def _measured(call: Call, stage: str) -> dict[str, Any]:

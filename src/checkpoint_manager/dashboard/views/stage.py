@@ -36,7 +36,7 @@ def show(call: Call) -> Response:
         chart=timeline.draw(versions[:_MOST_VERSIONS], tags),
         legend=timeline.legend(versions[:_MOST_VERSIONS]),
         tags=sorted(((name, number) for number, names in tags.items() for name in names), key=lambda each: -each[1]),
-        downstream=store.cm.downstream(stage) if below is None else [],
+        downstream=store.made_of(stage) if below is None else [],
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.notes import read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import tree
 from checkpoint_manager.dashboard.stores import own_metadata, shown_state
-from checkpoint_manager.dashboard.views.call import RefusedError
+from checkpoint_manager.dashboard.views.call import RefusedError, check_size
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def show(call: Call) -> Response:
 def reveal(call: Call) -> Response:
     """Note that the data of a version is asked for, and show it."""
     version = _version(call)
+    check_size("show", version)
     call.session.reveal(call.store.id, version.stage, version.number)
     call.note("reveal", "revealed data", stage=version.stage, version=version.number)
     return call.go(f"{_address(call, version)}#data")
