@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager.dashboard import auth, guard
+from checkpoint_manager.dashboard import activity, auth, guard
 from checkpoint_manager.dashboard.auth import Logins, Role, TooManyTriesError
-from tests.dashboard.conftest import SECRET
+from tests.dashboard.conftest import SECRET, dashboard_of
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager
@@ -76,10 +77,12 @@ class TestLogin:
         browser = dashboard.browser()
         for _ in range(auth.MOST_TRIES):
             assert browser.post("/login", {"token": "guess"}).status_code == 403
-        right = dashboard.site.logins.new_token(Role())
-        answer = browser.post("/login", {"token": right})
+        answer = browser.post("/login", {"token": "guess"})
         assert (answer.status_code, answer.headers["retry-after"].isdecimal()) == (429, True)
         assert dashboard.log[-1] == "a login, after too many tries"
+        assert (
+            browser.post("/login", {"token": dashboard.site.logins.new_token(Role())}).status_code == 200
+        )  # nobody is locked out
 
     def test_tries_links_and_sessions_end_with_time(self) -> None:
         now = 0.0
@@ -125,12 +128,56 @@ class TestLogin:
         visitor.client.cookies.set("checkpoints-8710", cookie)
         assert visitor.get("/").status_code == 401
 
+    def test_links_end_with_the_session_that_made_them(self, dashboard: Dashboard, owner: Browser) -> None:
+        def made(browser: Browser) -> str:
+            link = re.search(r"/login#([\w-]+)", browser.send("/activity", "/link", read="yes", change="yes").text)
+            assert link is not None
+            return link[1]
+
+        thief, accomplice = dashboard.browser(), dashboard.browser()
+        assert thief.post("/login", {"token": made(owner)}).status_code == 200
+        assert accomplice.post("/login", {"token": made(thief)}).status_code == 200
+        unused = [made(owner), made(thief)]
+        owner.send("/", "/logout")
+        assert [browser.get("/").status_code for browser in (thief, accomplice)] == [401, 401]
+        assert [dashboard.browser().post("/login", {"token": each}).status_code for each in unused] == [403, 403]
+
+    def test_links_do_not_prolong_a_session(self) -> None:
+        now = 0.0
+        logins = Logins(lambda: now)
+        first = logins.log_in(logins.new_token(Role()))
+        assert first is not None
+        while now < auth.SESSION_SECONDS - auth.LINK_SECONDS:
+            now += auth.LINK_SECONDS
+            assert logins.session(first[1]) is first[0]
+        second = logins.log_in(logins.new_token(Role(), first[0]))
+        assert second is not None
+        now = auth.SESSION_SECONDS - 1
+        assert logins.session(second[1]) is second[0]
+        now += 1
+        assert logins.session(second[1]) is None
+
+    def test_a_page_that_is_left_open_is_not_use(self, dashboard: Dashboard, visitor: Browser) -> None:
+        (session,) = dashboard.site.logins._sessions.values()
+        session.seen = seen = session.seen - auth.IDLE_SECONDS / 2
+        assert visitor.get("/", **{"x-by-itself": "1"}).status_code == 200
+        assert dashboard.site.logins.session(visitor.client.cookies["checkpoints-8710"], is_used=False) is session
+        assert session.seen == seen
+        visitor.get("/")
+        assert session.seen > seen
+
     @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/\nx"])
     def test_it_does_not_lead_to_another_site(self, dashboard: Dashboard, to: str) -> None:
         browser = dashboard.browser()
         browser.client.follow_redirects = False
         answer = browser.post("/login", {"token": dashboard.site.logins.new_token(Role()), "to": to})
         assert answer.headers["location"] == "/"
+
+    @pytest.mark.parametrize("path", ["//evil.example/x", "/%2Fevil.example/", "///evil.example"])
+    def test_the_page_that_asks_for_it_leads_to_no_other_site(self, dashboard: Dashboard, path: str) -> None:
+        headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        page = dashboard.browser().client.get(f"http://127.0.0.1:8710{path}", headers=headers)
+        assert (page.status_code, "evil.example" in page.text) == (401, False)
 
     def test_a_link_of_a_colleague_leads_to_its_page(self, dashboard: Dashboard) -> None:
         browser = dashboard.browser()
@@ -188,6 +235,33 @@ class TestOtherSites:
         linked = browser.get("/activity", **{"sec-fetch-site": "cross-site"})
         assert (linked.status_code, 'http-equiv="refresh"' in linked.text) == (401, True)
         assert 'http-equiv="refresh"' not in browser.get("/activity", **{"sec-fetch-site": "same-origin"}).text
+
+    def test_a_link_of_another_port_leads_to_the_first_page_only(self, dashboard: Dashboard, visitor: Browser) -> None:
+        link = {"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate"}
+        assert [visitor.get(path, **link).status_code for path in ("/", "/login")] == [200, 200]
+        assert visitor.get(visitor.at("/retention", keep_last=1), **link).status_code == 403
+        assert dashboard.log[-1] == "a request of another site"
+
+
+class TestStrangers:
+    def test_they_can_not_push_out_what_sessions_did(
+        self, dashboard: Dashboard, reader: Browser, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        reader.send("/", reader.at("/reveal"), stage="train", version=1)
+        caplog.clear()
+        for _ in range(1100):
+            dashboard.site.activity.note("refused", "a request for another host")
+        assert "revealed data" in dashboard.log
+        assert dashboard.log[-1] == "1080 more within a minute, which are not logged"
+        assert len(caplog.messages) == 21
+        assert caplog.messages[-1] == "refused: more, which are counted for a minute, and not logged"
+
+    def test_they_are_told_again_after_a_while(self, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(activity, "_MOST_TOLD", 1)
+        monkeypatch.setattr(activity, "_TOLD_WITHIN", timedelta(0))
+        for _ in range(3):
+            dashboard.site.activity.note("refused", "x")
+        assert dashboard.log == ["x", "x", "x"]
 
 
 class TestRoles:
@@ -269,11 +343,9 @@ class TestAnswers:
         assert "ersion 99 of stage train" in answer.text
         assert "Traceback" not in answer.text
 
-    def test_with_tls_browsers_insist_on_it(self, cm: CheckpointManager) -> None:
-        from tests.dashboard.conftest import dashboard_of
-
+    def test_with_tls_other_servers_of_the_host_stay_as_they_are(self, cm: CheckpointManager) -> None:
         browser = dashboard_of(cm, is_encrypted=True).browser()
-        assert "strict-transport-security" in browser.get("/login").headers
+        assert "strict-transport-security" not in browser.get("/login").headers
 
 
 class TestRequests:

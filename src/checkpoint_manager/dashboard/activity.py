@@ -1,14 +1,17 @@
 """What was done with this dashboard: logins, refusals, reveals and changes. It is logged, and kept while the process lives.
 
 It names who (a session, by its number), what, and of which stage and version: never data, a key, a token or an address.
+Refusals of those who have not logged in, of which anybody can cause any number, are kept apart, and take nothing else's place.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from checkpoint_manager._text import escaped, printable
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.auth import Session
 
 Kind: TypeAlias = Literal["login", "refused", "reveal", "change", "upkeep"]
-_MOST_KEPT = 1000
+_MOST_KEPT, _MOST_REFUSED = 1000, 100
+_MOST_TOLD, _TOLD_WITHIN = 20, timedelta(minutes=1)
+"""How many refusals of those who have not logged in are told one by one within such a time; the others are counted."""
 _LOG = logging.getLogger("checkpoint_manager.dashboard")
 
 
@@ -50,11 +55,16 @@ class Activity:
     """The newest events, newest first."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=_MOST_KEPT)
+        self._refusals: deque[Event] = deque(maxlen=_MOST_REFUSED)
+        self._counted_since = datetime.min.replace(tzinfo=UTC)
+        self._counted = 0
 
     def newest(self) -> list[Event]:
         """Return all that are kept, newest first."""
-        return list(self._events)
+        with self._lock:
+            return sorted([*self._events, *self._refusals], key=attrgetter("at"), reverse=True)
 
     def note(
         self,
@@ -68,10 +78,35 @@ class Activity:
         reason: str = "",
     ) -> None:
         """Keep and log an event."""
-        number = None if session is None else session.number
-        event = Event(datetime.now(UTC), kind, number, what, store, stage, version, reason)
-        self._events.appendleft(event)
-        who = "" if number is None else f" by session {number}"
-        of = f": {printable(stage)}{'' if version is None else f'@{version}'} in store {store}" if stage else ""
-        why = f" ({printable(reason)})" if reason else ""
-        _LOG.log(logging.WARNING if kind == "refused" else logging.INFO, "%s", escaped(f"{kind}{who}: {what}{of}{why}"))
+        with self._lock:
+            number = None if session is None else session.number
+            event = Event(datetime.now(UTC), kind, number, what, store, stage, version, reason)
+            if kind == "refused" and session is None:
+                self._count(event)
+            else:
+                self._events.appendleft(event)
+                _log(event)
+
+    def _count(self, event: Event) -> None:
+        """Keep and log a refusal of somebody who has not logged in; or only count it, if there were many of late."""
+        if event.at - self._counted_since >= _TOLD_WITHIN:
+            self._counted_since, self._counted = event.at, 0
+        self._counted += 1
+        more = self._counted - _MOST_TOLD
+        if more > 1:
+            self._refusals.popleft()
+        told = event if more <= 0 else Event(event.at, "refused", None, f"{more} more within a minute, which are not logged")
+        self._refusals.appendleft(told)
+        if more <= 1:
+            _log(
+                told if more <= 0 else Event(event.at, "refused", None, "more, which are counted for a minute, and not logged")
+            )
+
+
+def _log(event: Event) -> None:
+    who = "" if event.session is None else f" by session {event.session}"
+    version = "" if event.version is None else f"@{event.version}"
+    of = f": {printable(event.stage)}{version} in store {event.store}" if event.stage else ""
+    why = f" ({printable(event.reason)})" if event.reason else ""
+    level = logging.WARNING if event.kind == "refused" else logging.INFO
+    _LOG.log(level, "%s", escaped(f"{event.kind}{who}: {event.what}{of}{why}"))

@@ -133,7 +133,7 @@ def make_app(site: Site, is_own: Callable[[str], bool]) -> ASGIApp:
         Route("/login", _login_page(site), methods=["GET"]),
         Route("/login", _log_in(site), methods=["POST"]),
         Route("/logout", _answering(site, _Page("/logout", _log_out, post=True)), methods=["POST"]),
-        Route("/events", events.answering(site, lambda request: _session(site, request)), methods=["GET"]),
+        Route("/events", events.answering(site, lambda request: _session(site, request, is_used=False)), methods=["GET"]),
         Mount("/static", StaticFiles(directory=os.path.join(_HERE, "static"))),
         *(Route(page.path, _answering(site, page), methods=["POST" if page.post else "GET"]) for page in _PAGES),
     ]
@@ -142,7 +142,7 @@ def make_app(site: Site, is_own: Callable[[str], bool]) -> ASGIApp:
     def refused(what: str) -> None:
         site.activity.note("refused", what)
 
-    return Guard(app, is_own, refused, is_encrypted=site.is_encrypted)
+    return Guard(app, is_own, refused)
 
 
 def _answering(site: Site, page: _Page) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -167,8 +167,10 @@ def _answering(site: Site, page: _Page) -> Callable[[Request], Coroutine[Any, An
     return answer
 
 
-def _session(site: Site, request: Request) -> Session | None:
-    return site.logins.session(request.cookies.get(site.cookie, ""))
+def _session(site: Site, request: Request, *, is_used: bool = True) -> Session | None:
+    """Return the session of a request, or None. What a page that is left open asks for by itself is not use."""
+    is_used = is_used and "x-by-itself" not in request.headers
+    return site.logins.session(request.cookies.get(site.cookie, ""), is_used=is_used)
 
 
 async def _form(call: Call) -> dict[str, str]:
@@ -208,8 +210,8 @@ def _log_out(call: Call) -> Response:
 
 def _please_log_in(site: Site, request: Request, status: int = 401, problem: str = "") -> Response:
     """Return the page that asks for a token. A link from another site comes without the cookie, and is followed once more."""
-    to = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    is_link = request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site"
+    to = _inside(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    is_link = to != "/" and request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site"
     values = {"problem": problem, "to": to if request.method == "GET" else "/", "is_link": is_link, "url": url}
     return HTMLResponse(site.templates.get_template("login.html").render(values), status)
 

@@ -3,7 +3,8 @@
 * **Hosts.** A request for another host than the allowed ones is refused, with any method and for any path: a page of a site
   whose name was made to lead to this address (DNS rebinding) sends the name of that site.
 * **Origins.** What another site causes is refused, but for a link that is followed: by ``Sec-Fetch-Site``, which every browser
-  sends since 2023, and by ``Origin``. A change has to prove that it comes from a page of this server by one of the two.
+  sends since 2023, and by ``Origin``. A link of another port of this host, which comes with the cookie, leads to the first page
+  only. A change has to prove that it comes from a page of this server by one of the two.
 * **Sizes.** A body has an end. :mod:`.server` ends what is slow.
 * **Answers** carry a content security policy that loads nothing but this server's own files, and are not stored.
 * **Errors** are told without their text: the log names their kind and the line of code, never what a variable holds.
@@ -11,12 +12,12 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
+
+from checkpoint_manager.dashboard import unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024
 _METHODS = frozenset({"GET", "HEAD", "POST"})
+_LINKED = frozenset({"/", "/login"})
+"""Where a link of another port of this host may lead: it comes with the cookie, and nobody may have chosen it."""
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -39,7 +42,6 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "x-robots-tag": "noindex",
 }
-_LOG = logging.getLogger("checkpoint_manager.dashboard")
 
 
 class Guard:
@@ -49,16 +51,12 @@ class Guard:
         app: The application.
         is_own: Returns whether a ``Host``, in lower case, is one of this server.
         refused: Called with the reason when a request is refused.
-        is_encrypted: Whether the connections are, so that browsers can be told to insist on it.
     """
 
-    def __init__(
-        self, app: ASGIApp, is_own: Callable[[str], bool], refused: Callable[[str], None], *, is_encrypted: bool = False
-    ) -> None:
+    def __init__(self, app: ASGIApp, is_own: Callable[[str], bool], refused: Callable[[str], None]) -> None:
         self._app = app
         self._is_own = is_own
         self._refused = refused
-        self._headers = _HEADERS | ({"strict-transport-security": "max-age=31536000"} if is_encrypted else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -71,7 +69,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 has_begun = True
                 headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
+                for name, value in _HEADERS.items():
                     headers[name] = value
             await send(message)
 
@@ -79,11 +77,9 @@ class Guard:
             app = await self._checked(scope, receive)
             await app(scope, receive, send_completed)
         except Exception as error:  # noqa: BLE001  # the one place: nothing of an error reaches a page
-            _LOG.error("A request ended with an error: %s", _place_of(error))  # its text may hold data
+            unexpected.log("A request", error)
             if not has_begun:
-                await _refusal(500, "Something went wrong. The log of the dashboard says where.")(
-                    scope, receive, send_completed
-                )
+                await _refusal(500, unexpected.TOLD)(scope, receive, send_completed)
 
     async def _checked(self, scope: Scope, receive: Receive) -> ASGIApp:
         """Return the application if it may see the request, or else the answer."""
@@ -127,7 +123,8 @@ def _foreign(scope: Scope, headers: Headers, host: str) -> str:
         if site is None and origin in {None, "null"}:
             return "a change that does not say where it comes from"
         return "a change that another site sent" if site not in {None, "same-origin"} else ""
-    if site in {None, "same-origin", "none"} or headers.get("sec-fetch-mode") == "navigate":
+    is_link = headers.get("sec-fetch-mode") == "navigate"
+    if site in {None, "same-origin", "none"} or (is_link and (site == "cross-site" or scope["path"] in _LINKED)):
         return ""  # a link may be followed, and shows the page that its reader may see
     return "a request of another site"
 
@@ -150,10 +147,3 @@ def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
         await app(scope, receive_again, send)
 
     return called
-
-
-def _place_of(error: BaseException) -> str:
-    """Return the kind of an error and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"

@@ -32,8 +32,10 @@ function refresh() {
   const request = new XMLHttpRequest();
   request.responseType = "document";
   request.open("GET", location.href);
+  request.setRequestHeader("x-by-itself", "1"); // not a sign that somebody is there
   request.onloadend = () => {
     if (request.status === 200 && request.response) replaceParts(request.response);
+    else tell("This page is no longer up to date");
     isAsking = false;
     refreshUntilComplete();
     if (isAskedAgain) {
@@ -67,15 +69,22 @@ function replaceParts(page) {
   if (filter?.value) filterCells(filter.value);
 }
 
+function tell(state) {
+  const sign = document.querySelector("[data-live-state]");
+  if (!sign) return;
+  sign.firstElementChild.textContent = state;
+  sign.classList.toggle("live", state === "live");
+  sign.hidden = false;
+}
+
 const address = document.body.dataset.events;
 let stream = null;
 
 function follow() {
   if (stream || document.hidden || !address) return;
   stream = new EventSource(address);
-  const sign = document.querySelector("[data-live-state]");
-  stream.onopen = () => { if (sign) sign.hidden = false; };
-  stream.onerror = () => { if (sign) sign.hidden = true; };
+  stream.onopen = () => tell("live");
+  stream.onerror = () => tell("This page is no longer up to date");
   stream.onmessage = (event) => {
     const { stage } = JSON.parse(event.data);
     const announcer = document.querySelector("[data-announce]");

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.notes import read_run
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.filters import plural
 from checkpoint_manager.dashboard.stores import shown_state
+from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +87,8 @@ def activity(call: Call) -> Response:
         for event in call.site.activity.newest()
     ]
     for store in call.site.stores.values():
+        with contextlib.suppress(CheckpointError):  # told on its own page
+            store.overview()
         rows += _saved(store)
     rows.sort(key=lambda row: str(row.at), reverse=True)
     kind = call.asked("kind")
@@ -132,9 +136,9 @@ def ask_link(call: Call) -> Response:
 
 
 def make_link(call: Call) -> Response:
-    """Make a link that works once, for somebody else, who may do no more than this session."""
+    """Make a link that works once, for somebody else, who may do no more than this session, and no longer."""
     wanted = Role(read=call.asked("read") == "yes", change=call.asked("change") == "yes")
     role = wanted & call.session.role
-    link = f"{call.site.address}/login#{call.site.logins.new_token(role)}"
+    link = f"{call.site.address}/login#{call.site.logins.new_token(role, call.session)}"
     call.note("change", f"made a link that allows its user to {role}")
     return call.page("link.html", link=link, role=role)
