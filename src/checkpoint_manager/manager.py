@@ -520,7 +520,8 @@ class CheckpointManager:
     def running(self, stage_name: str | None = None) -> list[Running]:
         """Return the functions and loops of stages that run now, in whatever process, by stage.
 
-        It costs next to nothing: no version is read. A backend of a third party may not be able to tell; then this is empty.
+        No version is read; in a bucket, all leases are listed. A backend of a third party may not be able to tell; then this is
+        empty.
 
         Args:
             stage_name: One stage, or None for all of them.

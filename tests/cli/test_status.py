@@ -134,6 +134,8 @@ class TestSeveralStores:
     def test_are_found_below_a_folder(self, cli: Cli, tmp_path: Path) -> None:
         stores = cli("status", "--scan", str(tmp_path), "--json").json["stores"]
         assert [len(each["stages"]) for each in stores] == [2, 1, 1]
+        stores = cli("status", "--scan", str(tmp_path), "--store", "other", "--store", "./other", "--json").json["stores"]
+        assert [len(each["stages"]) for each in stores] == [1, 2, 1]  # each once
 
     def test_one_that_cant_be_read_hides_no_other(self, cli: Cli, store: Path) -> None:
         result = cli("status", "--store", "nowhere", "--store", "other")

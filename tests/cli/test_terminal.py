@@ -219,6 +219,19 @@ class TestWatch:
         assert "completed" in screen
         assert max(map(len, screen.splitlines()[2:])) <= 50
 
+    def test_a_store_that_cant_be_read_hides_no_other(self, store: Path) -> None:
+        cm = CheckpointManager(store)
+        words = ("--store", "nowhere", "--store", str(store), "--interval", "0.1")
+        with Terminal("status", "--watch", *words, columns=200) as terminal:
+            terminal.until("2 stores")
+            terminal.until("error: there is no checkpoint store at")
+            terminal.until("completed")
+            for number in range(30):
+                cm.save_checkpoint(f"stage {number}")
+            terminal.until("more lines")
+            terminal.type("q")
+            assert terminal.end() == 0
+
     def test_it_follows_a_loop_of_another_process(self, store: Path) -> None:
         script = (
             "import sys, time; from checkpoint_manager import CheckpointManager\n"

@@ -124,15 +124,18 @@ def several_stores_options(command: F) -> F:
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
         with held_back():
+            from checkpoint_manager.backends.registry import scheme_of  # noqa: PLC0415  # likewise
             from checkpoint_manager.cli.access import Access  # noqa: PLC0415  # as above
             from checkpoint_manager.pipelines import find_stores  # noqa: PLC0415  # likewise
 
         named, folders = kwargs.pop("store"), kwargs.pop("scan")
-        stores = dict.fromkeys([*named, *(found for folder in folders for found in find_stores(folder))])
+        stores: dict[str, str] = {}
+        for store in (*named, *(found for folder in folders for found in find_stores(folder))):
+            stores.setdefault(store if scheme_of(store) else os.path.realpath(store), store)  # once, under its first name
         if not named and not folders:
-            stores = {os.path.expanduser(os.environ.get("CHECKPOINT_MANAGER_STORE") or DEFAULT_STORE): None}
+            stores[""] = os.path.expanduser(os.environ.get("CHECKPOINT_MANAGER_STORE") or DEFAULT_STORE)
         shared = {name: kwargs.pop(name) for name in ("key", "lock_timeout", "as_json")}
-        accesses = [Access(store=store, **shared) for store in stores]
+        accesses = [Access(store=store, **shared) for store in stores.values()]
         name_store(accesses[0].shown if len(accesses) == 1 and named else None)
         return command(accesses, *args, is_list=len(named) > 1 or bool(folders), as_json=shared["as_json"], **kwargs)
 

@@ -33,13 +33,14 @@ def need_a_terminal(what: str) -> None:
         raise UsageError(f"{what} needs a terminal", hint="For a program, run: checkpoint-manager status --json")
 
 
-def watch(draw: Callable[[], list[list[str]]], title: str, interval: float) -> Exit:
+def watch(draw: Callable[[], list[list[str]]], title: str, interval: float, noun: str) -> Exit:
     """Draw until q is pressed (exit code 0) or Ctrl-C (130), and put the terminal back as it was.
 
     Args:
-        draw: Returns what to show: the lines of each stage, below those of the head.
+        draw: Returns what to show: rows of lines, each of which is shown as a whole.
         title: Stands above it.
         interval: How long to wait after each drawing, in seconds.
+        noun: What a row is.
     """
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
@@ -49,7 +50,7 @@ def watch(draw: Callable[[], list[list[str]]], title: str, interval: float) -> E
         tty.setcbreak(keyboard)
         _show(f"{_BEGIN}{_HOME}{head}")
         while True:
-            _show(_screen(head, draw()))
+            _show(_screen(head, draw(), noun))
             if select.select([keyboard], [], [], interval)[0] and os.read(keyboard, 64) in {b"q", b"Q", b"\x04", b""}:
                 return Exit.DONE
     except KeyboardInterrupt:
@@ -59,12 +60,12 @@ def watch(draw: Callable[[], list[list[str]]], title: str, interval: float) -> E
         _show(_END)
 
 
-def _screen(head: str, rows: list[list[str]]) -> str:
+def _screen(head: str, rows: list[list[str]], noun: str) -> str:
     lines, left = [head, ""], shutil.get_terminal_size().lines - 2
     for number, row in enumerate(rows):
         is_last = number == len(rows) - 1
         if len(row) + (not is_last) > left:  # a line is kept for what does not fit
-            lines.append(f"… and {counted(len(rows) - number, 'more stage')}")
+            lines.append(f"… and {counted(len(rows) - number, f'more {noun}')}")
             break
         lines += row
         left -= len(row)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from checkpoint_manager._text import counted
+from checkpoint_manager._text import counted, escaped
 from checkpoint_manager.cli.exit_codes import Exit, NoStoreError, UsageError, exit_of
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.options import Seconds, several_stores_options
-from checkpoint_manager.cli.output import new_table, say, show_size, show_time, write_json, write_line, write_table
+from checkpoint_manager.cli.output import folded, new_table, say, show_size, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.version_notes import stage_notes
 from checkpoint_manager.cli.watch import need_a_terminal, watch
@@ -122,17 +124,34 @@ def _watch(accesses: list[Access], interval: float, *, is_list: bool, as_json: b
     need_a_terminal("status --watch")
     if as_json:
         raise UsageError("--watch is for people, and --json for programs", hint="Give one of them")
-    looks = [(access, _Look(access.open())) for access in accesses]
+    if not is_list:
+        look = _Look(accesses[0].open())
+        return watch(lambda: _drawn(look), accesses[0].shown, interval, "stage")
+    looks = [(access.shown, _look_at(access)) for access in accesses]
 
     def draw() -> list[list[str]]:
-        drawn: list[list[str]] = []
-        for access, look in looks:
-            columns, cells = _table(look.rows())
-            drawn += [[access.shown]] if is_list else []
-            drawn += new_table(columns).rows(cells) if cells else [["nothing saved yet"]]
-        return drawn
+        return [[line] for shown, look in looks for line in (shown, *itertools.chain.from_iterable(_drawn(look)))]
 
-    return watch(draw, counted(len(accesses), "store") if is_list else accesses[0].shown, interval)
+    return watch(draw, counted(len(accesses), "store"), interval, "line")
+
+
+def _look_at(access: Access) -> _Look | CheckpointError:
+    """Return a look at a store, or why it can't be opened: that does not hide the others."""
+    try:
+        return _Look(access.open())
+    except CheckpointError as error:
+        return error
+
+
+def _drawn(look: _Look | CheckpointError) -> list[list[str]]:
+    """Return the lines of each stage of a store, below those of the head; or why it can't be read."""
+    try:
+        if isinstance(look, CheckpointError):
+            raise look
+        columns, cells = _table(look.rows())
+        return new_table(columns).rows(cells) if cells else [["nothing saved yet"]]
+    except CheckpointError as error:
+        return [folded(escaped(f"error: {explain(error)}"), sys.stdout).splitlines()]
 
 
 class _Look:
