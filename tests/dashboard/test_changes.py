@@ -215,6 +215,14 @@ class TestRetention:
         cm.save_checkpoint("train", 3)
         assert visitor.get(following[1].replace("&amp;", "&")).status_code == 200
         assert made == ["keep_last=1"]
+        monkeypatch.setattr(retention, "WAIT_SECONDS", 0)
+        visitor.get(second)
+        while (making := dashboard.store.plans._making) is not None and not making.is_ready.is_set():
+            pass
+        monkeypatch.setattr(retention, "WAIT_SECONDS", 60)
+        monkeypatch.setattr(plans, "_READY_SECONDS", -1)  # nobody asked for it for a long time
+        visitor.get(second)
+        assert made == ["keep_last=1", "keep_last=2", "keep_last=2"]
 
     def test_a_plan_that_can_not_be_made_is_told(
         self, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -329,9 +329,11 @@ def test_an_unexpected_error_ends_neither_looks_nor_verifications(
     assert "no problem found" in owner.get(owner.at("/health")).text
 
 
-def test_activity_looks_at_the_stages_by_itself(visitor: Browser) -> None:
-    visitor.client.follow_redirects = False
-    assert "version 2" in visitor.get("/activity").text
+def test_activity_looks_at_the_stages_by_itself(dashboard: Dashboard) -> None:
+    browser = dashboard.browser()
+    browser.client.follow_redirects = False
+    browser.post("/login", {"token": dashboard.site.logins.new_token(Role())})
+    assert "version 2" in browser.get("/activity").text
 
 
 def test_stores_that_are_called_the_same_are_told_apart() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.retention import Retention
 
 _MOST_KEPT = 4
+_READY_SECONDS = 30.0
+"""How long a plan that is ready waits to be asked for."""
 
 
 class Plan(NamedTuple):
@@ -55,8 +58,14 @@ class _Making:
     policy: Retention
     stage: str
     is_ready: threading.Event = field(default_factory=threading.Event)
+    ready_at: float = 0.0
     plan: Plan | None = None
     error: CheckpointError | None = None
+
+    def serves(self, policy: Retention, stage: str) -> bool:
+        """Return whether it is the plan that is asked for, and not one of long ago."""
+        is_old = self.is_ready.is_set() and time.monotonic() - self.ready_at > _READY_SECONDS
+        return (self.policy, self.stage) == (policy, stage) and not is_old
 
 
 class Plans:
@@ -89,7 +98,7 @@ class Plans:
         """
         with self._lock:
             making = self._making
-            if making is None or (making.is_ready.is_set() and (making.policy, making.stage) != (policy, stage)):
+            if making is None or (making.is_ready.is_set() and not making.serves(policy, stage)):
                 making = self._making = _Making(policy, stage)
                 threading.Thread(target=self._make, args=(making,), name="plan", daemon=True).start()
         if (making.policy, making.stage) != (policy, stage) or not making.is_ready.wait(wait):
@@ -114,6 +123,7 @@ class Plans:
             unexpected.log("A plan", error)
             making.error = CheckpointError(unexpected.TOLD)
         finally:
+            making.ready_at = time.monotonic()
             making.is_ready.set()
 
 
