@@ -101,6 +101,26 @@ class TestSteps:
         append(backend, 2)
         assert synced == [(False, False), (True, False)]
 
+    @pytest.mark.parametrize("below", ["small", "large"])
+    def test_a_large_version_is_visible_above_durable_names_and_its_own_name_is_durable_at_last(
+        self, store: Path, folder: Path, below: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        backend = LocalBackend(store)
+        large = bytes(pending.MAX_BYTES + 1)
+        append(backend, 1, large)
+        append(backend, 2, large if below == "large" else b"small")
+        synced: list[tuple[bool, bool]] = []
+        fsync = os.fsync
+
+        def note(descriptor: int) -> None:
+            fsync(descriptor)
+            synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), own(folder, 3).exists()))
+
+        monkeypatch.setattr(os, "fsync", note)
+        append(backend, 3, large)
+        names_below = [(True, False)] if below == "small" else []
+        assert synced == [(False, False), *names_below, (True, True)]
+
     @pytest.mark.parametrize("is_whole", [True, False])
     def test_what_a_killed_writer_left_is_found_by_one_that_only_appends(
         self, store: Path, folder: Path, *, is_whole: bool
@@ -118,6 +138,22 @@ class TestSteps:
                 backend.append("train", 3, lambda: (b"mine",), session=session)
         assert backend.versions("train") == [1, 2, 3]
         assert read(backend, 3) == (b"of a killed writer" if is_whole else b"mine")
+
+    def test_a_version_beyond_a_gap_is_found_by_a_running_process_though_its_writer_was_killed_before_the_head(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing follows the version that the process knows, so the head below the gap must be gone by then."""
+        running = LocalBackend(store)
+        append(running, 1)
+        append(running, 2)
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(LocalBackend, "_put_head", killed)
+        with pytest.raises(KeyboardInterrupt):
+            append(LocalBackend(store), 5)
+        assert running.newest("train").number == 5
 
     @pytest.mark.parametrize("length", [pending.MAX_BYTES, pending.MAX_BYTES + 1])
     def test_a_large_version_has_none(self, store: Path, folder: Path, length: int) -> None:
