@@ -184,8 +184,8 @@ class Running:
     Attributes:
         stage: The stage.
         started_at: When it began, by the clock of its host.
-        updated_at: When its process told this. A loop does so about twice a second, in an object store every five seconds; a
-            function only when it begins.
+        updated_at: When its process told this. A loop does so about twice a second, in an object store every five seconds, and
+            with each save; a function only when it begins.
         origin: The user, host and process that runs it.
         run_id: The run of the pipeline that it is a part of, see ``cm.run_id``.
         done: The number of items done, if it is a loop, or a function with a loop of the same name.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format import run_notice
+from checkpoint_manager._format import notes, run_notice
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._operations import select
 from checkpoint_manager.backends.stage_names import validate
-from checkpoint_manager.errors import StageNameError
+from checkpoint_manager.errors import CheckpointError, StageNameError
 from checkpoint_manager.reports import Running
 
 if TYPE_CHECKING:
@@ -42,7 +45,25 @@ def running(store: Store) -> list[Running]:
     found = [_told(store, run) for run in held]
     known = set(store.stages()) if any(each is not None and each.started_at is None for each in found) else set()
     shown = [each for each in found if each is not None and (each.started_at is not None or each.stage in known)]
-    return sorted(shown, key=lambda each: (each.stage, each.started_at is None, each.started_at or 0))
+    stages = Counter(each.stage for each in shown)
+    reached = [_as_far_as_saved(store, each) if stages[each.stage] == 1 else each for each in shown]
+    return sorted(reached, key=lambda each: (each.stage, each.started_at is None, each.started_at or 0))
+
+
+def _as_far_as_saved(store: Store, run: Running) -> Running:
+    """Return a run with what the newest version says, if its loop saved that after it told how far it is."""
+    if run.done is None or run.updated_at is None:
+        return run
+    try:
+        number = select.newest(store, run.stage)
+        entry = store.history.entry(run.stage, number)
+    except CheckpointError:  # it has none yet, or whoever reads it will be told
+        return run
+    version = entry.as_version(run.stage, number)
+    reached = notes.read_progress(version.metadata) if version.status == "progress" else None
+    if reached is None or version.created_at is None or version.created_at < run.updated_at:
+        return run
+    return dataclasses.replace(run, done=reached.done, updated_at=version.created_at)
 
 
 def _told(store: Store, run: HeldRun) -> Running | None:
