@@ -43,7 +43,7 @@ KILLED = MIGRATE.replace('if "since"', 'os.kill(os.getppid(), signal.SIGKILL); r
 
 STEPS = {
     "build": [sys.executable, "-m", "zipfile", "-c", "release.zip", PACKAGE],
-    "check": [sys.executable, "-I", "-c", CHECK],
+    "check": [sys.executable, "-I", "-S", "-c", CHECK],  # -S: no package that is installed here loads json first
     "migrate": [sys.executable, "-I", "-c", MIGRATE],
     "switch": ["ln", "-sf", "release.zip", "live.zip"],
 }
