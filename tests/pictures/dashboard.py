@@ -75,7 +75,7 @@ def _page() -> str:
     places = ["pipelines/churn-model", "pipelines/nightly-etl"]
     shown = start.stores((place, lambda place=place: CheckpointManager(place)) for place in places)  # type: ignore[misc]
     place = Place(None, "http://127.0.0.1:8710", lambda _: True)  # type: ignore[arg-type]
-    made = start.site(shown, Role(), place, lambda _: [])
+    made = start.site(shown, place, lambda _: [])
     client = TestClient(start.application(made, place), place.address)
     return client.post("/login", data={"token": made.logins.new_token(Role())}, headers={"origin": place.address}).text
 
