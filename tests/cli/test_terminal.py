@@ -247,10 +247,10 @@ class TestWatch:
                     terminal.until(done)
             finally:
                 other.kill()
+            terminal.until("progress")
             terminal.type("q")
             assert terminal.end() == 0
         assert len(set(re.findall(r"(\d+) of 2,000 items", terminal.shown))) > 1
-        assert "progress" in terminal.shown
 
     def test_stopped_it_leaves_the_terminal_as_it_was(self, store: Path) -> None:
         with Terminal("status", "--watch", "--store", str(store)) as terminal:
