@@ -543,6 +543,7 @@ NOT_PROVOKED = {
     ("integrations/prefect.py", "The result %s is not %s"): "needs Prefect: tests/integrations",
     ("integrations/langgraph/saver.py", "Stage %s was saved, and could not be pruned"): "needs LangGraph: tests/integrations",
     ("dashboard/guard.py", "A request ended with an error"): "needs a request that meets a bug",
+    ("dashboard/unexpected.py", "%s ended with an error"): "needs a bug: tests/dashboard",
     ("pipelines.py", "Not looked through for stores: %s"): "needs a folder that vanishes: tests/test_pipelines.py",
     ("stages/runner.py", "%s: superseded progress is left"): "debug",
     ("backends/postgres/lock.py", "The lock of the run of"): "needs a server that ends a connection",
