@@ -382,7 +382,7 @@ MUTANTS: list[Mutant] = [
         "the digest of a segment is never compared",
         "_store/attachments.py",
         "read_segment_into",
-        Replace("record.written_under == store.keyring.active[0]", "True"),
+        Replace("None if is_under_active_key else record.digests[index]", "None"),
     ),
     Mutant(
         "the keyring is not looked at after a segment was read without its digest",
