@@ -87,12 +87,13 @@ def test_interrupted_in_the_first_instruction_of_its_end_a_loop_is_saved_and_lea
                     raise ZeroDivisionError
         return progress.result
 
+    before = sys.gettrace()  # what measures the coverage of all tests that follow
     try:
         sys.settrace(interrupt)
         with pytest.raises(KeyboardInterrupt) as kept:
             run()
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     fails = False
     assert run() == 3
     assert kept.tb is not None
