@@ -362,6 +362,7 @@ class TestSharing:
             again = pickle.loads(pickled)
             assert again.load_checkpoint("train") == 1
             assert again._store.lock_timeout == 7
+            assert again.retention == Retention(keep_last=3)
             assert copy.copy(cm).save_checkpoint("train", 2).number == cm.history("train")[0].number
             monkeypatch.chdir(tmp_path)
 

@@ -331,6 +331,12 @@ class AsyncCheckpointManager:
         return self._open().run_id
 
     @property
+    def retention(self) -> Retention | None:
+        """What this manager keeps of each stage that it saves to, as ``CheckpointManager.retention``."""
+        given: Retention | None = self._make.keywords["retention"]
+        return given if self._manager is None else self._manager.retention
+
+    @property
     def keys(self) -> AsyncKeys:
         """The key slots of the store, and the rotation of its key."""
         return AsyncKeys(self)

@@ -169,6 +169,7 @@ class CheckpointManager:
                 self._store.index.choose(names)
         if retention is not None:
             self._store.after_append = _operations.auto_prune.AutoPrune(self._store, retention).after
+        self._retention = retention
         self._arguments: dict[str, Any] | None = None  # to open the store again, where that needs no secret
         is_found_again = backend is not checkpoint_dir and backend.capabilities.persistent
         has_password = isinstance(checkpoint_dir, str) and redacted(checkpoint_dir) != checkpoint_dir
@@ -1305,7 +1306,12 @@ class CheckpointManager:
         called = sorted({outcome.stage for outcome in outcomes})
         return stages.RunReport(outcomes, _operations.lineage.stale(self._store, called))
 
-    # Keys
+    # The store
+
+    @property
+    def retention(self) -> Retention | None:
+        """What this manager keeps of each stage that it saves to, as it was given; None if it keeps everything."""
+        return self._retention
 
     @property
     def keys(self) -> Keys:

@@ -20,6 +20,7 @@ from checkpoint_manager import (
     CheckpointManager,
     Keys,
     PayloadError,
+    Retention,
     StageNameError,
     VersionConflictError,
     aio,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = bytes(32)
-ATTRIBUTES = {"run_id", "keys", "stage", "loop", "iter_history", "find"}
+ATTRIBUTES = {"run_id", "retention", "keys", "stage", "loop", "iter_history", "find"}
 
 
 @pytest.fixture
@@ -157,6 +158,13 @@ class TestTheSameMethods:
         again = pickle.loads(pickle.dumps(AsyncCheckpointManager(tmp_path / "other")))
         asyncio.run(again.save_checkpoint("train", 1))
         assert CheckpointManager(tmp_path / "other").load_checkpoint("train") == 1
+
+    def test_its_retention_is_told_before_and_after_it_is_opened(self, cm: AsyncCheckpointManager, tmp_path: Path) -> None:
+        assert cm.retention is None
+        keeping = AsyncCheckpointManager(tmp_path / "other", retention=Retention(keep_last=3))
+        assert keeping.retention == Retention(keep_last=3)
+        assert not (tmp_path / "other").exists()
+        assert pickle.loads(pickle.dumps(keeping)).retention == Retention(keep_last=3)
 
     def test_no_frame_of_an_error_shows_a_key(self, cm: AsyncCheckpointManager, tmp_path: Path) -> None:
         secret = b"another key that nobody must see"

@@ -73,6 +73,7 @@ assert_type(cm.prune(Retention(keep_last=5, keep_within="2w"), stage_name="train
 cm.load_checkpoint("train", 1.5)  # type: ignore[arg-type]
 Retention(5)  # type: ignore[call-arg]
 assert_type(cm.run_report(), RunReport)
+assert_type(cm.retention, Retention | None)
 assert_type(cm.export_bundle("x.bundle", ["train"], key=Passphrase("words")), BundleSummary)
 assert_type(cm.copy_to("there"), BundleSummary)
 assert_type(cm.import_bundle(io.BytesIO(), key=bytes(32), rename={"train": "fit"}), BundleSummary)

@@ -1,4 +1,4 @@
 """Adapters: each module keeps the state of one framework in a store, and needs the extra of its name.
 
-Nothing else of the library imports them. They use only the public interface.
+Nothing else of the library imports them. They read and write stores through the public interface alone.
 """

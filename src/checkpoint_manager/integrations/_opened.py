@@ -25,7 +25,7 @@ def opened(store: CheckpointManager | str | os.PathLike[str]) -> tuple[Checkpoin
         raise wrong("store", store, "a location or a CheckpointManager")
     if not isinstance(store, CheckpointManager):
         return CheckpointManager(store), True
-    if store._store.after_append is not None:  # noqa: SLF001  # of this package
+    if store.retention is not None:
         message = "the manager has a retention, which would delete versions that later ones need"
         raise ArgumentError(message, hint="Give a manager without a retention", argument="store")
     return store, False
