@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from checkpoint_manager.dashboard.views import retention
 from checkpoint_manager.dashboard.views.call import Check, Site, url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from httpx import Response
 
@@ -27,6 +28,14 @@ ADDRESS = "http://127.0.0.1:8710"
 OWN = {"sec-fetch-site": "same-origin", "origin": ADDRESS}
 KEY = bytes(range(32))
 SECRET = "the patient is Jane Doe"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from checkpoint_manager import IntegrityError
 from checkpoint_manager.dashboard import plans
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.views import retention
-from tests.dashboard.conftest import SECRET
+from tests.dashboard.conftest import SECRET, until
 
 if TYPE_CHECKING:
     from checkpoint_manager import CheckpointManager, Retention
@@ -217,8 +217,7 @@ class TestRetention:
         assert made == ["keep_last=1"]
         monkeypatch.setattr(retention, "WAIT_SECONDS", 0)
         visitor.get(second)
-        while (making := dashboard.store.plans._making) is not None and not making.is_ready.is_set():
-            pass
+        until(lambda: (making := dashboard.store.plans._making) is None or making.is_ready.is_set())
         monkeypatch.setattr(retention, "WAIT_SECONDS", 60)
         monkeypatch.setattr(plans, "_READY_SECONDS", -1)  # nobody asked for it for a long time
         visitor.get(second)

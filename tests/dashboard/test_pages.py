@@ -12,7 +12,7 @@ from checkpoint_manager.dashboard import tree
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
 from checkpoint_manager.dashboard.views import call
-from tests.dashboard.conftest import KEY, SECRET, dashboard_of
+from tests.dashboard.conftest import KEY, SECRET, dashboard_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,18 +280,28 @@ class TestVersion:
         assert "1 value found" in found
 
 
-def test_the_events_say_which_stage_changed_and_nothing_else(cm: CheckpointManager, dashboard: Dashboard) -> None:
+def test_the_events_say_which_stage_changed_and_nothing_else(
+    cm: CheckpointManager, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import asyncio
 
     from checkpoint_manager.dashboard import events
 
+    looked, real = threading.Event(), events._look
+
+    def look(stores: Any, query: Any) -> Any:
+        found = real(stores, query)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(events, "_look", look)
     dashboard.store.overview(60)
 
     async def watch() -> list[bytes]:
         changes = events._changes([dashboard.store], {}, lambda: True)
         found = [await anext(changes)]
         wanted = asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(0.2)
+        assert await asyncio.to_thread(looked.wait, 60)
         cm.save_checkpoint("train", SECRET, metadata={"run": SECRET})
         found.append(await asyncio.wait_for(wanted, 60))
         await changes.aclose()
@@ -316,16 +326,14 @@ def test_an_unexpected_error_ends_neither_looks_nor_verifications(
         patch.setattr(cm, "verify", broken)
         assert "Something went wrong" in owner.get("/").text
         owner.send("/health", owner.at("/verify"))
-        while dashboard.store.verification is not None:
-            pass
+        until(lambda: dashboard.store.verification is None)
         assert "Something went wrong" in owner.get(owner.at("/health")).text
     for what in ("A look at all stages", "A verification"):
         assert f"{what} ended with an error: OSError at {__file__}:" in caplog.text
     assert SECRET not in caplog.text
     assert "Something went wrong" not in owner.get("/").text
     owner.send("/health", owner.at("/verify"))
-    while dashboard.store.verification is not None:
-        pass
+    until(lambda: dashboard.store.verification is None)
     assert "no problem found" in owner.get(owner.at("/health")).text
 
 

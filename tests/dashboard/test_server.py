@@ -88,8 +88,8 @@ def test_slow_and_huge_requests_end_and_it_rests(start: Callable[..., tuple[subp
         assert {what: ended(connection) for what, connection in zip(slow, connections, strict=True)} == dict.fromkeys(
             slow, True
         )
-    with socket.create_connection(("127.0.0.1", port)) as connection:  # one that drips is no better
-        for letter in head:
+    with socket.create_connection(("127.0.0.1", port)) as connection:  # one that sends letter by letter
+        for letter in f"{head}x-long: {'y' * 1000}":
             try:
                 connection.sendall(letter.encode())
                 time.sleep(0.05)

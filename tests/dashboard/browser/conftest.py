@@ -36,8 +36,9 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("TESTS_REQUIRE_PROGRAMS"):
             pytest.fail("chromium is not installed")
         pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)  # a busy host is slow
     *first, rules = ARGUMENTS.split(" --host-resolver-rules=")
     arguments = [*first[0].split(), f"--host-resolver-rules={rules}"]
     with sync_playwright() as playwright:
@@ -101,7 +102,7 @@ def start(tmp_path: Path, cm: CheckpointManager, key: KeyFile) -> Iterator[Calla
 
 @pytest.fixture
 def new_page(chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Return what opens a page in a context of its own; its console must stay silent."""
+    """Return what opens a page in a context of its own."""
     with contextlib.ExitStack() as stack:
 
         def new_page(**options: Any) -> Page:
