@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from checkpoint_manager import _operations
 from checkpoint_manager._arguments import check, elements, wrong
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._store.key_sources import conceal
+from checkpoint_manager._store.presence import has_keyring, has_versions
 from checkpoint_manager._text import counted, printable
-from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
+from checkpoint_manager.backends.registry import redacted, scheme_of
 from checkpoint_manager.errors import (
     ArgumentError,
     CheckpointError,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _LOG = get_logger()
 _KEYRING = "keyring.json"
-_MAX_RECORD_BYTES = 1 << 24
 _DEEPEST, _MOST_FOLDERS = 8, 100_000
 _SQLITE = b"SQLite format 3\0"
 _SQLITE_LOCKS = "-locks"
@@ -435,18 +434,10 @@ def _check_there(location: str | os.PathLike[str]) -> None:
         IntegrityError: Its keyring is gone.
         CheckpointError: It can't be looked at.
     """
-    if scheme_of(location):
-        with contextlib.closing(open_backend(location)) as backend:
-            if backend.read_record("keyring", limit=_MAX_RECORD_BYTES) is not None:
-                return
-            has_versions = any(backend.versions(stage) for stage in backend.stages())
-    else:
-        path = os.path.expanduser(os.fspath(location))
-        if os.path.lexists(os.path.join(path, _KEYRING)):
-            return
-        has_versions = any(glob.iglob(os.path.join(glob.escape(path), "history", "*", "*.checkpoint")))
+    if has_keyring(location):
+        return
     shown = printable(_shown(location))
-    if has_versions:
+    if has_versions(location):
         message = f"the keyring of {shown} is gone, but there are checkpoints"
         raise IntegrityError(message, hint="Restore it from a backup: without it, nothing opens")
     raise LocationError(f"there is no checkpoint store at {shown}", hint="Name the directory or the URL of one")

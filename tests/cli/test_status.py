@@ -54,6 +54,14 @@ def test_an_empty_store_says_so_beside_its_data(cli: Cli, tmp_path: Path) -> Non
     assert "no stages yet" in result.err
 
 
+def test_looking_at_a_folder_named_history_makes_no_store(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "history" / "notes").mkdir(parents=True)
+    result = cli("status")
+    assert result.code == 10
+    assert "there is no checkpoint store" in result.err
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["history"]
+
+
 def test_a_stage_name_can_move_no_cursor(cli: Cli, store: Path) -> None:
     CheckpointManager(store).save_checkpoint("\x1b[2Jevil\nname")
     out = cli("status").out

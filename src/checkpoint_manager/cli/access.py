@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._store import key_sources
+from checkpoint_manager._store.presence import has_keyring, has_versions
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import NoStoreError
 from checkpoint_manager.cli.key_options import Source, ask_passphrase
 from checkpoint_manager.cli.output import say
-from checkpoint_manager.errors import KeyUnavailableError, StorageError
+from checkpoint_manager.errors import KeyUnavailableError
 from checkpoint_manager.manager import CheckpointManager
 from checkpoint_manager.models import KeyFile, Passphrase
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.models import OnRollback
 
-_MAX_RECORD_BYTES = 1 << 24
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -61,27 +61,13 @@ class Access:
         return self.shown if scheme_of(self.store) else printable(os.path.abspath(self.store))
 
     def is_there(self) -> bool:
-        """Return whether there is a store, whole or not.
+        """Return whether there is a store, or versions whose keyring is gone.
 
         Raises:
-            LocationError: The location is a URL of a scheme that is not known.
-            StorageError: The operating system does not say.
+            LocationError: The location can't name a store.
+            StorageError: It can't be looked at.
         """
-        if scheme_of(self.store):
-            with contextlib.closing(open_backend(self.store)) as backend:
-                return bool(backend.read_record("keyring", limit=_MAX_RECORD_BYTES) or backend.stages())
-        return any(self._exists(os.path.join(self.store, name)) for name in ("keyring.json", "history"))
-
-    def _exists(self, path: str) -> bool:
-        try:
-            os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            message = f"the store at {self.shown} can't be looked at: {error.strerror}"
-            hint = "Give this user access to the directory, or name another one with --store"
-            raise StorageError(message, hint=hint, errno=error.errno, filename=path) from None
-        return True
+        return has_keyring(self.store) or has_versions(self.store)
 
     def stages(self) -> list[str]:
         """Return what the backend calls stages, without a key: anyone who may write to the store can add to them."""

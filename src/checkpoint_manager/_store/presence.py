@@ -1,0 +1,48 @@
+"""Whether there is a store at a location, without opening it: no key is needed, and nothing is made."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+
+from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
+from checkpoint_manager._text import printable
+from checkpoint_manager.backends.registry import expanded, open_backend, scheme_of
+from checkpoint_manager.errors import StorageError
+
+
+def has_keyring(location: str | os.PathLike[str]) -> bool:
+    """Return whether there is a keyring.
+
+    Args:
+        location: The path of a directory, or a URL.
+
+    Raises:
+        LocationError: It can't name a store.
+        StorageError: It can't be looked at.
+    """
+    if scheme_of(location):
+        with contextlib.closing(open_backend(location)) as backend:
+            return backend.read_record("keyring", limit=MAX_KEYRING_BYTES) is not None
+    path = os.path.join(expanded(location), "keyring.json")
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        message = f"the store at {printable(os.fspath(location))} can't be looked at: {error.strerror}"
+        hint = "Give this user access to the directory, or name another one"
+        raise StorageError(message, hint=hint, errno=error.errno, filename=path) from None
+    return True
+
+
+def has_versions(location: str | os.PathLike[str]) -> bool:
+    """Return whether there is a version, even without a keyring: a folder ``history`` alone is not a store's.
+
+    Arguments and errors are those of :func:`has_keyring`.
+    """
+    if scheme_of(location):
+        with contextlib.closing(open_backend(location)) as backend:
+            return any(backend.versions(stage) for stage in backend.stages())
+    return any(glob.iglob(os.path.join(glob.escape(expanded(location)), "history", "*", "*.checkpoint")))
