@@ -9,10 +9,12 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from starlette.testclient import TestClient
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.cli.commands import dashboard
 from checkpoint_manager.dashboard import start
+from checkpoint_manager.dashboard.auth import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,3 +66,28 @@ def test_links_are_told_and_opened_by_a_file_of_this_user(cli: Cli, tmp_path: Pa
         assert first in file.read()
     os.unlink(path)
     assert second.startswith("http://127.0.0.1:")
+
+
+def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[str] = []
+
+    def serve(site: Site, place: Place, _: Callable[[], None]) -> None:
+        client = TestClient(start.application(site, place), place.address)
+        client.post("/login", data={"token": site.logins.new_token(Role())}, headers={"origin": place.address})
+        for page in ("stage", "version"):
+            address = next(f"/s/{store.id}/{page}" for store in site.stores.values() if store.name == "broken")
+            pages.append(client.get(address, params={"stage": "train", "version": "1"}).text)
+        place.listener.close()
+
+    monkeypatch.setattr(start, "serve", serve)
+    for name in ("broken", "whole"):
+        CheckpointManager(tmp_path / name).save_checkpoint("train", 1)
+    path = tmp_path / "broken/history/train/000000000001.checkpoint"
+    path.chmod(0o600)
+    path.write_bytes(b"nothing of this opens" * 20)
+    result = cli("dashboard", "--scan", str(tmp_path), "--port", "0", "--no-browser")
+    assert result.code == 0, result.err
+    for page in pages:
+        assert f"checkpoint-manager verify --store {tmp_path / 'broken'}" in page
+        assert "verify()" not in page
+    assert len(pages) == 2

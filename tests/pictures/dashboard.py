@@ -7,6 +7,7 @@ says, line by line, which a test compares with what the page says today. Clock, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import subprocess
@@ -66,6 +67,7 @@ def _page() -> str:
     from checkpoint_manager.dashboard import filters, start, stores
     from checkpoint_manager.dashboard.auth import Role
     from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.stores import ShownStore
 
     writing.datetime = filters.datetime = Clock  # type: ignore[attr-defined]
     writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "0.1.0")
@@ -73,7 +75,7 @@ def _page() -> str:
     Clock.moment = NOW
     stores.WAIT_SECONDS = 60.0
     places = ["pipelines/churn-model", "pipelines/nightly-etl"]
-    shown = start.stores((place, lambda place=place: CheckpointManager(place)) for place in places)  # type: ignore[misc]
+    shown = [ShownStore(place, functools.partial(CheckpointManager, place)) for place in places]
     place = Place(None, "http://127.0.0.1:8710", lambda _: True)  # type: ignore[arg-type]
     made = start.site(shown, place, lambda _: [])
     client = TestClient(start.application(made, place), place.address)

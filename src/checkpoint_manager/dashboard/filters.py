@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from checkpoint_manager._text import printable
+from checkpoint_manager._text import escaped, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "left": left,
     "local": local,
+    "message": escaped,  # whole: a command in it must not be cut
     "moment": moment,
     "moment_and_age": moment_and_age,
     "plural": plural,

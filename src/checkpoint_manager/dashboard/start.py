@@ -8,7 +8,7 @@ from checkpoint_manager.dashboard import server
 from checkpoint_manager.dashboard.activity import Activity
 from checkpoint_manager.dashboard.app import make_app, make_templates
 from checkpoint_manager.dashboard.auth import Logins
-from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
+from checkpoint_manager.dashboard.stores import stores_by_id
 from checkpoint_manager.dashboard.views.call import Site
 
 if TYPE_CHECKING:
@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from checkpoint_manager import CheckpointManager
     from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Check
-
-
-def stores(opened: Iterable[tuple[str, Callable[[], CheckpointManager]]]) -> list[ShownStore]:
-    """Return stores to show: each by its location, without a password, and what opens it."""
-    return [ShownStore(location, open_store) for location, open_store in opened]
 
 
 def site(shown: Iterable[ShownStore], place: Place, examine: Callable[[str], Iterable[Check]]) -> Site:

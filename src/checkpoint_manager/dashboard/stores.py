@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.note_keys import DELETED
@@ -188,6 +189,7 @@ class ShownStore:
     Args:
         location: Where it is, without a password.
         open_store: Opens it; called once, when something of it is asked for.
+        hint_of: Returns the hint of an error, as pages show it.
 
     Attributes:
         id: What its pages are found by: the same at each start.
@@ -198,10 +200,16 @@ class ShownStore:
         checks: What the last look at its set-up found; None if there was none.
     """
 
-    def __init__(self, location: str, open_store: Callable[[], CheckpointManager]) -> None:
+    def __init__(
+        self,
+        location: str,
+        open_store: Callable[[], CheckpointManager],
+        hint_of: Callable[[CheckpointError], str] = attrgetter("hint"),
+    ) -> None:
         self.location = location
         self.id = hashlib.sha256(location.encode(errors="surrogatepass")).hexdigest()[:10]
         self.name = location
+        self.hint_of = hint_of
         self.report: Report | None = None
         self.verification: Verification | None = None
         self.checks: Checks | None = None
@@ -228,6 +236,11 @@ class ShownStore:
             if self._cm is None:
                 self._cm = self._open_store()
             return self._cm
+
+    def explain(self, error: CheckpointError) -> str:
+        """Return the message and the hint of an error, as pages show them."""
+        hint = self.hint_of(error)
+        return f"{error.message}. {hint}" if hint else error.message
 
     # All stages
 
@@ -285,7 +298,7 @@ class ShownStore:
             self._order = [cell.stage for cell in Overview(dict(self._cells)).in_order()]
             self.problem = ""
         except CheckpointError as error:
-            self.problem = str(error)
+            self.problem = self.explain(error)
         except Exception as error:  # noqa: BLE001  # the next look may find more
             unexpected.log("A look at all stages", error)
             self.problem = unexpected.TOLD
@@ -348,7 +361,7 @@ class ShownStore:
         try:
             found = self.cm.verify(quick=quick, progress=step)
         except CheckpointError as error:
-            problem = str(error)
+            problem = self.explain(error)
         except Exception as error:  # noqa: BLE001  # nothing of it reaches a page
             unexpected.log("A verification", error)
             problem = unexpected.TOLD
@@ -403,7 +416,7 @@ class ShownStore:
             raise
         except CheckpointError as error:
             state: State = next((state for kind, state in _TROUBLE if isinstance(error, kind)), "unreadable")
-            cell = Cell(stage, state, None, error.version, str(error))
+            cell = Cell(stage, state, None, error.version, self.explain(error))
             if known is not None:
                 cell = replace(cell, began=known.began, inputs=known.inputs)
         else:

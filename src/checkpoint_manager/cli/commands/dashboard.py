@@ -17,6 +17,7 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import NoStoreError, UsageError
+from checkpoint_manager.cli.hints import hint_of
 from checkpoint_manager.cli.options import Number, several_stores_options
 from checkpoint_manager.cli.output import say, write_json, write_line
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.dashboard.auth import Role
     from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Check
-    from checkpoint_manager.manager import CheckpointManager
 
 _SECONDS_TO_OPEN = 30.0
 """How long a browser may take to read the file that leads to the link, which works once."""
@@ -88,7 +89,7 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
         message = f"the dashboard needs {error.name}"
         raise UsageError(message, hint="Run: pip install 'checkpoint-manager[cli,dashboard]'") from None
     certificate = None if tls_cert is None else server.Certificate(tls_cert, tls_key)
-    shown = start.stores(_opened(accesses))
+    shown = list(_shown(accesses))
     if socket is not None:
         place = server.on_unix_socket(os.path.expanduser(socket))
     elif listen is not None:
@@ -104,19 +105,22 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
         start.serve(site, place, tell)
 
 
-def _opened(accesses: list[Access]) -> Iterator[tuple[str, functools.partial[CheckpointManager]]]:
-    """Yield each location, as it is shown, and what opens the store there. A key that is asked for is asked for once.
+def _shown(accesses: list[Access]) -> Iterator[ShownStore]:
+    """Yield the stores to show. A key that is asked for is asked for once.
 
     Raises:
-        NoStoreError: There is none, or none at a location.
+        NoStoreError: There is no store, or none at a location.
     """
+    from checkpoint_manager.dashboard.stores import ShownStore  # noqa: PLC0415  # loads the library; --help does not wait
+
     if not accesses:
         raise NoStoreError("there is no store in that folder", hint="Name another folder with --scan")
     for access in accesses:
         access.check_there()
     secret = accesses[0].key_given()
     for access in accesses:
-        yield access.location, functools.partial(access.open, key=secret)
+        open_store = functools.partial(access.open, key=secret)
+        yield ShownStore(access.location, open_store, functools.partial(hint_of, store=access.shown))
 
 
 def _examine(accesses: dict[str, Access], location: str) -> Iterator[Check]:

@@ -93,7 +93,7 @@ def _card(store: ShownStore, query: Mapping[str, str], most: int, start: int = 0
         cells = _chosen(overview, query)
         shown = store.look_again(cells[start : start + most])
     except CheckpointError as error:
-        return Card(store, None, [], 0, str(error))
+        return Card(store, None, [], 0, store.explain(error))
     return Card(store, overview, shown, len(cells), "", start)
 
 

@@ -47,7 +47,7 @@ def _versions(call: Call, below: int | None) -> tuple[list[Version], str]:
         for version in itertools.islice(call.store.cm.iter_history(call.stage, below=below), _MOST_VERSIONS + 1):
             versions.append(version)  # noqa: PERF402  # those read before an error are shown
     except CheckpointError as error:
-        return versions, str(error)
+        return versions, call.store.explain(error)
     return versions, ""
 
 
