@@ -34,9 +34,9 @@ from checkpoint_manager import (
     StorageError,
 )
 from checkpoint_manager.backends.base import UnknownOutcomeError, VersionTakenError
-from checkpoint_manager.backends.postgres import backend as backend_module
 from checkpoint_manager.backends.postgres import connections, place
 from checkpoint_manager.backends.postgres import schema as tables
+from checkpoint_manager.backends.postgres import session as session_module
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.registry import open_backend
 from tests import forking
@@ -259,7 +259,7 @@ def test_find_with_an_index_takes_a_few_round_trips(proxied: tuple[Proxy, str]) 
 
 
 def test_a_history_that_is_looked_at_slowly_is_that_of_now(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend_module, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "_FRESH_SECONDS", 0.0)
     with opened(postgres_url) as cm:
         for number in range(1, 11):
             cm.save_checkpoint("train", number)

@@ -21,10 +21,9 @@ import os
 import time
 import uuid
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from checkpoint_manager.backends.base import (
     Capabilities,
@@ -51,11 +50,13 @@ from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.postgres import columns, look, notices
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.connections import is_passing
+from checkpoint_manager.backends.postgres.content import ChunkReader, Content, roll_back
 from checkpoint_manager.backends.postgres.errors import translated
 from checkpoint_manager.backends.postgres.lock import AdvisoryLock
 from checkpoint_manager.backends.postgres.lock_keys import Kind, key_of
 from checkpoint_manager.backends.postgres.look import LOOK_BYTES
 from checkpoint_manager.backends.postgres.place import parse
+from checkpoint_manager.backends.postgres.session import AHEAD_BYTES, Ahead, PostgresSession
 from checkpoint_manager.backends.postgres.statements import Statements
 from checkpoint_manager.backends.process_locks import ProcessLocks
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
@@ -67,127 +68,13 @@ from checkpoint_manager.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import LiteralString, Self
+    from typing import LiteralString
 
     from checkpoint_manager.backends.base import MakePieces, Reader
     from checkpoint_manager.backends.postgres.connections import Connection, Link
     from checkpoint_manager.models import Buffer
 
-T = TypeVar("T")
-
-_MOST_AHEAD = 64
-"""How many versions are read ahead by whoever goes down a history."""
-_AHEAD_BYTES = 16 * 1024
-"""The length of the longest of them."""
-_FRESH_SECONDS = 1.0
-_CHUNKS_AT_ONCE = 4
-"""How many chunks travel together: up to 4 MiB wait in memory."""
 _DELETED_AT_ONCE = 100
-
-
-class _Chunks:
-    """A version in chunks, opened for reading in a transaction, which keeps it as it is."""
-
-    def __init__(self, statements: Statements, connection: Connection, stage: str, size: int, upload: uuid.UUID) -> None:
-        self.size = size
-        self._statements = statements
-        self._connection = connection
-        self._stage = stage
-        self._upload = upload
-        self._part = 0
-        self._rest: list[memoryview] = []
-
-    def read(self, length: int) -> bytes:
-        """Return the next ``length`` bytes; fewer only at the end."""
-        pieces = []
-        while length > 0 and (self._rest or self._next()):
-            piece = self._rest[0][:length]
-            self._rest[0] = self._rest[0][length:]
-            if not self._rest[0]:
-                self._rest.pop(0)
-            pieces.append(piece)
-            length -= len(piece)
-        return b"".join(pieces)
-
-    def _next(self) -> bool:
-        query = f"""SELECT CASE WHEN octet_length(content) <= $4 THEN content ELSE '' END FROM {self._statements.quoted}.chunk
-            WHERE upload = $1 AND part >= $2 AND part < $3 ORDER BY part"""
-        parameters = (self._upload, self._part, self._part + _CHUNKS_AT_ONCE, tables.CHUNK_BYTES)
-        try:
-            rows = self._connection.execute(query, parameters, binary=True).fetchall()
-        except psycopg.Error as error:
-            if not is_passing(error):
-                raise translated(error, "read a version of", self._statements.location, self._stage) from error
-            rows = self._statements.rows("read a version of", query, parameters, self._stage)  # they never change
-        self._part += _CHUNKS_AT_ONCE
-        self._rest = [memoryview(row[0]) for row in rows if row[0]]
-        return bool(self._rest)
-
-
-class PostgresSession(Session):
-    """What one look at a stage has told, until it is asked for or something else is read.
-
-    Attributes:
-        stage: The stage.
-        looked: The answers that are left, by what they answer; None: not looked yet.
-        ahead: Versions that were read ahead.
-    """
-
-    __slots__ = ("_lock", "ahead", "looked", "stage")
-
-    def __init__(self, stage: str | None, lock: object) -> None:
-        self.stage = stage
-        self.looked: dict[str, Any] | None = {} if lock is not None or stage is None else None
-        self._lock = lock
-        self.ahead = _Ahead()
-        if isinstance(lock, AdvisoryLock) and lock.looked:
-            self.looked, lock.looked = look.answers(lock.looked), None
-
-    def __exit__(self, *_: object) -> None:
-        if isinstance(self._lock, AdvisoryLock):
-            with contextlib.suppress(CheckpointError):
-                self._lock.release()
-
-
-class _Ahead:
-    """Versions that are read before they are asked for, by a caller that goes down a history: more at a time the further down.
-
-    They count as those of now for a moment.
-    """
-
-    __slots__ = ("_at", "_contents", "_last", "_read", "_step")
-
-    def __init__(self) -> None:
-        self._last = self._step = 0
-        self._at = 0.0
-        self._read = range(0)
-        self._contents: dict[int, bytes] = {}
-
-    def take(self, version: int) -> bytes | None:
-        """Return the content of a version that was read; None: it was not, or is too long."""
-        return self._contents.pop(version, None) if self._is_fresh else None
-
-    def seen(self, version: int) -> None:
-        """Note that a version was asked for."""
-        self._last = version
-
-    def step(self, version: int) -> int:
-        """Return how many versions below this one are worth reading with it."""
-        if self._is_fresh and version in self._read:  # and not among the contents: it is too long
-            return 0
-        is_going_down = 0 < self._last - version <= _MOST_AHEAD
-        self._step = min(4 * self._step or 4, _MOST_AHEAD) if is_going_down else 0
-        return self._step
-
-    def keep(self, rows: list[tuple[int, bytes]], version: int) -> bytes | None:
-        """Keep what was read, and return the content of this version."""
-        self._contents, self._at = dict(rows), time.monotonic()
-        self._read = range(version - self._step, version)
-        return self._contents.pop(version, None)
-
-    @property
-    def _is_fresh(self) -> bool:
-        return time.monotonic() - self._at < _FRESH_SECONDS
 
 
 class PostgresBackend(Searchable, Maintenance):
@@ -260,7 +147,7 @@ class PostgresBackend(Searchable, Maintenance):
         if answer is ... and what != "keyring":
             session.looked = {}
         if what == "nothing":
-            session.ahead = _Ahead()
+            session.ahead = Ahead()
         return answer
 
     def wait_for_writers(self, timeout: float) -> None:
@@ -325,7 +212,7 @@ class PostgresBackend(Searchable, Maintenance):
         def work(link: Link) -> bool:
             self._statements.make_tables(link)
             connection = link.connection
-            with _naming_columns(), _Content(self._quoted, connection, stage, make_pieces()) as content:
+            with _naming_columns(), Content(self._quoted, connection, stage, make_pieces()) as content:
                 with connection.pipeline():
                     if content.upload is None:
                         connection.execute("BEGIN")
@@ -369,7 +256,7 @@ class PostgresBackend(Searchable, Maintenance):
                     return True
                 return False
             finally:
-                _roll_back(connection)
+                roll_back(connection)
 
         if not self._statements.run("write", work, once=True):
             raise VersionTakenError if any(each.number in self.versions(each.stage) for each in versions) else OutOfOrderError
@@ -377,7 +264,7 @@ class PostgresBackend(Searchable, Maintenance):
     def _insert_one(self, connection: Connection, version: NewVersion) -> psycopg.Cursor[Any]:
         """Send a version in the transaction that has begun."""
         connection.execute("SELECT pg_advisory_xact_lock($1)", (key_of(Kind.APPEND, self._schema, version.stage),))
-        with _Content(self._quoted, connection, version.stage, version.make_pieces(), is_within=True) as content:
+        with Content(self._quoted, connection, version.stage, version.make_pieces(), is_within=True) as content:
             insert, filled = self._insert(version.fields)
             return connection.execute(insert, (version.stage.encode(), version.number, *content.parameters, *filled))
 
@@ -394,7 +281,7 @@ class PostgresBackend(Searchable, Maintenance):
 
         def work(link: Link) -> bool:
             self._statements.make_tables(link)
-            with _Content(self._quoted, link.connection, stage, make_pieces()) as content:
+            with Content(self._quoted, link.connection, stage, make_pieces()) as content:
                 done = link.connection.execute(statement, (stage.encode(), *place, *content.parameters))
                 return content.commit(done.rowcount)
 
@@ -418,13 +305,13 @@ class PostgresBackend(Searchable, Maintenance):
         with self._reader(query, (stage.encode(), version, tables.CHUNK_BYTES), stage) as reader:
             yield reader
 
-    def _read_ahead(self, ahead: _Ahead, stage: str, version: int) -> bytes | None:
+    def _read_ahead(self, ahead: Ahead, stage: str, version: int) -> bytes | None:
         """Return the content of a version, if it is short and one of several that are asked for one after the other."""
         content = ahead.take(version)
         if content is None and (number := ahead.step(version)):
             query = f"""SELECT number, content FROM {self._quoted}.version
                 WHERE stage = $1 AND number BETWEEN $2::bigint - $3::bigint AND $2::bigint AND octet_length(content) <= $4"""
-            rows = self._statements.rows("read versions of", query, (stage.encode(), version, number, _AHEAD_BYTES), stage)
+            rows = self._statements.rows("read versions of", query, (stage.encode(), version, number, AHEAD_BYTES), stage)
             content = ahead.keep(rows, version)
         return content
 
@@ -443,9 +330,9 @@ class PostgresBackend(Searchable, Maintenance):
                 if not rows[0]:
                     raise VersionAbsentError
                 try:
-                    yield _Chunks(self._statements, link.connection, stage, rows[0][0], rows[0][1])
+                    yield ChunkReader(self._statements, link.connection, stage, rows[0][0], rows[0][1])
                 finally:
-                    _roll_back(link.connection)
+                    roll_back(link.connection)
         except psycopg.Error as error:
             raise translated(error, "read a version of", self.location, stage) from error
 
@@ -655,83 +542,6 @@ class PostgresBackend(Searchable, Maintenance):
         there = {name if number is None else number for number, name in rows}
         where = f"the table quarantine of {self.location}"
         return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}
-
-
-class _Content:
-    """Content on its way to the database: in the row of what it belongs to, or in chunks, in a transaction.
-
-    Attributes:
-        parameters: Size, content and upload, of which one is None.
-    """
-
-    def __init__(
-        self,
-        schema: LiteralString,
-        connection: Connection,
-        stage: str,
-        pieces: Iterable[Buffer],
-        *,
-        is_within: bool = False,  # in a transaction of the caller's
-    ) -> None:
-        self._schema = schema
-        self._connection = connection
-        self._stage = stage.encode()
-        self._pieces = pieces
-        self._parts = 0
-        self._is_within = is_within
-        self.upload: uuid.UUID | None = None
-        self.parameters: tuple[int, bytes | None, uuid.UUID | None] = (0, b"", None)
-
-    def __enter__(self) -> Self:
-        """Send the chunks, if it is too long for a row."""
-        content, size = bytearray(), 0
-        try:
-            for piece in self._pieces:
-                content += piece
-                size += len(piece)
-                if len(content) > (tables.CHUNK_BYTES if self.upload is None else tables.CHUNK_BYTES * _CHUNKS_AT_ONCE):
-                    whole = len(content) // tables.CHUNK_BYTES * tables.CHUNK_BYTES
-                    self._send(content[:whole])
-                    del content[:whole]
-            if self.upload is not None:
-                self._send(content)
-        except BaseException:
-            self._end()
-            raise
-        self.parameters = (size, None if self.upload else bytes(content), self.upload)
-        return self
-
-    def _send(self, content: bytearray) -> None:
-        insert = f"INSERT INTO {self._schema}.chunk (upload, part, stage, content) VALUES ($1, $2::integer, $3, $4)"
-        with self._connection.pipeline():
-            if self.upload is None:
-                self.upload = uuid.uuid4()
-                if not self._is_within:
-                    self._connection.execute("BEGIN")
-            for start in range(0, len(content), tables.CHUNK_BYTES):
-                chunk = content[start : start + tables.CHUNK_BYTES]
-                self._connection.execute(insert, (self.upload, self._parts, self._stage, chunk))
-                self._parts += 1
-
-    def commit(self, changed: int) -> bool:
-        """Keep what was written if the statement changed a row; return whether it did."""
-        if changed and self.upload is not None:
-            self._connection.execute("COMMIT")
-        return changed > 0
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        if not self._is_within:
-            _roll_back(self._connection)
-
-
-def _roll_back(connection: Connection) -> None:
-    """End a transaction that has not ended, unless its connection is lost, and the transaction with it."""
-    if connection.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
-        with contextlib.suppress(psycopg.Error):
-            connection.execute("ROLLBACK")
 
 
 @contextlib.contextmanager
