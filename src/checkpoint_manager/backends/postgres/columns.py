@@ -17,7 +17,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, LiteralString
 
-from checkpoint_manager.backends.postgres.schema import FIXED_COLUMNS, quoted
+from checkpoint_manager.backends.postgres.schema import FIXED_COLUMNS, HIGHEST_NUMBER, quoted
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def query_of(table: LiteralString, conditions: Conditions | None, serial: int) -
         parameters.append(value)
         return f"${len(parameters)}"
 
-    place: LiteralString = """(stage > $1 OR (stage = $1 AND number < $2::bigint))
-        AND octet_length(stage) <= $4 AND number BETWEEN 1 AND 999999999999"""
+    place: LiteralString = f"""(stage > $1 OR (stage = $1 AND number < $2::bigint))
+        AND octet_length(stage) <= $4 AND number BETWEEN 1 AND {HIGHEST_NUMBER}"""
     if conditions is not None and conditions.stage_prefix:
         prefix = conditions.stage_prefix.encode(errors="surrogatepass")  # what no name of a stage begins with
         place += f" AND stage >= {parameter(prefix)} AND stage < {parameter(prefix + bytes([255]))}"
