@@ -111,8 +111,17 @@ class ObjectStoreBackend(Backend, Maintenance):
         self._known: dict[str, int] = {}  # the newest version that this process knows of, by stage
         self._remembered: dict[str, Record | None] = {}  # the records as last read, by the names of their objects
         self._named: set[str] = set()  # long names that are written
-        self._objects = Objects(self._place, lambda: self.patience)
+        self._objects = Objects(self._place)
         self._objects.quotes_tags = probe.check(self._objects)
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds an answer is waited for."""
+        return self._objects.patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._objects.patience = seconds
 
     # Locks
 

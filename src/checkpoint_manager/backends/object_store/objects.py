@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
+from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.object_store import calls
 
 if TYPE_CHECKING:
@@ -48,19 +49,19 @@ class Objects:
 
     Args:
         place: The bucket.
-        patience: Returns how long an answer is waited for, in seconds; 0: as long as one request may take.
 
     Attributes:
         store: The bucket, as obstore has it.
         location: Its URL.
         quotes_tags: The server wants the entity tag of a condition with its quotes.
+        patience: How long an answer is waited for, in seconds; 0: as long as one request may take.
     """
 
-    def __init__(self, place: Place, patience: Callable[[], float]) -> None:
+    def __init__(self, place: Place) -> None:
         self.store = place.store
         self.location = place.location
-        self._patience = patience
         self.quotes_tags = True
+        self.patience = Backend.patience
 
     def call(self, request: Callable[[], T], action: str, stage: str | None = None) -> T:
         """Return what a request returns, or raise one of :data:`calls.ANSWERS` or an error of this library."""
@@ -68,7 +69,7 @@ class Objects:
 
     def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None) -> T:
         """Wait for a request that was started; as :meth:`call`."""
-        is_done, answer = pending.wait(self._patience())
+        is_done, answer = pending.wait(self.patience)
         if is_done:
             return cast("T", answer)
         if calls.is_to_be_translated(answer):
