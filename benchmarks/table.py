@@ -20,8 +20,8 @@ checkpoint is of), versions (keep earlier ones), sync (survive a power cut), exc
 "x ours" is the median in multiples of the library's in the same run: of times and sizes less is better, of rates more.
 "runs" are interleaved, in another order each round."""
 _LEAN = """\
-"lean" is what the fastest correct program that we know reaches in the same run: the library's format and protocol standing
-alone (benchmarks/contenders/lean.py), without what makes it a library."""
+"lean" is what the fastest program that we know reaches in the same run: the library's protocol alone
+(benchmarks/contenders/lean.py). Power cuts were not tried on it, and it leaves out adoption, rollback and rotation."""
 
 
 def render(results: Sequence[Result], field: Field, aims: Sequence[Aim]) -> str:

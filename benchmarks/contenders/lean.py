@@ -1,11 +1,13 @@
-"""The fastest correct program that we know: the library's format and protocol, standing alone, for what an aim is not met by.
+"""The fastest program that we know for the library's protocol: it shows what an aim that is not met could reach at best.
 
-It does in one place what the library does for a small and for a large version: it takes the stage's lock, compares the keyring,
-the folder, the head, the record of deletions and what this user has seen with what it knows, seals metadata and data under
-their place, makes both durable, links them exclusively, sets the head, looks at the keyring again, and notes what was seen. All
-that can be kept open is kept. What is left out is what makes it a library: other backends, rotations, rollbacks, deletions,
-histories, adoption of what killed writers left, file systems without links, errors that say what to do. What it finds changed
-in a way that one of these explains, it does not handle.
+It does in one place what the library does to save a version: it takes the stage's lock, compares the keyring, the folder, the
+head, the record of deletions and what this user has seen with what it knows, seals metadata and data under their place, makes
+both durable, links them exclusively, sets the head, looks at the keyring again, and notes what was seen. It keeps open all that
+can be kept open.
+
+It is not known to be correct: the simulated power cuts, which judge the library, were not run on it. It leaves out other
+backends, rotation, rollbacks, deletion, the adoption of what killed writers left, file systems without hard links, and errors
+that say what to do. Where it finds such a change, it fails.
 """
 
 from __future__ import annotations
