@@ -5,9 +5,9 @@ object that is put if it is absent; and the read of one. A raw ``find`` reads al
 has no query for them. Ours and the raw one take turns. Databases and buckets on another host are imitated by a proxy that adds
 20 ms to each answer.
 
-PostgreSQL needs Debian's ``postgresql``, its files are in memory. The bucket is one of moto's, in a process of its own, or of
-the servers that ``--endpoint`` names, such as the one of ``.ci/ceph``; both are slow themselves, so that their ratios are
-nearer to 1 than those of a fast server.
+PostgreSQL needs Debian's ``postgresql``; its files are in memory. The buckets are on a server of moto's, in a process of its
+own, and on the servers that ``--endpoint`` names, such as the one that ``.ci/ceph`` starts. moto and Ceph are slow themselves,
+so their ratios are nearer to 1 than those of a fast server.
 """
 
 from __future__ import annotations
@@ -122,7 +122,10 @@ def postgres(url: str) -> Raw:
     content, insert = os.urandom(SEALED_BYTES), f"INSERT INTO {table} (content) VALUES (%s)"
     for _ in range(STAGES * VERSIONS):
         raw.execute(insert, (content,))
-    newest, every = f"SELECT content FROM {table} ORDER BY id DESC LIMIT 1", f"SELECT content FROM {table} LIMIT 30"
+    newest, every = (
+        f"SELECT content FROM {table} ORDER BY id DESC LIMIT 1",
+        f"SELECT content FROM {table} LIMIT {STAGES * VERSIONS}",
+    )
     return Raw(
         lambda: raw.execute(insert, (content,)),
         lambda: raw.execute(newest, binary=True).fetchall(),

@@ -1,7 +1,8 @@
-"""A large array, saved and loaded, beside ``cp`` and beside the fastest sealed program that we know, standing alone.
+"""A large array, saved and loaded, beside ``cp`` and beside the fastest program that we know that seals it.
 
-That one writes the same segments under the same cipher, two at once, with the early write-out of the library: with the digests
-that keep out former holders of a key, and without. It keeps no records and no versions. When it reads, it compares no digests.
+That program writes the same segments under the same cipher, two at once, and starts to write them out as early as the library
+does: once with the digests that keep out former holders of a key, once without. It keeps no records and no versions. When it
+reads, it compares no digests.
 """
 
 from __future__ import annotations
