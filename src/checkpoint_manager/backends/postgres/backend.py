@@ -128,9 +128,9 @@ class PostgresBackend(Searchable, Maintenance):
         return PostgresSession(stage, lock)
 
     def _take_answer(self, session: Session | None, stage: str | None, what: str) -> Any:  # noqa: ANN401  # as various as what is asked
-        """Return what a session's look has told, once; ``...`` if it must be read.
+        """Return an answer of a session's look, once; ``...`` if there is none and it must be read.
 
-        What is read beside the look makes the rest of it outdated.
+        A question that the look can't answer drops the rest of its answers.
         """
         if not isinstance(session, PostgresSession) or (what != "keyring" and stage != session.stage):
             return ...

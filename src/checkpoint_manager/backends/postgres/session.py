@@ -12,14 +12,14 @@ from checkpoint_manager.backends.postgres.lock import AdvisoryLock
 from checkpoint_manager.errors import CheckpointError
 
 _MOST_AHEAD = 64
-"""How many versions are read ahead by whoever goes down a history."""
+"""How many versions are read ahead at most."""
 AHEAD_BYTES = 16 * 1024
-"""The length of the longest of them."""
+"""How long a version may be that is read ahead."""
 _FRESH_SECONDS = 1.0
 
 
 class PostgresSession(Session):
-    """What one look at a stage has told, until it is asked for or something else is read.
+    """The answers of one look at a stage. Each is used once, and all are dropped when something else is read or changed.
 
     Attributes:
         stage: The stage.
@@ -44,9 +44,9 @@ class PostgresSession(Session):
 
 
 class Ahead:
-    """Versions that are read before they are asked for, by a caller that goes down a history: more at a time the further down.
+    """Versions that are read ahead while a caller goes down a history: four at first, then four times as many each time.
 
-    They count as those of now for a moment.
+    They are used for a second at most.
     """
 
     __slots__ = ("_at", "_contents", "_last", "_read", "_step")
