@@ -1,7 +1,7 @@
 """Runs pytest in forks of one process that has loaded what the tests need, but neither the library nor the tests.
 
 Reads tasks as lines of JSON: a copy of the repository, and the arguments. Answers each with the exit code and the output.
-Loading takes longer than most of the tests that notice a mutant.
+Loading takes longer than most of the tests that notice a mutant. The forks end with this process, and this one with its parent.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ for name in (
         continue
 import pytest  # noqa: E402  # with its plugins
 
+PARENT = os.getppid()
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
 
 def run(copy: str, arguments: list[str], patience: float) -> tuple[int | None, str]:
     """Run pytest on a copy, and return its exit code, None if it did not end in time, and its output."""
@@ -46,14 +49,18 @@ def run(copy: str, arguments: list[str], patience: float) -> tuple[int | None, s
         if child == 0:
             _become_pytest(copy, arguments, output.fileno())
         code, deadline = None, time.monotonic() + patience
-        while time.monotonic() < deadline:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                code = os.waitstatus_to_exitcode(status)
-                break
-            time.sleep(0.05)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
+        try:
+            while time.monotonic() < deadline:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    code = os.waitstatus_to_exitcode(status)
+                    break
+                if os.getppid() != PARENT:  # it was killed
+                    sys.exit(1)
+                time.sleep(0.05)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
         if code is None:
             os.waitpid(child, 0)
         output.seek(0)
@@ -64,6 +71,8 @@ def _become_pytest(copy: str, arguments: list[str], output: int) -> None:
     code = 70
     try:
         os.setsid()
+        for ending in ENDING:
+            signal.signal(ending, signal.SIG_DFL)
         for number in (1, 2):
             os.dup2(output, number)
         os.chdir(copy)
@@ -81,5 +90,7 @@ def _become_pytest(copy: str, arguments: list[str], output: int) -> None:
 
 
 if __name__ == "__main__":
+    for each in ENDING:
+        signal.signal(each, lambda number, _: sys.exit(128 + number))
     for line in sys.stdin:
         print(json.dumps(run(**json.loads(line))), flush=True)
