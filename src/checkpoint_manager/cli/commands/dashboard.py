@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.dashboard.auth import Role
-    from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.server import Certificate, Place
     from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Check
 
@@ -90,12 +90,7 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
         raise UsageError(message, hint="Run: pip install 'checkpoint-manager[cli,dashboard]'") from None
     certificate = None if tls_cert is None else server.Certificate(tls_cert, tls_key)
     shown = list(_shown(accesses))
-    if socket is not None:
-        place = server.on_unix_socket(os.path.expanduser(socket))
-    elif listen is not None:
-        place = server.elsewhere(listen, server.DEFAULT_PORT if port is None else port, names, certificate)
-    else:
-        place = server.on_loopback(port)
+    place = _place(port, socket, listen, names, certificate)
     grants = Role(read=allow_read, change=allow_change)
     site = start.site(shown, place, functools.partial(_examine, {access.location: access for access in accesses}))
     _log_to_stderr()
@@ -121,6 +116,19 @@ def _shown(accesses: list[Access]) -> Iterator[ShownStore]:
     for access in accesses:
         open_store = functools.partial(access.open, key=secret)
         yield ShownStore(access.location, open_store, functools.partial(hint_of, store=access.shown))
+
+
+def _place(
+    port: int | None, socket: str | None, listen: str | None, names: tuple[str, ...], certificate: Certificate | None
+) -> Place:
+    """Listen where the options say."""
+    from checkpoint_manager.dashboard import server  # noqa: PLC0415  # an extra
+
+    if socket is not None:
+        return server.on_unix_socket(os.path.expanduser(socket))
+    if listen is not None:
+        return server.elsewhere(listen, server.DEFAULT_PORT if port is None else port, names, certificate)
+    return server.on_loopback(port)
 
 
 def _examine(accesses: dict[str, Access], location: str) -> Iterator[Check]:
