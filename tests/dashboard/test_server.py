@@ -169,7 +169,7 @@ class TestListeningElsewhere:
             server.elsewhere("0.0.0.0", 0, ("host.example",), None)
 
     def test_it_needs_a_name(self) -> None:
-        with pytest.raises(ArgumentError, match="by which name"):
+        with pytest.raises(ArgumentError, match="the name by which browsers ask"):
             server.elsewhere("0.0.0.0", 0, (), Certificate("cert.pem"))
 
     def test_its_names_are_allowed_and_no_others(self) -> None:

@@ -1,7 +1,7 @@
 """What was done with this dashboard: logins, refusals, reveals and changes. It is logged, and kept while the process lives.
 
 It names who (a session, by its number), what, and of which stage and version: never data, a key, a token or an address.
-Refusals of those who have not logged in, of which anybody can cause any number, are kept apart, and take nothing else's place.
+Anybody can cause refusals without logging in: these are kept in a list of their own, so that they push out nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["login", "refused", "reveal", "change", "upkeep"]
 _MOST_KEPT, _MOST_REFUSED = 1000, 100
 _MOST_TOLD, _TOLD_WITHIN = 20, timedelta(minutes=1)
-"""How many refusals of those who have not logged in are told one by one within such a time; the others are counted."""
+"""How many refusals without a session are logged one by one within such a time; the others are counted."""
 _LOG = logging.getLogger("checkpoint_manager.dashboard")
 
 
@@ -88,7 +88,7 @@ class Activity:
                 _log(event)
 
     def _count(self, event: Event) -> None:
-        """Keep and log a refusal of somebody who has not logged in; or only count it, if there were many of late."""
+        """Keep and log a refusal without a session; or only count it, if there were many within a minute."""
         if event.at - self._counted_since >= _TOLD_WITHIN:
             self._counted_since, self._counted = event.at, 0
         self._counted += 1

@@ -1,9 +1,9 @@
 """Who may do what: links that work once, sessions, roles, and the token of each form.
 
-A token has 256 random bits, and is exchanged once for a session, whose cookie has 256 bits of its own. Only their digests are
-kept, all of which are compared each time, each in constant time. Wrong ones are limited. A link that a session makes ends with
-that session, and so do the sessions that such links begin. Nothing here is written anywhere: when the process ends, all links
-and sessions end.
+A token has 256 random bits, and is exchanged once for a session, whose cookie has 256 bits of its own. Only their digests
+are kept; a secret is compared with each of them, in constant time. Wrong tokens are limited. A link that a session makes ends
+with that session, and so do the sessions that such links begin. Nothing here is written anywhere: when the process ends, all
+links and sessions end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LINK_SECONDS = 3600.0
 IDLE_SECONDS, SESSION_SECONDS = 4 * 3600.0, 24 * 3600.0
 """How long a session lasts without a request, and at all."""
 MOST_TRIES, TRIES_SECONDS = 10, 60.0
-"""After so many wrong tokens in so many seconds, wrong ones are only counted, and told so, until the oldest is that old."""
+"""After so many wrong tokens in so many seconds, another wrong one is told to wait until the oldest is that old."""
 _MOST_SESSIONS, _MOST_LINKS, _MOST_REVEALED = 100, 100, 1000
 
 
@@ -52,7 +52,7 @@ class Role:
 
 
 class TooManyTriesError(Exception):
-    """Too many tokens were wrong of late, and so is this one. ``seconds`` says when the next one may be."""
+    """The token is wrong, after too many wrong ones. ``seconds`` says how long to wait before the next one."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("too many tries")
@@ -147,7 +147,7 @@ class Logins:
         """Return a new session and its cookie; None if the token is not known, was used or is too old.
 
         Raises:
-            TooManyTriesError: It is not the first wrong one of late.
+            TooManyTriesError: The token is wrong, after too many wrong ones.
         """
         with self._lock:
             now = self._forget()
@@ -187,7 +187,7 @@ class Logins:
             return session
 
     def log_out(self, session: Session) -> None:
-        """End a session, and all that came of it."""
+        """End a session, its links, and the sessions that they began."""
         with self._lock:
             session.has_ended = True
             self._forget()

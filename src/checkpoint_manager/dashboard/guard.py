@@ -5,9 +5,9 @@
 * **Origins.** What another site causes is refused, but for a link that is followed: by ``Sec-Fetch-Site``, which every browser
   sends since 2023, and by ``Origin``. A link of another port of this host, which comes with the cookie, leads to the first page
   only. A change has to prove that it comes from a page of this server by one of the two.
-* **Sizes.** A body has an end. :mod:`.server` ends what is slow.
+* **Sizes.** Bodies are limited. :mod:`.server` limits headers, and ends what is slow.
 * **Answers** carry a content security policy that loads nothing but this server's own files, and are not stored.
-* **Errors** are told without their text: the log names their kind and the line of code, never what a variable holds.
+* **Errors** are shown without their text: the log names their kind and the line of code, never what a variable holds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 _LINKED = frozenset({"/", "/login"})
-"""Where a link of another port of this host may lead: it comes with the cookie, and nobody may have chosen it."""
+"""Where a link of another port of this host may lead: it comes with the cookie, perhaps without a click."""
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -107,7 +107,7 @@ async def _body(receive: Receive) -> bytes | None:
     while not is_whole:
         message = await receive()
         body += message.get("body", b"")
-        is_whole = not message.get("more_body", False)  # or nobody is there any more
+        is_whole = not message.get("more_body", False)  # or the client has gone
         if len(body) > MAX_BODY_BYTES:
             return None
     return bytes(body)

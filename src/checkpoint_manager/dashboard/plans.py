@@ -1,7 +1,7 @@
 """Retention plans of a store: one is made at a time, in a thread of its own, and the newest few are kept.
 
-A plan is known by a digest of what it would do. A page shows a part of a plan that is kept, and a pruning deletes what the plan
-says that was shown, which is not made again.
+A plan is identified by a digest of what it would do. A page shows a part of a plan that is kept, and pruning deletes what the
+plan that was shown says; the plan is not made again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
         stage: The stage that it is for; empty: all.
         decisions: What is kept and what is not.
         newest: The newest version that each stage had before.
-        digest: What it is known by.
+        digest: Identifies it.
     """
 
     policy: Retention
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
 @dataclass(slots=True)
 class _Making:
-    """A plan that is being made, or is ready and was not asked for since."""
+    """A plan that is being made, or is ready and was not asked for yet."""
 
     policy: Retention
     stage: str
@@ -63,7 +63,7 @@ class _Making:
     error: CheckpointError | None = None
 
     def serves(self, policy: Retention, stage: str) -> bool:
-        """Return whether it is the plan that is asked for, and not one of long ago."""
+        """Return whether it is the plan that is asked for, and not too old."""
         is_old = self.is_ready.is_set() and time.monotonic() - self.ready_at > _READY_SECONDS
         return (self.policy, self.stage) == (policy, stage) and not is_old
 

@@ -1,8 +1,8 @@
 """Listening: on a loopback address or a unix socket, or elsewhere with TLS; and ending what is slow.
 
-Uvicorn serves one process. What it leaves open is decided here: a request that is not whole after ``REQUEST_SECONDS`` ends, and
-so does an answer of which nothing was taken for ``ANSWER_SECONDS``. It waits without waking up: while nobody asks for
-anything, this process does nothing.
+Uvicorn answers, and would wait for a slow client without end. This module ends a connection whose request is not whole after
+``REQUEST_SECONDS``, and one whose client reads nothing of its answer for ``ANSWER_SECONDS``. It waits without waking up: while
+nobody asks for anything, this process does nothing.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def elsewhere(address: str, port: int, names: tuple[str, ...], certificate: Cert
         StorageError: The operating system refused.
     """
     if certificate is None:
-        message = "whoever listens on an address that other hosts reach needs TLS"
+        message = "an address that other hosts reach needs TLS"
         raise ArgumentError(
             message, hint="Give the certificate with --tls-cert and its key with --tls-key, or leave out --listen"
         )
@@ -109,7 +109,7 @@ def elsewhere(address: str, port: int, names: tuple[str, ...], certificate: Cert
         if not ipaddress.ip_address(address).is_unspecified:
             names = (*names, address)
     if not names:
-        message = "it is not known by which name browsers ask for this server"
+        message = "the name by which browsers ask for this server is not known"
         raise ArgumentError(message, hint="Give its name with --host-name", argument="names")
     try:
         listener = _bound(address, port)
@@ -273,7 +273,7 @@ def serve(app: ASGIApp, place: Place, started: Callable[[], None]) -> None:
         place: Where.
         started: Called once requests are answered.
     """
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what there is to say, the application says
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # the application logs what matters
     options: dict[str, Any] = {}
     if place.certificate is not None:
         options = {"ssl_certfile": place.certificate.certificate, "ssl_keyfile": place.certificate.key}

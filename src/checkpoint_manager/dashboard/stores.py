@@ -1,7 +1,7 @@
 """What is known of the stores that are shown: the state of each stage, without any data.
 
 Nothing is read until somebody asks for a page. A large store is looked at in a thread of its own, stage by stage, and pages
-show what is known by then. A version never changes, so that only the newest number of a stage is asked for again.
+show what is known by then. A version never changes, so only the newest number of a stage is asked for again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _LATE = datetime.max.replace(tzinfo=UTC)
 WAIT_SECONDS = 0.12
 """How long a page waits for what is not known yet; it then says how far the look has come."""
 _MOST_LOOKED_BACK = 20
-"""How many versions of a stage are looked at for one that tells what it was made of."""
+"""How many versions of a stage are searched for one that records its inputs."""
 _SHARE = 0.1
 """The share of a processor that looking again and again may take."""
 
@@ -115,7 +115,7 @@ def state_of(version: Version) -> State:
 
 
 def shown_state(version: Version) -> str:
-    """Return what a version is called in a list: the state of one in the middle of a loop is not that of its stage."""
+    """Return the state of a version in a list. One saved in the middle of a loop is progress, even if the stage has stopped."""
     return version.status if version.status in {"progress", "missing"} else state_of(version)
 
 
@@ -192,7 +192,7 @@ class ShownStore:
         hint_of: Returns the hint of an error, as pages show it.
 
     Attributes:
-        id: What its pages are found by: the same at each start.
+        id: Identifies it in addresses; the same at each start.
         name: What it is called on pages: the last part of its location, and more of it where several stores are called that.
         plans: Its retention plans.
         report: What its last verification by this dashboard found; None if there was none.

@@ -1,4 +1,4 @@
-"""Errors that nobody expected: logged by their kind and the line of code. Their text may hold data, and goes nowhere."""
+"""Errors that nobody expected: their kind and the line of code are logged. Their text may hold data, and is not."""
 
 from __future__ import annotations
 

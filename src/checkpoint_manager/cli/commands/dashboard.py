@@ -52,7 +52,7 @@ _SECONDS_TO_OPEN = 30.0
 def dashboard(  # noqa: PLR0913  # each is an option of its own
     accesses: list[Access],
     *,
-    is_list: bool,  # noqa: ARG001  # what the options of several stores tell
+    is_list: bool,  # noqa: ARG001  # passed by the options of several stores
     allow_read: bool,
     allow_change: bool,
     port: int | None,
@@ -96,7 +96,7 @@ def dashboard(  # noqa: PLR0913  # each is an option of its own
     _log_to_stderr()
     links = [(role, f"{place.address}/login#{site.logins.new_token(role)}") for role in _roles(grants)]
     tell = functools.partial(_tell, links, place, as_json=as_json, is_opened=not no_browser and socket is None)
-    with contextlib.suppress(KeyboardInterrupt):  # how a server ends that was not asked to do anything else
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how one ends it
         start.serve(site, place, tell)
 
 
@@ -157,20 +157,21 @@ def _tell(links: list[tuple[Role, str]], place: Place, *, as_json: bool, is_open
         say(f"this link works once; with it, one can {role}:")
         write_line(link)
     if place.listener.family.name == "AF_UNIX":
-        say(f"it listens on {printable(str(place.listener.getsockname()))}; forward a port to that, such as 8710, and add it")
+        path = printable(str(place.listener.getsockname()))
+        say(f"it listens on {path}; forward a port to it, such as 8710, and add that port to the link")
     if is_opened:
         _open(links[0][1])
 
 
 def _open(link: str) -> None:
-    """Open a link in a browser by way of a file that only this user can read: a command line can be read by all."""
+    """Open a link in a browser by way of a file that only this user can read: other users can read its command line."""
     descriptor, path = tempfile.mkstemp(prefix="checkpoints-", suffix=".html")
     with os.fdopen(descriptor, "w") as file:
         file.write(f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={link}">\n')
     removal = threading.Timer(_SECONDS_TO_OPEN, _remove, [path])
     removal.daemon = True
     removal.start()
-    # In a thread, for the server goes on: webbrowser waits for a browser that runs in a terminal, or is slow to start.
+    # In a thread, so that the server goes on: webbrowser waits for a browser that runs in a terminal or is slow to start.
     threading.Thread(target=webbrowser.open, args=(f"file://{path}",), name="browser", daemon=True).start()
 
 
@@ -187,8 +188,8 @@ def _log_to_stderr() -> None:
 
 
 class _Said(logging.Handler):
-    """Tells log lines as lines of this program, with the time."""
+    """Writes log records to stderr as lines of this program, with the time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell one."""
+        """Write one record."""
         say(f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}")

@@ -127,7 +127,7 @@ class Call:
         """The stage that is asked for.
 
         Raises:
-            RefusedError: None is.
+            RefusedError: No stage is given.
         """
         stage = self.asked("stage")
         if not stage:
@@ -158,14 +158,14 @@ class Call:
 
 
 def check_size(command: str, *versions: Version) -> None:
-    """Raise an error if the data of versions is too much for a page.
+    """Raise an error if the data of versions is too large for a page.
 
     Args:
         command: The command that shows it.
         versions: The versions.
 
     Raises:
-        RefusedError: It is.
+        RefusedError: It is too large.
     """
     if sum((version.size or 0) - version.arrays_size for version in versions) > MOST_BYTES:
         text = f"A page shows up to {MOST_BYTES >> 20} MiB. Use the command line: checkpoint-manager {command}"
@@ -176,7 +176,7 @@ def fields_of(body: bytes, content_type: str) -> dict[str, str]:
     """Return the fields of a form.
 
     Raises:
-        RefusedError: It is not one, or has too many.
+        RefusedError: It is not a form, or has too many fields.
     """
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise RefusedError(415, "This is not a form of this dashboard")

@@ -193,7 +193,7 @@ def reason_of(call: Call) -> str:
     """Return why a change is made.
 
     Raises:
-        RefusedError: Nothing is said.
+        RefusedError: No reason is given.
     """
     reason = " ".join(call.asked("reason").split())[:_MAX_REASON]
     if not reason:

@@ -19,7 +19,7 @@ _MOST_OFFERED = 60
 
 
 def show(call: Call) -> Response:
-    """Offer the page. It reads nothing yet."""
+    """Show the forms. No data is read yet."""
     return _page(call)
 
 
@@ -50,7 +50,7 @@ def _page(call: Call, **values: Any) -> Response:  # noqa: ANN401  # whatever th
 
 
 def _read(call: Call, pointer: str) -> tuple[list[tuple[int, float]], int]:
-    """Return the number of each version, oldest first, and of how many versions there is none."""
+    """Return the number in each version, oldest first, and how many versions were left out."""
     points: list[tuple[int, float]] = []
     left_out, read = 0, 0
     for version in itertools.islice(call.store.cm.iter_history(call.stage), _MOST_VERSIONS):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
 WAIT_SECONDS = 0.5
-"""How long a page waits for its plan, which is made on if that is not enough."""
+"""How long a page waits for its plan. If that is not enough, the plan is made while the page reloads."""
 _MEASURED_SECONDS = 0.15
 _MOST_MEASURED, _MOST_BARS, _MOST_ROWS = 2000, 24, 300
 
@@ -54,7 +54,7 @@ def show(call: Call) -> Response:
 
 
 def prune(call: Call) -> Response:
-    """Delete what the plan drops that was shown, if its stages have not changed since."""
+    """Delete what the plan that was shown drops, if its stages have not changed since."""
     policy, stage, reason = _policy(call), call.asked("stage"), reason_of(call)
     if policy is None:
         raise RefusedError(400, "The policy has no rule")
