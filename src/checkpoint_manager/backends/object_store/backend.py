@@ -29,7 +29,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from obstore.exceptions import NotModifiedError
 
@@ -209,7 +209,7 @@ class ObjectStoreBackend(Backend, Maintenance):
     def _start_record(self, name: RecordName, stage: str | None) -> PendingRecord:
         key = layout.record_key(name, stage)
         remembered = self._remembered.get(key)
-        unless = None if remembered is None else dict(remembered.stamp)  # type: ignore[call-overload]
+        unless = None if remembered is None else _stamp(remembered)
         return PendingRecord(self._objects.start_get(key, _PREFETCHED_BYTES, unless), remembered)
 
     # Versions
@@ -448,7 +448,7 @@ class ObjectStoreBackend(Backend, Maintenance):
                 record = None if pending is None else self._finish_record(pending, action, stage)
                 is_known = pending is not None and (record is None or len(record.data) <= limit)
             if not is_known:
-                unless = None if known is None else dict(known.stamp)  # type: ignore[call-overload]
+                unless = None if known is None else _stamp(known)
                 record = self._finish_record(PendingRecord(self._objects.start_get(key, limit, unless), known), action, stage)
         except calls.TooLargeError as error:
             message = f"{name} in {self.location} is {error.size} bytes long, and the limit is {limit}"
@@ -474,7 +474,7 @@ class ObjectStoreBackend(Backend, Maintenance):
     ) -> Record:
         _forget(session)
         key = layout.record_key(name, stage)
-        stamp = self._objects.create(key, data) if expected is None else self._objects.change(key, data, dict(expected.stamp))  # type: ignore[call-overload]
+        stamp = self._objects.create(key, data) if expected is None else self._objects.change(key, data, _stamp(expected))
         if stamp is None:
             self._remembered.pop(key, None)
             raise RecordChangedError
@@ -576,3 +576,8 @@ def _taken(session: Session | None, stage: str) -> calls.Pending[int] | None:
     session.begin()
     pending, session.newest = session.newest, None
     return pending if session.is_fresh else None
+
+
+def _stamp(record: Record) -> dict[str, str]:
+    """Return the stamp of a record's object, as :mod:`.objects` takes it."""
+    return dict(cast("tuple[tuple[str, str], ...]", record.stamp))
