@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
 
 _MOST_RUNS = 1000
-"""How many leases are read to show runs: whoever may write to the bucket may put any number there."""
+"""How many leases are read to list runs. Anyone who can write to the bucket can plant any number."""
 _HINT_EVERY = 256
 """Every so many versions, the hint is moved: a listing is then of at most two pages."""
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
@@ -136,7 +136,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         )
 
     def held_runs(self) -> list[HeldRun]:
-        """Return the runs whose lease was renewed lately, by this host's clock: it decides only what is shown."""
+        """Return the runs whose lease was renewed lately by this host's clock, which decides nothing but this list."""
         oldest = datetime.now(UTC) - timedelta(seconds=2 * LEASE_SECONDS)
         renewed = islice(
             (key for key, moment in self._objects.written("leases", "look for runs in") if moment > oldest), _MOST_RUNS

@@ -52,7 +52,7 @@ class Manifest:
 class ChunkReader:
     """A version in chunks, opened for reading.
 
-    At first, only its beginning is fetched, which is all that a listing needs; then the rest, the next chunks meanwhile.
+    At first, only its beginning is fetched, which is all that a listing needs. Then several chunks are fetched at once.
     """
 
     def __init__(self, objects: Objects, stage: str, manifest: Manifest) -> None:
@@ -98,7 +98,7 @@ class ChunkReader:
 
 
 def put(objects: Objects, stage: str, upload: str, content: bytearray, source: Iterator[Buffer]) -> tuple[int, int]:
-    """Write what was collected and the rest as chunks, and return their length together and their number."""
+    """Write what was read so far and the rest as chunks, and return their total length and their number."""
     size = count = 0
     under_way: deque[calls.Pending[object]] = deque()
     is_ended = False
@@ -122,9 +122,9 @@ def put(objects: Objects, stage: str, upload: str, content: bytearray, source: I
 
 
 def are_there(objects: Objects, stage: str, content: bytes) -> bool:
-    """Return whether all is there that the content of a version's object names.
+    """Return whether all chunks that the content of a version's object names are there.
 
-    It is not if chunks were removed while their writer was suspended, and had lost its lease.
+    They are not if they were removed while their writer was suspended and had lost its lease.
     """
     manifest = Manifest.parsed(content)
     if manifest is None:

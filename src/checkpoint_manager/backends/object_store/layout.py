@@ -37,7 +37,7 @@ def version_name(version: int) -> str:
 
 
 def version_of(name: str) -> int | None:
-    """Return the number of the version of this name; None if it is no version's name."""
+    """Return the number of the version with this name; None if it is not the name of a version."""
     return int(name) or None if _VERSION.fullmatch(name) else None
 
 

@@ -38,7 +38,7 @@ _SAFE_SECONDS = 20.0
 """For how long after a renewal began its holder counts on the lease; the rest is for what is on its way."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _SHARE_OF_WAIT = 0.02, 1.0, 0.1
 MAX_LEASE_BYTES = 32 * 1024
-"""How much of a lease is read. One that anyone has put there may be longer."""
+"""How much of a lease is read. A planted one may be longer."""
 
 
 def now() -> float:
@@ -131,7 +131,7 @@ class HeldLease:
             self._within.__exit__()
 
     def write_notice(self, notice: bytes) -> None:
-        """Let the next renewal write it, which for the first notice begins at once."""
+        """Keep a notice for the next renewal to write. The renewal for the first one begins at once."""
         is_first, self._notice = not self._notice, notice
         if is_first:
             self._orders.put("renew")
@@ -206,13 +206,13 @@ def _renew(reference: weakref.ref[HeldLease], orders: queue.SimpleQueue[Literal[
 
 
 def _content(notice: bytes) -> bytes:
-    """Return what a lease says: who holds it, for people, its notice, and a random number, so that each renewal changes it."""
+    """Return the content of a lease: its holder, its notice, and a random number, so that each renewal changes it."""
     told = {"process": os.getpid(), "host": os.uname().nodename, "beat": secrets.token_hex(16)}
     return json.dumps({**told, "notice": base64.b64encode(notice).decode()} if notice else told).encode()
 
 
 def notice_of(data: bytes) -> bytes | None:
-    """Return the notice in what a lease says; None if there is none."""
+    """Return the notice in the content of a lease; None if there is none."""
     try:
         return base64.b64decode(json.loads(data)["notice"], validate=True)
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
 """Requests for the objects of a bucket, each bounded in time, with errors of this library.
 
-An object has a stamp, which its server gives it. Whoever changes the object on condition that it still has that stamp learns
-whether another one was faster.
+The server gives each object a stamp. A change on condition that the object still has that stamp fails if another writer was
+faster.
 """
 
 from __future__ import annotations
@@ -118,14 +118,14 @@ class Objects:
             return None
 
     def read(self, key: str, limit: int) -> Stamped | None:
-        """Return an object, or None if there is none; one that is longer than ``limit`` is not of this library."""
+        """Return an object; None if there is none, or if it is longer than ``limit``, and so not of this library."""
         try:
             return self.finish_get(self.start_get(key, limit), "read from")
         except calls.TooLargeError:
             return None
 
     def beginning(self, key: str, length: int) -> Stamped | None:
-        """Return an object's first bytes, or None if there is none: whatever its length is, its stamp is known."""
+        """Return the first bytes and the stamp of an object of any length; None if there is none."""
         return self.finish_get(self.start_get(key, _ANY_SIZE, first=length), "read from")
 
     def start_put(self, key: str, data: bytes) -> calls.Pending[object]:

@@ -1,7 +1,7 @@
 """From a URL to the bucket it names: ``s3://bucket/prefix?endpoint=http://127.0.0.1:7480&region=us-east-1&profile=lab``.
 
-``gs://bucket/prefix`` is Google Cloud Storage, and ``az://container/prefix?account=NAME`` Azure. Their ``endpoint`` is only
-named where it is not their own, as that of an emulator is.
+``gs://bucket/prefix`` is Google Cloud Storage, and ``az://container/prefix?account=NAME`` Azure. An ``endpoint`` is only
+needed for other servers, such as emulators.
 
 Credentials are never in the URL. For S3, they come from the environment (``AWS_ACCESS_KEY_ID`` and its kin), from the profile
 in ``~/.aws/credentials`` that the URL or ``AWS_PROFILE`` names (else ``default``), or from where the machine gets them; for the
@@ -124,9 +124,7 @@ def _parameters(scheme: str, shown: str, query: str) -> dict[str, str]:
 
 def _s3(shown: str, parameters: dict[str, str], endpoint: str) -> dict[str, Any]:
     """Return the settings of a bucket of S3: its server, its region, and what opens it if the environment does not say."""
-    settings: dict[str, Any] = {
-        "checksum_algorithm": "SHA256"
-    }  # which a bucket with Object Lock demands; it is computed even so
+    settings: dict[str, Any] = {"checksum_algorithm": "SHA256"}  # a bucket with Object Lock demands it
     if endpoint:
         settings["endpoint"] = endpoint
     region = parameters.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
