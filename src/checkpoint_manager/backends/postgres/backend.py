@@ -496,7 +496,7 @@ class PostgresBackend(Searchable, Maintenance):
     # Maintenance
 
     def leftovers(self) -> list[Leftover]:
-        """Return chunks that belong to nothing: an administrator deleted the row that they were of."""
+        """Return chunks that belong to nothing, because an administrator deleted the row of their version or segment."""
         query = f"SELECT DISTINCT CASE WHEN octet_length(stage) <= $1 THEN stage END, upload {self._unused} ORDER BY 1, 2"
         return [
             Leftover("leftover", f"{self.location}: chunks {upload}", "belongs to no version or attachment", decoded(stage))
@@ -546,7 +546,7 @@ class PostgresBackend(Searchable, Maintenance):
 
 @contextlib.contextmanager
 def _naming_columns() -> Iterator[None]:
-    """Say that a column does not exist, whoever says it: the statement itself, or the error that it became."""
+    """Raise a ColumnsChangedError where a statement names a column that does not exist."""
     try:
         yield
     except psycopg.errors.UndefinedColumn:

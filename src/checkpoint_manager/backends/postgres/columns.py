@@ -1,11 +1,11 @@
 """Columns that hold chosen fields of versions in the clear, each with an index, and the view ``checkpoints`` that shows them.
 
-The columns are ``status``, ``created_at`` and ``metadata_KEY`` for a key of the metadata, all of the table ``version``, which
-has another one, ``indexed``: the choice of columns under which its row was filled, 0 if it never was. What a writer that does
-not know the present choice has stored is thus found by its number.
+The table ``version`` has the columns ``status``, ``created_at``, and ``metadata_KEY`` for a key of the metadata. Its column
+``indexed`` holds the serial number of the choice of columns under which a row was filled, 0 if it never was. So the rows of a
+writer that did not know the present choice can be found.
 
 The view has the stage's name, the number, the size and the server's time, and then these columns. When a column is removed,
-the view is made again, with the same rights to it; those to single columns of it are not kept.
+the view is made again. Rights to the view are kept; rights to single columns of it are not.
 
 The columns and the view are changed in a short transaction, and the indexes are built after it, while others read and write.
 Until an index is there, a search reads the whole table.
@@ -38,7 +38,7 @@ _OURS = "attname IN ('status', 'created_at') OR starts_with(attname, 'metadata_'
 
 
 def set_columns(connection: Connection, schema: str, names: Iterable[str], *, migration_key: int, build_key: int) -> None:
-    """Make the columns, their indexes and the view as they are to be; of several processes at once, one after the other.
+    """Make the columns, their indexes and the view as they are to be. Processes that do this at once take turns.
 
     Args:
         connection: A connection.
@@ -82,7 +82,7 @@ def _change_table(connection: Connection, schema: str, wanted: set[str]) -> None
 
 
 def _rights(connection: Connection, schema: str) -> list[LiteralString]:
-    """Return the statements that grant the rights to the view that others have."""
+    """Return statements that grant others the rights to the view that they have now."""
     query = """SELECT format('GRANT %s ON %I.checkpoints TO %s%s', privilege_type, nspname,
             CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
             CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
@@ -140,7 +140,7 @@ class Filling:
 
 
 def query_of(table: LiteralString, conditions: Conditions | None, serial: int) -> tuple[LiteralString, list[object]]:
-    """Return the query for a page of candidates, and its parameters, of which the first two say where the page begins.
+    """Return the query for a page of candidates, and its parameters. The first two say where the page begins.
 
     Args:
         table: The table of versions.

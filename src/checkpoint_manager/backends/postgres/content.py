@@ -68,7 +68,7 @@ class Content:
     """Content on its way to the database: in the row of what it belongs to, or in chunks, in a transaction.
 
     Attributes:
-        parameters: Size, content and upload, of which one is None.
+        parameters: The size, the content and the upload. Either the content or the upload is None.
     """
 
     def __init__(

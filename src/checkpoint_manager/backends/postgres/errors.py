@@ -22,13 +22,13 @@ _REFUSALS = {
 }
 _UNREACHABLE = "Check that the server runs at this address and can be reached, then try again"
 _UNCONNECTED = {
-    "certificate": "Check the server's certificate, and the one of who signed it (sslrootcert)",
+    "certificate": "Check the server's certificate, and that of the authority that signed it (sslrootcert)",
     "does not exist": "Create it, or name another one",
     "SSL": "Check that the server is PostgreSQL's and offers TLS, or leave sslmode out of the URL",
     "password": "Check the user and the password: in ~/.pgpass, PGPASSWORD or a service file",
     "authentication": "Check the user, and what the server's pg_hba.conf allows",
 }
-"""What to do if a word is in what the client says when it can't connect."""
+"""What to do when the client can't connect, by a word of its message."""
 
 
 def translated(error: psycopg.Error, action: str, where: str, stage: str | None = None) -> CheckpointError:

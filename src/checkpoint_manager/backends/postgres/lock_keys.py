@@ -1,7 +1,7 @@
 """The keys of advisory locks.
 
 A key is made of SHA-256 of the store's schema, the stage, and the run's name: 64 bits, of which the lowest two say what the
-lock is held for. Two locks that met in one key would only wait for each other without need.
+lock is held for. Two locks with the same key would only wait for each other without need.
 """
 
 from __future__ import annotations

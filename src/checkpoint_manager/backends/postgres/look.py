@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.postgres.statements import Statements
 
 LOOK_BYTES = 64 * 1024
-"""Content up to this length comes with the look at a stage, and records, too."""
+"""How long content and records may be that come with the look at a stage."""
 
 
 def send(statements: Statements, connection: Connection, stage: str | None, *, content: bool = False) -> psycopg.Cursor[Any]:
@@ -33,7 +33,7 @@ def send(statements: Statements, connection: Connection, stage: str | None, *, c
 
 
 def answers(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """Return what a look has told, by what it answers."""
+    """Return the answers of a look, by question."""
     keyring_stamp, keyring, gaps_stamp, gaps, number, size, content = rows[0]
     return {
         "newest": number or 0,
@@ -44,7 +44,7 @@ def answers(rows: list[tuple[Any, ...]]) -> dict[str, Any]:
 
 
 def record_answer(name: str, stamp: uuid.UUID | None, data: bytes | None) -> dict[str, Any]:
-    """Return what a look says of a record; nothing of one that is too long for it."""
+    """Return the answer about a record; empty if the record is too long for a look."""
     if stamp is None:
         return {name: None}
     return {} if data is None else {name: (stamp, len(data), data)}

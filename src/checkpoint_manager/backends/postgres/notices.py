@@ -1,4 +1,4 @@
-"""Notices: what the holders of runs' locks tell others, in the table of records."""
+"""Notices of runs: what the holder of a run's lock tells other processes, in the table of records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOTICE = "run "
 
 
 def write(statements: Statements, stage: str, name: str, notice: bytes) -> None:
-    """Keep what the holder of a run's lock tells others; it need not survive a crash of the server."""
+    """Write the notice of a run. It need not survive a crash of the server."""
     statement = f"""WITH later AS (SELECT set_config('synchronous_commit', 'off', true))
         INSERT INTO {statements.quoted}.record (stage, name, stamp, data) SELECT $1, $2, gen_random_uuid(), $3 FROM later
         ON CONFLICT (stage, name) DO UPDATE SET stamp = excluded.stamp, data = excluded.data"""
@@ -25,14 +25,14 @@ def write(statements: Statements, stage: str, name: str, notice: bytes) -> None:
 
 
 def remove(statements: Statements, stage: str, name: str) -> None:
-    """Remove what the holder of a run's lock told."""
+    """Remove the notice of a run."""
     statement = f"""WITH later AS (SELECT set_config('synchronous_commit', 'off', true))
         DELETE FROM {statements.quoted}.record USING later WHERE stage = $1 AND name = $2"""
     statements.change("write to", statement, (stage.encode(), f"{_NOTICE}{name}"), stage)
 
 
 def held_runs(statements: Statements) -> list[HeldRun]:
-    """Return the runs whose lock is held, with what they tell."""
+    """Return the runs whose lock is held, with their notices."""
     query = f"""SELECT stage, substr(name, length($1) + 1), CASE WHEN octet_length(data) <= $2 THEN data ELSE '' END
         FROM {statements.quoted}.record WHERE starts_with(name, $1) AND octet_length(stage) <= $3"""
     rows = statements.rows("look for runs in", query, (_NOTICE, LOOK_BYTES, MAX_STAGE_BYTES))

@@ -70,7 +70,7 @@ class Statements:
             if not (is_passing(failure) and self.connections.is_proven and patience.pause()):
                 raise translated(failure, action, self.location, stage) from (failure if has_begun else None)
 
-    def rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401
+    def rows(self, action: str, query: LiteralString, parameters: tuple[object, ...] = (), stage: str | None = None) -> Any:  # noqa: ANN401  # of any types
         """Return the rows of a query; none if there are no tables."""
 
         def work(link: Link) -> list[tuple[Any, ...]]:
