@@ -110,7 +110,7 @@ class Newest(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """What a version has in the columns of a searchable backend.
+    """The values of a version in the columns of a searchable backend.
 
     Attributes:
         serial: Which choice of columns they are of: 1, 2, 3, ….
@@ -527,7 +527,7 @@ class Searchable(Backend):
 
 
 class Leftover(NamedTuple):
-    """A file or folder in the store's directory that is neither a version nor a record.
+    """Something in the store that is neither a version nor a record: a file, a folder or chunks.
 
     Attributes:
         kind: ``leftover``: remains of an interrupted operation, safe to remove;
@@ -548,7 +548,7 @@ class Leftover(NamedTuple):
 
 
 class Maintenance(ABC):
-    """What a store in a directory needs in addition, because crashes and other programs may leave files there.
+    """What a store needs in addition where crashes, administrators or other programs may leave something behind.
 
     Attributes:
         moves_stages: It has :meth:`quarantine_stage`.
@@ -558,7 +558,7 @@ class Maintenance(ABC):
 
     @abstractmethod
     def leftovers(self) -> list[Leftover]:
-        """Return the files and folders that are neither versions nor records, sorted by path."""
+        """Return what is neither a version nor a record, sorted by path."""
 
     @abstractmethod
     def remove(self, leftover: Leftover) -> bool:
@@ -586,7 +586,7 @@ class Maintenance(ABC):
         """
 
     def nameless(self, known: Iterable[str]) -> list[str]:  # noqa: ARG002  # most keep the name of a stage in one place
-        """Return the paths of what may hold versions of stages whose names are lost; ``known``: the names that are not."""
+        """Return the paths of what may hold versions of stages whose names are lost; ``known`` are the names that are not."""
         return []
 
     @abstractmethod

@@ -81,7 +81,7 @@ def stage_directories(history: int) -> Iterator[tuple[str, str | None]]:
 
 
 def head_names(root: str) -> set[str]:
-    """Return the file names of the stages that have a head, whatever it is: of a version, it may be the only name left."""
+    """Return the file names of the stages that have a head. It may be the only name that is left of a version."""
     with files.open_directory(root) as top, files.entries(top) as entries:
         return {
             entry.name.removesuffix(layout.SUFFIX)
