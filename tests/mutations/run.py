@@ -134,18 +134,18 @@ class Host:
         whole = path.read_text()
         nearest = next((tests for prefix, tests in NEAREST.items() if mutant.path.startswith(prefix)), [])
         for tests in ([before] if before else [], nearest, [each for each in QUICK_ONES_FIRST if each not in nearest]):
-            of_others: list[str] = []  # that fail with the library unbroken, too
+            failing: list[str] = []  # with the library unbroken, too
             while tests:
                 path.write_text(mutant.broken(whole))
                 try:
-                    failed = self.first_to_fail(tests, of_others)
+                    failed = self.first_to_fail(tests, failing)
                 finally:
                     path.write_text(whole)
                 if failed is None:
                     break
                 if failed == before or failed.startswith("(") or self.first_to_fail([failed]) is None:
                     return failed
-                of_others.append(failed)
+                failing.append(failed)
         return None
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ def main() -> int:
 
 
 def _check(hosts: SimpleQueue[Host], before: dict[str, str], wanted: list[Mutant]) -> None:
-    """Forget the tests that are gone, or fail with the library unbroken. A whole file is no more than a place to look first."""
+    """Forget the tests that are gone, or that fail with the library unbroken. A whole file is only a place to look first."""
     host = hosts.get()
     left = sorted({test for each in wanted if "::" in (test := before.get(each.name, ""))})
     there = host.collect({test.split("::")[0] for test in left})
