@@ -315,7 +315,7 @@ async def test_something_else_under_the_name_of_a_stage_is_refused_and_kept(tmp_
     cm = CheckpointManager(tmp_path / "c")
     store = CheckpointStore(tmp_path / "c")
     cm.save_checkpoint(store._stage_of("default_collection", "k"), {"mine": 1})
-    with pytest.raises(FormatError, match="something else"):
+    with pytest.raises(FormatError, match="something other than"):
         await store.put("k", {})
     assert cm.load_checkpoint(store._stage_of("default_collection", "k")) == {"mine": 1}
 

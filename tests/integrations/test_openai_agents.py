@@ -239,7 +239,7 @@ def test_a_manager_that_is_not_asynchronous_is_refused(tmp_path: Path) -> None:
 @awaited
 async def test_something_else_under_the_name_of_the_stage_is_refused(tmp_path: Path) -> None:
     CheckpointManager(tmp_path / "c").save_checkpoint("openai-agents/u", [said("mine")])
-    with pytest.raises(FormatError, match="something else"):
+    with pytest.raises(FormatError, match="something other than"):
         await CheckpointSession("u", tmp_path / "c").add_items([said("x")])
 
 

@@ -195,7 +195,7 @@ def test_a_damaged_result_is_written_again(results: CheckpointFileSystem, tmp_pa
 
 def test_something_else_under_the_name_of_the_stage_is_refused(results: CheckpointFileSystem, tmp_path: Path) -> None:
     CheckpointManager(tmp_path / "c").save_checkpoint("prefect/k", [1])
-    with pytest.raises(FormatError, match="something else"):
+    with pytest.raises(FormatError, match="something other than"):
         results.read_path("k")
 
 

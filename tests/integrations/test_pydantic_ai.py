@@ -354,7 +354,7 @@ def test_something_else_under_the_name_of_a_conversation_is_said(
     new: Callable[[], CheckpointConversationStore], tmp_path: Path
 ) -> None:
     CheckpointManager(tmp_path / "store", key=bytes(32)).save_checkpoint("pydantic-ai/7", [1])
-    with pytest.raises(FormatError, match="something else than a conversation"):
+    with pytest.raises(FormatError, match="something other than a conversation"):
         asyncio.run(new().load("7"))
 
 

@@ -1,4 +1,4 @@
-"""Versions that an adapter deletes because their content is to be gone."""
+"""Permanent deletion of the versions that hold what a framework deletes."""
 
 from __future__ import annotations
 

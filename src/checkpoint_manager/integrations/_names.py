@@ -1,12 +1,11 @@
 """Stage names from the names of a framework, which are any text, such as a session's id or a file's path.
 
-Each part is written as it is, with ``%25`` for ``%`` and ``%2F`` for ``/``. A part that is longer than 66 characters then, or
-that is not valid Unicode, is ``%#`` and the SHA-256 of its UTF-8 in hexadecimal. The parts follow the prefix, with a ``/``
-before each. So different parts never make the same stage name, and all stages of a first part have the prefix
+Each part is written as it is, with ``%25`` for ``%`` and ``%2F`` for ``/``. A part that is then longer than 66 characters, or
+that is not valid Unicode, becomes ``%#`` and the SHA-256 of its UTF-8 bytes in hexadecimal. The parts follow the prefix, with a
+``/`` before each. So different parts never make the same stage name, and all stages with the same first part have the prefix
 ``stage_name(prefix, first) + "/"``.
 
-The names of stages are not encrypted (SECURITY.md). A name that is to stay secret has to be hashed with a secret, or to be kept
-in the data.
+The names of stages are not encrypted (SECURITY.md). To keep a name secret, use a keyed hash of it, or keep it in the data.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from __future__ import annotations
 from hashlib import sha256
 
 _MAX_PART_CHARACTERS = 66
-"""As many as a hashed part has. A prefix of 50 characters leaves room for three parts."""
+"""The length of a hashed part. A prefix of 50 characters leaves room for three parts."""
 
 
 def stage_name(prefix: str, *parts: str) -> str:
-    """Return the name of the stage that holds what the framework names so."""
+    """Return the name of the stage for a name of the framework, which may have several parts."""
     return "/".join([prefix, *map(_part, parts)])
 
 

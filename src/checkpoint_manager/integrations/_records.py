@@ -13,12 +13,13 @@ it and the entries of the versions since::
     "index": {group: {checkpoint id: [version of the checkpoint, versions of its writes, …]}}
     "index_at": 112, "tail": [[113, "", "1f0…", "writes"], …]
 
-The whole index is written once in as many records as its square root, and at most once in 16. A reader needs the newest
-version, the one with the index, and those of the checkpoint that it looks for. A writer names the version that it builds on; if
-another process was faster, it reads what that one wrote and tries again. A version that is a restored copy of an older one says
-what was so when that one was written. If the version that holds the index was deleted, the metadata of the versions replaces
-it, which holds the same entry: of those up to the one that is read, without those between a restored copy and its source, and
-without those before a cleared one.
+The whole index is written again when the tail has 16 entries, and at least the square root of as many as the index has. A
+reader needs the newest version, the one with the index, and those of the checkpoint that it looks for. A writer names the
+version that it builds on; if another process was faster, it reads what that one wrote and tries again. A restored copy of an
+older version has the index of that version.
+
+If the version that holds the index was deleted, the index is rebuilt from the metadata of the versions, which holds the same
+entries. Versions between a restored copy and its source do not count then, nor those before a cleared version.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _MOST_INDEXES = 256
 """How many are kept in memory: those of the threads used last."""
 _LOCKS = 64
 _MOST_ATTEMPTS = 1000
-"""How often another writer may be faster before that is an error."""
+"""How often a change is tried while other writers are faster."""
 
 
 class Index:
@@ -94,7 +95,7 @@ class Index:
         self._size += 1
 
     def appended(self, version: int, entry: Sequence[str], *, whole: bool) -> None:
-        """Take up a record that was appended, with the whole index or with its tail."""
+        """Add a record that was appended, with the whole index or with its tail."""
         self.add(version, *entry)
         self.number = version
         if whole:
@@ -103,13 +104,13 @@ class Index:
             self.tail.append([version, *entry])
 
     def for_record(self) -> dict[str, Any]:
-        """Return what the next record says of this index."""
+        """Return the fields of the next record that hold this index, or say where it is."""
         if not self.at or len(self.tail) >= max(_SHORTEST_TAIL, math.isqrt(self._size)):
             return {"index": orjson.dumps(self.places).decode()}
         return {"index_at": self.at, "tail": self.tail}
 
     def without(self, gone: set[Key]) -> Index:
-        """Return the index that is left without some checkpoints."""
+        """Return this index without some checkpoints."""
         left = {group: {id_: at for id_, at in ids.items() if (group, id_) not in gone} for group, ids in self.places.items()}
         return Index(self.number, places={group: ids for group, ids in left.items() if ids})
 
@@ -119,7 +120,7 @@ class Records:
 
     Args:
         manager: The store.
-        names: What a group and an id are called in the metadata of versions, which people see.
+        names: The fields of a version's metadata for a group and an id, as ``history`` shows them.
     """
 
     def __init__(self, manager: CheckpointManager, names: tuple[str, str]) -> None:
@@ -129,7 +130,7 @@ class Records:
         _ALL.add(self)
 
     def forget(self) -> None:
-        """Begin again with no memory and free locks."""
+        """Drop the indexes in memory, and replace the locks by free ones."""
         self._indexes: dict[str, Index] = {}
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
@@ -146,12 +147,12 @@ class Records:
         Args:
             stage: The stage of the thread.
             entry: What the record is: group, checkpoint id, kind.
-            body: What else it holds.
-            shown: What ``history`` shows of it besides.
+            body: The other fields of the record.
+            shown: Further metadata of the version.
             gone: Checkpoints to leave out of the index.
 
         Raises:
-            VersionConflictError: Other writers were faster, again and again.
+            VersionConflictError: Other writers were faster each time.
         """
         metadata = {**(shown or {}), **dict(zip(self._names, entry, strict=False)), "record": entry[2]}
         with self._locks[hash(stage) % _LOCKS]:
@@ -188,7 +189,7 @@ class Records:
         except CheckpointNotFoundError:
             return Index(self._number(stage)), {}
         if not isinstance(newest.data, dict) or "entry" not in newest.data:
-            raise FormatError(f"stage {stage!a} holds something else than a thread", hint="Choose another id", stage=stage)
+            raise FormatError(f"stage {stage!a} holds something other than a thread", hint="Choose another id", stage=stage)
         number = newest.version.number
         index = self._indexes.get(stage)
         if index is None or index.number != number:
@@ -199,7 +200,7 @@ class Records:
     def drop(self, stage: str, is_gone: Callable[[Key], bool]) -> None:
         """Delete all versions of some checkpoints with their tags, permanently.
 
-        Those that an earlier call left when it was killed are deleted as well, and versions that hold an index alone.
+        This also deletes versions that hold an index alone, and finishes a call that was killed.
         """
         for attempt in range(_MOST_ATTEMPTS):
             versions = list(self.versions(stage))
@@ -250,7 +251,7 @@ class Records:
             if version.status == "cleared":
                 break
             found.append(version)
-            if version.restored_from is not None:  # it says what that one said
+            if version.restored_from is not None:  # it has the index of that one
                 upto = version.restored_from - 1
         for version in reversed(found):
             index.add(version.number, *self.key(version), version.metadata["record"])

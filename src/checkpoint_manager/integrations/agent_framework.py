@@ -14,15 +14,15 @@
 ``FileCheckpointStorage`` would write to a file. A checkpoint is loaded by its id alone, so the indexes of all workflows are
 searched for it.
 
-``delete`` deletes permanently, also what the checkpoint replaced, and tags. ``restore_checkpoint`` of the stage takes the whole
-workflow back, and ``delete_stage`` deletes it.
+``delete`` deletes a checkpoint permanently, with its tags and what it replaced. ``restore_checkpoint`` of the stage takes the
+whole workflow back, and ``delete_stage`` deletes it.
 
-**Retention.** There is none: the framework keeps all checkpoints of a workflow, until they are deleted. A manager that has a
-retention is refused, as it would delete checkpoints that are listed.
+**Retention.** The framework keeps all checkpoints of a workflow until they are deleted. So a manager with a retention is
+refused: it would delete checkpoints that are listed.
 
 **What is loaded.** The framework writes what is not JSON as pickles. The store authenticates them before one is opened, and the
 framework then makes only objects of its own classes, of common types, and of those named in ``allowed_checkpoint_types`` or
-given to ``register_checkpoint_type``. A checkpoint that could not be loaded so is not saved.
+given to ``register_checkpoint_type``. A checkpoint that could not be loaded again is not saved.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class CheckpointStorage:
 
     def _delete(self, checkpoint_id: str) -> bool:
         holding = [stage for stage in self._stages() if any(id_ == checkpoint_id for _, _, id_ in self._all(stage))]
-        for stage in holding or self._stages():  # what a call left that was killed is in no index
+        for stage in holding or self._stages():  # what a killed call left is in no index
             self._records.drop(stage, lambda key: key[1] == checkpoint_id)
         return bool(holding)
 

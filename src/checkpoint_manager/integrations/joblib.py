@@ -20,11 +20,11 @@ It stands wherever a ``Memory`` does, such as ``Pipeline(steps, memory=memory)``
 **Pickle.** joblib unpickles what its cache holds: who can write to the directory runs code in each process that uses it. Here
 it gets only bytes that were saved with the key of the store, for this very function and these arguments.
 
-**Layout.** A call is a stage, ``joblib/FUNCTION/ARGUMENTS``, with the result as an attachment and what joblib notes about the
-call as its metadata; the code of a function is ``joblib/FUNCTION``. The newest version of each is kept. What is cleared leaves
-a marker without data. The store is in the directory ``joblib`` of the location, as joblib has it; ``backend_options={"store":
-…}`` takes another one, such as ``"sqlite:///cache.db"``, or a manager. joblib takes text or a ``Path`` alone as the location:
-for anything else it warns, and caches nothing.
+**Layout.** A call is a stage, ``joblib/FUNCTION/ARGUMENTS``, with the result as an attachment. What joblib notes about the call
+is ``joblib/FUNCTION/ARGUMENTS/metadata``, and the code of a function is ``joblib/FUNCTION``. The newest
+version of each is kept. What is cleared leaves a marker without data. The store is in the directory ``joblib`` of the location,
+as with joblib's own backend; ``backend_options={"store": …}`` takes another one, such as ``"sqlite:///cache.db"``, or a
+manager. joblib takes only text or a ``Path`` as the location: for anything else it warns, and caches nothing.
 
 **Errors.** A result that is damaged is computed again, with an ERROR line of the log. Code that is damaged, and anything that
 is older than what this user has seen, is an error of the call: joblib would take the results of other code for those of this

@@ -28,8 +28,8 @@ deleted is gone. If a call is killed in between, the next one finishes that. Wit
 without one, all versions are kept, and can be restored.
 
 **Errors.** What is damaged, forged or older than what this user has seen is an ``IntegrityError`` or a ``RollbackError``, and
-never a missing entry. So is it for all entries of the same stage, until ``restore_checkpoint`` or ``clear_checkpoint`` says
-what is to become of it. ``put_many`` and ``delete_many`` are atomic for the entries of one stage, not for all.
+never a missing entry. This holds for all entries of the same stage, until ``restore_checkpoint`` takes it back or
+``clear_checkpoint`` empties it. ``put_many`` and ``delete_many`` are atomic for the entries of one stage, not for all.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def _collections(data: object) -> _Collections:
     if data is None:
         return {}
     if not isinstance(data, dict) or data.get(_FORMAT) != 1:
-        raise FormatError("the stage holds something else than entries of a key-value store", hint="Choose another prefix")
+        raise FormatError("the stage holds something other than entries of a key-value store", hint="Choose another prefix")
     collections: _Collections = data["collections"]
     return collections
 

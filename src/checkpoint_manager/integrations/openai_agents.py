@@ -152,9 +152,14 @@ class CheckpointSession:
             return
 
     async def _atomic_replace_items(self, items: list[TResponseInputItem]) -> bool:
-        """Put items in the place of all others, for ``OpenAIResponsesCompactionSession``: else it clears, and then adds."""
+        """Replace all items at once, for ``OpenAIResponsesCompactionSession``, which otherwise clears and then adds."""
         replacing = [_saved(item) for item in items]
-        await self._manager.update_checkpoint(self._stage, lambda data: (_items(data), self._data(replacing))[1])
+
+        def replace(data: object) -> object:
+            _items(data)  # refuses what is not a session
+            return self._data(replacing)
+
+        await self._manager.update_checkpoint(self._stage, replace)
         return True
 
     def _data(self, items: list[object]) -> object:
@@ -170,7 +175,7 @@ def _items(data: object) -> list[object]:
     if data is None:
         return []
     if not isinstance(data, dict) or data.get(_FORMAT) != 1:
-        raise FormatError("the stage holds something else than a session", hint="Choose another session id")
+        raise FormatError("the stage holds something other than a session", hint="Choose another session id")
     items: list[object] = data["items"]
     return items
 

@@ -14,24 +14,24 @@
     def extract(day: str) -> list[int]:
         return [1, 2, 3]
 
-If the flow is killed and run again, the tasks that had ended are not: Prefect finds their results by their cache keys. It may
-also be the ``key_storage`` of a cache policy, and the ``result_storage`` of a flow.
+If the flow is killed and run again, Prefect finds the results of the tasks that had ended by their cache keys, and does not run
+these again. The block may also be the ``key_storage`` of a cache policy, and the ``result_storage`` of a flow.
 
 **Pickle.** Prefect's default serializer is cloudpickle: who can write to its storage of results runs code in each process that
-reads one. Here Prefect gets only bytes that were saved with the key of the store, for this very path: anything else is refused
-before. ``result_serializer="json"`` does without pickle.
+reads one. Here Prefect gets only bytes that were saved with the key of the store, for this very path; anything else is refused
+first. ``result_serializer="json"`` does without pickle.
 
-**Layout.** A path is a stage, ``prefect/PATH``, and each writing a version of it, with the bytes as an attachment. The newest
+**Layout.** A path is a stage, ``prefect/PATH``, and each write a version of it, with the bytes as an attachment. The newest
 ``keep_last`` of each path are kept, and up to 15 earlier ones, which are then deleted together; they can be restored.
 
 **The block** holds where the store is, and never a key: each process finds the key in its environment or in its user's key
-file. Prefect asks that it is saved, so that other processes find results by the state of a run; they need
+file. Prefect wants it to be saved, so that other processes find results by the state of a run; they need
 ``import checkpoint_manager.integrations.prefect``. Prefect's server still holds parameters, names, logs and artifacts in the
 clear.
 
-**Errors.** Prefect takes any error of reading for a result that is not there, and runs the task again, and one of writing for a
-result that is not persisted: the flow goes on. So a result that is damaged, forged or older than what this user has seen is
-never used. An ERROR line of the log tells it, and of each result that was not persisted. Locks of Prefect's ``SERIALIZABLE``
+**Errors.** Prefect takes any error of reading for a missing result, and runs the task again. After an error of writing, the
+flow goes on, and the result is not persisted. So a result that is damaged, forged or older than what this user has seen is
+never used. An ERROR line of the log tells of it, and of each result that was not persisted. Locks of Prefect's ``SERIALIZABLE``
 isolation are not kept here: without them, two runs at the same time may both run a task, and the later result is the newest
 version.
 """
@@ -41,7 +41,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from prefect.filesystems import WritableFileSystem
@@ -55,6 +54,7 @@ from checkpoint_manager import (
     FormatError,
     Retention,
 )
+from checkpoint_manager._log import get_logger
 from checkpoint_manager.backends.registry import redacted
 from checkpoint_manager.integrations._names import stage_name
 from checkpoint_manager.stages.threads import in_thread
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager import Checkpoint
 
-_LOG = logging.getLogger("checkpoint_manager")
+_LOG = get_logger()
 _FORMAT = "prefect"
 _CONTENT = "content"
 
@@ -73,7 +73,7 @@ class CheckpointFileSystem(WritableFileSystem):
     """A block that keeps results in a checkpoint store; the module describes it.
 
     Attributes:
-        location: A directory, which is best given whole, or the URL of a store, without a password.
+        location: A directory, best as an absolute path, or the URL of a store, without a password.
         prefix: What the names of the stages begin with.
         keep_last: How many versions of each path are kept.
     """
@@ -161,7 +161,7 @@ def _is_in_event_loop() -> bool:
 
 @contextlib.contextmanager
 def _told(path: str, done: str) -> Iterator[None]:
-    """Log what Prefect passes over: an error, other than that there is nothing."""
+    """Log an error, as Prefect passes over it, unless it says that nothing was written to the path."""
     try:
         yield
     except CheckpointNotFoundError:
@@ -177,5 +177,5 @@ def _data(path: str) -> object:
 
 def _content(checkpoint: Checkpoint) -> bytes:
     if not isinstance(checkpoint.data, dict) or checkpoint.data.get(_FORMAT) != 1:
-        raise FormatError("the stage holds something else than a result", hint="Choose another prefix")
+        raise FormatError("the stage holds something other than a result", hint="Choose another prefix")
     return checkpoint.attachments[_CONTENT].read()

@@ -15,16 +15,16 @@ entries that these name: parents, the head, and the ends of branches::
 
     {"record": json, "entries": {entry id: json, …}, "elsewhere": {entry id: 8, …}}
 
-A fork holds copies of the entries that it shares, so that each conversation is whole by itself: to delete one deletes its
+A fork holds copies of the entries that it shares, so that each conversation is whole by itself: deleting one deletes its
 messages permanently, and nothing of another.
 
 **Revisions.** A save names the version that it replaces, and the store refuses it if another one is there. So of two savers of
 one revision, in any processes, one gets a ``ConversationConflict``.
 
-``restore_checkpoint`` of the stage takes a conversation back, and whoever loaded it before gets a conflict.
+``restore_checkpoint`` of the stage takes a conversation back. A save by a process that loaded it before is then a conflict.
 
-**Retention.** The versions of a conversation need each other, so there is none: a manager that has a retention is refused, and
-``prune`` of a manager is not for these stages. ``delete`` deletes all versions of a conversation with their tags.
+**Retention.** A version refers to entries in earlier ones. So a manager with a retention is refused; don't use ``prune`` of a
+manager for these stages, either. ``delete`` deletes all versions of a conversation with their tags.
 
 **What is loaded** is JSON, authenticated, from which Pydantic makes objects of Pydantic AI's own classes. Values of other
 classes, as in the results of tools, come back as JSON.
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
 _PREFIX = "pydantic-ai"
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # as Pydantic AI's own JSON of messages
-_RECORD = TypeAdapter(list[ConversationRecord], config=_CONFIG)  # a list, because a dataclass takes no other's configuration
+_RECORD = TypeAdapter(list[ConversationRecord], config=_CONFIG)  # a list: Pydantic takes no config for a dataclass itself
 _ENTRY = TypeAdapter(list[ConversationEntry], config=_CONFIG)
 _MOST_PLACES = 100_000
-"""Of how many entries is remembered where they are. Others are searched for."""
+"""For how many entries their versions are kept in memory. Others are searched for."""
 
 
 class _Newest(NamedTuple):
@@ -92,7 +92,7 @@ class CheckpointConversationStore(ConversationStore):
             self._manager.close()
 
     async def delete(self, conversation_id: str, *, scope: str | None = None) -> None:
-        """Delete a conversation permanently; also what an earlier call left, that was killed."""
+        """Delete a conversation permanently, and finish an earlier call that was killed."""
         await super().delete(conversation_id, scope=scope)
         await in_thread(self._sweep, _stage(conversation_id))
 
@@ -129,7 +129,7 @@ class CheckpointConversationStore(ConversationStore):
         except CheckpointNotFoundError:
             return _Newest(self._number(stage), None)
         if not isinstance(found.data, dict) or "record" not in found.data:
-            message = f"stage {stage!a} holds something else than a conversation"
+            message = f"stage {stage!a} holds something other than a conversation"
             raise FormatError(message, hint="Choose another id", stage=stage)
         (record,) = _RECORD.validate_json(found.data["record"])
         self._learn(stage, found.version.restored_from or found.version.number, found.data)

@@ -19,10 +19,10 @@ checkpoint is found as fast in a long thread as in a short one.
 **Retention.** ``keep_last`` of the saver counts checkpoints, and keeps those that a tag protects. **The ``retention`` of a
 manager counts versions**, of which each call of ``put_writes`` is one: it might delete the newest checkpoint and keep what was
 written to it, and the thread would be gone. So the saver refuses a manager that has one. ``prune`` of a manager counts
-versions, too: leave these stages to the saver.
+versions, too: don't use it for these stages.
 
-**What it can't do.** To look through all threads, as ``list(None)`` and ``delete_for_runs`` do, reads versions of each thread.
-A name that is not valid Unicode is refused.
+**What it can't do.** ``list(None)`` and ``delete_for_runs`` look through all threads, and read versions of each. A name that is
+not valid Unicode is refused.
 
 **What is loaded.** The store authenticates a record before LangGraph's serializer sees a byte of it. ``JsonPlusSerializer``,
 the default, makes objects of the classes that a value names, and never unpickles; ``LANGGRAPH_STRICT_MSGPACK=true`` limits the

@@ -1,4 +1,4 @@
-"""The checkpointer. What it stores are :mod:`checkpoint_manager.integrations._records`."""
+"""The checkpointer, over :mod:`checkpoint_manager.integrations._records`."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
                 self._keep(_stage(thread_id), 1)
 
     def _retain(self, stage: str, ns: str, count: int, keep_last: int) -> None:
-        """Delete what is more than is to be kept, once it is a quarter more. Failing to do so does not fail the ``put``."""
+        """Delete older checkpoints, once there are a quarter more than are kept. An error is logged; the ``put`` succeeds."""
         held = max(keep_last, self._held.get((stage, ns), 0))
         if count <= held + max(8, held // 4):
             return
