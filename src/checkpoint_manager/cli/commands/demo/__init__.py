@@ -43,7 +43,7 @@ def demo(what: str | None, store: str | None, *, shows_source: bool) -> None:
     if name is None:
         _tour(None if what in {None, "tour"} else Path(str(what)), store, lists=what is None)
         return
-    folder = _free_place(None, f"demo-{name}")
+    folder = _creatable(_unused(f"demo-{name}"))
     examples.show(name, folder, _checked(store))
 
 
@@ -54,7 +54,7 @@ def _tour(folder: Path | None, store: str | None, *, lists: bool) -> None:
     if folder is not None and not folder.is_dir():
         hint = f"Name a folder with Python files in it, or one of: tour, {', '.join(examples.EXAMPLES)}"
         raise UsageError(f"{printable(str(folder))} is neither a demonstration nor a folder", hint=hint)
-    place = _checked(store) or str(_free_place(None, STORE))
+    place = _checked(store) or str(_creatable(_unused(STORE)))
     if lists:
         click.echo("The demonstrations: checkpoint-manager demo NAME")
         for name, summary in {"tour": _TOUR, **{name: each.summary for name, each in examples.EXAMPLES.items()}}.items():
@@ -74,17 +74,26 @@ def _checked(store: str | None) -> str | None:
     if scheme_of(store):
         _refuse_what_is_there(store)
         return store
-    return str(_free_place(store, store))
+    if os.path.lexists(store):
+        raise UsageError(f"{printable(store)} is there already", hint="Name a directory that does not exist yet")
+    return str(_creatable(Path(store).absolute()))
 
 
-def _free_place(named: str | None, name: str) -> Path:
-    """Return the path of a folder that does not exist and can be made: the one that is named, or a free one here."""
-    if named is not None and os.path.lexists(named):
-        raise UsageError(f"{printable(named)} is there already", hint="Name a directory that does not exist yet")
+def _unused(name: str) -> Path:
+    """Return a path in the current folder where nothing is: the name, with a number if it is taken."""
     place, number = Path(name).absolute(), 1
-    while named is None and os.path.lexists(place):
+    while os.path.lexists(place):
         number += 1
         place = Path(f"{name}-{number}").absolute()
+    return place
+
+
+def _creatable(place: Path) -> Path:
+    """Return the path of a folder that does not exist, and can be created.
+
+    Raises:
+        UsageError: This user may not create it.
+    """
     above = next(each for each in place.parents if each.exists())
     if not os.access(above, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"no store can be made in {printable(str(place.parent))}", hint="Name another place with --store")

@@ -118,10 +118,8 @@ def _show_history(cm: CheckpointManager) -> None:
 def _process(corpus: Path, store: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start the pipeline; Ctrl-C does not reach it, and whatever stops the story stops it too, without a word."""
     words = [sys.executable, "-m", pipeline.__name__, str(corpus), *options]
-    environment = {
-        **os.environ,
-        "CHECKPOINT_MANAGER_STORE": store,
-    }  # not on the command line, which anyone on the host can read
+    # not on the command line, which anyone on the host can read
+    environment = {**os.environ, "CHECKPOINT_MANAGER_STORE": store}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0, env=environment) as child:  # noqa: S603  # this very package
         try:
             yield child
