@@ -280,6 +280,21 @@ class TestRefusals:
         warnings = [record.getMessage() for record in log.records if record.levelname == "WARNING"]
         assert warnings == ["train: decode= raised ValueError for version 1, so it runs again"]
 
+    def test_a_result_whose_codec_fails_is_computed_again(self, log: pytest.LogCaptureFixture) -> None:
+        results, formats = iter([1, 2]), iter([False, False, True])
+
+        def decode(value: str) -> Fraction:
+            if not next(formats):
+                raise ValueError("of an old format")
+            return Fraction(value)
+
+        cm = CheckpointManager("memory:", key=KEY, codecs=[Codec(Fraction, "fraction", str, decode)])
+        train = cm.stage("train")(lambda: Fraction(next(results), 3))
+        assert (train(), train(), train()) == (Fraction(1, 3), Fraction(2, 3), Fraction(2, 3))
+        assert [record.getMessage() for record in log.records if record.levelname == "WARNING"] == [
+            "train: a codec raised ValueError for version 1, so it runs again"
+        ]
+
     def test_a_class_method_as_the_hint_says_to_write_it(self, cm: CheckpointManager) -> None:
         class Job:
             @classmethod

@@ -404,34 +404,44 @@ class Runner:
         found = self.search(run, _COMPLETED)
         if found.loaded is None:
             return False
-        options = definition.options
-        if why := _expired(found.loaded, options.longest_age):
+        if why := self._refusal(definition.options, run, found.loaded):
             run.why = why
             return False
-        value = payload.decode(found.loaded.data, self.codecs, found.loaded.contents)
+        self.reused(run, found.loaded)
+        data = results.digest_of(found.loaded.data)
+        self.remember(run, run.result, found.loaded.version, data, is_decoded=definition.options.decode is not None)
+        return True
+
+    def _refusal(self, options: Options, run: Run, loaded: Loaded) -> str:
+        """Give a run the result that a version holds, or return why it can't be reused."""
+        if why := _expired(loaded, options.longest_age):
+            return why
+        try:
+            value = payload.decode(loaded.data, self.codecs, loaded.contents)
+        except (CheckpointError, MemoryError, TimeoutError):  # of the store, of the machine, and of a handler of a signal
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a codec of the caller's raises
+            return self._failure("a codec", error, run, loaded)
         if options.check is not None and (why := options.check(value)):
-            run.why = why
-            return False
+            return why
         what = "decode="
         try:
             run.result = value if options.decode is None else options.decode(value)
             what = "validate="
             is_valid = options.validate is None or options.validate(run.result)
         except Exception as error:  # noqa: BLE001  # whatever a function of the caller's raises
-            run.why = f"{what} raised {type(error).__qualname__} for version {found.loaded.version}"
-            if self._is_first(run.stage, run.why):
-                _LOG.warning("%s: %s, so it runs again", printable(run.stage), run.why)
-            return False
+            return self._failure(what, error, run, loaded)
         if type(is_valid).__name__ not in {"bool", "bool_"}:  # that of numpy, too
             given = with_article(type(is_valid).__qualname__)
             raise TypeError(f"stage {printable(run.stage)}: validate= must return True or False, and returned {given}")
-        if not is_valid:
-            run.why = f"validate= refused version {found.loaded.version}"
-            return False
-        self.reused(run, found.loaded)
-        data = results.digest_of(found.loaded.data)
-        self.remember(run, run.result, found.loaded.version, data, is_decoded=options.decode is not None)
-        return True
+        return "" if is_valid else f"validate= refused version {loaded.version}"
+
+    def _failure(self, what: str, error: Exception, run: Run, loaded: Loaded) -> str:
+        """Warn once that a function of the caller's failed on a version, and return that as a reason."""
+        why = f"{what} raised {type(error).__qualname__} for version {loaded.version}"
+        if self._is_first(run.stage, why):
+            _LOG.warning("%s: %s, so it runs again", printable(run.stage), why)
+        return why
 
     def remember(self, run: Run, value: object, version: int, data: str, *, is_decoded: bool = False) -> None:
         """Remember which version a result is, for when it is passed on, and in the run that this one was called in.
