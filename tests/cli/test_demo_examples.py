@@ -88,6 +88,12 @@ def test_one_that_needs_a_package_names_it(cli: Cli, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.glob("demo*")) == []
 
 
+def test_a_package_that_shares_its_name_with_another_is_missed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """langgraph-checkpoint, which the extra installs, has the package langgraph, and not its graphs."""
+    monkeypatch.setattr(examples, "find_spec", lambda module: None if module == "langgraph.graph" else sys)
+    assert "the example agent needs langgraph. Run pip install langgraph" in cli("demo", "agent").err
+
+
 def test_its_program_can_be_read(cli: Cli) -> None:
     for name in examples.EXAMPLES:
         program = cli("demo", name, "--source").out

@@ -39,7 +39,8 @@ EXAMPLES = {
         {"sklearn": "scikit-learn", "numpy": "numpy"},
     ),
     "agent": Example(
-        "A LangGraph agent is killed, asks a person, and is taken back in time to another answer", {"langgraph": "langgraph"}
+        "A LangGraph agent is killed, asks a person, and is taken back in time to another answer",
+        {"langgraph.graph": "langgraph"},
     ),
     "distributed": Example(
         "Dask workers over one store: each file once, although a worker is killed", {"distributed": "dask[distributed]"}
@@ -65,7 +66,7 @@ def show(name: str, folder: Path, store: str | None) -> None:
         CheckpointError: The example failed.
     """
     example = EXAMPLES[name]
-    missing = [package for module, package in example.needs.items() if find_spec(module) is None]
+    missing = [package for module, package in example.needs.items() if not _is_installed(module)]
     if missing:
         packages = " ".join(shlex.quote(package) for package in missing)
         raise UsageError(f"the example {name} needs {' and '.join(missing)}", hint=f"Run pip install {packages}")
@@ -86,6 +87,12 @@ def show(name: str, folder: Path, store: str | None) -> None:
     print(f"\nDone in {time.monotonic() - began:.1f} s. What it made is in {printable(os.path.relpath(folder))}. Try next:")
     print(f"  checkpoint-manager demo {name} --source")
     print(f"  checkpoint-manager status --store {shown}", flush=True)
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether a module can be imported. Packages may share the one above it, as langgraph-checkpoint does langgraph."""
+    above = module.rpartition(".")[0]
+    return (not above or _is_installed(above)) and find_spec(module) is not None
 
 
 def _run(name: str, folder: Path, store: str, *options: str) -> int:
