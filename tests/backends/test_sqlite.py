@@ -197,6 +197,16 @@ def test_a_database_of_another_user_is_refused(path: Path, suffix: str) -> None:
         opened(path)
 
 
+def test_an_empty_file_is_left_as_it_is_until_something_is_saved(path: Path) -> None:
+    path.touch(0o600)
+    with closing(SqliteBackend(str(path))) as backend:
+        assert (backend.read_record("keyring", limit=100), list(backend.stages())) == (None, [])
+    assert path.stat().st_size == 0
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+        assert cm.load_checkpoint("train") == 1
+
+
 def test_the_database_of_another_program_is_refused_and_left_as_it_is(path: Path) -> None:
     behind(path, "CREATE TABLE version (mine)")
     before = path.read_bytes()

@@ -102,12 +102,12 @@ class Connections:
         self._idle = _Idle()
 
     def of_this_thread(self, *, make: bool) -> sqlite3.Connection | None:
-        """Return this thread's connection, or None if there is no database and none is to be made."""
+        """Return this thread's connection, or None if there is no database, or an empty file, and none is to be made."""
         slot: _Slot | None = getattr(self._mine, "slot", None)
         if slot is None:
             self._mine.slot = slot = _Slot(self._idle)
         if slot.opened is None or not slot.opened.is_usable(self._path):
-            if not make and not os.path.lexists(self._path):
+            if not make and not _holds_something(self._path):
                 return None
             slot.opened = self._handed_over() or self.open()
         return slot.opened.connection
@@ -204,6 +204,15 @@ class Connections:
         slot: _Slot | None = self._mine.__dict__.pop("slot", None)
         if slot is not None and slot.opened is not None:
             slot.opened.close()
+
+
+def _holds_something(path: str) -> bool:
+    """Return whether there is a file that is not empty, or something else for :meth:`Connections.open` to refuse."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return status.st_size > 0 or not stat.S_ISREG(status.st_mode)
 
 
 def _make_private_file(path: str) -> None:
