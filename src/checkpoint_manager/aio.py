@@ -250,7 +250,7 @@ class AsyncCheckpointManager:
     run_report = _awaited(CheckpointManager.run_report)
 
     async def iter_history(self, stage_name: str, *, below: int | None = None) -> AsyncIterator[Version]:
-        """Yield the versions of ``history`` one by one; a long history takes no memory. ``below`` is as in ``iter_history``.
+        """Yield the versions of ``history`` one by one; a long history takes no memory. ``below`` is as there.
 
         Raises:
             IntegrityError, RollbackError: As for ``history``, when the first version is asked for.

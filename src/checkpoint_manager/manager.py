@@ -553,7 +553,7 @@ class CheckpointManager:
         """Return the versions of all stages that meet the criteria, by stage, and newest first within a stage.
 
         Every version is read for that, without its data; with an index (see :class:`CheckpointManager`), only those that its
-        columns name, and each of them is compared with what is sealed in it. So whoever can change the columns can hide a
+        columns name, and each of them is compared with what is sealed in it. So someone who can change the columns can hide a
         version, but not make this return a wrong one. Versions that can't be read are counted in an ERROR line of the log; with
         an index, those that are missing are not.
 
@@ -712,8 +712,8 @@ class CheckpointManager:
             The version appended to the stage, or None if there was nothing to clear.
 
         Raises:
-            VersionConflictError: Another version is the newest. The stage was not cleared, and neither was another one, unless
-                that version was saved in the middle of this.
+            VersionConflictError: Another version is the newest. The stage was not cleared. No other stage was either, unless
+                that version was saved while this ran.
         """
         check_flags(downstream=downstream)
         _check_expected(expected_version)

@@ -80,7 +80,7 @@ def _body_length(metadata: memoryview) -> int:
     if not version or struct.unpack_from("<h", metadata, version)[0] != _VERSION_5:
         raise ValueError("it is of another version of Arrow's format than this library writes")
     if _field(metadata, message, _CUSTOM_METADATA):
-        raise ValueError("it has a message with metadata, which none has that this library writes")
+        raise ValueError("it has a message with metadata of its own, and this library writes none")
     if header and kind and metadata[kind] in {_DICTIONARY_BATCH, _RECORD_BATCH}:
         batch = _table(metadata, header)
         if metadata[kind] == _DICTIONARY_BATCH:

@@ -152,7 +152,7 @@ def open_segment(key: SecretBytes, pieces: Iterable[Buffer], content: memoryview
 def new_memory(length: int) -> memoryview:
     """Return writable memory for the content of a segment.
 
-    In large pages where there are some: most of the time that it takes to read a segment would be spent on its pages else.
+    It is in huge pages where the kernel has them: with small ones, reading a segment would mostly wait for page faults.
     """
     if length < _LARGE:
         return memoryview(bytearray(length))

@@ -240,7 +240,10 @@ def _changed_column(frame: Any, back: Any) -> str | None:  # noqa: ANN401
 
 
 def _index_comes_back(pandas: Any, arrow: Any, frame: Any, back: Any) -> bool:  # noqa: ANN401
-    """Return whether the index of a frame is that of what came back of its first row, or, with several levels, of the whole."""
+    """Return whether the index of a frame comes back as it was.
+
+    ``back`` is its first row, read back. That is enough for one level; several levels are written and read as a whole.
+    """
     if frame.index.nlevels == 1:
         return _is_same_index(frame.index, back.index)
     rows = pandas.DataFrame({"": False}, index=frame.index)
@@ -398,9 +401,9 @@ def _read_pandas(_: Any, file: Any) -> object:  # noqa: ANN401
 
 
 class _Checked(io.RawIOBase):
-    """A stream of Arrow's that is checked as it is read, and of which no more is asked for than there is.
+    """An Arrow stream that is checked as it is read.
 
-    A buffered file takes the memory for what it is asked for, whatever a length claims.
+    No more is asked of the file than is left: a buffered file allocates what it is asked for, and a forged length may be huge.
 
     Attributes:
         size: Its length in bytes.

@@ -103,7 +103,7 @@ class Source:
             if self.size is not None and total < self.size and is_last:
                 raise PayloadError("an attached file became shorter while it was read", hint=_UNCHANGED)
             yield segment, is_last
-            del segment  # it is let go of when it is sealed, and not when the next one is there
+            del segment  # its memory is free once it is sealed, before the next one is read
 
 
 def _tell(progress: OnProgress, stage: str, sources: list[Source]) -> None:
@@ -347,7 +347,7 @@ class _Writer:
         return size, tuple(digests)
 
     def _segment(self, index: int, contents: list[Buffer], is_last: bool) -> str:  # noqa: FBT001  # as it comes
-        """Write a segment, and return its digest. Its content is removed from the list, and so let go of, once it is sealed."""
+        """Write a segment, and return its digest. Its content leaves the list once it is sealed, which frees its memory."""
         digest: list[str] = []
         context = attachment_format.bound_to(self._store.keyring.store_id, self._stage, self._attachment, index, last=is_last)
 

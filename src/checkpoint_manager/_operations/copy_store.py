@@ -26,8 +26,8 @@ _UNSOUND = {"damaged", "missing", "incomplete", "unreadable", "foreign", "rolled
 def copy_store(store: Store, other: Store, progress: OnProgress | None) -> BundleSummary:
     """Copy all histories and tags into another store, and read all of them back.
 
-    That store is empty, or holds nothing but what an earlier copy of this store has brought, which may have been interrupted:
-    then what is missing is copied. What was deleted since stays there, and no tag is moved or removed.
+    The other store is empty, or holds only an earlier copy of this one, whole or interrupted: then what is missing is copied.
+    What was deleted here since stays there, and no tag is moved or removed.
 
     Raises:
         CheckpointError: It holds other stages, or is this very store. Nothing was copied.

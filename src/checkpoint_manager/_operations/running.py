@@ -33,7 +33,7 @@ def seal_notice(store: Store, notice: RunNotice) -> bytes:
 
 
 def running(store: Store) -> list[Running]:
-    """Return the runs whose lock is held, by stage, and the one that began first of a stage first.
+    """Return the runs whose lock is held, sorted by stage, and within a stage by when they began.
 
     Of a run without a notice that opens, only the stage is known, and only if the stage has a version: anyone who may write to
     the store can hold a lock of any name.
@@ -57,7 +57,7 @@ def _as_far_as_saved(store: Store, run: Running) -> Running:
     try:
         number = select.newest(store, run.stage)
         entry = store.history.entry(run.stage, number)
-    except CheckpointError:  # it has none yet, or whoever reads it will be told
+    except CheckpointError:  # there is none yet, or it can't be read: those who load it are told
         return run
     version = entry.as_version(run.stage, number)
     reached = notes.read_progress(version.metadata) if version.status == "progress" else None
@@ -69,7 +69,7 @@ def _as_far_as_saved(store: Store, run: Running) -> Running:
 def _told(store: Store, run: HeldRun) -> Running | None:
     """Return what a run tells; without a notice that opens, only its stage, if that is known.
 
-    None: it is no run of a function or loop, but the upload of an attachment, whose lock has another name.
+    None: it is not the run of a function or loop, but the upload of an attachment, whose lock has another name.
     """
     if _NAME.fullmatch(run.name) is None:
         return None

@@ -93,9 +93,9 @@ class OpenIndex:
     # Writing
 
     def append(self, append: Callable[[Callable[[Entry], Fields | None]], None]) -> None:
-        """Call a function that appends versions with the fields that what it is given returns for their entries.
+        """Call ``append`` with a function that returns the fields to store for an entry.
 
-        It is called again if the columns have changed; if they are missing even so, the versions are found by their numbers.
+        It is called again if the columns have changed. If they are missing even then, the versions are stored without fields.
         """
         if time.monotonic() - self._refreshed >= _FRESH_SECONDS:
             self.refresh()
@@ -198,7 +198,7 @@ class OpenIndex:
         return self._first(Conditions(index.serial, stage_prefix, equal, since))
 
     def _first(self, conditions: Conditions) -> Iterator[tuple[str, int]] | None:
-        """Begin a search; None: its administrator has removed a column."""
+        """Begin a search; None: an administrator has removed a column."""
         candidates = self.backend.search(conditions)
         try:
             first = list(islice(candidates, 1))

@@ -223,8 +223,8 @@ def _frames_of_threads() -> dict[int, FrameType]:
 
     Before Python 3.11.9, CPython makes the frame objects while it holds a lock of its own. If that starts a garbage collection
     which frees a ``threading.local``, or gives the GIL away, the process freezes (python/cpython#106883). So the collector is
-    off meanwhile. The three calls are made in C, and no other thread and no signal handler gets in between: two of these
-    searches would leave it on, or off for ever.
+    off meanwhile. The three calls are made in C, so that no other thread and no signal handler gets in between: otherwise, two
+    searches at once could leave the collector off for good.
     """
     restore: Any = gc.enable if gc.isenabled() else gc.isenabled
     calls: tuple[Any, ...] = (gc.disable, sys._current_frames, restore)  # noqa: SLF001

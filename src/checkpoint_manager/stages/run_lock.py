@@ -235,7 +235,7 @@ class RunLock:
             self._tell()
 
     def _tell(self) -> None:
-        """Write the notice, for whoever looks what runs. The run goes on without it."""
+        """Write the notice, if that is possible: the run goes on without it."""
         lock: object = self._lock
         if self._notice is not None and isinstance(lock, NoticeBoard):
             try:

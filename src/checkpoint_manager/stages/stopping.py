@@ -33,7 +33,7 @@ class Stoppable(Protocol):
 _loops: list[weakref.ref[Stoppable]] = []
 """Not the loops themselves: one that is interrupted before :func:`end` must not stay, and its lock with it."""
 ends: set[CodeType] = set()
-"""The functions by which a loop ends. Nothing is raised in them, but in those that they call."""
+"""The functions by which a loop ends. No interrupt is raised in them, only in the functions that they call."""
 _before: dict[int, Any] = {}
 _pending: list[int] = []
 _process: list[int] = []
