@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from checkpoint_manager.backends.stage_names import to_filename
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -182,6 +184,11 @@ def _discarded(*_: Any, **__: Any) -> Callable[[bytes], object]:
 def prefix_of(location: str) -> str:
     """Return what the names of all objects of a store begin with."""
     return location.partition("?")[0].partition(f"://{BUCKET}/")[2]
+
+
+def version_key(location: str, stage: str, version: int) -> str:
+    """Return the name of the object of a version."""
+    return f"{prefix_of(location)}/history/{to_filename(stage)}/{version:012d}"
 
 
 def running() -> Iterator[Server]:

@@ -14,7 +14,7 @@ from checkpoint_manager import CheckpointManager, IntegrityError, RollbackError
 from checkpoint_manager.backends.base import Record
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.backends.stage_names import to_filename
-from tests.s3 import prefix_of
+from tests.s3 import prefix_of, version_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,17 +121,14 @@ class InABucket:
         self._server = server
         self.place = server.url()
 
-    def _key(self, stage: str, number: int) -> str:
-        return f"{prefix_of(self.place)}/history/{to_filename(stage)}/{number:012d}"
-
     def read(self, stage: str, number: int) -> bytes | None:
-        return self._server.get(self._key(stage, number))
+        return self._server.get(version_key(self.place, stage, number))
 
     def write(self, stage: str, number: int, data: bytes | None) -> None:
         if data is None:
-            self._server.delete(self._key(stage, number))
+            self._server.delete(version_key(self.place, stage, number))
         else:
-            self._server.put(self._key(stage, number), data)
+            self._server.put(version_key(self.place, stage, number), data)
 
     def claim_a_huge_size(self, stage: str, number: int) -> None:
         self.write(stage, number, b"chunks 1 %b %012d %08d\n" % (b"ab" * 16, 10**12 - 1, 10**8 - 1))

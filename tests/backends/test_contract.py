@@ -19,7 +19,7 @@ from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.testing import BackendContract, MaintenanceContract
-from tests.s3 import Gcs, prefix_of
+from tests.s3 import Gcs, prefix_of, version_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,11 +168,8 @@ class ObjectStoreBackDoor(MaintenanceContract):
     def _take_server(self, s3: Server) -> None:
         self.server = s3
 
-    def key(self, backend: Backend, stage: str, version: int) -> str:
-        return f"{prefix_of(backend.location)}/history/{to_filename(stage)}/{version:012d}"
-
     def read_behind(self, backend: Backend, stage: str, version: int) -> bytes | None:
-        found = self.server.get(self.key(backend, stage, version))
+        found = self.server.get(version_key(backend.location, stage, version))
         manifest = None if found is None else Manifest.parsed(found)
         if manifest is None:
             return found
@@ -180,7 +177,7 @@ class ObjectStoreBackDoor(MaintenanceContract):
         return b"".join(self.server.get(f"{folder}/{part:06d}") or b"" for part in range(manifest.count))
 
     def write_behind(self, backend: Backend, stage: str, version: int, data: bytes) -> None:
-        self.server.put(self.key(backend, stage, version), data)
+        self.server.put(version_key(backend.location, stage, version), data)
 
     def leave_behind(self, backend: Backend, stage: str) -> None:
         folder = f"{prefix_of(backend.location)}/chunks/{to_filename(stage)}/{'3c' * 16}"

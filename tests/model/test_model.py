@@ -39,7 +39,7 @@ from tests.concurrency.hosting import Host
 from tests.concurrency.program import Op, Program, Signal, Writer
 from tests.concurrency.writer import KEY, content
 from tests.model.pipeline import Entry, Pipeline
-from tests.s3 import prefix_of
+from tests.s3 import version_key
 from tests.strategies import same
 from tests.taking_away import take_away
 
@@ -457,16 +457,13 @@ class InABucket(Machine):
         return self._url
 
     def read_bytes(self, stage: str, version: int) -> bytes:
-        return self.server.get(self._key(stage, version)) or b""
+        return self.server.get(version_key(self._url, stage, version)) or b""
 
     def write_bytes(self, stage: str, version: int, data: bytes | None) -> None:
         if data is None:
-            self.server.delete(self._key(stage, version))
+            self.server.delete(version_key(self._url, stage, version))
         else:
-            self.server.put(self._key(stage, version), data)
-
-    def _key(self, stage: str, version: int) -> str:
-        return f"{prefix_of(self._url)}/history/{to_filename(stage)}/{version:012d}"
+            self.server.put(version_key(self._url, stage, version), data)
 
 
 @pytest.fixture(scope="module")
