@@ -124,7 +124,7 @@ def _parameters(scheme: str, shown: str, query: str) -> dict[str, str]:
 
 def _s3(shown: str, parameters: dict[str, str], endpoint: str) -> dict[str, Any]:
     """Return the settings of a bucket of S3: its server, its region, and what opens it if the environment does not say."""
-    settings: dict[str, Any] = {"checksum_algorithm": "SHA256"}  # a bucket with Object Lock demands it
+    settings: dict[str, Any] = {"checksum_algorithm": "SHA256"}  # Object Lock demands it; it is computed anyway
     if endpoint:
         settings["endpoint"] = endpoint
     region = parameters.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
