@@ -21,7 +21,7 @@ from checkpoint_manager.dashboard import events, filters
 from checkpoint_manager.dashboard.auth import SESSION_SECONDS, TooManyTriesError
 from checkpoint_manager.dashboard.guard import Guard
 from checkpoint_manager.dashboard.views import changes, diff, numbers, pipelines, retention, stage, upkeep, version
-from checkpoint_manager.dashboard.views.call import Call, RefusedError, fields_of, url
+from checkpoint_manager.dashboard.views.call import Call, RefusedError, fields_of
 from checkpoint_manager.errors import (
     ArgumentError,
     CheckpointError,
@@ -213,7 +213,7 @@ def _please_log_in(site: Site, request: Request, status: int = 401, problem: str
     """Return the page that asks for a token. A link from another site comes without the cookie, and is followed once more."""
     to = _inside(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
     is_link = to != "/" and request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site"
-    values = {"problem": problem, "to": to if request.method == "GET" else "/", "is_link": is_link, "url": url}
+    values = {"problem": problem, "to": to if request.method == "GET" else "/", "is_link": is_link}
     return HTMLResponse(site.templates.get_template("login.html").render(values), status)
 
 

@@ -103,7 +103,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
     "duration": duration,
     "left": left,
-    "local": local,
     "message": escaped,  # whole: a command in it must not be cut
     "moment": moment,
     "moment_and_age": moment_and_age,
