@@ -1,6 +1,6 @@
 """The picture of the dashboard in the README: its first page over two real stores, as a browser draws it.
 
-``python -m tests.pictures.dashboard`` draws it anew; that needs playwright and chromium. Beside the picture stands what it
+``python -m tests.pictures.dashboard`` draws it again; that needs playwright and chromium. Beside the picture stands what it
 says, line by line, which a test compares with what the page says today. Clock, host and user are the picture's own.
 """
 

@@ -1,6 +1,6 @@
 """The picture of a terminal in the README: ``status``, ``log`` and ``diff`` on a real store, drawn by rich.
 
-``python -m tests.pictures.terminal`` draws it anew. The program runs at a real terminal, with a clock that stands still and a
+``python -m tests.pictures.terminal`` draws it again. The program runs at a real terminal, with a clock that stands still and a
 host and a user of that picture's own: what it shows is the same on every day and at every place.
 """
 

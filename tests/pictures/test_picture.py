@@ -27,13 +27,13 @@ def shown(picture: str) -> list[tuple[str, str]]:
 
 def test_it_shows_what_the_program_shows_today(tmp_path: Path) -> None:
     today = terminal.drawn(terminal.played(tmp_path))
-    assert shown(today) == shown(terminal.PICTURE.read_text()), "draw it anew: python -m tests.pictures.terminal"
+    assert shown(today) == shown(terminal.PICTURE.read_text()), "draw it again: python -m tests.pictures.terminal"
     assert len({colour for colour, _ in shown(today)}) >= 4
 
 
-def test_that_of_the_dashboard_shows_what_its_page_says_today(tmp_path: Path) -> None:
+def test_the_dashboard_shows_what_its_page_says_today(tmp_path: Path) -> None:
     today = dashboard.outline(dashboard.page(tmp_path))
-    assert today == dashboard.TEXT.read_text(), "draw it anew: python -m tests.pictures.dashboard"
+    assert today == dashboard.TEXT.read_text(), "draw it again: python -m tests.pictures.dashboard"
     assert f"]({dashboard.PICTURE.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
     assert dashboard.PICTURE.read_bytes().startswith(b"\x89PNG")
 

@@ -115,7 +115,7 @@ class Call:
         """The store that the path names.
 
         Raises:
-            RefusedError: There is none.
+            RefusedError: No store is shown there.
         """
         found = self.site.stores.get(self.request.path_params.get("store", ""))
         if found is None:
