@@ -26,7 +26,7 @@ READS = 40
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=5, help="how many threads of 60 steps each")
+    parser.add_argument("--threads", type=int, default=5, help=f"how many threads of {STEPS} steps each")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"
