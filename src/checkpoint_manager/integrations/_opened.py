@@ -1,7 +1,4 @@
-"""The store of an adapter whose versions need each other: a manager that was given, or one that the adapter opens.
-
-The retention of a manager counts versions, of which each may hold what later ones refer to. So such a manager is refused.
-"""
+"""The store of an adapter: a manager that was given, or one that the adapter opens and closes."""
 
 from __future__ import annotations
 
@@ -13,9 +10,14 @@ from checkpoint_manager._arguments import wrong
 if TYPE_CHECKING:
     import os
 
+    from checkpoint_manager import Retention
+    from checkpoint_manager.backends.base import Backend
+
 
 def opened(store: CheckpointManager | str | os.PathLike[str]) -> tuple[CheckpointManager, bool]:
-    """Return the manager, and whether it was opened here and is to be closed.
+    """Return the manager of an adapter whose versions need each other, and whether it was opened here and is to be closed.
+
+    Such an adapter can't use a retention: that counts versions, and would delete some that later ones refer to.
 
     Raises:
         ArgumentError: The manager has a retention, or is an asynchronous one.
@@ -29,3 +31,18 @@ def opened(store: CheckpointManager | str | os.PathLike[str]) -> tuple[Checkpoin
         message = "the manager has a retention, which would delete versions that later ones need"
         raise ArgumentError(message, hint="Give a manager without a retention", argument="store")
     return store, False
+
+
+def opened_async(
+    store: AsyncCheckpointManager | str | os.PathLike[str] | Backend, retention: Retention
+) -> tuple[AsyncCheckpointManager, bool]:
+    """Return the manager of an adapter, and whether it was made here, with this retention, and is to be closed.
+
+    Raises:
+        ArgumentError: The manager is not an asynchronous one.
+    """
+    if isinstance(store, CheckpointManager):
+        raise wrong("store", store, "a location, a Backend or an AsyncCheckpointManager")
+    if isinstance(store, AsyncCheckpointManager):
+        return store, False
+    return AsyncCheckpointManager(store, retention=retention), True

@@ -52,15 +52,8 @@ from key_value.aio.stores.base import (
     BasicSerializationAdapter,
 )
 
-from checkpoint_manager import (
-    AsyncCheckpointManager,
-    CheckpointManager,
-    CheckpointNotFoundError,
-    FormatError,
-    PayloadError,
-    Retention,
-)
-from checkpoint_manager._arguments import wrong
+from checkpoint_manager import CheckpointNotFoundError, FormatError, PayloadError, Retention
+from checkpoint_manager.integrations._opened import opened_async
 
 if TYPE_CHECKING:
     import os
@@ -68,6 +61,7 @@ if TYPE_CHECKING:
 
     from key_value.aio.stores.base import SEED_DATA_TYPE, ManagedEntry
 
+    from checkpoint_manager import AsyncCheckpointManager
     from checkpoint_manager.backends.base import Backend
 
 _FORMAT = "key_value"
@@ -109,12 +103,10 @@ class CheckpointStore(
         default_collection: str | None = None,
         seed: SEED_DATA_TYPE | None = None,
     ) -> None:
-        if isinstance(store, CheckpointManager):
-            raise wrong("store", store, "a location, a Backend or an AsyncCheckpointManager")
-        self._manager = store if isinstance(store, AsyncCheckpointManager) else AsyncCheckpointManager(store, retention=_NEWEST)
+        self._manager, is_owner = opened_async(store, _NEWEST)
         self._stage_names = [f"{prefix}/{number:02x}" for number in range(_STAGES)]
         super().__init__(
-            client_provided_by_user=self._manager is store,
+            client_provided_by_user=not is_owner,
             serialization_adapter=BasicSerializationAdapter(value_format="string"),
             default_collection=default_collection,
             seed=seed,

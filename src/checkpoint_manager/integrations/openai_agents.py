@@ -36,15 +36,16 @@ from typing import TYPE_CHECKING, Any
 
 from agents import SessionSettings
 
-from checkpoint_manager import AsyncCheckpointManager, CheckpointManager, CheckpointNotFoundError, FormatError, Retention
-from checkpoint_manager._arguments import wrong
+from checkpoint_manager import CheckpointNotFoundError, FormatError, Retention
 from checkpoint_manager.integrations._names import stage_name
+from checkpoint_manager.integrations._opened import opened_async
 
 if TYPE_CHECKING:
     import os
 
     from agents import TResponseInputItem
 
+    from checkpoint_manager import AsyncCheckpointManager
     from checkpoint_manager.backends.base import Backend
 
 _FORMAT = "openai_agents"
@@ -71,21 +72,14 @@ class CheckpointSession:
         *,
         session_settings: SessionSettings | None = None,
     ) -> None:
-        if isinstance(store, CheckpointManager):
-            raise wrong("store", store, "a location, a Backend or an AsyncCheckpointManager")
         self.session_id = session_id
         self.session_settings: SessionSettings | None = SessionSettings() if session_settings is None else session_settings
-        self._manager = (
-            store
-            if isinstance(store, AsyncCheckpointManager)
-            else AsyncCheckpointManager(store, retention=Retention(keep_last=10))
-        )
-        self._is_given = self._manager is store
+        self._manager, self._is_owner = opened_async(store, Retention(keep_last=10))
         self._stage = stage_name("openai-agents", session_id)
 
     async def close(self) -> None:
         """Close the store, unless a manager was given. Only stores in databases and buckets need it."""
-        if not self._is_given:
+        if self._is_owner:
             await self._manager.close()
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
