@@ -390,6 +390,25 @@ def test_a_command_goes_on_writing_to_stderr_when_this_program_is_killed(store: 
     assert (tmp_path / "done").exists()
 
 
+INTERRUPTED_FORKS = """
+import os, signal, sys
+from checkpoint_manager.cli import main
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.exit(main())
+"""
+
+
+def test_an_interruption_in_the_first_moment_of_what_passes_stderr_on_does_not_end_it(store: Path, tmp_path: Path) -> None:
+    words = ["run", "new", "--", "sh", "-c", "sleep 0.1; echo oops >&2 && echo written > done"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_FORKS, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "oops\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "done").exists()
+
+
 FAIL_TWICE = 'echo run >> runs; cat >> given; echo out; [ "$(wc -l < runs)" -gt 2 ] || { echo oops >&2; exit 3; }'
 
 

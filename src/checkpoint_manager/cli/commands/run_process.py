@@ -82,16 +82,17 @@ class Process:
             CommandFailedError: It can't be started, ended with another exit code than 0, or took longer than the timeout.
         """
         kept = bytearray()
-        relay = Relay(_PASSED_ON)
-        with _PassedOn(self.timeout) as signals, self._start(locks, relay) as process:
-            signals.to(process)
-            relay.started()
-            guard = _guard(process) if locks else None
-            while process.stdout is not None and (piece := process.stdout.read1()):  # type: ignore[attr-defined]
-                kept += piece
-                with contextlib.suppress(BrokenPipeError):  # its reader has gone: what is captured is still worth keeping
-                    write_bytes(piece if self.is_shown else b"")
-            process.wait()
+        with _PassedOn(self.timeout) as signals:
+            relay = Relay(_PASSED_ON)  # not before: a Ctrl-C in its first moments would end it
+            with self._start(locks, relay) as process:
+                signals.to(process)
+                relay.started()
+                guard = _guard(process) if locks else None
+                while process.stdout is not None and (piece := process.stdout.read1()):  # type: ignore[attr-defined]
+                    kept += piece
+                    with contextlib.suppress(BrokenPipeError):  # its reader has gone: what is captured is still worth keeping
+                        write_bytes(piece if self.is_shown else b"")
+                process.wait()
         if guard is not None:
             os.waitpid(guard, 0)
         stderr = relay.last_lines()
