@@ -57,52 +57,41 @@ _store = ""
 def name_store(location: str | None) -> None:
     """Let the commands in hints name this store; None: they find it without."""
     global _store  # noqa: PLW0603  # one command line, one store
-    _store = "" if location is None else _option(location)
+    _store = "" if location is None else f" --store {shlex.quote(location)}"
 
 
-def _option(location: str) -> str:
-    return f" --store {shlex.quote(location)}"
-
-
-def command(words: str, stage: str | None = None, store: str | None = None) -> str:
-    """Return a command of this program, as it can be typed.
+def command(words: str, stage: str | None = None) -> str:
+    """Return a command of this program, as it can be typed; it names the store if that was given on the command line.
 
     Args:
         words: The command with its arguments; ``STAGE`` stands for the stage.
         stage: The stage, or None if it is not known.
-        store: The location of the store; None: the one given on the command line, if one was.
     """
     named = words if stage is None else words.replace("STAGE", shlex.quote(stage))
-    return f"{NAME} {named}{_store if store is None else _option(store)}"
+    return f"{NAME} {named}{_store}"
 
 
 class _Commands(dict[str, str]):
     """Gives each command in braces as it can be typed."""
 
-    def __init__(self, stage: str | None, store: str | None) -> None:
+    def __init__(self, stage: str | None) -> None:
         super().__init__()
         self._stage = stage
-        self._store = store
 
     def __missing__(self, words: str) -> str:
-        return command(words, self._stage, self._store)
+        return command(words, self._stage)
 
 
-def sentence(hint: Hint, stage: str | None = None, store: str | None = None) -> str:
+def sentence(hint: Hint, stage: str | None = None) -> str:
     """Return a hint for the command line; the commands in it name the stage, if it is known, and the store."""
-    return HINTS[hint].format_map(_Commands(stage, store))
+    return HINTS[hint].format_map(_Commands(stage))
 
 
-def hint_of(error: CheckpointError, store: str | None = None) -> str:
-    """Return the hint of an error for the command line; empty if there is nothing to advise.
-
-    Args:
-        error: The error.
-        store: The location of the store that commands name; None: the one given on the command line, if one was.
-    """
+def hint_of(error: CheckpointError) -> str:
+    """Return the hint of an error for the command line; empty if there is nothing to advise."""
     if isinstance(error, ResultNotSavedError):  # its hint is about the result, which ends with this process
-        return hint_of(error.__cause__, store) if isinstance(error.__cause__, CheckpointError) else ""
-    return sentence(error.hint, error.stage, store) if isinstance(error.hint, Hint) else error.hint
+        return hint_of(error.__cause__) if isinstance(error.__cause__, CheckpointError) else ""
+    return sentence(error.hint, error.stage) if isinstance(error.hint, Hint) else error.hint
 
 
 def explain(error: CheckpointError) -> str:

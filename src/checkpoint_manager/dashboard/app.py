@@ -162,8 +162,7 @@ def _answering(site: Site, page: _Page) -> Callable[[Request], Coroutine[Any, An
             return call.page("refused.html", refusal.status, title=refusal.title, text=refusal.text)
         except CheckpointError as error:
             status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-            text = "" if status == 404 else call.store.hint_of(error)
-            return call.page("refused.html", status, title=error.message, text=text)
+            return call.page("refused.html", status, title=error.message, text=call.store.hint_of(error))
 
     return answer
 

@@ -14,12 +14,11 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_inputs, read_progress, read_run
-from checkpoint_manager.dashboard import unexpected
+from checkpoint_manager.dashboard import hints, unexpected
 from checkpoint_manager.dashboard.plans import Plans
 from checkpoint_manager.errors import (
     CheckpointError,
@@ -189,7 +188,6 @@ class ShownStore:
     Args:
         location: Where it is, without a password.
         open_store: Opens it; called once, when something of it is asked for.
-        hint_of: Returns the hint of an error, as pages show it.
 
     Attributes:
         id: Identifies it in addresses; the same at each start.
@@ -200,16 +198,10 @@ class ShownStore:
         checks: What the last look at its set-up found; None if there was none.
     """
 
-    def __init__(
-        self,
-        location: str,
-        open_store: Callable[[], CheckpointManager],
-        hint_of: Callable[[CheckpointError], str] = attrgetter("hint"),
-    ) -> None:
+    def __init__(self, location: str, open_store: Callable[[], CheckpointManager]) -> None:
         self.location = location
         self.id = hashlib.sha256(location.encode(errors="surrogatepass")).hexdigest()[:10]
         self.name = location
-        self.hint_of = hint_of
         self.report: Report | None = None
         self.verification: Verification | None = None
         self.checks: Checks | None = None
@@ -236,6 +228,10 @@ class ShownStore:
             if self._cm is None:
                 self._cm = self._open_store()
             return self._cm
+
+    def hint_of(self, error: CheckpointError) -> str:
+        """Return the hint of an error, as pages show it."""
+        return hints.hint_of(error, self.location)
 
     def explain(self, error: CheckpointError) -> str:
         """Return the message and the hint of an error, as pages show them."""

@@ -17,7 +17,6 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import NoStoreError, UsageError
-from checkpoint_manager.cli.hints import hint_of
 from checkpoint_manager.cli.options import Number, several_stores_options
 from checkpoint_manager.cli.output import say, write_json, write_line
 
@@ -114,8 +113,7 @@ def _shown(accesses: list[Access]) -> Iterator[ShownStore]:
         access.check_there()
     secret = accesses[0].key_given()
     for access in accesses:
-        open_store = functools.partial(access.open, key=secret)
-        yield ShownStore(access.location, open_store, functools.partial(hint_of, store=access.shown))
+        yield ShownStore(access.location, functools.partial(access.open, key=secret))
 
 
 def _place(
