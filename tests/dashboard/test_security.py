@@ -392,5 +392,5 @@ class TestRequests:
         assert visitor.get(path).status_code in {404, 405}
 
     def test_a_get_changes_nothing(self, visitor: Browser) -> None:
-        for path in ("/logout", visitor.at("/reveal"), visitor.at("/hide"), visitor.at("/data")):
+        for path in ("/logout", visitor.at("/reveal"), visitor.at("/hide"), visitor.at("/data"), visitor.at("/attachment")):
             assert visitor.get(path).status_code == 405

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from checkpoint_manager.dashboard import events, filters
 from checkpoint_manager.dashboard.auth import SESSION_SECONDS, TooManyTriesError
 from checkpoint_manager.dashboard.guard import Guard
-from checkpoint_manager.dashboard.views import changes, diff, numbers, pipelines, retention, stage, upkeep, version
+from checkpoint_manager.dashboard.views import changes, diff, download, numbers, pipelines, retention, stage, upkeep, version
 from checkpoint_manager.dashboard.views.call import Call, RefusedError, fields_of
 from checkpoint_manager.errors import (
     ArgumentError,
@@ -84,6 +84,7 @@ _PAGES = (
     _Page("/s/{store}/reveal", version.reveal, post=True, read=True),
     _Page("/s/{store}/hide", version.hide, post=True),
     _Page("/s/{store}/data", version.show_part, post=True, read=True),
+    _Page("/s/{store}/attachment", download.send, post=True, read=True),
     _Page("/s/{store}/diff", diff.show),
     _Page("/s/{store}/diff/reveal", diff.reveal, post=True, read=True),
     _Page("/s/{store}/numbers", numbers.show, read=True),

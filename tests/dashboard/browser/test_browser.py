@@ -115,6 +115,9 @@ def test_data_is_revealed_compared_restored_and_one_is_overtaken(
     expect(page.get_by_text(SECRET)).to_be_visible()
     page.get_by_role("button", name="Hide the data").click()
     expect(page.get_by_text(SECRET)).to_have_count(0)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download weights").click()
+    assert (download.value.suggested_filename, download.value.path().read_bytes()) == ("weights", b"12345")
 
     page.goto(f"{running.address}{store}/stage?stage=train")
     page.get_by_label("compare from version 3").check()
@@ -143,6 +146,7 @@ def test_data_is_revealed_compared_restored_and_one_is_overtaken(
     log = running.log.read_text()
     assert "reveal by session 1: revealed data: train@3" in log
     assert "(the loss went up)" in log
+    assert "reveal by session 1: downloaded the attachment weights: train@3" in log
     assert SECRET not in log
 
 

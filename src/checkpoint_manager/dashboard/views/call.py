@@ -157,6 +157,23 @@ class Call:
         self.site.activity.note(kind, what, session=self.session, store=store, stage=stage, version=version, reason=reason)
 
 
+def version_of(call: Call) -> Version:
+    """Return the version that is asked for, without its data.
+
+    Raises:
+        RefusedError: No version is given.
+    """
+    number = call.number("version")
+    if number is None:
+        raise RefusedError(400, "No version is given")
+    return call.store.cm.get_version(call.stage, number)
+
+
+def is_revealed(call: Call, version: Version) -> bool:
+    """Return whether this session has revealed the data of a version, and may still read it."""
+    return call.session.role.read and (call.store.id, version.stage, version.number) in call.session.revealed
+
+
 def check_size(command: str, *versions: Version) -> None:
     """Raise an error if the data of versions is too large for a page.
 

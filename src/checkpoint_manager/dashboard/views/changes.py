@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.dashboard.plans import newest_number
 from checkpoint_manager.dashboard.stores import shown_state
-from checkpoint_manager.dashboard.views.call import RefusedError
+from checkpoint_manager.dashboard.views.call import RefusedError, version_of
 from checkpoint_manager.errors import VersionConflictError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MOST_SHOWN = 20
 
 def plan_restore(call: Call) -> Response:
     """Show what a restore would do."""
-    version, newest = _version(call), _newest(call)
+    version, newest = version_of(call), _newest(call)
     return call.page(
         "plan.html",
         title=f"Restore version {version.number}",
@@ -100,7 +100,7 @@ def clear(call: Call) -> Response:
 
 def plan_tag(call: Call) -> Response:
     """Ask for a tag, and then show what giving it would do."""
-    version, name = _version(call), call.asked("name").strip()
+    version, name = version_of(call), call.asked("name").strip()
     tags = call.store.cm.tags(version.stage)
     back = call.at("/version", stage=version.stage, version=version.number)
     if not name:
@@ -125,7 +125,7 @@ def plan_tag(call: Call) -> Response:
 
 def tag(call: Call) -> Response:
     """Give a version a tag."""
-    version, name, reason = _version(call), call.asked("name").strip(), reason_of(call)
+    version, name, reason = version_of(call), call.asked("name").strip(), reason_of(call)
     try:
         call.store.cm.tag(version.stage, version.number, name, expected_version=_expected(call))
     except VersionConflictError as error:
@@ -176,13 +176,6 @@ def overtaken(call: Call, error: VersionConflictError, again: str) -> Response:
         since.append(version)
     call.note("refused", "a change, because somebody was quicker", stage=call.stage, version=error.actual)
     return call.page("overtaken.html", 409, error=error, since=since, stage=call.stage, again=again)
-
-
-def _version(call: Call) -> Version:
-    number = call.number("version")
-    if number is None:
-        raise RefusedError(400, "No version is given")
-    return call.store.cm.get_version(call.stage, number)
 
 
 def _newest(call: Call) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from checkpoint_manager.dashboard.stores import own_metadata
-from checkpoint_manager.dashboard.views.call import RefusedError, check_size
+from checkpoint_manager.dashboard.views.call import RefusedError, check_size, is_revealed
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -25,13 +25,13 @@ def show(call: Call) -> Response:
     old, new = _pair(call)
     if not call.session.role.read:
         return _page(call, old, new)
-    is_revealed = all(_key(call, version) in call.session.revealed for version in (old, new))
+    is_shown = all(is_revealed(call, version) for version in (old, new))
     check_size("diff", old, new)
-    if not is_revealed:
+    if not is_shown:
         call.note("reveal", f"compared version {old.number} with {new.number}, and counted differences", stage=new.stage)
     diff = call.store.cm.diff(new.stage, old.number, new.number)
     counts = Counter(change.kind for change in diff.changes)
-    if not is_revealed:
+    if not is_shown:
         return _page(call, old, new, counts=counts)
     start = call.number("start") or 0
     return _page(call, old, new, counts=counts, changes=_rows(diff, start), start=start, length=_MOST_CHANGES)
@@ -58,10 +58,6 @@ def _pair(call: Call) -> tuple[Version, Version]:
         raise RefusedError(400, "Two versions are needed", "Choose two in the table of a stage.")
     cm = call.store.cm
     return cm.get_version(call.stage, min(one, other)), cm.get_version(call.stage, max(one, other))
-
-
-def _key(call: Call, version: Version) -> tuple[str, str, int]:
-    return call.store.id, version.stage, version.number
 
 
 def _metadata(old: Version, new: Version) -> list[tuple[str, str, str]]:
