@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     [
         (["--port", "1", "--unix", "x"], "name different places"),
         (["--listen", "0.0.0.0"], "needs TLS"),
-        (["--scan", "empty"], "there is no store in that folder"),
+        (["--scan", "empty"], "there is no store in empty, nor below"),
     ],
 )
 def test_what_is_not_right_is_told(cli: Cli, tmp_path: Path, options: list[str], told: str) -> None:

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from checkpoint_manager import times
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli import DEFAULT_STORE
-from checkpoint_manager.cli.exit_codes import DeclinedError, UsageError
+from checkpoint_manager.cli.exit_codes import DeclinedError, NoStoreError, UsageError
 from checkpoint_manager.cli.hints import name_store
 from checkpoint_manager.cli.interrupts import held_back
 from checkpoint_manager.cli.key_options import key_option
@@ -116,10 +116,7 @@ def store_options(command: F) -> F:
 
 
 def several_stores_options(command: F) -> F:
-    """Add the options for one store or several, and pass them to the command as a list of :class:`Access`.
-
-    With ``--scan``, the list may be empty.
-    """
+    """Add the options for one store or several, and pass them to the command as a list of :class:`Access`, never empty."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's own signature
@@ -134,6 +131,9 @@ def several_stores_options(command: F) -> F:
             stores.setdefault(store if scheme_of(store) else os.path.realpath(store), store)  # once, under its first name
         if not named and not folders:
             stores[""] = os.path.expanduser(os.environ.get("CHECKPOINT_MANAGER_STORE") or DEFAULT_STORE)
+        if not stores:
+            searched = " or ".join(printable(folder) for folder in folders)
+            raise NoStoreError(f"there is no store in {searched}, nor below", hint="Name another folder with --scan")
         shared = {name: kwargs.pop(name) for name in ("key", "lock_timeout", "as_json")}
         accesses = [Access(store=store, **shared) for store in stores.values()]
         name_store(accesses[0].shown if len(accesses) == 1 and named else None)

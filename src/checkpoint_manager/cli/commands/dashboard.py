@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager._text import printable
-from checkpoint_manager.cli.exit_codes import NoStoreError, UsageError
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import Number, several_stores_options
 from checkpoint_manager.cli.output import say, write_json, write_line
 
@@ -103,12 +103,10 @@ def _shown(accesses: list[Access]) -> Iterator[ShownStore]:
     """Yield the stores to show. A key that is asked for is asked for once.
 
     Raises:
-        NoStoreError: There is no store, or none at a location.
+        NoStoreError: There is no store at a location.
     """
     from checkpoint_manager.dashboard.stores import ShownStore  # noqa: PLC0415  # loads the library; --help does not wait
 
-    if not accesses:
-        raise NoStoreError("there is no store in that folder", hint="Name another folder with --scan")
     for access in accesses:
         access.check_there()
     secret = accesses[0].key_given()

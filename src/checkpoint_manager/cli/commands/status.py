@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from checkpoint_manager._text import counted, escaped
-from checkpoint_manager.cli.exit_codes import Exit, NoStoreError, UsageError, exit_of
+from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.options import Seconds, several_stores_options
 from checkpoint_manager.cli.output import folded, new_table, say, show_size, show_time, write_json, write_line, write_table
@@ -63,8 +63,6 @@ def status(accesses: list[Access], *, watched: bool, interval: float, is_list: b
       checkpoint-manager status --store etl --store training
       checkpoint-manager status --scan /srv/pipelines
     """
-    if not accesses:
-        raise NoStoreError("there is no checkpoint store in that folder, nor below it", hint="Name another folder with --scan")
     if watched:
         return _watch(accesses, interval, is_list=is_list, as_json=as_json)
     return _show_list(accesses, as_json=as_json) if is_list else _show(accesses[0])
