@@ -19,6 +19,7 @@ EXAMPLES = [
     errors.ArgumentError("m", argument="a"),
     errors.CheckpointNotFoundError("m", stage="s", version=3),
     errors.VersionConflictError("m", stage="s", expected=2, actual=3),
+    errors.PartlyRestoredError("m", left=(("/etl", "s"),)),
     errors.PayloadError("m", path="$.a", stage="s"),
     errors.StageNameError("m"),
     errors.TagError("m", stage="s", version=3),

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from checkpoint_manager import (
@@ -14,6 +15,7 @@ from checkpoint_manager import (
     CheckpointManager,
     IntegrityError,
     LocationError,
+    PartlyRestoredError,
     Pipelines,
     StorageError,
     VersionConflictError,
@@ -124,17 +126,54 @@ def test_what_cant_be_taken_back_is_named(
     restore, count = CheckpointManager.restore_checkpoint, iter(range(99))
 
     def refuse_later(*args: Any, **kwargs: Any) -> Any:
-        if next(count) == 4:
+        if next(count) == 3:
             raise StorageError("the disk is full")
         return restore(*args, **kwargs)
 
     monkeypatch.setattr(CheckpointManager, "restore_checkpoint", refuse_later)
+    place = pipelines.locations[0]
+    with pytest.raises(PartlyRestoredError, match=f"could not be taken back for a in {place}. Look at the newest") as caught:
+        pipelines.restore(plan)
+    assert isinstance(caught.value.__cause__, VersionConflictError)
+    assert caught.value.left == ((place, "a"),)
+    assert contents(stores) == [[1, 2], [2, "newer"], [2, 2]]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"Stage a in {stores[0]!r} was restored, and stays so although others could not be: the disk is full"
+    ]
+
+
+def test_a_database_goes_back_in_one_step_or_not_at_all(stores: list[CheckpointManager]) -> None:
+    database = stores[1]
+    database.save_checkpoint("late", 1)
+    database.save_checkpoint("b", {"w": np.arange(3)}, attachments={"log": b"x"})
+    database.tag("b", 3, "good", force=True)
+    database.save_checkpoint("b", 4)
+    pipelines = Pipelines(stores)
+    plan = pipelines.plan_restore(tag="good")
+    assert [each.is_one_step for each in plan] == [False, True, False]
+    writer = CheckpointManager(database._store.backend.location, key=KEY)
+    writer.save_checkpoint("late", 2)
     with pytest.raises(VersionConflictError):
         pipelines.restore(plan)
-    assert contents(stores) == [[2, 2], [1, "newer"], [2, 2]]
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        f"Stage a in {stores[1]!r} was restored, and stays so although others could not be: the disk is full"
+    assert [database.get_version(stage).number for stage in ("a", "b", "late")] == [2, 4, 2]  # none was, not even for a moment
+    restored = pipelines.restore(tag="good", metadata={"reason": "release 7"})[database._store.backend.location]
+    assert [(each.stage, each.restored_from, each.status, each.metadata) for each in restored] == [
+        ("a", 1, "completed", {"reason": "release 7"}),
+        ("b", 3, "completed", {"reason": "release 7"}),
+        ("late", None, "cleared", {"reason": "release 7"}),
     ]
+    assert database.load_checkpoint("b")["w"].tolist() == [0, 1, 2]
+    assert database.verify().ok
+
+
+def test_what_is_too_large_for_one_step_goes_back_one_by_one(
+    stores: list[CheckpointManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("checkpoint_manager._operations.restore._MOST_TOGETHER", 1)
+    pipelines = Pipelines(stores[1:2])
+    assert [each.is_one_step for each in pipelines.plan_restore(tag="good")] == [False]
+    pipelines.restore(tag="good")
+    assert contents(stores[1:2]) == [[1, 1]]
 
 
 def failing_after_the_write(monkeypatch: pytest.MonkeyPatch, cm: CheckpointManager, error: BaseException) -> None:
@@ -153,12 +192,12 @@ def failing_after_the_write(monkeypatch: pytest.MonkeyPatch, cm: CheckpointManag
 def test_a_step_that_failed_after_its_version_was_written_is_taken_back_too(
     stores: list[CheckpointManager], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    failing_after_the_write(monkeypatch, stores[1], error)
+    failing_after_the_write(monkeypatch, stores[2], error)
     with pytest.raises(type(error)):
         Pipelines(stores).restore(tag="good")
     assert contents(stores) == [[2, 2]] * 3
-    assert [cm.get_version("a").number for cm in stores] == [4, 4, 2]
-    assert stores[1].get_version("a").metadata["reason"] == "another stage of the same restore failed"
+    assert [cm.get_version(stage).number for cm in stores for stage in ("a", "b")] == [4, 4, 4, 4, 4, 2]
+    assert stores[2].get_version("a").metadata["reason"] == "another stage of the same restore failed"
 
 
 def test_a_step_that_failed_before_its_version_was_written_leaves_nothing_to_take_back(
@@ -190,7 +229,7 @@ def test_a_second_interrupt_names_what_is_left(
     with pytest.raises(KeyboardInterrupt):
         Pipelines(stores).restore(tag="good")
     named = [record.message.split(" in ")[0] for record in caplog.records if record.levelname == "WARNING"]
-    assert named == ["Stage a", "Stage b", "Stage a"]
+    assert named == ["Stage a", "Stage b", "Stage a", "Stage b", "Stage a"]
 
 
 def test_a_writer_after_a_damaged_version_is_not_passed_over(stores: list[CheckpointManager], tmp_path: Path) -> None:

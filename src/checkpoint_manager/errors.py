@@ -6,6 +6,7 @@
     ├── ArgumentError             (TypeError) (ValueError)  an argument is not what is expected
     ├── CheckpointNotFoundError   (LookupError)   the stage or version does not exist, or the stage is cleared
     ├── VersionConflictError                      the newest version is not the expected one
+    ├── PartlyRestoredError                       a restore of several stages failed, and could not be taken back as a whole
     ├── PayloadError              (ValueError)    the data would not load as it was saved
     ├── StageNameError            (ValueError)    the stage name is not valid
     ├── TagError                  (ValueError)    the tag is not valid, or names another version already
@@ -41,6 +42,7 @@ __all__ = [
     "KeyUnavailableError",
     "LocationError",
     "LockTimeoutError",
+    "PartlyRestoredError",
     "PayloadError",
     "ResultNotSavedError",
     "RollbackError",
@@ -168,6 +170,18 @@ class VersionConflictError(CheckpointError):
         super().__init__(message, hint=hint, stage=stage, version=actual)
         self.expected = expected
         self.actual = actual
+
+
+class PartlyRestoredError(CheckpointError):
+    """A restore of several stages failed; what was restored by then could not all be taken back. The cause says why it failed.
+
+    Attributes:
+        left: The stages that are restored, or may be: the location of the store, and the stage.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", left: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.left = left
 
 
 class PayloadError(CheckpointError, ValueError):

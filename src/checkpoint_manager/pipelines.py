@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import quote
 
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import check, elements, wrong
 from checkpoint_manager._log import get_logger
+from checkpoint_manager._operations import save
 from checkpoint_manager._store.key_sources import conceal
 from checkpoint_manager._store.presence import has_keyring, has_versions
 from checkpoint_manager._text import counted, printable
@@ -21,6 +22,7 @@ from checkpoint_manager.errors import (
     CheckpointError,
     IntegrityError,
     LocationError,
+    PartlyRestoredError,
     StorageError,
     VersionConflictError,
 )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.reports import StageStatus
 
 _LOG = get_logger()
+_MOST_NAMED = 10
 _KEYRING = "keyring.json"
 _DEEPEST, _MOST_FOLDERS = 8, 100_000
 _SQLITE = b"SQLite format 3\0"
@@ -66,12 +69,15 @@ class PipelinePlan:
         steps: A step for each of its stages.
         running: The stages that run now. What they compute is saved above what is restored.
         error: Why it can't be restored, and then no pipeline is; None if it can.
+        is_one_step: Whether its stages are restored in one durable step, so that not even a kill leaves some of them restored:
+            in SQLite, PostgreSQL and memory, up to 100 stages with 64 MiB of data.
     """
 
     location: str
     steps: tuple[RestoreStep, ...] = ()
     running: tuple[str, ...] = ()
     error: CheckpointError | None = None
+    is_one_step: bool = False
 
     @property
     def changes(self) -> tuple[RestoreStep, ...]:
@@ -217,7 +223,8 @@ class Pipelines:
             return PipelinePlan(location, error=manager)
         try:
             running = sorted({run.stage for run in manager.running()})
-            return PipelinePlan(location, tuple(manager.plan_restore(at=at, tag=tag)), tuple(running))
+            plan = PipelinePlan(location, tuple(manager.plan_restore(at=at, tag=tag)), tuple(running))
+            return replace(plan, is_one_step=_is_one_step(manager, plan))
         except CheckpointError as error:
             return PipelinePlan(location, error=error)
 
@@ -233,8 +240,10 @@ class Pipelines:
 
         First, all of it is planned, read and verified. If one stage of one pipeline can't be restored, nothing is changed. Each
         step demands that its stage is still as it was planned. If one fails, because another writer was faster or the storage
-        refused, the stages that were changed are restored to what they were, and keep the versions of both steps. A WARNING of
-        the log names each that can't be.
+        refused, the stages that were changed are restored to what they were, and keep the versions of both steps. Those that
+        can't be are named by the error, and by a WARNING of the log.
+
+        The stages of a store that can do it are restored in one durable step (``PipelinePlan.is_one_step``).
         **Stores have no common transaction:** if the process is killed in between, some pipelines are back and some are not.
         Then call this again: what is restored already is left alone.
 
@@ -248,6 +257,7 @@ class Pipelines:
             CheckpointError: A store or a stage can't be restored. Nothing was changed.
             VersionConflictError: A stage has a newer version than in the plan. What was changed is taken back.
             StorageError: The storage refused. What was changed is taken back.
+            PartlyRestoredError: As these two, its cause, but some of what was changed could not be taken back.
         """
         if plan is not None and (at is not None or tag is not None):
             raise ArgumentError("a plan is given together with at= or tag=", hint="Give one of them", argument="plan")
@@ -260,10 +270,15 @@ class Pipelines:
         try:
             for each in plans:
                 manager = self._manager(each.location)
-                for step in each.changes:
-                    begun.append(_Begun(manager, step))
-                    version = begun[-1].carry_out(metadata)
-                    appended[each.location] += [] if version is None else [version]
+                together = [each.changes] if _is_one_step(manager, each) else [(step,) for step in each.changes]
+                for steps in filter(None, together):
+                    group = [_Begun(manager, step) for step in steps]
+                    begun += group
+                    appended[each.location] += _carry_out(group, metadata)
+        except CheckpointError as error:
+            if left := _undo(begun):
+                raise _partly(left) from error
+            raise
         except BaseException:
             _undo(begun)
             raise
@@ -295,16 +310,9 @@ class _Begun:
     def carry_out(self, metadata: Mapping[str, object] | None) -> Version | None:
         """Append the version, if the stage is as it was planned."""
         stage, target, expected = self.step.stage, self.step.target, self.step.newest_number
-        try:
-            if target is None:
-                version = self.manager.clear_checkpoint(stage, metadata=metadata, expected_version=expected)
-            else:
-                version = self.manager.restore_checkpoint(stage, target.number, metadata=metadata, expected_version=expected)
-        except VersionConflictError:
-            self.number = 0
-            raise
-        self.number = 0 if version is None else version.number
-        return version
+        if target is None:
+            return self.manager.clear_checkpoint(stage, metadata=metadata, expected_version=expected)
+        return self.manager.restore_checkpoint(stage, target.number, metadata=metadata, expected_version=expected)
 
     def undo(self) -> None:
         """Restore what was the newest version before.
@@ -333,19 +341,52 @@ class _Begun:
 _UNDONE = "another stage of the same restore failed"
 
 
-def _undo(begun: list[_Begun]) -> None:
-    """Take back the steps, the last one first, and name those that can't be."""
-    left = [each for each in begun if each.number != 0]
+def _is_one_step(manager: CheckpointManager, plan: PipelinePlan) -> bool:
+    return _operations.restore.is_one_step(manager._store, plan.changes)  # noqa: SLF001  # of the same library
+
+
+def _carry_out(group: list[_Begun], metadata: Mapping[str, object] | None) -> list[Version]:
+    """Append the versions of some steps of one store: of several in one step, all of them or none."""
     try:
-        while left:
+        if len(group) == 1:
+            found = [(group[0], group[0].carry_out(metadata))]
+        else:
+            added = {} if metadata is None else save.check_metadata(group[0].step.stage, metadata)
+            store = group[0].manager._store  # noqa: SLF001  # of the same library
+            versions = _operations.restore.restore_together(store, [each.step for each in group], added)
+            found = [(each, versions[each.step.stage]) for each in group]
+    except VersionConflictError:
+        for each in group:
+            each.number = 0
+        raise
+    for each, version in found:
+        each.number = 0 if version is None else version.number
+    return [version for _, version in found if version is not None]
+
+
+def _undo(begun: list[_Begun]) -> list[_Begun]:
+    """Take back the steps, the last one first; return those that can't be, each of which a WARNING names."""
+    waiting, left = [each for each in begun if each.number != 0], list[_Begun]()
+    try:
+        while waiting:
             try:
-                left[-1].undo()
+                waiting[-1].undo()
             except CheckpointError as error:
-                _warn(left[-1], str(error))
-            left.pop()
+                _warn(waiting[-1], str(error))
+                left.append(waiting[-1])
+            waiting.pop()
     finally:
-        for each in reversed(left):  # what was interrupted, and the rest
+        for each in reversed(waiting):  # what was interrupted, and the rest
             _warn(each, "taking back was interrupted")
+    return left
+
+
+def _partly(left: list[_Begun]) -> PartlyRestoredError:
+    stages = tuple((_location(each.manager), each.step.stage) for each in left)
+    named = ", ".join(f"{printable(stage)} in {printable(location)}" for location, stage in stages[:_MOST_NAMED])
+    more = f" and {counted(len(stages) - _MOST_NAMED, 'more stage')}" if len(stages) > _MOST_NAMED else ""
+    message = f"the restore failed, and could not be taken back for {named}{more}"
+    return PartlyRestoredError(message, hint="Look at the newest versions there, and restore again", left=stages)
 
 
 def _warn(begun: _Begun, why: str) -> None:

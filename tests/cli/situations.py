@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
+from checkpoint_manager import CheckpointManager, KeyFile, Passphrase, Pipelines
 from checkpoint_manager._store.key_sources import create_key_file
 from checkpoint_manager.errors import Hint
 
@@ -258,6 +258,20 @@ def last_slot(folder: Path) -> Iterator[None]:
     yield
 
 
+def restore_that_is_left(folder: Path) -> None:
+    """Restore two stores, while another writer saves in the second one; the newest version of the first one was damaged."""
+    cm, other = opened(folder), CheckpointManager(folder / "other")
+    other.save_checkpoint("load", 1)
+    for each, stage in ((cm, "train"), (other, "load")):
+        each.tag(stage, 1, "good")
+        each.save_checkpoint(stage, 2)
+    damage(version(folder, "train", cm.get_version("train").number))
+    pipelines = Pipelines([opened(folder), other])
+    plan = pipelines.plan_restore(tag="good")
+    other.save_checkpoint("load", 3)
+    pipelines.restore(plan)
+
+
 SITUATIONS = [
     Situation(
         "a copy of the directory is looked at when the original has moved on",
@@ -495,6 +509,7 @@ SITUATIONS = [
     Situation(
         "the scheme is not known", "LocationError", 2, "status --store ftp://x", None, None, (), "status --store checkpoints"
     ),
+    Situation("a restore of two stores is taken back in part", "PartlyRestoredError", None, restore_that_is_left),
     Situation("the location is empty", "LocationError", None, lambda _: CheckpointManager("")),
     Situation("another key is given", "WrongKeyError", 12, "status --key passphrase-file:words.txt", files, None, (), "status"),
     Situation("a file is not a bundle", "IntegrityError", 13, "import text --bundle-key passphrase-file:words.txt", files),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, StorageError
 from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -185,6 +185,88 @@ class TestAll:
         result = cli("restore", *arguments, "--yes")
         assert (result.code, result.out) == (code, "")
         assert CheckpointManager(store).load_checkpoint("train") == {"epoch": 4}
+
+
+class TestSeveralStores:
+    """With one plan: all stages of all stores, or none."""
+
+    @pytest.fixture(autouse=True)
+    def others(self, cli: Cli, store: Path) -> None:
+        for place in (store.parent / "other", f"sqlite:///{store.parent}/serving.db"):
+            cm = CheckpointManager(place)
+            cm.save_checkpoint("load", 1)
+            cm.save_checkpoint("serve", 1)
+            cm.tag_pipeline("good")
+            cm.save_checkpoint("load", 2)
+            cm.save_checkpoint("serve", 2)
+        CheckpointManager(store).tag_pipeline("good")
+        CheckpointManager(store).save_checkpoint("train", 4)
+
+    def test_go_back_together(self, cli: Cli, tmp_path: Path) -> None:
+        result = cli("restore", "--all", "--tag", "good", "--store", "checkpoints", "--store", "other", "--yes")
+        assert (result.code, result.out) == (
+            0,
+            f"{tmp_path}/checkpoints: train@5\n{tmp_path}/other: load@3\n{tmp_path}/other: serve@3\n",
+        )
+        assert f"{tmp_path}/other:\n  load: 2 (completed) → a copy of 1 (completed, " in result.err
+        assert "They are restored one after another; if this is killed in between, run it again. Nothing" in result.err
+        assert [CheckpointManager(tmp_path / "other").load_checkpoint(stage) for stage in ("load", "serve")] == [1, 1]
+        again = cli("restore", "--all", "--tag", "good", "--store", "checkpoints", "--store", "other", "--yes", "--json")
+        assert [len(each["versions"]) for each in again.json["stores"]] == [0, 0]
+        assert "nothing to restore" in again.err
+
+    def test_the_plan_names_each_store_and_what_is_one_step(self, cli: Cli, tmp_path: Path) -> None:
+        stores = cli("restore", "--all", "--tag", "good", "--scan", str(tmp_path), "--dry-run", "--json").json["stores"]
+        assert [(each["store"].rpartition("/")[2], each["one_step"], each["problem"]) for each in stores] == [
+            ("checkpoints", True, None),
+            ("other", False, None),
+            ("serving.db", True, None),
+        ]
+        assert [[step["action"] for step in each["steps"]] for each in stores] == [["keep", "restore"], *[["restore"] * 2] * 2]
+        assert CheckpointManager(tmp_path / "other").load_checkpoint("load") == 2
+        alone = cli("restore", "--all", "--tag", "good", "--store", f"sqlite:///{tmp_path}/serving.db", "--yes")
+        assert "It is one step: all of them are restored, or none." in alone.err
+
+    def test_what_runs_is_told(self, cli: Cli, store: Path) -> None:
+        cm = CheckpointManager(store)
+        with cm.loop("embed", range(3), initial=0, bar=False) as loop:
+            next(iter(loop))
+            for more in ([], ["--store", "other"]):
+                told = cli("restore", "--all", "--tag", "good", "--store", "checkpoints", *more, "--dry-run")
+                assert "embed runs now: what it computes is saved above what is restored" in told.err
+
+    def test_one_in_trouble_holds_all_of_them_and_hints_name_it(self, cli: Cli, store: Path, tmp_path: Path) -> None:
+        damage(store, 3)
+        for more in ("--yes", "--dry-run"):
+            result = cli("restore", "--all", "--tag", "good", "--store", "other", "--store", "checkpoints", more)
+            assert (result.code, result.out) == (13, "")
+            assert "  train: can't be restored: version 3 of stage train" in result.err
+            assert result.err.splitlines()[-2] == "Nothing was changed: all stages are restored, or none."
+            assert f"verify --store {tmp_path}/checkpoints" in result.err.splitlines()[-1]
+        assert CheckpointManager(tmp_path / "other").load_checkpoint("load") == 2
+        missing = cli("restore", "--all", "--tag", "good", "--store", "other", "--store", "nowhere", "--yes")
+        assert (missing.code, "no checkpoint store at" in missing.err) == (10, True)
+        both = ("--store", "other", "--store", "checkpoints")
+        untagged = cli("restore", "--all", "--tag", "better", *both, "--dry-run", "--json")
+        assert (untagged.code, len(untagged.out.splitlines())) == (14, 1)
+        assert f"tag --store {tmp_path}/other" in untagged.error["hint"]
+
+    def test_a_single_stage_is_restored_in_one(self, cli: Cli) -> None:
+        result = cli("restore", "train@1", "--store", "checkpoints", "--store", "other", "--yes")
+        assert (result.code, "a single stage is restored in one store" in result.err) == (2, True)
+
+    def test_what_is_left_half_done_has_a_code_of_its_own(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        restore = CheckpointManager.restore_checkpoint
+
+        def once(cm: CheckpointManager, stage: str, *args: Any, **kwargs: Any) -> Any:
+            if stage != "train":
+                raise StorageError("the disk is full")
+            return restore(cm, stage, *args, **kwargs) if args == (3,) else once(cm, "", *args, **kwargs)
+
+        monkeypatch.setattr(CheckpointManager, "restore_checkpoint", once)
+        result = cli("restore", "--all", "--tag", "good", "--store", "checkpoints", "--store", "other", "--yes", "--json")
+        assert (result.code, result.error["kind"]) == (3, "PartlyRestoredError")
+        assert "could not be taken back for train in" in result.error["message"]
 
 
 def test_it_says_what_it_did(cli: Cli, store: Path) -> None:

@@ -156,9 +156,13 @@ class TestSeveralStores:
         assert cli("status", "--store", "nowhere", "--store", "checkpoints").code == 13
 
     def test_a_folder_without_any_is_no_store(self, cli: Cli, tmp_path: Path) -> None:
-        (tmp_path / "empty").mkdir()
+        for name in ("empty", "there"):
+            (tmp_path / name).mkdir()
         result = cli("status", "--scan", "empty")
         assert (result.code, result.out) == (10, "")
+        assert "there is no store in empty, nor below" in result.err
+        both = cli("status", "--scan", "empty", "--scan", "there")
+        assert "there is no store in empty or there, nor below" in both.err
         assert cli("status", "--scan", "nowhere").code == 20
 
     def test_one_store_alone_is_told_as_before(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

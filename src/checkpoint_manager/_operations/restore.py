@@ -12,6 +12,7 @@ import checkpoint_manager.attachment_info  # noqa: F401  # else it would be impo
 from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append, expect
+from checkpoint_manager._operations.save_together import save_together
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import printable
@@ -25,7 +26,7 @@ from checkpoint_manager.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from checkpoint_manager._store.store import Store
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("checkpoint_manager")
 _NOTHING: Mapping[str, Any] = {}
+_MOST_TOGETHER, _MOST_BYTES_TOGETHER = 100, 64 * 1024 * 1024
+"""How many stages, with how much data, are restored in one step: all are locked, and their data is in memory at once."""
 
 
 def restore(
@@ -151,6 +154,30 @@ def restore_pipeline(store: Store, goal: Goal) -> list[Version]:
     return [version for version in appended if version is not None]
 
 
+def is_one_step(store: Store, steps: Sequence[RestoreStep]) -> bool:
+    """Return whether the steps that append a version can be carried out in one durable step: all of them, or none."""
+    size = sum(step.target.size or 0 for step in steps if step.target is not None)
+    is_small = len(steps) <= _MOST_TOGETHER and size <= _MOST_BYTES_TOGETHER
+    return len(steps) <= 1 or (store.backend.capabilities.appends_together and is_small)
+
+
+def restore_together(store: Store, steps: Sequence[RestoreStep], added: Mapping[str, Any] = _NOTHING) -> dict[str, Version]:
+    """Carry out steps that append a version in one durable step; errors as in :func:`load_version` and :func:`save_together`.
+
+    Args:
+        store: The store, which can do that.
+        steps: The steps.
+        added: What is added to the metadata of the versions.
+    """
+    drafts: dict[str, Draft] = {}
+    for step in steps:
+        if step.target is None:
+            drafts[step.stage] = Draft(b"null", dict(added), "cleared")
+        else:
+            drafts[step.stage] = _copy(load_version(store, step.stage, step.target.number), added)
+    return save_together(store, drafts, {step.stage: step.newest_number for step in steps})
+
+
 def clear(store: Store, stage: str, metadata: Mapping[str, Any] = _NOTHING, expected: int | None = None) -> Version | None:
     """Append a version that marks the stage as not done; return None if it is cleared already or does not exist.
 
@@ -254,13 +281,16 @@ def _append_copy(
     added: Mapping[str, Any] = _NOTHING,
     expected: int | None = None,
 ) -> Version:
-    entry = loaded.entry
     tip = store.history.tip(stage, session)
     expect(store, stage, tip.version, expected)
-    attachments.check_there(store, stage, entry.attachments)
+    attachments.check_there(store, stage, loaded.entry.attachments)
+    return append(store, stage, tip, _copy(loaded, added), session, exactly=expected is not None)
+
+
+def _copy(loaded: Loaded, added: Mapping[str, Any]) -> Draft:
+    entry = loaded.entry
     metadata = {**entry.metadata, **added}
-    copy = Draft(bytes(loaded.data), metadata, entry.status, restored_from=loaded.version, attachments=entry.attachments)
-    return append(store, stage, tip, copy, session, exactly=expected is not None)
+    return Draft(bytes(loaded.data), metadata, entry.status, restored_from=loaded.version, attachments=entry.attachments)
 
 
 def _is_cleared(store: Store, stage: str, version: int, session: Session) -> bool:

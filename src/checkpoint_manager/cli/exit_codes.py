@@ -30,6 +30,7 @@ from checkpoint_manager.errors import (
     IntegrityError,
     KeyUnavailableError,
     LockTimeoutError,
+    PartlyRestoredError,
     ResultNotSavedError,
     RollbackError,
     StorageError,
@@ -87,6 +88,7 @@ class DeclinedError(Exception):
 
 _EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
     (NoStoreError, Exit.NO_STORE),
+    (PartlyRestoredError, Exit.PARTLY),
     (LockTimeoutError, Exit.LOCKED),
     (KeyUnavailableError, Exit.KEY),
     (WrongKeyError, Exit.KEY),

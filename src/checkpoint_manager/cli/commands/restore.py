@@ -1,15 +1,16 @@
-"""``restore``: make an earlier version the newest, of one stage or of all."""
+"""``restore``: make an earlier version the newest, of one stage, or of all in one store or several."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.hints import command, explain
-from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.hints import command, explain, name_store
+from checkpoint_manager.cli.options import confirm, dry_run_option, several_stores_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -17,7 +18,7 @@ from checkpoint_manager.cli.selector import Selector, at_option, stage_names
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from checkpoint_manager import RestoreStep, Version
+    from checkpoint_manager import PipelinePlan, RestoreStep, Version
     from checkpoint_manager.cli.access import Access
 
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 @click.option("--redact", is_flag=True, help="Show the paths and the kinds of values that would change, not the values.")
 @yes_option
 @dry_run_option
-@store_options
-def restore(
-    access: Access,
+@several_stores_options
+def restore(  # noqa: PLR0913  # each is an option of its own
+    accesses: list[Access],
     selector: str | None,
     at: datetime | None,
     name: str | None,
@@ -40,6 +41,8 @@ def restore(
     redact: bool,
     yes: bool,
     dry_run: bool,
+    is_list: bool,
+    as_json: bool,
 ) -> None:
     """Make an earlier version of a STAGE the newest, by appending a copy of it. Nothing is removed.
 
@@ -50,6 +53,10 @@ def restore(
     With --all, each stage goes back: to its newest version at a moment, or to its version with a tag. One that did not exist
     then, or does not have the tag, is cleared. If one of them can't be restored, none is.
 
+    With several stores, all stages of all of them go back by one plan. If a step fails, what was restored by then is taken
+    back; if that is not possible, the exit code is 3. Stores have no common transaction: if this is killed in between, run it
+    again.
+
     \b
     Examples:
       checkpoint-manager restore train@3
@@ -57,6 +64,7 @@ def restore(
       checkpoint-manager restore train --at 1d
       checkpoint-manager restore --all --at 10m
       checkpoint-manager restore --all --tag release-7
+      checkpoint-manager restore --all --at 1h --store etl --store training
     """
     if every and (selector is not None or (at is None) == (name is None)):
         raise UsageError("--all needs either --at or --tag, and no stage", hint=f"Write: {command('restore --all --at 10m')}")
@@ -66,43 +74,108 @@ def restore(
             hint="Name a STAGE@VERSION, or every stage with --all --at TIME or --all --tag NAME",
         )
     if selector is None:
-        _restore_all(access, {"at": at, "tag": name}, yes=yes, dry_run=dry_run)
+        _restore_all(accesses, {"at": at, "tag": name}, yes=yes, dry_run=dry_run, is_list=is_list, as_json=as_json)
+    elif is_list:
+        raise UsageError("a single stage is restored in one store", hint="Name one --store, or give --all for all stages")
     else:
-        _restore_one(access, selector, at, redact=redact, yes=yes, dry_run=dry_run)
+        _restore_one(accesses[0], selector, at, redact=redact, yes=yes, dry_run=dry_run)
 
 
-def _restore_all(access: Access, goal: dict[str, Any], *, yes: bool, dry_run: bool) -> None:
-    cm = access.open()
-    steps = cm.plan_restore(**goal)
-    for step in steps:
-        say(_step(step))
-    refused = next((step.error for step in steps if step.error is not None), None)
-    if refused is not None and not access.as_json:
-        say("Nothing was changed: all stages are restored, or none.")
-    changes = [step for step in steps if step.action in {"restore", "clear"}]
-    if dry_run and access.as_json:
-        write_json("restore", {"dry_run": True, "steps": list(map(_fields, steps))})
-    if refused is not None:
-        raise refused
-    if not changes:
-        say("Every stage is as it was then: there is nothing to restore.")
-    if dry_run:
-        return
-    if changes:
-        say("Nothing is removed, and another restore undoes it.")
-        confirm(f"Change {counted(len(changes), 'stage')}?", yes=yes)
-    restored = cm.restore_pipeline(**goal) if changes else []
-    if access.as_json:
-        write_json("restore", {"dry_run": False, "versions": list(map(version_fields, restored))})
-        return
-    _tell_restored(restored)
+def _restore_all(
+    accesses: list[Access], goal: dict[str, Any], *, yes: bool, dry_run: bool, is_list: bool, as_json: bool
+) -> None:
+    from checkpoint_manager.pipelines import Pipelines  # noqa: PLC0415  # loads the library, and --help does not wait for it
+
+    secret = accesses[0].key_given()
+    with contextlib.ExitStack() as opened:
+        managers = []
+        for access in accesses:
+            _name(access.shown, is_list=is_list)
+            managers.append(opened.enter_context(access.open(key=secret)))
+        pipelines = Pipelines(managers)
+        plans = pipelines.plan_restore(**goal)
+        for plan in plans:
+            _tell_plan(plan, is_list=is_list)
+        if dry_run and as_json:
+            stores = [_plan_fields(plan) for plan in plans]
+            write_json("restore", {"dry_run": True, **({"stores": stores} if is_list else stores[0])})
+        _check_possible(plans, is_list=is_list, as_json=as_json)
+        changes = sum(len(plan.changes) for plan in plans)
+        if not changes:
+            say("Every stage is as it was then: there is nothing to restore.")
+        if dry_run:
+            return
+        if changes:
+            say(_how(plans))
+            confirm(f"Change {counted(changes, 'stage')}?", yes=yes)
+        restored = pipelines.restore(plans)
+    if not as_json:
+        _tell_restored(restored, is_list=is_list)
+    elif is_list:
+        found = [{"store": store, "versions": list(map(version_fields, versions))} for store, versions in restored.items()]
+        write_json("restore", {"dry_run": False, "stores": found})
+    else:
+        (versions,) = restored.values()
+        write_json("restore", {"dry_run": False, "versions": list(map(version_fields, versions))})
 
 
-def _tell_restored(versions: list[Version]) -> None:
-    for version in versions:
-        write_line(f"{printable(version.stage)}@{version.number}{' cleared' if version.status == 'cleared' else ''}")
-    if versions:
-        say(f"{counted(len(versions), 'stage')} changed; each has a new version, and none was removed")
+def _name(store: str, *, is_list: bool) -> None:
+    """Let the commands in hints name a store, where several are meant."""
+    if is_list:
+        name_store(store)
+
+
+def _tell_plan(plan: PipelinePlan, *, is_list: bool) -> None:
+    shown, indent = printable(plan.location), "  " if is_list else ""
+    _name(shown, is_list=is_list)
+    if is_list:
+        say(f"{shown}:")
+    if is_list and plan.error is not None:
+        say(f"{indent}can't be restored: {explain(plan.error)}")
+    for step in plan.steps:
+        say(f"{indent}{_step(step)}")
+    for stage in plan.running:
+        say(f"{indent}{printable(stage)} runs now: what it computes is saved above what is restored")
+
+
+def _plan_fields(plan: PipelinePlan) -> dict[str, Any]:
+    return {
+        "store": plan.location,
+        "one_step": plan.is_one_step,
+        "running": plan.running,
+        "steps": list(map(_fields, plan.steps)),
+        "problem": None if plan.error is None else explain(plan.error),
+    }
+
+
+def _check_possible(plans: list[PipelinePlan], *, is_list: bool, as_json: bool) -> None:
+    """Raise the error of the first store, or stage, that can't be restored."""
+    for plan in plans:
+        if plan.refused is not None:
+            _name(printable(plan.location), is_list=is_list)
+            if not as_json:
+                say("Nothing was changed: all stages are restored, or none.")
+            raise plan.refused
+
+
+def _how(plans: list[PipelinePlan]) -> str:
+    """Return how the stages are restored, and what a kill in between leaves."""
+    changed = [plan for plan in plans if plan.changes]
+    if len(changed) == 1 and changed[0].is_one_step:
+        return "It is one step: all of them are restored, or none. Nothing is removed, and another restore undoes it."
+    return (
+        "They are restored one after another; if this is killed in between, run it again. "
+        "Nothing is removed, and another restore undoes it."
+    )
+
+
+def _tell_restored(restored: dict[str, list[Version]], *, is_list: bool) -> None:
+    for store, versions in restored.items():
+        for version in versions:
+            place = f"{printable(store)}: " if is_list else ""
+            write_line(f"{place}{printable(version.stage)}@{version.number}{' cleared' if version.status == 'cleared' else ''}")
+    if changed := sum(map(len, restored.values())):
+        say(f"{counted(changed, 'stage')} changed; each has a new version, and none was removed")
 
 
 def _step(step: RestoreStep) -> str:

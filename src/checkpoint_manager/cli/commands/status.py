@@ -11,7 +11,7 @@ import click
 
 from checkpoint_manager._text import counted, escaped
 from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
-from checkpoint_manager.cli.hints import explain
+from checkpoint_manager.cli.hints import explain, name_store
 from checkpoint_manager.cli.options import Seconds, several_stores_options
 from checkpoint_manager.cli.output import folded, new_table, say, show_size, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
@@ -29,7 +29,7 @@ from checkpoint_manager.stages.display import items
 from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
-    from checkpoint_manager import CheckpointManager, Version
+    from checkpoint_manager import CheckpointManager, KeyFile, Passphrase, Version
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.reports import OnProgress, Running
 
@@ -92,8 +92,10 @@ def _write(access: Access, rows: list[dict[str, Any]]) -> None:
 def _show_list(accesses: list[Access], *, as_json: bool) -> int:
     """Show several stores. One that can't be read does not hide the others; then the exit code is 3, unless one is damaged."""
     found: list[dict[str, Any]] = []
+    secret = accesses[0].key_given()
     for access in accesses:
-        rows, problem, code = _rows_of(access)
+        name_store(access.shown)
+        rows, problem, code = _rows_of(access, secret)
         found.append({"store": access.location, "stages": rows, "problem": problem})
         if any(row["problem"] for row in rows):
             code = Exit.INTEGRITY
@@ -109,10 +111,10 @@ def _show_list(accesses: list[Access], *, as_json: bool) -> int:
     return Exit.INTEGRITY if Exit.INTEGRITY in codes else Exit.DONE if codes == {Exit.DONE} else Exit.PARTLY
 
 
-def _rows_of(access: Access) -> tuple[list[dict[str, Any]], str | None, Exit]:
+def _rows_of(access: Access, secret: KeyFile | Passphrase | None) -> tuple[list[dict[str, Any]], str | None, Exit]:
     """Return the rows of a store; or why it can't be read, and the exit code for that."""
     try:
-        with access.open() as cm:
+        with access.open(key=secret) as cm:
             return _Look(cm).rows(), None, Exit.DONE
     except CheckpointError as error:
         return [], explain(error), exit_of(error)
@@ -125,18 +127,23 @@ def _watch(accesses: list[Access], interval: float, *, is_list: bool, as_json: b
     if not is_list:
         look = _Look(accesses[0].open())
         return watch(lambda: _drawn(look), accesses[0].shown, interval, "stage")
-    looks = [(access.shown, _look_at(access)) for access in accesses]
+    secret = accesses[0].key_given()
+    looks = [(access.shown, _look_at(access, secret)) for access in accesses]
 
     def draw() -> list[list[str]]:
-        return [[line] for shown, look in looks for line in (shown, *itertools.chain.from_iterable(_drawn(look)))]
+        lines: list[list[str]] = []
+        for shown, look in looks:
+            name_store(shown)
+            lines += [[shown], *([line] for line in itertools.chain.from_iterable(_drawn(look)))]
+        return lines
 
     return watch(draw, counted(len(accesses), "store"), interval, "line")
 
 
-def _look_at(access: Access) -> _Look | CheckpointError:
+def _look_at(access: Access, secret: KeyFile | Passphrase | None) -> _Look | CheckpointError:
     """Return a look at a store, or why it can't be opened: that does not hide the others."""
     try:
-        return _Look(access.open())
+        return _Look(access.open(key=secret))
     except CheckpointError as error:
         return error
 
