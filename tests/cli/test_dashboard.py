@@ -88,6 +88,6 @@ def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: 
     result = cli("dashboard", "--scan", str(tmp_path), "--port", "0", "--no-browser")
     assert result.code == 0, result.err
     for page in pages:
-        assert f"checkpoint-manager verify --store {tmp_path / 'broken'}" in page
+        assert f"checkpoint-manager repair --store {tmp_path / 'broken'}" in page
         assert "verify()" not in page
     assert len(pages) == 2
