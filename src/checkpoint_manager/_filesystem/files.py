@@ -30,7 +30,8 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 TEMPORARY_SUFFIX = ".tmp"
 _COPY_BYTES = 1024 * 1024
-_WORTH_A_START = 128 * 1024
+_WRITTEN_OUT_AT_ONCE = 1024 * 1024
+"""After how many bytes the medium starts to write: each start waits for the other processors, and is no gain for less."""
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -190,15 +191,16 @@ def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: b
         status = os.fstat(descriptor)
         if stat.S_IMODE(status.st_mode) != FILE_MODE:  # the umask has taken bits away
             os.fchmod(descriptor, FILE_MODE)
-        written = 0
+        written = started = 0
         for piece in pieces:
             length = len(piece)
             done = os.write(descriptor, piece)
             if done < length:
                 write_rest(descriptor, memoryview(piece)[done:])
-            if durable and length >= _WORTH_A_START:
-                _start_writing_out(descriptor, written, length)
             written += length
+            if durable and written - started >= _WRITTEN_OUT_AT_ONCE:
+                _start_writing_out(descriptor, started, written - started)
+                started = written
         if durable:
             sync(descriptor)
         return status
@@ -213,7 +215,7 @@ def write_rest(descriptor: int, view: memoryview) -> None:
 
 
 def _start_writing_out(descriptor: int, offset: int, length: int) -> None:
-    """Start writing out what was written while the next piece is sealed, so that the sync has less to wait for.
+    """Start writing out what was written while the next pieces are sealed, so that the sync has less to wait for.
 
     This is only a hint. On Linux, the advice starts to write dirty pages without waiting for them, and pages that are still
     being written stay in the cache.
