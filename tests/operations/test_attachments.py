@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -321,17 +322,26 @@ class TestContents:
             )
         assert kept(cm) == 0
 
-    @pytest.mark.parametrize("change", [-1, 1])
-    def test_a_file_that_changes_its_length_is_refused(self, cm: CheckpointManager, tmp_path: Path, change: int) -> None:
-        path = tmp_path / "growing"
-        path.write_bytes(bytes(100))
+    @pytest.mark.parametrize("told", ["became shorter", "became longer", "was replaced"])
+    @pytest.mark.parametrize("segments", [0, 1])
+    def test_a_file_that_changes_while_it_is_read_is_refused(
+        self, cm: CheckpointManager, tmp_path: Path, told: str, segments: int
+    ) -> None:
+        path, size = tmp_path / "changing", segments * SEGMENT_BYTES + 100
+        path.write_bytes(bytes(size))
+        changes = {
+            "became shorter": lambda: os.truncate(path, size - 1),
+            "became longer": lambda: os.truncate(path, size + 1),
+            "was replaced": lambda: shutil.copy(path, tmp_path / "new").rename(path),
+        }
 
         class Changing(io.BytesIO):
             def read(self, size: int | None = -1) -> bytes:
-                os.truncate(path, 100 + change)
+                if not self.tell():
+                    changes[told]()
                 return super().read(size)
 
-        with pytest.raises(PayloadError, match="shorter" if change < 0 else "longer"):
+        with pytest.raises(PayloadError, match=f"attachment second of stage train {told}"):
             cm.save_checkpoint("train", attachments={"first": Changing(b"x"), "second": path})
         assert (kept(cm), cm.history("train")) == (0, [])
 
@@ -343,6 +353,12 @@ class TestContents:
         with pytest.raises(StorageError, match="gone"):
             cm.save_checkpoint("train", attachments={"log": tmp_path / "gone"})
         assert cm.history("train") == []
+
+    def test_a_file_of_several_segments_comes_back(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        content = os.urandom(1000) * (SEGMENT_BYTES // 1000 + 1)
+        (tmp_path / "run.log").write_bytes(content)
+        cm.save_checkpoint("train", attachments={"log": tmp_path / "run.log"})
+        assert cm.get_checkpoint("train").attachments["log"].read() == content
 
     def test_progress_is_told_in_bytes(self, cm: CheckpointManager) -> None:
         told: list[tuple[int, int, str]] = []

@@ -112,10 +112,17 @@ def bound_to(store: str, stage: str, attachment: str, index: int, *, last: bool)
     return seal.context(FORMAT, store, stage, attachment, index, "last" if last else "more")
 
 
-def seal_segment(key: SecretBytes, content: Buffer, context: bytes, digests: list[str]) -> Iterator[Buffer]:
-    """Yield the sealed segment piece by piece, and append its digest at the end. Use each piece before the next."""
+def seal_segment(key: SecretBytes, slices: Iterable[Buffer], context: bytes, digests: list[str]) -> Iterator[Buffer]:
+    """Yield the sealed segment piece by piece, and append its digest at the end. Use each piece before the next.
+
+    Args:
+        key: The attachment's key.
+        slices: The content, in slices of ``seal.SLICE_BYTES`` or less.
+        context: What it is bound to.
+        digests: What its digest is appended to.
+    """
     digest = hashlib.sha256()
-    for piece in seal.seal_slices(key, content, context):
+    for piece in seal.seal_cut(key, slices, context):
         digest.update(piece)
         yield piece
     digests.append(digest.hexdigest())

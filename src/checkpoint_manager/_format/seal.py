@@ -92,13 +92,23 @@ def seal_slices(key: SecretBytes, message: Buffer, bound_to: bytes) -> Iterator[
     Yields:
         The pieces of the sealed message, in order. All share one buffer: use each piece before asking for the next.
     """
-    encryptor = Cobblestone256Encryptor(key.raw, bound_to)
     if len(message) <= SLICE_BYTES:
-        yield encryptor.update(message) + encryptor.finalize()
+        yield seal(key, message, bound_to)
         return
-    view, output = memoryview(message), memoryview(bytearray(_OUTPUT_BYTES))
-    for start in range(0, len(message), SLICE_BYTES):
-        yield output[: encryptor.update_into(view[start : start + SLICE_BYTES], output)]
+    yield from seal_cut(key, cut(message), bound_to)
+
+
+def cut(message: Buffer) -> Iterator[memoryview]:
+    """Yield a message in slices."""
+    view = memoryview(message)
+    return (view[start : start + SLICE_BYTES] for start in range(0, len(view), SLICE_BYTES))
+
+
+def seal_cut(key: SecretBytes, slices: Iterable[Buffer], bound_to: bytes) -> Iterator[Buffer]:
+    """Seal a message that comes in slices of ``SLICE_BYTES`` or less, and yield pieces as :func:`seal_slices` does."""
+    encryptor, output = Cobblestone256Encryptor(key.raw, bound_to), memoryview(bytearray(_OUTPUT_BYTES))
+    for each in slices:
+        yield output[: encryptor.update_into(each, output)]
     yield encryptor.finalize()
 
 

@@ -21,7 +21,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import orjson
 
@@ -72,6 +72,18 @@ _MAX_RECORDS_BYTES = 400 * 1024
 """The share of a version's metadata, 1 MiB in all, that is for attachments: enough for the digests of 100 GiB."""
 
 
+class Sliced(NamedTuple):
+    """The content of a segment, which can be taken once.
+
+    Attributes:
+        length: Its length in bytes.
+        slices: It, in slices of ``seal.SLICE_BYTES`` or less. They may share a buffer: use each one before the next.
+    """
+
+    length: int
+    slices: Iterable[Buffer]
+
+
 class Source:
     """Content to attach.
 
@@ -89,20 +101,10 @@ class Source:
         self._pieces = pieces
         self.written: Callable[[int], None] = lambda _: None
 
-    def segments(self) -> Iterator[tuple[Buffer, bool]]:
-        """Yield the content in segments, each with whether it is the last one.
-
-        Raises:
-            PayloadError: It has another length than was known.
-        """
-        total = 0
+    def segments(self) -> Iterator[tuple[Sliced, bool]]:
+        """Yield the content in segments, each with whether it is the last one."""
         for segment, is_last in _cut(self._pieces, self.size):
-            total += len(segment)
-            if self.size is not None and (total > self.size or (total == self.size and not is_last)):
-                raise PayloadError("an attached file became longer while it was read", hint=_UNCHANGED)
-            if self.size is not None and total < self.size and is_last:
-                raise PayloadError("an attached file became shorter while it was read", hint=_UNCHANGED)
-            yield segment, is_last
+            yield Sliced(len(segment), seal.cut(segment)), is_last
             del segment  # its memory is free once it is sealed, before the next one is read
 
 
@@ -242,13 +244,58 @@ def _file(path: os.PathLike[str], what: str) -> Source:
     if stat.S_ISDIR(status.st_mode):
         message = f"{what} is a directory: {printable(os.fspath(path))}"
         raise PayloadError(message, hint="Attach each of its files by a name, or an archive of them")
-    is_known = stat.S_ISREG(status.st_mode) and status.st_size > 0  # files of /proc say 0
+    if stat.S_ISREG(status.st_mode) and status.st_size > 0:  # files of /proc say 0
+        return _FileSource(path, what, status)
 
     def pieces() -> Iterator[Buffer]:
         with as_our_errors(f"read the file of {what}", os.fspath(path)), open(path, "rb", buffering=0) as file:
             yield from _pieces_of(file)
 
-    return Source("file", pieces(), size=status.st_size if is_known else None)
+    return Source("file", pieces())
+
+
+class _FileSource(Source):
+    """A file of known length. Each segment is read slice by slice while it is sealed, so that none is in memory.
+
+    Args:
+        path: Its path.
+        what: What it is, for an error.
+        status: Its status.
+    """
+
+    def __init__(self, path: os.PathLike[str], what: str, status: os.stat_result) -> None:
+        super().__init__("file", (), size=status.st_size)
+        self._path = path
+        self._what = what
+        self._status = status
+
+    def segments(self) -> Iterator[tuple[Sliced, bool]]:
+        size = self._status.st_size
+        for start in range(0, size, attachment_format.SEGMENT_BYTES):
+            length = min(attachment_format.SEGMENT_BYTES, size - start)
+            yield Sliced(length, self._slices(start, length)), start + length == size
+
+    def _slices(self, start: int, length: int) -> Iterator[Buffer]:
+        memory, path = memoryview(bytearray(min(seal.SLICE_BYTES, length))), os.fspath(self._path)
+        with as_our_errors(f"read the file of {self._what}", path), open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            for at in range(0, length, seal.SLICE_BYTES):
+                part = memory[: length - at]
+                filled = 0
+                while filled < len(part) and (count := file.readinto(part[filled:])):
+                    filled += count
+                self._check(os.fstat(file.fileno()))
+                yield part
+
+    def _check(self, status: os.stat_result) -> None:
+        was = self._status
+        if (status.st_dev, status.st_ino) != (was.st_dev, was.st_ino):
+            change = "was replaced"
+        elif status.st_size != was.st_size:
+            change = "became longer" if status.st_size > was.st_size else "became shorter"
+        else:
+            return
+        raise PayloadError(f"{self._what} {change} while it was read", hint=_UNCHANGED)
 
 
 def _pieces_of(file: Any) -> Iterator[Buffer]:  # noqa: ANN401  # anything with read()
@@ -332,8 +379,8 @@ class _Writer:
             pool: ThreadPoolExecutor | None = None
             self._room.acquire()
             for content, is_last in source.segments():
-                size, contents = size + len(content), [content]
-                source.written(len(content))
+                size, contents = size + content.length, [content]
+                source.written(content.length)
                 del content
                 if pool is None and is_last:  # the only one
                     return size, (self._segment(index, contents, is_last),)
@@ -346,13 +393,13 @@ class _Writer:
             digests += (each.result() for each in under_way)
         return size, tuple(digests)
 
-    def _segment(self, index: int, contents: list[Buffer], is_last: bool) -> str:  # noqa: FBT001  # as it comes
+    def _segment(self, index: int, contents: list[Sliced], is_last: bool) -> str:  # noqa: FBT001  # as it comes
         """Write a segment, and return its digest. Its content leaves the list once it is sealed, which frees its memory."""
         digest: list[str] = []
         context = attachment_format.bound_to(self._store.keyring.store_id, self._stage, self._attachment, index, last=is_last)
 
         def sealed() -> Iterator[Buffer]:
-            yield from attachment_format.seal_segment(self._key, contents[0], context, digest)
+            yield from attachment_format.seal_segment(self._key, contents[0].slices, context, digest)
             contents.clear()
             self._room.release()
 
