@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.attachment_info import AttachmentInfo
     from checkpoint_manager.errors import (
         ArgumentError,
+        AttachmentNotFoundError,
         CheckpointError,
         CheckpointNotFoundError,
         FingerprintError,
@@ -66,6 +67,7 @@ __all__ = [
     "AsyncKeys",
     "Attachment",
     "AttachmentInfo",
+    "AttachmentNotFoundError",
     "BundleSummary",
     "BundledStage",
     "Change",
@@ -126,6 +128,7 @@ _HOMES = {
     ],
     "errors": [
         "ArgumentError",
+        "AttachmentNotFoundError",
         "CheckpointError",
         "CheckpointNotFoundError",
         "FingerprintError",

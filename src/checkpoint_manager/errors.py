@@ -5,6 +5,7 @@
     CheckpointError
     ├── ArgumentError             (TypeError) (ValueError)  an argument is not what is expected
     ├── CheckpointNotFoundError   (LookupError)   the stage or version does not exist, or the stage is cleared
+    │   └── AttachmentNotFoundError (KeyError)    the version has no attachment of this name
     ├── VersionConflictError                      the newest version is not the expected one
     ├── PartlyRestoredError                       a restore of several stages failed, and could not be taken back as a whole
     ├── PayloadError              (ValueError)    the data would not load as it was saved
@@ -34,6 +35,7 @@ from checkpoint_manager._text import escaped
 
 __all__ = [
     "ArgumentError",
+    "AttachmentNotFoundError",
     "CheckpointError",
     "CheckpointNotFoundError",
     "FingerprintError",
@@ -156,6 +158,10 @@ class ArgumentError(CheckpointError, TypeError, ValueError):
 
 class CheckpointNotFoundError(CheckpointError, LookupError):
     """The stage or version does not exist, was deleted, or the stage is cleared."""
+
+
+class AttachmentNotFoundError(CheckpointNotFoundError, KeyError):
+    """The version has no attachment of this name."""
 
 
 class VersionConflictError(CheckpointError):

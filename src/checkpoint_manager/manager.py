@@ -36,7 +36,7 @@ from checkpoint_manager.backends.base import Searchable, maintenance_of
 from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.errors import ArgumentError, LocationError
-from checkpoint_manager.models import Checkpoint, KeyFile, Version
+from checkpoint_manager.models import Attachments, Checkpoint, KeyFile, Version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -418,7 +418,7 @@ class CheckpointManager:
             return data
 
         found = self._checkpoint(stage_name, version, at, None, read)
-        return found._replace(attachments={**parts, **found.attachments}) if parts else found
+        return found._replace(attachments=Attachments(found.version, {**parts, **found.attachments})) if parts else found
 
     def _checkpoint(
         self,
@@ -443,7 +443,8 @@ class CheckpointManager:
         attachments = (
             _operations.attach.of(self._store, stage, loaded.version, loaded.entry) if loaded.entry.attachments else {}
         )
-        return Checkpoint(loaded.entry.as_version(stage, loaded.version), read(loaded), attachments)
+        found = loaded.entry.as_version(stage, loaded.version)
+        return Checkpoint(found, read(loaded), Attachments(found, attachments))
 
     def get_version(self, stage_name: str, version: int | str | None = None, *, at: datetime | str | None = None) -> Version:
         """Return a version without its data, whatever its status.

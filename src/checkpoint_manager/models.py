@@ -5,10 +5,14 @@ What programs write as JSON is a dataclass; the others are named tuples, which a
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
+
+from checkpoint_manager._text import printable
+from checkpoint_manager.errors import AttachmentNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.attachment_info import AttachmentInfo
 
 T = TypeVar("T")
+_MOST_NAMED = 20
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -132,6 +137,34 @@ class Attachment(ABC):
             IntegrityError: The content is missing, damaged or forged. Nothing was written.
             StorageError: The file exists already, or the operating system refused.
         """
+
+
+class Attachments(dict[str, Attachment]):
+    """The attachments of a version by name, in the order in which they were given.
+
+    Args:
+        version: The version.
+        found: Its attachments.
+    """
+
+    __slots__ = ("_version",)
+
+    def __init__(self, version: Version, found: Mapping[str, Attachment]) -> None:
+        super().__init__(found)
+        self._version = version
+
+    def __missing__(self, name: object) -> NoReturn:
+        """Refuse a name that none of them has.
+
+        Raises:
+            AttachmentNotFoundError: Always. It says which names there are.
+        """
+        where = f"version {self._version.number} of stage {printable(self._version.stage)}"
+        there = ", ".join(map(printable, itertools.islice(self, _MOST_NAMED)))
+        more = f" and {len(self) - _MOST_NAMED} more" if len(self) > _MOST_NAMED else ""
+        hint = f"Choose one that it has: {there}{more}" if there else "Choose another version: this one has none"
+        message, stage = f"{where} has no attachment {printable(str(name))}", self._version.stage
+        raise AttachmentNotFoundError(message, hint=hint, stage=stage, version=self._version.number)
 
 
 class Checkpoint(NamedTuple):

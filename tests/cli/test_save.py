@@ -101,7 +101,7 @@ def test_attached_files_are_listed_and_printed(cli: Cli, program: Cli, store: Pa
         (("save", "train", "data.json", "--attach", "a=gone"), 20, "gone"),
         (("save", "train", "data.json", "--attach", "gone"), 2, "gone is not of the form NAME=PATH"),
         (("save", "train", "data.json", "--attach", "a=."), 2, "directory"),
-        (("show", "train", "--attachment", "weights"), 14, "It has none"),
+        (("show", "train", "--attachment", "weights"), 14, "this one has none"),
         (("show", "train", "--attachment", "weights", "--json"), 2, "combined"),
     ],
 )

@@ -122,4 +122,4 @@ def test_an_array_in_the_data_is_listed_and_printed_by_its_pointer(cli: Cli, sto
     assert same(np.load(io.BytesIO(printed)), arrays["/a~1~0b"])
     assert "arrays in the data (62.8 KiB), raw (1 B)" in " ".join(cli("log", "arrays").out.split())
     result = cli("show", "arrays", "--attachment", "/text")
-    assert (result.code, "It has /a~1~0b, /small/0, /last, raw" in result.err) == (14, True)
+    assert (result.code, "Choose one that it has: /a~1~0b, /small/0, /last, raw" in result.err) == (14, True)

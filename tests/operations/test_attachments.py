@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from checkpoint_manager import (
     ArgumentError,
+    AttachmentNotFoundError,
     CheckpointError,
     CheckpointManager,
     FormatError,
@@ -359,6 +360,17 @@ class TestContents:
         (tmp_path / "run.log").write_bytes(content)
         cm.save_checkpoint("train", attachments={"log": tmp_path / "run.log"})
         assert cm.get_checkpoint("train").attachments["log"].read() == content
+
+    def test_a_name_that_none_has_is_an_error_that_names_those_that_there_are(self, cm: CheckpointManager) -> None:
+        cm.save_checkpoint("train", [np.arange(10_000)], attachments={"log": b"1", "raw": b"2"})
+        cm.save_checkpoint("train", 1)
+        told = "version 1 of stage train has no attachment y. Choose one that it has: "
+        for found, there in ((cm.get_checkpoint("train", 1), "log, raw"), (cm.get_json("train", 1), "/0, log, raw")):
+            with pytest.raises(AttachmentNotFoundError, match=f"^{told}{there}$"):
+                found.attachments["y"]
+            assert (found.attachments.get("y"), "y" in found.attachments) == (None, False)
+        with pytest.raises(KeyError, match=r"version 2 .* this one has none"):
+            cm.get_checkpoint("train").attachments["y"]
 
     def test_progress_is_told_in_bytes(self, cm: CheckpointManager) -> None:
         told: list[tuple[int, int, str]] = []

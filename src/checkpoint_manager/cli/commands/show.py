@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import version_fields, write_data, write_json
 from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
-from checkpoint_manager.errors import CheckpointNotFoundError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Attachment, Checkpoint
 
 _COPY_BYTES = 256 * 1024
-_MOST_NAMED = 20
 
 
 @click.command()
@@ -85,14 +82,7 @@ def _what_is_known_of(attachment: Attachment) -> dict[str, object]:
 
 
 def _write_attachment(checkpoint: Checkpoint, name: str) -> None:
-    found = checkpoint.attachments.get(name)
-    if found is None:
-        where = f"version {checkpoint.version.number} of stage {printable(checkpoint.version.stage)}"
-        there = ", ".join(map(printable, itertools.islice(checkpoint.attachments, _MOST_NAMED)))
-        more = len(checkpoint.attachments) - _MOST_NAMED
-        there += f" and {more} more" if more > 0 else ""
-        hint = f"It has {there}" if there else "It has none: choose another version"
-        raise CheckpointNotFoundError(f"{where} has no attachment {printable(name)}", hint=hint, stage=checkpoint.version.stage)
+    found = checkpoint.attachments[name]
     if sys.stdout.isatty():
         raise UsageError("an attachment is not printed at a terminal", hint="Write it to a file: add > FILE")
     with found.open() as file:
