@@ -193,14 +193,14 @@ class TestRetention:
     def test_one_plan_is_made_at_a_time_and_pages_are_of_it(
         self, cm: CheckpointManager, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made, end, real = [], threading.Event(), plans._made
+        made, end, real = [], threading.Event(), plans.plan_retention
 
-        def slow(cm: CheckpointManager, policy: Retention, stage: str) -> plans.Plan:
+        def slow(cm: CheckpointManager, policy: Retention, stage: str) -> plans.RetentionPlan:
             made.append(str(policy))
             assert end.wait(20)
             return real(cm, policy, stage)
 
-        monkeypatch.setattr(plans, "_made", slow)
+        monkeypatch.setattr(plans, "plan_retention", slow)
         monkeypatch.setattr(retention, "WAIT_SECONDS", 0)
         monkeypatch.setattr(retention, "_MOST_ROWS", 2)
         first, second = visitor.at("/retention", keep_last=1), visitor.at("/retention", keep_last=2)
@@ -217,7 +217,7 @@ class TestRetention:
         assert made == ["keep_last=1"]
         monkeypatch.setattr(retention, "WAIT_SECONDS", 0)
         visitor.get(second)
-        until(lambda: (making := dashboard.store.plans._making) is None or making.is_ready.is_set())
+        until(lambda: (making := dashboard.store.retention_plans._making) is None or making.is_ready.is_set())
         monkeypatch.setattr(retention, "WAIT_SECONDS", 60)
         monkeypatch.setattr(plans, "_READY_SECONDS", -1)  # nobody asked for it for a long time
         visitor.get(second)
@@ -227,7 +227,7 @@ class TestRetention:
         self, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         assert visitor.get(visitor.at("/retention", stage="nowhere", keep_last=1)).status_code == 404
-        monkeypatch.setattr(plans, "_made", lambda *_: SECRET + 1)  # type: ignore[operator]
+        monkeypatch.setattr(plans, "plan_retention", lambda *_: SECRET + 1)  # type: ignore[operator]
         answer = visitor.get(visitor.at("/retention", keep_last=1))
         assert (answer.status_code, "Something went wrong" in answer.text) == (500, True)
         assert re.fullmatch(r"A plan ended with an error: TypeError at .*test_changes.py:\d+", caplog.messages[-1])
@@ -235,7 +235,7 @@ class TestRetention:
     def test_few_plans_are_kept(self, dashboard: Dashboard, visitor: Browser) -> None:
         for number in range(1, 9):
             visitor.get(visitor.at("/retention", keep_last=number))
-        assert len(dashboard.store.plans._kept) <= 4
+        assert len(dashboard.store.retention_plans._kept) <= 4
 
     @pytest.mark.parametrize("query", [{"keep_within": "soon"}, {"keep_last": "-1"}, {"keep_last": "x"}])
     def test_a_policy_that_is_none_is_refused(self, visitor: Browser, query: dict[str, str]) -> None:

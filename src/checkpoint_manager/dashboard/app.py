@@ -20,7 +20,18 @@ from starlette.staticfiles import StaticFiles
 from checkpoint_manager.dashboard import events, filters
 from checkpoint_manager.dashboard.auth import SESSION_SECONDS, TooManyTriesError
 from checkpoint_manager.dashboard.guard import Guard
-from checkpoint_manager.dashboard.views import changes, diff, download, numbers, pipelines, retention, stage, upkeep, version
+from checkpoint_manager.dashboard.views import (
+    changes,
+    diff,
+    download,
+    numbers,
+    pipeline_restore,
+    pipelines,
+    retention,
+    stage,
+    upkeep,
+    version,
+)
 from checkpoint_manager.dashboard.views.call import Call, RefusedError, fields_of
 from checkpoint_manager.errors import (
     ArgumentError,
@@ -92,6 +103,8 @@ _PAGES = (
     _Page("/s/{store}/numbers/chart", numbers.chart, post=True, read=True),
     _Page("/s/{store}/restore/plan", changes.plan_restore, change=True),
     _Page("/s/{store}/restore", changes.restore, post=True, change=True),
+    _Page("/s/{store}/pipeline/plan", pipeline_restore.plan, change=True),
+    _Page("/s/{store}/pipeline/restore", pipeline_restore.restore, post=True, change=True),
     _Page("/s/{store}/clear/plan", changes.plan_clear, change=True),
     _Page("/s/{store}/clear", changes.clear, post=True, change=True),
     _Page("/s/{store}/tag/plan", changes.plan_tag, change=True),

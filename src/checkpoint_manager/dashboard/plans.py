@@ -1,7 +1,7 @@
-"""Retention plans of a store: one is made at a time, in a thread of its own, and the newest few are kept.
+"""Plans of a store: one of a kind is made at a time, in a thread of its own, and the newest few are kept.
 
-A plan is identified by a digest of what it would do. A page shows a part of a plan that is kept, and pruning deletes what the
-plan that was shown says; the plan is not made again.
+A plan is identified by a digest of what it would do. A page shows a part of a plan that is kept, and what is carried out is the
+plan that was shown; it is not made again.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import hashlib
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from checkpoint_manager.dashboard import unexpected
 from checkpoint_manager.errors import CheckpointError, IntegrityError
+from checkpoint_manager.pipelines import Pipelines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from checkpoint_manager import CheckpointManager, PrunePlan
+    from checkpoint_manager.pipelines import PipelinePlan
     from checkpoint_manager.retention import Retention
 
 _MOST_KEPT = 4
@@ -26,7 +29,7 @@ _READY_SECONDS = 30.0
 """How long a plan that is ready waits to be asked for."""
 
 
-class Plan(NamedTuple):
+class RetentionPlan(NamedTuple):
     """What a policy would delete.
 
     Attributes:
@@ -51,46 +54,74 @@ class Plan(NamedTuple):
         return found
 
 
-@dataclass(slots=True)
-class _Making:
-    """A plan that is being made, or is ready and was not asked for yet."""
+class RestorePlan(NamedTuple):
+    """What taking a pipeline back would do.
 
-    policy: Retention
-    stage: str
-    is_ready: threading.Event = field(default_factory=threading.Event)
-    ready_at: float = 0.0
-    plan: Plan | None = None
-    error: CheckpointError | None = None
-
-    def serves(self, policy: Retention, stage: str) -> bool:
-        """Return whether it is the plan that is asked for, and not too old."""
-        is_old = self.is_ready.is_set() and time.monotonic() - self.ready_at > _READY_SECONDS
-        return (self.policy, self.stage) == (policy, stage) and not is_old
-
-
-class Plans:
-    """The plans of one store.
-
-    Args:
-        store: Returns the store.
+    Attributes:
+        goal: The moment or the tag.
+        pipeline: What would be done; it is given to :meth:`Pipelines.restore`.
+        digest: Identifies it.
     """
 
-    def __init__(self, store: Callable[[], CheckpointManager]) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._making: _Making | None = None
-        self._kept: dict[str, Plan] = {}
+    goal: Goal
+    pipeline: PipelinePlan
+    digest: str
 
-    def kept(self, digest: str) -> Plan | None:
+
+class Goal(NamedTuple):
+    """To what a pipeline is taken back: a moment, or a tag."""
+
+    at: datetime | None = None
+    tag: str | None = None
+
+
+class _Plan(Protocol):
+    @property
+    def digest(self) -> str: ...
+
+
+Asked = TypeVar("Asked")
+Made = TypeVar("Made", bound=_Plan)
+
+
+@dataclass(slots=True)
+class _Making(Generic[Asked, Made]):
+    """A plan that is being made, or is ready and was not asked for yet."""
+
+    asked: Asked
+    is_ready: threading.Event = field(default_factory=threading.Event)
+    ready_at: float = 0.0
+    plan: Made | None = None
+    error: CheckpointError | None = None
+
+    def serves(self, asked: Asked) -> bool:
+        """Return whether it is the plan that is asked for, and not too old."""
+        is_old = self.is_ready.is_set() and time.monotonic() - self.ready_at > _READY_SECONDS
+        return self.asked == asked and not is_old
+
+
+class Plans(Generic[Asked, Made]):
+    """The plans of one kind of one store.
+
+    Args:
+        make: Makes one.
+    """
+
+    def __init__(self, make: Callable[[Asked], Made]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._making: _Making[Asked, Made] | None = None
+        self._kept: dict[str, Made] = {}
+
+    def kept(self, digest: str) -> Made | None:
         """Return a plan that was made, if it is still kept."""
         return self._kept.get(digest)
 
-    def make(self, policy: Retention, stage: str, wait: float) -> Plan | None:
-        """Return the plan of a policy for a stage, or for all; None: it is not ready, or another one is being made.
+    def make(self, asked: Asked, wait: float) -> Made | None:
+        """Return the plan that is asked for; None: it is not ready, or another one is being made.
 
         Args:
-            policy: The policy.
-            stage: The stage; empty: all.
+            asked: What it is for.
             wait: How long to wait for it, in seconds.
 
         Raises:
@@ -98,10 +129,10 @@ class Plans:
         """
         with self._lock:
             making = self._making
-            if making is None or (making.is_ready.is_set() and not making.serves(policy, stage)):
-                making = self._making = _Making(policy, stage)
-                threading.Thread(target=self._make, args=(making,), name="plan", daemon=True).start()
-        if (making.policy, making.stage) != (policy, stage) or not making.is_ready.wait(wait):
+            if making is None or (making.is_ready.is_set() and not making.serves(asked)):
+                making = self._making = _Making(asked)
+                threading.Thread(target=self._run, args=(making,), name="plan", daemon=True).start()
+        if making.asked != asked or not making.is_ready.wait(wait):
             return None
         with self._lock:
             if self._making is making:
@@ -110,9 +141,9 @@ class Plans:
             raise making.error
         return making.plan
 
-    def _make(self, making: _Making) -> None:
+    def _run(self, making: _Making[Asked, Made]) -> None:
         try:
-            making.plan = plan = _made(self._store(), making.policy, making.stage)
+            making.plan = plan = self._make(making.asked)
             with self._lock:
                 self._kept[plan.digest] = plan
                 while len(self._kept) > _MOST_KEPT:
@@ -127,12 +158,29 @@ class Plans:
             making.is_ready.set()
 
 
-def _made(cm: CheckpointManager, policy: Retention, stage: str) -> Plan:
+def plan_retention(cm: CheckpointManager, policy: Retention, stage: str) -> RetentionPlan:
+    """Return what a policy would delete of a stage, or of all."""
     newest = {name: newest_number(cm, name) for name in ([stage] if stage else cm.stages())}
     decisions = cm.prune(policy, stage or None, dry_run=True)
     told = [f"{policy} {stage}", *(f"{each.stage} {each.number} {newest.get(each.stage)}" for each in decisions.dropped)]
-    digest = hashlib.sha256("\0".join(told).encode(errors="surrogatepass")).hexdigest()
-    return Plan(policy, stage, decisions, newest, digest)
+    return RetentionPlan(policy, stage, decisions, newest, _digest(told))
+
+
+def plan_restore(cm: CheckpointManager, goal: Goal) -> RestorePlan:
+    """Return what taking a pipeline back would do. Everything that would be restored is read and verified.
+
+    Raises:
+        CheckpointError: No stage has the tag, or the store can't be read. What is wrong with a single stage is in its step.
+    """
+    (pipeline,) = Pipelines([cm]).plan_restore(at=goal.at, tag=goal.tag)
+    if pipeline.error is not None:
+        raise pipeline.error
+    told = (f"{each.stage} {each.action} {each.newest_number} {each.target and each.target.number}" for each in pipeline.steps)
+    return RestorePlan(goal, pipeline, _digest([f"{goal}", *told]))
+
+
+def _digest(told: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(told).encode(errors="surrogatepass")).hexdigest()
 
 
 def newest_number(cm: CheckpointManager, stage: str) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_inputs, read_progress, read_run
-from checkpoint_manager.dashboard import hints, unexpected
+from checkpoint_manager.dashboard import hints, plans, unexpected
 from checkpoint_manager.dashboard.plans import Plans
 from checkpoint_manager.errors import (
     CheckpointError,
@@ -33,7 +33,8 @@ from checkpoint_manager.reports import VerificationReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from checkpoint_manager import CheckpointManager, Progress, Running, Version
+    from checkpoint_manager import CheckpointManager, Progress, Retention, Running, Version
+    from checkpoint_manager.dashboard.plans import Goal, RestorePlan, RetentionPlan
     from checkpoint_manager.dashboard.views.call import Check
 
 State: TypeAlias = Literal[
@@ -192,7 +193,8 @@ class ShownStore:
     Attributes:
         id: Identifies it in addresses; the same at each start.
         name: What it is called on pages: the last part of its location, and more of it where several stores are called that.
-        plans: Its retention plans.
+        retention_plans: What policies would delete.
+        restore_plans: What taking its pipeline back would do.
         report: What its last verification by this dashboard found; None if there was none.
         verification: The verification that runs; None if none does.
         checks: What the last look at its set-up found; None if there was none.
@@ -205,7 +207,10 @@ class ShownStore:
         self.report: Report | None = None
         self.verification: Verification | None = None
         self.checks: Checks | None = None
-        self.plans = Plans(lambda: self.cm)
+        self.retention_plans: Plans[tuple[Retention, str], RetentionPlan] = Plans(
+            lambda asked: plans.plan_retention(self.cm, *asked)
+        )
+        self.restore_plans: Plans[Goal, RestorePlan] = Plans(lambda goal: plans.plan_restore(self.cm, goal))
         self._open_store = open_store
         self._opening = threading.Lock()
         self._cm: CheckpointManager | None = None

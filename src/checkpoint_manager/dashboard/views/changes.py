@@ -57,7 +57,9 @@ def restore(call: Call) -> Response:
     try:
         restored = call.store.cm.restore_checkpoint(call.stage, number, metadata={"reason": reason}, expected_version=expected)
     except VersionConflictError as error:
-        return overtaken(call, error, call.at("/restore/plan", stage=call.stage, version=number))
+        return overtaken(
+            call, call.stage, error.expected, error.actual, call.at("/restore/plan", stage=call.stage, version=number)
+        )
     call.note("change", f"restored version {number}", stage=call.stage, version=restored.number, reason=reason)
     return call.go(call.at("/stage", stage=call.stage), f"Restored: version {restored.number} is a copy of version {number}.")
 
@@ -91,7 +93,7 @@ def clear(call: Call) -> Response:
     try:
         cleared = call.store.cm.clear_checkpoint(call.stage, metadata={"reason": reason}, expected_version=expected)
     except VersionConflictError as error:
-        return overtaken(call, error, call.at("/clear/plan", stage=call.stage))
+        return overtaken(call, call.stage, error.expected, error.actual, call.at("/clear/plan", stage=call.stage))
     number = None if cleared is None else cleared.number
     call.note("change", "cleared", stage=call.stage, version=number, reason=reason)
     notice = "It was cleared already." if cleared is None else f"Cleared: version {number} marks the stage as not done."
@@ -167,15 +169,24 @@ def untag(call: Call) -> Response:
     return call.go(call.at("/stage", stage=stage), f"The tag {name} is removed.")
 
 
-def overtaken(call: Call, error: VersionConflictError, again: str) -> Response:
-    """Show that nothing was changed because somebody was quicker, and what was saved meanwhile."""
+def overtaken(call: Call, stage: str, expected: int, actual: int, again: str, told: str = "Nothing was changed.") -> Response:
+    """Show that a change was not made because somebody was quicker, and what was saved meanwhile.
+
+    Args:
+        call: The request.
+        stage: The stage that has changed.
+        expected: The version of it that was the newest when the plan was made.
+        actual: The newest now.
+        again: The address of a new plan.
+        told: What this means.
+    """
     since: list[Version] = []
-    for version in call.store.cm.iter_history(call.stage):
-        if version.number <= error.expected or len(since) == _MOST_SHOWN:
+    for version in call.store.cm.iter_history(stage):
+        if version.number <= expected or len(since) == _MOST_SHOWN:
             break
         since.append(version)
-    call.note("refused", "a change, because somebody was quicker", stage=call.stage, version=error.actual)
-    return call.page("overtaken.html", 409, error=error, since=since, stage=call.stage, again=again)
+    call.note("refused", "a change, because somebody was quicker", stage=stage, version=actual)
+    return call.page("overtaken.html", 409, expected=expected, actual=actual, told=told, since=since, stage=stage, again=again)
 
 
 def _newest(call: Call) -> int:

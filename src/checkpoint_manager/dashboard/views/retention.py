@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from checkpoint_manager import CheckpointManager, Version
-    from checkpoint_manager.dashboard.plans import Plan
+    from checkpoint_manager.dashboard.plans import RetentionPlan
     from checkpoint_manager.dashboard.views.call import Call
 
 _COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
@@ -37,7 +37,7 @@ def show(call: Call) -> Response:
     stage = call.asked("stage")
     if policy is None:
         return _page(call, stage, **_measured(call, stage))
-    plan = _kept(call, policy, stage) or call.store.plans.make(policy, stage, WAIT_SECONDS)
+    plan = _kept(call, policy, stage) or call.store.retention_plans.make((policy, stage), WAIT_SECONDS)
     if plan is None:
         return _page(call, stage, policy=policy)
     start = call.number("start") or 0
@@ -73,13 +73,13 @@ def prune(call: Call) -> Response:
     return call.go(call.at("/retention", stage=stage), f"{plural(deleted, 'version')} deleted for good.")
 
 
-def _kept(call: Call, policy: Retention, stage: str) -> Plan | None:
+def _kept(call: Call, policy: Retention, stage: str) -> RetentionPlan | None:
     """Return the plan that the page of this request shows, or None if it is not kept any more."""
-    plan = call.store.plans.kept(call.asked("plan"))
+    plan = call.store.retention_plans.kept(call.asked("plan"))
     return plan if plan is not None and (plan.policy, plan.stage) == (policy, stage) else None
 
 
-def _has_changed(cm: CheckpointManager, plan: Plan) -> bool:
+def _has_changed(cm: CheckpointManager, plan: RetentionPlan) -> bool:
     """Return whether a stage of a plan has another newest version by now, or a tag protects a version that is to be deleted."""
     return any(
         newest_number(cm, name) != plan.newest[name] or {*numbers} & {*cm.tags(name).values()}
