@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from checkpoint_manager import CheckpointManager
+from checkpoint_manager.backends import base
 from tests import s3 as s3_server
 from tests.postgres import new_postgres_url, postgres_certificate, postgres_port, postgres_url  # noqa: F401  # fixtures
 
@@ -74,6 +75,12 @@ def s3() -> Iterator[Server]:
 def new_s3_url(s3: Server) -> Callable[[], str]:
     """Return what returns the URL of a new store on it."""
     return s3.url
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server that does not answer be waited for no longer than for locks."""
+    monkeypatch.setattr(base, "LEAST_ANSWER_SECONDS", 0)
 
 
 KEY_OF_BOTH = b"the key of both users, 32 bytes."

@@ -110,7 +110,8 @@ class CheckpointManager:
         key: A :class:`Passphrase`, a :class:`KeyFile` (or its path, as ``pathlib.Path``), or 32 bytes. If None, the key comes
             from the environment (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE`` or
             ``…_PASSPHRASE_COMMAND``) or else from a key file in the user's data directory, which is created on first use.
-        lock_timeout: How long an operation waits for other writers, in seconds, over all the locks that it takes.
+        lock_timeout: How long an operation waits for other writers, in seconds, over all the locks that it takes; and how long
+            for an answer of a server, which has 5 seconds at the least.
         durability: ``full``, or ``relaxed`` to leave syncing to the operating system: a power cut may then lose the last saves.
         on_rollback: What to do when the store is older than what this user has seen: ``raise`` or ``warn``.
         retention: What to keep of each stage that this manager saves to; None keeps everything. After a save, a few versions
@@ -153,8 +154,7 @@ class CheckpointManager:
             _operations.prune.check_policy(retention)
         known = checked_codecs(codecs)
         names = None if index is None else _loading.load("checkpoint_manager._format.index").names_of(index)
-        backend = open_backend(checkpoint_dir, durability=durability)
-        backend.patience = lock_timeout
+        backend = open_backend(checkpoint_dir, durability=durability, patience=lock_timeout)
         if names is not None and not isinstance(backend, Searchable):
             message = f"{printable(backend.location)} can't keep an index"
             raise LocationError(message, hint="Leave index out: find reads every version there")

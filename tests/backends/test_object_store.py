@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -180,6 +181,27 @@ class TestServers:
         with pytest.raises(StorageError, match=f"^{message}.*Check the credentials"):
             calls.translate(answer, "read from", "s3://b/p", stage)
 
+    def test_a_server_that_has_no_buckets_is_told(self, cm: CheckpointManager, server: Moto) -> None:
+        """As one of web pages, which an endpoint with a typing error may lead to."""
+        server.fault = lambda *_: "404 Not Found"
+        for act in (lambda: CheckpointManager(server.url(), key=KEY), cm.stages):
+            with pytest.raises(StorageError, match=r"knows no such place\. Check the endpoint and the bucket in the URL"):
+                act()
+
+    def test_a_call_leaves_no_reference_cycle(self, cm: CheckpointManager) -> None:
+        for number in range(2):
+            cm.save_checkpoint("train", number)
+            cm.load_checkpoint("train")
+        gc.collect()
+        gc.disable()
+        try:
+            cm.save_checkpoint("train", 2)
+            cm.load_checkpoint("train")
+            assert [each for each in gc.get_objects() if isinstance(each, calls.Pending)] == []
+        finally:
+            gc.enable()
+
+    @pytest.mark.usefixtures("impatient")
     def test_a_server_that_is_not_there_is_waited_for_no_longer_than_asked(self, cm: CheckpointManager, server: Moto) -> None:
         cm.save_checkpoint("train", 1)
         answered = threading.Event()
@@ -371,6 +393,7 @@ class TestLostAnswers:
         assert [version.number for version in cm.history("train")] == [3, 2, 1]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("status", ["503 Slow Down", "507 Insufficient Storage", "429 Too Many Requests"])
 def test_a_server_that_takes_no_more_is_an_error_in_time_and_nothing_is_lost(url: str, server: Moto, status: str) -> None:
     cm = CheckpointManager(url, key=KEY, lock_timeout=0.5)

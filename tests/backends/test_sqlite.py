@@ -32,7 +32,6 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.registry import open_backend
 from checkpoint_manager.backends.sqlite import SqliteBackend
-from checkpoint_manager.backends.sqlite import errors as sqlite_errors
 from tests import forking
 
 if TYPE_CHECKING:
@@ -489,11 +488,10 @@ def test_a_writer_waits_for_the_statement_of_another(backend: SqliteBackend, pat
         assert not other.in_transaction
 
 
-def test_a_database_that_stays_locked_is_an_error_with_a_limit(
-    backend: SqliteBackend, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_stays_locked_is_an_error_in_time(backend: SqliteBackend, path: Path) -> None:
     backend.append("train", 1, lambda: [b"x"])
-    monkeypatch.setattr(sqlite_errors, "_BUSY_SECONDS", 0)
+    backend.patience = 0
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageError, match="locked") as caught:

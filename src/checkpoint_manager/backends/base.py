@@ -48,6 +48,10 @@ Purpose: TypeAlias = Literal["write", "run"]
 """What a stage's lock is held for: while it is written to, or for as long as the function runs whose result it will be."""
 
 
+LEAST_ANSWER_SECONDS = 5.0
+"""How long a server may take for an answer at the least, also if its caller waits for no other writer."""
+
+
 class VersionTakenError(Exception):
     """Raised by append: a version with this number exists. Nothing was changed."""
 
@@ -217,8 +221,8 @@ class Backend(ABC):
         capabilities: What it can do without help.
         durability: How it was opened.
         asked_for: What the caller named, if that leads to ``location`` by a link; otherwise the empty string.
-        patience: For how many seconds a call is tried again while a server does not answer. A manager sets it to its
-            ``lock_timeout``.
+        patience: For how many seconds a call is tried again while a server does not answer, and for how many one answer is
+            waited for, if they are more than ``LEAST_ANSWER_SECONDS``. A manager sets it to its ``lock_timeout``.
     """
 
     location: str

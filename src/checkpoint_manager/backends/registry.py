@@ -22,7 +22,7 @@ from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.errors import LocationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from checkpoint_manager.models import Durability
 
@@ -43,12 +43,15 @@ class OpenBackend(Protocol):
         """Open it."""
 
 
-def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Durability = "full") -> Backend:
+def open_backend(
+    location: str | os.PathLike[str] | Backend, *, durability: Durability = "full", patience: float = Backend.patience
+) -> Backend:
     """Return the backend at a location, opened.
 
     Args:
         location: The path of a directory, a URL, or a backend, which is returned.
         durability: What a save waits for, where the backend can heed it.
+        patience: The backend's patience, with which its server is waited for now, too.
 
     Raises:
         LocationError: The scheme is not known, or the backend can't heed ``durability``.
@@ -58,6 +61,7 @@ def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Dura
         if durability != "full":
             message = f'durability="{durability}" is given with a backend that is open already, {location.location}'
             raise LocationError(message, hint="Give it where you make the backend")
+        location.patience = patience
         return location
     if not isinstance(location, str | os.PathLike):
         raise wrong("checkpoint_dir", location, "a path, a URL or a Backend")
@@ -65,7 +69,11 @@ def open_backend(location: str | os.PathLike[str] | Backend, *, durability: Dura
     if not scheme:
         return LocalBackend(expanded(location), durability)
     url = os.fspath(location)
-    backend = _opener(scheme, url)(url, durability=durability)
+    if scheme in _SCHEMES:
+        backend = _SCHEMES[scheme](url, patience)
+    else:
+        backend = _opener(scheme, url)(url, durability=durability)
+        backend.patience = patience
     backend.location = redacted(backend.location)
     if durability != "full" and not backend.capabilities.durability:
         backend.close()
@@ -107,8 +115,7 @@ def redacted(location: str) -> str:
 
 
 def _opener(scheme: str, url: str) -> OpenBackend:
-    if scheme in _SCHEMES:
-        return _SCHEMES[scheme]
+    """Return what opens a scheme that another package adds."""
     metadata = _loading.load("importlib.metadata")
     others = {entry.name.lower(): entry for entry in metadata.entry_points(group=GROUP)}
     if scheme in others:
@@ -118,14 +125,14 @@ def _opener(scheme: str, url: str) -> OpenBackend:
     raise LocationError(message, hint=f"Give the path of a directory, or a URL with a known scheme: {known}")
 
 
-def _memory(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # there is nothing to choose
+def _memory(url: str, _: float) -> Backend:
     if url.partition(":")[2].strip("/"):
         raise LocationError(f"{printable(url)} names a place in memory", hint='Give "memory:", which is a new store each time')
     memory = _loading.load("checkpoint_manager.backends.memory")
     return cast("Backend", memory.MemoryBackend())
 
 
-def _sqlite(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+def _sqlite(url: str, patience: float) -> Backend:
     authority, slash, path = url.partition("://")[2].partition("/")
     if authority or not slash or any(mark in path for mark in "?#"):
         message = f"{printable(redacted(url))} is not the URL of a database file"
@@ -133,7 +140,7 @@ def _sqlite(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # 
         raise LocationError(message, hint=hint)
     urls = _loading.load("urllib.parse")
     sqlite = _loading.load("checkpoint_manager.backends.sqlite")
-    return cast("Backend", sqlite.SqliteBackend(expanded(urls.unquote_to_bytes(path))))
+    return cast("Backend", sqlite.SqliteBackend(expanded(urls.unquote_to_bytes(path)), patience))
 
 
 def _load_extra(module: str, url: str, *, needs: str, extra: str) -> Any:  # noqa: ANN401  # a module
@@ -149,20 +156,20 @@ def _load_extra(module: str, url: str, *, needs: str, extra: str) -> Any:  # noq
         raise LocationError(message, hint=f"Run pip install 'checkpoint-manager[{extra}]'") from None
 
 
-def _postgres(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+def _postgres(url: str, patience: float) -> Backend:
     module = _load_extra("checkpoint_manager.backends.postgres", url, needs="psycopg", extra="postgres")
-    return cast("Backend", module.PostgresBackend(url))
+    return cast("Backend", module.PostgresBackend(url, patience))
 
 
-def _object_store(url: str, *, durability: Durability) -> Backend:  # noqa: ARG001  # each save is durable
+def _object_store(url: str, patience: float) -> Backend:
     module = _load_extra("checkpoint_manager.backends.object_store", url, needs="obstore", extra="s3")
     if "://" not in url:
         scheme = scheme_of(url)
         raise LocationError(f"{printable(url)} names no bucket and prefix", hint=f"Write {scheme}://bucket/prefix")
-    return cast("Backend", module.ObjectStoreBackend(url))
+    return cast("Backend", module.ObjectStoreBackend(url, patience))
 
 
-_SCHEMES: Mapping[str, OpenBackend] = {
+_SCHEMES: Mapping[str, Callable[[str, float], Backend]] = {
     "az": _object_store,
     "gs": _object_store,
     "memory": _memory,

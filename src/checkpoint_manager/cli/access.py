@@ -67,11 +67,11 @@ class Access:
             LocationError: The location can't name a store.
             StorageError: It can't be looked at.
         """
-        return has_keyring(self.store) or has_versions(self.store)
+        return has_keyring(self.store, patience=self.lock_timeout) or has_versions(self.store, patience=self.lock_timeout)
 
     def stages(self) -> list[str]:
         """Return what the backend calls stages, without a key: anyone who may write to the store can add to them."""
-        with contextlib.closing(open_backend(self.store)) as backend:
+        with contextlib.closing(open_backend(self.store, patience=self.lock_timeout)) as backend:
             return backend.stages()
 
     def open(

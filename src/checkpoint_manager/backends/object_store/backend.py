@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, cast
 from obstore.exceptions import NotModifiedError
 
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends import base
 from checkpoint_manager.backends.base import (
     Backend,
     Capabilities,
@@ -94,6 +95,7 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     Args:
         url: The bucket, see :mod:`.place`.
+        patience: For how many seconds an answer is waited for; may be changed.
 
     Raises:
         LocationError: The URL names no bucket.
@@ -102,8 +104,8 @@ class ObjectStoreBackend(Backend, Maintenance):
 
     capabilities = Capabilities(lock_excludes=False, lists_over_gaps=True, durability=False)
 
-    def __init__(self, url: str) -> None:
-        self._place = place_of(url)
+    def __init__(self, url: str, patience: float = Backend.patience) -> None:
+        self._place = place_of(url, max(patience, base.LEAST_ANSWER_SECONDS))
         self.location = self._place.location
         self._process = os.getpid()
         self._locks = ProcessLocks()
@@ -111,7 +113,7 @@ class ObjectStoreBackend(Backend, Maintenance):
         self._known: dict[str, int] = {}  # the newest version that this process knows of, by stage
         self._remembered: dict[str, Record | None] = {}  # the records as last read, by the names of their objects
         self._named: set[str] = set()  # long names that are written
-        self._objects = Objects(self._place)
+        self._objects = Objects(self._place, patience)
         self._objects.quotes_tags = probe.check(self._objects)
 
     @property

@@ -46,8 +46,7 @@ class TooLargeError(Exception):
 
 ANSWERS = (AlreadyExistsError, FileNotFoundError, NotModifiedError, PreconditionError, TooLargeError)
 """What the callers of this module handle: the server did what it was asked for."""
-_REQUEST_SECONDS = 30.0
-_LONGEST_END = 5.0
+_LONGEST_END = 1.0
 """How long the end of the process waits for requests under way, in seconds."""
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _MACHINE_IDENTITY = "http://169.254.169.254/"
@@ -63,9 +62,10 @@ _CAUSES = {
         "Add who signed it to this host's certificate authorities, or name the server as its certificate does",
     ),
     r"failed to lookup address": ("the server's name can't be resolved", "Check the endpoint in the URL"),
+    r"404 Not Found": ("the server knows no such place", "Check the endpoint and the bucket in the URL"),
     r"Connection refused": ("no server answers there", "Check the endpoint in the URL, and that the server runs"),
 }
-"""What is found in the error of a request that reached no server: why, and what to do."""
+"""What is found in the error of a request that reached no server, or none of buckets: why, and what to do."""
 _REFUSALS = {
     "PermissionDeniedError": (errno.EACCES, "Give these credentials the right to read, write, list and delete in the bucket"),
     "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
@@ -88,6 +88,8 @@ class Pending(Generic[T]):
         """Make the call; in a thread of its own."""
         try:
             self._answer.put((True, self._call()))
+        except (*ANSWERS, BaseError) as error:
+            self._answer.put((False, error.with_traceback(None)))  # which would lead to this object, and so to the error
         except BaseException as error:  # noqa: BLE001  # whoever waits gets it
             self._answer.put((False, error))
         finally:
@@ -97,11 +99,11 @@ class Pending(Generic[T]):
         """Return whether the call succeeded, and what it returned or raised: a TimeoutError while it is still under way.
 
         Args:
-            timeout: How long to wait, in seconds; 0: as long as one request may take.
+            timeout: How long to wait, in seconds.
         """
         if self._known is None:
             try:
-                self._known = self._answer.get(timeout=min(timeout or _REQUEST_SECONDS, threading.TIMEOUT_MAX))
+                self._known = self._answer.get(timeout=min(timeout, threading.TIMEOUT_MAX))
             except queue.Empty:
                 return False, TimeoutError()
         return self._known
@@ -161,8 +163,13 @@ def translate(error: Exception, action: str, where: str, stage: str | None = Non
     raise StorageError(message, hint=hint, errno=number, filename=where, stage=stage) from None
 
 
-def is_to_be_translated(error: BaseException) -> bool:
-    """Return whether a call failed with what only obstore or the server says."""
+def is_to_be_translated(error: BaseException, *, may_be_absent: bool) -> bool:
+    """Return whether a call failed with what only obstore or the server says.
+
+    Args:
+        error: How it failed.
+        may_be_absent: It is an answer that there is no such object.
+    """
     if isinstance(error, FileNotFoundError):
-        return any(each in str(error) for each in _MISSING_BUCKETS)
+        return not may_be_absent or any(each in str(error) for each in _MISSING_BUCKETS)
     return isinstance(error, Exception) and not isinstance(error, (*ANSWERS, StorageError, MemoryError))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-from checkpoint_manager.backends.base import Backend
+from checkpoint_manager.backends import base
 from checkpoint_manager.backends.object_store import calls
 
 if TYPE_CHECKING:
@@ -49,31 +49,41 @@ class Objects:
 
     Args:
         place: The bucket.
+        patience: The backend's.
 
     Attributes:
         store: The bucket, as obstore has it.
         location: Its URL.
         quotes_tags: The server wants the entity tag of a condition with its quotes.
-        patience: How long an answer is waited for, in seconds; 0: as long as one request may take.
+        patience: The backend's.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, patience: float) -> None:
         self.store = place.store
         self.location = place.location
         self.quotes_tags = True
-        self.patience = Backend.patience
+        self.patience = patience
 
-    def call(self, request: Callable[[], T], action: str, stage: str | None = None) -> T:
-        """Return what a request returns, or raise one of :data:`calls.ANSWERS` or an error of this library."""
-        return self.finish(calls.start(request), action, stage)
+    def call(self, request: Callable[[], T], action: str, stage: str | None = None, *, may_be_absent: bool = False) -> T:
+        """Return what a request returns, or raise one of :data:`calls.ANSWERS` or an error of this library.
 
-    def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None) -> T:
+        Args:
+            request: Makes the request.
+            action: What is done, for messages.
+            stage: The stage, for messages.
+            may_be_absent: A FileNotFoundError is an answer; otherwise, it is an error, as of what is not a server of buckets.
+        """
+        return self.finish(calls.start(request), action, stage, may_be_absent=may_be_absent)
+
+    def finish(self, pending: calls.Pending[T], action: str, stage: str | None = None, *, may_be_absent: bool = False) -> T:
         """Wait for a request that was started; as :meth:`call`."""
-        is_done, answer = pending.wait(self.patience)
+        is_done, answer = pending.wait(max(self.patience, base.LEAST_ANSWER_SECONDS))
         if is_done:
             return cast("T", answer)
-        if calls.is_to_be_translated(answer):
+        if calls.is_to_be_translated(answer, may_be_absent=may_be_absent):
             calls.translate(answer, action, self.location, stage)
+        if isinstance(answer, calls.ANSWERS):
+            raise type(answer)(*answer.args)  # a new one: the traceback of the one that ``pending`` keeps would lead back to it
         raise answer
 
     def start_get(
@@ -113,7 +123,7 @@ class Objects:
     def finish_get(self, pending: calls.Pending[Stamped], action: str, stage: str | None = None) -> Stamped | None:
         """Return the object, or None if there is none."""
         try:
-            return self.finish(pending, action, stage)
+            return self.finish(pending, action, stage, may_be_absent=True)
         except FileNotFoundError:
             return None
 
@@ -147,7 +157,7 @@ class Objects:
         """Write an object that has not changed since, and return its stamp; None: it has, or is gone."""
         expected: Any = stamp if self.quotes_tags else stamp | {"e_tag": stamp.get("e_tag", "").strip('"')}
         try:
-            return _stamp(self.call(partial(self.store.put, key, data, mode=expected), "write to"))
+            return _stamp(self.call(partial(self.store.put, key, data, mode=expected), "write to", may_be_absent=True))
         except (PreconditionError, FileNotFoundError):
             return self._stamp_of_own(key, data)
 
@@ -158,7 +168,7 @@ class Objects:
 
     def copy(self, key: str, other: str, action: str, stage: str | None = None) -> None:
         """Copy an object; raises a FileNotFoundError if there is none."""
-        self.call(partial(self.store.copy, key, other), action, stage)
+        self.call(partial(self.store.copy, key, other), action, stage, may_be_absent=True)
 
     def remove(self, key: str) -> None:
         """Delete an object, if there is one."""
@@ -169,11 +179,11 @@ class Objects:
         if not keys:
             return
         try:
-            self.call(partial(self.store.delete, keys), action, stage)
+            self.call(partial(self.store.delete, keys), action, stage, may_be_absent=True)
         except FileNotFoundError:  # a server that tells of it stops at the first
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
-                    self.call(partial(self.store.delete, key), action, stage)
+                    self.call(partial(self.store.delete, key), action, stage, may_be_absent=True)
 
     def listed(self, prefix: str, action: str, stage: str | None = None, *, after: str = "") -> Iterator[tuple[str, int]]:
         """Yield the name, without the prefix, and the size of each object below a prefix, by name."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _REQUEST_SECONDS = 30
 _CONNECT_SECONDS = 5
 _RETRY_SECONDS = 60
-"""For how long obstore tries a request again. The caller may wait for less."""
+"""For how long obstore tries a request again, unless its caller waits for less."""
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "s3": ("endpoint", "region", "profile"),
     "gs": ("endpoint",),
@@ -52,8 +52,12 @@ class Place(NamedTuple):
     is_private: bool
 
 
-def place_of(url: str) -> Place:
+def place_of(url: str, answer_seconds: float = _RETRY_SECONDS) -> Place:
     """Return the place that a URL names; nothing is asked of the server.
+
+    Args:
+        url: The URL.
+        answer_seconds: How long an answer is going to be waited for.
 
     Raises:
         LocationError: The URL names none, or has parts that are not known.
@@ -71,13 +75,13 @@ def place_of(url: str) -> Place:
     parameters = _parameters(scheme, shown, query)
     endpoint = parameters.get("endpoint", "").rstrip("/")
     client: ClientConfig = {
-        "timeout": timedelta(seconds=_REQUEST_SECONDS),
+        "timeout": timedelta(seconds=min(_REQUEST_SECONDS, answer_seconds)),
         "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
         "allow_http": endpoint.startswith("http://"),
     }
     retry: RetryConfig = {
         "max_retries": 10,
-        "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+        "retry_timeout": timedelta(seconds=min(_RETRY_SECONDS, answer_seconds)),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
     }
     options: dict[str, Any] = {"prefix": prefix or None, "client_options": client, "retry_config": retry}

@@ -59,11 +59,11 @@ def _try(objects: Objects) -> bool:
         for is_quoted in (True, False):
             now = stamp if is_quoted else stamp | {"e_tag": str(stamp.get("e_tag", "")).strip('"')}
             try:
-                objects.call(partial(put, b"3", mode=now), "write to")
+                objects.call(partial(put, b"3", mode=now), "write to", may_be_absent=True)
             except (PreconditionError, FileNotFoundError):
                 continue
             try:
-                objects.call(partial(put, b"4", mode=now), "write to")
+                objects.call(partial(put, b"4", mode=now), "write to", may_be_absent=True)
             except (PreconditionError, FileNotFoundError):
                 return is_quoted
             raise _refusal(location, "replaces an object that has changed (it ignores If-Match)")

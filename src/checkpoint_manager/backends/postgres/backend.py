@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from checkpoint_manager.backends.base import (
+    Backend,
     Capabilities,
     ColumnsChangedError,
     Conditions,
@@ -83,6 +84,7 @@ class PostgresBackend(Searchable, Maintenance):
     Args:
         url: ``postgresql://user@host:port/database?schema=checkpoints``; see
             :mod:`checkpoint_manager.backends.postgres.place`. The first write makes the schema and its tables.
+        patience: As the attribute, which may be changed.
 
     Raises:
         LocationError: The URL is not valid, the schema is another program's or of a newer version, or a pooler stands in
@@ -92,8 +94,8 @@ class PostgresBackend(Searchable, Maintenance):
 
     capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, appends_together=True)
 
-    def __init__(self, url: str) -> None:
-        self._statements = Statements(parse(url))
+    def __init__(self, url: str, patience: float = Backend.patience) -> None:
+        self._statements = Statements(parse(url), patience)
         self.location = self._statements.location
         self._schema = self._statements.schema
         self._quoted = self._statements.quoted
@@ -104,11 +106,11 @@ class PostgresBackend(Searchable, Maintenance):
     @property
     def patience(self) -> float:
         """For how many seconds a call is tried again while the server does not answer."""
-        return self._statements.patience
+        return self._statements.connections.patience
 
     @patience.setter
     def patience(self, seconds: float) -> None:
-        self._statements.patience = seconds
+        self._statements.connections.patience = seconds
 
     # Locks
 

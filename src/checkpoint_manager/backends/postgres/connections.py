@@ -1,15 +1,18 @@
 """Connections to PostgreSQL: one for each thread, opened again when it was lost, never used by a child of the process.
 
 A statement that met a lost connection, a restart or a failover is tried again on a new connection, for as long as the backend
-is patient. The locks that the lost connection held are taken again first.
+is patient. The locks that the lost connection held are taken again first. A server that does not answer is waited for as long,
+and Ctrl-C ends every wait.
 
 A signal handler may save while its thread waits for the server. It finds the connection in use, and opens another one.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
+import queue
 import threading
 import time
 import weakref
@@ -17,8 +20,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+from psycopg import waiting
 from psycopg.pq import TransactionStatus
 
+from checkpoint_manager.backends import base
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.errors import LocationError
 
@@ -40,7 +45,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_SECONDS = 60.0
-"""How long the server may take for one statement that does not wait for a lock."""
+"""How long the server may take for one statement that does not wait for a lock, unless the backend is less patient."""
+_CANCEL_SECONDS = 1.0
+"""How long the server may take to cancel a statement after Ctrl-C, before its connection is closed."""
 NO_TABLES = ("42P01", "3F000")
 """The codes for a missing table and a missing schema."""
 _LATER = {"57P01", "57P02", "57P03", "25006", "40001", "40P01", "53300"}
@@ -67,10 +74,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     Attributes:
         waits: How long the statement that it sends may wait for a lock, in seconds.
+        answers: How long each other statement may take, in seconds, if that is less than ``ANSWER_SECONDS``.
         process: The process that opened it.
     """
 
     waits = 0.0
+    answers = ANSWER_SECONDS
     process = 0
 
     def __del__(self, *_: object) -> None:
@@ -79,8 +88,32 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait as psycopg does, for at most ``ANSWER_SECONDS`` longer than the statement may wait."""
-        return super().wait(gen, interval, ANSWER_SECONDS + self.waits if timeout is None else timeout)
+        """Wait for an answer. If it does not come in time, the connection is closed, as it may still come."""
+        limit = min(ANSWER_SECONDS, self.answers) + self.waits if timeout is None else timeout
+        began = time.monotonic()
+        try:
+            return waiting.wait(gen, self.pgconn.socket, interval, limit)
+        except KeyboardInterrupt:
+            self._cancel(gen)
+            raise
+        except psycopg.OperationalError:
+            if time.monotonic() - began < limit:
+                raise
+            self.close()
+            raise psycopg.errors.ConnectionTimeout("no answer in time") from None
+
+    def _cancel(self, gen: PQGen[T]) -> None:
+        """Have the server cancel a statement, which keeps the locks of the session; if it does not, close the connection."""
+        try:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.cancel_safe(timeout=_CANCEL_SECONDS)
+                waiting.wait(gen, self.pgconn.socket, timeout=_CANCEL_SECONDS)
+        except psycopg.errors.QueryCanceled:
+            pass
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, psycopg.Error):
+                raise
 
 
 class Link:
@@ -163,12 +196,15 @@ class Connections:
     Args:
         place: Where the store is.
         member_key: The key of the lock that marks each connection of the store, shared by them all.
+        patience: The backend's.
 
     Attributes:
+        patience: The backend's. What is open already keeps to the one with which it was opened.
         is_proven: A connection was possible once, so that a refused one is worth another try.
     """
 
-    def __init__(self, place: Place, member_key: int) -> None:
+    def __init__(self, place: Place, member_key: int, patience: float) -> None:
+        self.patience = patience
         self._place = place
         self._schema = place.schema
         self._member_key = member_key
@@ -215,7 +251,7 @@ class Connections:
         return found
 
     def _open(self) -> Link:
-        link = Link(Connection.connect(**self._place.parameters, autocommit=True, cursor_factory=psycopg.RawCursor))  # type: ignore[arg-type]
+        link = Link(self._connect())
         self._all.add(link)
         connection = link.connection
         with connection.pipeline():
@@ -228,10 +264,35 @@ class Connections:
         link.form = tables.form_of(connection, self._schema)
         return link
 
+    def _connect(self) -> Connection:
+        """Return a new connection, made in a thread of its own: what looks up the server's name is deaf to Ctrl-C."""
+        answer: queue.SimpleQueue[Connection | Exception] = queue.SimpleQueue()
+
+        def connect() -> None:
+            try:
+                parameters: dict[str, Any] = dict(self._place.parameters)
+                answer.put(Connection.connect(**parameters, autocommit=True, cursor_factory=psycopg.RawCursor))
+            except Exception as error:  # noqa: BLE001  # whoever waits gets it
+                answer.put(error)
+
+        seconds = max(self.patience, base.LEAST_ANSWER_SECONDS)
+        _thread.start_new_thread(connect, ())
+        try:
+            made = answer.get(timeout=min(seconds, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            raise psycopg.errors.ConnectionTimeout("no answer in time") from None
+        if isinstance(made, Exception):
+            try:
+                raise made
+            finally:
+                del made  # its traceback leads back here
+        made.answers = seconds
+        return made
+
     def _refuse_shared_sessions(self, connection: Connection) -> None:
         """Raise if a pooler, which stands in between, does not keep a server's session for this client."""
         pid = "SELECT pg_backend_pid()"
-        with Connection.connect(**self._place.parameters, autocommit=True) as other:  # type: ignore[arg-type]
+        with self._connect() as other:
             try:
                 seen = {connection.execute(pid).fetchall()[0] for _ in range(3)}
                 with other.transaction():

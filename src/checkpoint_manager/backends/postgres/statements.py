@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
-from checkpoint_manager.backends.base import Backend, UnknownOutcomeError
+from checkpoint_manager.backends.base import UnknownOutcomeError
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres.connections import NO_TABLES, Connections, Patience, is_passing
 from checkpoint_manager.backends.postgres.errors import translated
@@ -27,21 +27,20 @@ class Statements:
 
     Args:
         place: Where the store is.
+        patience: The backend's.
 
     Attributes:
         location: Its URL.
         schema: The name of its schema.
         quoted: The same, quoted for a statement.
-        connections: Its connections.
-        patience: For how many seconds a statement is run again.
+        connections: Its connections, with its patience.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, patience: float) -> None:
         self.location = place.location
         self.schema = place.schema
         self.quoted = tables.quoted(place.schema)
-        self.connections = Connections(place, key_of(Kind.STORE, place.schema, "member"))
-        self.patience = Backend.patience
+        self.connections = Connections(place, key_of(Kind.STORE, place.schema, "member"), patience)
 
     def run(self, action: str, work: Callable[[Link], T], stage: str | None = None, *, once: bool = False) -> T:
         """Return what ``work`` returns, tried again while the server does not answer.
@@ -52,7 +51,7 @@ class Statements:
             stage: The stage, for messages.
             once: What was begun is not tried again: an UnknownOutcomeError is raised.
         """
-        patience = Patience(self.patience)
+        patience = Patience(self.connections.patience)
         has_looked_again = False
         while True:
             has_begun = False

@@ -127,6 +127,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     Args:
         path: The database's file; made if it is not there, with its parent directories.
+        patience: For how many seconds a database that others keep busy is waited for, at least ``LEAST_ANSWER_SECONDS``.
 
     Raises:
         LocationError: The database is another program's, or of a newer format.
@@ -136,7 +137,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     capabilities = Capabilities(lock_excludes=True, lists_over_gaps=True, durability=False, appends_together=True)
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], patience: float = Backend.patience) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             message = f"this Python has SQLite {sqlite3.sqlite_version}, and the oldest supported version is 3.37"
             raise StorageError(message, hint="Use a newer Python, or name a directory instead of a database")
@@ -151,8 +152,17 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         self.asked_for = "" if named == self._path else _url_of(named)
         self._locks = f"{self._path}-locks"
         self._tidied: set[str] = set()  # without chunks of a killed writer
-        self._connections = Connections(self._path)
+        self._connections = Connections(self._path, patience)
         self._connections.of_this_thread(make=False)
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds a database that others keep busy is waited for."""
+        return self._connections.patience
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._connections.patience = seconds
 
     # Statements
 
@@ -165,7 +175,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             connection = self._connections.of_this_thread(make=False)
             return [] if connection is None else list(chain.from_iterable(map(connection.execute, (query,), (parameters,))))
 
-        return patiently(run, self._path, action, stage)
+        return patiently(run, self.patience, self._path, action, stage)
 
     def _change(self, action: str, statement: str, parameters: tuple[object, ...] = (), stage: str | None = None) -> int:
         """Run a statement as a transaction of its own, and return how many rows it changed."""
@@ -175,7 +185,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             assert connection is not None  # noqa: S101  # for the type checker
             return connection.execute(statement, parameters).rowcount
 
-        return patiently(run, self._path, action, stage)
+        return patiently(run, self.patience, self._path, action, stage)
 
     def _change_on_a_full_disk(self, action: str, statement: str, parameters: tuple[object, ...], stage: str | None) -> int:
         """Run a statement like :meth:`_change`; if the disk is full, free the reserved space for it."""

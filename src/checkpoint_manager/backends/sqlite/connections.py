@@ -94,9 +94,11 @@ class Connections:
 
     Args:
         path: The database's file.
+        patience: How long a busy database is waited for, in seconds; may be changed.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience: float) -> None:
+        self.patience = patience
         self._path = path
         self._mine = threading.local()
         self._idle = _Idle()
@@ -144,7 +146,7 @@ class Connections:
                 self._sync_log()
             return opened
 
-        return patiently(connect, self._path, "open the database")
+        return patiently(connect, self.patience, self._path, "open the database")
 
     def _refuse_foreign_files(self) -> None:
         for path in (self._path, f"{self._path}-wal", f"{self._path}-shm", f"{self._path}-journal"):

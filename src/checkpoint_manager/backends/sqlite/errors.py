@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from checkpoint_manager._filesystem.os_errors import HINTS_BY_ERRNO
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends import base
 from checkpoint_manager.errors import IntegrityError, StorageError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BUSY_SECONDS = 60
-"""How long a statement waits for those of other connections, each of which takes about as long as a flush."""
 _RESTORE = "Restore the database from a backup"
 _DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
 _REFUSALS = {
@@ -29,21 +28,25 @@ _REFUSALS = {
 }
 
 
-def patiently(run: Callable[[], T], path: str, action: str, stage: str | None = None) -> T:
-    """Return what a function returns; call it again while the database at the path is busy.
+def patiently(run: Callable[[], T], seconds: float, path: str, action: str, stage: str | None = None) -> T:
+    """Return what a function returns; call it again while the database at the path is busy, for so many seconds.
+
+    Other connections keep it busy for about as long as a flush takes, one after the other.
 
     Raises:
         IntegrityError: The database is damaged.
         StorageError: SQLite refuses, or other connections kept the database for too long.
     """
-    deadline = time.monotonic() + _BUSY_SECONDS
+    deadline = None
     while True:
         try:
             return run()
         except UnicodeDecodeError:  # of SQLite's message, which quotes what is damaged
             raise IntegrityError(f"the database {printable(path)} is damaged", hint=_RESTORE) from None
         except sqlite3.Error as error:
-            if not _is_busy(error) or time.monotonic() > deadline:
+            now = time.monotonic()
+            deadline = deadline or now + max(seconds, base.LEAST_ANSWER_SECONDS)
+            if not _is_busy(error) or now >= deadline:
                 translate(error, path, action, stage)
 
 
