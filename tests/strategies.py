@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import pickle
 import struct
 import uuid
@@ -185,7 +184,7 @@ def near_misses(draw: st.DrawFn, *, of_json: bool = False) -> NearMiss:
     else:
         key, culprit = draw(_SURROGATE_KEYS), SECRET
         data = _dict_around(draw, key, culprit)
-        path.append(render_key(key))
+        path.append(_step_to(key, data))
     for _ in range(draw(st.integers(0, 3))):
         if draw(st.booleans()):
             before = draw(st.lists(_SIBLINGS, max_size=3))
@@ -194,13 +193,13 @@ def near_misses(draw: st.DrawFn, *, of_json: bool = False) -> NearMiss:
         else:
             key = draw(_HOST_KEYS)
             data = _dict_around(draw, key, data)
-            path.append(render_key(key))
+            path.append(_step_to(key, data))
     return NearMiss(data, "$" + "".join(reversed(path)), culprit)
 
 
-def render_key(key: str) -> str:
-    """Return a key as a path shows it."""
-    return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
+def _step_to(key: str, around: dict[Any, Any]) -> str:
+    """Return the step of a path from a dict to the value of a key."""
+    return f".{key}" if key.isidentifier() else f"[key {list(around).index(key) + 1}]"
 
 
 def _dict_around(draw: st.DrawFn, key: Any, value: Any) -> dict[Any, Any]:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager, KeyFile, Passphrase
+from checkpoint_manager import (
+    CheckpointError,
+    CheckpointManager,
+    KeyFile,
+    Passphrase,
+    PayloadError,
+    ResultNotSavedError,
+)
 from checkpoint_manager._store.key_sources import create_key_file, given_secret, read_passphrase_descriptor
 from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.cli.app import run
@@ -95,6 +102,45 @@ def test_no_log_line_exception_or_repr_holds_plaintext_passphrase_or_key(
     cm.repair()
     for shown in (repr(cm), repr(cm.keys), repr(cm.keys.list()), repr(Passphrase(PASSPHRASE)), repr(cm.verify()), caplog.text):
         assert_silent(shown, DATA, NOTE, PASSPHRASE, store_key)
+
+
+@pytest.mark.parametrize(
+    "key", ["maria@example.org", 4711000815, 4711000815.5, ("maria@example.org", 1), "maria@example.org\ud800"]
+)
+def test_no_message_names_a_key_of_the_data(key: Any) -> None:
+    """Keys are data, too: addresses, numbers of patients. Only identifiers are shown, as the names of fields are."""
+    cm = CheckpointManager("memory:", key=KEY)
+    loud: Any = {"ward": [{"first": 1, key: {"odd": object()}}]}
+
+    def loop() -> None:
+        with cm.loop("loop", [1], initial=dict[Any, Any]()) as states:
+            for _ in states:
+                states.state.update(loud)
+
+    attempts = (
+        lambda: cm.save_checkpoint("train", loud),
+        lambda: cm.save_checkpoint("train", 1, metadata=loud),
+        lambda: cm.save_checkpoint("train", 1, metadata={f"@{key}": 1}),
+        lambda: cm.update_checkpoint("train", lambda _: loud),
+        lambda: cm.stage("result")(lambda: loud)(),
+        loop,
+    )
+    for attempt in attempts:
+        with pytest.raises(CheckpointError) as caught:
+            attempt()
+        for said in (str(caught.value), repr(caught.value), caught.value.hint, repr(caught.value.__dict__.get("paths"))):
+            assert_silent(said, "maria", "4711000815")
+        assert isinstance(caught.value, ResultNotSavedError) or "key " in str(caught.value)
+
+
+def test_no_message_holds_a_value_that_a_library_could_not_convert() -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"number": [1], "the ward": pd.Categorical([1], categories=[1, "Maria"])})
+    with pytest.raises(PayloadError, match="its column 1") as caught:
+        CheckpointManager("memory:", key=KEY).save_checkpoint("train", frame)
+    for said in everything_said(caught.value):
+        assert_silent(said.partition("Traceback")[0], "Maria", "the ward")
 
 
 def frames_that_show(error: BaseException, *secrets: bytes) -> set[str]:

@@ -187,7 +187,7 @@ def test_a_cycle_is_refused_where_it_closes(width: int) -> None:
 def test_the_first_of_several_faults_is_named() -> None:
     data = {"a": [1, {"b": ()}], "c": float("nan"), "d": {1: 2}}
     assert refusal(data, payload.encode_json).paths == ("$.a[1].b", "$.c", "$.d")
-    assert refusal({"a": (1, {2: {"b": object()}}), "c": {(object(),): 1}}).paths == ("$.a[1][2].b", "$.c")
+    assert refusal({"a": (1, {2: {"b": object()}}), "c": {(object(),): 1}}).paths == ("$.a[1][key 1].b", "$.c")
 
 
 # What the error says
@@ -231,19 +231,17 @@ def test_the_message_says_what_is_wrong_with_what() -> None:
     ("key", "path"),
     [
         ("größe", "$.größe"),
-        ("odd key", '$["odd key"]'),
-        ("", '$[""]'),
-        ('a"b\\', r'$["a\"b\\"]'),
-        ("a\nERROR fake line", r'$["a\nERROR fake line"]'),
-        ("\u202eevil", r'$["\u202eevil"]'),
-        ("\ud800", r'$["\ud800"]'),
+        ("", "$[key 2]"),
+        ("a\nERROR fake line", "$[key 2]"),
+        ("maria@example.org", "$[key 2]"),
+        ("\ud800", "$[key 2]"),
+        (4711, "$[key 2]"),
         ("k" * 40, "$." + "k" * 40),
         ("k" * 41, "$." + "k" * 39 + "…"),
-        (" " * 41, '$["' + " " * 39 + '…"]'),
     ],
 )
-def test_a_key_in_a_path_is_short_and_can_not_forge_a_line(key: str, path: str) -> None:
-    assert refusal({key: object()}).path == path
+def test_a_key_in_a_path_is_an_identifier_or_only_its_place(key: object, path: str) -> None:
+    assert refusal({"first": 1, key: object()}).path == path
 
 
 def test_a_long_path_is_shortened_in_its_middle() -> None:

@@ -141,9 +141,13 @@ def _pandas_frame(pandas: Any, frame: Any) -> Content | None:  # noqa: ANN401
     try:
         table = _table_of(pandas, arrow, frame)
         back = _frame_of(table.slice(0, 1))  # its types are those of the whole
-    except (arrow.ArrowException, ValueError, TypeError) as error:
-        fault = f"is a frame that Arrow can't hold: {printable(str(error))}"
-        raise UnsavableError(fault, "Convert the column, or save the frame in a format of your own, as bytes") from None
+    except (arrow.ArrowException, ValueError, TypeError):  # its text may hold a value
+        table = None
+    if table is None:
+        places = (place for place in range(frame.shape[1]) if not _is_held(arrow, frame.iloc[:, [place]]))
+        which = next((_column(frame, place) for place in places), "its index")
+        fault = f"is a frame that would not come back as it is: Arrow can't hold {which}"
+        raise UnsavableError(fault, "Convert it, or save the frame in a format of your own, as bytes")
     changed = _changed_column(frame, back)
     is_range = type(frame.index) is pandas.RangeIndex  # of which a slice is none
     if changed is None and (is_range or _index_comes_back(pandas, arrow, frame, back)):
@@ -153,18 +157,35 @@ def _pandas_frame(pandas: Any, frame: Any) -> Content | None:  # noqa: ANN401
     raise UnsavableError(fault, "Give it a type that Arrow has, with frame.astype(…) or frame.reset_index()")
 
 
+def _is_held(arrow: Any, frame: Any) -> bool:  # noqa: ANN401
+    """Return whether Arrow can hold the columns of a frame."""
+    try:
+        arrow.Table.from_pandas(frame, preserve_index=False)
+    except (arrow.ArrowException, ValueError, TypeError):
+        return False
+    return True
+
+
+def _column(frame: Any, place: int) -> str:  # noqa: ANN401
+    """Return what a message calls a column: a name that is not an identifier may be data, such as that of a person."""
+    name = frame.columns[place]
+    return f"its column {name if type(name) is str and name.isidentifier() else place}"
+
+
 def _check_frame(frame: Any) -> None:  # noqa: ANN401
     """Raise an :class:`UnsavableError` for what Arrow loses without an error."""
     why = remedy = ""
-    objects = [str(name) for name, dtype in frame.dtypes.items() if dtype == "object"]
+    objects = [place for place, dtype in enumerate(frame.dtypes) if dtype == "object"]
     missing = [
-        str(name) for (name, column), kind in zip(frame.items(), frame.dtypes, strict=True) if _has_nan_beside_na(column, kind)
+        place
+        for place, ((_, column), kind) in enumerate(zip(frame.items(), frame.dtypes, strict=True))
+        if _has_nan_beside_na(column, kind)
     ]
     if objects:
-        why = f"its column {printable(objects[0])} is of objects"
+        why = f"{_column(frame, objects[0])} is of objects"
         remedy = "Give each column a type, with frame.astype(…) or frame.convert_dtypes()"
     elif missing:
-        why, remedy = f"its column {printable(missing[0])} has NaN beside NA", "Convert one to the other"
+        why, remedy = f"{_column(frame, missing[0])} has NaN beside NA", "Convert one to the other"
     elif not all(name is None or type(name) is str for name in frame.index.names):
         why, remedy = "the name of its index is not text", "Name it by a text, with frame.rename_axis(…)"
     elif any(dtype == "object" for dtype in _types_of_index(frame.index)):
@@ -233,9 +254,9 @@ def _changed_column(frame: Any, back: Any) -> str | None:  # noqa: ANN401
     """Return which column has another type in a part of a frame that came back; None if none has."""
     if not _is_same_index(frame.columns, back.columns) or list(frame.columns) != list(back.columns):
         return "the index of its columns"
-    for name, one, other in zip(frame.columns, frame.dtypes, back.dtypes, strict=True):
+    for place, (one, other) in enumerate(zip(frame.dtypes, back.dtypes, strict=True)):
         if one != other or getattr(one, "tz", None) != getattr(other, "tz", None):
-            return f"its column {printable(str(name))}"
+            return _column(frame, place)
     return None
 
 

@@ -1,11 +1,11 @@
 """Faults in data that can't be saved: the paths of the values, the reasons, and what to do instead.
 
-An error tells of the data paths and types, never a value. A path includes keys, shortened.
+An error tells of the data paths and types, never a value. In a path, a key that is an identifier, as the names of fields are,
+stands as it is. Any other key may be data, such as an address or a number, and only its place in the dict is told.
 """
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.codecs import Codecs
 
-Step: TypeAlias = str | int | float | bool | type | None
-"""A key of a dict, or the type of a key that is not shown; an index of a list or tuple, or of a set as it is iterated.
+Step: TypeAlias = tuple[int, object] | int | None
+"""A key of a dict, behind its place there, from 1; an index of a list or tuple, or of a set as it is iterated.
 
 None leads from a value to what its codec makes of it.
 """
@@ -132,7 +132,7 @@ def _faults(value: object, codecs: Codecs | None) -> Iterator[tuple[list[Step], 
         key, child = step
         outer = len(walks) - 1
         path[outer:], opened[outer:], depths[outer + 1 :] = [key], (), ()
-        if type(key) is str and not is_unicode(key):
+        if isinstance(key, tuple) and type(key[1]) is str and not is_unicode(key[1]):
             yield path[1:], ("is a key with a lone surrogate, which is not valid Unicode", "Use another key")
             continue
         if any(child is each for each in opened):
@@ -159,7 +159,7 @@ def _contents(value: Any, codecs: Codecs | None) -> tuple[int, Iterable[tuple[St
     if kind is list:
         return 1, enumerate(value)
     if kind is dict:
-        return 3 if _values().needs_form(value) else 1, ((_step(key), each) for key, each in value.items())
+        return 3 if _values().needs_form(value) else 1, zip(enumerate(value, 1), value.values(), strict=True)
     if codecs is not None and kind in {tuple, set, frozenset}:
         return 2, enumerate(value)
     if codecs is not None and kind in codecs.by_type:
@@ -233,10 +233,6 @@ def _fault_of_text(text: str) -> Fault | None:
     return None
 
 
-def _step(key: object) -> Step:
-    return key if type(key) in {str, int, float, bool} else type(key)  # type: ignore[return-value]
-
-
 def _texts_in(form: Any) -> list[str]:  # noqa: ANN401  # of a value that contains no other
     inner = form.values() if type(form) is dict else form if type(form) is list else ()
     return [form] if type(form) is str else [text for each in inner for text in _texts_in(each)]
@@ -266,7 +262,7 @@ def _remedy(kind: type, remedies: dict[str, str]) -> str:
 
 
 def _render(path: list[Step]) -> str:
-    """Return the path as ``$.model["learning rate"][3]``, shortened in its middle where it is long."""
+    """Return the path as ``$.model[key 2][3]``, shortened in its middle where it is long."""
     text = "$" + "".join(map(_render_step, path))
     half = _PATH_CHARACTERS // 2
     return text if len(text) <= _PATH_CHARACTERS else f"{text[:half]}…{text[1 - half :]}"
@@ -275,10 +271,9 @@ def _render(path: list[Step]) -> str:
 def _render_step(step: Step) -> str:
     if step is None:
         return ""
-    if isinstance(step, type):
-        return f"[{step.__qualname__}(…)]"
-    if not isinstance(step, str):
-        return f"[{step}]" if not isinstance(step, int) or abs(step) < 2**64 else "[int(…)]"
-    shown, more = (step, "") if len(step) <= _KEY_CHARACTERS else (step[: _KEY_CHARACTERS - 1], "…")
-    # Escaped as in JSON: no key can break a line of a log or reorder it on the screen.
-    return f".{shown}{more}" if shown.isidentifier() else f'["{json.dumps(shown)[1:-1]}{more}"]'
+    if isinstance(step, int):
+        return f"[{step}]"
+    place, key = step
+    if type(key) is not str or not key.isidentifier():
+        return f"[key {place}]"
+    return f".{key}" if len(key) <= _KEY_CHARACTERS else f".{key[: _KEY_CHARACTERS - 1]}…"

@@ -310,11 +310,10 @@ def check_metadata(stage: str, metadata: Mapping[str, object]) -> dict[str, Any]
     """
     if not isinstance(metadata, Mapping):
         raise wrong("metadata", metadata, "a dict, or None")
-    reserved = next((key for key in metadata if str(key).startswith("@")), None)
+    reserved = next((place for place, key in enumerate(metadata, 1) if str(key).startswith("@")), None)
     if reserved is not None:
-        message = f"the metadata has the key {printable(reserved[:40])}, and keys that begin with @ are reserved"
-        path = f"$[{orjson.dumps(reserved[:40]).decode()}]"
-        raise PayloadError(message, hint="Choose another key", path=path, stage=stage)
+        message = f"key {reserved} of the metadata begins with @, and keys that begin with @ are reserved"
+        raise PayloadError(message, hint="Choose another key", path=f"$[key {reserved}]", stage=stage)
     encoded = payload.encode_json(dict(metadata), stage=stage, what="metadata")
     if len(encoded) > MAX_CALLER_METADATA_BYTES:
         message = f"the metadata is {len(encoded)} bytes of JSON, and the limit is {MAX_CALLER_METADATA_BYTES}"

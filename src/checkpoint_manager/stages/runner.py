@@ -532,7 +532,7 @@ class Runner:
             version = self.save(run.stage, result._replace(metadata={**run.notes(), **(notes or {})}))
         except Exception as error:
             self.ended(run, "unsaved", None, seconds)
-            why = error.message if isinstance(error, CheckpointError) else f"{type(error).__qualname__}: {error}"
+            why = error.message if isinstance(error, CheckpointError) else f"{type(error).__qualname__} was raised"
             message = f"stage {printable(run.stage)} ran for {took}, and its result could not be saved: {why}"
             hint = "Take the result from the attribute result of this error, and save it elsewhere"
             if isinstance(error, CheckpointError) and error.hint:
