@@ -25,6 +25,11 @@ class Pixel(NamedTuple):
     y: int
 
 
+class Veiled(Point):
+    def __iter__(self) -> Any:
+        return iter((0, 0))
+
+
 class Client:
     def __init__(self, url: str) -> None:
         self.url = url
@@ -53,6 +58,12 @@ def test_named_tuples_and_ordered_dicts_are_told_apart() -> None:
     assert all_differ({"a": 1, "b": 2}, ordered(a=1, b=2), ordered(b=2, a=1), collections.Counter(a=1, b=2))
     assert all_differ(collections.deque([1]), collections.deque([1], 3), [1])
     assert tell(Point(1, 2)) == tell(Point(1, 2))
+    assert all_differ(Veiled(1, 2), Veiled(3, 4))
+    for kind in (ordered, collections.Counter):
+        labelled: Any = kind(a=1)
+        labelled.unit = "kg"
+        with pytest.raises(FingerprintError, match="with attributes"):
+            tell(labelled)
 
 
 def test_self_is_told_by_all_that_it_holds() -> None:
@@ -109,7 +120,8 @@ def test_arrays_of_numpy() -> None:
     assert all_differ(numpy.datetime64(1, "s"), numpy.datetime64(1, "ms"), numpy.timedelta64(1, "s"))
     assert all_differ(numpy.array([0.0]), numpy.array([-0.0]), numpy.array([numpy.nan]))
     pairs = [numpy.zeros(2, dtype) for dtype in ([("a", "i4"), ("b", "i4")], [("b", "i4"), ("a", "i4")], [("a", "i4", (2,))])]
-    assert all_differ(*pairs)
+    units = [numpy.zeros(2, numpy.dtype("f8", metadata={"unit": unit})) for unit in ("m", "kg")]
+    assert all_differ(*pairs, *units, numpy.zeros(2))
     for refused in (numpy.array([object()]), numpy.ma.array([1], mask=[True]), numpy.zeros(1, [("a", object)])):
         with pytest.raises(FingerprintError):
             tell(refused)

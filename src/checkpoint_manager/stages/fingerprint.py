@@ -381,6 +381,8 @@ def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa
     if kind in {set, frozenset}:
         return _framed(kind.__name__.encode(), *sorted(_encoded(each, level + 1, walk) for each in value))
     if kind in _DICTS:
+        if getattr(value, "__dict__", None):
+            raise _NoDigestError(f"{kind.__qualname__} with attributes")
         return b"".join([_framed(kind.__name__.encode()), *_elements(list(value.items()), level, walk)])
     if kind is collections.deque:
         return b"".join([_framed(b"deque", repr(value.maxlen).encode()), *_elements(list(value), level, walk)])
@@ -391,7 +393,7 @@ def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa
         parts = (_encoded(each, level + 1, walk) for each in _held_by(value))
         return _framed(*_name_of(kind, b"dataclass", walk.location), *parts)
     if _is_named_tuple(kind):
-        parts = (_encoded(each, level + 1, walk) for each in (tuple(value), getattr(value, "__dict__", {})))
+        parts = (_encoded(each, level + 1, walk) for each in (tuple(tuple.__iter__(value)), getattr(value, "__dict__", {})))
         return _framed(*_name_of(kind, b"named tuple", walk.location), *parts)
     parts_of_array = encoded_parts(value, lambda each: _encoded(each, level + 1, walk))
     if parts_of_array is not None:

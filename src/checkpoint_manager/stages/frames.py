@@ -58,11 +58,12 @@ def _array(numpy: Any, array: Any) -> list[bytes]:  # noqa: ANN401
 
 
 def _dtype(dtype: Any) -> list[bytes]:  # noqa: ANN401
-    """Return the encoding of a type of elements, with the names, types and offsets of its fields."""
+    """Return the encoding of a type of elements, with the names, types and offsets of its fields, and its metadata."""
     fields = dtype.fields
     inner = [] if fields is None else [(name, [*_dtype(part[0])], part[1:]) for name, part in fields.items()]
     shape = [] if dtype.subdtype is None else [_dtype(dtype.subdtype[0]), dtype.subdtype[1]]
-    return [repr((dtype.str, dtype.itemsize, inner, shape)).encode()]
+    beside = () if dtype.metadata is None else (dict(dtype.metadata),)
+    return [repr((dtype.str, dtype.itemsize, inner, shape, *beside)).encode()]
 
 
 def _of_pandas(pandas: Any, value: Any, encode: Encode) -> list[bytes] | None:  # noqa: ANN401, PLR0911  # a table of cases
