@@ -122,7 +122,7 @@ def test_no_message_names_a_key_of_the_data(key: Any) -> None:
         lambda: cm.save_checkpoint("train", 1, metadata=loud),
         lambda: cm.save_checkpoint("train", 1, metadata={f"@{key}": 1}),
         lambda: cm.update_checkpoint("train", lambda _: loud),
-        lambda: cm.stage("result")(lambda: loud)(),
+        cm.stage("result")(lambda: loud),
         loop,
     )
     for attempt in attempts:

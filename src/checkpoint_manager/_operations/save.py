@@ -9,8 +9,6 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._format import payload

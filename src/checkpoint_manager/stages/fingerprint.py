@@ -380,9 +380,7 @@ def _compound(value: Any, kind: type, level: int, walk: _Walk) -> bytes:  # noqa
         return b"".join([_framed(kind.__name__.encode()), *_elements(value, level, walk)])
     if kind in {set, frozenset}:
         return _framed(kind.__name__.encode(), *sorted(_encoded(each, level + 1, walk) for each in value))
-    if kind in _DICTS:
-        if getattr(value, "__dict__", None):
-            raise _NoDigestError(f"{kind.__qualname__} with attributes")
+    if kind in _DICTS and not getattr(value, "__dict__", None):  # an OrderedDict may have attributes, which are not compared
         return b"".join([_framed(kind.__name__.encode()), *_elements(list(value.items()), level, walk)])
     if kind is collections.deque:
         return b"".join([_framed(b"deque", repr(value.maxlen).encode()), *_elements(list(value), level, walk)])
