@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import itertools
 import logging
 import os
-from typing import TYPE_CHECKING
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +31,24 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 os.environ.update(s3_server.CREDENTIALS)  # for processes that start before the server does, too
 if os.environ.get("TESTS_REQUIRE_PACKAGES"):  # a test that would skip for want of one fails
     pytest.importorskip = lambda name, *_, **__: importlib.import_module(name)  # type: ignore[assignment]
+
+
+def measure_small_threads() -> None:
+    """Measure the coverage of threads that ``_thread`` starts, too: ``threading`` sees to that only for its own."""
+    start = _thread.start_new_thread
+
+    def start_measured(function: Callable[..., object], args: tuple[Any, ...], /, *kwargs: dict[str, Any]) -> int:
+        def run(*args: Any, **kwargs: Any) -> None:
+            sys.settrace(threading.gettrace())
+            function(*args, **kwargs)
+
+        return start(run, args, *kwargs)
+
+    _thread.start_new_thread = start_measured
+
+
+if threading.gettrace() is not None:
+    measure_small_threads()
 
 
 @pytest.fixture(autouse=True)
