@@ -119,6 +119,7 @@ def test_arrays_of_numpy() -> None:
     assert all_differ(numpy.float64(1), numpy.float32(1), numpy.int64(1), numpy.bool_(1), numpy.datetime64(1, "s"))
     assert all_differ(numpy.datetime64(1, "s"), numpy.datetime64(1, "ms"), numpy.timedelta64(1, "s"))
     assert all_differ(numpy.array([0.0]), numpy.array([-0.0]), numpy.array([numpy.nan]))
+    assert all_differ(numpy.dtype("f4"), numpy.dtype(">f4"), numpy.dtype([("a", "f4")]), "f4")
     pairs = [numpy.zeros(2, dtype) for dtype in ([("a", "i4"), ("b", "i4")], [("b", "i4"), ("a", "i4")], [("a", "i4", (2,))])]
     units = [numpy.zeros(2, numpy.dtype("f8", metadata={"unit": unit})) for unit in ("m", "kg")]
     assert all_differ(*pairs, *units, numpy.zeros(2))
@@ -153,11 +154,14 @@ def test_frames_of_pandas() -> None:
     assert all_differ(moment, moment.tz_localize("UTC"), moment + pandas.Timedelta(1, "us"), pandas.NaT, pandas.NA)
     days = pandas.Series(pandas.date_range("2026-01-01", periods=3))
     assert all_differ(days, days.dt.tz_localize("UTC"), days.shift(1), days.array, pandas.MultiIndex.from_product([[1], [2]]))
+    second = pandas.Timedelta(1, "s")
+    assert all_differ(second, 2 * second, second.as_unit("ms"), pandas.Series([second]), pandas.Series([2 * second]))
     attributes = frame.copy()
     attributes.attrs["unit"] = "m"
     assert all_differ(frame, attributes)
-    with pytest.raises(FingerprintError):
-        tell(pandas.Series([object()]))
+    for refused in (pandas.Series([object()]), pandas.Period("2026-01")):
+        with pytest.raises(FingerprintError):
+            tell(refused)
 
 
 def test_frames_of_polars() -> None:
