@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import pickle
+import pwd
 import stat
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile, KeyUnavailableError, Passphrase, WrongKeyError
+from checkpoint_manager._filesystem import files
 from checkpoint_manager._format import key_slot as slots
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._store import passphrase_command
@@ -115,6 +118,12 @@ def test_a_key_of_another_type_is_refused_without_showing_it(key: object) -> Non
 def test_a_passphrase_that_cannot_be_one(text: str, match: str) -> None:
     with pytest.raises(KeyUnavailableError, match=match):
         find_secret(Passphrase(text))
+
+
+def test_a_passphrase_that_is_not_a_text_is_refused_without_showing_it() -> None:
+    with pytest.raises(TypeError, match="a passphrase must be a str, not int") as caught:
+        find_secret(Passphrase(1234))  # type: ignore[arg-type]
+    assert "1234" not in str(caught.value)
 
 
 def test_a_passphrase_is_the_same_however_it_was_typed() -> None:
@@ -219,6 +228,31 @@ def test_file_command_and_descriptor_give_the_same_passphrase(tmp_path: Path, co
             read_passphrase_descriptor(file.fileno()).text,
         ]
     assert found == [WORDS] * 3
+
+
+@pytest.mark.parametrize(
+    ("number", "match"), [(10**6, "can't be read: Bad file descriptor"), (10**30, "there is no descriptor of this number")]
+)
+def test_a_descriptor_that_is_not_there(number: int, match: str) -> None:
+    with pytest.raises(KeyUnavailableError, match=match) as caught:
+        read_passphrase_descriptor(number)
+    assert f"{number}<" in caught.value.hint
+
+
+def test_a_descriptor_whose_line_does_not_end(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(b"x" * 65_537)
+    with (tmp_path / "words").open("rb") as file, pytest.raises(KeyUnavailableError, match="longer than 65536 bytes"):
+        read_passphrase_descriptor(file.fileno())
+
+
+def test_a_descriptor_that_would_show_the_passphrase() -> None:
+    ours, theirs = os.openpty()
+    try:
+        with pytest.raises(KeyUnavailableError, match="is a terminal, which would show the passphrase"):
+            read_passphrase_descriptor(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 class TestOtherUsers:
@@ -360,6 +394,29 @@ class TestKeyFiles:
     def test_one_that_cannot_be_made(self, tmp_path: Path, home: Path) -> None:
         (home / ".local").write_text("in the way")
         with pytest.raises(KeyUnavailableError, match="a key file can't be made at"):
+            CheckpointManager(tmp_path / "store")
+
+    def test_one_that_can_not_be_looked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may be there: no other one is made."""
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / ("x" * 300)))
+        with pytest.raises(KeyUnavailableError, match=r"can't look for the key file .*: File name too long"):
+            CheckpointManager(tmp_path / "store")
+
+    def test_one_that_can_not_be_made_durable_seals_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(files, "sync", fail)
+        with pytest.raises(KeyUnavailableError, match="can't be made durable: Input/output error; nothing was sealed under it"):
+            create_key_file(tmp_path / "key")
+
+    def test_without_a_home_there_is_no_place_for_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown(number: int) -> None:
+            raise KeyError(number)
+
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+        with pytest.raises(KeyUnavailableError, match="this user has no home directory for a key file"):
             CheckpointManager(tmp_path / "store")
 
     def test_the_users_own_key_file_is_used_again(self, tmp_path: Path, home: Path) -> None:
