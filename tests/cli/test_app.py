@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
+from checkpoint_manager.cli import app
 from checkpoint_manager.cli.exit_codes import Exit, exit_of
 from checkpoint_manager.cli.output import show_size, show_time
 from tests.cli.commands import COMMANDS
@@ -180,6 +181,7 @@ def test_warnings_of_the_library_are_lines_of_the_program(cli: Cli, store: Path)
     assert cli("status").err.startswith("warning: ")
 
 
+@pytest.mark.children_measured
 def test_where_the_extra_is_missing_it_says_what_to_install(store: Path) -> None:
     program = "import sys; sys.modules['click'] = None; from checkpoint_manager.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -236,12 +238,33 @@ def test_out_of_memory_is_not_called_a_bug(cli: Cli, store: Path, monkeypatch: p
     assert cli("status").code == 20
 
 
-def test_a_module_that_is_missing_does_not_look_like_an_answer(store: Path) -> None:
+@pytest.mark.children_measured
+@pytest.mark.parametrize("stderr", [os.devnull, "/dev/full"])
+def test_a_module_that_is_missing_does_not_look_like_an_answer(store: Path, stderr: str) -> None:
     program = (
         "import sys; sys.modules['checkpoint_manager.cli.app'] = None; from checkpoint_manager import cli; sys.exit(cli.main())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 70
+    with open(stderr, "w") as errors:
+        assert subprocess.run([sys.executable, "-c", program], stderr=errors, check=False).returncode == 70
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: nothing is left half done\n"),
+        (ZeroDivisionError(), 70, "error: this is a bug of checkpoint-manager. Please report it with the lines above\n"),
+    ],
+)
+def test_what_stops_it_outside_of_a_command(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, told: str
+) -> None:
+    def stop(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(app, "run", stop)
+    result = cli("status")
+    assert (result.code, result.out) == (code, "")
+    assert result.err.endswith(told)
 
 
 def test_a_store_that_this_user_may_not_look_at_is_refused_by_the_system_and_not_missing(

@@ -58,11 +58,13 @@ def test_stages_without_a_key(store: Path, home: Path) -> None:
     assert offered("checkpoint-manager show --store elsewhere c", store.parent) == []
 
 
+@pytest.mark.children_measured
 def test_a_name_that_a_shell_could_take_for_more_is_not_offered(store: Path) -> None:
     cm = CheckpointManager(store)
     for name in ("$(touch evil)", "-rf", "two words", "a\nb", "`x`", "*"):
         cm.save_checkpoint(name)
     assert offered("checkpoint-manager show ", store.parent) == ["clean", "train"]
+    assert offered("checkpoint-manager show --store nosuch://here ", store.parent) == []
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

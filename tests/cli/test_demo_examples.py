@@ -47,6 +47,22 @@ def test_etl(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.parametrize("with_pandas", [True, False])
+def test_the_steps_of_etl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_pandas: bool) -> None:
+    """The process that runs the first two is killed, which tells nothing of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "memory:")
+    if not with_pandas:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    (tmp_path / "a.py").write_text("def short():\n    pass\n\ndef long():\n    pass\n" + "    pass\n" * 4)
+    etl = runpy.run_module(f"{examples.__package__}.etl")
+    assert etl["load"](etl["transform"](etl["extract"](str(tmp_path))), "functions.db") == 2
+    assert rows(tmp_path / "functions.db", "SELECT * FROM function") == [
+        (0, "a", "short", 2, 0.25),
+        (1, "a", "long", 6, 0.75),
+    ]
+
+
 def test_streaming(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told = show("streaming", tmp_path / "streaming", capfd)
     for line in ("200 messages came twice", "; exactly once", "a zombie   is refused"):

@@ -224,6 +224,7 @@ def test_a_working_directory_that_is_gone_is_named(store: Path) -> None:
         assert (done.returncode, told in done.stderr) == (20, True), done.stderr
 
 
+@pytest.mark.children_measured
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_fault_and_their_numbers_are_given_to_no_file(store: Path, closed: str) -> None:
     before = sorted(store.rglob("*")), [path.read_bytes() for path in sorted(store.rglob("*.checkpoint"))]
