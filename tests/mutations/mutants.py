@@ -209,7 +209,7 @@ MUTANTS: list[Mutant] = [
         "any head counts as the version that it should be",
         "backends/local/head.py",
         "is_same",
-        Decide("samestat", outcome=True),
+        Decide("_is_link", outcome=True),
     ),
     Mutant(
         "a session believes what it has changed since",

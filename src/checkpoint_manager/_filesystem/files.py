@@ -302,6 +302,20 @@ def entries(directory: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]
     return os.scandir(directory)
 
 
+def names(directory: int) -> list[str]:
+    """Return all names in an open directory: of many, in a fraction of the time that :func:`entries` takes."""
+    os.lseek(directory, 0, os.SEEK_SET)
+    return os.listdir(directory)
+
+
+def is_directory(name: str, directory: int) -> bool:
+    """Return whether a directory stands at this name."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable. The path may be a link, because the user chose it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -128,9 +128,10 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         name = layout.STORE_LOCK if stage is None else layout.lock_name(stage)
         if is_held(f"{self._locks}{os.sep}{name}"):
             with passing_over_refusals():
-                maintenance.remove_temporary_files(folder)
+                names = files.names(folder)
+                maintenance.remove_temporary_files(names, folder)
                 if stage is not None:
-                    self._pending[stage] = pending.remove_torn(folder, newest)
+                    self._pending[stage] = pending.remove_torn(names, folder, newest)
             maintenance.keep_reserve(self.location)
             self._tidied.add(stage)
 
@@ -603,7 +604,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             for parent in parents:
                 folder = opened.enter_context(files.open_directory(parent, folder))
             if name == layout.ALL_TEMPORARY:
-                maintenance.remove_temporary_files(folder)
+                maintenance.remove_temporary_files(files.names(folder), folder)
                 return True
             if layout.is_temporary(name):
                 files.remove(name, folder)  # gone, if its stage's next writer was faster

@@ -86,21 +86,29 @@ def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
 
 def _listed(path: str, head: os.stat_result, folder: int) -> Found:
     """Find the newest version, and the one that the head is, by listing the folder."""
-    newest = durable = 0
-    names = []
-    with files.entries(folder) as entries:
-        for entry in entries:
-            number = version_of(entry.name)
-            if number is not None:
-                newest = max(newest, number)
-                if entry.inode() == head.st_ino:
-                    durable = number
-            elif pending.version_pending(entry.name) and not entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-    newest = max((newest, *pending.adopt(names, newest, folder)))
+    newest = max(pending.numbers(folder), default=0)
+    if not newest:
+        return NOTHING
+    if _is_link(head, newest, folder):
+        return Found(newest, newest, _identity(head))
+    durable = _linked(head, folder)
     if not (durable and is_same(path, head, durable, folder)):
-        durable = newest if newest and is_same(path, head, newest, folder) else 0
+        durable = newest if is_same(path, head, newest, folder) else 0
     return Found(newest, durable, _identity(head) if durable else None)
+
+
+def _linked(head: os.stat_result, folder: int) -> int:
+    """Return the version that is the same file as the head, as far as a listing tells; 0: none."""
+    with files.entries(folder) as entries:
+        return max((version_of(entry.name) or 0 for entry in entries if entry.inode() == head.st_ino), default=0)
+
+
+def _is_link(head: os.stat_result, version: int, folder: int) -> bool:
+    """Return whether the head and a version are one file with two names."""
+    try:
+        return os.path.samestat(head, os.stat(version_name(version), dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:  # deleted meanwhile, or it has its pending name only
+        return False
 
 
 def _identity(head: os.stat_result) -> tuple[int, int]:
@@ -110,7 +118,7 @@ def _identity(head: os.stat_result) -> tuple[int, int]:
 def is_same(path: str, head: os.stat_result, version: int, folder: int) -> bool:
     """Return whether the head is a version: one file with two names or, without hard links, a copy."""
     try:
-        if os.path.samestat(head, os.stat(version_name(version), dir_fd=folder, follow_symlinks=False)):
+        if _is_link(head, version, folder):
             return True
         with files.OpenFile(version_name(version), folder) as file, files.OpenFile(path) as copy:
             return file.size == copy.size and file.read(_OPENING_BYTES) == copy.read(_OPENING_BYTES)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager.backends.stage_names import MAX_STAGE_CHARACTERS, to_filename
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from checkpoint_manager.backends.base import Purpose
 
@@ -49,6 +49,7 @@ ALL_TEMPORARY = ".*.tmp"
 """Stands for all temporary files of a folder, where they are too many to be named."""
 _TEMPORARY = r"\.[0-9a-f]{16}\.tmp"
 _VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
+_VERSIONS = re.compile(r"/([0-9]{12})\.checkpoint(?=/)", re.ASCII)
 MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 
 
@@ -62,9 +63,14 @@ def version_of(name: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
+def versions_of(names: Iterable[str]) -> list[int]:
+    """Return the numbers of the versions among the names of a folder, in no particular order: faster than one by one."""
+    return [number for number in map(int, _VERSIONS.findall(f"/{'/'.join(names)}/")) if number]
+
+
 def is_temporary(name: str) -> bool:
     """Return whether a file of this name is temporary."""
-    return re.fullmatch(_TEMPORARY, name) is not None
+    return name.endswith(".tmp") and re.fullmatch(_TEMPORARY, name) is not None
 
 
 @lru_cache(maxsize=16_384)

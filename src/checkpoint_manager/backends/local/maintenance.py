@@ -165,12 +165,14 @@ def move_stage_to_damaged(root: str, stage: str) -> None:
                 os.rename(there, f"{name}-{mark}-{there}", src_dir_fd=folder, dst_dir_fd=damaged)
 
 
-def remove_temporary_files(directory: int) -> None:
-    """Remove all temporary files in a directory. The caller must hold the lock, so that no writer is using them."""
-    with files.entries(directory) as entries:
-        leftovers = [entry.name for entry in entries if _is_temporary(entry)]
-    for name in leftovers:
-        files.remove(name, directory)
+def remove_temporary_files(names: Iterable[str], directory: int) -> None:
+    """Remove those of the names in a directory that are temporary files.
+
+    The caller must hold the lock, so that no writer is using them.
+    """
+    for name in names:
+        if layout.is_temporary(name) and not files.is_directory(name, directory):
+            files.remove(name, directory)
 
 
 def _is_temporary(entry: os.DirEntry[str]) -> bool:
@@ -298,7 +300,7 @@ def exposed(path: str, status: os.stat_result, stage: str | None) -> Iterator[Le
 def remove_unused_folder(name: str, parent: int) -> bool:
     """Remove a stage's folder if only temporary files are in it. The caller must hold the stage's lock."""
     with files.open_directory(name, parent) as directory:
-        remove_temporary_files(directory)
+        remove_temporary_files(files.names(directory), directory)
     try:
         os.rmdir(name, dir_fd=parent)
     except OSError as error:  # a writer has used it meanwhile

@@ -46,7 +46,7 @@ import stat
 from typing import TYPE_CHECKING, TypeGuard
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager.backends.local.layout import version_name, version_of
+from checkpoint_manager.backends.local.layout import version_name, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +58,7 @@ MAX_BYTES = 256 * 1024
 _MOST_ADOPTED = 8
 """A power cut leaves two at most; planted ones must not cost a sync each."""
 _CANNOT_LINK = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
+_SUFFIX = ".pending"
 _NAME = r"([0-9]{12})\.([0-9a-f]{64})\.pending"
 
 
@@ -196,31 +197,35 @@ def find(version: int, folder: int) -> str | None:
 
 def listed(folder: int) -> tuple[list[int], list[str]]:
     """Return the numbers of the versions in a folder, and the pending names, each in no particular order."""
-    found, names = [], []
-    with files.entries(folder) as entries:
-        for entry in entries:
-            number = version_of(entry.name)
-            if number is not None:
-                found.append(number)
-            elif version_pending(entry.name) and not entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-    return found, names
+    names = files.names(folder)
+    return versions_of(names), _pending_files(names, folder)
+
+
+def _pending_files(names: Iterable[str], folder: int) -> list[str]:
+    return [name for name in pending_names(names) if not files.is_directory(name, folder)]
+
+
+def pending_names(names: Iterable[str]) -> list[str]:
+    """Return the pending names among the names of a folder; what stands there may be a directory."""
+    return [name for name in names if name.endswith(_SUFFIX) and version_pending(name)]
 
 
 def numbers(folder: int) -> list[int]:
     """Return the numbers of the versions in a folder, after the adoption of pending ones, in no particular order."""
-    found, names = listed(folder)
-    adopted = adopt(names, max(found, default=0), folder) if names else []
+    names = files.names(folder)
+    found, waiting = versions_of(names), pending_names(names)
+    adopted = adopt(waiting, max(found, default=0), folder) if waiting else []
     return [*{*found, *adopted}] if adopted else found
 
 
-def remove_torn(folder: int, newest: int) -> tuple[str, ...]:
+def remove_torn(names: Iterable[str], folder: int, newest: int) -> tuple[str, ...]:
     """Remove the torn pending files above the newest version; return the pending names at or below it.
 
-    The caller holds the stage's lock. The names may be removed after the next sync of the folder.
+    The caller holds the stage's lock, and has listed the names of the folder. What is returned may be removed after the next
+    sync of the folder.
     """
     below = []
-    for name in listed(folder)[1]:
+    for name in _pending_files(names, folder):
         if (version_pending(name) or 0) <= newest:
             below.append(name)
         elif not is_whole(name, folder):
