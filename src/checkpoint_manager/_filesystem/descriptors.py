@@ -10,6 +10,7 @@ A name may lead to another file by the time a descriptor is taken. The caller fi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import weakref
 from collections import OrderedDict
@@ -19,6 +20,9 @@ from checkpoint_manager._filesystem import files
 
 MOST = 64
 """How many are kept in this process, however many managers it has: far below what it may have open."""
+_BETWEEN = 16
+"""After so many that were opened, they are counted: counting takes longer than closing one."""
+_opened = itertools.count(1)
 _close = os.close
 """For ``__del__``, which may be called when the interpreter has taken its modules apart."""
 
@@ -85,9 +89,10 @@ _all: weakref.WeakValueDictionary[int, Kept[Any]] = weakref.WeakValueDictionary(
 
 def make_room() -> None:
     """Make room for a descriptor that was opened to be kept: close the least recently used ones where most are kept."""
-    places = _places()
-    while sum(map(len, places)) >= MOST:
-        max(places, key=len).close_one()
+    if next(_opened) % _BETWEEN == 0:
+        places = _places()
+        for _ in range(sum(map(len, places)) + _BETWEEN - MOST):
+            max(places, key=len).close_one()
 
 
 def _places() -> list[Kept[Any]]:

@@ -110,6 +110,8 @@ class _Folder:
             if file is None or not os.fstat(file.number).st_nlink:  # it was removed: the name may lead to another one
                 file = self._open(name, _OPEN)
             line = os.pread(file.number, _MAX_BYTES, 0)
+        except FileNotFoundError:
+            return b""
         except OSError as error:
             return self._read_only(name, error)
         self._kept[name] = file

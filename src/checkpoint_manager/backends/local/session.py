@@ -95,8 +95,11 @@ class LocalSession(Session):
                     return self
                 self.close()
             history, name = os.path.split(self._path)
-            with files.open_directory(history) as parent:
+            parent = files.directory_descriptor(history)
+            try:
                 self._open(name, parent)
+            finally:
+                files.close(parent)
         except FileNotFoundError:
             self.close()
         except BaseException as error:
