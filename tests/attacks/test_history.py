@@ -647,6 +647,16 @@ def test_a_relaxed_save_that_is_lost_below_another_one_is_missing_and_no_rollbac
     assert opened().load_checkpoint("train") == 8
 
 
+def test_a_stage_is_remembered_from_its_first_relaxed_save(tmp_path: Path) -> None:
+    """The first version of a stage is durable in a relaxed store, too."""
+    store = tmp_path / "store"
+    CheckpointManager(store, key=KEY, durability="relaxed").save_checkpoint("train", 1)
+    shutil.rmtree(store / "history" / "train")
+    (store / "train.checkpoint").unlink()
+    with pytest.raises(RollbackError):
+        CheckpointManager(store, key=KEY).has_checkpoint("train")
+
+
 def test_relaxed_saves_of_another_history_are_refused(
     opened: Opened, relaxed: CheckpointManager, store: Path, tmp_path: Path, version_file: VersionFile
 ) -> None:
