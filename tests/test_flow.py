@@ -79,3 +79,11 @@ def test_its_calls_do_not_grow_with_the_history(cm: CheckpointManager) -> None:
         cm.save_checkpoint("train", DATA)
     many, _ = calls_of(lambda: cm.save_checkpoint("train", DATA))
     assert len(many) <= len(few) + 3
+
+
+def test_a_status_opens_and_reads_each_stage_once(cm: CheckpointManager) -> None:
+    for number in range(3):
+        cm.save_checkpoint(f"stage {number}", DATA)
+    calls, _ = calls_of(lambda: cm.status(verified=True))
+    assert [name for _, name in calls].count("LocalSession.__enter__") == 4
+    assert [name for _, name in calls].count("SealedStore.load") == 4

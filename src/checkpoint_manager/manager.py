@@ -531,16 +531,21 @@ class CheckpointManager:
         stage = None if stage_name is None else _valid(stage_name)
         return [each for each in _operations.running.running(self._store) if stage in {None, each.stage}]
 
-    def status(self, prefix: str = "") -> list[StageStatus]:
+    def status(self, prefix: str = "", *, verified: bool = False, progress: OnProgress | None = None) -> list[StageStatus]:
         """Return the state of each stage: its newest version, what runs of it now, and whether it is stale or can't be read.
 
-        The data is not read; ``verify`` does that. A stage that runs for the first time is listed before it has a version.
+        A stage that runs for the first time is listed before it has a version.
 
         Args:
             prefix: Return only stages whose names begin with this.
+            verified: Read and verify the data of each newest version, too. ``verify`` does that with all versions.
+            progress: Called with the stages that were looked at.
         """
         check("prefix", prefix, str, "text")
-        return _operations.status.status(self._store, prefix)
+        check_flags(verified=verified)
+        if progress is not None:
+            check_callback("progress", progress)
+        return _operations.status.status(self._store, prefix, progress, verified=verified)
 
     def find(
         self,

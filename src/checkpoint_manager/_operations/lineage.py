@@ -22,14 +22,17 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.notes import InputNote
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager.models import Version
 
 _MOST_VERSIONS = 1000
 """How many versions of a stage are examined for results that are out of date."""
+_ENDED = {"completed", "cleared"}
+_NOT_READ: Mapping[str, Version] = {}
 
 
 def downstream(store: Store, stage: str) -> list[str]:
@@ -71,22 +74,29 @@ def _sources(store: Store, stage: str) -> _Sources:
     return _Sources(found, is_cleared)
 
 
-def stale(store: Store, stages: Iterable[str]) -> dict[str, str]:
+def stale(store: Store, stages: Iterable[str], newest: Mapping[str, Version] = _NOT_READ) -> dict[str, str]:
     """Return those of the stages that are stale, each with the reason.
 
     Stages that can't be read are passed over. Of each stage, only the newest thousand versions are examined.
+
+    Args:
+        store: The store.
+        stages: The stages.
+        newest: The newest versions of some of them, which need not be read again.
     """
     lineage = _Lineage(store)
-    found = {stage: lineage.why_stale(stage) for stage in stages if _has_inputs(store, stage)}
+    found = {stage: lineage.why_stale(stage) for stage in stages if _has_inputs(store, stage, newest.get(stage))}
     return {stage: why for stage, why in found.items() if why}
 
 
-def _has_inputs(store: Store, stage: str) -> bool:
+def _has_inputs(store: Store, stage: str, newest: Version | None) -> bool:
     """Return whether the newest completed version of a stage was made of results of others."""
+    if newest is not None and newest.status in _ENDED:
+        return bool(read_inputs(newest.metadata))
     try:
         with store.session(stage) as session:
             entries = (each.entry for each in store.history.walk(stage, session) if each.entry is not None)
-            ended = next((entry for entry in entries if entry.status in {"completed", "cleared"}), None)
+            ended = next((entry for entry in entries if entry.status in _ENDED), None)
     except CheckpointError:
         return False
     return ended is not None and bool(read_inputs(ended.metadata))

@@ -1,38 +1,85 @@
-"""The state of each stage, for those who watch a pipeline: from metadata alone."""
+"""The state of each stage, for those who watch a pipeline. Each stage is opened once, however much is asked of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._operations import lineage, select
+from checkpoint_manager._format import payload
+from checkpoint_manager._format.note_keys import DELETED
+from checkpoint_manager._operations import lineage
+from checkpoint_manager._operations.load import newest_of_any_kind
 from checkpoint_manager._operations.running import running
 from checkpoint_manager.errors import CheckpointError, LockTimeoutError
-from checkpoint_manager.reports import StageStatus
+from checkpoint_manager.reports import Progress, StageStatus
 
 if TYPE_CHECKING:
+    from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.reports import Running
+    from checkpoint_manager.backends.base import Session
+    from checkpoint_manager.reports import OnProgress, Running
 
 
-def status(store: Store, prefix: str) -> list[StageStatus]:
-    """Return the state of each stage whose name begins with ``prefix``, by name."""
+def status(store: Store, prefix: str, progress: OnProgress | None = None, *, verified: bool = False) -> list[StageStatus]:
+    """Return the state of each stage whose name begins with ``prefix``, by name.
+
+    Args:
+        store: The store.
+        prefix: What the names begin with.
+        progress: Called after each stage.
+        verified: Read and verify the data of the newest version, too.
+    """
     active: dict[str, list[Running]] = {}
     for each in running(store):
         active.setdefault(each.stage, []).append(each)
-    stages = store.stages()
-    stale = lineage.stale(store, stages)
-    names = sorted(stage for stage in {*stages, *active} if stage.startswith(prefix))
-    return [_of(store, name, tuple(active.get(name, ())), stale.get(name), is_new=name not in stages) for name in names]
+    seen, others = store.candidates(prefix)
+    found: dict[str, StageStatus | None] = {}
+    for stage in (*seen, *others):
+        found[stage] = _look_at(store, stage, verified=verified)
+        if progress is not None:
+            progress(Progress(len(found), len(seen) + len(others), "stages", stage))
+
+    def opens(stage: str) -> bool:
+        look = found[stage]
+        return look is None or look.newest is not None or store.history.is_authentic(stage)
+
+    shown = {stage: look for stage in (*seen, *store.authentic(others, opens)) if (look := found[stage]) is not None}
+    stale = lineage.stale(store, shown, {stage: look.newest for stage, look in shown.items() if look.newest is not None})
+    new = {stage: StageStatus(stage) for stage in active if stage not in shown and stage.startswith(prefix)}
+    errors = {stage: _error(store, look) for stage, look in shown.items() if look.newest is None}
+    return [
+        StageStatus(stage, look.newest, tuple(active.get(stage, ())), stale.get(stage), errors.get(stage))
+        for stage, look in sorted({**shown, **new}.items())
+    ]
 
 
-def _of(store: Store, stage: str, active: tuple[Running, ...], stale: str | None, *, is_new: bool) -> StageStatus:
-    if is_new:
-        return StageStatus(stage, running=active)
+def _look_at(store: Store, stage: str, *, verified: bool) -> StageStatus | None:
+    """Return a stage with its newest version, if it has one, or why that can't be read; None: it was deleted as a whole."""
     try:
-        number = select.newest(store, stage)
-        newest = store.history.entry(stage, number).as_version(stage, number)
+        with store.session(stage) as session:
+            number, entry = (_verified if verified else _read)(store, stage, session)
+            if entry is None:
+                return StageStatus(stage)
+            if DELETED in entry.metadata and store.history.is_deleted(stage, session):
+                return None
+        return StageStatus(stage, entry.as_version(stage, number))
     except LockTimeoutError:
         raise
     except CheckpointError as error:  # one stage's trouble does not hide the others
-        return StageStatus(stage, running=active, stale=stale, error=error)
-    return StageStatus(stage, newest, active, stale)
+        return StageStatus(stage, error=error)
+
+
+def _read(store: Store, stage: str, session: Session) -> tuple[int, Entry | None]:
+    number = store.history.look(stage, session).number
+    return number, store.history.entry(stage, number, session) if number else None
+
+
+def _verified(store: Store, stage: str, session: Session) -> tuple[int, Entry | None]:
+    loaded = newest_of_any_kind(store, stage, session)
+    if loaded is None:
+        return 0, None
+    payload.decode(loaded.data, store.codecs, loaded.contents)
+    return loaded.version, loaded.entry
+
+
+def _error(store: Store, look: StageStatus) -> CheckpointError:
+    return look.error or store.history.absent(look.stage, 0, 0)  # it was seen, and is gone

@@ -443,8 +443,10 @@ class History:
         if session is None:
             with self._store.session(stage) as own:
                 return self.is_deleted(stage, own)
-        number = self._store.backend.newest(stage, session=session).number
         try:
+            if self._store.found_gaps(stage, session)[1] is None:  # most stages have no such record
+                return False
+            number = self._store.backend.newest(stage, session=session).number
             gaps, _ = self._store.found_gaps(stage, session)
             if number - 1 not in gaps or DELETED not in self.entry(stage, number, session).metadata:
                 return False
@@ -459,10 +461,12 @@ class History:
             CheckpointNotFoundError: There is no such stage, or it was deleted as a whole.
             RollbackError: This user has seen a newer version.
         """
-        number = self.look(stage).number
+        with self._store.session(stage) as session:
+            number = self.look(stage, session).number
+            is_deleted = number > 0 and self.is_deleted(stage, session)
         if number == 0:
             raise self.absent(stage, 0, 0)
-        if self.is_deleted(stage):
+        if is_deleted:
             raise self.deleted(stage)
         return number
 

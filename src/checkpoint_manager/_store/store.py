@@ -14,7 +14,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.open_keyring import OpenKeyring
@@ -68,10 +68,22 @@ class Store(SealedStore):
         A stage that was deleted as a whole is left out. Anyone who may write to the directory can make a folder: one in which
         nothing opens is told with an ERROR line.
         """
-        seen, planted = {stage for stage in self.last_seen.stages() if stage.startswith(prefix)}, 0
-        for stage in [stage for stage in self.backend.stages() if stage.startswith(prefix)]:
-            if stage in seen or self.history.is_authentic(stage):
-                seen.add(stage)
+        seen, others = self.candidates(prefix)
+        found = *seen, *self.authentic(others, self.history.is_authentic)
+        return sorted(stage for stage in found if not self._is_deleted(stage))
+
+    def candidates(self, prefix: str) -> tuple[list[str], list[str]]:
+        """Return the stages that this user has seen, and the others that the backend names: anyone may have made those."""
+        seen = [stage for stage in self.last_seen.stages() if stage.startswith(prefix)]
+        known = {*seen}
+        return seen, [stage for stage in self.backend.stages() if stage.startswith(prefix) and stage not in known]
+
+    def authentic(self, others: Iterable[str], opens: Callable[[str], bool]) -> list[str]:
+        """Return those of some stages in which a version opens, as ``opens`` tells; the others are told with an ERROR line."""
+        found, planted = list[str](), 0
+        for stage in others:
+            if opens(stage):
+                found.append(stage)
                 continue
             with contextlib.suppress(IntegrityError):  # something else stands in the place of its folder
                 if not self.backend.versions(stage):  # a file named like a head, of whatever program
@@ -86,7 +98,7 @@ class Store(SealedStore):
                 )
         if planted > MOST_LOGGED:
             _LOG.error("Not counted as stages: %d more in %s", planted - MOST_LOGGED, self.backend.location)
-        return sorted(stage for stage in seen if not self._is_deleted(stage))
+        return found
 
     def all_stages(self) -> list[str]:
         """Return the names of all stages that are there or were seen, sorted, those in which nothing opens among them.

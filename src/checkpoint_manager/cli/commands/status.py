@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,13 @@ from checkpoint_manager.errors import (
     LockTimeoutError,
     RollbackError,
 )
-from checkpoint_manager.reports import Progress
 from checkpoint_manager.stages.display import items
 from checkpoint_manager.stages.report import duration
 
 if TYPE_CHECKING:
-    from checkpoint_manager import CheckpointManager, KeyFile, Passphrase, Version
+    from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
     from checkpoint_manager.cli.access import Access
-    from checkpoint_manager.reports import OnProgress, Running
+    from checkpoint_manager.reports import OnProgress, Running, StageStatus
 
 _TROUBLE = ((RollbackError, "rolled-back"), (IntegrityError, "damaged"), (FormatError, "unreadable"))
 _FIELDS = ("stage", "status", "version", "created_at", "size", "note", "problem")
@@ -168,54 +168,40 @@ class _Look:
 
     def rows(self, step: OnProgress = lambda _: None) -> list[dict[str, Any]]:
         """Return the fields of each stage."""
-        stages, stale = self._cm.stages(), self._cm.stale_stages()
-        running: dict[str, list[Running]] = {}
-        for run in self._cm.running():
-            running.setdefault(run.stage, []).append(run)
-        names = sorted({*stages, *running})
+        found = self._cm.status(verified=True, progress=step) if not self._seen else map(self._again, self._cm.status())
         rows: list[dict[str, Any]] = []
-        for name in names:
-            row = self._row(name) if name in stages else {**dict.fromkeys(_FIELDS), "stage": name, "status": "new"}
-            rows.append({**row, "stale": stale.get(name), "running": list(map(_run_fields, running.get(name, ())))})
-            step(Progress(len(rows), len(names), "stages", name))
+        for each in found:
+            row = self._seen[each.stage] = self._seen.get(each.stage) or _row(each)
+            rows.append({**row, "stale": each.stale, "running": list(map(_run_fields, each.running))})
         return rows
 
-    def _row(self, stage: str) -> dict[str, Any]:
-        row = self._seen.get(stage)
-        if row is None or row["version"] != self._newest(stage):
-            row = self._read(stage)
-            self._seen[stage] = row
-        return row
-
-    def _newest(self, stage: str) -> int | None:
-        """Return the number of the newest version, without reading its data; None if it can't be told."""
+    def _again(self, each: StageStatus) -> StageStatus:
+        """Return the state of a stage. It is forgotten if it has changed, and its newest version is read again."""
+        row = self._seen.get(each.stage)
+        if row is not None and each.newest is not None and row["version"] == each.newest.number:
+            return each
+        self._seen.pop(each.stage, None)
+        if each.newest is None:
+            return each
         try:
-            return self._cm.get_version(stage).number
-        except CheckpointError:
-            return None
-
-    def _read(self, stage: str) -> dict[str, Any]:
-        try:
-            version = self._whole(stage)
+            return replace(each, newest=self._cm.get_checkpoint(each.stage, each.newest.number).version)
         except LockTimeoutError:
             raise
         except CheckpointError as error:  # one stage's trouble does not hide the others
-            state = next((state for kind, state in _TROUBLE if isinstance(error, kind)), "unreadable")
-            known = {"stage": stage, "status": state, "version": error.version, "created_at": None, "size": None, "note": None}
-            return {**known, "problem": explain(error)}
-        return {
-            "stage": stage,
-            "status": version.status,
-            "version": version.number,
-            "created_at": version.created_at,
-            "size": version.total_size,
-            "note": ", ".join(stage_notes(version)) or None,
-            "problem": None,
-        }
+            return replace(each, newest=None, error=error)
 
-    def _whole(self, stage: str) -> Version:
-        """Return a stage's newest version, whatever its status, after it was read and verified as a whole."""
-        return self._cm.get_checkpoint(stage, self._cm.get_version(stage).number).version
+
+def _row(each: StageStatus) -> dict[str, Any]:
+    """Return the fields of a stage, but for what may change without a new version."""
+    row: dict[str, Any] = {**dict.fromkeys(_FIELDS), "stage": each.stage}
+    if each.error is not None:
+        state = next((state for kind, state in _TROUBLE if isinstance(each.error, kind)), "unreadable")
+        return {**row, "status": state, "version": each.error.version, "problem": explain(each.error)}
+    if each.newest is None:
+        return {**row, "status": "new"}
+    version, notes = each.newest, ", ".join(stage_notes(each.newest)) or None
+    placed = {"version": version.number, "created_at": version.created_at, "size": version.total_size, "note": notes}
+    return {**row, "status": version.status, **placed}
 
 
 def _table(rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
