@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -169,15 +170,35 @@ def test_a_link_in_place_of_the_folder_of_attachments_is_refused(cm: CheckpointM
     assert len(list((tmp_path / "elsewhere").iterdir())) == 3
 
 
-def test_who_once_knew_the_key_can_not_forge_a_content(cm: CheckpointManager) -> None:
+@pytest.mark.parametrize("is_old", [False, True], ids=["BLAKE3", "SHA-256"])
+def test_who_once_knew_the_key_can_not_forge_a_content(cm: CheckpointManager, tmp_path: Path, *, is_old: bool) -> None:
     """The key of an attachment is known to whoever could read its version, also after a rotation that dropped them."""
+    if is_old:
+        write_as_format_2(cm, tmp_path / "attached" / "history" / "train" / "000000000002.checkpoint")
     entry = cm._store.entry("train", 2)
+    assert {each.hashed_with for each in entry.attachments} == {"sha256" if is_old else "blake3"}
     cm.keys.rotate()
+    assert cm.verify("train").ok
     (record,) = (each for each in entry.attachments if each.name == "small")
     context = attachment_format.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
     (path,) = segments(cm, "train", 2, "small")
     path.write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
     assert_refused(cm, "small")
+
+
+def write_as_format_2(cm: CheckpointManager, path: Path) -> None:
+    """Write version 2 as it was written when the digests were made with SHA-256."""
+    entry, data = cm._store.load("train", 2)
+    key_id, key = cm._store.keyring.active
+    old = tuple(
+        each._replace(
+            hashed_with="sha256",
+            digests=tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in segments(cm, "train", 2, each.name)),
+        )
+        for each in entry.attachments
+    )
+    place = Place(cm._store.keyring.store_id, "train", 2)
+    path.write_bytes(b"".join(seal_version(key_id, key, place, entry._replace(attachments=old), data)))
 
 
 def test_a_reader_from_before_a_rotation_is_not_deceived_by_who_lost_the_key(cm: CheckpointManager, tmp_path: Path) -> None:
@@ -282,8 +303,9 @@ def test_no_key_or_content_of_an_attachment_is_shown(cm: CheckpointManager) -> N
         {"id": "../../../../etc"},
         {"id": "A" * 32},
         {"key": "00"},
-        {"segments": "00" * 32 + "0"},
-        {"segments": ""},
+        {"blake3": "00" * 32 + "0"},
+        {"blake3": ""},
+        {"segments": "00" * 32},
         {"kind": "../x"},
         {"kind": "x" * 40},
         {"detail": 3},
@@ -296,12 +318,15 @@ def test_no_key_or_content_of_an_attachment_is_shown(cm: CheckpointManager) -> N
 )
 def test_a_record_of_another_form_is_refused(change: dict[str, Any]) -> None:
     """Whoever has the key, or made a bundle, may have written it. If it counted as none, the attachments would be unused."""
-    record = {"id": "5c" * 16, "key": "00" * 32, "size": 5, "kind": "bytes", "detail": "", "segments": "00" * 32}
+    start = {"id": "5c" * 16, "key": "00" * 32, "size": 5, "kind": "bytes", "detail": ""}
+    record, older = start | {"blake3": "00" * 32}, start | {"segments": "00" * 32}
     for each in (
         record,
         record | {"under": "5c" * 8},
-        record | {"detail": "x" * 10_000},
-    ):  # of formats 1 and 2, and as once written
+        older,
+        older | {"under": "5c" * 8},
+        older | {"detail": "x" * 10_000},
+    ):  # of formats 3, 1 and 2, and as once written
         good = {"@attachments": {"w": each}}
         assert attachment_format.encode_records(attachment_format.take_records(good)) == {"w": each}
         assert good == {}

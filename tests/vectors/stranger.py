@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
+from blake3 import blake3
 from cryptography.cobblestone import Cobblestone256Decryptor
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIELDS = ["id", "previous", "status", "created_at", "metadata", "origin", "size", "restored_from"]
+RECORDS = [["id", "key", "size", "kind", "detail", of, *under] for of in ("segments", "blake3") for under in ([], ["under"])]
 BUNDLE = "checkpoint-manager-bundle/1"
 KEYRING, KEYRING_2 = "checkpoint-manager-keyring/1", "checkpoint-manager-keyring/2"
 HEADER = re.compile(
@@ -144,11 +146,14 @@ def _opened(file: bytes, store: str, keys: dict[str, bytes], stage: str, version
 
 def read_attachment(record: dict[str, Any], segments: list[bytes], store: str, stage: str) -> bytes:
     """Return the content of an attachment."""
-    if len(segments) != max(1, -(-record["size"] // 2**24)):
+    if list(record) not in RECORDS:
+        raise RefusedError("record")
+    named, digest = ("blake3", blake3) if "blake3" in record else ("segments", hashlib.sha256)
+    if len(segments) != max(1, -(-record["size"] // 2**24)) or len(record[named]) != 64 * len(segments):
         raise RefusedError("segments")
     content = b""
     for index, segment in enumerate(segments):
-        if hashlib.sha256(segment).hexdigest() != record["segments"][64 * index : 64 * index + 64]:
+        if digest(segment).hexdigest() != record[named][64 * index : 64 * index + 64]:
             raise RefusedError("digest")
         last = "last" if index == len(segments) - 1 else "more"
         bound = ("checkpoint-manager/attachment/1", store, stage, record["id"], index, last)

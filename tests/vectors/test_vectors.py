@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from checkpoint_manager import CheckpointManager, FormatError, IntegrityError
+from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.embedded import Held
 from checkpoint_manager._format.hidden import Hidden
+from checkpoint_manager._format.seal import SealBrokenError
 from checkpoint_manager.backends.base import Record
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests.strategies import same
@@ -26,6 +28,7 @@ HERE = Path(__file__).parent
 MANIFEST = json.loads((HERE / "manifest.json").read_text())
 VALUES = json.loads((HERE / "values-1.json").read_text())
 VALUES_2, VALUES_3 = (json.loads((HERE / f"values-{number}.json").read_text()) for number in (2, 3))
+ATTACHMENTS = json.loads((HERE / "attachments.json").read_text())
 VECTORS = {vector["file"]: vector for vector in MANIFEST["vectors"]}
 KEY = bytes.fromhex(MANIFEST["key_hex"])
 
@@ -135,6 +138,30 @@ def test_data_with_arrays_that_is_not_valid_is_refused(vector: dict[str, str]) -
         payload.decode(data, contents=Held(data, contents) if contents else None)
     with pytest.raises(stranger.RefusedError):
         stranger.read_data(data, contents)
+
+
+@pytest.mark.parametrize("vector", ATTACHMENTS["valid"] + ATTACHMENTS["invalid"], ids=lambda vector: vector["why"])
+def test_attachments_are_read_by_the_library_and_by_the_stranger(vector: dict[str, Any]) -> None:
+    store, stage, content = ATTACHMENTS["store"], ATTACHMENTS["stage"], vector.get("content")
+    segments = [base64.b64decode(segment) for segment in vector["segments"]]
+    fault, _, _ = vector["why"].partition(":")
+    if content is not None:
+        assert library_reads(vector["record"], segments[0], store, stage) == base64.b64decode(content)
+        assert stranger.read_attachment(vector["record"], segments, store, stage) == base64.b64decode(content)
+        return
+    with pytest.raises(ValueError if fault == "record" else SealBrokenError):
+        library_reads(vector["record"], segments[0], store, stage)
+    with pytest.raises(stranger.RefusedError):
+        stranger.read_attachment(vector["record"], segments, store, stage)
+
+
+def library_reads(fields: dict[str, Any], segment: bytes, store: str, stage: str) -> bytes:
+    """Return the content of an attachment of one segment."""
+    (record,) = attachment_format.take_records({attachment_format.NOTE: {"w": fields}})
+    content = memoryview(bytearray(record.size))
+    context = attachment_format.bound_to(store, stage, record.id, 0, last=True)
+    attachment_format.open_segment(record, [segment], content, context, record.digests[0])
+    return bytes(content)
 
 
 def test_a_new_version_with_arrays_and_attachments_is_read_by_the_stranger() -> None:

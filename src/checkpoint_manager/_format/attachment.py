@@ -1,4 +1,4 @@
-"""Attachments, formats 1 and 2: large contents beside the versions of a stage, in sealed segments.
+"""Attachments, formats 1 to 3: large contents beside the versions of a stage, in sealed segments.
 
 **Segments.** The content is cut into segments of 16 MiB (16777216 bytes); the last one is what is left, and an empty content
 has one empty segment. Segment i (0, 1, 2, …) is a sealed message (see :mod:`checkpoint_manager._format.seal`) under the
@@ -12,13 +12,15 @@ decimal digits.
 **Record.** The sealed metadata of each version that refers to an attachment holds, under the key ``@attachments`` of
 ``metadata`` and after all other keys, an object with one record for each name::
 
-    {"id": "…", "key": "…", "size": N, "kind": "…", "detail": "…", "segments": "…", "under": "…"}
+    {"id": "…", "key": "…", "size": N, "kind": "…", "detail": "…", "blake3": "…", "under": "…"}
 
-``key`` is the attachment's key in 64 hex digits, ``size`` the length of the content in bytes, ``kind`` what the content is read
-back as, ``detail`` a text for people, ``segments`` the SHA-256 of each sealed segment, in 64 hex digits each, joined, and
-``under`` the id of the store's key that was active when the attachment was written, which a record of format 1 does not have.
-A writer MUST cut ``detail`` to 200 characters, and a reader MUST take any: there were writers that did not. A version whose
-``@attachments`` are of another form MUST be refused as a whole: taken for a version without attachments, it would lose them.
+``key`` is the attachment's key in 64 hex digits, ``size`` the length of the content in bytes, ``kind`` what the content is
+read back as, ``detail`` a text for people, ``blake3`` the BLAKE3 digest of each sealed segment, 32 bytes in 64 hex digits,
+joined, and ``under`` the id of the store's key that was active when the attachment was written. In place of ``blake3``,
+records of formats 1 and 2 have ``segments``, the same with SHA-256. Those of format 1 have no ``under``; others have none
+where it is not known. A writer MUST cut ``detail`` to 200 characters, and a reader MUST take any: there were writers that did
+not. A version whose ``@attachments`` are of another form MUST be refused as a whole: taken for a version without attachments,
+it would lose them.
 
 The attachment ``@contents`` holds the arrays, frames and tensors of the version's data, see
 :mod:`checkpoint_manager._format.embedded`. No other name begins with ``@``.
@@ -39,16 +41,19 @@ import contextlib
 import hashlib
 import mmap
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.hidden import Hidden
+from checkpoint_manager._loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer
+
+HashName: TypeAlias = Literal["blake3", "sha256"]
 
 FORMAT = "checkpoint-manager/attachment/1"
 NOTE = "@attachments"
@@ -68,8 +73,10 @@ _KEY = r"[0-9a-f]{64}"
 _KIND = r"[a-z][a-z0-9-]{0,31}"
 _DIGESTS = r"(?:[0-9a-f]{64})+"
 _DIGEST_DIGITS = 64
-_FIELDS_1 = ["id", "key", "size", "kind", "detail", "segments"]
-_FIELDS = [*_FIELDS_1, "under"]
+_FIRST_FIELDS = ["id", "key", "size", "kind", "detail"]
+_DIGESTS_OF: dict[HashName, str] = {"blake3": "blake3", "sha256": "segments"}
+"""The field of a record that holds the digests, by the hash that they are made with."""
+_FIELDS = [[*_FIRST_FIELDS, digests, *under] for digests in _DIGESTS_OF.values() for under in ([], ["under"])]
 _NOT_RECORDS = "records of attachments are not of this format"
 
 
@@ -83,8 +90,9 @@ class AttachmentRecord(NamedTuple):
         size: The length of its content in bytes.
         kind: What the content is read back as.
         detail: What it is, for people.
-        digests: The SHA-256 of each sealed segment, in hexadecimal digits.
+        digests: The digest of each sealed segment, in hexadecimal digits.
         written_under: The id of the key that was active when it was written; empty if that is not known.
+        hashed_with: What the digests are made with.
     """
 
     name: str
@@ -95,6 +103,7 @@ class AttachmentRecord(NamedTuple):
     detail: str
     digests: tuple[str, ...]
     written_under: str = ""
+    hashed_with: HashName = "blake3"
 
 
 def segment_count(size: int) -> int:
@@ -121,18 +130,20 @@ def seal_segment(key: SecretBytes, slices: Iterable[Buffer], context: bytes, dig
         context: What it is bound to.
         digests: What its digest is appended to.
     """
-    digest = hashlib.sha256()
+    digest = _new_hash("blake3")
     for piece in seal.seal_cut(key, slices, context):
         digest.update(piece)
         yield piece
     digests.append(digest.hexdigest())
 
 
-def open_segment(key: SecretBytes, pieces: Iterable[Buffer], content: memoryview, context: bytes, expected: str | None) -> None:
+def open_segment(
+    record: AttachmentRecord, pieces: Iterable[Buffer], content: memoryview, context: bytes, expected: str | None
+) -> None:
     """Read the content of a segment into memory of its length, which holds nothing genuine until this returns.
 
     Args:
-        key: The attachment's key.
+        record: The attachment.
         pieces: The sealed segment.
         content: Where its content goes.
         context: What it is bound to.
@@ -142,18 +153,22 @@ def open_segment(key: SecretBytes, pieces: Iterable[Buffer], content: memoryview
         SealBrokenError: It does not open, has another length, or is not the one that was recorded.
     """
     if expected is None:
-        seal.unseal_into(key, pieces, content, context)
+        seal.unseal_into(record.key, pieces, content, context)
         return
-    digest = hashlib.sha256()
+    digest = _new_hash(record.hashed_with)
 
     def hashed() -> Iterator[Buffer]:
         for piece in pieces:
             digest.update(piece)
             yield piece
 
-    seal.unseal_into(key, hashed(), content, context)
+    seal.unseal_into(record.key, hashed(), content, context)
     if digest.hexdigest() != expected:
         raise seal.SealBrokenError
+
+
+def _new_hash(name: HashName) -> Any:  # noqa: ANN401  # what has update() and hexdigest()
+    return hashlib.sha256() if name == "sha256" else load("blake3").blake3()
 
 
 def new_memory(length: int) -> memoryview:
@@ -193,7 +208,7 @@ def encode_records(records: Iterable[AttachmentRecord]) -> dict[str, dict[str, A
             "size": each.size,
             "kind": each.kind,
             "detail": each.detail,
-            "segments": "".join(each.digests),
+            _DIGESTS_OF[each.hashed_with]: "".join(each.digests),
             **({"under": each.written_under} if each.written_under else {}),
         }
         for each in records
@@ -216,26 +231,30 @@ def take_records(metadata: dict[str, Any]) -> tuple[AttachmentRecord, ...]:
 
 
 def _record(name: str, fields: Mapping[str, Any]) -> AttachmentRecord:
-    joined = fields["segments"]
+    hashed_with, joined = _digests_in(fields)
     digests = tuple(joined[at : at + _DIGEST_DIGITS] for at in range(0, len(joined), _DIGEST_DIGITS))
-    key = Hidden(bytes.fromhex(fields["key"]))
+    key, under = Hidden(bytes.fromhex(fields["key"])), fields.get("under", "")
     return AttachmentRecord(
-        name, fields["id"], key, fields["size"], fields["kind"], fields["detail"], digests, fields.get("under", "")
+        name, fields["id"], key, fields["size"], fields["kind"], fields["detail"], digests, under, hashed_with
     )
+
+
+def _digests_in(fields: Mapping[str, Any]) -> tuple[HashName, str]:
+    return next((name, fields[field]) for name, field in _DIGESTS_OF.items() if field in fields)
 
 
 def _is_record(name: str, fields: object) -> bool:
     return (
         0 < len(name) <= MAX_NAME_CHARACTERS
         and type(fields) is dict
-        and list(fields) in (_FIELDS, _FIELDS_1)
+        and list(fields) in _FIELDS
         and all(type(fields[each]) is str for each in fields if each != "size")
         and type(fields["size"]) is int
         and fields["size"] >= 0
         and re.fullmatch(_ID, fields["id"]) is not None
         and re.fullmatch(_KEY, fields["key"]) is not None
         and re.fullmatch(_KIND, fields["kind"]) is not None
-        and re.fullmatch(_DIGESTS, fields["segments"]) is not None
+        and re.fullmatch(_DIGESTS, _digests_in(fields)[1]) is not None
         and re.fullmatch(_KEY_ID, fields.get("under", "")) is not None
-        and len(fields["segments"]) == segment_count(fields["size"]) * _DIGEST_DIGITS
+        and len(_digests_in(fields)[1]) == segment_count(fields["size"]) * _DIGEST_DIGITS
     )

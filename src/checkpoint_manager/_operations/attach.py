@@ -23,9 +23,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+import blake3  # noqa: F401  # else it would be imported under the lock, and so would the next one
 import orjson
 
-import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
+import checkpoint_manager.attachment_info  # noqa: F401
 from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._filesystem import files

@@ -73,7 +73,7 @@ def read_segment_into(
                 raise seal.SealBrokenError
             pieces = iter(lambda: file.read(seal.SLICE_BYTES), b"")
             expected = None if is_under_active_key else record.digests[index]
-            attachment_format.open_segment(record.key, pieces, content, context, expected)
+            attachment_format.open_segment(record, pieces, content, context, expected)
     except VersionAbsentError:
         raise IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     except seal.SealBrokenError:

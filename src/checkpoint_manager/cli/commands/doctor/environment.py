@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DISTRIBUTION = "checkpoint-manager"
-_LIBRARIES = ("cryptography", "filelock", "orjson", "ormsgpack", "platformdirs", "click", "rich")
+_LIBRARIES = ("blake3", "cryptography", "filelock", "orjson", "ormsgpack", "platformdirs", "click", "rich")
 _PREFIX = "CHECKPOINT_MANAGER_"
 _KNOWN = (*VARIABLES, "CHECKPOINT_MANAGER_RUN", "CHECKPOINT_MANAGER_STORE")
 _OTHERS = ("NO_COLOR", "XDG_DATA_HOME", "XDG_STATE_HOME")
