@@ -114,10 +114,10 @@ def _of_small_saves(found: dict[str, Result]) -> list[Aim]:
     return [*aims, _beside(found, title, f"save/1 KiB/None{CPU}", floors.SAME_PROTOCOL, 1.75)]
 
 
-def _beside(found: dict[str, Result], text: str, key: str, other: str, limit: float) -> Aim:
+def _beside(found: dict[str, Result], text: str, key: str, other: str, limit: float, ours: str = OURS) -> Aim:
     """Return an aim for our time in multiples of another contender's, beside that of the lean program."""
     least = _median(found, key, other)
-    return Aim(text, _ratio(_median(found, key), least), limit, lean=_ratio(_median(found, key, LEAN), least))
+    return Aim(text, _ratio(_median(found, key, ours), least), limit, lean=_ratio(_median(found, key, LEAN), least))
 
 
 def _of_large_saves(found: dict[str, Result], field: Field) -> list[Aim]:
@@ -175,26 +175,27 @@ def _of_upkeep(found: dict[str, Result]) -> list[Aim]:
 
 
 def _of_arrays(found: dict[str, Result]) -> list[Aim]:
-    save, load, size = "arrays/save", "arrays/load", "an array of 256 MiB"
+    save, load = "arrays/save", "arrays/load"
+    saved = (
+        ("an array of 1 GiB, attached", OURS),
+        ("an array of 1 GiB in the data", arrays.IN_THE_DATA),
+        ("a file of 1 GiB, attached", arrays.A_FILE),
+    )
     return [
         *(
-            Aim(
-                f"save {size}{where}: beside {arrays.SYNCED}",
-                _ratio(_median(found, save, name), _median(found, save, arrays.SYNCED)),
-                1.0,
-                lean=_ratio(_median(found, save, LEAN), _median(found, save, arrays.SYNCED)),
-            )
-            for where, name in ((", attached", OURS), (" in the data", arrays.IN_THE_DATA))
+            _beside(found, f"save {what}: beside {other}", save, other, 1.0, ours=name)
+            for other in (arrays.SYNCED, arrays.EARLY)
+            for what, name in saved
         ),
         *(
             Aim(
-                f"load {size}{where}: speed beside {arrays.COPIED}",
-                _ratio(_median(found, load, arrays.COPIED), _median(found, load, name)),
+                f"load {what}: speed beside {other}",
+                _ratio(_median(found, load, other), _median(found, load, name)),
                 0.8,
                 at_least=True,
-                lean=_ratio(_median(found, load, arrays.COPIED), _median(found, load, LEAN)),
+                lean=_ratio(_median(found, load, other), _median(found, load, LEAN)),
             )
-            for where, name in ((", attached", OURS), (" in the data", arrays.IN_THE_DATA))
+            for (what, name), other in zip(saved, (arrays.COPIED, arrays.COPIED, arrays.SYNCED), strict=True)
         ),
     ]
 

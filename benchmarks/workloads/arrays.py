@@ -1,18 +1,18 @@
-"""A large array, saved and loaded, beside ``cp`` and beside the fastest program that we know that seals it.
+"""A large array and a large file, saved and loaded, beside ``cp`` and beside the fastest program that we know that seals them.
 
-That program writes the same segments under the same cipher, two at once, and starts to write them out as early as the library
-does: once with the digests that keep out former holders of a key, once without. It keeps no records and no versions. When it
-reads, it compares no digests.
+That program writes the same segments under the same cipher, several at once, and starts to write them out as early as the
+library does: once with the digests that keep out former holders of a key, once without. It keeps no records and no versions.
+When it reads, it compares no digests. A copy that is written out as early stands beside ``cp``, which leaves all to the sync.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 
 from benchmarks.contenders.base import KEY
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
     from benchmarks.workloads.context import Context
 
-IN_THE_DATA = f"{OURS}, in the data"
-COPIED, SYNCED = "cp", "cp + fsync"
+IN_THE_DATA, A_FILE = f"{OURS}, in the data", f"{OURS}, a file"
+COPIED, SYNCED, EARLY = "cp", "cp + fsync", "copy, written out early, + fsync"
 WITHOUT_DIGESTS = f"{LEAN}, no digests"
 _SEGMENT = 16 * 1024 * 1024
 _SLICE = 256 * 1024
+_OUT_AT_ONCE = 1024 * 1024
+_AT_ONCE = 3
 _ABOVE = 1024
 """More than a slice grows by being sealed."""
 
@@ -43,7 +45,7 @@ def run(context: Context) -> list[Result]:
         context.tell("arrays: left out, for numpy is not installed")
         return []
     size = context.scale.array
-    title = f"an array of {size // 1024**2} MiB" if size >= 1024**2 else f"an array of {size} bytes"
+    title = f"{size // 1024**2} MiB" if size >= 1024**2 else f"{size} bytes"
     context.tell(f"arrays: {title}, saved and loaded")
     array = np.resize(np.frombuffer(os.urandom(min(size, 1024**2)), "u1"), size)
     with context.place(is_large=True) as place:
@@ -57,12 +59,17 @@ def run(context: Context) -> list[Result]:
         def attach(_: object) -> None:
             manager.save_checkpoint("attached", kept["attached"], attachments={"weights": array})
 
+        def attach_file(_: object) -> None:
+            manager.save_checkpoint("file", kept["attached"], attachments={"weights": files.source})
+
         def save(_: object) -> None:
             manager.save_checkpoint("data", kept["data"])
 
         saving = [
             Entrant(OURS, attach, lambda _: forget("attached")),
             Entrant(IN_THE_DATA, save, lambda _: forget("data")),
+            Entrant(A_FILE, attach_file, lambda _: forget("file")),
+            Entrant(EARLY, lambda _: files.copy_early(), files.remove),
             Entrant(SYNCED, lambda _: files.copy(durable=True), files.remove),
             Entrant(COPIED, lambda _: files.copy(durable=False), files.remove, leaves_dirt=True),
             Entrant(LEAN, lambda _: files.seal(digests=True), files.remove),
@@ -74,6 +81,10 @@ def run(context: Context) -> list[Result]:
         loading = [
             Entrant(OURS, lambda _: manager.get_checkpoint("attached").attachments["weights"].load()),
             Entrant(IN_THE_DATA, lambda _: manager.load_checkpoint("data")),
+            Entrant(
+                A_FILE, lambda _: manager.get_checkpoint("file").attachments["weights"].save_to(files.copied), files.remove_copy
+            ),
+            Entrant(SYNCED, lambda _: files.copy(durable=True), files.remove_copy),
             Entrant(COPIED, lambda _: files.copy(durable=False), files.remove_copy, leaves_dirt=True),
             Entrant(LEAN, lambda _: files.open(np.empty(size, "u1"))),
         ]
@@ -94,10 +105,10 @@ class _Files:
     """
 
     def __init__(self, place: Path, array: Any) -> None:
-        self._source, self._copy, self._sealed = place / "source", place / "copy", place / "sealed"
+        self.source, self.copied, self._sealed = place / "source", place / "copy", place / "sealed"
         self._view = memoryview(array)
         self._sealed.mkdir()
-        self._source.write_bytes(self._view)
+        self.source.write_bytes(self._view)
         os.sync()
 
     def remove(self, _: int) -> None:
@@ -106,22 +117,33 @@ class _Files:
             path.unlink()
 
     def remove_copy(self, _: int) -> None:
-        self._copy.unlink(missing_ok=True)
+        self.copied.unlink(missing_ok=True)
 
     def copy(self, *, durable: bool) -> None:
-        subprocess.run(["cp", "--reflink=never", self._source, self._copy], check=True)
+        subprocess.run(["cp", "--reflink=never", self.source, self.copied], check=True)
         if durable:
-            _sync(self._copy)
-            _sync(self._copy.parent)
+            _sync(self.copied)
+            _sync(self.copied.parent)
+
+    def copy_early(self) -> None:
+        memory = memoryview(bytearray(_OUT_AT_ONCE))
+        with open(self.source, "rb", buffering=0) as source, open(self.copied, "wb", buffering=0) as copy:
+            written = 0
+            while length := source.readinto(memory):
+                copy.write(memory[:length])
+                _write_out(copy.fileno(), written, length)
+                written += length
+            os.fsync(copy.fileno())
+        _sync(self.copied.parent)
 
     def seal(self, *, digests: bool) -> list[str]:
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = list(pool.map(lambda start: self._seal(start, digests=digests), range(0, len(self._view), _SEGMENT)))
         _sync(self._sealed)
         return found
 
     def _seal(self, start: int, *, digests: bool) -> str:
-        segment, digest, written = self._view[start : start + _SEGMENT], hashlib.sha256(), 0
+        segment, digest, written, started = self._view[start : start + _SEGMENT], blake3(), 0, 0
         encryptor, output = (
             Cobblestone256Encryptor(KEY, b"a segment"),
             memoryview(bytearray(_SLICE + _SLICE // _ABOVE + _ABOVE * 32)),
@@ -131,10 +153,10 @@ class _Files:
             piece = output[: encryptor.update_into(segment[at : at + _SLICE], output)]
             if digests:
                 digest.update(piece)
-            os.write(descriptor, piece)
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(descriptor, written, len(piece), os.POSIX_FADV_DONTNEED)
-            written += len(piece)
+            written += os.write(descriptor, piece)
+            if written - started >= _OUT_AT_ONCE:
+                _write_out(descriptor, started, written - started)
+                started = written
         os.write(descriptor, encryptor.finalize())
         os.fsync(descriptor)
         os.close(descriptor)
@@ -152,6 +174,11 @@ class _Files:
             while piece := file.read(_SLICE):
                 filled += decryptor.update_into(piece, output[filled:])
         output[filled:] = decryptor.finalize()
+
+
+def _write_out(descriptor: int, start: int, length: int) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 def _sync(path: Path) -> None:
