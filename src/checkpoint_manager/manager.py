@@ -507,7 +507,7 @@ class CheckpointManager:
             raise wrong("below", below, "a number, or None")
         return self._store.history.versions(_valid(stage_name), below)
 
-    def stages(self, prefix: str = "") -> list[str]:
+    def stages(self, prefix: str = "", *, checked: bool = True) -> list[str]:
         """Return the names of the stages, sorted, including cleared ones and without deleted ones.
 
         A stage counts if it holds a version that opens, or if this user has seen it. So a planted folder is not listed, and a
@@ -515,8 +515,13 @@ class CheckpointManager:
 
         Args:
             prefix: Return only names that begin with this.
+            checked: With False, no stage is looked into, which takes a fraction of the time: deleted and planted ones are
+                listed, and those that were removed are not.
         """
         check("prefix", prefix, str, "text")
+        check_flags(checked=checked)
+        if not checked:
+            return sorted(stage for stage in self._store.backend.stages() if stage.startswith(prefix))
         return self._store.stages(prefix)
 
     def running(self, stage_name: str | None = None) -> list[Running]:
@@ -593,14 +598,18 @@ class CheckpointManager:
         """
         return _operations.lineage.downstream(self._store, _valid(stage_name))
 
-    def stale_stages(self) -> dict[str, str]:
+    def stale_stages(self, stages: Iterable[str] | None = None) -> dict[str, str]:
         """Return the stages that were made of results which are out of date, each with the reason.
 
         A stage is stale if one of its results was made of a version of another stage, and since then that stage was cleared, or
         the same call of it gave other data. Calling its function with the new result brings it up to date
         (:mod:`checkpoint_manager._operations.lineage`). A stage that can't be read is not listed.
+
+        Args:
+            stages: The stages to look at; None: all of them.
         """
-        return _operations.lineage.stale(self._store, self._store.stages())
+        named = None if stages is None else elements("stages", stages, "a list of names")
+        return _operations.lineage.stale(self._store, self._store.stages() if named is None else map(_valid, named))
 
     def diff(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager
-from checkpoint_manager.dashboard import tree
+from checkpoint_manager.dashboard import pace, stores, tree
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
 from checkpoint_manager.dashboard.views import call
@@ -91,8 +91,7 @@ class TestPipelines:
         dashboard = dashboard_of(cm)
         broken = ShownStore(str(tmp_path / "other"), lambda: CheckpointManager(tmp_path / "other", key=KEY))
         site = dashboard.site
-        stores = stores_by_id([*site.stores.values(), broken])
-        object.__setattr__(site, "stores", stores)
+        object.__setattr__(site, "stores", stores_by_id([*site.stores.values(), broken]))
         browser = dashboard.browser(Role())
         page = browser.get("/").text
         assert page.index('role="alert"') < page.index(">train<")
@@ -104,6 +103,90 @@ class TestPipelines:
         assert "All 312 stages" in visitor.get("/").text
         first, second = visitor.get(visitor.at("")).text, visitor.get(visitor.at("", start=300)).text
         assert (">many 297<" in first, ">many 298<" in first, ">many 298<" in second) == (True, False, True)
+
+
+class TestALargeStore:
+    """One that is not known yet: pages look at what they show, and say how far the rest is known."""
+
+    @pytest.fixture(autouse=True)
+    def cold(self, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
+
+    def test_a_page_looks_at_the_stages_that_it_shows_and_at_no_others(
+        self, cm: CheckpointManager, dashboard: Dashboard, visitor: Browser
+    ) -> None:
+        for number in range(310):
+            cm.save_checkpoint(f"many {number:03}", 1)
+        page = visitor.get(visitor.at("", start=300)).text
+        assert dashboard.store._cells.keys() == {*(f"many {number:03}" for number in range(299, 310)), "train", "clean"}
+        assert "13 of 312 stages read so far" in visitor.get(visitor.at("", start=300)).text
+        assert "301\u2013312 of 312" in page
+        assert "in the order of their names" in page
+        assert "not read yet" not in page
+
+    def test_what_it_has_no_time_for_is_shown_by_name(
+        self, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dashboard.store._cells.clear()
+        monkeypatch.setattr(stores, "WAIT_SECONDS", -1.0)
+        page = visitor.get(visitor.at("")).text
+        assert page.count("not read yet") == 2
+        assert "0 of 2 stages read so far" in page
+
+    def test_filters_and_what_needs_attention_say_what_they_rest_on(
+        self, cm: CheckpointManager, visitor: Browser, dashboard: Dashboard
+    ) -> None:
+        cm.save_checkpoint("b", 1)
+        with pytest.raises(ZeroDivisionError):
+            cm.stage("a")(lambda: 1 / 0)()
+        page = visitor.get(visitor.at("", state="failed")).text
+        assert "None of the stages read so far matches the filters" in page
+        assert "a filter by state or metadata finds only those that were read" in page
+        assert ">b</span>" in visitor.get(visitor.at("", name="b")).text
+        dashboard.store.look("a")
+        assert ">a</span>" in visitor.get(visitor.at("", state="failed")).text
+        assert 'Needs attention <span class="quiet">of the stages read so far</span>' in visitor.get("/").text
+
+    def test_a_stage_that_is_not_there_any_more_is_left_out(
+        self, cm: CheckpointManager, dashboard: Dashboard, visitor: Browser
+    ) -> None:
+        cm.delete_stage("train")
+        assert "train" in cm.stages(checked=False)
+        assert ">train<" not in visitor.get(visitor.at("")).text
+        dashboard.store._look_at_all()
+        assert (dashboard.store.is_complete, dashboard.store.names()) == (True, ["clean"])
+
+    def test_a_stage_that_runs_and_has_no_version_is_listed_by_its_name(self, cm: CheckpointManager, visitor: Browser) -> None:
+        with cm.loop("embed", range(10), initial={}, bar=False) as loop:
+            next(iter(loop))
+            page = visitor.get(visitor.at("")).text
+        assert page.index(">clean<") < page.index(">embed<") < page.index(">train<")
+
+    def test_what_was_made_of_a_stage_is_told_as_far_as_it_is_known(self, cm: CheckpointManager, visitor: Browser) -> None:
+        rows = cm.stage("rows")(lambda: [1, 2])
+        cm.stage("count")(lambda rows: {"rows": len(rows)})(rows())
+        visitor.get(visitor.at(""))
+        assert "as far as the stages are read" in visitor.get(visitor.at("/stage", stage="rows")).text
+
+
+def test_the_background_waits_for_pages_but_not_for_those_that_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_LONGEST_SECONDS", 60.0)
+    own, begun, done = pace.Pace(), threading.Event(), threading.Event()
+
+    def look() -> None:
+        begun.set()
+        own.give_way()
+        done.set()
+
+    with own.making_a_page():
+        with own.waiting():
+            own.give_way()
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert begun.wait(60)
+        assert not done.is_set()
+    thread.join(60)
+    assert done.is_set()
 
 
 class TestStage:

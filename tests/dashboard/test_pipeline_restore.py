@@ -157,9 +157,12 @@ class TestRestore:
         assert (cm.get_version("train").restored_from, cm.get_version("late").status) == (None, "completed")
         assert dashboard.log[-1] == "a change, because somebody was quicker"
 
+    @pytest.mark.parametrize("is_one_step", [False, True])
     def test_one_who_is_overtaken_at_the_last_moment_takes_all_back(
-        self, cm: CheckpointManager, owner: Browser, then: str, monkeypatch: pytest.MonkeyPatch
+        self, cm: CheckpointManager, owner: Browser, then: str, monkeypatch: pytest.MonkeyPatch, is_one_step: bool
     ) -> None:
+        if not is_one_step:
+            monkeypatch.setattr("checkpoint_manager._operations.restore._MOST_TOGETHER", 1)
         fields = fields_of(owner.get(owner.at("/pipeline/plan", at=then)).text)
 
         def none(*_: object) -> None:
@@ -167,7 +170,8 @@ class TestRestore:
 
         monkeypatch.setattr(pipeline_restore, "_first_change", none)
         answer = owner.post(owner.at("/pipeline/restore"), {**fields, "reason": WHY})
-        assert (answer.status_code, "taken back" in answer.text) == (409, True)
+        told = "Nothing was changed." if is_one_step else "What was changed before is taken back"
+        assert (answer.status_code, told in answer.text) == (409, True)
         assert cm.load_checkpoint("train") == 4
         assert cm.load_checkpoint("late") == 1
 
@@ -181,6 +185,7 @@ class TestRestore:
         monkeypatch: pytest.MonkeyPatch,
         is_full_for_ever: bool,
     ) -> None:
+        monkeypatch.setattr("checkpoint_manager._operations.restore._MOST_TOGETHER", 1)
         fields, real = fields_of(owner.get(owner.at("/pipeline/plan", at=then)).text), cm.restore_checkpoint
 
         def full(stage: str, *more: Any, **named: Any) -> Version:

@@ -83,6 +83,7 @@ def test_a_new_result_makes_what_follows_stale(cm: CheckpointManager) -> None:
     of(2).extract("a")
     why = "made of version 1 of extract, which is now version 2"
     assert cm.stale_stages() == {"clean": why, "total": why}
+    assert cm.stale_stages(["clean"]) == {"clean": why}
     of(2).clean(of(2).extract("a"))
     assert cm.stale_stages() == {"total": why}
     of(2).run()

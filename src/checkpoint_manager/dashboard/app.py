@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from checkpoint_manager.dashboard import events, filters
 from checkpoint_manager.dashboard.auth import SESSION_SECONDS, TooManyTriesError
 from checkpoint_manager.dashboard.guard import Guard
+from checkpoint_manager.dashboard.pace import PACE
 from checkpoint_manager.dashboard.views import (
     changes,
     diff,
@@ -171,7 +172,7 @@ def _answering(site: Site, page: _Page) -> Callable[[Request], Coroutine[Any, An
             if page.post:
                 call = Call(site, request, session, await _form(call))
             _check_role(call, page)
-            return await run_in_threadpool(page.show, call)
+            return await run_in_threadpool(_made, page, call)
         except RefusedError as refusal:
             return call.page("refused.html", refusal.status, title=refusal.title, text=refusal.text)
         except CheckpointError as error:
@@ -179,6 +180,11 @@ def _answering(site: Site, page: _Page) -> Callable[[Request], Coroutine[Any, An
             return call.page("refused.html", status, title=error.message, text=call.store.hint_of(error))
 
     return answer
+
+
+def _made(page: _Page, call: Call) -> Response:
+    with PACE.making_a_page():
+        return page.show(call)
 
 
 def _session(site: Site, request: Request, *, is_used: bool = True) -> Session | None:

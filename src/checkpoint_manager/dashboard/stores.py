@@ -1,7 +1,8 @@
 """What is known of the stores that are shown: the state of each stage, without any data.
 
-Nothing is read until somebody asks for a page. A large store is looked at in a thread of its own, stage by stage, and pages
-show what is known by then. A version never changes, so only the newest number of a stage is asked for again.
+Nothing is read until somebody asks for a page. The names of the stages are listed first, and a page looks at the stages that it
+shows. The others are looked at in a thread, stage by stage, while no page is being made; until that is done, pages say how many
+stages they know. A version never changes, so only the newest number of a stage is asked for again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_inputs, read_progress, read_run
 from checkpoint_manager.dashboard import hints, plans, unexpected
+from checkpoint_manager.dashboard.pace import PACE
 from checkpoint_manager.dashboard.plans import Plans
 from checkpoint_manager.errors import (
     CheckpointError,
@@ -31,7 +33,7 @@ from checkpoint_manager.errors import (
 from checkpoint_manager.reports import VerificationReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from checkpoint_manager import CheckpointManager, Progress, Retention, Running, Version
     from checkpoint_manager.dashboard.plans import Goal, RestorePlan, RetentionPlan
@@ -53,6 +55,8 @@ _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
 _LATE = datetime.max.replace(tzinfo=UTC)
 WAIT_SECONDS = 0.12
 """How long a page waits for what is not known yet; it then says how far the look has come."""
+_LOOKS_PER_SECOND = 1000
+"""How many stages are looked at in a second, about. A page does not wait for more than that lets it expect."""
 _MOST_LOOKED_BACK = 20
 """How many versions of a stage are searched for one that records its inputs."""
 _SHARE = 0.1
@@ -135,15 +139,20 @@ class Overview:
 
     Attributes:
         cells: The stages that were looked at, by name.
-        total: How many there are; None while that is not known.
+        names: The names of all of them; until all were looked at, deleted and planted ones may be among them.
         is_complete: Whether all were looked at.
         order: The names of most of them in the order of the pipeline.
     """
 
     cells: dict[str, Cell] = field(default_factory=dict)
-    total: int | None = None
+    names: Sequence[str] = ()
     is_complete: bool = False
     order: Sequence[str] = ()
+
+    @property
+    def total(self) -> int:
+        """How many stages there are."""
+        return len(self.cells) if self.is_complete else max(len(self.names), len(self.cells))
 
     @property
     def counts(self) -> list[tuple[State, int]]:
@@ -151,8 +160,14 @@ class Overview:
         counts = Counter(cell.state for cell in self.cells.values())
         return [(state, counts[state]) for state in ORDER if counts[state]]
 
-    def in_order(self) -> list[Cell]:
-        """Return the stages in the order of the pipeline: as each was saved first."""
+    def in_order(self) -> Sequence[str]:
+        """Return the names of all stages: in the order of the pipeline, or until all were looked at, in that of their names."""
+        if self.is_complete:
+            return [cell.stage for cell in self.known_in_order()]
+        return sorted({*self.names, *self.cells}) if self.cells.keys() - set(self.names) else self.names
+
+    def known_in_order(self) -> list[Cell]:
+        """Return the stages that were looked at in the order of the pipeline: as each was saved first."""
         known = [self.cells[stage] for stage in self.order if stage in self.cells]
         if len(known) == len(self.cells):
             return known
@@ -215,11 +230,11 @@ class ShownStore:
         self._opening = threading.Lock()
         self._cm: CheckpointManager | None = None
         self._cells: dict[str, Cell] = {}
-        self._names: list[str] | None = None
+        self._names: Sequence[str] = ()
         self._order: list[str] = []
         self._complete_at: float | None = None
         self._sweep: threading.Thread | None = None
-        self._took = 0.0
+        self._took = self._cost = 0.0
         self.problem = ""
 
     @property
@@ -255,17 +270,19 @@ class ShownStore:
             CheckpointError: The store can't be opened or listed.
         """
         wait = WAIT_SECONDS if wait is None else wait
-        self.cm  # noqa: B018  # raises if it can't be opened
+        if self._complete_at is None:
+            self._names = self.cm.stages(checked=False)
         self._begin_sweep(wait)
-        if self._sweep is not None and (self._complete_at is None or self._took < wait):
-            self._sweep.join(wait)
+        is_quick = len(self._names) < wait * _LOOKS_PER_SECOND if self._complete_at is None else self._took < wait
+        if self._sweep is not None and is_quick:
+            with PACE.waiting():
+                self._sweep.join(wait)
         if self.problem:
             raise CheckpointError(self.problem)
-        names, cells = self._names, dict(self._cells)
+        cells = dict(self._cells)
         for stage, run in self._running().items():
             cells[stage] = _with_run(cells.get(stage, Cell(stage, "unknown", began=run.started_at)), run)
-        total = None if names is None else max(len(names), len(cells))
-        return Overview(cells, total, self._complete_at is not None, self._order)
+        return Overview(cells, self._names, self._complete_at is not None, self._order)
 
     def _running(self) -> dict[str, Running]:
         """Return what runs now, by stage: the one that began first."""
@@ -280,23 +297,27 @@ class ShownStore:
             if self._sweep is not None and self._sweep.is_alive():
                 return
             age = None if self._complete_at is None else time.monotonic() - self._complete_at
-            is_due = age is None or self._took < wait or age > self._took / _SHARE
+            is_due = age is None or self._took < wait or age > self._cost / _SHARE
             if is_due:
                 self._sweep = threading.Thread(target=self._look_at_all, name=f"look at {self.id}", daemon=True)
                 self._sweep.start()
 
     def _look_at_all(self) -> None:
-        began = time.monotonic()
+        began, cost = time.monotonic(), time.thread_time()
         try:
-            names = self.cm.stages()
-            self._names = names
-            for name in names:
-                with contextlib.suppress(CheckpointNotFoundError):  # deleted meanwhile
+            for name in self.cm.stages(checked=False):
+                PACE.give_way()
+                with contextlib.suppress(CheckpointNotFoundError):  # deleted, now or before
+                    self.look_at_versions(name)
+            names = self.cm.stages()  # quick by now, and names those that are gone, too
+            for name in set(names) - self._cells.keys():
+                with contextlib.suppress(CheckpointNotFoundError):
                     self.look_at_versions(name)
             for name in self._cells.keys() - set(names):
                 del self._cells[name]
             self._mark_stale()
-            self._order = [cell.stage for cell in Overview(dict(self._cells)).in_order()]
+            self._order = [cell.stage for cell in Overview(dict(self._cells)).known_in_order()]
+            self._names = names
             self.problem = ""
         except CheckpointError as error:
             self.problem = self.explain(error)
@@ -304,20 +325,24 @@ class ShownStore:
             unexpected.log("A look at all stages", error)
             self.problem = unexpected.TOLD
         finally:
-            self._took = time.monotonic() - began
+            self._took, self._cost = time.monotonic() - began, time.thread_time() - cost
             self._complete_at = time.monotonic()
 
     def _mark_stale(self) -> None:
-        stale = self.cm.stale_stages()
+        stale = self.cm.stale_stages([name for name, cell in self._cells.items() if cell.inputs])
         for name, cell in list(self._cells.items()):
             why = stale.get(name, "")
             if cell.stale != why:
                 self._cells[name] = replace(cell, stale=why, state=_with_staleness(cell, why))
 
-    def names(self) -> list[str]:
-        """Return the names of the stages, as far as they are known."""
-        self.overview()
-        return list(self._cells) if self._names is None else self._names
+    def names(self) -> Sequence[str]:
+        """Return the names of the stages; until all were looked at, deleted and planted ones may be among them."""
+        return self.overview().names
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all stages were looked at."""
+        return self._complete_at is not None
 
     def known(self) -> list[Cell]:
         """Return what is known of all stages now, without looking again."""
@@ -332,7 +357,7 @@ class ShownStore:
         with contextlib.suppress(CheckpointError):  # told where all stages are
             cells = self.overview().cells
         following: dict[str, list[str]] = {}
-        for name in sorted(cells):
+        for name in sorted(name for name, cell in cells.items() if cell.inputs):
             for source in cells[name].inputs:
                 following.setdefault(source, []).append(name)
         found, waiting = {stage: None}, deque([stage])
@@ -355,6 +380,7 @@ class ShownStore:
 
     def _verify(self, quick: bool) -> None:  # noqa: FBT001  # as a thread passes it
         def step(progress: Progress) -> None:
+            PACE.give_way()
             if self.verification is not None:
                 self.verification.done, self.verification.total = progress.done, progress.total
 
@@ -391,17 +417,24 @@ class ShownStore:
             cell = Cell(stage, "unknown", began=run.started_at)
         return cell if run is None else _with_run(cell, run)
 
-    def look_again(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Return what is known of some stages after looking whether they have newer versions. Deleted ones are left out."""
+    def look_again(self, names: Iterable[str], known: Mapping[str, Cell]) -> list[Cell]:
+        """Return what is known of some stages after looking whether they have newer versions. Deleted ones are left out.
+
+        Args:
+            names: Their names.
+            known: What is known of them before. It stands for those that can't be looked at in ``WAIT_SECONDS``.
+        """
         found: list[Cell] = []
-        for cell in cells:
+        until = time.monotonic() + WAIT_SECONDS
+        for name in names:
+            before = known.get(name, Cell(name, "unknown"))
             try:
-                known = self.look_at_versions(cell.stage)
+                cell = self.look_at_versions(name) if time.monotonic() < until else before
             except CheckpointNotFoundError:
-                if cell.run is not None:
-                    found.append(cell)
+                if before.run is not None:
+                    found.append(before)
             else:
-                found.append(known if cell.run is None else _with_run(known, cell.run))
+                found.append(cell if before.run is None else _with_run(cell, before.run))
         return found
 
     def look_at_versions(self, stage: str) -> Cell:

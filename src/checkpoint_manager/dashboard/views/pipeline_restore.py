@@ -18,7 +18,7 @@ from checkpoint_manager.dashboard.filters import plural
 from checkpoint_manager.dashboard.plans import Goal, newest_number
 from checkpoint_manager.dashboard.views.call import RefusedError
 from checkpoint_manager.dashboard.views.changes import overtaken, reason_of
-from checkpoint_manager.errors import CheckpointError, VersionConflictError
+from checkpoint_manager.errors import CheckpointError, PartlyRestoredError, VersionConflictError
 from checkpoint_manager.pipelines import Pipelines
 
 if TYPE_CHECKING:
@@ -58,13 +58,8 @@ def restore(call: Call) -> Response:
         return overtaken(call, *changed, again)
     try:
         (versions,) = Pipelines([call.store.cm]).restore([found.pipeline], metadata={"reason": reason}).values()
-    except VersionConflictError as error:
-        told = _told_of(_not_taken_back(call, found, error.stage))
-        return overtaken(call, error.stage or "", error.expected, error.actual, again, told)
     except CheckpointError as error:
-        told = _told_of(_not_taken_back(call, found, error.stage))
-        call.note("change", f"began to restore the pipeline, and failed. {told}", reason=reason)
-        raise RefusedError(500, error.message, f"{told} {call.store.hint_of(error)}".strip()) from None
+        return _failed(call, found, error, reason, again)
     to = f"the tag {goal.tag}" if goal.at is None else f"{goal.at:%Y-%m-%d %H:%M:%S} UTC"
     call.note("change", f"restored the pipeline to {to}: {plural(len(versions), 'stage')} changed", reason=reason)
     return call.go(call.at(""), f"The pipeline is restored to {to}: {plural(len(versions), 'stage')} changed.")
@@ -77,18 +72,24 @@ def _first_change(call: Call, found: RestorePlan) -> tuple[str, int, int] | None
     return next((each for each in now if each[1] != each[2]), None)
 
 
-def _not_taken_back(call: Call, found: RestorePlan, failed: str | None) -> list[str]:
-    """Return the stages, but for the one that failed, that a failed restore has changed and could not take back."""
-    left = []
-    for step in found.pipeline.changes:
-        with contextlib.suppress(CheckpointError):  # told where its versions are
-            newest = call.store.cm.get_version(step.stage)
-            if step.stage != failed and step.newest_number not in {newest.number, newest.restored_from}:
-                left.append(step.stage)
-    return left
+def _failed(call: Call, found: RestorePlan, error: CheckpointError, reason: str, again: str) -> Response:
+    """Show why a restore failed, and what it has left.
+
+    Raises:
+        RefusedError: Nobody was quicker; it failed for another reason.
+    """
+    left = [stage for _, stage in error.left] if isinstance(error, PartlyRestoredError) else []
+    why = error.__cause__ if left and isinstance(error.__cause__, CheckpointError) else error
+    if isinstance(why, VersionConflictError):
+        told = "Nothing was changed." if found.pipeline.is_one_step else _told_of(left)
+        return overtaken(call, why.stage or "", why.expected, why.actual, again, told)
+    told = _told_of(left)
+    call.note("change", f"began to restore the pipeline, and failed. {told}", reason=reason)
+    raise RefusedError(500, why.message, f"{told} {call.store.hint_of(why)}".strip())
 
 
 def _told_of(left: list[str]) -> str:
+    """Return which stages stay as the restore has left them."""
     if not left:
         return "What was changed before is taken back: those stages keep the versions of both steps."
     more = f" and {len(left) - _MOST_TOLD} more" if len(left) > _MOST_TOLD else ""
@@ -131,7 +132,7 @@ def _tags(call: Call) -> list[tuple[str, int]]:
 
 
 def _page(call: Call, goal: Goal, found: RestorePlan) -> Response:
-    place = {cell.stage: index for index, cell in enumerate(call.store.overview().in_order())}
+    place = {stage: index for index, stage in enumerate(call.store.overview().in_order())}
     steps = sorted(found.pipeline.steps, key=lambda step: (place.get(step.stage, len(place)), step.stage))
     counts = Counter[str](step.action for step in steps)
     start = call.number("start") or 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +9,7 @@ from checkpoint_manager.dashboard.stores import ATTENTION, ORDER, own_metadata
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.responses import Response
 
@@ -54,7 +53,7 @@ def show_all(call: Call) -> Response:
         (card.store, cell)
         for card in cards
         if card.overview is not None
-        for cell in card.overview.in_order()
+        for cell in card.overview.known_in_order()
         if cell.needs_attention
     ]
     needs.sort(key=lambda each: ATTENTION.index(each[1].state))
@@ -82,19 +81,18 @@ def show_store(call: Call) -> Response:
 def stages_shown(store: ShownStore, query: Mapping[str, str]) -> list[str]:
     """Return the names of the stages that a page of a store shows."""
     start = query.get("start", "")
-    cells = _chosen(store.overview(0), query)
     first = int(start[:9]) if start.isascii() and start.isdecimal() else 0
-    return [cell.stage for cell in itertools.islice(cells, first, first + _MOST_IN_PAGE)]
+    return [*_chosen(store.overview(0), query)[first : first + _MOST_IN_PAGE]]
 
 
 def _card(store: ShownStore, query: Mapping[str, str], most: int, start: int = 0) -> Card:
     try:
         overview = store.overview()
-        cells = _chosen(overview, query)
-        shown = store.look_again(cells[start : start + most])
+        names = _chosen(overview, query)
+        shown = store.look_again(names[start : start + most], overview.cells)
     except CheckpointError as error:
         return Card(store, None, [], 0, store.explain(error))
-    return Card(store, overview, shown, len(cells), "", start)
+    return Card(store, overview, shown, len(names), "", start)
 
 
 def _urgency(card: Card) -> tuple[int, str]:
@@ -108,23 +106,31 @@ def _filters(query: Mapping[str, str]) -> dict[str, str]:
     return {name: query.get(name, "") for name in ("name", "state", "metadata")}
 
 
-def _chosen(overview: Overview, query: Mapping[str, str]) -> list[Cell]:
-    """Return the stages that meet the filters, in the order of the pipeline."""
+def _chosen(overview: Overview, query: Mapping[str, str]) -> Sequence[str]:
+    """Return the names of the stages that meet the filters, in the order of the pipeline.
+
+    Until all stages were looked at, they are in the order of their names; those that were not have no state and no metadata.
+    """
     filters = _filters(query)
     name, state = filters["name"].casefold(), filters["state"]
     key, _, value = filters["metadata"].partition("=")
-    return [
-        cell
-        for cell in overview.in_order()
-        if name in cell.stage.casefold()
-        and (not state or cell.state == state or (state == "attention" and cell.needs_attention))
-        and (not key or _has(cell, key.strip(), value.strip()))
-    ]
+    names = overview.in_order()
+    if name:
+        names = [each for each in names if name in each.casefold()]
+    if state:
+        names = [each for each in names if _is_in(overview.cells.get(each), state)]
+    if key:
+        names = [each for each in names if _has(overview.cells.get(each), key.strip(), value.strip())]
+    return names
 
 
-def _has(cell: Cell, key: str, value: str) -> bool:
+def _is_in(cell: Cell | None, state: str) -> bool:
+    return cell is not None and (cell.state == state or (state == "attention" and cell.needs_attention))
+
+
+def _has(cell: Cell | None, key: str, value: str) -> bool:
     """Return whether the newest version of a stage has such metadata; a value that is not text is compared as JSON."""
-    metadata = {} if cell.version is None else own_metadata(cell.version)
+    metadata = {} if cell is None or cell.version is None else own_metadata(cell.version)
     if key not in metadata:
         return False
     found = metadata[key]

@@ -37,6 +37,7 @@ def show(call: Call) -> Response:
         legend=timeline.legend(versions[:_MOST_VERSIONS]),
         tags=sorted(((name, number) for number, names in tags.items() for name in names), key=lambda each: -each[1]),
         downstream=store.made_of(stage) if below is None else [],
+        is_complete=store.is_complete,
     )
 
 
