@@ -539,10 +539,12 @@ class CheckpointManager:
     def status(self, prefix: str = "", *, verified: bool = False, progress: OnProgress | None = None) -> list[StageStatus]:
         """Return the state of each stage: its newest version, what runs of it now, and whether it is stale or can't be read.
 
-        A stage that runs for the first time is listed before it has a version.
+        A stage that runs for the first time is listed before it has a version. So is one that has never run, as far as runs and
+        the newest versions of the stages tell: each names the functions that its program has defined as stages, if there are no
+        more than 50. Of a program that has changed, the newest run or version counts.
 
         Args:
-            prefix: Return only stages whose names begin with this.
+            prefix: Return only stages whose names begin with this. What others tell of those that have never run is not read.
             verified: Read and verify the data of each newest version, too. ``verify`` does that with all versions.
             progress: Called with the stages that were looked at.
         """

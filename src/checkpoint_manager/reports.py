@@ -191,6 +191,7 @@ class Running:
         done: The number of items done, if it is a loop, or a function with a loop of the same name.
         total: The number of its items, if that is known.
         resumed_from: The number of items that were done when it began.
+        stages: The stages that its program has defined, in their order; none if there are more than 50.
     """
 
     stage: str
@@ -201,6 +202,7 @@ class Running:
     done: int | None = None
     total: int | None = None
     resumed_from: int = 0
+    stages: tuple[str, ...] = ()
 
     @property
     def expected_end(self) -> datetime | None:

@@ -13,7 +13,8 @@ Six keys of a version's metadata are the library's:
 ``@inputs``    the results of stages that it was made of, a list of ``argument`` (which one it was, or was in; empty if the
                function called the stage itself), ``stage``, ``version``, ``call`` (what tells the arguments of that call) and
                ``data`` (the digest of that version's data)
-``@run``       the run of a pipeline that saved it: ``id``, ``seconds`` (how long the function or loop took) and ``why`` it ran
+``@run``       the run of a pipeline that saved it: ``id``, ``seconds`` (how long the function or loop took), ``why`` it ran and
+               ``stages`` (those that its program had defined, in their order; absent if these are many, or none)
 ``@deleted``   true in a ``cleared`` version that is a delete marker: the whole stage was deleted, up to the version before it
 =============  =========================================================================================================
 
@@ -32,9 +33,12 @@ from checkpoint_manager._format.note_keys import FAILURE, INPUTS, NOTE, PROGRESS
 from checkpoint_manager.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
+    from datetime import datetime
 
 _LARGEST = 2**63 - 1
+MOST_STAGES, MOST_CHARACTERS_OF_STAGES = 50, 1000
+"""A program with more stages, or longer names, is one that makes them as it goes on: it does not tell them."""
 _REVISION_TYPES = {int, str, bool}
 
 
@@ -183,10 +187,12 @@ class RunNote:
     id: str
     seconds: float
     why: str
+    stages: tuple[str, ...] = ()
 
     def as_metadata(self) -> dict[str, Any]:
         """Return the value that is kept under ``@run``."""
-        return {"id": self.id, "seconds": self.seconds, "why": self.why}
+        note: dict[str, Any] = {"id": self.id, "seconds": self.seconds, "why": self.why}
+        return {**note, "stages": list(self.stages)} if self.stages else note
 
 
 def check_revision(revision: object) -> None:
@@ -281,7 +287,38 @@ def read_run(metadata: Mapping[str, Any]) -> RunNote | None:
     name, seconds, why = value.get("id"), value.get("seconds"), value.get("why")
     if not isinstance(name, str) or not isinstance(why, str) or type(seconds) not in {int, float}:
         return None
-    return RunNote(name, float(seconds), why)  # type: ignore[arg-type]  # checked above
+    stages = value.get("stages", [])
+    return RunNote(name, float(seconds), why, tuple(stages) if is_list_of_stages(stages) else ())  # type: ignore[arg-type]  # checked above
+
+
+def is_list_of_stages(value: object) -> bool:
+    """Return whether a value is a list of the stages of a program, and as short as this library writes one."""
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_STAGES
+        and all(isinstance(name, str) and name for name in value)
+        and sum(map(len, value)) <= MOST_CHARACTERS_OF_STAGES
+    )
+
+
+def never_run(told: Iterable[tuple[datetime, tuple[str, ...]]], there: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the stages that programs have defined and that are not there, each with the list that names it.
+
+    A program changes: of the lists that have a stage in common, only the newest counts. Times are those of the hosts' clocks.
+
+    Args:
+        told: The lists of stages, each with when it was told.
+        there: The stages that have a version.
+    """
+    newest: dict[tuple[str, ...], datetime] = {}
+    for when, stages in told:
+        newest[stages] = max(when, newest.get(stages, when))
+    counted, found = set[str](), dict[str, tuple[str, ...]]()
+    for stages in sorted(newest, key=lambda each: newest[each], reverse=True):
+        if counted.isdisjoint(stages):
+            found |= {name: stages for name in stages if name not in there}
+            counted |= set(stages)
+    return found
 
 
 def read_inputs(metadata: Mapping[str, Any]) -> tuple[InputNote, ...]:

@@ -92,4 +92,5 @@ def _told(store: Store, run: HeldRun) -> Running | None:
         done=notice.done,
         total=notice.total,
         resumed_from=notice.resumed,
+        stages=notice.stages,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format import payload
+from checkpoint_manager._format import notes, payload
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._operations import lineage
 from checkpoint_manager._operations.load import newest_of_any_kind
@@ -13,6 +13,8 @@ from checkpoint_manager.errors import CheckpointError, LockTimeoutError
 from checkpoint_manager.reports import Progress, StageStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
     from checkpoint_manager.backends.base import Session
@@ -44,12 +46,30 @@ def status(store: Store, prefix: str, progress: OnProgress | None = None, *, ver
 
     shown = {stage: look for stage in (*seen, *store.authentic(others, opens)) if (look := found[stage]) is not None}
     stale = lineage.stale(store, shown, {stage: look.newest for stage, look in shown.items() if look.newest is not None})
-    new = {stage: StageStatus(stage) for stage in active if stage not in shown and stage.startswith(prefix)}
+    never_run = _never_run(store, [run for runs in active.values() for run in runs], shown)
+    new = {stage: StageStatus(stage) for stage in (*active, *never_run) if stage not in shown and stage.startswith(prefix)}
     errors = {stage: _error(store, look) for stage, look in shown.items() if look.newest is None}
     return [
         StageStatus(stage, look.newest, tuple(active.get(stage, ())), stale.get(stage), errors.get(stage))
         for stage, look in sorted({**shown, **new}.items())
     ]
+
+
+def _never_run(store: Store, active: Iterable[Running], shown: Mapping[str, StageStatus]) -> list[str]:
+    """Return the stages that programs have defined and that have no version; those that were deleted are left out."""
+    told = [(run.started_at, run.stages) for run in active if run.started_at is not None]
+    for newest in (look.newest for look in shown.values()):
+        run = None if newest is None else notes.read_run(newest.metadata)
+        if run is not None and newest is not None and newest.created_at is not None:
+            told.append((newest.created_at, run.stages))
+    return [stage for stage in notes.never_run(told, shown) if not _was_there(store, stage)]
+
+
+def _was_there(store: Store, stage: str) -> bool:
+    try:
+        return store.history.look(stage).number > 0
+    except CheckpointError:  # it was, and something is wrong with it
+        return True
 
 
 def _look_at(store: Store, stage: str, *, verified: bool) -> StageStatus | None:

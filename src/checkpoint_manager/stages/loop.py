@@ -539,7 +539,7 @@ def make_loop(  # noqa: PLR0913  # all but three are choices, by name
     encoded = snapshot_of(initial, runner.codecs, stage, "initial state")
     used: list[Result] = []
     note = note_of(items, initial, revision=revision, key=key, location=runner.location, used=used, codecs=runner.codecs)
-    run = Run(runner.store_id, stage, note, is_function=False)
+    run = Run(runner.store_id, stage, note, is_function=False, defined=runner.defined)
     runner.add_inputs(run, (("items", result) for result in used))
     pace = Pace(every_seconds, every_items)
     return Loop(runner, run, items, encoded, pace, timeout=patience(wait), bar=bar and can_show_bar())

@@ -62,14 +62,24 @@ class RunLock:
         is_blocking: Whether its owner waits without giving the event loop back.
         is_in_parent: Whether this process was forked in the middle of such a run: the parent may wait for it.
         is_within: Whether such a run, of this process, started the code that takes the lock, and may wait for it.
+        stages: The stages that its program has defined.
     """
 
     def __init__(
-        self, store: Store, stage: str, name: str, *, is_blocking: bool, is_in_parent: bool, is_within: bool = False
+        self,
+        store: Store,
+        stage: str,
+        name: str,
+        *,
+        is_blocking: bool,
+        is_in_parent: bool,
+        is_within: bool = False,
+        stages: tuple[str, ...] = (),
     ) -> None:
         self.stage = stage
         self.released = threading.Event()
         self._name = name
+        self._stages = stages
         self._is_in_parent = is_in_parent
         self._is_within = is_within
         self._patience = store.lock_timeout
@@ -225,7 +235,7 @@ class RunLock:
             raise self._is_run_by(error.holder, started_this=started_this_process(error.holder)) from None
         self._lock = lock
         now = datetime.now(UTC)
-        self._notice = RunNotice(self.stage, self._name, current_run(), now, now, origin(os.getpid()))
+        self._notice = RunNotice(self.stage, self._name, current_run(), now, now, origin(os.getpid()), stages=self._stages)
         self._tell()
 
     def tell(self, done: int, total: int | None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from checkpoint_manager import _operations
 from checkpoint_manager._format import payload
 from checkpoint_manager._format.note_keys import FAILURE, INPUTS, NOTE, RUN
-from checkpoint_manager._format.notes import FailureNote, InputNote, Note, RunNote, read_note
+from checkpoint_manager._format.notes import FailureNote, InputNote, Note, RunNote, is_list_of_stages, read_note
 from checkpoint_manager._operations import tag
 from checkpoint_manager._operations.delete import delete_versions
 from checkpoint_manager._operations.save import Draft, draft, save
@@ -128,6 +128,7 @@ class Run:
         inputs: The results of other stages that it is made of, by argument, stage and call.
         loops: The notes of the loops that ran in it.
         superseded: The ``progress`` versions that its result makes useless.
+        defined: The stages that its program had defined when it began.
         around: The run that it is called in.
         lock_reference: Its lock, which others own: a run that a context still knows of must not keep it.
         token: Ends its being the current one.
@@ -147,6 +148,7 @@ class Run:
     inputs: dict[tuple[str, str, str], InputNote] = field(default_factory=dict)
     loops: list[Note] = field(default_factory=list)
     superseded: list[int] = field(default_factory=list)
+    defined: tuple[str, ...] = ()
     around: Run | None = field(default=None, repr=False)
     lock_reference: weakref.ref[RunLock] | None = field(default=None, repr=False)
     token: contextvars.Token[Run | None] | None = field(default=None, repr=False)
@@ -180,7 +182,8 @@ class Run:
         if len(inputs) > _MOST_INPUTS:  # then only the newest of each stage
             newest = {each.stage: each.version for each in sorted(inputs, key=lambda each: each.version)}
             inputs = [InputNote("", stage, version) for stage, version in newest.items()]
-        found = {NOTE: self.note.as_metadata(), RUN: RunNote(current_run(), round(self.seconds, 3), self.why).as_metadata()}
+        run_note = RunNote(current_run(), round(self.seconds, 3), self.why, self.defined)
+        found = {NOTE: self.note.as_metadata(), RUN: run_note.as_metadata()}
         return {**found, INPUTS: [each.as_metadata() for each in inputs]} if inputs else found
 
     @property
@@ -236,6 +239,12 @@ class Runner:
         return self._store.codecs
 
     @property
+    def defined(self) -> tuple[str, ...]:
+        """The names of the functions that are stages, in the order of their definition; none if they are many."""
+        names = list(self.functions)
+        return tuple(names) if is_list_of_stages(names) else ()
+
+    @property
     def store_id(self) -> str:
         """The store's id."""
         return self._store.keyring.store_id
@@ -253,7 +262,7 @@ class Runner:
         }
         code = (definition.code or self._code_of(definition)) if options.is_code_compared else None
         note = Note(definition.revision, arguments, definition.origin, code=code)
-        run = Run(self.store_id, definition.stage, note, pauses=options.pauses)
+        run = Run(self.store_id, definition.stage, note, pauses=options.pauses, defined=self.defined)
         self.add_inputs(run, used)
         return run
 
@@ -325,7 +334,9 @@ class Runner:
         around = [each for each in self._enclosing() if each.stage == run.stage and each.note.digest == name]
         inherited = any(each.lock is not None and each.lock.was_inherited for each in around)
         within = any(each.lock is not None and each.lock.is_held for each in around)
-        return RunLock(self._store, run.stage, name, is_blocking=is_blocking, is_in_parent=inherited, is_within=within)
+        return RunLock(
+            self._store, run.stage, name, is_blocking=is_blocking, is_in_parent=inherited, is_within=within, stages=run.defined
+        )
 
     def enclosing(self, stage: str) -> Run | None:
         """Return the innermost active run of a stage in this process that the calling code is part of."""

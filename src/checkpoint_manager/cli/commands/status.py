@@ -54,6 +54,8 @@ def status(accesses: list[Access], *, watched: bool, interval: float, is_list: b
 
     A stage whose function or loop runs now, in whatever process, is shown as running: since when, by whom, and how far it is.
 
+    A stage is new if its program has defined it, and it has no version yet.
+
     A stage is stale if it was made of a result of another stage that is out of date. Running the pipeline brings it up to date.
 
     \b
