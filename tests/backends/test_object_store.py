@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import itertools
 import logging
 import multiprocessing
 import os
@@ -25,13 +27,13 @@ from checkpoint_manager import (
     RollbackError,
     StorageError,
 )
-from checkpoint_manager.backends.base import Lease
+from checkpoint_manager.backends.base import Lease, Leftover
 from checkpoint_manager.backends.object_store import backend as backend_module
 from checkpoint_manager.backends.object_store import calls, chunks, lease, objects, probe
 from checkpoint_manager.backends.object_store.backend import ObjectStoreBackend
 from checkpoint_manager.backends.object_store.place import place_of
 from checkpoint_manager.backends.registry import open_backend
-from tests.s3 import BUCKET, CREDENTIALS, Moto, prefix_of
+from tests.s3 import BUCKET, CREDENTIALS, Moto, prefix_of, version_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +130,28 @@ class TestServers:
         with pytest.raises(StorageError, match=r"(?i)it ignores " + condition):
             ObjectStoreBackend(server.url())
         assert server.keys("") == [key for key in server.keys("") if "probes" not in key]
+
+    def test_one_that_knows_no_condition_is_refused(self, server: Moto) -> None:
+        puts = itertools.count()
+        server.fault = lambda method, path: (
+            "412 Precondition Failed" if method == "PUT" and "/probes/" in path and next(puts) else ""
+        )
+        with pytest.raises(StorageError, match="never replaces an object on condition"):
+            ObjectStoreBackend(server.url())
+
+    def test_one_whose_lists_lag_is_refused(self, server: Moto) -> None:
+        url = server.url()
+
+        def lag(method: str, path: str) -> str:
+            if method == "GET" and path.strip("/") == BUCKET:
+                server.fault = None
+                for key in server.keys(f"{prefix_of(url)}/probes"):
+                    server.delete(key)
+            return ""
+
+        server.fault = lag
+        with pytest.raises(StorageError, match="does not list an object that was just put"):
+            ObjectStoreBackend(url)
 
     def test_one_that_was_tried_is_not_tried_again(self, server: Moto, monkeypatch: pytest.MonkeyPatch) -> None:
         url = server.url()
@@ -333,6 +357,70 @@ class TestLostAnswers:
         assert cm.verify().ok
         assert [version.number for version in cm.history("train")] == ([2, 1] if part == "/history/" else [1])
 
+    def test_a_write_that_is_refused_is_known_to_have_failed(self, cm: CheckpointManager, server: Moto) -> None:
+        server.fault = lambda method, path: "403 Forbidden" if method == "PUT" and "/history/" in path else ""
+        with pytest.raises(StorageError, match="Give these credentials the right") as caught:
+            cm.save_checkpoint("train", 1)
+        assert caught.value.errno == errno.EACCES
+        server.fault = None
+        assert not cm.has_checkpoint("train")
+
+    def test_a_large_version_that_ends_in_an_error_leaves_nothing(
+        self, url: str, server: Moto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
+
+        def pieces() -> Iterator[bytes]:
+            yield b"x" * 450
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            ObjectStoreBackend(url).append("train", 1, pieces)
+        assert [key for key in server.keys(prefix_of(url)) if "/names/" not in key] == [f"{prefix_of(url)}/probed"]
+
+    def test_a_large_version_whose_chunks_are_swept_is_not_put_in_the_place_of_another(
+        self, url: str, server: Moto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
+        backend = ObjectStoreBackend(url)
+        backend.append("train", 1, lambda: [b"a" * 150])
+        before = server.keys(f"{prefix_of(url)}/chunks")
+
+        def pieces() -> Iterator[bytes]:
+            yield b"x" * 250
+            for key in set(server.keys(f"{prefix_of(url)}/chunks")) - set(before):
+                server.delete(key)
+
+        with pytest.raises(StorageError, match="lost its chunks"):
+            backend.replace("train", 1, pieces)
+        with backend.open("train", 1) as file:
+            assert file.read(150) == b"a" * 150
+
+    @pytest.mark.parametrize("others", [1, 3])
+    def test_a_version_that_others_replace_meanwhile_is_tried_again_but_not_without_end(
+        self, url: str, server: Moto, monkeypatch: pytest.MonkeyPatch, others: int
+    ) -> None:
+        monkeypatch.setattr(backend_module, "_MOST_SETS", 3)
+        backend = ObjectStoreBackend(url)
+        backend.append("train", 1, lambda: [b"1"])
+        left = list(range(others))
+
+        def replace(method: str, path: str) -> str:
+            if left and method == "PUT" and "/history/" in path:
+                number, fault, server.fault = left.pop(), server.fault, None
+                server.put(version_key(url, "train", 1), b"other %d" % number)
+                server.fault = fault
+            return ""
+
+        server.fault = replace
+        if others < 3:
+            backend.replace("train", 1, lambda: [b"2"])
+        else:
+            with pytest.raises(StorageError, match=r"version 1 of stage train in .* is replaced by others again and again"):
+                backend.replace("train", 1, lambda: [b"2"])
+        with backend.open("train", 1) as file:
+            assert file.read(9) == (b"2" if others < 3 else b"other 0")
+
     def test_a_large_version_whose_answer_is_lost_is_whole(
         self, cm: CheckpointManager, server: Moto, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -505,11 +593,39 @@ class TestLeases:
             held.renew()
             assert held.lost == ""
 
+    def test_trouble_with_giving_it_back_is_passed_over(self, url: str, server: Moto) -> None:
+        with ObjectStoreBackend(url).lock("train", 0, purpose="run") as held:
+            server.fault = lambda method, _: "" if method == "GET" else "before"
+        server.requests.clear()
+        held.renew()
+        assert server.requests == []
+
+    @pytest.mark.parametrize("planted", [b"", b"{}", b"[]", b'{"notice": 1}', b'{"notice": "\xff"}'])
+    def test_one_without_a_notice_is_not_listed_as_a_run(self, s3: Moto, other: ObjectStoreBackend, planted: bytes) -> None:
+        s3.put(f"{prefix_of(other.location)}/leases/train/run", planted)
+        assert other.held_runs() == []
+
+    def test_what_is_not_of_a_stage_is_not_left_over(self, s3: Moto, other: ObjectStoreBackend) -> None:
+        for folder in ("leases", "chunks"):
+            s3.put(f"{prefix_of(other.location)}/{folder}/%zz/{'3c' * 16}/000000", b"x")
+        assert other.leftovers() == []
+
     def test_the_lease_of_a_living_upload_is_not_removed(self, url: str, other: ObjectStoreBackend, clock: list[float]) -> None:
         with ObjectStoreBackend(url).lock("train", 0, purpose="run", name="3c" * 16) as held:
             (found,) = other.leftovers()
             held.renew()
             assert not other.remove(found)
+
+    def test_the_chunks_of_a_version_are_not_removed(
+        self, url: str, other: ObjectStoreBackend, monkeypatch: pytest.MonkeyPatch, server: Moto
+    ) -> None:
+        """Whatever a list of leftovers said before it was written."""
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
+        other.append("train", 1, lambda: [b"x" * 150])
+        (key, _) = there = server.keys(f"{prefix_of(url)}/chunks")
+        path = key.removeprefix(f"{prefix_of(url)}/").rpartition("/")[0]
+        assert other.remove(Leftover("leftover", path, "", "train"))
+        assert server.keys(f"{prefix_of(url)}/chunks") == there
 
     def test_chunks_that_were_swept_under_a_writer_are_noticed(
         self, s3: Moto, other: ObjectStoreBackend, monkeypatch: pytest.MonkeyPatch

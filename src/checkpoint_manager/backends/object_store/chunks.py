@@ -6,12 +6,14 @@ holds a lease of the upload's id, which tells them from those of a living one.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
 from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.object_store import calls, layout
 from checkpoint_manager.backends.object_store.objects import AT_ONCE
+from checkpoint_manager.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,7 +106,13 @@ def put(objects: Objects, stage: str, upload: str, content: bytearray, source: I
     is_ended = False
     while content or not is_ended:
         while len(content) < CHUNK_BYTES and not is_ended:
-            piece = next(source, None)
+            try:
+                piece = next(source, None)
+            except Exception:
+                with contextlib.suppress(StorageError):
+                    for each in under_way:  # otherwise they arrive after their deletion
+                        objects.finish(each, "write", stage)
+                raise
             is_ended = piece is None
             content += piece or b""
         if not content:
