@@ -255,7 +255,13 @@ class WrongKeyError(CheckpointError):
 
 
 class IntegrityError(CheckpointError):
-    """A stored file is damaged, forged, missing, or belongs elsewhere."""
+    """A stored file is damaged, forged, missing, or belongs elsewhere.
+
+    Attributes:
+        is_newer: By its first line, a newer version of the library wrote it. Anyone can write such a line.
+    """
+
+    is_newer = False
 
 
 class RollbackError(CheckpointError):

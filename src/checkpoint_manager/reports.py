@@ -68,6 +68,7 @@ State: TypeAlias = Literal[
     "foreign",
     "rolled-back",
     "unreadable",
+    "newer",
     "unfinished",
     "clock",
     "leftover",
@@ -94,6 +95,7 @@ class Finding:
             * ``foreign``: it is genuine, but belongs to another stage, store or position;
             * ``rolled-back``: it is older than what this user has seen;
             * ``unreadable``: the operating system refused to read it, perhaps only this time;
+            * ``newer``: by its first line, a newer version of the library wrote it;
             * ``unfinished``: a key rotation was interrupted, and the old key is still valid;
             * ``clock``: it is dated in the future, or before an earlier version;
             * ``leftover``: a harmless leftover of an interrupted operation;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from datetime import UTC, datetime
@@ -491,6 +492,42 @@ def test_a_planted_header_of_a_newer_format_is_a_damaged_version(
     assert "checkpoint-manager/2" in caplog.text
     assert [version.status for version in cm.history("train")][:2] == ["damaged", "completed"]
     assert cm.verify("clean").ok
+    assert cm.save_checkpoint("train", 6).number == 6
+
+
+@pytest.mark.parametrize("name", ["000000000003.checkpoint", "gaps", "tags"])
+def test_a_file_of_a_newer_format_is_told_as_such_and_moved_by_no_repair(
+    store: Path, opened: Opened, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer version of the library may have written it: then it is whole, and a repair would lose what it says."""
+    path = store / "history" / "train" / name
+    opened().tag("train", 3, "good")
+    content = re.sub(rb'("format":"[a-z-]+/)[0-9]', rb"\g<1>9", path.read_bytes(), count=1)
+    put(path, content)
+    cm = opened()
+    report = cm.verify()
+    told = [finding.detail for finding in report.problems if finding.state == "newer"]
+    assert not report.ok
+    assert len(told) == 1
+    assert "/9, and this version of the library reads" in told[0]
+    assert "or a newer one" in told[0]
+    assert [step.action for step in (*cm.repair(dry_run=True), *cm.repair())] == []
+    assert path.read_bytes() == content
+    with pytest.raises(IntegrityError, match="or a newer one") as caught:
+        cm.keys.rotate()
+    assert ("Not repaired" in caplog.text) == (name == "gaps")
+    assert caught.value.stage == "train"
+
+
+def test_a_repair_says_what_it_would_do_about_a_damaged_record_of_deletions_of_a_stage_with_attachments(
+    store: Path, opened: Opened
+) -> None:
+    opened().save_checkpoint("train", 5, attachments={"file": b"x" * 100})
+    path = store / "history" / "train" / "gaps"
+    put(path, path.read_bytes()[:-1])
+    cm = opened()
+    assert [step.action for step in cm.repair(dry_run=True)] == ["set-aside"]
+    assert [step.action for step in cm.repair()] == ["set-aside"]
     assert cm.save_checkpoint("train", 6).number == 6
 
 

@@ -26,6 +26,18 @@ def test_a_whole_store(cli: Cli, store: Path) -> None:
     assert cli("verify", "train").out == "3 whole\n"
 
 
+def test_a_version_of_a_newer_format_asks_for_an_update(cli: Cli, store: Path) -> None:
+    path = store / "history" / "train" / "000000000002.checkpoint"
+    path.write_bytes(path.read_bytes().replace(b"checkpoint-manager/1", b"checkpoint-manager/2", 1))
+    result = cli("verify")
+    assert (result.code, result.out.splitlines()[-1]) == (13, "1 newer, 3 whole")
+    assert "Update checkpoint-manager" in result.err
+    repaired = cli("repair", "--yes")
+    assert repaired.code == 3
+    assert "not repaired: train@2" in repaired.err
+    assert path.exists()
+
+
 def test_an_empty_store(cli: Cli, tmp_path: Path) -> None:
     CheckpointManager(tmp_path / "checkpoints")
     assert cli("verify").out == "nothing saved yet\n"

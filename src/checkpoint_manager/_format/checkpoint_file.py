@@ -72,6 +72,8 @@ MAX_VERSION = 999_999_999_999
 MAX_UNREADABLE = 16
 """How many versions back a version may name its predecessor: those between could not be read when it was saved."""
 
+READ_IT_WITH_ANOTHER = "Use the version of checkpoint_manager that wrote it, or a newer one. If none reads it, move it away"
+
 _METADATA = seal.context(FORMAT, "metadata")
 _DATA = seal.context(FORMAT, "data")
 """The beginnings of the contexts of the two parts: the context of more fields is longer by the context of those fields."""
@@ -91,11 +93,13 @@ class BrokenError(Exception):
 
     Attributes:
         foreign: True if the bytes are of another store or position.
+        newer: True if they claim to be of a newer format.
     """
 
-    def __init__(self, what: str, *, foreign: bool = False) -> None:
+    def __init__(self, what: str, *, foreign: bool = False, newer: bool = False) -> None:
         super().__init__(what)
         self.foreign = foreign
+        self.newer = newer
 
 
 class Place(NamedTuple):
@@ -171,7 +175,7 @@ def parse_header(opening: bytes) -> Header:
         if other is not None and other[1].decode() != FORMAT:
             raise FormatError(
                 f"the file claims the format {other[1].decode()}, and this version of the library reads {FORMAT}",
-                hint="Use the version of checkpoint_manager that wrote it, or a newer one",
+                hint=READ_IT_WITH_ANOTHER,
             )
         raise BrokenError("has no valid header")
     length = int(match[4])

@@ -73,5 +73,10 @@ class RecordFormat:
     def _match(self, file: bytes) -> re.Match[bytes]:
         match = re.match(self._header, file)
         if match is None:
+            family, _, number = self.name.rpartition("/")
+            claimed = re.match(rb'\{"format":"%b/([1-9][0-9]{0,5})"' % family.encode(), file)
+            if claimed is not None and int(claimed[1]) > int(number):
+                what = f"claims the format {family}/{int(claimed[1])}, and this version of the library reads {self.name}"
+                raise BrokenError(what, newer=True)
             raise BrokenError("has no valid header")
         return match

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.reports import BundleSummary, OnProgress
 
 _ELSEWHERE = "Choose a place where no store is yet"
-_UNSOUND = {"damaged", "missing", "incomplete", "unreadable", "foreign", "rolled-back"}
+_UNSOUND = {"damaged", "missing", "incomplete", "unreadable", "newer", "foreign", "rolled-back"}
 
 
 def copy_store(store: Store, other: Store, progress: OnProgress | None) -> BundleSummary:

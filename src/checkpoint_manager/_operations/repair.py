@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
 _GONE = "; gone by now"
-_NOT_BROKEN = {"whole", "unreadable"}
+_NOT_BROKEN = {"whole", "unreadable", "newer"}
 _MOST_MARKED = 1000
 """How many unknown stages in which nothing opens get a delete marker, which keeps their numbers from being used again."""
 _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damaged and set aside"}, "failed")
@@ -35,7 +35,7 @@ _AFTER_DAMAGE = Draft(b"null", {"repair": "the version before this one was damag
 def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     """Repair the store and return the steps; with ``dry_run``, only return them.
 
-    * A file that can't be read at the moment is left alone.
+    * A file that can't be read at the moment, or that a newer version of the library wrote, is left alone.
     * A damaged or foreign version is moved to the folder ``damaged`` and entered in the record of gaps. If it was the newest, a
       ``failed`` version is appended first, so that its number is not reused and no older version silently becomes the newest.
       Its tags stay, and using them raises an error that names the reason.
@@ -73,7 +73,9 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
                             maintenance_of(store.backend).quarantine_stage(stage)
                         continue
                 done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
-            except RollbackError as error:
+            except (IntegrityError, RollbackError) as error:
+                if isinstance(error, IntegrityError) and not error.is_newer:
+                    raise
                 _LOG.warning("Not repaired: %s", error)
     if strange > _MOST_MARKED:
         where = "" if dry_run else ", now in the folder damaged"
@@ -102,7 +104,8 @@ def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: 
 
 def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
     """Remove the attachments that no version refers to, but for those that are being written."""
-    with contextlib.suppress(RollbackError):  # of the record of deletions: only the user can judge it
+    # Of the record of deletions: only the user can judge it; or it is damaged, and a dry run has left it there.
+    with contextlib.suppress(IntegrityError, RollbackError):
         unused = attach.unused(store, stage)
         for each in unused if dry_run else attach.remove_unused(store, stage, unused, None):
             yield RepairStep("remove", stage, None, f"the attachment {each}, which no version refers to")
@@ -112,6 +115,8 @@ def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]
     try:
         store.gaps(stage)
     except IntegrityError as error:
+        if error.is_newer:  # what follows needs it
+            raise
         where = ""
         if not dry_run:
             where = _moved(store, stage, ["gaps"])["gaps"]
@@ -122,6 +127,8 @@ def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]
     try:
         tag.stored(store, stage)
     except IntegrityError as error:
+        if error.is_newer:
+            return
         where = "" if dry_run else _moved(store, stage, ["tags"])["tags"]
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
 

@@ -259,6 +259,8 @@ def _in_session(check: Check, stage: str, seen: SeenVersion | None, session: Ses
 
 
 def _state_of_error(error: Exception) -> State:
+    if isinstance(error, FormatError) or (isinstance(error, IntegrityError) and error.is_newer):
+        return "newer"
     return "unreadable" if isinstance(error, StorageError) else "damaged"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
-from checkpoint_manager._format.checkpoint_file import BrokenError, Entry, Header, Place
+from checkpoint_manager._format.checkpoint_file import READ_IT_WITH_ANOTHER, BrokenError, Entry, Header, Place
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
@@ -270,8 +270,11 @@ class SealedStore:
     def _refuse(self, stage: str, version: int, broken: Exception) -> NoReturn:
         """Raise the error for bytes that do not open."""
         where = f"version {version} of stage {printable(stage)} in {self.backend.location}"
-        what = str(broken) if isinstance(broken, BrokenError) else f"can't be read: {broken}"
-        raise IntegrityError(f"{where} {what}", hint=Hint.LOAD_ANOTHER, stage=stage, version=version) from None
+        if isinstance(broken, FormatError):
+            error = IntegrityError(f"{where} can't be read: {broken.message}", hint=broken.hint, stage=stage, version=version)
+            error.is_newer = True
+            raise error from None
+        raise IntegrityError(f"{where} {broken}", hint=Hint.LOAD_ANOTHER, stage=stage, version=version) from None
 
     # The records of a stage
 
@@ -388,7 +391,9 @@ class SealedStore:
             return decode(form.open(key, self._store_id, stage, record.data)), record
         except BrokenError as broken:
             message = f"the record of {form.of} of stage {printable(stage)} in {self.backend.location} {broken}"
-            raise IntegrityError(message, hint=remedy, stage=stage) from None
+            error = IntegrityError(message, hint=READ_IT_WITH_ANOTHER if broken.newer else remedy, stage=stage)
+            error.is_newer = broken.newer
+            raise error from None
 
     def write_record(
         self,

@@ -9,7 +9,9 @@ from typing import IO
 _STYLES = {
     **dict.fromkeys(("completed", "whole", "ok"), "green"),
     **dict.fromkeys(("progress", "leftover", "exposed", "clock", "warning"), "yellow"),
-    **dict.fromkeys(("failed", "damaged", "missing", "foreign", "rolled-back", "unreadable", "unfinished", "problem"), "red"),
+    **dict.fromkeys(
+        ("failed", "damaged", "missing", "foreign", "rolled-back", "unreadable", "newer", "unfinished", "problem"), "red"
+    ),
     "cleared": "dim",
 }
 """The colour of each state: in order, worth a look, wrong."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.reports import Finding, RepairStep
 
 
-_NOT_REPAIRED = {"rolled-back", "missing", "unfinished", "unreadable"}
+_NOT_REPAIRED = {"rolled-back", "missing", "unfinished", "unreadable", "newer"}
 """The states of findings that need something else than a repair."""
 _LEFT_ALONE = {"leftover", "exposed", "clock"}
 """The states of findings that no repair changes, or that harm nothing."""

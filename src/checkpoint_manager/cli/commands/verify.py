@@ -66,14 +66,16 @@ def _show_report(report: VerificationReport) -> None:
 def next_step(problems: Sequence[Finding]) -> str:
     """Return what to do about problems: the step that has to come first."""
     states = {finding.state for finding in problems}
-    if "rolled-back" in states:
-        return sentence(Hint.ACCEPT_ROLLBACK)
-    if "unfinished" in states:
-        return f"Finish the rotation with: {command('key rotate')}"
-    if states == {"incomplete"}:
-        return "Put the attachments back from a backup, run the stage again, or delete the versions that have them"
-    if states == {"missing"}:
-        return f"Restore what is missing from a backup, or go on without it: {command('repair --accept-rollback')}"
-    if states == {"clock"}:
-        return "Check the clock of this host. Versions are ordered by number, but retention and --at go by the time"
-    return f"See what can be done: {command('repair --dry-run')}"
+    first = {
+        "rolled-back": sentence(Hint.ACCEPT_ROLLBACK),
+        "unfinished": f"Finish the rotation with: {command('key rotate')}",
+        "newer": "Update checkpoint-manager, or move away what someone else has put there",
+    }
+    alone = {
+        "incomplete": "Put the attachments back from a backup, run the stage again, or delete the versions that have them",
+        "missing": f"Restore what is missing from a backup, or go on without it: {command('repair --accept-rollback')}",
+        "clock": "Check the clock of this host. Versions are ordered by number, but retention and --at go by the time",
+    }
+    steps = [step for state, step in first.items() if state in states]
+    steps += [step for state, step in alone.items() if states == {state}]
+    return steps[0] if steps else f"See what can be done: {command('repair --dry-run')}"
