@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.host import ERRNOS, Task
+from tests.faults.host import ERRNOS, Task, changes
 from tests.faults.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Attempt = Callable[[Task], dict[str, Any]]
 
@@ -76,3 +77,37 @@ def test_it_is_seen_where_a_promise_is_broken(
     attempt: Attempt, operation: str, fault: str, on: str | None, problem: str
 ) -> None:
     assert any(problem in each for each in attempt(Task(operation, fault, on=on))["problems"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        ("8", "9", False),  # the descriptor
+        ("0123456789abcdef", "fedcba9876543210", False),
+        (r"secret\"\n", "random", False),
+        ("EIO (Input/output error)", "ENOSPC (No space left on device)", False),
+        ("565", "566", True),
+        ('"head"', '"other"', True),
+        ("fsync(8)", "fsync(5)", True),
+        ("0600", "0644", True),
+        ("mkdirat", "newcall", True),
+        ("unlinkat", "newfstatat", True),
+        ("fchmod(8, 0400) = 0", "fchmod(8, 0400) = -1 EIO (Input/output error) (INJECTED)", True),
+    ],
+)
+def test_only_what_changes_files_in_another_way_is_looked_at_again(tmp_path: Path, old: str, new: str, differs: bool) -> None:
+    made = r"""
+openat(AT_FDCWD, "store", O_RDONLY|O_CLOEXEC) = 5
+openat(5, ".0123456789abcdef.tmp", O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC, 0600) = 8
+write(8, "secret\"\n"..., 565) = 565
+fchmod(8, 0400) = 0
+fsync(8) = 0
+linkat(5, ".0123456789abcdef.tmp", 5, "head", 0) = 0
+mkdirat(5, "new", 0700) = -1 EIO (Input/output error) (INJECTED)
+unlinkat(5, ".0123456789abcdef.tmp", 0) = 0
+fsync(5) = 0
+"""
+    (tmp_path / "old").write_text(made)
+    (tmp_path / "new").write_text(made.replace(old, new))
+    assert old in made
+    assert (changes(tmp_path / "old") != changes(tmp_path / "new")) is differs
