@@ -464,7 +464,7 @@ MUTANTS: list[Mutant] = [
         Replace("self.before(stage, number, session) is None", "True"),
     ),
     Mutant("a damaged version counts as done", "_operations/load.py", "is_completed", Replace("False", "True")),
-    Mutant("a restore does not say from what", "_operations/restore.py", "_append_copy", Drop("restored_from=loaded.version")),
+    Mutant("a restore does not say from what", "_operations/restore.py", "_copy", Drop("restored_from=loaded.version")),
     Mutant(
         "a pipeline is restored without being read first",
         "_operations/restore.py",
