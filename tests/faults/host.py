@@ -266,7 +266,7 @@ class Trial:
         elif acknowledged or self._operation.mends:
             problems += differences(here, self._after, self._after)
         else:
-            left = _without_cleared(here) if self._operation.clears else here
+            left = without_cleared(here) if self._operation.clears else here
             problems += differences(left, self._before, self._after)
         for stage in {*here, self._operation.stage}:
             newest = max(map(int, here.get(stage, {})), default=0)
@@ -326,7 +326,8 @@ def differences(here: dict[str, Any], before: dict[str, Any], after: dict[str, A
     return problems
 
 
-def _without_cleared(here: dict[str, Any]) -> dict[str, Any]:
+def without_cleared(here: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the versions that an interrupted deletion of a stage may leave."""
     return {stage: {number: version for number, version in here[stage].items() if version[0] != "cleared"} for stage in here}
 
 

@@ -17,7 +17,7 @@ from checkpoint_manager import CheckpointManager
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (
     ("later save", "update", "restore", "clear", "first save of a stage"),
-    ("load", "delete", "prune", "tag", "add a slot"),
+    ("load", "delete", "delete a stage", "prune", "tag", "add a slot"),
     ("stage", "end of a loop", "rotate the key", "repair", "import"),
 )
 """Those of one process each."""

@@ -23,7 +23,7 @@ import orjson
 
 from checkpoint_manager import CheckpointManager
 from tests import forking
-from tests.faults.host import differences
+from tests.faults.host import differences, without_cleared
 from tests.faults.operations import LEFT_OVER, OPERATIONS, Operation, opened, snapshot, three_versions
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class Trial:
         problems += [each for each in found["problems"] if not (self._operation.mends and each.startswith("verify: "))]
         if not found["problems"] and not self._operation.mends:
             before = self._after if error is None else self._before
-            held = (found["snapshot"], before, self._after)
+            left = without_cleared(found["snapshot"]) if error is not None and self._operation.clears else found["snapshot"]
+            held = (left, before, self._after)
             if self._operation.goes_on:  # a loop may save how far it came more often than the one that ran to its end
                 held = tuple(map(_without_progress, held))
             problems += differences(*held)
