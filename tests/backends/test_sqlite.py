@@ -479,6 +479,18 @@ def test_a_database_put_back_is_a_rollback(path: Path) -> None:
         cm.load_checkpoint("train")
 
 
+def test_a_save_is_two_statements_and_a_load_one(path: Path) -> None:
+    with CheckpointManager(f"sqlite:///{path}", key=KEY) as cm:
+        cm.save_checkpoint("train", 1)
+        statements: list[str] = []
+        cm._store.backend._connections.of_this_thread(make=True).set_trace_callback(statements.append)  # type: ignore[attr-defined]
+        cm.save_checkpoint("train", 2)
+        assert len(statements) == 2
+        assert cm.has_checkpoint("train")
+        assert cm.load_checkpoint("train") == 2
+        assert len(statements) == 4
+
+
 def test_a_writer_waits_for_the_statement_of_another(backend: SqliteBackend, path: Path) -> None:
     backend.append("train", 1, lambda: [b"x"])
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:

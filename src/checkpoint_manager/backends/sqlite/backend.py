@@ -10,6 +10,10 @@ transaction of its own. The row of the version comes last, and only if all of it
 are leftovers of a killed writer, and the next writer of the stage removes them under its lock. Triggers remove the chunks of
 deleted and replaced versions in the same transaction.
 
+A session looks once: the first statement reads the keyring's stamp, the newest version and the record of deletions together,
+and for a reader the newest version, too. The statement that inserts a version tells the keyring's stamp as of that moment. So a
+save is two statements, and a load one.
+
 **Locks** are lock files in a folder beside the database, because a lock that is a transaction would block the writers of all
 stages.
 
@@ -53,10 +57,10 @@ from checkpoint_manager.backends.base import (
 )
 from checkpoint_manager.backends.local import layout, maintenance
 from checkpoint_manager.backends.local.lock import FileLock, HostLocks, is_held
-from checkpoint_manager.backends.local.session import LockSession
 from checkpoint_manager.backends.memory import BytesReader
 from checkpoint_manager.backends.sqlite.connections import Connections
 from checkpoint_manager.backends.sqlite.errors import patiently, translate
+from checkpoint_manager.backends.sqlite.session import KEYRING, SqliteSession
 from checkpoint_manager.backends.stage_names import MAX_STAGE_BYTES, decoded
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -167,12 +171,15 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
     # Statements
 
     def _rows(
-        self, action: str, query: str, parameters: tuple[object, ...] = (), stage: str | None = None
+        self, action: str, query: str, parameters: tuple[object, ...] = (), stage: str | None = None, *, make: bool = False
     ) -> list[tuple[Any, ...]]:
-        """Return the rows of a query, none if there is no database. One step of the interpreter reads them all."""
+        """Return the rows of a statement. One step of the interpreter runs it to its end.
+
+        If there is no database, one is made, or there are no rows.
+        """
 
         def run() -> list[tuple[Any, ...]]:
-            connection = self._connections.of_this_thread(make=False)
+            connection = self._connections.of_this_thread(make=make)
             return [] if connection is None else list(chain.from_iterable(map(connection.execute, (query,), (parameters,))))
 
         return patiently(run, self.patience, self._path, action, stage)
@@ -204,8 +211,25 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
                 maintenance.make_store_directory(directory)
         return super().lock(stage, timeout, purpose=purpose, name=name)
 
-    def session(self, stage: str | None, lock: object = None) -> LockSession:  # noqa: ARG002  # nothing to share but the lock
-        return LockSession(lock)
+    def session(self, stage: str | None, lock: object = None) -> SqliteSession:
+        return SqliteSession(stage, lock)
+
+    def _answer(self, session: Session | None, stage: str | None, what: str) -> Any:  # noqa: ANN401  # as various as what is asked
+        """Return an answer of a session's look, once; ``...`` if there is none and it must be read.
+
+        A question that the look can't answer drops the rest of its answers.
+        """
+        if not isinstance(session, SqliteSession) or stage not in {None, session.stage}:
+            return ...
+        if session.answers is None:
+            session.answers = {}
+            assert session.stage is not None  # noqa: S101  # for the type checker
+            for row in self._rows("look at", session.look, (session.stage.encode(),), session.stage):
+                session.looked(*row)
+        answer = session.answers.pop(what, ...)
+        if answer is ... and what != "keyring":
+            _forget(session)
+        return answer
 
     # Versions
 
@@ -218,22 +242,29 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         names = (decoded(row[0]) for row in self._rows("list the stages", query, (MAX_STAGE_BYTES,)))
         return [name for name in names if name is not None]
 
-    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:  # noqa: ARG002  # as above
+    def versions(self, stage: str, *, session: Session | None = None) -> list[int]:
+        _forget(session)
         query = "SELECT number FROM version WHERE stage = ? AND number BETWEEN 1 AND ? ORDER BY number"
         return [row[0] for row in self._rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
 
-    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # as above
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # always is
+        answer = self._answer(session, stage, "newest")
+        if answer is not ...:
+            return Newest(answer, durable=True)
         query = "SELECT max(number) FROM version WHERE stage = ? AND number BETWEEN 1 AND ?"
         rows = self._rows("find the newest version of", query, (stage.encode(), _HIGHEST_NUMBER), stage)
         return Newest((rows[0][0] or 0) if rows else 0, durable=True)
 
-    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+    def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        _forget(session)
         self._tidy(stage)
-        insert = """INSERT INTO version (stage, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5
+        insert = f"""INSERT INTO version (stage, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5
             WHERE NOT EXISTS (SELECT 1 FROM version WHERE stage = ?1 AND number BETWEEN ?2 AND 999999999999)
-            AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
+            AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6 RETURNING {KEYRING}"""  # noqa: S608  # a constant
         try:
-            if self._write(insert, stage, (version,), make_pieces()):
+            if rows := self._write(insert, stage, (version,), make_pieces()):
+                if isinstance(session, SqliteSession):
+                    session.answers = {"keyring": rows[0][0]}
                 return
         except StorageError as error:
             if error.errno == errno.EIO:  # of a flush that failed, the change may be found when the database is recovered
@@ -288,24 +319,25 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         for stage, upload in uploads:
             self._remove_chunks(stage, upload)
 
-    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:  # noqa: ARG002
+    def replace(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
+        _forget(session)
         update = """UPDATE version SET size = ?3, content = ?4, upload = ?5 WHERE stage = ?1 AND number = ?2
-            AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6"""
+            AND (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?5) = ?6 RETURNING number"""
         if not self._write(update, stage, (version,), make_pieces()):
             raise VersionAbsentError
 
-    def _write(self, statement: str, stage: str, place: tuple[object, ...], pieces: Iterable[Buffer]) -> bool:
-        """Store pieces and run the statement that makes a version or segment of them; return whether it did."""
+    def _write(self, statement: str, stage: str, place: tuple[object, ...], pieces: Iterable[Buffer]) -> list[tuple[Any, ...]]:
+        """Store pieces and run the statement that makes a version or segment of them; return its rows, none if it did not."""
         uploads: list[tuple[str, bytes]] = []
         try:
             parameters = (stage.encode(), *place, *self._put(stage, pieces, uploads))
-            done = self._change("write", statement, parameters, stage) > 0
+            rows = self._rows("write", statement, parameters, stage, make=True)
         except BaseException:  # an interruption, too
             self._remove_uploads(uploads)
             raise
-        if not done:
+        if not rows:
             self._remove_uploads(uploads)
-        return done
+        return rows
 
     def _put(
         self, stage: str, pieces: Iterable[Buffer], uploads: list[tuple[str, bytes]]
@@ -343,7 +375,11 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         """Do nothing: each statement is durable when it returns."""
 
     @contextlib.contextmanager
-    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:  # noqa: ARG002
+    def open(self, stage: str, version: int, *, session: Session | None = None) -> Iterator[Reader]:
+        answer = self._answer(session, stage, "content")
+        if answer is not ... and answer[0] == version and answer[1] is not None:
+            yield BytesReader(answer[1])
+            return
         query = """SELECT size, upload, CASE WHEN length(content) <= ? THEN content END FROM version
             WHERE stage = ? AND number = ?"""
         with self._reader(query, (_CHUNK_BYTES, stage.encode(), version), stage) as reader:
@@ -372,7 +408,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         finally:
             opened.close()
 
-    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:  # noqa: ARG002
+    def delete(self, stage: str, versions: Iterable[int], *, session: Session | None = None) -> None:
+        _forget(session)
         statement = "DELETE FROM version WHERE stage = ? AND number IN (SELECT value FROM json_each(?))"
         self._change_on_a_full_disk("delete versions of", statement, (stage.encode(), str(list(versions))), stage)
         maintenance.keep_reserve(self._locks, _RESERVE_BYTES)  # it may have been used for the record of these deletions
@@ -381,7 +418,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
     def write_segment(self, stage: str, attachment: str, index: int, pieces: Iterable[Buffer]) -> None:
         insert = """INSERT INTO segment (stage, attachment, number, size, content, upload) SELECT ?1, ?2, ?3, ?4, ?5, ?6
-            WHERE (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?6) = ?7"""
+            WHERE (SELECT count(*) FROM chunk WHERE stage = ?1 AND upload = ?6) = ?7 RETURNING number"""
         if not self._write(insert, stage, (bytes.fromhex(attachment), index), pieces):
             message = f"an attachment of stage {printable(stage)} in {self.location} was removed while it was written"
             raise StorageError(message, hint="Save again", stage=stage)
@@ -417,8 +454,13 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         *,
         limit: int,
         known: Record | None = None,
-        session: Session | None = None,  # noqa: ARG002
+        session: Session | None = None,
     ) -> Record | None:
+        answer = self._answer(session, stage, name)
+        if answer is None:
+            return None
+        if answer is not ... and known is not None and known.stamp == answer:
+            return known
         query = """SELECT stamp, length(data), CASE WHEN stamp IS NOT ?3 AND length(data) <= ?4 THEN data END FROM record
             WHERE stage = ?1 AND name = ?2"""
         parameters = ((stage or "").encode(), name, None if known is None else known.stamp, limit)
@@ -438,8 +480,9 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         *,
         data: bytes,
         expected: Record | None,
-        session: Session | None = None,  # noqa: ARG002
+        session: Session | None = None,
     ) -> Record:
+        _forget(session)
         key, stamp = ((stage or "").encode(), name), secrets.token_bytes(16)
         if expected is None:
             statement = "INSERT INTO record (stage, name, stamp, data) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -487,6 +530,12 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         self._change("set aside versions of", _SET_ASIDE, parameters, stage)
         where = f"the table quarantine of {self._path}"
         return {each: f"{where}: {f'version {each}' if isinstance(each, int) else each}" for each in wanted if each in there}
+
+
+def _forget(session: Session | None) -> None:
+    """Drop the answers of a session's look: something is changed, or was asked that the look can't answer."""
+    if isinstance(session, SqliteSession):
+        session.answers = {}
 
 
 def _url_of(path: str) -> str:
