@@ -157,7 +157,10 @@ class ArgumentError(CheckpointError, TypeError, ValueError):
 
 
 class CheckpointNotFoundError(CheckpointError, LookupError):
-    """The stage or version does not exist, was deleted, or the stage is cleared."""
+    """The stage or version does not exist, was deleted, or the stage is cleared.
+
+    Its ``version`` is None if there never was such a stage, and the number of the delete marker if it was deleted as a whole.
+    """
 
 
 class AttachmentNotFoundError(CheckpointNotFoundError, KeyError):

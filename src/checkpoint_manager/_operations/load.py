@@ -54,7 +54,7 @@ def load_newest(store: Store, stage: str) -> Loaded:
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=newest.version)
     if loaded.entry.status == "cleared":
         if store.history.is_deleted(stage):
-            raise store.history.deleted(stage)
+            raise store.history.deleted(stage, loaded.version)
         message = f"{where} is cleared (version {loaded.version})"
         raise CheckpointNotFoundError(message, hint=Hint.RESTORE_EARLIER, stage=stage, version=loaded.version)
     return loaded

@@ -467,13 +467,13 @@ class History:
         if number == 0:
             raise self.absent(stage, 0, 0)
         if is_deleted:
-            raise self.deleted(stage)
+            raise self.deleted(stage, number)
         return number
 
-    def deleted(self, stage: str) -> CheckpointNotFoundError:
+    def deleted(self, stage: str, marker: int) -> CheckpointNotFoundError:
         """Return the error for a stage that was deleted as a whole."""
         message = f"stage {printable(stage)} in {self._store.backend.location} was deleted"
-        return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)
+        return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage, version=marker)
 
     def absent(self, stage: str, version: int, newest: int) -> CheckpointError:
         """Return the error for an absent version; ``newest`` is the newest version that was found before."""

@@ -7,6 +7,7 @@ allows. A page that is hidden closes its stream, so that without readers nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from checkpoint_manager.dashboard.views.pipelines import stages_shown
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -103,7 +104,8 @@ def _look(stores: list[ShownStore], query: Mapping[str, str]) -> _Known:
     for store in stores:
         try:
             for stage in [query["stage"]] if "stage" in query else stages_shown(store, query):
-                store.look_at_versions(stage)
+                with contextlib.suppress(CheckpointNotFoundError):  # it has no version yet
+                    store.look_at_versions(stage)
             overview = store.overview(0)
             found |= {(store.id, stage): cell for stage, cell in overview.cells.items()}
             if overview.is_complete:

@@ -18,8 +18,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.note_keys import DELETED
-from checkpoint_manager._format.notes import FailureNote, ProgressNote, read_failure, read_inputs, read_progress, read_run
+from checkpoint_manager._format.notes import (
+    FailureNote,
+    ProgressNote,
+    never_run,
+    read_failure,
+    read_inputs,
+    read_progress,
+    read_run,
+)
 from checkpoint_manager.dashboard import hints, plans, unexpected
+from checkpoint_manager.dashboard.order import in_order
 from checkpoint_manager.dashboard.pace import PACE
 from checkpoint_manager.dashboard.plans import Plans
 from checkpoint_manager.errors import (
@@ -40,19 +49,28 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.views.call import Check
 
 State: TypeAlias = Literal[
-    "done", "stale", "running", "stopped", "failed", "cleared", "damaged", "rolled back", "unreadable", "unknown"
+    "done",
+    "stale",
+    "running",
+    "stopped",
+    "failed",
+    "cleared",
+    "damaged",
+    "rolled back",
+    "unreadable",
+    "never run",
+    "unknown",
 ]
 
 ATTENTION: tuple[State, ...] = ("rolled back", "damaged", "unreadable", "failed", "stopped", "stale")
 """The states that somebody should look at, the worst first."""
-ORDER: tuple[State, ...] = (*ATTENTION, "running", "cleared", "unknown", "done")
+ORDER: tuple[State, ...] = (*ATTENTION, "running", "cleared", "never run", "unknown", "done")
 
 _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
     (RollbackError, "rolled back"),
     (IntegrityError, "damaged"),
     (FormatError, "unreadable"),
 )
-_LATE = datetime.max.replace(tzinfo=UTC)
 WAIT_SECONDS = 0.12
 """How long a page waits for what is not known yet; it then says how far the look has come."""
 _LOOKS_PER_SECOND = 1000
@@ -80,6 +98,7 @@ class Cell:
         failure: Why it failed.
         stale: Why it is out of date; empty if it is not.
         inputs: The stages whose results it was made of, as far as its newest versions tell.
+        defined: Of one that has never run, the stages that its program defines, in their order.
     """
 
     stage: str
@@ -94,6 +113,7 @@ class Cell:
     failure: FailureNote | None = None
     stale: str = ""
     inputs: frozenset[str] = frozenset()
+    defined: tuple[str, ...] = ()
 
     @property
     def at(self) -> datetime | None:
@@ -167,11 +187,11 @@ class Overview:
         return sorted({*self.names, *self.cells}) if self.cells.keys() - set(self.names) else self.names
 
     def known_in_order(self) -> list[Cell]:
-        """Return the stages that were looked at in the order of the pipeline: as each was saved first."""
+        """Return the stages that were looked at, and those that have never run, in the order of the pipeline."""
         known = [self.cells[stage] for stage in self.order if stage in self.cells]
         if len(known) == len(self.cells):
             return known
-        return sorted(self.cells.values(), key=lambda cell: (cell.began or _LATE, cell.stage))
+        return [self.cells[stage] for stage in in_order(self.cells)]
 
 
 class Report(NamedTuple):
@@ -232,6 +252,8 @@ class ShownStore:
         self._cells: dict[str, Cell] = {}
         self._names: Sequence[str] = ()
         self._order: list[str] = []
+        self._told: dict[tuple[str, ...], datetime] = {}
+        self._deleted: frozenset[str] = frozenset()
         self._complete_at: float | None = None
         self._sweep: threading.Thread | None = None
         self._took = self._cost = 0.0
@@ -279,17 +301,17 @@ class ShownStore:
                 self._sweep.join(wait)
         if self.problem:
             raise CheckpointError(self.problem)
-        cells = dict(self._cells)
-        for stage, run in self._running().items():
-            cells[stage] = _with_run(cells.get(stage, Cell(stage, "unknown", began=run.started_at)), run)
-        return Overview(cells, self._names, self._complete_at is not None, self._order)
+        return Overview(self._with_others(dict(self._cells)), self._names, self._complete_at is not None, self._order)
 
-    def _running(self) -> dict[str, Running]:
-        """Return what runs now, by stage: the one that began first."""
-        found: dict[str, Running] = {}
-        for run in self.cm.running():
-            found.setdefault(run.stage, run)
-        return found
+    def _with_others(self, cells: dict[str, Cell]) -> dict[str, Cell]:
+        """Return what is known of stages, with what runs now, and with those that have never run."""
+        runs = self.cm.running()
+        for run in reversed(runs):  # of several runs of a stage, the one that began first is shown
+            cells[run.stage] = _with_run(cells.get(run.stage, Cell(run.stage, "unknown", began=run.started_at)), run)
+        told = [(run.started_at, run.stages) for run in runs if run.started_at is not None]
+        told += [(when, stages) for stages, when in self._told.items()]
+        never = never_run(told, cells).items()
+        return cells | {stage: Cell(stage, "never run", defined=by) for stage, by in never if stage not in self._deleted}
 
     def _begin_sweep(self, wait: float) -> None:
         """Look at all stages in a thread, unless one does already. One that takes longer than ``wait`` is not repeated soon."""
@@ -316,7 +338,7 @@ class ShownStore:
             for name in self._cells.keys() - set(names):
                 del self._cells[name]
             self._mark_stale()
-            self._order = [cell.stage for cell in Overview(dict(self._cells)).known_in_order()]
+            self._look_for_others()
             self._names = names
             self.problem = ""
         except CheckpointError as error:
@@ -327,6 +349,27 @@ class ShownStore:
         finally:
             self._took, self._cost = time.monotonic() - began, time.thread_time() - cost
             self._complete_at = time.monotonic()
+
+    def _look_for_others(self) -> None:
+        """Find the stages that have never run, and the order of all."""
+        told: dict[tuple[str, ...], datetime] = {}
+        for cell in self._cells.values():
+            run = None if cell.version is None else read_run(cell.version.metadata)
+            if run is not None and run.stages and cell.at is not None:
+                told[run.stages] = max(cell.at, told.get(run.stages, cell.at))
+        self._told, self._deleted = told, frozenset()
+        cells = self._with_others(dict(self._cells))
+        self._deleted = frozenset(name for name, cell in cells.items() if cell.state == "never run" and self._was_there(name))
+        self._order = in_order({name: cell for name, cell in cells.items() if name not in self._deleted})
+
+    def _was_there(self, stage: str) -> bool:
+        try:
+            self.cm.get_version(stage)
+        except CheckpointNotFoundError as error:
+            return error.version is not None  # it was deleted
+        except CheckpointError:
+            pass
+        return True
 
     def _mark_stale(self) -> None:
         stale = self.cm.stale_stages([name for name, cell in self._cells.items() if cell.inputs])
@@ -406,15 +449,16 @@ class ShownStore:
         """Return what is known of a stage, after looking whether it runs or has a newer version.
 
         Raises:
-            CheckpointNotFoundError: There is no such stage.
+            CheckpointNotFoundError: There is no such stage, and no program has defined one.
         """
         run = next(iter(self.cm.running(stage)), None)
         try:
             cell = self.look_at_versions(stage)
         except CheckpointNotFoundError:
-            if run is None:
+            known = None if run is not None else self.overview(0).cells.get(stage)
+            if run is None and (known is None or known.state != "never run"):
                 raise
-            cell = Cell(stage, "unknown", began=run.started_at)
+            cell = known or Cell(stage, "unknown")
         return cell if run is None else _with_run(cell, run)
 
     def look_again(self, names: Iterable[str], known: Mapping[str, Cell]) -> list[Cell]:
@@ -431,7 +475,7 @@ class ShownStore:
             try:
                 cell = self.look_at_versions(name) if time.monotonic() < until else before
             except CheckpointNotFoundError:
-                if before.run is not None:
+                if before.run is not None or before.state == "never run":
                     found.append(before)
             else:
                 found.append(cell if before.run is None else _with_run(cell, before.run))
