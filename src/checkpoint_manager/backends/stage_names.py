@@ -32,8 +32,9 @@ _SHOWN_CHARACTERS = 40
 _READABLE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 # The other devices (CONIN$, CONOUT$, CLOCK$, COM and LPT with a superscript digit) contain characters that are encoded.
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))})
-_ENCODED = r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+"
-_BYTE = r"%([0-9a-f]{2})"
+_ENCODED = re.compile(r"(?:[a-z0-9_.-]|%[0-9a-f]{2})+")
+_BYTES = re.compile(r"(?:%[0-9a-f]{2})+")
+_UNCHANGED = re.compile(r"[a-z0-9_][a-z0-9_-]*")
 _HASH_MARK = "%%"
 _HASH = r"[0-9a-f]{64}"
 _MAX_PREFIX_CHARACTERS = MAX_FILENAME_CHARACTERS - len(_HASH_MARK) - 64
@@ -91,6 +92,8 @@ def from_filename(name: str) -> str | None:
     """Return the stage that a file name encodes; None if it encodes none, or only a hash (see :func:`is_hashed`)."""
     if len(name) > MAX_FILENAME_CHARACTERS:
         return None
+    if _UNCHANGED.fullmatch(name) is not None and name not in _DEVICES:  # as most are: it encodes itself
+        return name
     stage = _decode(name)
     return stage if stage is not None and "".join(_encode(stage)) == name else None
 
@@ -123,12 +126,16 @@ def _escape(character: str) -> str:
 
 def _decode(name: str) -> str | None:
     """Return the text that ``name`` encodes, canonically or not; None if it is not an encoding."""
-    if re.fullmatch(_ENCODED, name) is None:
+    if _ENCODED.fullmatch(name) is None:
         return None
     try:
-        return re.sub(_BYTE, lambda escape: chr(int(escape[1], 16)), name).encode("latin-1").decode()
+        return _BYTES.sub(_unescape, name)
     except UnicodeDecodeError:
         return None
+
+
+def _unescape(escapes: re.Match[str]) -> str:
+    return bytes.fromhex(escapes[0].replace("%", "")).decode()
 
 
 def _shown(name: str) -> str:

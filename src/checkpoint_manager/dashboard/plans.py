@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from checkpoint_manager.dashboard import unexpected
+from checkpoint_manager.dashboard.pace import PACE
 from checkpoint_manager.errors import CheckpointError, IntegrityError
 from checkpoint_manager.pipelines import Pipelines
+from checkpoint_manager.retention import PrunePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from checkpoint_manager import CheckpointManager, PrunePlan
+    from checkpoint_manager import CheckpointManager, PruneDecision
     from checkpoint_manager.pipelines import PipelinePlan
     from checkpoint_manager.retention import Retention
 
@@ -132,8 +134,11 @@ class Plans(Generic[Asked, Made]):
             if making is None or (making.is_ready.is_set() and not making.serves(asked)):
                 making = self._making = _Making(asked)
                 threading.Thread(target=self._run, args=(making,), name="plan", daemon=True).start()
-        if making.asked != asked or not making.is_ready.wait(wait):
+        if making.asked != asked:
             return None
+        with PACE.waiting():
+            if not making.is_ready.wait(wait):
+                return None
         with self._lock:
             if self._making is making:
                 self._making = None
@@ -160,8 +165,13 @@ class Plans(Generic[Asked, Made]):
 
 def plan_retention(cm: CheckpointManager, policy: Retention, stage: str) -> RetentionPlan:
     """Return what a policy would delete of a stage, or of all."""
-    newest = {name: newest_number(cm, name) for name in ([stage] if stage else cm.stages())}
-    decisions = cm.prune(policy, stage or None, dry_run=True)
+    newest: dict[str, int] = {}
+    made: list[PruneDecision] = []
+    for name in [stage] if stage else cm.stages():
+        PACE.give_way()
+        newest[name] = newest_number(cm, name)
+        made += cm.prune(policy, name, dry_run=True).decisions
+    decisions = PrunePlan(tuple(made))
     told = [f"{policy} {stage}", *(f"{each.stage} {each.number} {newest.get(each.stage)}" for each in decisions.dropped)]
     return RetentionPlan(policy, stage, decisions, newest, _digest(told))
 

@@ -147,16 +147,17 @@ class LocalBackend(HostLocks, Backend, Maintenance):
     def stages(self) -> list[str]:
         with as_our_errors("list the stages", self.location):
             heads = maintenance.head_names(self.location)
-        named = {stage for name in heads if (stage := from_filename(name)) is not None}
+        named = {name: stage for name in heads if (stage := from_filename(name)) is not None}
+        found = [*named.values()]
         with (
             as_our_errors("list the stages", self._history),
             contextlib.suppress(FileNotFoundError),
             files.open_directory(self._history) as history,
         ):
-            for name, stage in maintenance.stage_directories(history):
+            for name, stage in maintenance.stage_directories(history, named):
                 if stage is not None and (name in heads or self._has_versions(name, history)):
-                    named.add(stage)
-        return sorted(named)
+                    found.append(stage)
+        return sorted(found)
 
     def _has_versions(self, name: str, history: int) -> bool:
         try:

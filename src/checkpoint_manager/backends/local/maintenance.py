@@ -17,7 +17,7 @@ from checkpoint_manager.backends.local import attachments, layout, pending
 from checkpoint_manager.backends.stage_names import from_filename, is_hashed, to_filename
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     IsStale = Callable[[str, int | None], bool]
 
@@ -73,11 +73,12 @@ def sync_stage_names(root: str) -> None:
     files.sync_directory(os.path.join(root, layout.HISTORY))
 
 
-def stage_directories(history: int) -> Iterator[tuple[str, str | None]]:
-    """Yield each name in the history directory with the stage it belongs to, or None if that is unknown."""
+def stage_directories(history: int, known: Container[str] = ()) -> Iterator[tuple[str, str | None]]:
+    """Yield each name in the history directory, but for those that are known, with its stage, or None if that is unknown."""
     with files.entries(history) as entries:
         for entry in entries:
-            yield entry.name, from_filename(entry.name) or _hashed_stage(entry.name, history)
+            if entry.name not in known:
+                yield entry.name, from_filename(entry.name) or _hashed_stage(entry.name, history)
 
 
 def head_names(root: str) -> set[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.plans import RestorePlan
     from checkpoint_manager.dashboard.views.call import Call
 
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 0.15
 """How long a page waits for its plan. If that is not enough, the plan is made while the page reloads."""
 _MOST_SEARCHED, _MOST_ROWS, _MOST_TOLD = 100, 300, 30
 _DONE_TO = {"restore": "restored", "clear": "cleared", "keep": "kept", "refuse": "refused"}

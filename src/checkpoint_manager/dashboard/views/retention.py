@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.views.call import Call
 
 _COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly")
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 0.15
 """How long a page waits for its plan. If that is not enough, the plan is made while the page reloads."""
 _MEASURED_SECONDS = 0.15
 _MOST_MEASURED, _MOST_BARS, _MOST_ROWS = 2000, 24, 300
