@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checkpoint_manager import CheckpointManager
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -55,3 +57,12 @@ def test_what_can_not_be_compared_says_so(cli: Cli, store: Path) -> None:
     assert cli("diff", "train", "1", "--at", "1d").code == 2
     assert cli("diff", "train", "--at", "1d").code == 14
     assert cli("diff", "train", "--patch", "--redact").code == 2
+
+
+def test_the_first_differences_only(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    for value in (1, 2):
+        cm.save_checkpoint("many", dict.fromkeys("abcd", value))
+    result = cli("diff", "many", "--limit", "1")
+    assert result.out == "~ $.a: 1 → 2\n"
+    assert result.err.endswith("… and 3 more\n")

@@ -213,6 +213,7 @@ def _all(doctor: Doctor, store: Path) -> list[dict[str, Any]]:
 class TestFileSystem:
     """The system calls of the program really fail."""
 
+    @pytest.mark.children_measured
     @pytest.mark.parametrize(
         ("injection", "topic", "state", "found"),
         [

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from checkpoint_manager import CheckpointManager
 from tests.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from tests.cli.conftest import Result
 
@@ -28,6 +28,7 @@ def test_through_a_pipe(cli: Cli, store: Path, tmp_path: Path, words: tuple[str,
     assert cli("verify", *there).out == "4 whole\n"
 
 
+@pytest.mark.children_measured
 def test_a_reader_that_goes_away_has_no_bundle_and_is_told(store: Path, tmp_path: Path, words: tuple[str, str]) -> None:
     CheckpointManager(store).save_checkpoint("long", "x" * 3_000_000)
     command = [sys.executable, "-m", "checkpoint_manager", "export", "-", *words]
@@ -79,6 +80,20 @@ def test_what_is_not_right_on_the_command_line(
         assert result.code == 2, arguments
         assert says in result.err + result.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "words.txt"]
+
+
+def test_nothing_that_is_not_text_is_printed_at_a_terminal(
+    cli: Cli, store: Path, words: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CheckpointManager(store).save_checkpoint("beside", attachments={"raw": b"1"})
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for arguments, says in (
+        (("export", "-", *words), "a bundle is not text for a terminal. Name a file, or send stdout to one"),
+        (("show", "beside", "--attachment", "raw"), "Write it to a file: add > FILE"),
+    ):
+        result = cli(*arguments)
+        assert (result.code, result.out) == (2, "")
+        assert says in result.err
 
 
 def test_a_bundles_passphrase_is_typed_unseen(store: Path, tmp_path: Path) -> None:

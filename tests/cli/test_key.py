@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -189,3 +191,17 @@ def test_a_key_file_that_nobody_gave_is_not_called_given(
     result = cli("status")
     assert result.code == 12
     assert "given" not in result.err
+
+
+def test_without_a_terminal_no_passphrase_is_asked_for(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def without_terminal(path: Any, *rest: Any, **named: Any) -> int:
+        if path == "/dev/tty":
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), path)
+        return opened(path, *rest, **named)
+
+    monkeypatch.setattr(os, "open", without_terminal)
+    result = cli("status", "--key", "prompt")
+    assert (result.code, result.out) == (2, "")
+    assert "there is no terminal to ask for a passphrase. Name another source: passphrase-file:PATH" in result.err

@@ -97,6 +97,14 @@ def test_a_long_plan_is_short_and_what_was_done_is_said(cli: Cli, store: Path) -
     assert len(result.out.splitlines()) == 26
 
 
+def test_a_plan_is_as_long_as_was_asked_for(cli: Cli, store: Path) -> None:
+    CheckpointManager(store).tag("train", 1, "good")
+    shown = cli("prune", "--keep-last", "1", "--dry-run", "--limit", "1").err.splitlines()
+    assert shown[0].startswith("keep clean@1")
+    assert shown[1] == "… and 3 more lines"
+    assert shown[2].startswith("3 kept, 1 to be deleted for good (")
+
+
 @pytest.mark.parametrize("stage", [[], ["train"]])
 def test_damage_is_told_by_the_exit_code_too(cli: Cli, store: Path, stage: list[str]) -> None:
     damage(store, 3)

@@ -99,6 +99,7 @@ def test_a_part_that_is_not_there(cli: Cli, store: Path, pointer: str, code: int
     assert pointer in result.err
 
 
+@pytest.mark.children_measured
 def test_an_array_in_the_data_is_listed_and_printed_by_its_pointer(cli: Cli, store: Path, tmp_path: Path) -> None:
     """A large one lies beside the data, and a small one in it."""
     cm, arrays = CheckpointManager(store), {"/a~1~0b": np.arange(5000.0), "/small/0": np.arange(3), "/last": np.ones(3000)}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager import CheckpointManager
+import pytest
+
+from checkpoint_manager import CheckpointManager, Finding
+from checkpoint_manager.cli.commands.verify import next_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,3 +75,16 @@ def test_what_is_missing_leads_further(cli: Cli, store: Path) -> None:
     assert accepted.code == 0
     assert "nothing to repair" not in accepted.err
     assert cli("verify").code == 0
+
+
+@pytest.mark.parametrize(
+    ("states", "step"),
+    [
+        (["damaged", "unfinished"], "Finish the rotation with: checkpoint-manager key rotate"),
+        (["incomplete"], "Put the attachments back from a backup, run the stage again"),
+        (["clock"], "Check the clock of this host"),
+        (["clock", "damaged"], "See what can be done: checkpoint-manager repair --dry-run"),
+    ],
+)
+def test_problems_lead_to_the_step_that_comes_first(states: list[Any], step: str) -> None:
+    assert next_step([Finding("train", number, state) for number, state in enumerate(states, 1)]).startswith(step)

@@ -11,7 +11,7 @@ from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, write_json
 from checkpoint_manager.cli.selector import no_such_stage, stage_names
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
+from checkpoint_manager.errors import CheckpointError, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,12 +67,8 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool
 
 def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: Mapping[str, int]) -> None:
     """Refuse before a plan is shown what the library would refuse after it."""
-    there = {version.number for version in history}
     for version in wanted:
         which = f"version {version} of stage {printable(stage)}"
-        if version not in there:
-            message = f"stage {printable(stage)} has no version {version}"
-            raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage, version=version)
         if version == history[0].number:
             message = f"{which} is the newest and can't be deleted by itself; nothing was deleted"
             hint = "Save or clear the stage first, or delete the whole stage with --all"
