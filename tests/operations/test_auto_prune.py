@@ -104,6 +104,14 @@ class TestOneProcess:
         assert present(cm)[0] == 20
         assert cm.verify().problems == ()
 
+    def test_what_others_tag_meanwhile_stays(self) -> None:
+        backend = MemoryBackend()
+        cm, other = opened(backend, Retention(keep_last=1)), opened(backend)
+        for number in range(1, 2 * ENOUGH):
+            cm.save_checkpoint("train", number)
+            other.tag("train", number, f"v{number}")
+        assert present(cm) == list(range(1, 2 * ENOUGH))
+
     def test_a_tag_can_go_with_its_version(self) -> None:
         cm = opened(MemoryBackend(), Retention(keep_last=1, keep_tagged=False))
         cm.save_checkpoint("train", 1)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, StorageError
+from checkpoint_manager.backends.memory import MemoryBackend
 from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.retention import Retention
 from tests.conftest import KEY_OF_BOTH as KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from checkpoint_manager.backends.base import NewVersion
 
 
 def _three_versions(cm: CheckpointManager) -> None:
@@ -114,6 +118,37 @@ def test_a_killed_deletion_leaves_a_cleared_stage_and_is_finished_by_the_next(
 
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+class Full(MemoryBackend):
+    """A place that has room for another version only while it holds fewer than ``most``."""
+
+    most = 100
+
+    def append_together(self, versions: Sequence[NewVersion]) -> None:
+        if sum(map(len, self._versions.values())) >= self.most:
+            raise StorageError("there is no space left", errno=errno.ENOSPC)
+        super().append_together(versions)
+
+
+def test_on_a_full_disk_the_older_versions_make_room(home: Path) -> None:
+    backend = Full()
+    cm = CheckpointManager(backend, key=KEY)
+    _three_versions(cm)
+    backend.most = 4
+    assert cm.delete_stage("train") == [1, 2, 3]
+    assert cm.stages() == ["clean"]
+    assert cm.verify().ok
+
+
+def test_on_a_full_disk_the_newest_version_stays(home: Path) -> None:
+    backend = Full()
+    cm = CheckpointManager(backend, key=KEY)
+    cm.save_checkpoint("train", 1)
+    backend.most = 1
+    with pytest.raises(StorageError, match="there is no space left"):
+        cm.delete_stage("train")
+    assert cm.load_checkpoint("train") == 1
 
 
 def test_missing_and_damaged_versions_are_deleted_with_it(place: Path) -> None:

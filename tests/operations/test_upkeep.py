@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import platformdirs
@@ -30,7 +31,7 @@ from checkpoint_manager._operations import save as writing
 from checkpoint_manager._operations import verify
 from checkpoint_manager._store.last_seen import LastSeen
 from checkpoint_manager._store.store import Store
-from checkpoint_manager.backends.base import Leftover, Session, VersionAbsentError
+from checkpoint_manager.backends.base import Leftover, RecordChangedError, Session, VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.memory import MemoryBackend
 from tests.taking_away import take_away
@@ -105,6 +106,21 @@ class TestVerify:
         assert found(cm) == [("train", number, "unreadable") for number in (1, 2, 3, 4)]
         assert cm.repair() == []
         assert not cm.verify().ok
+
+    @pytest.mark.parametrize("what", ["_store.keyring.refresh", "_store.last_seen.recall", "_store.backend.open_segment"])
+    def test_whatever_the_system_refuses_is_told(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise StorageError("Input/output error", errno=5)
+
+        cm.save_checkpoint("train", attachments={"weights": b"w"})
+        place, _, name = what.rpartition(".")
+        monkeypatch.setattr(operator.attrgetter(place)(cm), name, refuse)
+        problem = cm.verify().problems[0]
+        assert problem.state == "unreadable"
+        assert problem.stage == (None if what.startswith("_store.keyring") else "train")
+        assert "Input/output error" in problem.detail
 
     def test_a_version_deleted_while_it_looks_is_no_damage(
         self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
@@ -436,6 +452,37 @@ class TestRollback:
         assert fresh.save_checkpoint("train", 6).number == 6
         assert fresh.verify().ok
 
+    def test_what_is_missing_between_damaged_versions_is_lost(self, cm: CheckpointManager, store: Path) -> None:
+        """Neither of those around it tells its id."""
+        for number in (5, 6):
+            cm.save_checkpoint("train", number)
+        path_of(store, 3).unlink()
+        for number in (2, 4):
+            damage(path_of(store, number))
+            path_of(store, number).write_bytes(path_of(store, number).read_bytes()[:150])
+        assert cm.accept_rollback("train") == []
+        assert found(cm) == [("train", 2, "damaged"), ("train", 4, "damaged")]
+        with pytest.raises(CheckpointNotFoundError, match="lost"):
+            cm.load_checkpoint("train", 3)
+
+    def test_what_is_missing_below_a_deleted_version_is_lost(self, cm: CheckpointManager, store: Path) -> None:
+        cm.delete_versions("train", [3])
+        path_of(store, 2).unlink()
+        assert found(cm) == [("train", 2, "missing")]
+        assert cm.accept_rollback("train") == []
+        assert cm.verify().ok
+
+    def test_what_was_deleted_between_those_that_are_gone_is_not_lost(self, cm: CheckpointManager, store: Path) -> None:
+        cm.save_checkpoint("train", 5)
+        cm.delete_versions("train", [4])
+        self.roll_back(store, 3, 5)
+        fresh = CheckpointManager(store, key=KEY)
+        assert [(version.number, version.restored_from) for version in fresh.accept_rollback()] == [(6, 2)]
+        for number, why in ((3, "lost"), (4, "deleted"), (5, "lost")):
+            with pytest.raises(CheckpointNotFoundError, match=why):
+                fresh.load_checkpoint("train", number)
+        assert fresh.verify().ok
+
     def test_killed_between_its_two_steps_it_continues(self, cm: CheckpointManager, store: Path) -> None:
         self.roll_back(store, 4)
         fresh = CheckpointManager(store, key=KEY)
@@ -650,6 +697,33 @@ class TestWriters:
         monkeypatch.setattr(cm._store.backend, "append", answer_lost)
         assert cm.save_checkpoint("train", 5).number == 5
         assert len(cm.history("train")) == 5
+
+    def test_a_look_at_the_keyring_that_fails_after_the_write_loses_no_version(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The version is found by its id, and not written again."""
+        refresh, fails = cm._store.refresh_keys, iter([True])
+
+        def fail(*arguments: Any) -> object:
+            if cm._store.backend.newest("train").number == 5 and next(fails, False):
+                raise StorageError("Input/output error", errno=5)
+            return refresh(*arguments)
+
+        monkeypatch.setattr(cm._store, "refresh_keys", fail)
+        assert cm.save_checkpoint("train", 5).number == 5
+        assert [version.number for version in cm.history("train")] == [5, 4, 3, 2, 1]
+
+    def test_a_record_that_others_always_change_first_is_left_to_them(
+        self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def changed(*_: object, **__: object) -> None:
+            raise RecordChangedError
+
+        monkeypatch.setattr(cm._store.backend, "write_record", changed)
+        with pytest.raises(StorageError, match=r"a record of stage train in .* was changed by other writers") as caught:
+            cm.tag("train", 1, "good")
+        assert caught.value.hint == "Try again when fewer write"
+        assert cm.tags("train") == {}
 
     def test_an_overtaken_writer_takes_the_next_number(
         self, cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch

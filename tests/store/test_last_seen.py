@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from checkpoint_manager import StorageError
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations, SeenRecord, SeenVersion
 from tests import forking
@@ -159,3 +162,23 @@ def test_without_a_home_a_warning_says_so_once(monkeypatch: pytest.MonkeyPatch, 
 
 def nobody(uid: int) -> object:
     raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+
+def test_what_the_system_refuses_to_read_is_not_taken_for_nothing_seen(
+    last_seen: LastSeen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(last_seen, "_open", fail)
+    with pytest.raises(StorageError, match=r"can't read what was seen of this store: .*: Input/output error") as caught:
+        last_seen.recall("train")
+    assert caught.value.errno == errno.EIO
+
+
+def test_without_its_folder_no_other_place_was_seen(tmp_path: Path) -> None:
+    locations = SeenLocations(tmp_path / "state")
+    locations.remember("/data/a", "0" * 32)
+    assert locations.others("0" * 32, "/data/b") == ["/data/a"]
+    shutil.rmtree(tmp_path / "state")
+    assert locations.others("0" * 32, "/data/b") == []

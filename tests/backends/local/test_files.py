@@ -497,3 +497,42 @@ def test_a_head_that_is_no_version_is_put_back_as_one(tmp_path: Path) -> None:
     assert fresh.newest("train").number == 2
     assert (tmp_path / "store/train.checkpoint").samefile(tmp_path / "store/history/train/000000000002.checkpoint")
     assert fresh.only_copy("train") is None
+
+
+@pytest.mark.usefixtures("without_hard_links")
+def test_without_hard_links_a_name_that_is_taken_is_not_taken_over(tmp_path: Path) -> None:
+    for name in ("temporary", "name"):
+        (tmp_path / name).write_text(name)
+    with files.open_directory(str(tmp_path)) as folder, pytest.raises(FileExistsError):
+        files.publish("temporary", "name", folder)
+    assert (tmp_path / "name").read_text() == "name"
+
+
+def test_another_name_that_is_taken_is_not_taken_over(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(name)
+    with files.open_directory(str(tmp_path)) as folder, pytest.raises(FileExistsError):
+        files.add_name("one", "other", folder)
+    assert (tmp_path / "other").read_text() == "other"
+
+
+def test_a_file_that_was_only_read_may_be_closed_with_an_error_and_twice(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with files.open_directory(str(tmp_path)) as folder, files.OpenFile("file", folder) as file:
+        assert file.read(1) == b"x"
+        os.close(file.descriptor)
+        file.__exit__()
+
+
+def test_what_can_not_be_made_durable_is_an_error() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        files.sync_file_system(-1)
+
+
+def test_a_hint_to_write_out_that_is_refused_is_no_error() -> None:
+    reading, writing = os.pipe()
+    try:
+        files._start_writing_out(writing, 0, 1)
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -6,11 +6,15 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from checkpoint_manager.backends.base import HeldRun, NoticeBoard
 from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager.backends.local import lock as lock_module
 from tests import forking
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 NAME = "5" * 32
 
@@ -60,3 +64,15 @@ def test_a_file_that_is_not_the_one_that_was_locked_stays(tmp_path: Path) -> Non
         path.unlink()
         path.write_bytes(b"someone else's")
     assert path.read_bytes() == b"someone else's"
+
+
+def test_a_run_is_seen_where_the_kernel_lists_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where only Linux tells them, and on a file server. A file that nobody holds is no run."""
+    monkeypatch.setattr(lock_module, "_listed_locks", dict)
+    backend = LocalBackend(tmp_path)
+    with backend.lock("train", 0, purpose="run", name=NAME) as held:
+        assert isinstance(held, NoticeBoard)
+        held.write_notice(b"told")
+        file = next((tmp_path / ".locks").glob("*~*"))
+        file.with_name(file.name.replace(NAME, "2" * 32)).write_bytes(b"left")
+        assert LocalBackend(tmp_path).held_runs() == [HeldRun("train", NAME, b"told")]
