@@ -6,6 +6,7 @@ import re
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from checkpoint_manager import IntegrityError
@@ -15,7 +16,9 @@ from checkpoint_manager.dashboard.views import retention
 from tests.dashboard.conftest import SECRET, until
 
 if TYPE_CHECKING:
-    from checkpoint_manager import CheckpointManager, Retention
+    from collections.abc import Iterator
+
+    from checkpoint_manager import CheckpointManager, Retention, Version
     from tests.dashboard.conftest import Browser, Dashboard
 
 WHY = "the labels were wrong"
@@ -132,6 +135,28 @@ class TestRetention:
         page = visitor.get(visitor.at("/retention")).text
         assert 'aria-label="Bytes of 2 stages' in page
         assert visitor.get(visitor.at("/retention", stage="train")).status_code == 200
+
+    def test_no_more_is_measured_than_a_page_may_read(self, visitor: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(retention, "_MOST_MEASURED", 1)
+        assert 'aria-label="Bytes of 1 stage' in visitor.get(visitor.at("/retention")).text
+
+    def test_a_stage_that_can_not_be_read_hides_no_other(
+        self, cm: CheckpointManager, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        history = cm.iter_history
+
+        def read(stage: str) -> Iterator[Version]:
+            if stage == "clean":
+                raise IntegrityError("damaged")
+            return history(stage)
+
+        monkeypatch.setattr(cm, "iter_history", read)
+        assert 'aria-label="Bytes of 1 stage' in visitor.get(visitor.at("/retention")).text
+
+    def test_without_a_rule_nothing_is_pruned(self, cm: CheckpointManager, owner: Browser) -> None:
+        answer = owner.send("/", owner.at("/prune"), stage="train", reason=WHY)
+        assert (answer.status_code, "The policy has no rule" in answer.text) == (400, True)
+        assert len(cm.history("train")) == 2
 
     def test_a_policy_shows_what_it_keeps_and_why(self, cm: CheckpointManager, visitor: Browser) -> None:
         for number in (3, 4, 5):
@@ -331,6 +356,23 @@ class TestNumbers:
     def test_the_newest_numbers_are_offered(self, reader: Browser) -> None:
         page = reader.send("/", reader.at("/numbers/offer"), stage="train").text
         assert all(f"<code>{each}</code>" in page for each in ("/epoch", "/loss"))
+
+    def test_numbers_in_lists_and_of_numpy_are_offered_and_shown(self, cm: CheckpointManager, reader: Browser) -> None:
+        cm.save_checkpoint("train", {"loss": np.float64(0.125), "rows": [1]})
+        offered = reader.send("/", reader.at("/numbers/offer"), stage="train").text
+        assert all(f"<code>{each}</code>" in offered for each in ("/loss", "/rows/0"))
+        page = reader.send("/", reader.at("/numbers/chart"), stage="train", at="/loss").text
+        assert "A line over versions 1 to 3: from 0.5 to 0.125" in page
+
+    def test_a_version_without_data_is_left_out(self, cm: CheckpointManager, reader: Browser) -> None:
+        cm.clear_checkpoint("train")
+        page = reader.send("/", reader.at("/numbers/chart"), stage="train", at="/loss").text
+        assert "1 version left out" in page
+
+    def test_no_data_is_read_until_it_is_asked_for(self, dashboard: Dashboard, reader: Browser) -> None:
+        before = list(dashboard.log)
+        assert reader.get(reader.at("/numbers", stage="train")).status_code == 200
+        assert dashboard.log == before
 
     def test_what_is_not_there_is_not_offered(self, cm: CheckpointManager, reader: Browser) -> None:
         cm.clear_checkpoint("new")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager
+from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError
 from checkpoint_manager.dashboard import pace, stores, tree
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from checkpoint_manager import Version
     from tests.dashboard.conftest import Browser, Dashboard
 
 
@@ -275,6 +276,24 @@ class TestStage:
         assert "is-damaged" in page.text
         assert 'role="alert"' in page.text
         assert "is-damaged" in browser.get("/").text
+
+    def test_versions_before_an_error_are_shown_with_it(
+        self, cm: CheckpointManager, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        history = cm.iter_history
+
+        def read(stage: str, below: int | None = None) -> Iterator[Version]:
+            yield next(iter(history(stage, below=below)))
+            raise IntegrityError("the record of deletions is damaged", hint="Run repair")
+
+        def refuse(_: str) -> None:
+            raise IntegrityError("the record of tags is damaged")
+
+        monkeypatch.setattr(cm, "iter_history", read)
+        monkeypatch.setattr(cm, "tags", refuse)
+        page = visitor.get(visitor.at("/stage", stage="train")).text
+        assert "the record of deletions is damaged" in page
+        assert visitor.at("/version", stage="train", version=2).replace("&", "&amp;") in page
 
     def test_one_that_is_not_there_is_not_found(self, visitor: Browser) -> None:
         assert visitor.get(visitor.at("/stage", stage="nowhere")).status_code == 404

@@ -112,6 +112,32 @@ class TestLogin:
             now += auth.IDLE_SECONDS / 2
         assert logins.session(begun[1]) is None
 
+    @pytest.mark.parametrize("limit", ["_MOST_LINKS", "_MOST_SESSIONS"])
+    def test_links_and_sessions_are_limited_and_the_oldest_ends(self, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+        monkeypatch.setattr(auth, limit, 2)
+        now = 0.0
+        logins = Logins(lambda: now)
+        if limit == "_MOST_LINKS":
+            tokens = [logins.new_token(Role()) for _ in range(3)]
+            assert [logins.log_in(token) is not None for token in tokens] == [False, True, True]
+        else:
+            cookies = []
+            for _ in range(3):
+                begun = logins.log_in(logins.new_token(Role()))
+                assert begun is not None
+                cookies.append(begun[1])
+                now += 1
+            assert [logins.session(cookie) is not None for cookie in cookies] == [False, True, True]
+
+    def test_what_was_revealed_is_remembered_within_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(auth, "_MOST_REVEALED", 2)
+        logins = Logins()
+        begun = logins.log_in(logins.new_token(Role(read=True)))
+        assert begun is not None
+        for version in (1, 2, 3):
+            begun[0].reveal("store", "train", version)
+        assert begun[0].revealed == {("store", "train", 3)}
+
     def test_secrets_are_compared_in_constant_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         compared: list[tuple[bytes, bytes]] = []
         logins = Logins()

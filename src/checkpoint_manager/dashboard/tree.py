@@ -168,7 +168,7 @@ def _group(value: Any) -> _Group | None:  # noqa: ANN401
     return None if form.startswith("!") else _Group("object", value)
 
 
-def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401, PLR0911  # one for each kind
+def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401  # one for each kind
     match value:
         case None:
             return "null", "null"
@@ -178,13 +178,11 @@ def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401, PLR0911  # one for 
             return "number", str(value)
         case str():
             return "text", value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}… ({len(value)} characters)"
-        case dict():
+        case _:
             ((form, content),) = value.items()
             if form == "!content" and isinstance(content, list) and len(content) >= 3:
                 return str(content[0]), f"{content[1]}{f', {content[2]} bytes' if len(content) > 3 else ''}"
             return form.removeprefix("!") or "form", _form(content)
-        case _:
-            return type(value).__name__, str(value)[:_MOST_CHARACTERS]
 
 
 def _form(content: Any) -> str:  # noqa: ANN401
