@@ -203,14 +203,20 @@ def write_as_format_2(cm: CheckpointManager, path: Path) -> None:
 
 def test_a_reader_from_before_a_rotation_is_not_deceived_by_who_lost_the_key(cm: CheckpointManager, tmp_path: Path) -> None:
     """Under the active key, digests are not compared; this reader takes the old one for active until it looks again."""
-    reader = CheckpointManager(tmp_path / "attached", key=KEY)
-    found = reader.get_checkpoint("train", 2)
+    one, two, three = (
+        CheckpointManager(tmp_path / "attached", key=KEY).get_checkpoint("train", 2).attachments for _ in range(3)
+    )
     (record,) = (each for each in cm._store.entry("train", 2).attachments if each.name == "small")
     cm.keys.rotate()
     context = attachment_format.bound_to(cm._store.keyring.store_id, "train", record.id, 0, last=True)
     segments(cm, "train", 2, "small")[0].write_bytes(seal.seal(record.key, b"x" * len(SMALL), context))
     with pytest.raises(IntegrityError):
-        found.attachments["small"].load()
+        one["small"].load()
+    with pytest.raises(IntegrityError):
+        two["small"].save_to(tmp_path / "forged")
+    assert not (tmp_path / "forged").exists()
+    three["large"].save_to(tmp_path / "genuine")  # which is read twice
+    assert (tmp_path / "genuine").read_bytes() == LARGE[::-1]
 
 
 def test_a_reader_whose_other_thread_follows_a_rotation_is_not_deceived_either(

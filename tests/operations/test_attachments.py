@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -359,7 +360,10 @@ class TestContents:
         content = os.urandom(1000) * (SEGMENT_BYTES // 1000 + 1)
         (tmp_path / "run.log").write_bytes(content)
         cm.save_checkpoint("train", attachments={"log": tmp_path / "run.log"})
-        assert cm.get_checkpoint("train").attachments["log"].read() == content
+        found = cm.get_checkpoint("train").attachments["log"]
+        assert found.read() == content
+        found.save_to(tmp_path / "restored.log")
+        assert (tmp_path / "restored.log").read_bytes() == content
 
     def test_a_name_that_none_has_is_an_error_that_names_those_that_there_are(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("train", [np.arange(10_000)], attachments={"log": b"1", "raw": b"2"})
@@ -451,6 +455,20 @@ class TestSaving:
         (tmp_path / "restored.log").write_bytes(b"older and longer")
         attachment.save_to(tmp_path / "restored.log", overwrite=True)
         assert (tmp_path / "restored.log").read_bytes() == b"content"
+
+    def test_an_error_of_the_system_while_it_is_written_is_of_the_file(self, cm: CheckpointManager, tmp_path: Path) -> None:
+        cm.save_checkpoint("train", attachments={"log": bytes(SEGMENT_BYTES + 5)})
+        found = cm.get_checkpoint("train").attachments["log"]
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (SEGMENT_BYTES + 1, limits[1]))
+            with pytest.raises(StorageError, match=r"can't save the attachment log to: .*/restored\.log: File too large"):
+                found.save_to(tmp_path / "restored.log")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, ignored)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.suffix == ".log"]
 
     def test_a_damaged_content_leaves_no_file(self, local: CheckpointManager, tmp_path: Path) -> None:
         local.save_checkpoint("train", attachments={"log": b"content"})

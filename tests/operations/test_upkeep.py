@@ -878,9 +878,12 @@ def test_a_short_plaintext_is_not_taken_for_a_long_one() -> None:
     message = bytearray(100)
     seal.unseal_into(key, [sealed], memoryview(message), b"")
     assert message == b"x" * 100
+    assert b"".join(map(bytes, seal.unseal_slices(key, [sealed], 100, b""))) == message
     for length in (99, 101, 0, 100_000):
         with pytest.raises(seal.SealBrokenError):
             seal.unseal_into(key, [sealed], memoryview(bytearray(length)), b"")
+        with pytest.raises(seal.SealBrokenError):
+            list(seal.unseal_slices(key, [sealed], length, b""))
 
 
 def test_a_version_after_damaged_ones_names_the_last_that_could_be_read(cm: CheckpointManager, store: Path) -> None:

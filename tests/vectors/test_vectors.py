@@ -160,7 +160,11 @@ def library_reads(fields: dict[str, Any], segment: bytes, store: str, stage: str
     (record,) = attachment_format.take_records({attachment_format.NOTE: {"w": fields}})
     content = memoryview(bytearray(record.size))
     context = attachment_format.bound_to(store, stage, record.id, 0, last=True)
-    attachment_format.open_segment(record, [segment], content, context, record.digests[0])
+    attachment_format.open_segment(record, 0, [segment], content, context, record.digests[0])
+    taken: list[bytes] = []
+    take = lambda pieces: taken.extend(map(bytes, pieces))  # noqa: E731
+    attachment_format.open_segment(record, 0, [segment], take, context, record.digests[0])
+    assert b"".join(taken) == content
     return bytes(content)
 
 

@@ -208,6 +208,34 @@ def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: b
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def new_file(name: str, directory: int) -> Iterator[int]:
+    """Provide a new file in an open directory for a ``with`` block that writes it with :func:`write_at`, and sync it.
+
+    On failure, it is there in part: the caller removes it.
+    """
+    descriptor = os.open(name, CREATE, FILE_MODE, dir_fd=directory)
+    try:
+        os.fchmod(descriptor, FILE_MODE)  # the umask may have taken bits away
+        yield descriptor
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_at(descriptor: int, offset: int, pieces: Iterable[Buffer]) -> None:
+    """Write pieces, one behind the other, from a place in a file on."""
+    end = started = offset
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            done = os.pwrite(descriptor, view, end)
+            view, end = view[done:], end + done
+        if end - started >= _WRITTEN_OUT_AT_ONCE:
+            _start_writing_out(descriptor, started, end - started)
+            started = end
+
+
 def write_rest(descriptor: int, view: memoryview) -> None:
     """Write with as many writes as it takes."""
     while view:

@@ -48,10 +48,13 @@ from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._loading import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager.models import Buffer
+
+    Output: TypeAlias = memoryview | Callable[[Iterable[Buffer]], object]
+    """Memory of the content's length, or what takes it in pieces that share a buffer; called again, it starts again."""
 
 HashName: TypeAlias = Literal["blake3", "sha256"]
 
@@ -138,32 +141,34 @@ def seal_segment(key: SecretBytes, slices: Iterable[Buffer], context: bytes, dig
 
 
 def open_segment(
-    record: AttachmentRecord, pieces: Iterable[Buffer], content: memoryview, context: bytes, expected: str | None
+    record: AttachmentRecord, index: int, pieces: Iterable[Buffer], output: Output, context: bytes, expected: str | None
 ) -> None:
-    """Read the content of a segment into memory of its length, which holds nothing genuine until this returns.
+    """Read the content of a segment; nothing that ``output`` was given is genuine until this returns.
 
     Args:
         record: The attachment.
-        pieces: The sealed segment.
-        content: Where its content goes.
+        index: The segment's number.
+        pieces: The sealed segment, in slices of ``seal.SLICE_BYTES`` or less.
+        output: Where its content goes.
         context: What it is bound to.
         expected: The digest that was recorded; None if it need not be compared.
 
     Raises:
         SealBrokenError: It does not open, has another length, or is not the one that was recorded.
     """
-    if expected is None:
-        seal.unseal_into(record.key, pieces, content, context)
-        return
-    digest = _new_hash(record.hashed_with)
+    digest = None if expected is None else _new_hash(record.hashed_with)
 
     def hashed() -> Iterator[Buffer]:
         for piece in pieces:
-            digest.update(piece)
+            if digest is not None:
+                digest.update(piece)
             yield piece
 
-    seal.unseal_into(record.key, hashed(), content, context)
-    if digest.hexdigest() != expected:
+    if isinstance(output, memoryview):
+        seal.unseal_into(record.key, hashed(), output, context)
+    else:
+        output(seal.unseal_slices(record.key, hashed(), segment_length(record.size, index), context))
+    if digest is not None and digest.hexdigest() != expected:
         raise seal.SealBrokenError
 
 

@@ -146,6 +146,30 @@ def unseal_into(key: SecretBytes, slices: Iterable[Buffer], output: memoryview, 
     output[filled:] = rest
 
 
+def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound_to: bytes) -> Iterator[Buffer]:
+    """Unseal a message of known length that comes in slices of ``SLICE_BYTES`` or less.
+
+    Yields:
+        The pieces of the message, which are as :func:`unseal_stream` says. All share one buffer: use each before the next.
+
+    Raises:
+        SealBrokenError: The message does not open under this key and context, or has another length.
+    """
+    output, left = memoryview(bytearray(_OUTPUT_BYTES)), length
+    try:
+        decryptor = Cobblestone256Decryptor(key.raw, bound_to)
+        for each in slices:
+            piece = output[: decryptor.update_into(each, output)]
+            left -= len(piece)
+            yield piece
+        rest = decryptor.finalize()
+    except InvalidTag:
+        raise SealBrokenError from None
+    if left != len(rest):
+        raise SealBrokenError
+    yield rest
+
+
 def seal_stream(key: SecretBytes, pieces: Iterable[Buffer], bound_to: bytes) -> Iterator[bytes]:
     """Seal a message of unknown length in constant memory.
 

@@ -453,22 +453,23 @@ class _Part(Attachment):
     def save_to(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         place = os.fspath(path)
         directory, name = os.path.split(os.path.abspath(place))
-        with as_our_errors(f"save the attachment {printable(self.name)} to", place), files.open_directory(directory) as folder:
+        with self._writing_to(place), files.open_directory(directory) as folder:
             if not overwrite and files.exists(name, folder):
                 raise StorageError(f"{printable(place)} exists already", hint=Hint.OVERWRITE)
             with files.temporary(folder) as temporary:
-                files.write_new(temporary, folder, self._slices(), durable=True)
+                self._write_new(temporary, folder, place)
                 if overwrite:
                     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
                 else:
                     files.publish(temporary, name, folder)
             files.sync(folder)
 
-    def _slices(self) -> Iterator[Buffer]:
-        """Yield the content in pieces that a file is written in without waiting."""
+    def _writing_to(self, place: str) -> as_our_errors:
+        return as_our_errors(f"save the attachment {printable(self.name)} to", place)
+
+    def _write_new(self, name: str, folder: int, _: str) -> None:
         with self.open() as file:
-            while piece := file.read(seal.SLICE_BYTES):
-                yield piece
+            files.write_new(name, folder, iter(lambda: file.read(seal.SLICE_BYTES), b""), durable=True)
 
 
 class StoredAttachment(_Part):
@@ -504,10 +505,15 @@ class StoredAttachment(_Part):
             while contents:
                 yield contents.popleft()
 
-    def _slices(self) -> Iterator[Buffer]:
-        for segment in self.pieces():
-            for start in range(0, len(segment), seal.SLICE_BYTES):
-                yield segment[start : start + seal.SLICE_BYTES]
+    def _write_new(self, name: str, folder: int, place: str) -> None:
+        with files.new_file(name, folder) as descriptor:
+
+            def write(index: int, pieces: Iterable[Buffer]) -> None:
+                with self._writing_to(place):  # inside of what reads, whose errors would be told otherwise
+                    files.write_at(descriptor, index * attachment_format.SEGMENT_BYTES, pieces)
+
+            indexes = range(len(self._record.digests))
+            self._segments().read((index, functools.partial(write, index)) for index in indexes)
 
     def read(self) -> bytes:
         content = io.BytesIO(bytes(self.size))  # whose bytes are filled in place, and returned without a copy

@@ -42,6 +42,8 @@ _STATE_OF: dict[str, State] = {
 }
 _MAX_COMPARISONS = 20_000
 """How many times one run tries a file that does not open as the file of another stage; each try opens the file."""
+_pass_over = deque[object](maxlen=0).extend
+"""Takes what was read, and keeps none of it."""
 MOST_FINDINGS = 1000
 """How many findings of a state a report lists of a stage, and of all unknown stages together in which nothing is whole."""
 
@@ -289,7 +291,7 @@ def _attachments(check: Check, stage: str, version: int, entry: Entry, seen: set
                     attachments.check_there(check.store, stage, [record])
                 else:
                     for index in range(len(record.digests)):
-                        attachments.read_segment(check.store, stage, version, record, index)
+                        attachments.read_segment_into(check.store, stage, version, record, index, _pass_over)
             except IntegrityError as error:
                 yield Finding(stage, None, "incomplete", str(error))
             except StorageError as error:

@@ -17,7 +17,7 @@ from checkpoint_manager.errors import Hint, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from checkpoint_manager._format.attachment import AttachmentRecord
+    from checkpoint_manager._format.attachment import AttachmentRecord, Output
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
 
@@ -53,10 +53,8 @@ def read_segment(store: Store, stage: str, version: int, record: AttachmentRecor
     return content
 
 
-def read_segment_into(
-    store: Store, stage: str, version: int, record: AttachmentRecord, index: int, content: memoryview
-) -> None:
-    """Read the content of one segment into memory of its length, which holds nothing genuine until this returns.
+def read_segment_into(store: Store, stage: str, version: int, record: AttachmentRecord, index: int, output: Output) -> None:
+    """Read the content of one segment; nothing that ``output`` was given is genuine until this returns.
 
     Raises:
         IntegrityError: It is missing, damaged or forged.
@@ -73,14 +71,14 @@ def read_segment_into(
                 raise seal.SealBrokenError
             pieces = iter(lambda: file.read(seal.SLICE_BYTES), b"")
             expected = None if is_under_active_key else record.digests[index]
-            attachment_format.open_segment(record, pieces, content, context, expected)
+            attachment_format.open_segment(record, index, pieces, output, context, expected)
     except VersionAbsentError:
         raise IntegrityError(f"{where} is missing", hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     except seal.SealBrokenError:
         message = f"{where} does not open: it is damaged, was changed, or belongs elsewhere"
         raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version) from None
     if is_under_active_key and record.written_under != store.keyring.refresh().active[0]:  # the key was given up meanwhile
-        read_segment_into(store, stage, version, record, index, content)
+        read_segment_into(store, stage, version, record, index, output)
 
 
 class Segments:
@@ -118,8 +116,8 @@ class Segments:
         )
         return sum(lengths)
 
-    def read(self, wanted: Iterable[tuple[int, memoryview]]) -> None:
-        """Read segments, two at once, each into memory of its length; errors as in :func:`read_segment_into`."""
+    def read(self, wanted: Iterable[tuple[int, Output]]) -> None:
+        """Read segments, two at once; errors as in :func:`read_segment_into`."""
         left, faults = deque(wanted), list[BaseException]()
 
         def read() -> None:
