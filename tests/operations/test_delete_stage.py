@@ -112,7 +112,9 @@ def test_a_killed_deletion_leaves_a_cleared_stage_and_is_finished_by_the_next(
     again = CheckpointManager(place, key=KEY)
     assert [version.number for version in again.history("train")] == [4, 3, 2, 1]
     assert again.load_checkpoint("train", "good") == {"epoch": 2}
-    assert again.delete_stage("train") == [1, 2, 3]
+    assert again.delete_versions("train", [3]) == [3]
+    assert again.stages() == ["clean", "train"]
+    assert again.delete_stage("train") == [1, 2]
     assert again.stages() == ["clean"]
 
 
