@@ -351,6 +351,12 @@ class TestContents:
         cm.save_checkpoint("train", attachments={"status": Path("/proc/self/status")})
         assert b"Pid:" in cm.get_checkpoint("train").attachments["status"].read()
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="has no such file")
+    def test_a_file_that_is_shorter_than_the_system_says_is_refused(self, cm: CheckpointManager) -> None:
+        with pytest.raises(PayloadError, match="became shorter"):
+            cm.save_checkpoint("train", attachments={"cores": Path("/sys/devices/system/cpu/online")})
+        assert cm.history("train") == []
+
     def test_a_file_that_is_not_there_is_the_systems_error(self, cm: CheckpointManager, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="gone"):
             cm.save_checkpoint("train", attachments={"log": tmp_path / "gone"})

@@ -285,15 +285,17 @@ class _FileSource(Source):
                 filled = 0
                 while filled < len(part) and (count := file.readinto(part[filled:])):
                     filled += count
-                self._check(os.fstat(file.fileno()))
+                self._check(os.fstat(file.fileno()), is_short=filled < len(part))
                 yield part
 
-    def _check(self, status: os.stat_result) -> None:
+    def _check(self, status: os.stat_result, *, is_short: bool) -> None:
         was = self._status
         if (status.st_dev, status.st_ino) != (was.st_dev, was.st_ino):
             change = "was replaced"
-        elif status.st_size != was.st_size:
-            change = "became longer" if status.st_size > was.st_size else "became shorter"
+        elif status.st_size > was.st_size:
+            change = "became longer"
+        elif status.st_size < was.st_size or is_short:  # or the system says a length that is not the file's
+            change = "became shorter"
         else:
             return
         raise PayloadError(f"{self._what} {change} while it was read", hint=_UNCHANGED)
