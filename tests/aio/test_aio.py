@@ -538,3 +538,7 @@ class TestLoops:
     def test_an_error_in_a_thread_is_raised_as_it_is(self, cm: AsyncCheckpointManager) -> None:
         with pytest.raises(CheckpointError):
             asyncio.run(cm.load_checkpoint("absent"))
+
+
+def test_the_run_is_that_of_the_process(cm: AsyncCheckpointManager) -> None:
+    assert cm.run_id == CheckpointManager("memory:", key=KEY).run_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -148,3 +149,20 @@ def test_a_password_in_a_url_is_in_no_message_log_or_repr(url: str, caplog: pyte
 def test_a_path_with_a_character_that_no_path_can_hold_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(LocationError, match="can't be the path of a directory"):
         CheckpointManager(tmp_path / path, key=bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "needs", "extra"),
+    [
+        ("postgresql://alice:s3cret@host/db", "postgres", "psycopg", "postgres"),
+        ("s3://bucket/prefix", "object_store", "obstore", "s3"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, module: str, needs: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, f"checkpoint_manager.backends.{module}", None)
+    with pytest.raises(LocationError, match=f"needs {needs}, which can't be imported") as caught:
+        open_backend(url)
+    assert caught.value.hint == f"Run pip install 'checkpoint-manager[{extra}]'"
+    assert "s3cret" not in str(caught.value)

@@ -107,6 +107,12 @@ def test_what_is_wrong_with_the_command_line_leads_to_what_is_right(cli: Cli) ->
     assert "checkpoint-manager status --store checkpoints" in lines
 
 
+def test_help_is_an_option_and_not_a_command(cli: Cli) -> None:
+    result = cli("help")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith("See: checkpoint-manager --help\n")
+
+
 def test_errors_have_the_exit_codes_that_are_documented() -> None:
     assert exit_of(LockTimeoutError("")) == 11
     assert exit_of(IntegrityError("")) == 13

@@ -310,6 +310,7 @@ def test_reading_imports_nothing_by_a_name_that_it_read() -> None:
     assert not any("antigravity" in name or "tzdata.zoneinfo.this" in name for name in sys.modules)
 
 
+@pytest.mark.children_measured
 def test_without_numpy_the_error_names_it() -> None:
     program = (
         "import sys; sys.modules['numpy'] = None\n"

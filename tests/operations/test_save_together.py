@@ -238,3 +238,13 @@ def test_silence_while_looking_is_an_error_that_names_the_stages(monkeypatch: py
 
     with pytest.raises(StorageError, match="it is not known whether a, b were saved"):
         after(lose).save_checkpoints({"a": 1, "b": 2})
+
+
+def test_arrays_beside_the_data_are_saved_with_it(tmp_path: Path) -> None:
+    """In one step where the place can, and else one stage after another."""
+    for place in (f"sqlite:///{tmp_path / 'store.db'}", tmp_path / "store"):
+        cm = CheckpointManager(place, key=KEY)
+        cm.save_checkpoints({"weights": np.arange(5000.0), "epoch": 1}, atomic=False)
+        assert (cm.load_checkpoint("weights") == np.arange(5000.0)).all()
+        assert cm.load_checkpoint("epoch") == 1
+        assert cm.verify().ok

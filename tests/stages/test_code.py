@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 import logging
 import os
@@ -17,7 +18,7 @@ import pytest
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager._format.notes import CodeNote, read_note
 from checkpoint_manager._operations.save import Draft, save
-from checkpoint_manager.stages.code import Code
+from checkpoint_manager.stages.code import Code, _encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +193,65 @@ def test_a_function_without_source_is_compared_by_its_bytecode() -> None:
     assert digest(functions[0]) == digest(functions[1]) != digest(functions[2])
 
 
+def test_sets_in_bytecode_are_compared_by_what_they_hold() -> None:
+    def without_source(text: str) -> Any:
+        namespace: dict[str, Any] = {"__name__": "made"}
+        exec(f"def made(x): return x in {text}", namespace)
+        return namespace["made"]
+
+    same = [digest(without_source(text)) for text in ("{'a', 'b', 'c'}", "{'c', 'b', 'a'}")]
+    assert same[0] == same[1] != digest(without_source("{'a', 'b', 'd'}"))
+
+
+def test_the_texts_of_a_literal_are_joined_as_another_version_of_python_reads_it() -> None:
+    """Python 3.12 cuts them where a conversion begins, and may leave an empty one."""
+    name = ast.FormattedValue(ast.Name("x"), -1)
+    cut = ast.JoinedStr([ast.Constant("a"), ast.Constant("b"), name, ast.Constant("")])
+    assert b"".join(_encoded(cut)) == b"".join(_encoded(ast.JoinedStr([ast.Constant("ab"), name])))
+
+
+def test_modules_that_a_function_imports_itself_are_said_to_be_unseen() -> None:
+    text = """
+def made():
+    import json, numpy.linalg
+    from pandas import DataFrame
+    from . import sibling
+    return helper()
+"""
+    assert Code(made(text, helper=pytest.fail)).unseen == ("module .", "module _pytest", "module numpy", "module pandas")
+
+
+def test_a_source_that_another_thread_is_reading_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither linecache nor the parser is made for threads."""
+    function = made("def made(): return 1")
+    before, getlines, fails = digest(function), linecache.getlines, iter([KeyError("<made>"), SystemError()])
+
+    def read(*arguments: Any) -> list[str]:
+        for error in fails:
+            raise error
+        return getlines(*arguments)
+
+    monkeypatch.setattr(linecache, "getlines", read)
+    assert digest(function) == before
+
+
+def test_a_variable_that_is_not_set_yet_counts_once_it_is() -> None:
+    def later() -> Any:
+        return value
+
+    before = digest(later)
+    value = 1
+    assert before != digest(later)
+
+
+def test_a_default_that_may_change_counts_only_by_its_text() -> None:
+    def with_default(default: object) -> Any:
+        return made("def made(x=DEFAULT): return x", DEFAULT=default)
+
+    assert digest(with_default((1, 2))) != digest(with_default((1, 3)))
+    assert digest(with_default((1, [2]))) == digest(with_default((1, [3])))  # what it holds may be what the function collects
+
+
 def test_a_function_of_a_notebook_is_compared_by_its_cell() -> None:
     first = made("def made(): return [1, 2]", "<cell 1>")
     second = made("# again\ndef made():\n    return [ 1,2 ]", "<cell 2>")
@@ -276,6 +336,11 @@ def made(number):
     assert set(Code(made(text)).note.functions) == {"made", "cached", "deep", "Thing", "Base"}  # type: ignore[union-attr]
     edited = made(text.replace("return 1", "return 2"))
     assert digest(made(text)) != digest(edited)
+
+
+def test_a_method_of_an_object_is_followed() -> None:
+    text = "class Thing:\n    def run(self): return 1\nrun = Thing().run\ndef made(): return run()"
+    assert digest(made(text)) != digest(made(text.replace("return 1", "return 2")))
 
 
 def test_the_code_of_a_stage_within_counts_unless_it_has_a_revision(cm: CheckpointManager) -> None:

@@ -239,3 +239,20 @@ def test_another_key_of_the_store_opens_it_as_well(cm: CheckpointManager, tmp_pa
         assert only(CheckpointManager(tmp_path / "store", key=another)).origin is not None
 
     during(cm, look)
+
+
+def test_an_end_beyond_the_calendar_is_not_told() -> None:
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    slow = Running("train", began, began + timedelta(days=1), done=1, total=10**9)
+    assert slow.expected_end is None
+    assert Running("train", began, began + timedelta(days=1), done=1, total=3).expected_end == began + timedelta(days=3)
+
+
+def test_a_stage_whose_newest_version_can_not_be_read_hides_no_other(cm: CheckpointManager, tmp_path: Path) -> None:
+    for stage in ("clean", "train"):
+        cm.save_checkpoint(stage, 1)
+    for path in (tmp_path / "store").rglob("*clean*/*.checkpoint"):
+        path.write_bytes(b"damaged")
+    found = CheckpointManager(tmp_path / "store", key=KEY).status()
+    assert [(each.stage, each.state) for each in found] == [("clean", "damaged"), ("train", "completed")]
+    assert StageStatus("new").state == "new"
