@@ -356,3 +356,13 @@ class TestScanning:
         assert find_stores(tmp_path) == []
         monkeypatch.undo()
         assert "gone: No such file or directory" in caplog.text
+
+
+def test_one_whose_state_cant_be_read_hides_no_other(stores: list[CheckpointManager], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise StorageError("the server went away")
+
+    monkeypatch.setattr(stores[1], "status", refuse)
+    told = Pipelines(stores).status()
+    assert [str(each.error or "") for each in told] == ["", "the server went away", ""]
+    assert [len(each.stages) for each in told] == [2, 0, 2]

@@ -37,6 +37,7 @@ from checkpoint_manager.backends.base import UnknownOutcomeError, VersionTakenEr
 from checkpoint_manager.backends.postgres import connections, place
 from checkpoint_manager.backends.postgres import schema as tables
 from checkpoint_manager.backends.postgres import session as session_module
+from checkpoint_manager.backends.postgres.errors import translated
 from checkpoint_manager.backends.postgres.place import parse
 from checkpoint_manager.backends.registry import open_backend
 from tests import forking
@@ -942,3 +943,18 @@ def test_a_store_is_copied_there_and_back(postgres_url: str, tmp_path: Path) -> 
         assert len(back.load_checkpoint("train", 3)) == 1_600_000
         assert back.get_checkpoint("train", 2).attachments["a"].read() == b"y" * 1_200_000
         assert back.verify().ok
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg.errors.LockNotAvailable("canceling statement due to lock timeout"), LockTimeoutError),
+        (psycopg.errors.DataCorrupted("invalid page in block 7"), IntegrityError),
+        (psycopg.errors.DiskFull("could not extend file"), StorageError),
+    ],
+)
+def test_what_the_server_says_is_an_error_of_this_library(error: psycopg.Error, kind: type[CheckpointError]) -> None:
+    found = translated(error, "read a version of", "postgresql://host/db", "train")
+    assert type(found) is kind
+    assert found.stage == "train"
+    assert found.message.startswith("can't read a version of stage train: postgresql://host/db: ")

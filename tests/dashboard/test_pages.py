@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError
 from checkpoint_manager.dashboard import pace, stores, tree
 from checkpoint_manager.dashboard.auth import Role
+from checkpoint_manager.dashboard.filters import local
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
 from checkpoint_manager.dashboard.views import call
 from tests.dashboard.conftest import KEY, SECRET, dashboard_of, until
@@ -487,3 +490,14 @@ class TestEvents:
         assert events._Stream.open_now == 0
         monkeypatch.setattr(events, "_MOST_STREAMS", 0)
         assert dashboard.browser(Role()).get("/events").status_code == 503
+
+
+def test_a_time_at_the_end_of_the_calendar_is_shown_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert local(datetime.max.replace(tzinfo=UTC)) == "9999-12-31 23:59:59 UTC"
+        assert local(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01 09:00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -241,3 +241,13 @@ def test_a_port_that_is_taken_is_told_and_without_one_another_is_found() -> None
     assert len({place.address for place in others}) == 2
     for place in (taken, *others):
         place.listener.close()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_served() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            StorageError, match=f"port {port} of 127.0.0.1 can't be listened on: Address already in use"
+        ) as caught:
+            server.elsewhere("127.0.0.1", port, (), Certificate("cert.pem", "key.pem"))
+    assert caught.value.hint == "Choose another one with --listen and --port"

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import AsyncCheckpointManager, CheckpointManager, Running, StageStatus
+from checkpoint_manager import (
+    AsyncCheckpointManager,
+    CheckpointError,
+    CheckpointManager,
+    LockTimeoutError,
+    Running,
+    StageStatus,
+    StorageError,
+)
 from checkpoint_manager.stages import loop as loop_module
 from tests import forking
 
@@ -152,9 +160,12 @@ def test_a_save_with_attachments_is_no_run(cm: CheckpointManager) -> None:
     assert seen == []
 
 
-def test_a_failure_to_tell_ends_no_run(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), StorageError("the lease can't be written", errno=28)]
+)
+def test_a_failure_to_tell_ends_no_run(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     def refuse(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(os, "pwrite", refuse)
     with cm.loop("embed", range(3), initial=0, bar=False) as loop:
@@ -256,3 +267,24 @@ def test_a_stage_whose_newest_version_can_not_be_read_hides_no_other(cm: Checkpo
     found = CheckpointManager(tmp_path / "store", key=KEY).status()
     assert [(each.stage, each.state) for each in found] == [("clean", "damaged"), ("train", "completed")]
     assert StageStatus("new").state == "new"
+
+
+def test_in_an_event_loop_a_loop_that_another_thread_runs_is_refused(cm: CheckpointManager) -> None:
+    """Waiting for it would keep all tasks waiting."""
+
+    async def loop_without_waiting(wait: float) -> None:
+        with CheckpointManager(cm._store.backend.location, key=KEY).loop("slow", [1], initial=0, wait=wait, bar=False) as loop:
+            list(loop)
+
+    def refused() -> None:
+        with pytest.raises(LockTimeoutError, match="by MainThread of this process"):
+            asyncio.run(loop_without_waiting(0))
+        with pytest.raises(CheckpointError, match="waiting for it would block the event loop") as caught:
+            asyncio.run(loop_without_waiting(5))
+        assert caught.value.hint == "Use async with"
+
+    with cm.loop("slow", [1], initial=0, bar=False) as held:
+        thread = threading.Thread(target=refused)
+        thread.start()
+        thread.join()
+        list(held)

@@ -109,6 +109,26 @@ def test_a_handler_of_the_callers_own_is_left_alone(cm: CheckpointManager, tmp_p
     assert (done.returncode, done.stdout) == (0, "ready\nmine\n1234\n")
 
 
+def test_ctrl_c_lets_the_item_at_hand_end_if_the_state_is_not_copied(cm: CheckpointManager) -> None:
+    """A large state is not copied after each item: to end at once would lose all that was done since."""
+
+    def work(*, is_interrupted: bool) -> list[object]:
+        with cm.loop("count", range(1234), initial={"items": [], "rest": "x" * 3_000_000}, bar=False) as loop:
+            assert loop.done == (0 if is_interrupted else 1201)
+            for item in loop:
+                loop.state["items"].append(item)
+                if item == 1200 and is_interrupted:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    loop.state["items"].append("the rest of it")
+        return loop.result["items"]
+
+    with pytest.raises(KeyboardInterrupt):
+        work(is_interrupted=True)
+    items = work(is_interrupted=False)
+    assert items[1200:1203] == [1200, "the rest of it", 1201]
+    assert len(items) == 1235
+
+
 def test_ctrl_c_while_the_end_is_saved_interrupts_after_it(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
     save = cm._runner.save
 

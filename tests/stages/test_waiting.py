@@ -738,3 +738,17 @@ print(gc.isenabled())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "True\nFalse\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("holder", "says"), [(os.getppid, "which runs it and started this process"), (lambda: 1, "which runs it")]
+)
+def test_the_log_says_which_process_is_waited_for(
+    cm: CheckpointManager, caplog: pytest.LogCaptureFixture, holder: Callable[[], int], says: str
+) -> None:
+    caplog.set_level(logging.INFO, logger="checkpoint_manager")
+    cm._runner.log_waiting(LockTimeoutError("", stage="train", holder=f"process {holder()}"))
+    assert f"train: waits for process {holder()}, {says}" in caplog.text
+    caplog.clear()
+    cm._runner.log_waiting(LockTimeoutError("", stage="train", hint="This place has no locks"))
+    assert not caplog.text
