@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         KeyFile,
         Origin,
         Passphrase,
+        Reason,
         Version,
     )
     from checkpoint_manager.pipelines import PipelinePlan, Pipelines, PipelineStatus
@@ -100,6 +101,7 @@ __all__ = [
     "Progress",
     "PruneDecision",
     "PrunePlan",
+    "Reason",
     "RepairStep",
     "RestoreStep",
     "ResultNotSavedError",
@@ -162,6 +164,7 @@ _HOMES = {
         "KeyFile",
         "Origin",
         "Passphrase",
+        "Reason",
         "Version",
     ],
     "pipelines": [

@@ -235,6 +235,7 @@ class AsyncCheckpointManager:
     running = _awaited(CheckpointManager.running)
     diff = _awaited(CheckpointManager.diff)
     tags = _awaited(CheckpointManager.tags)
+    reasons = _awaited(CheckpointManager.reasons)
 
     restore_pipeline = _awaited(CheckpointManager.restore_pipeline)
     plan_restore = _awaited(CheckpointManager.plan_restore)

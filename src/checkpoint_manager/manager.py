@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._operations.restore import RestoreStep
     from checkpoint_manager.backends.base import Backend
     from checkpoint_manager.keys import Keys
-    from checkpoint_manager.models import Attachment, Codec, Durability, Key, OnRollback
+    from checkpoint_manager.models import Attachment, Codec, Durability, Key, OnRollback, Reason
     from checkpoint_manager.reports import BundleSummary, OnProgress, RepairStep, Running, StageStatus, VerificationReport
     from checkpoint_manager.retention import PrunePlan, Retention
     from checkpoint_manager.stages.loop import Items, Loop
@@ -758,7 +758,14 @@ class CheckpointManager:
     # Tags and deletion
 
     def tag(
-        self, stage_name: str, version: int | str, name: str, *, force: bool = False, expected_version: int | None = None
+        self,
+        stage_name: str,
+        version: int | str,
+        name: str,
+        *,
+        force: bool = False,
+        expected_version: int | None = None,
+        reason: str | None = None,
     ) -> Version:
         """Name a version. The tag can be used in place of the number, and protects the version from deletion.
 
@@ -770,6 +777,7 @@ class CheckpointManager:
             name: Up to 64 of ``A-Z a-z 0-9 _ . + -``, beginning with a letter or ``_``; not ``latest``, ``prev`` or ``failed``.
             force: Move the tag if it names another version.
             expected_version: Change the tag, and move it, only if it names this version now (0: none).
+            reason: Why, in up to 500 characters: ``reasons`` returns it. It is sealed with the tags.
 
         Returns:
             The tagged version.
@@ -784,7 +792,10 @@ class CheckpointManager:
         _check_expected(expected_version)
         stage, wanted = _valid(stage_name), _operations.tag.validate(name)
         number = _operations.select.number(self._store, stage, _operations.select.checked(version))
-        entry = _operations.tag.tag_version(self._store, stage, number, wanted, force=force, expected=expected_version)
+        why = _operations.tag.check_reason(reason)
+        entry = _operations.tag.tag_version(
+            self._store, stage, number, wanted, force=force, expected=expected_version, reason=why
+        )
         _LOG.info("Version tagged: %s (version %d is %s)", stage, number, wanted)
         return entry.as_version(stage, number)
 
@@ -811,13 +822,14 @@ class CheckpointManager:
         _LOG.info("Pipeline tagged: %s of %s", wanted, counted(len(tagged), "stage"))
         return tagged
 
-    def untag(self, stage_name: str, name: str, *, expected_version: int | None = None) -> None:
+    def untag(self, stage_name: str, name: str, *, expected_version: int | None = None, reason: str | None = None) -> None:
         """Remove a tag, which then no longer protects its version.
 
         Args:
             stage_name: The stage.
             name: The tag.
             expected_version: Remove the tag only if it names this version now.
+            reason: Why, as for ``tag``.
 
         Raises:
             CheckpointNotFoundError: There is no such tag.
@@ -826,7 +838,7 @@ class CheckpointManager:
         """
         _check_expected(expected_version)
         stage, unwanted = _valid(stage_name), _operations.tag.validate(name, existing=True)
-        _operations.tag.untag(self._store, stage, unwanted, expected_version)
+        _operations.tag.untag(self._store, stage, unwanted, expected_version, _operations.tag.check_reason(reason))
         _LOG.info("Tag removed: %s %s", stage, unwanted)
 
     def tags(self, stage_name: str) -> dict[str, int]:
@@ -839,7 +851,21 @@ class CheckpointManager:
         tags, _ = _operations.tag.read(self._store, _valid(stage_name))
         return {name: tagged.version for name, tagged in tags.named.items()}
 
-    def prune(self, policy: Retention, stage_name: str | None = None, *, dry_run: bool = False) -> PrunePlan:
+    def reasons(self, stage_name: str) -> list[Reason]:
+        """Return why tags of a stage were given or removed and versions deleted, newest first, as far as a reason was given.
+
+        The newest hundred are kept, until the stage is deleted. Bundles and copies do not have them. The reason of a restore or
+        a clear is in the metadata of the version that it appends.
+
+        Raises:
+            IntegrityError: The record of tags is damaged or forged.
+            RollbackError: It is older than what this user has seen.
+        """
+        return _operations.tag.reasons(self._store, _valid(stage_name))
+
+    def prune(
+        self, policy: Retention, stage_name: str | None = None, *, dry_run: bool = False, reason: str | None = None
+    ) -> PrunePlan:
         """Delete the versions that a policy does not keep, and return the plan: each version with the rules that keep it.
 
         Whatever the policy, a stage keeps its newest version, its newest completed and newest cleared ones, and the versions
@@ -849,6 +875,7 @@ class CheckpointManager:
             policy: The rules; see :class:`Retention`.
             stage_name: One stage, or None for all of them.
             dry_run: Return the plan without deleting anything.
+            reason: Why, as for ``tag``.
 
         Raises:
             CheckpointNotFoundError: The stage does not exist.
@@ -857,18 +884,27 @@ class CheckpointManager:
         check_flags(dry_run=dry_run)
         _operations.prune.check_policy(policy)
         stage = None if stage_name is None else _valid(stage_name)
-        plan = _operations.prune.prune(self._store, policy, stage, dry_run=dry_run)
+        why = _operations.tag.check_reason(reason)
+        plan = _operations.prune.prune(self._store, policy, stage, dry_run=dry_run, reason=why)
         if not dry_run:
             _LOG.info("Versions pruned: %d deleted, %d kept", len(plan.dropped), len(plan.kept))
         return plan
 
-    def delete_versions(self, stage_name: str, versions: Iterable[int], *, expected_version: int | None = None) -> list[int]:
+    def delete_versions(
+        self,
+        stage_name: str,
+        versions: Iterable[int],
+        *,
+        expected_version: int | None = None,
+        reason: str | None = None,
+    ) -> list[int]:
         """Delete versions permanently. An authenticated record of the deletion remains, so that ``verify`` can recognise it.
 
         Args:
             stage_name: The stage.
             versions: The numbers of the versions, which are never used again. The newest version can't be deleted.
             expected_version: Delete only if this is the number of the newest version.
+            reason: Why, as for ``tag``. It is written after the versions are deleted.
 
         Returns:
             The numbers of the versions that were deleted, in order.
@@ -882,7 +918,8 @@ class CheckpointManager:
         _check_expected(expected_version)
         numbers = elements("versions", versions, "a list of numbers")
         chosen = [_operations.select.checked_number(version) for version in numbers]
-        deleted = _operations.delete.delete_versions(self._store, stage, chosen, expected_version)
+        why = _operations.tag.check_reason(reason)
+        deleted = _operations.delete.delete_versions(self._store, stage, chosen, expected_version, why)
         _LOG.info("Versions deleted: %s %s", stage, deleted)
         return deleted
 

@@ -46,6 +46,30 @@ class Origin:
     library: str
 
 
+class Reason(NamedTuple):
+    """Why a tag was given or removed, or versions were deleted, as whoever did it said. It is sealed with the stage's tags.
+
+    Attributes:
+        at: When, by the clock of the host where it was done.
+        action: ``tagged``, ``untagged`` or ``deleted``.
+        tag: The tag; empty if versions were deleted.
+        first: The number of the version that was tagged or untagged, or the lowest number of those that were deleted.
+        last: The highest number of those that were deleted; otherwise as ``first``.
+        versions: How many versions it concerns.
+        by: The user and the host, as the process reported them.
+        text: The reason.
+    """
+
+    at: datetime
+    action: Literal["tagged", "untagged", "deleted"]
+    tag: str
+    first: int
+    last: int
+    versions: int
+    by: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One version of one stage, without its data.

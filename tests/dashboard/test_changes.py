@@ -46,9 +46,9 @@ def tagged(cm: CheckpointManager) -> None:
     [
         ("/restore/plan?version=1", "in the metadata of the new version"),
         ("/clear/plan?", "in the metadata of the new version"),
-        ("/tag/plan?version=2&name=best", "in the log of this dashboard only"),
-        ("/untag/plan?name=good", "in the log of this dashboard only"),
-        ("/retention?keep_last=1", "in the log of this dashboard only"),
+        ("/tag/plan?version=2&name=best", "in the store, with the tags"),
+        ("/untag/plan?name=good", "in the store, with the tags"),
+        ("/retention?keep_last=1", "in the store, with the tags"),
     ],
 )
 def test_a_plan_says_where_its_reason_is_kept(cm: CheckpointManager, owner: Browser, plan: str, where: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import (
+    ArgumentError,
     CheckpointError,
     CheckpointManager,
     CheckpointNotFoundError,
@@ -321,3 +322,49 @@ class TestRollback:
         assert problems(other) == [("foreign", None)]
         with pytest.raises(IntegrityError, match="another version 2"):
             other.load_checkpoint("train", "good")
+
+
+class TestReasons:
+    """Why tags were given or removed and versions deleted: sealed with the tags."""
+
+    def test_they_are_kept_newest_first(self, cm: CheckpointManager) -> None:
+        cm.save_checkpoint("train", 5)
+        assert cm.reasons("train") == []
+        cm.tag("train", 5, "silent")
+        cm.tag("train", 4, "good", reason="the best so far")
+        cm.tag("train", 4, "good", reason="nothing changes, so nothing is kept")
+        cm.delete_versions("train", [1, 3], reason="room")
+        cm.untag("train", "good", reason="a better one is there")
+        cm.prune(Retention(keep_last=1), "train", reason="the policy")
+        found = [(each.action, each.tag, each.first, each.last, each.versions, each.text) for each in cm.reasons("train")]
+        assert found == [
+            ("deleted", "", 2, 4, 2, "the policy"),
+            ("untagged", "good", 4, 4, 1, "a better one is there"),
+            ("deleted", "", 1, 3, 2, "room"),
+            ("tagged", "good", 4, 4, 1, "the best so far"),
+        ]
+        origin = cm.get_version("train").origin
+        assert origin is not None
+        assert {each.by for each in cm.reasons("train")} == {f"{origin.user}@{origin.host}"}
+        cm.keys.rotate()
+        assert len(cm.reasons("train")) == 4
+        assert cm.tags("train") == {"silent": 5}
+
+    def test_a_deletion_without_a_reason_or_of_nothing_keeps_none(self, cm: CheckpointManager) -> None:
+        cm.delete_versions("train", [], reason="nothing")
+        cm.delete_versions("train", [1])
+        cm.prune(Retention(keep_last=10), reason="nothing")
+        assert cm.reasons("train") == []
+
+    def test_they_end_with_the_stage(self, cm: CheckpointManager) -> None:
+        cm.tag("train", 1, "good", reason="it is")
+        cm.untag("train", "good")
+        cm.delete_stage("train")
+        cm.save_checkpoint("train", 1)
+        assert cm.reasons("train") == []
+
+    @pytest.mark.parametrize("reason", ["", "x" * 501, "\ud800", 7, b"why"])
+    def test_what_is_no_reason_is_refused(self, cm: CheckpointManager, reason: Any) -> None:
+        with pytest.raises(ArgumentError, match="reason must be"):
+            cm.tag("train", 1, "good", reason=reason)
+        assert cm.tags("train") == {}

@@ -440,7 +440,7 @@ def read_bundle(file: bytes, key_file: bytes) -> dict[str, list[Any]]:
 
 def read_record(kind: str, file: bytes, store: str, keys: dict[str, bytes], stage: str) -> Any:
     """Read a stage's record of gaps or of tags, of which ``envelope.gaps`` and ``envelope.tags`` say all that is needed."""
-    form = rb"checkpoint-manager-gaps/[12]" if kind == "gaps" else rb"checkpoint-manager-tags/1"
+    form = rb"checkpoint-manager-gaps/[12]" if kind == "gaps" else rb"checkpoint-manager-tags/[12]"
     header = re.compile(rb'\{"format":"(%s)","store":"([0-9a-f]{32})","key":"([0-9a-f]{16})"\}\n' % form)
     match = header.match(file)
     if match is None or match[2].decode() != store or match[3].decode() not in keys:

@@ -16,6 +16,7 @@ from checkpoint_manager import CheckpointManager, FormatError, IntegrityError
 from checkpoint_manager._format import attachment as attachment_format
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format import payload
+from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.embedded import Held
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._format.seal import SealBrokenError
@@ -244,6 +245,31 @@ def test_new_records_of_gaps_and_tags_are_read_by_the_stranger() -> None:
     for kind, stage in (("tags", "clean"), ("gaps", "clean")):
         with pytest.raises(stranger.RefusedError):
             stranger.read_record(kind, backend._records[kind, "train"].data, store, keys, stage)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_record_of_tags_is_read_as_it_was_written(number: int) -> None:
+    """Of both formats; its bytes never change."""
+    tags = [["first", 1, "ab" * 16], ["good", 4, "cd" * 16]]
+    reasons = [
+        ["2026-11-27T20:00:00.000000Z", "tagged", "good", 4, 4, 1, "alice@host", "the best so far"],
+        ["2026-11-27T20:00:01.000001Z", "untagged", "best", 3, 3, 1, "alice@host", "it was not"],
+        ["2026-11-27T20:00:02.000000Z", "deleted", "", 2, 3, 2, "bob@host", "room \u00e9"],
+    ]
+    file = (HERE / f"tags-{number}.record").read_bytes()
+    key, store = bytes.fromhex(MANIFEST["store_key_hex"]), MANIFEST["store"]
+    read = sealed_tags.decode(sealed_tags.RECORD.open(Hidden(key), store, "train", file))
+    assert (read.serial, read.id, sealed_tags.rows_of(read.named)) == (7, "23" * 16, tags)
+    written = [[f"{each.at:%Y-%m-%dT%H:%M:%S.%fZ}", *each[1:]] for each in read.reasons]
+    assert written == (reasons if number == 2 else [])
+    content = stranger.read_record("tags", file, store, {MANIFEST["key_id"]: key}, "train")
+    assert content == [7, "23" * 16, tags, *([reasons] if number == 2 else [])]
+    other = file.replace(b"tags/%d" % number, b"tags/%d" % (3 - number))
+    for stage, edited in (("clean", file), ("train", other), ("train", file[:-1])):
+        with pytest.raises(sealed_tags.BrokenError):
+            sealed_tags.RECORD.open(Hidden(key), store, stage, edited)
+        with pytest.raises(stranger.RefusedError):
+            stranger.read_record("tags", edited, store, {MANIFEST["key_id"]: key}, stage)
 
 
 @pytest.mark.parametrize(("name", "serial", "record_id"), [("gaps-1.record", 0, ""), ("gaps-2.record", 7, "23" * 16)])

@@ -243,6 +243,11 @@ def encode_time(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+def is_time(text: str) -> bool:
+    """Return whether this is a time in that form."""
+    return _TIME.fullmatch(text) is not None
+
+
 def decode_time(text: str) -> datetime:
     """Return the aware time that ``encode_time`` wrote."""
     return datetime.fromisoformat(text)

@@ -1,9 +1,9 @@
-r"""The record of a stage's tags: names given to versions after the fact.
+r"""The record of a stage's tags: names given to versions after the fact, and why.
 
 One file for each stage that ever had a tag::
 
-    header  {"format":"checkpoint-manager-tags/1","store":"S","key":"K"}\n
-    tags    to the end of the file: a sealed message, the JSON list [serial, id, tags]
+    header  {"format":"checkpoint-manager-tags/2","store":"S","key":"K"}\n
+    tags    to the end of the file: a sealed message, the JSON list [serial, id, tags, reasons]
 
 S, K and the sealing are as in :mod:`checkpoint_manager._format.records`.
 
@@ -15,6 +15,15 @@ a tag can't move to another version with the same number.
 **Names** are 1 to 64 of the characters ``A-Z a-z 0-9 _ . + -`` and begin with a letter or ``_``, so that none looks like a
 number, an age or an option. ``latest`` and ``prev``, in any case, are not names. A record holds at most 1000 tags and is at
 most 1 MiB long. A reader MUST refuse whatever breaks these rules.
+
+``reasons`` says why tags were given or removed and versions were deleted, as far as somebody said so: the newest 100, oldest
+first, each a list ``[at, action, tag, first, last, count, by, text]``. ``at`` is a time as in
+:mod:`checkpoint_manager._format.checkpoint_file`. ``action`` is ``tagged``, ``untagged`` or ``deleted``. ``tag`` is its name,
+and empty where versions were deleted. ``first`` and ``last`` are the lowest and the highest number of the versions concerned,
+``count`` says how many there are. ``by`` is the user and the host, up to 600 characters, and ``text`` the reason, 1 to 500.
+
+**Format 1** differs in its name, ``checkpoint-manager-tags/1``, and in that there are no ``reasons``. A writer uses it as long
+as there are none, so that what reads format 1 alone goes on reading the tags of a store in which nobody gave a reason.
 """
 
 from __future__ import annotations
@@ -26,18 +35,21 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from checkpoint_manager._format.checkpoint_file import BrokenError, is_id, is_number
+from checkpoint_manager._format.checkpoint_file import BrokenError, decode_time, encode_time, is_id, is_number, is_time
 from checkpoint_manager._format.records import RecordFormat
+from checkpoint_manager.models import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = "checkpoint-manager-tags/1"
+FORMAT, FORMAT_1 = "checkpoint-manager-tags/2", "checkpoint-manager-tags/1"
 MAX_TAGS_BYTES = 1024 * 1024
 MAX_TAGS = 1000
 MAX_TAG_CHARACTERS = 64
 RESERVED = frozenset(("latest", "prev"))
-RECORD = RecordFormat(FORMAT, of="tags", max_bytes=MAX_TAGS_BYTES)
+MAX_REASONS, MAX_REASON_CHARACTERS, MAX_BY_CHARACTERS = 100, 500, 600
+RECORD = RecordFormat(FORMAT, of="tags", max_bytes=MAX_TAGS_BYTES, also_reads=FORMAT_1)
+_RECORD_1 = RecordFormat(FORMAT_1, of="tags", max_bytes=MAX_TAGS_BYTES)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,63}", re.ASCII)
 
 
@@ -56,10 +68,17 @@ class Tags:
     serial: int = 0
     id: str = ""
     named: Mapping[str, Tagged] = field(default_factory=dict)
+    reasons: tuple[Reason, ...] = ()
 
-    def changed(self, named: Mapping[str, Tagged], *, above: int = 0) -> Tags:
-        """Return the record with other tags that follows this one and the serial ``above``."""
-        return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())))
+    def changed(self, named: Mapping[str, Tagged], *, above: int = 0, reason: Reason | None = None) -> Tags:
+        """Return the record with other tags, and perhaps another reason, that follows this one and the serial ``above``."""
+        reasons = self.reasons if reason is None else (*self.reasons, reason)[-MAX_REASONS:]
+        return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())), reasons)
+
+    @property
+    def form(self) -> RecordFormat:
+        """The format that the record is written in."""
+        return RECORD if self.reasons else _RECORD_1
 
     def of(self, version: int) -> list[str]:
         """Return the names of a version."""
@@ -73,7 +92,8 @@ def is_name(name: str) -> bool:
 
 def encode(tags: Tags) -> bytes:
     """Return the content of the record."""
-    return orjson.dumps([tags.serial, tags.id, rows_of(tags.named)])
+    reasons = [[encode_time(each.at), *each[1:]] for each in tags.reasons]
+    return orjson.dumps([tags.serial, tags.id, rows_of(tags.named), *([reasons] if reasons else [])])
 
 
 def decode(plain: bytes) -> Tags:
@@ -83,12 +103,28 @@ def decode(plain: bytes) -> Tags:
         BrokenError: It breaks a rule of the format.
     """
     try:
-        serial, record_id, rows = orjson.loads(plain)
-        if is_number(serial) and is_id(record_id):
-            return Tags(serial, record_id, named_by(rows))
+        serial, record_id, rows, *more = orjson.loads(plain)
+        reasons = tuple(_reason(*each) for each in more[0]) if more else ()
+        if is_number(serial) and is_id(record_id) and len(more) <= 1 and len(reasons) <= MAX_REASONS:
+            return Tags(serial, record_id, named_by(rows), reasons)
     except (ValueError, TypeError):
         pass
     raise BrokenError("holds tags that are not of this format")
+
+
+def _reason(at: str, action: Any, tag: str, first: int, last: int, count: int, by: str, text: str) -> Reason:  # noqa: ANN401  # JSON is what it is
+    """Return a row of the list ``reasons``.
+
+    Raises:
+        ValueError, TypeError: It breaks a rule of the format.
+    """
+    is_of_tag = action in {"tagged", "untagged"} and is_name(tag) and first == last and count == 1
+    is_of_versions = action == "deleted" and tag == "" and 1 <= count <= last - first + 1
+    numbers, texts = all(map(is_number, (first, last, count))), all(type(each) is str for each in (at, tag, by, text))
+    lengths = len(by) <= MAX_BY_CHARACTERS and 1 <= len(text) <= MAX_REASON_CHARACTERS
+    if numbers and texts and lengths and is_time(at) and (is_of_tag or is_of_versions):
+        return Reason(decode_time(at), action, tag, first, last, count, by, text)
+    raise ValueError
 
 
 def rows_of(named: Mapping[str, Tagged]) -> list[list[object]]:

@@ -34,7 +34,9 @@ MARKER = Draft(b"null", {DELETED: True}, "cleared")
 """A delete marker."""
 
 
-def delete_versions(store: Store, stage: str, versions: Iterable[int], expected: int | None = None) -> list[int]:
+def delete_versions(
+    store: Store, stage: str, versions: Iterable[int], expected: int | None = None, reason: str | None = None
+) -> list[int]:
     """Delete versions, and return their numbers, ascending.
 
     Args:
@@ -42,6 +44,7 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int], expected:
         stage: The stage.
         versions: The numbers of the versions.
         expected: The number that the newest version must have, or None for any.
+        reason: Why, or None.
 
     Raises:
         VersionConflictError: Another version is the newest. Nothing is deleted.
@@ -69,6 +72,7 @@ def delete_versions(store: Store, stage: str, versions: Iterable[int], expected:
                 raise _tagged(store, stage, version, names)
         if wanted:
             drop(store, stage, wanted, session)
+            tag.note_deletion_locked(store, stage, wanted, reason)
         return wanted
 
 

@@ -33,7 +33,7 @@ def check_policy(policy: object) -> None:
         raise wrong("the retention policy", policy, "a Retention")
 
 
-def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) -> PrunePlan:
+def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool, reason: str | None = None) -> PrunePlan:
     """Delete what a policy does not keep of one stage, or of all, and return the plan; with ``dry_run``, only return it.
 
     Raises:
@@ -47,7 +47,9 @@ def prune(store: Store, policy: Retention, stage: str | None, *, dry_run: bool) 
         else:
             store.history.existing(name)
     now, waits = datetime.now(UTC), Waits(store)
-    plans = [_dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now, waits) for name in stages]
+    plans = [
+        _dry_run(store, policy, name, now) if dry_run else _prune(store, policy, name, now, waits, reason) for name in stages
+    ]
     return PrunePlan(tuple(decision for plan in plans for decision in plan.decisions))
 
 
@@ -56,7 +58,7 @@ def _dry_run(store: Store, policy: Retention, stage: str, now: datetime) -> Prun
         return _plan(store, policy, stage, now, session)
 
 
-def _prune(store: Store, policy: Retention, stage: str, now: datetime, waits: Waits) -> PrunePlan:
+def _prune(store: Store, policy: Retention, stage: str, now: datetime, waits: Waits, reason: str | None) -> PrunePlan:
     with waits.lock(stage) as lock, waits.session(stage, lock) as session:
         plan = _plan(store, policy, stage, now, session)
         dropped = sorted(version.number for version in plan.dropped)
@@ -65,6 +67,7 @@ def _prune(store: Store, policy: Retention, stage: str, now: datetime, waits: Wa
             tags = tag.certain(store, stage)
             tag.untag_locked(store, stage, [name for number in dropped for name in tags.of(number)])
             delete.drop(store, stage, dropped, session)
+            tag.note_deletion_locked(store, stage, dropped, reason)
         delete.remove_leftovers(store, stage, session)
         return plan
 

@@ -10,16 +10,31 @@ tagged version is never deleted.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
+from checkpoint_manager._arguments import check
 from checkpoint_manager._format import tags as sealed_tags
 from checkpoint_manager._format.checkpoint_file import MAX_VERSION
-from checkpoint_manager._format.tags import MAX_TAG_CHARACTERS, MAX_TAGS, Tagged, Tags, is_name
+from checkpoint_manager._format.tags import (
+    MAX_BY_CHARACTERS,
+    MAX_REASON_CHARACTERS,
+    MAX_REASONS,
+    MAX_TAG_CHARACTERS,
+    MAX_TAGS,
+    Tagged,
+    Tags,
+    is_name,
+)
 from checkpoint_manager._store.last_seen import SeenRecord
+from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._store.waits import Waits
 from checkpoint_manager._text import did_you_mean, printable, with_article
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import (
+    ArgumentError,
     CheckpointNotFoundError,
     Hint,
     IntegrityError,
@@ -27,9 +42,10 @@ from checkpoint_manager.errors import (
     TagError,
     VersionConflictError,
 )
+from checkpoint_manager.models import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._store.store import Store
@@ -65,7 +81,7 @@ def stored(store: Store, stage: str, session: Session | None = None) -> tuple[Ta
 
 def write(store: Store, stage: str, tags: Tags, expected: Record | None) -> None:
     """Write a stage's tags; the caller holds its lock."""
-    store.write_record("tags", stage, sealed_tags.RECORD, sealed_tags.encode(tags), expected)
+    store.write_record("tags", stage, tags.form, sealed_tags.encode(tags), expected)
 
 
 def read(store: Store, stage: str) -> tuple[Tags, Record | None]:
@@ -129,7 +145,9 @@ def find(store: Store, stage: str, name: str) -> int:
     return tagged.version
 
 
-def tag_version(store: Store, stage: str, version: int, name: str, *, force: bool, expected: int | None = None) -> Entry:
+def tag_version(
+    store: Store, stage: str, version: int, name: str, *, force: bool, expected: int | None = None, reason: str | None = None
+) -> Entry:
     """Tag a version, and return its entry.
 
     Args:
@@ -139,23 +157,34 @@ def tag_version(store: Store, stage: str, version: int, name: str, *, force: boo
         name: The tag.
         force: Move it if it names another version.
         expected: The version that it must name now (0: none), from which it is moved; or None for any.
+        reason: Why, or None.
 
     Raises:
         TagError: The name names another version, and this is not ``force``; or the stage has too many.
         VersionConflictError: It does not name the expected version.
         CheckpointNotFoundError, IntegrityError: The version can't be had.
     """
-    return _tag(store, stage, version, name, Waits(store), force=force, expected=expected)
+    return _tag(store, stage, version, name, Waits(store), force=force, expected=expected, reason=reason)
 
 
-def _tag(store: Store, stage: str, version: int, name: str, waits: Waits, *, force: bool, expected: int | None = None) -> Entry:
+def _tag(
+    store: Store,
+    stage: str,
+    version: int,
+    name: str,
+    waits: Waits,
+    *,
+    force: bool,
+    expected: int | None = None,
+    reason: str | None = None,
+) -> Entry:
     def change() -> Entry:
         tags, record = read(store, stage)
         _expect(store, stage, tags, name, expected)
         entry = store.history.entry(stage, version)
         wanted = Tagged(version, entry.id)
         if _is_new(store, stage, tags, name, wanted, force=force or expected is not None):
-            _write(store, stage, tags, {**tags.named, name: wanted}, record)
+            _write(store, stage, tags, {**tags.named, name: wanted}, record, _reason("tagged", [version], reason, name))
         return entry
 
     with waits.lock(stage) as lock, waits.session(stage, lock):
@@ -227,18 +256,20 @@ def _no_tag(store: Store, stage: str, name: str, tags: Tags) -> CheckpointNotFou
     return CheckpointNotFoundError(message, hint=Hint.SEE_TAGS, stage=stage)
 
 
-def untag(store: Store, stage: str, name: str, expected: int | None = None) -> None:
-    """Remove a tag; with ``expected``, only if it names that version.
+def untag(store: Store, stage: str, name: str, expected: int | None = None, reason: str | None = None) -> None:
+    """Remove a tag; with ``expected``, only if it names that version; with ``reason``, keep why.
 
     Raises:
         CheckpointNotFoundError: There is no such tag. Nothing was changed.
         VersionConflictError: It does not name the expected version. Nothing was changed.
     """
     with store.lock(stage) as lock, store.session(stage, lock):
-        untag_locked(store, stage, [name], expected)
+        untag_locked(store, stage, [name], expected, reason)
 
 
-def untag_locked(store: Store, stage: str, names: Iterable[str], expected: int | None = None) -> None:
+def untag_locked(
+    store: Store, stage: str, names: Iterable[str], expected: int | None = None, reason: str | None = None
+) -> None:
     """Remove tags, and raise as :func:`untag`; the caller holds the lock."""
     unwanted = set(names)
 
@@ -249,6 +280,9 @@ def untag_locked(store: Store, stage: str, names: Iterable[str], expected: int |
         unknown = sorted(unwanted - tags.named.keys())
         if unknown:
             raise _no_tag(store, stage, unknown[0], tags)
+        for name in sorted(unwanted):
+            why = _reason("untagged", [tags.named[name].version], reason, name)
+            tags = tags if why is None else replace(tags, reasons=(*tags.reasons, why)[-MAX_REASONS:])
         if unwanted:
             _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
 
@@ -261,10 +295,48 @@ def untag_up_to_locked(store: Store, stage: str, last: int = MAX_VERSION) -> Non
     def change() -> None:
         tags, record = read(store, stage)
         kept = {name: tagged for name, tagged in tags.named.items() if tagged.version > last}
-        if len(kept) < len(tags.named):
-            _write(store, stage, tags, kept, record)
+        if len(kept) < len(tags.named) or tags.reasons:  # of a stage that is deleted, the reasons go, too
+            _write(store, stage, replace(tags, reasons=()), kept, record)
 
     store.change_record(stage, change)
+
+
+def reasons(store: Store, stage: str) -> list[Reason]:
+    """Return why tags were given or removed and versions were deleted, newest first; errors as in :func:`read`."""
+    return [*reversed(read(store, stage)[0].reasons)]
+
+
+def check_reason(reason: object) -> str | None:
+    """Return a reason as a caller gives it: a text, or None."""
+    if reason is None:
+        return None
+    check("reason", reason, str, "a text, or None")
+    text = str(reason)
+    if not 1 <= len(text) <= MAX_REASON_CHARACTERS or any("\ud800" <= character <= "\udfff" for character in text):
+        message = f"reason must be valid Unicode of 1 to {MAX_REASON_CHARACTERS} characters"
+        raise ArgumentError(message, hint="Shorten it", argument="reason")
+    return text
+
+
+def note_deletion_locked(store: Store, stage: str, versions: Sequence[int], reason: str | None) -> None:
+    """Keep why versions were deleted; the caller holds the lock."""
+
+    def change() -> None:
+        tags, record = read(store, stage)
+        _write(store, stage, tags, tags.named, record, _reason("deleted", versions, reason))
+
+    if reason is not None and versions:
+        store.change_record(stage, change)
+
+
+def _reason(
+    action: Literal["tagged", "untagged", "deleted"], versions: Sequence[int], text: str | None, tag: str = ""
+) -> Reason | None:
+    if text is None:
+        return None
+    who = origin(os.getpid())
+    by = f"{who.user}@{who.host}"[:MAX_BY_CHARACTERS]
+    return Reason(datetime.now(UTC), action, tag, min(versions), max(versions), len(versions), by, text)
 
 
 def weigh(store: Store, stage: str, brought: Mapping[str, Tagged], tip: int) -> tuple[dict[str, Tagged], tuple[str, ...]]:
@@ -340,8 +412,10 @@ def accept_rollback(store: Store, stage: str, waits: Waits) -> bool:
     return is_changed
 
 
-def _write(store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
+def _write(
+    store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None, reason: Reason | None = None
+) -> None:
     store.flush(stage)  # a name must not outlive its version, which a relaxed store may lose
-    changed = tags.changed(named, above=store.last_seen.recall_record(stage, "tags")[0])
+    changed = tags.changed(named, above=store.last_seen.recall_record(stage, "tags")[0], reason=reason)
     write(store, stage, changed, record)
     store.last_seen.remember_record(stage, "tags", SeenRecord(changed.serial, changed.id))

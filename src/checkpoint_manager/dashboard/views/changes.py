@@ -1,7 +1,6 @@
 """Restoring, clearing and tagging: each shows what it will do, asks for a reason, and does it only if nobody was quicker.
 
-A restore and a clear keep the reason in the metadata of the version that they append. A tag has no metadata: its reason is only
-in the log and the activity of the dashboard.
+A restore and a clear keep the reason in the metadata of the version that they append. That of a tag is sealed with the tags.
 
 The plan names the newest version that it was made for. That is the *expected version* of the change: if another one is the
 newest by then, nothing is changed, and the page says what happened meanwhile.
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 _MAX_REASON = 500
 _IN_VERSION = "The reason is kept in the metadata of the new version."
-IN_LOG = "The reason is kept in the log of this dashboard only, not in the store."
+WITH_TAGS = "The reason is kept in the store, with the tags of the stage."
 _MOST_SHOWN = 20
 
 
@@ -115,7 +114,7 @@ def plan_tag(call: Call) -> Response:
         title=f"Tag version {version.number} as {name}",
         steps=[*steps, f"The tag {name} names version {version.number}, and protects it from deletion."],
         undo=f"To undo it, move the tag back to version {named}." if steps else "To undo it, remove the tag.",
-        kept=IN_LOG,
+        kept=WITH_TAGS,
         target=version,
         state=shown_state(version),
         action=call.at("/tag"),
@@ -129,7 +128,7 @@ def tag(call: Call) -> Response:
     """Give a version a tag."""
     version, name, reason = version_of(call), call.asked("name").strip(), reason_of(call)
     try:
-        call.store.cm.tag(version.stage, version.number, name, expected_version=_expected(call))
+        call.store.cm.tag(version.stage, version.number, name, expected_version=_expected(call), reason=reason)
     except VersionConflictError as error:
         raise _overtaken_tag(call, name, error) from None
     call.note("change", f"tagged as {name}", stage=version.stage, version=version.number, reason=reason)
@@ -147,7 +146,7 @@ def plan_untag(call: Call) -> Response:
         title=f"Remove the tag {name}",
         steps=[f"Version {number} loses the tag {name}, which no longer protects it from deletion."],
         undo=f"To undo it, tag version {number} again.",
-        kept=IN_LOG,
+        kept=WITH_TAGS,
         target=None,
         state="",
         action=call.at("/untag"),
@@ -162,7 +161,7 @@ def untag(call: Call) -> Response:
     stage, name, reason = call.stage, call.asked("name"), reason_of(call)
     expected = _expected(call)
     try:
-        call.store.cm.untag(stage, name, expected_version=expected)
+        call.store.cm.untag(stage, name, expected_version=expected, reason=reason)
     except VersionConflictError as error:
         raise _overtaken_tag(call, name, error) from None
     call.note("change", f"removed the tag {name}", stage=stage, version=expected, reason=reason)

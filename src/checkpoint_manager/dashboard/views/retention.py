@@ -10,7 +10,7 @@ from checkpoint_manager.dashboard import bar_chart
 from checkpoint_manager.dashboard.filters import plural
 from checkpoint_manager.dashboard.plans import newest_number
 from checkpoint_manager.dashboard.views.call import RefusedError
-from checkpoint_manager.dashboard.views.changes import IN_LOG, reason_of
+from checkpoint_manager.dashboard.views.changes import reason_of
 from checkpoint_manager.errors import CheckpointError
 from checkpoint_manager.retention import Retention
 
@@ -28,6 +28,7 @@ _COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthl
 WAIT_SECONDS = 0.15
 """How long a page waits for its plan. If that is not enough, the plan is made while the page reloads."""
 _MEASURED_SECONDS = 0.15
+_KEPT = "The reason is kept in the store, with the tags of each stage that loses versions."
 _MOST_MEASURED, _MOST_BARS, _MOST_ROWS = 2000, 24, 300
 
 
@@ -66,7 +67,8 @@ def prune(call: Call) -> Response:
     deleted = 0
     try:
         for name, numbers in plan.dropped().items():
-            deleted += len(call.store.cm.delete_versions(name, numbers, expected_version=plan.newest[name]))
+            cm, newest = call.store.cm, plan.newest[name]
+            deleted += len(cm.delete_versions(name, numbers, expected_version=newest, reason=reason))
     finally:
         if deleted:
             call.note("change", f"pruned {deleted} versions ({policy})", stage=stage, reason=reason)
@@ -90,7 +92,7 @@ def _has_changed(cm: CheckpointManager, plan: RetentionPlan) -> bool:
 def _page(call: Call, stage: str, **values: Any) -> Response:  # noqa: ANN401  # whatever the template shows
     known: dict[str, Any] = {"plan": None, "policy": None, "bars": None, "growth": None, "measured": [], "is_partial": False}
     rules = {name: call.asked(name) for name in (*_COUNTS, "keep_within")}
-    return call.page("retention.html", **(known | values), stage=stage, rules=rules, counts=_COUNTS, kept=IN_LOG)
+    return call.page("retention.html", **(known | values), stage=stage, rules=rules, counts=_COUNTS, kept=_KEPT)
 
 
 def _policy(call: Call) -> Retention | None:
