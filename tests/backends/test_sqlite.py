@@ -421,6 +421,48 @@ def test_a_child_process_uses_a_connection_of_its_own(path: Path) -> None:
         assert [each.number for each in cm.history("train")] == [4, 3, 2, 1]
 
 
+def test_a_fork_waits_for_the_statements_of_other_threads(path: Path) -> None:
+    """The child would inherit SQLite's note that the database is locked, and not the thread that unlocks it."""
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 0)
+        begun, is_over = threading.Event(), threading.Event()
+
+        def take_long() -> None:
+            connection = cm._store.backend._connections.of_this_thread(make=True)  # type: ignore[attr-defined]
+            with connection.guard:
+                connection.execute("BEGIN IMMEDIATE")
+                begun.set()
+                is_over.wait(0.05)  # which nothing ends but the time
+                connection.execute("ROLLBACK")
+                is_over.set()
+
+        thread = threading.Thread(target=take_long)
+        thread.start()
+        begun.wait()
+        child = forking.start(lambda: not is_over.is_set() or cm.save_checkpoint("train", 1).number != 2)
+        thread.join()
+        assert forking.end(child) == 0
+
+
+def test_a_child_that_is_forked_while_others_write_saves(path: Path) -> None:
+    stop = threading.Event()
+    with opened(path) as cm:
+
+        def save(stage: str) -> None:
+            while not stop.is_set():
+                cm.save_checkpoint(stage, "x" * 10_000)
+
+        threads = [threading.Thread(target=save, args=(f"thread {number}",)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        ends = [forking.end(forking.start(lambda: cm.save_checkpoint("train", 1).number == 0)) for _ in range(10)]
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert ends == [0] * 10
+        assert [each.number for each in cm.history("train")] == [*range(10, 0, -1)]
+
+
 def test_the_connection_of_a_thread_passes_to_the_next(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     connect = sqlite3.connect

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import MakePieces, Reader
+    from checkpoint_manager.backends.sqlite import forks
     from checkpoint_manager.models import Buffer
 
 _OLDEST_SQLITE = (3, 37, 0)
@@ -95,7 +96,7 @@ _SET_ASIDE = """INSERT INTO quarantine (stage, number, name, content, upload)
 class _Chunks:
     """A version in chunks, opened for reading."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, stage: str, size: int, upload: bytes) -> None:
+    def __init__(self, path: str, connection: forks.Connection, stage: str, size: int, upload: bytes) -> None:
         self.size = size
         self._path = path
         self._connection = connection
@@ -118,7 +119,8 @@ class _Chunks:
             WHERE stage = ? AND upload = ? AND part = ?"""
         parameters = (_CHUNK_BYTES, self._stage.encode(), self._upload, self._part)
         try:
-            rows = self._connection.execute(query, parameters).fetchall()
+            with self._connection.guard:
+                rows = self._connection.execute(query, parameters).fetchall()
         except sqlite3.Error as error:
             translate(error, self._path, "read a version of", self._stage)
         self._part += 1
@@ -180,7 +182,10 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
 
         def run() -> list[tuple[Any, ...]]:
             connection = self._connections.of_this_thread(make=make)
-            return [] if connection is None else list(chain.from_iterable(map(connection.execute, (query,), (parameters,))))
+            if connection is None:
+                return []
+            with connection.guard:
+                return list(chain.from_iterable(map(connection.execute, (query,), (parameters,))))
 
         return patiently(run, self.patience, self._path, action, stage)
 
@@ -190,7 +195,8 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         def run() -> int:
             connection = self._connections.of_this_thread(make=True)
             assert connection is not None  # noqa: S101  # for the type checker
-            return connection.execute(statement, parameters).rowcount
+            with connection.guard:
+                return connection.execute(statement, parameters).rowcount
 
         return patiently(run, self.patience, self._path, action, stage)
 
@@ -397,8 +403,9 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         opened = self._connections.open(only_reads=True)  # a transaction of its own: chunks may be deleted meanwhile
         try:
             connection = opened.connection
-            connection.execute("BEGIN")
-            rows = connection.execute(query, parameters).fetchall()
+            with connection.guard:
+                connection.execute("BEGIN")
+                rows = connection.execute(query, parameters).fetchall()
             if not rows:
                 raise VersionAbsentError
             size, upload, _ = rows[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sqlite3
 import stat
 import threading
 from collections import deque
@@ -20,6 +19,7 @@ from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.os_errors import as_our_errors
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.local import maintenance
+from checkpoint_manager.backends.sqlite import forks
 from checkpoint_manager.backends.sqlite.errors import patiently
 from checkpoint_manager.backends.sqlite.schema import (
     APPLICATION_ID,
@@ -36,14 +36,14 @@ _CHECKPOINT_PAGES = 256
 _MOST_IDLE = 8
 """How many connections of threads that have ended are kept for others."""
 
-_inherited: list[sqlite3.Connection] = []
+_inherited: list[forks.Connection] = []
 """Connections of this process's parent, kept so that nothing closes them."""
 
 
 class Opened:
     """A connection of one thread, and the database file that it was opened on."""
 
-    def __init__(self, connection: sqlite3.Connection, status: os.stat_result) -> None:
+    def __init__(self, connection: forks.Connection, status: os.stat_result) -> None:
         self.connection = connection
         self._file = status.st_dev, status.st_ino
         self._process = os.getpid()
@@ -59,7 +59,8 @@ class Opened:
     def close(self) -> None:
         """Close the connection, unless it is the parent's."""
         if self._process == os.getpid():
-            self.connection.close()
+            with self.connection.guard:
+                self.connection.close()
         else:
             _inherited.append(self.connection)
 
@@ -103,7 +104,7 @@ class Connections:
         self._mine = threading.local()
         self._idle = _Idle()
 
-    def of_this_thread(self, *, make: bool) -> sqlite3.Connection | None:
+    def of_this_thread(self, *, make: bool) -> forks.Connection | None:
         """Return this thread's connection, or None if there is no database, or an empty file, and none is to be made."""
         slot: _Slot | None = getattr(self._mine, "slot", None)
         if slot is None:
@@ -139,9 +140,10 @@ class Connections:
             status = os.stat(self._path)
 
         def connect() -> Opened:
-            connection = sqlite3.connect(self._path, timeout=1, isolation_level=None, check_same_thread=False)
+            connection = forks.connect(self._path)
             opened = Opened(connection, status)
-            self._set_up(connection)
+            with connection.guard:
+                self._set_up(connection)
             if not only_reads:
                 self._sync_log()
             return opened
@@ -163,7 +165,7 @@ class Connections:
                     hint = f"Run this as {other}, or give the database and the files beside it to {me}"
                     raise StorageError(message, hint=hint, errno=errno.EPERM, filename=path)
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
+    def _set_up(self, connection: forks.Connection) -> None:
         connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged schema is compared, not decoded
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
