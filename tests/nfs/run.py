@@ -1,4 +1,6 @@
-"""Two hosts in one store on NFS 4.2: ``python -m tests.nfs.run [ROUNDS]``; ends with 1 if something went wrong.
+"""Two hosts in one store on NFS 4.2: ``python -m tests.nfs.run [ROUNDS]``.
+
+Ends with 1 if something went wrong, and with 2 if the hosts can't be had here.
 
 The hosts are two network namespaces of a Linux that runs as a process (user-mode Linux), with clients of the kernel that share
 nothing, and so is the server. Needs root and, from Debian, ``user-mode-linux nfs-kernel-server nfs-common kmod iproute2``.
@@ -6,6 +8,7 @@ nothing, and so is the server. Needs root and, from Debian, ``user-mode-linux nf
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,11 +29,15 @@ SHOWN = ("ok", "PROBLEM", "Traceback", "  ", "AssertionError", "ended")
 def main() -> int:
     missing = [package for program, package in NEEDED.items() if shutil.which(program, path=PATH) is None]
     if missing:
-        print("missing:", *missing, file=sys.stderr)
+        print("missing packages:", *missing, file=sys.stderr)
+        return 2
+    if os.geteuid() != 0:
+        print("only root can make the hosts", file=sys.stderr)
         return 2
     kernel = ["linux", "mem=1G", "rootfstype=hostfs", "ro", f"init={HERE / 'guest.sh'}", "con=null", "con0=null,fd:1", "quiet"]
     rounds = sys.argv[1] if len(sys.argv) > 1 else "12"
     command = [*kernel, f"CHECKOUT={HERE.parents[1]}", f"PYTHON={sys.executable}", f"ROUNDS={rounds}"]
+    lines = 0
     ended = ""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -39,7 +46,11 @@ def main() -> int:
         for line in guest.stdout:
             if line.startswith(SHOWN):
                 print(line, end="", flush=True)
+                lines += 1
             ended = line if line.startswith("ended") else ended
+    if not lines:
+        print("user-mode Linux does not start here", file=sys.stderr)
+        return 2
     return 0 if ended.startswith("ended with 0") else 1
 
 
