@@ -104,6 +104,20 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "LEAST_ANSWER_SECONDS", 0)
 
 
+@pytest.fixture
+def new_place(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Return what returns a new place of a kind."""
+
+    def place(kind: str) -> str:
+        if kind == "postgresql":
+            return str(request.getfixturevalue("new_postgres_url")())
+        if kind == "bucket":
+            return str(request.getfixturevalue("s3").url())
+        return f"sqlite:///{tmp_path}/{kind}.db" if kind == "sqlite" else str(tmp_path / kind)
+
+    return place
+
+
 KEY_OF_BOTH = b"the key of both users, 32 bytes."
 
 

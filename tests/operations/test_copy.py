@@ -15,7 +15,6 @@ from checkpoint_manager.backends.sqlite import SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from checkpoint_manager.reports import Progress
 
@@ -24,20 +23,6 @@ PLACES = ("directory", "sqlite", "postgresql", "bucket")
 RING = zip(PLACES, PLACES[1:] + PLACES[:1], strict=True)
 PAIRS = list(itertools.permutations(PLACES, 2) if os.environ.get("TESTS_LONG_RUNS") else RING)
 """All twelve, or each place once as the source and once as the target."""
-
-
-@pytest.fixture
-def new_place(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Return what returns a new place of a kind."""
-
-    def place(kind: str) -> str:
-        if kind == "postgresql":
-            return str(request.getfixturevalue("new_postgres_url")())
-        if kind == "bucket":
-            return str(request.getfixturevalue("s3").url())
-        return f"sqlite:///{tmp_path}/{kind}.db" if kind == "sqlite" else str(tmp_path / kind)
-
-    return place
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The commands, on stores in databases."""
+"""The commands, on a store in each place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from tests.s3 import version_key
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,12 +20,18 @@ if TYPE_CHECKING:
     Cli = Callable[..., Result]
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/x.db" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+PLACES = ["directory", "sqlite", "postgresql", "bucket"]
 
 
-def damage(url: str) -> None:
+def damage(url: str, request: pytest.FixtureRequest) -> None:
+    if "://" not in url:
+        version = Path(url, "history", "train", f"{1:012d}.checkpoint")
+        version.chmod(0o600)
+        version.write_bytes(b"x")
+        return
+    if url.startswith("s3"):
+        request.getfixturevalue("s3").put(version_key(url, "train", 1), b"x")
+        return
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
             connection.execute("UPDATE version SET content = x'00' WHERE number = 1")
@@ -33,7 +41,12 @@ def damage(url: str) -> None:
         connection.execute(f"UPDATE {schema}.version SET content = 'x' WHERE number = 1")
 
 
-def test_every_command_takes_a_url(cli: Cli, url: str) -> None:
+@pytest.mark.parametrize("kind", PLACES)
+def test_the_commands_are_the_same_in_every_place(
+    cli: Cli, kind: str, new_place: Callable[[str], str], request: pytest.FixtureRequest
+) -> None:
+    url = new_place(kind)
+
     def run(*words: str, code: int = 0) -> Result:
         result = cli(*words, "--store", url)
         assert result.code == code, (words, result)
@@ -49,11 +62,20 @@ def test_every_command_takes_a_url(cli: Cli, url: str) -> None:
     run("tag", "train@1", "good")
     for words in (["log", "train"], ["show", "train"], ["diff", "train"], ["verify"], ["doctor"], ["list"], ["key", "list"]):
         run(*words)
-    damage(url)
+    Path("secret").write_text("seven words that only we two know")
+    run("export", "train.bundle", "--bundle-key", "passphrase-file:secret")
+    run("key", "rotate", "--yes")
+    run("restore", "train@1", "--yes")
+    run("prune", "train", "--keep-last", "2", "--yes")
+    other = new_place("directory" if kind == "sqlite" else "sqlite")
+    assert cli("init", "--store", other).code == 0
+    assert cli("import", "train.bundle", "--bundle-key", "passphrase-file:secret", "--store", other).code == 0
+    assert [row.split()[0] for row in cli("log", "train", "--store", other).out.splitlines()[1:]] == ["2", "1"]
+    damage(url, request)
     run("verify", code=13)
     run("repair", "--yes")
     run("verify")
-    assert [row.split()[0] for row in run("log", "train").out.splitlines()[1:]] == ["2"]
+    assert [row.split()[0] for row in run("log", "train").out.splitlines()[1:]] == ["3", "2"]
 
 
 def test_an_index_is_chosen_and_used(cli: Cli, postgres_url: str, tmp_path: Path) -> None:
