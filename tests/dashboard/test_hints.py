@@ -53,6 +53,8 @@ def test_a_hint_that_reads_the_same_everywhere_is_shown_as_it_is() -> None:
 def test_a_page_says_where_to_go_on(visitor: Browser, page: str, step: str) -> None:
     answer = visitor.get(visitor.at(page))
     assert (answer.status_code, step in answer.text) == (404, True)
+    assert visitor.at("") in answer.text
+    assert (visitor.at("/stage", stage="train") in answer.text) is ("version" in page)
 
 
 def test_the_command_in_a_hint_names_the_store_and_is_text(cm: CheckpointManager) -> None:

@@ -141,7 +141,7 @@ class TestRestore:
         assert (train.number, train.restored_from, train.metadata) == (4, 2, {"run": "a8", "reason": WHY})
         assert (late.number, late.status, late.metadata) == (2, "cleared", {"reason": WHY})
         assert cm.get_version("clean").number == 1
-        assert re.fullmatch(r"restored the pipeline to 20.* UTC: 2 stages changed", dashboard.log[-1])
+        assert re.fullmatch(r"restored the pipeline to 20.*: 2 stages changed", dashboard.log[-1])
         assert dashboard.site.activity.newest()[0].reason == WHY
 
     @pytest.mark.parametrize("stage", ["train", "clean", "new"])

@@ -252,6 +252,9 @@ PAGES = (
     "{store}/diff?stage=train&old=1&new=5",
     "{store}/numbers?stage=train",
     "{store}/restore/plan?stage=train&version=3",
+    "{store}/pipeline/plan",
+    "{store}/pipeline/plan?tag=good",
+    "{store}/pipeline/plan?at=2001-01-01",
     "{store}/clear/plan?stage=train",
     "{store}/tag/plan?stage=train&version=3",
     "{store}/retention",
@@ -287,6 +290,7 @@ def test_each_page_is_accessible_fits_a_phone_and_breaks_no_rule_of_its_own(star
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.goto(where)
+            page.wait_for_function("!document.querySelector('meta[http-equiv=refresh]')")  # until a plan is made
             for each in Axe().run(page, options=AXE).response["violations"]:
                 found += [(path, each["id"], node["html"][:120]) for node in each["nodes"]]
     page.goto(f"{running.address}{store}/version?stage=train&version=3")

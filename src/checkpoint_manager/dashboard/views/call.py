@@ -134,6 +134,17 @@ class Call:
             raise RefusedError(400, "No stage is given")
         return stage
 
+    @property
+    def trail(self) -> list[tuple[str, str]]:
+        """The pages above the one that was asked for, each with its address, as far as there are any."""
+        store, stage = self.site.stores.get(self.request.path_params.get("store", "")), self.asked("stage")
+        found = [("Pipelines", "/")]
+        if store is not None:
+            found.append((store.name, self.at("")))
+            is_above = stage and not self.request.url.path.endswith("/stage")
+            found += [(stage, self.at("/stage", stage=stage))] if is_above else []
+        return found
+
     def at(self, page: str, **query: object) -> str:
         """Return the address of a page of this store."""
         return url(f"/s/{self.store.id}{page}", **query)

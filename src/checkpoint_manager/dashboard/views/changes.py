@@ -185,7 +185,16 @@ def overtaken(call: Call, stage: str, expected: int, actual: int, again: str, to
             break
         since.append(version)
     call.note("refused", "a change, because somebody was quicker", stage=stage, version=actual)
-    return call.page("overtaken.html", 409, expected=expected, actual=actual, told=told, since=since, stage=stage, again=again)
+    return call.page(
+        "overtaken.html",
+        409,
+        expected=expected,
+        actual=actual,
+        told=told,
+        since=[(version, shown_state(version)) for version in since],
+        stage=stage,
+        again=again,
+    )
 
 
 def _newest(call: Call) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import times
 from checkpoint_manager._text import printable
-from checkpoint_manager.dashboard.filters import plural
+from checkpoint_manager.dashboard.filters import local, plural
 from checkpoint_manager.dashboard.plans import Goal, newest_number
 from checkpoint_manager.dashboard.views.call import RefusedError
 from checkpoint_manager.dashboard.views.changes import overtaken, reason_of
@@ -60,7 +60,7 @@ def restore(call: Call) -> Response:
         (versions,) = Pipelines([call.store.cm]).restore([found.pipeline], metadata={"reason": reason}).values()
     except CheckpointError as error:
         return _failed(call, found, error, reason, again)
-    to = f"the tag {goal.tag}" if goal.at is None else f"{goal.at:%Y-%m-%d %H:%M:%S} UTC"
+    to = f"the tag {goal.tag}" if goal.at is None else local(goal.at)
     call.note("change", f"restored the pipeline to {to}: {plural(len(versions), 'stage')} changed", reason=reason)
     return call.go(call.at(""), f"The pipeline is restored to {to}: {plural(len(versions), 'stage')} changed.")
 
