@@ -87,3 +87,10 @@ def test_a_status_opens_and_reads_each_stage_once(cm: CheckpointManager) -> None
     calls, _ = calls_of(lambda: cm.status(verified=True))
     assert [name for _, name in calls].count("LocalSession.__enter__") == 4
     assert [name for _, name in calls].count("SealedStore.load") == 4
+
+
+def test_a_repair_reads_a_whole_store_once(cm: CheckpointManager) -> None:
+    calls, _ = calls_of(lambda: cm.repair(dry_run=True))
+    names = [name for _, name in calls]
+    assert names.count("SealedStore.examine") == len(cm.history("train"))
+    assert names.count("LocalBackend.attachments") == 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from checkpoint_manager._store.store import Store
-    from checkpoint_manager.backends.base import Leftover, StageRecord
+    from checkpoint_manager.backends.base import Leftover, Session, StageRecord
 
 _LOG = logging.getLogger("checkpoint_manager")
 _BROKEN = {"damaged", "foreign"}
@@ -72,7 +72,7 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
                         if not dry_run:
                             maintenance_of(store.backend).quarantine_stage(stage)
                         continue
-                done += _stage(check, stage, leftovers.get(stage, ()), dry_run=dry_run)
+                done += _stage(check, stage, leftovers.get(stage, ()), session, dry_run=dry_run)
             except (IntegrityError, RollbackError) as error:
                 if isinstance(error, IntegrityError) and not error.is_newer:
                     raise
@@ -86,20 +86,24 @@ def repair(store: Store, *, dry_run: bool) -> list[RepairStep]:
     return done
 
 
-def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], *, dry_run: bool) -> Iterator[RepairStep]:
+def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], session: Session, *, dry_run: bool) -> Iterator[RepairStep]:
     store = check.store
-    newest = store.backend.newest(stage, exact=True).number
+    newest = store.backend.newest(stage, exact=True, session=session).number
     version = store.only_copy(stage, newest)
     if version is not None:
         if not dry_run:
             store.history.take_back(stage, newest, None)
         yield RepairStep("put-back", stage, version, "it was gone from the history, and one copy was left")
-    yield from _records(store, stage, dry_run=dry_run)
-    findings = sorted((each for each in check.stage(stage) if each.version is not None), key=lambda each: each.version or 0)
-    yield from _damaged(store, stage, findings, dry_run=dry_run)
-    yield from _gone_but_there(store, stage, findings, dry_run=dry_run)
+    yield from _records(store, stage, session, dry_run=dry_run)
+    found = [*check.stage(stage)]
+    is_whole = all(each.state == "whole" for each in found)
+    if not is_whole:
+        findings = sorted((each for each in found if each.version is not None), key=lambda each: each.version or 0)
+        yield from _damaged(store, stage, findings, dry_run=dry_run)
+        yield from _gone_but_there(store, stage, findings, dry_run=dry_run)
     yield from _leftovers(store, leftovers, dry_run=dry_run)
-    yield from _attachments(store, stage, dry_run=dry_run)
+    if not is_whole:
+        yield from _attachments(store, stage, dry_run=dry_run)
 
 
 def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
@@ -111,9 +115,9 @@ def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairS
             yield RepairStep("remove", stage, None, f"the attachment {each}, which no version refers to")
 
 
-def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
+def _records(store: Store, stage: str, session: Session, *, dry_run: bool) -> Iterator[RepairStep]:
     try:
-        store.gaps(stage)
+        store.gaps(stage, session)
     except IntegrityError as error:
         if error.is_newer:  # what follows needs it
             raise
@@ -125,7 +129,7 @@ def _records(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]
                 store.write_gaps(stage, Gaps().renewed(above=seen.serial), None)  # else its absence would count as a rollback
         yield RepairStep("set-aside", stage, None, f"{error}{where}")
     try:
-        tag.stored(store, stage)
+        tag.stored(store, stage, session)
     except IntegrityError as error:
         if error.is_newer:
             return

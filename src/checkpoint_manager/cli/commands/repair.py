@@ -14,9 +14,8 @@ from checkpoint_manager.cli.options import confirm, dry_run_option, store_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from checkpoint_manager import CheckpointManager
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.models import Version
     from checkpoint_manager.reports import Finding, RepairStep
@@ -52,19 +51,21 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
         confirm("Accept the store as it is now?", yes=yes)
         appended = cm.accept_rollback()
         say(f"{access.shown} is accepted as it is now")
-    steps = cm.repair(dry_run=True)
+    found = cm.verify().problems
+    steps = cm.repair(dry_run=True) if found else []
     if dry_run or (steps and not yes):
         _say_steps(steps)
     if steps and not dry_run:
         confirm("Do this?", yes=yes)
         steps = cm.repair()
+        found = cm.verify().problems
     if access.as_json:
         versions = [version_fields(version) for version in appended]
         write_json("repair", {"dry_run": dry_run, "steps": [asdict(step) for step in steps], "accepted": versions})
     elif not dry_run:
         for step in steps:
             write_line(_step(step))
-    left = _left(cm, dry_run=dry_run)
+    left = _left(found, dry_run=dry_run)
     if not steps and not left and not accept_rollback:
         say(f"nothing to repair in {access.shown}")
     for finding in left:
@@ -75,10 +76,10 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
     return Exit.PARTLY if left and not dry_run else Exit.DONE
 
 
-def _left(cm: CheckpointManager, *, dry_run: bool) -> list[Finding]:
-    """Return the problems that are left after a repair, or that one would leave."""
-    found = [finding for finding in cm.verify().problems if finding.state not in _LEFT_ALONE]
-    return [finding for finding in found if finding.state in _NOT_REPAIRED] if dry_run else found
+def _left(found: Iterable[Finding], *, dry_run: bool) -> list[Finding]:
+    """Return those of the problems that are left after a repair, or that one would leave."""
+    left = [finding for finding in found if finding.state not in _LEFT_ALONE]
+    return [finding for finding in left if finding.state in _NOT_REPAIRED] if dry_run else left
 
 
 def _say_steps(steps: Sequence[RepairStep]) -> None:
