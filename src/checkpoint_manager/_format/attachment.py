@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -68,7 +67,6 @@ MAX_NAME_CHARACTERS = 255
 
 _MAX_DETAIL_CHARACTERS = 200
 _LARGE = 1024 * 1024
-_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 _ID = r"[0-9a-f]{32}"
 _KEY_ID = r"(?:[0-9a-f]{16})?"
@@ -183,7 +181,9 @@ def new_memory(length: int) -> memoryview:
     """
     if length < _LARGE:
         return memoryview(bytearray(length))
-    memory = mmap.mmap(-1, length, **_PRIVATE)
+    mmap = load("mmap")  # which only programs with large arrays need
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, length, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -44,7 +44,8 @@ _LOG = logging.getLogger("checkpoint_manager")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)
-_RECORD = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{32})\n")
+_RECORD = rb"([0-9]{12,19}) ([0-9a-f]{32})\n"
+"""Compiled on first use: few stages have records."""
 _KEYRING = re.compile(rb"([0-9]{12,19}) ([0-9a-f]{64})(?: ([0-9a-f]{16}) ([0-9a-f]{64}))?\n")
 _MOST_LOCATIONS = 1000
 """How many are looked at for copies of a store."""
@@ -141,7 +142,7 @@ class _Folder:
     def _write(
         self,
         name: str,
-        pattern: re.Pattern[bytes],
+        pattern: re.Pattern[bytes] | bytes,
         number: int,
         line: bytes,
         rest: bytes = b"",
@@ -157,7 +158,7 @@ class _Folder:
             file = self._kept.pop(name, None)
             if file is None or not os.fstat(file.number).st_nlink:
                 file = self._open(name, _OPEN | os.O_CREAT)
-            present = pattern.match(os.pread(file.number, _MAX_BYTES, 0))
+            present = re.match(pattern, os.pread(file.number, _MAX_BYTES, 0))
             if present is None:
                 os.ftruncate(file.number, 0)
                 os.pwrite(file.number, line + rest, 0)
@@ -251,7 +252,8 @@ class LastSeen(_Folder):
 
     def recall_record(self, stage: str, name: SeenRecordName) -> SeenRecord:
         """Return the newest record of this name that was seen of a stage."""
-        match = _RECORD.match(self._read(f"{_file_of(stage)}.{name}"))
+        line = self._read(f"{_file_of(stage)}.{name}")
+        match = re.match(_RECORD, line) if line else None
         return SeenRecord(int(match[1]), match[2].decode()) if match else SeenRecord(0, "")
 
     def remember_record(self, stage: str, name: SeenRecordName, seen: SeenRecord) -> None:

@@ -48,8 +48,9 @@ RUN_SUFFIX = ".run"
 ALL_TEMPORARY = ".*.tmp"
 """Stands for all temporary files of a folder, where they are too many to be named."""
 _TEMPORARY = r"\.[0-9a-f]{16}\.tmp"
-_VERSION = re.compile(r"([0-9]{12})\.checkpoint", re.ASCII)
-_VERSIONS = re.compile(r"/([0-9]{12})\.checkpoint(?=/)", re.ASCII)
+_VERSION = r"([0-9]{12})\.checkpoint"
+_VERSIONS = r"/([0-9]{12})\.checkpoint(?=/)"
+"""Version names among others, each between slashes, which no name contains."""
 MAX_STAGE_NAME_BYTES = 4 * MAX_STAGE_CHARACTERS
 
 
@@ -59,13 +60,13 @@ version_name: Callable[[int], str] = ("{:012d}" + SUFFIX).format
 
 def version_of(name: str) -> int | None:
     """Return the number of the version that a file of this name holds; None if it is no version's name."""
-    match = _VERSION.fullmatch(name)
+    match = re.fullmatch(_VERSION, name)
     return int(match[1]) or None if match else None
 
 
 def versions_of(names: Iterable[str]) -> list[int]:
     """Return the numbers of the versions among the names of a folder, in no particular order: faster than one by one."""
-    return [number for number in map(int, _VERSIONS.findall(f"/{'/'.join(names)}/")) if number]
+    return [number for number in map(int, re.findall(_VERSIONS, f"/{'/'.join(names)}/")) if number]
 
 
 def is_temporary(name: str) -> bool:

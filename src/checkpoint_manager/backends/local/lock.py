@@ -66,7 +66,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_NOTICE_BYTES = 16 * 1024
 _READINGS = 4
-_LISTED = re.compile(r"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) (\S+) ", re.MULTILINE)
+_LISTED = r"^\d+: FLOCK +\S+ +\S+ ([1-9]\d*) (\S+) "
 """A lock of a file, its holder and the file, in ``/proc/locks``."""
 
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
@@ -392,7 +392,7 @@ def _is_free(descriptor: int) -> bool:
 def _listed_locks() -> dict[str, str]:
     """Return the process that holds each lock that Linux lists, by the file; nothing where it does not tell."""
     with passing_over_refusals(), open("/proc/locks", encoding="ascii") as locks:
-        return {place: process for process, place in _LISTED.findall(locks.read())}
+        return {place: process for process, place in re.findall(_LISTED, locks.read(), re.MULTILINE)}
     return {}
 
 
