@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager.dashboard import stores
+from checkpoint_manager.dashboard import feed, stores
 from checkpoint_manager.dashboard.activity import Activity
 from checkpoint_manager.dashboard.app import make_app, make_templates
 from checkpoint_manager.dashboard.auth import Logins, Role
@@ -53,6 +53,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages wait until all is known, however busy this host is."""
     monkeypatch.setattr(stores, "WAIT_SECONDS", 60.0)
     monkeypatch.setattr(retention, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(feed, "SECONDS", 60.0)
 
 
 @dataclass

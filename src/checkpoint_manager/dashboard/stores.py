@@ -42,9 +42,9 @@ from checkpoint_manager.errors import (
 from checkpoint_manager.reports import VerificationReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from checkpoint_manager import CheckpointManager, Progress, Retention, Running, Version
+    from checkpoint_manager import CheckpointManager, Progress, Reason, Retention, Running, Version
     from checkpoint_manager.dashboard.plans import Goal, RestorePlan, RetentionPlan
     from checkpoint_manager.dashboard.views.call import Check
 
@@ -232,6 +232,7 @@ class ShownStore:
         restore_plans: What taking its pipeline back would do.
         report: What its last verification by this dashboard found; None if there was none.
         verification: The verification that runs; None if none does.
+        reasons: Why tags were given or removed and versions deleted, by stage, as far as the stages were looked at.
         checks: What the last look at its set-up found; None if there was none.
     """
 
@@ -250,6 +251,7 @@ class ShownStore:
         self._opening = threading.Lock()
         self._cm: CheckpointManager | None = None
         self._cells: dict[str, Cell] = {}
+        self.reasons: dict[str, list[Reason]] = {}
         self._names: Sequence[str] = ()
         self._order: list[str] = []
         self._told: dict[tuple[str, ...], datetime] = {}
@@ -331,12 +333,15 @@ class ShownStore:
                 PACE.give_way()
                 with contextlib.suppress(CheckpointNotFoundError):  # deleted, now or before
                     self.look_at_versions(name)
+                with contextlib.suppress(CheckpointError):  # told by a verification
+                    self.reasons[name] = self.cm.reasons(name)
             names = self.cm.stages()  # quick by now, and names those that are gone, too
             for name in set(names) - self._cells.keys():
                 with contextlib.suppress(CheckpointNotFoundError):
                     self.look_at_versions(name)
             for name in self._cells.keys() - set(names):
                 del self._cells[name]
+            self.reasons = {name: reasons for name, reasons in self.reasons.items() if reasons and name in self._cells}
             self._mark_stale()
             self._look_for_others()
             self._names = names
@@ -480,6 +485,15 @@ class ShownStore:
             else:
                 found.append(cell if before.run is None else _with_run(cell, before.run))
         return found
+
+    def older(self, stage: str, below: int, most: int) -> Iterator[Version]:
+        """Yield the versions of a stage below a number, newest first. They are read some at a time, and none is kept open."""
+        while True:
+            found = list(itertools.islice(self.cm.iter_history(stage, below=below), most))
+            yield from found
+            if len(found) < most:
+                return
+            below = found[-1].number
 
     def look_at_versions(self, stage: str) -> Cell:
         """Return what is known of a stage, whether it runs or not, after looking whether it has a newer version.

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.notes import read_failure, read_progress, read_run
 from checkpoint_manager.dashboard import timeline
+from checkpoint_manager.dashboard.feed import what_was_done
 from checkpoint_manager.dashboard.stores import own_metadata, shown_state
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from checkpoint_manager import Version
+    from checkpoint_manager import Reason, Version
     from checkpoint_manager.dashboard.views.call import Call
 
 _MOST_VERSIONS = 60
@@ -38,6 +39,7 @@ def show(call: Call) -> Response:
         tags=sorted(((name, number) for number, names in tags.items() for name in names), key=lambda each: -each[1]),
         downstream=store.made_of(stage) if below is None else [],
         is_complete=store.is_complete,
+        reasons=_reasons(call) if below is None else [],
     )
 
 
@@ -61,6 +63,14 @@ def _tags(call: Call) -> dict[int, list[str]]:
     except CheckpointError:  # told on the page of the store's health
         return {}
     return found
+
+
+def _reasons(call: Call) -> list[tuple[Reason, str]]:
+    """Return why tags were given or removed and versions deleted, each with what was done."""
+    try:
+        return [(reason, what_was_done(reason)) for reason in call.store.cm.reasons(call.stage)]
+    except CheckpointError:  # told on the page of the store's health
+        return []
 
 
 def _row(version: Version, tags: dict[int, list[str]]) -> dict[str, object]:

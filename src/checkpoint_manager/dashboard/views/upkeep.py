@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.notes import read_run
+from checkpoint_manager.dashboard import feed
 from checkpoint_manager.dashboard.auth import Role
-from checkpoint_manager.dashboard.filters import plural
-from checkpoint_manager.dashboard.stores import shown_state
+from checkpoint_manager.dashboard.views.call import RefusedError, url
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
     from starlette.responses import Response
 
-    from checkpoint_manager import Version
-    from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Call
 
 _MOST_FINDINGS, _MOST_ROWS = 200, 100
-_FOLDED = 4
-"""From so many stages on that one run saved, they are shown as one row."""
 
 
 def keys(call: Call) -> Response:
@@ -59,75 +52,42 @@ def examine(call: Call) -> Response:
     return call.go(call.at("/health"))
 
 
-class _Row(NamedTuple):
-    at: datetime | None
-    kind: str
-    what: str
-    who: str
-    store: str
-    stage: str = ""
-    version: int | None = None
-    reason: str = ""
-    stages: Sequence[str] = ()
-
-
 def activity(call: Call) -> Response:
-    """Show what was done in this dashboard, and the newest version of each stage, as one feed."""
-    rows = [
-        _Row(
-            event.at,
-            event.kind,
-            event.what,
-            "" if event.session is None else f"session {event.session}",
-            event.store,
-            event.stage,
-            event.version,
-            event.reason,
-        )
-        for event in call.site.activity.newest()
-    ]
-    for store in call.site.stores.values():
+    """Show what was done in this dashboard, and the versions of the stores, as one feed."""
+    stores = [*call.site.stores.values()]
+    for store in stores:
         with contextlib.suppress(CheckpointError):  # told on its own page
             store.overview()
-        rows += _saved(store)
-    rows.sort(key=lambda row: str(row.at), reverse=True)
-    kind = call.asked("kind")
-    chosen = [row for row in rows if kind in {"", row.kind}]
+    kind, start = call.asked("kind"), _start(call)
+    found = feed.part(stores, call.site.activity.newest(), kind, start, _MOST_ROWS)
+    end = found.end
     return call.page(
         "activity.html",
-        rows=chosen[:_MOST_ROWS],
-        more=len(chosen) - _MOST_ROWS,
+        rows=found.rows,
+        older=end and url("/activity", kind=kind, before=end.at.isoformat(), **end._asdict() | {"at": None}),
+        is_cut=found.is_cut,
+        is_first=start is feed.START,
+        is_complete=all(store.is_complete for store in stores),
         kind=kind,
-        names={store.id: store.name for store in call.site.stores.values()},
+        names={store.id: store.name for store in stores},
     )
 
 
-def _saved(store: ShownStore) -> list[_Row]:
-    """Return a row for the newest version of each stage; one row for many stages of the same run, or without one, day."""
-    runs: dict[tuple[str, str, str, str], list[Version]] = {}
-    for cell in store.known():
-        if cell.version is not None:
-            runs.setdefault(_run_of(cell.version), []).append(cell.version)
-    rows = []
-    for (_, state, who, reason), versions in runs.items():
-        if state == "done" and len(versions) >= _FOLDED:
-            newest = max(versions, key=lambda version: str(version.created_at))
-            names = sorted(version.stage for version in versions)
-            what = f"{plural(len(names), 'stage')} done"
-            rows.append(_Row(newest.created_at, "saved", what, who, store.id, reason=reason, stages=names))
-            continue
-        for version in versions:
-            what = f"version {version.number}: {state}"
-            rows.append(_Row(version.created_at, "saved", what, who, store.id, version.stage, version.number, reason))
-    return rows
+def _start(call: Call) -> feed.Place:
+    """Return where the part of the feed that is asked for begins.
 
-
-def _run_of(version: Version) -> tuple[str, str, str, str]:
-    """Return what the versions of a row have in common: the run or the day, the state, who saved them, and why."""
-    run = read_run(version.metadata)
-    day = "" if version.created_at is None else f"{version.created_at:%Y-%m-%d}"
-    who = "" if version.origin is None else f"{version.origin.user}@{version.origin.host}"
-    return day if run is None else run.id, shown_state(version), who, str(version.metadata.get("reason", ""))
+    Raises:
+        RefusedError: It is not a place in it.
+    """
+    before = call.asked("before")
+    if not before:
+        return feed.START
+    try:
+        at = datetime.fromisoformat(before)
+        at = min(at if at.tzinfo is not None else at.replace(tzinfo=UTC), feed.START.at)
+    except (ValueError, OverflowError):
+        raise RefusedError(400, "Not a time", "The activity is shown before a time such as 2026-11-20T14:00.") from None
+    return feed.Place(at, call.asked("store"), call.asked("stage"), call.number("version") or 0)
 
 
 def ask_link(call: Call) -> Response:
