@@ -116,6 +116,14 @@ def test_what_runs_now_is_shown_with_its_progress(cli: Cli, store: Path) -> None
     assert "0 of 2,000 items, for " in shown
 
 
+def test_a_stage_that_has_never_run_is_new(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    functions = [cm.stage(name)(lambda: 1) for name in ("load", "report")]
+    functions[0]()
+    assert "report  new" in cli("status").out
+    assert {each["stage"]: each["status"] for each in cli("status", "--json").json["stages"]}["report"] == "new"
+
+
 def test_many_runs_of_a_stage_are_counted_and_one_that_tells_nothing_is_named(cli: Cli, store: Path) -> None:
     backend = CheckpointManager(store)._store.backend
     with backend.lock("train", 0, purpose="run", name="1" * 32), backend.lock("train", 0, purpose="run", name="2" * 32):

@@ -104,6 +104,11 @@ class TestClear:
         assert "Somebody was quicker" in page
         assert cm.has_checkpoint("train")
 
+    def test_a_name_of_two_lines_is_sent_as_browsers_do(self, cm: CheckpointManager, owner: Browser) -> None:
+        cm.save_checkpoint("two\nlines", 1)
+        confirm(owner, owner.at("/clear/plan", stage="two\nlines"), stage="two\r\nlines")
+        assert cm.get_version("two\nlines").status == "cleared"
+
 
 class TestTags:
     def test_a_tag_is_asked_for_planned_and_given(self, cm: CheckpointManager, owner: Browser) -> None:

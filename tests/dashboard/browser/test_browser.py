@@ -34,6 +34,10 @@ import select, sys
 from checkpoint_manager import CheckpointManager, KeyFile
 
 cm = CheckpointManager(sys.argv[1], key=KeyFile(sys.argv[2]))
+@cm.stage
+def publish():
+    pass
+
 with cm.loop("embed", range(1_000_000), initial={}, every_seconds=0.5, bar=False) as loop:
     for number in loop:
         if select.select([sys.stdin], [], [], 0.02)[0]:  # told to end
@@ -100,6 +104,7 @@ def test_a_pipeline_of_another_process_is_watched_as_it_runs_and_fails(
         process.communicate("end\n", timeout=30)
     expect(page.locator(".needs")).to_contain_text("ValueError: no labels in the validation set")
     expect(page.locator(".cell.is-stopped")).to_contain_text("embed")
+    expect(page.locator(".cell.is-never-run")).to_contain_text("publish")
 
 
 def test_data_is_revealed_compared_restored_and_one_is_overtaken(

@@ -201,7 +201,7 @@ def check_size(command: str, *versions: Version) -> None:
 
 
 def fields_of(body: bytes, content_type: str) -> dict[str, str]:
-    """Return the fields of a form.
+    """Return the fields of a form. Browsers send the end of a line as two characters, and names hold one.
 
     Raises:
         RefusedError: It is not a form, or has too many fields.
@@ -209,6 +209,7 @@ def fields_of(body: bytes, content_type: str) -> dict[str, str]:
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise RefusedError(415, "This is not a form of this dashboard")
     try:
-        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"))
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")
     except ValueError:
         raise RefusedError(400, "The form can't be read") from None
+    return {name: value.replace("\r\n", "\n") for name, value in fields}
