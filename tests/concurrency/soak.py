@@ -160,7 +160,10 @@ class Soak:
         ]
         cm = CheckpointManager(self.store, key=writer.KEY)
         problems = [f"verify: {each}" for each in cm.verify().problems if each.state != "leftover"]
-        return Record(events, self.pids, stored_in(cm), problems)
+        try:
+            return Record(events, self.pids, stored_in(cm), problems)
+        except CheckpointError as error:
+            return Record(events, self.pids, {}, [*problems, f"what is stored can't be read: {error}"])
 
 
 def _resident(pid: int) -> int:

@@ -25,32 +25,36 @@ def main() -> int:
     """Run the sweep."""
     options = _options()
     names = [name for name in options.only if not (options.sqlite and name in OF_A_DIRECTORY)]
-    total = dict.fromkeys((*TALLIES, "problems"), 0)
+    scheme = "sqlite:///" if options.sqlite else ""
     with ExitStack() as stack:
         hosts: SimpleQueue[Host] = SimpleQueue()
         for _ in range(options.hosts):
             hosts.put(stack.enter_context(Host("tests.faults.host")))
 
-        def sweep(name: str) -> list[tuple[str, dict[str, Any]]]:
+        def sweep(name: str) -> list[dict[str, Any]]:
             """Try all faults of an operation in one host, which looks once at what several of them leave."""
-            host = hosts.get()
-            try:
-                faults = [fault for fault in options.fault if fault == "kill" or not OPERATIONS[name].goes_on]
-                tasks = [Task(name, fault, everywhere=True, scheme="sqlite:///" if options.sqlite else "") for fault in faults]
-                return [(task.fault, host.ask(asdict(task))) for task in tasks]
-            finally:
-                hosts.put(host)
+            host, tallies = hosts.get(), []
+            for fault in options.fault:
+                if fault == "kill" or not OPERATIONS[name].goes_on:
+                    tallies.append(host.ask(asdict(Task(name, fault, everywhere=True, scheme=scheme))))
+                    _report(name, fault, tallies[-1])
+            hosts.put(host)
+            return tallies
 
-        for name, tallies in zip(names, stack.enter_context(ThreadPoolExecutor(options.hosts)).map(sweep, names), strict=True):
-            for fault, tally in tallies:
-                for each in total:
-                    total[each] += len(tally[each]) if each == "problems" else tally[each]
-                counts = "  ".join(f"{each} {tally[each]:4}" for each in TALLIES)
-                problems = [f"\n    {problem}" for problem in tally["problems"]]
-                end = f"problems {len(problems):3}  {tally['seconds']:6.1f} s"
-                print(f"{name:<26} {fault:<7} {counts}  {end}", *problems, flush=True)
-    print(total)
-    return 1 if total["problems"] else 0
+        tallies = [
+            tally for found in stack.enter_context(ThreadPoolExecutor(options.hosts)).map(sweep, names) for tally in found
+        ]
+    problems = sum(len(tally["problems"]) for tally in tallies)
+    print({each: sum(tally[each] for tally in tallies) for each in TALLIES} | {"problems": problems})
+    return 1 if problems else 0
+
+
+def _report(name: str, fault: str, tally: dict[str, Any]) -> None:
+    counts = "  ".join(f"{each} {tally[each]:4}" for each in TALLIES)
+    problems = "".join(f"\n    {problem}" for problem in tally["problems"])
+    print(
+        f"{name:<26} {fault:<7} {counts}  problems {len(tally['problems']):3}  {tally['seconds']:6.1f} s{problems}", flush=True
+    )
 
 
 def _options() -> argparse.Namespace:
