@@ -179,7 +179,7 @@ class Trial:
     def kill(self, call: Call) -> tuple[bool, list[str]]:
         """Kill it at a call; return whether it was acknowledged first, and what is wrong afterwards."""
         run = self._copy()
-        code, said = in_child(self._act(run), self._log, "-e", "trace=all", "-e", call.injection("signal=KILL"))
+        code, said = in_child(self._act(run), self._log, "-e", _traced(call.name), "-e", call.injection("signal=KILL"))
         self.reached = code == -signal.SIGKILL
         problems = [] if self.reached or said == {"done": True} else [f"it was not killed: {code} {said}"]
         return not self.reached, problems + self._check(run, None, acknowledged=not self.reached)
@@ -187,7 +187,7 @@ class Trial:
     def fail(self, call: Call, errno: str) -> tuple[bool, list[str]]:
         """Make a call fail; return whether the operation was acknowledged all the same, and what is wrong afterwards."""
         run = self._copy()
-        code, said = in_child(self._act(run), self._log, "-e", "trace=all", "-e", call.injection(f"error={errno}"))
+        code, said = in_child(self._act(run), self._log, "-e", _traced(call.name), "-e", call.injection(f"error={errno}"))
         problems: list[str] = []
         if code != 0 or "broken" in said:
             problems.append(f"it ended with {code}: {said}")
@@ -282,6 +282,11 @@ class Trial:
         cm.repair()
         problems += [f"verify after repair: {each}" for each in opened(str(store)).verify().problems]
         return problems
+
+
+def _traced(name: str) -> str:
+    """Return the option that leaves out of the log what leaves files as they are, but for calls of one name."""
+    return f"trace=!{','.join(sorted(HARMLESS - {name}))}"
 
 
 def changes(log: Path) -> tuple[str, ...]:
