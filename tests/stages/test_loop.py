@@ -26,7 +26,7 @@ from checkpoint_manager import (
     Retention,
     StorageError,
 )
-from checkpoint_manager._format.notes import Note, ProgressNote
+from checkpoint_manager._format.notes import Note, ProgressNote, read_note
 from checkpoint_manager._operations.save import Draft, save
 from checkpoint_manager.stages.progress import MOST_USELESS
 from checkpoint_manager.stages.runner import Run
@@ -313,7 +313,10 @@ class TestWhatIsThere:
         add_up(cm)
         assert statuses(cm) == ["completed", "completed", "cleared", "completed", *["progress"] * 7, "completed"]
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
-        assert cm._runner.delete_progress(Run("", "sum", Note(1)), sorted(before)) == []
+        notes = [note for number in before if (note := read_note(cm._store.entry("sum", number).metadata))]
+        assert len(notes) == 2
+        for note in (Note(1), *notes):
+            assert cm._runner.delete_progress(Run("", "sum", note), sorted(before)) == []
         assert {number: cm.load_checkpoint("sum", number) for number in before} == before
 
     def test_a_forged_note_deletes_no_progress_of_another_run(self, cm: CheckpointManager) -> None:

@@ -15,6 +15,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, StorageError
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors
+from checkpoint_manager._store.key_sources import make_durable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.backends.local import LocalBackend, head, maintenance, pending
 from checkpoint_manager.testing import read_all
@@ -411,7 +412,7 @@ def test_what_is_deleted_or_replaced_builds_on_what_is_durable(
 ) -> None:
     backend = LocalBackend(tmp_path / "store", durability="relaxed")
     for version in range(1, 4):
-        backend.append("train", version, lambda: [b"x"])
+        backend.append("train", version, lambda version=version: [b"%d" % version])  # type: ignore[misc]
     events: list[object] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(os.fstat(descriptor).st_ino))
     newest = (tmp_path / "store" / "history" / "train" / "000000000003.checkpoint").stat().st_ino
@@ -419,11 +420,49 @@ def test_what_is_deleted_or_replaced_builds_on_what_is_durable(
     monkeypatch.setattr(os, "unlink", lambda name, **named: (events.append(name), unlink(name, **named)))
     if step == "delete":
         backend.delete("train", [1])
-        assert events.index(newest) < events.index("000000000001.checkpoint")
+        head = (tmp_path / "store").stat().st_ino  # its name
+        assert max(events.index(newest), events.index(head)) < events.index("000000000001.checkpoint")
     else:
         backend.replace("train", 3, lambda: [b"y"])
         new = (tmp_path / "store" / "history" / "train" / "000000000003.checkpoint").stat().st_ino
         assert new in events
+
+
+@pytest.mark.parametrize("step", ["make a store", "make a key", "save to a folder of another", "set aside"])
+def test_the_names_of_directories_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    root, there = tmp_path / "some" / "store", tmp_path / "there"
+    backend = LocalBackend(there)
+    backend.append("train", 1, lambda: [b"x"])
+    (there / "history" / "other").mkdir(mode=0o700)  # by a process that was killed then
+    key = tmp_path / "keys" / "key"
+    key.parent.mkdir()
+    key.write_text("x")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    if step == "make a store":
+        CheckpointManager(root, key=KEY)
+        expected = [tmp_path, tmp_path / "some", root]
+    elif step == "make a key":
+        make_durable(key)
+        expected = [key, key.parent, tmp_path]
+    elif step == "save to a folder of another":
+        backend.append("other", 1, lambda: [b"x"])
+        expected = [there, there / "history"]
+    else:
+        with files.open_directory(str(there / "history" / "train")) as folder:
+            maintenance.move_to_damaged(str(there), "train", ["000000000001.checkpoint"], folder)
+        expected = [there, there / "damaged", there / "history" / "train"]
+    assert {place.stat().st_ino for place in expected} <= set(synced)
+
+
+def test_a_head_that_is_another_file_than_its_version_is_not_durable(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "store")
+    for version in range(1, 3):
+        backend.append("train", version, lambda version=version: [b"%d" % version])  # type: ignore[misc]
+    path = tmp_path / "store" / "train.checkpoint"
+    path.unlink()
+    path.write_bytes(b"0")
+    assert LocalBackend(tmp_path / "store").newest("train") == (2, False)
 
 
 def test_a_version_beyond_a_gap_is_seen_by_who_remembers_one_below(tmp_path: Path) -> None:
