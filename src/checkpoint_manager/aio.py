@@ -9,6 +9,7 @@ import itertools
 import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
+from checkpoint_manager import stages
 from checkpoint_manager._store.key_sources import conceal
 from checkpoint_manager.keys import Keys
 from checkpoint_manager.manager import DEFAULT_LOCATION, CheckpointManager
@@ -329,7 +330,7 @@ class AsyncCheckpointManager:
     @property
     def run_id(self) -> str:
         """The id of the run that this process is a part of, as ``CheckpointManager.run_id``."""
-        return self._open().run_id
+        return stages.current_run()
 
     @property
     def retention(self) -> Retention | None:

@@ -542,3 +542,4 @@ class TestLoops:
 
 def test_the_run_is_that_of_the_process(cm: AsyncCheckpointManager) -> None:
     assert cm.run_id == CheckpointManager("memory:", key=KEY).run_id
+    assert repr(cm) == "AsyncCheckpointManager(not open)"  # which may take long, and this is asked on the event loop
