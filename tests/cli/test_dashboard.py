@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import stat
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -91,3 +92,12 @@ def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: 
         assert f"checkpoint-manager repair --store {tmp_path / 'broken'}" in page
         assert "verify()" not in page
     assert len(pages) == 2
+
+
+def test_where_the_extra_is_missing_it_says_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "checkpoint_manager.dashboard.server", raising=False)
+    monkeypatch.delattr("checkpoint_manager.dashboard.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = cli("dashboard", "--no-browser")
+    assert (result.code, result.out) == (2, "")
+    assert "the dashboard needs uvicorn. Run: pip install 'checkpoint-manager[cli,dashboard]'" in result.err

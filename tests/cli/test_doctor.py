@@ -16,6 +16,7 @@ import pytest
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager._format.keyring import begin_rotation
 from checkpoint_manager.cli.commands.doctor import environment, keys, storage
+from checkpoint_manager.cli.commands.doctor.examine import _or_why_not
 from tests.cli.terminal import Terminal
 from tests.faults.strace import require
 
@@ -208,6 +209,23 @@ def _all(doctor: Doctor, store: Path) -> list[dict[str, Any]]:
         check=False,
     )
     return list(json.loads(done.stdout)["checks"])
+
+
+@pytest.mark.parametrize(
+    ("error", "found", "step"),
+    [
+        (RuntimeError("no home directory can be determined"), "no home directory", "set HOME"),
+        (PermissionError(13, "Permission denied", "/store"), "Permission denied: /store", "who owns it"),
+    ],
+)
+def test_what_can_not_be_looked_at_is_a_finding(error: Exception, found: str, step: str) -> None:
+    def look() -> list[Any]:
+        raise error
+
+    (check,) = _or_why_not("place", look)
+    assert (check.topic, check.state) == ("place", "problem")
+    assert found in check.found
+    assert step in check.next
 
 
 class TestFileSystem:

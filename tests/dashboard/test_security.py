@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from datetime import timedelta
@@ -420,3 +421,12 @@ class TestRequests:
     def test_a_get_changes_nothing(self, visitor: Browser) -> None:
         for path in ("/logout", visitor.at("/reveal"), visitor.at("/hide"), visitor.at("/data"), visitor.at("/attachment")):
             assert visitor.get(path).status_code == 405
+
+
+def test_what_is_not_a_request_of_http_reaches_no_page() -> None:
+    """No WebSockets, and no lifespan."""
+
+    async def never(*_: object) -> None:
+        raise AssertionError
+
+    asyncio.run(guard.Guard(never, lambda _: True, lambda _: None)({"type": "websocket"}, never, never))
