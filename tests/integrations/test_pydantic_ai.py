@@ -225,6 +225,32 @@ def test_a_version_of_the_same_revision_that_comes_between_is_no_conflict(
             assert asyncio.run(new().load("7")) is None
 
 
+@pytest.mark.parametrize("method", ["save_checkpoint", "clear_checkpoint"])
+def test_another_revision_that_comes_between_is_a_conflict(
+    method: str, new: Callable[[], CheckpointConversationStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is saved after the revision was compared, and before the store writes."""
+    mine = Conversation(messages=[message(0)], conversation_id="7")
+    asyncio.run(new().save(mine))
+    theirs = copy.deepcopy(mine)
+    theirs.messages.append(message(1))
+    mine.messages.append(message(2))
+    record = asyncio.run(new().read_record("7"))
+    assert record is not None
+    original = getattr(CheckpointManager, method)
+    with monkeypatch.context() as patch:
+
+        def second(*args: Any, **kwargs: Any) -> Any:
+            patch.undo()
+            asyncio.run(new().save(theirs))
+            return original(*args, **kwargs)
+
+        patch.setattr(CheckpointManager, method, second)
+        call = new().save(mine) if method == "save_checkpoint" else new().delete_record("7", expected_revision=record.revision)
+        assert asyncio.run(outcome(call)) == ("conflict", "7")
+    assert getattr(asyncio.run(new().load("7")), "messages", None) == theirs.messages
+
+
 def test_entries_are_found_when_it_is_not_remembered_where_they_are(
     new: Callable[[], CheckpointConversationStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +310,18 @@ def test_what_is_deleted_is_gone(new: Callable[[], CheckpointConversationStore],
         await new().delete("7", scope="another")
         assert await new().load("7") is not None
         await new().delete("7")
+
+    asyncio.run(run())
+    (left,) = CheckpointManager(tmp_path / "store", key=bytes(32)).history("pydantic-ai/7")
+    assert left.status == "cleared"
+
+
+def test_a_record_that_is_deleted_is_gone(new: Callable[[], CheckpointConversationStore], tmp_path: Path) -> None:
+    async def run() -> None:
+        await new().save(Conversation(messages=[message(0)], conversation_id="7"))
+        record = await new().read_record("7")
+        assert record is not None
+        await new().delete_record("7", expected_revision=record.revision)
 
     asyncio.run(run())
     (left,) = CheckpointManager(tmp_path / "store", key=bytes(32)).history("pydantic-ai/7")
