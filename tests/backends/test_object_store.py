@@ -102,12 +102,20 @@ class TestUrls:
             "s3://bucket/a?profile=nobody",
             "gs://bucket?region=eu",
             "s3://bucket/a?retain_until=2027-01-01",
+            "s3://buck et/a",
+            "s3://bucket/a?endpoint=",
+            "s3://bucket/a?endpoint=127.0.0.1:7480",
+            "s3://bucket/a?endpoint=ftp://127.0.0.1",
+            "s3://bucket/a?endpoint=http://127 0.0.1",
+            "az://container/a",
         ],
     )
     def test_what_names_no_place_is_refused_without_its_secrets(self, url: str) -> None:
         with pytest.raises(LocationError) as caught:
             open_backend(url)
         assert "the-secret" not in str(caught.value)
+        assert "panic" not in str(caught.value)
+        assert caught.value.hint or "nobody" in url
 
     def test_a_profile_has_the_credentials(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in CREDENTIALS:
@@ -282,6 +290,18 @@ class TestServers:
             answered.set()
             signal.signal(signal.SIGUSR1, before)
 
+    def test_a_panic_of_obstore_is_an_error_of_the_storage(self, url: str) -> None:
+        """The same kind of error as one that a region with a line break in it leads to; it is printed, too."""
+
+        class PanicException(BaseException):  # the name that pyo3 gives it
+            pass
+
+        def fail() -> None:
+            raise PanicException("request valid")
+
+        with pytest.raises(StorageError, match="request valid"):
+            ObjectStoreBackend(url)._objects.call(fail, "read from")
+
     @pytest.mark.parametrize("error", [MemoryError(), StorageError("refused", errno=13)])
     def test_what_is_not_of_the_server_is_not_translated(self, url: str, error: Exception) -> None:
         def fail() -> None:
@@ -359,7 +379,7 @@ class TestLostAnswers:
 
     def test_a_write_that_is_refused_is_known_to_have_failed(self, cm: CheckpointManager, server: Moto) -> None:
         server.fault = lambda method, path: "403 Forbidden" if method == "PUT" and "/history/" in path else ""
-        with pytest.raises(StorageError, match="Give these credentials the right") as caught:
+        with pytest.raises(StorageError, match="that they have the right to read") as caught:
             cm.save_checkpoint("train", 1)
         assert caught.value.errno == errno.EACCES
         server.fault = None

@@ -111,6 +111,13 @@ def test_a_url_that_is_not_valid_is_refused_without_its_password(query: str) -> 
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_parameter_that_libpq_does_not_know_is_named_unless_it_may_be_of_a_password() -> None:
+    with pytest.raises(LocationError, match="has the parameter shema, which"):
+        parse("postgresql://me@db/prod?sslmode=require&shema=x")
+    with pytest.raises(LocationError, match=r"is not one that .* %25 for a percent sign"):
+        parse("postgresql://me@db/prod?shema=a@b")
+
+
 def test_several_hosts_mean_the_one_that_takes_changes() -> None:
     assert parse("postgresql://a,b/x").parameters["target_session_attrs"] == "read-write"
     assert "target_session_attrs" not in parse("postgresql://a/x").parameters
@@ -179,7 +186,10 @@ def test_a_password_in_the_url_is_shown_nowhere(
 @pytest.mark.parametrize(
     ("change", "hint"),
     [
-        (lambda url: url.replace("127.0.0.1", "no-such-host.invalid"), "can be reached"),
+        (lambda url: url.replace("127.0.0.1", "no-such-host.invalid"), "the name of the host"),
+        (lambda url: f"{url}&connect_timeout=x", "this value in the URL"),
+        (lambda url: f"{url}&sslmode=of", "this value in the URL"),
+        (lambda url: f"{url}&service=nightly", "pg_service.conf"),
         (lambda url: re.sub(r":\d+/", ":1/", url), "can be reached"),
         (lambda url: url.replace("checkpoints@", "nobody_at_all@"), "Create it, or name another one"),
         (lambda url: url.replace("/postgres?", "/password_less?"), "Create it, or name another one"),
@@ -814,7 +824,7 @@ def test_a_user_needs_only_the_privileges_of_the_readme(postgres_url: str) -> No
         assert len(cm.repair()) > 0
         assert cm.verify().ok
         cm.clear_checkpoints()
-    with pytest.raises(StorageError, match="Grant") as caught:
+    with pytest.raises(StorageError, match="owner run init") as caught:
         opened(postgres_url.replace("//checkpoints@", f"//{user}@").replace(f"?schema={schema}", "?schema=another"))
     assert caught.value.errno == 13
 

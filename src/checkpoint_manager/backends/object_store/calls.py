@@ -51,7 +51,7 @@ _LONGEST_END = 1.0
 _MISSING_BUCKETS = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _MACHINE_IDENTITY = "http://169.254.169.254/"
 """Where the machines of a cloud ask for their credentials."""
-_WRONG_CREDENTIALS = ("SignatureDoesNotMatch", "InvalidAccessKeyId")
+_WRONG_CREDENTIALS = ("SignatureDoesNotMatch", "InvalidAccessKeyId", "AuthenticationFailed")
 _CAUSES = {
     r"InvalidCertificate\(\s*Expired": (
         "the server's certificate has expired",
@@ -67,7 +67,10 @@ _CAUSES = {
 }
 """What is found in the error of a request that reached no server, or none of buckets: why, and what to do."""
 _REFUSALS = {
-    "PermissionDeniedError": (errno.EACCES, "Give these credentials the right to read, write, list and delete in the bucket"),
+    "PermissionDeniedError": (
+        errno.EACCES,
+        "Check the credentials, and that they have the right to read, write, list and delete in the bucket",
+    ),
     "UnauthenticatedError": (errno.EACCES, "Check the credentials: the environment, or the profile"),
 }
 
@@ -139,7 +142,7 @@ def _finish() -> None:
         time.sleep(0.005)
 
 
-def translate(error: Exception, action: str, where: str, stage: str | None = None) -> NoReturn:
+def translate(error: BaseException, action: str, where: str, stage: str | None = None) -> NoReturn:
     """Raise an error of obstore, or the end of a wait, as one of this library."""
     first = str(error).partition("\n")[0].partition("Debug source")[0] or "no answer in time"
     whole = str(error)
@@ -172,4 +175,5 @@ def is_to_be_translated(error: BaseException, *, may_be_absent: bool) -> bool:
     """
     if isinstance(error, FileNotFoundError):
         return not may_be_absent or any(each in str(error) for each in _MISSING_BUCKETS)
-    return isinstance(error, Exception) and not isinstance(error, (*ANSWERS, StorageError, MemoryError))
+    is_panic = type(error).__name__ == "PanicException"  # of obstore, which leaves no way to import it
+    return is_panic or (isinstance(error, Exception) and not isinstance(error, (*ANSWERS, StorageError, MemoryError)))

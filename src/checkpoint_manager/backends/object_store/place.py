@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -35,6 +36,9 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "az": ("account", "endpoint"),
 }
 _OF_OBJECT_LOCK = {"retain_until", "retention", "object_lock", "legal_hold"}
+_BUCKET = re.compile(r"[$A-Za-z0-9._-]+")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9._~:\[\]-]+(/[A-Za-z0-9._~%/-]*)?")
+"""What obstore can send. It ends with a panic at other characters."""
 _IN_THE_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
 
@@ -72,8 +76,18 @@ def place_of(url: str, answer_seconds: float = _RETRY_SECONDS) -> Place:
         raise _with_credentials(scheme)
     if not bucket or "#" in rest or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
         raise LocationError(f"{shown} names no bucket and prefix", hint=f"Write {scheme}://bucket/prefix")
+    if not _BUCKET.fullmatch(bucket):
+        message = f"{shown} has characters in the name of its bucket that none can have"
+        raise LocationError(message, hint="Use letters, digits, hyphens, underscores and dots")
     parameters = _parameters(scheme, shown, query)
+    if "endpoint" in parameters and not _ENDPOINT.fullmatch(parameters["endpoint"]):
+        message = (
+            f"the endpoint of {shown} is not the address of a server: {printable(parameters['endpoint']) or 'it is empty'}"
+        )
+        raise LocationError(message, hint="Write endpoint=https://HOST:PORT, or with http:// for a server without TLS")
     endpoint = parameters.get("endpoint", "").rstrip("/")
+    if scheme == "az" and not parameters.get("account") and not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"):
+        raise LocationError(f"{shown} names no account", hint="Write az://container/prefix?account=NAME")
     client: ClientConfig = {
         "timeout": timedelta(seconds=min(_REQUEST_SECONDS, answer_seconds)),
         "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
@@ -94,7 +108,8 @@ def place_of(url: str, answer_seconds: float = _RETRY_SECONDS) -> Place:
             settings: dict[str, Any] = {"account_name": parameters.get("account"), "endpoint": endpoint}
             store = AzureStore(bucket, **options, **{name: value for name, value in settings.items() if value})
     except BaseError as error:
-        raise LocationError(f"{shown} can't be opened: {printable(str(error).partition(chr(10))[0])}") from None
+        message = f"{shown} can't be opened: {printable(str(error).partition(chr(10))[0])}"
+        raise LocationError(message, hint="Check the URL, and the credentials in the environment") from None
     kept = {name: parameters[name] for name in ("account",) if name in parameters} | (
         {"endpoint": endpoint} if endpoint else {}
     )

@@ -7,6 +7,8 @@ bucket on another server is tried there.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import secrets
 from functools import partial
 from typing import TYPE_CHECKING
@@ -44,32 +46,42 @@ def check(objects: Objects) -> bool:
 
 def _try(objects: Objects) -> bool:
     name = secrets.token_hex(16)
+    try:
+        is_quoted = _is_quoted(objects, name)
+    except StorageError as error:
+        if error.errno != errno.EIO:  # the server answers
+            with contextlib.suppress(StorageError):
+                objects.remove(f"probes/{name}")
+        raise
+    objects.remove(f"probes/{name}")
+    return is_quoted
+
+
+def _is_quoted(objects: Objects, name: str) -> bool:
+    """Try each condition with the object of this name, and return how its entity tag is to be written."""
     key, location = f"probes/{name}", objects.location
     put = partial(objects.store.put, key)  # the conditions as they are sent
+    stamp = {field: value for field, value in objects.call(partial(put, b"1", mode="create"), "write to").items() if value}
     try:
-        stamp = {field: value for field, value in objects.call(partial(put, b"1", mode="create"), "write to").items() if value}
+        objects.call(partial(put, b"2", mode="create"), "write to")
+    except AlreadyExistsError:
+        pass
+    else:
+        raise _refusal(location, "puts an object where there is one already (it ignores If-None-Match)")
+    if [found for found, _ in objects.listed("probes", "list") if found == name] != [name]:
+        raise _refusal(location, "does not list an object that was just put")
+    for is_quoted in (True, False):
+        now = stamp if is_quoted else stamp | {"e_tag": str(stamp.get("e_tag", "")).strip('"')}
         try:
-            objects.call(partial(put, b"2", mode="create"), "write to")
-        except AlreadyExistsError:
-            pass
-        else:
-            raise _refusal(location, "puts an object where there is one already (it ignores If-None-Match)")
-        if [found for found, _ in objects.listed("probes", "list") if found == name] != [name]:
-            raise _refusal(location, "does not list an object that was just put")
-        for is_quoted in (True, False):
-            now = stamp if is_quoted else stamp | {"e_tag": str(stamp.get("e_tag", "")).strip('"')}
-            try:
-                objects.call(partial(put, b"3", mode=now), "write to", may_be_absent=True)
-            except (PreconditionError, FileNotFoundError):
-                continue
-            try:
-                objects.call(partial(put, b"4", mode=now), "write to", may_be_absent=True)
-            except (PreconditionError, FileNotFoundError):
-                return is_quoted
-            raise _refusal(location, "replaces an object that has changed (it ignores If-Match)")
-        raise _refusal(location, "never replaces an object on condition (it does not know If-Match)")
-    finally:
-        objects.remove(key)
+            objects.call(partial(put, b"3", mode=now), "write to", may_be_absent=True)
+        except (PreconditionError, FileNotFoundError):
+            continue
+        try:
+            objects.call(partial(put, b"4", mode=now), "write to", may_be_absent=True)
+        except (PreconditionError, FileNotFoundError):
+            return is_quoted
+        raise _refusal(location, "replaces an object that has changed (it ignores If-Match)")
+    raise _refusal(location, "never replaces an object on condition (it does not know If-Match)")
 
 
 def _refusal(location: str, why: str) -> StorageError:

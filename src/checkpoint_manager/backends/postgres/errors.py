@@ -22,6 +22,9 @@ _REFUSALS = {
 }
 _UNREACHABLE = "Check that the server runs at this address and can be reached, then try again"
 _UNCONNECTED = {
+    " value": "Correct this value in the URL",
+    "definition of service": "Name a service of pg_service.conf",
+    "resolve host": "Check the name of the host in the URL",
     "certificate": "Check the server's certificate, and that of the authority that signed it (sslrootcert)",
     "does not exist": "Create it, or name another one",
     "SSL": "Check that the server is PostgreSQL's and offers TLS, or leave sslmode out of the URL",
@@ -50,6 +53,8 @@ def translated(error: psycopg.Error, action: str, where: str, stage: str | None 
     if error.sqlstate in _DAMAGE:
         return IntegrityError(what, hint="Restore the database from a backup", stage=stage)
     number, hint = _REFUSALS.get(error.sqlstate or "", (errno.EIO, "Find out what the server's log says, then try again"))
+    if error.sqlstate == "42501" and "for database" in why:
+        hint = "Have the database's owner run init, or grant this user CREATE on the database"
     if error.sqlstate is None:  # the client's: there was no connection, or it was lost
         hint = next((each for word, each in _UNCONNECTED.items() if word in why), _UNREACHABLE)
     return StorageError(what, hint=hint, errno=number, stage=stage)

@@ -12,6 +12,7 @@ environment would lead to another store.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = "checkpoints"
 _MAX_SCHEMA_BYTES = 63
+_NAME = re.compile(r"[a-z_]{1,40}")
 _SECRETS = {"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
 _IN_AUTHORITY = ("user", "host", "port", "dbname")
 _DEFAULTS = {
@@ -74,8 +76,7 @@ def parse(url: str) -> Place:
         raise LocationError(message, hint="Write ?schema=checkpoints at the end of the URL")
     given = _given(f"postgresql:{base.partition(':')[2]}{'?' if rest else ''}{rest}")
     if given is None:
-        message = "the URL of the database is not one that PostgreSQL's client library reads"
-        raise LocationError(message, hint="Write postgresql://user@host:5432/database?schema=checkpoints")
+        raise _unreadable([pair.partition("=")[0] for pair in pairs] if "@" not in query else [])
     several = {"target_session_attrs": "read-write"} if "," in given.get("host", "") else {}
     return Place(_location(given, schema), schema, {**_DEFAULTS, **several, **given})
 
@@ -86,6 +87,18 @@ def _given(url: str) -> dict[str, str] | None:
         return {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except (psycopg.Error, UnicodeError):
         return None
+
+
+def _unreadable(names: list[str]) -> LocationError:
+    """Return the error for a URL that is not valid: the first parameter that libpq does not know, if it may be shown."""
+    known = {"schema", *(option.keyword.decode() for option in pq.Conninfo.get_defaults())}
+    for name in names:
+        if name not in known and _NAME.fullmatch(name):
+            message = f"the URL of the database has the parameter {name}, which PostgreSQL's client library does not know"
+            return LocationError(message, hint="Give schema, and parameters of libpq, such as sslmode=verify-full")
+    message = "the URL of the database is not one that PostgreSQL's client library reads"
+    hint = "Write postgresql://user@host:5432/database?schema=checkpoints, and %25 for a percent sign"
+    return LocationError(message, hint=hint)
 
 
 def _location(given: Mapping[str, str], schema: str) -> str:
