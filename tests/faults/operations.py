@@ -183,6 +183,8 @@ def _bundle_from_elsewhere(cm: CheckpointManager, store: Path) -> None:
     other.export_bundle(bundle, key=SECOND_KEY, overwrite=True)
 
 
+_A_FILE = Path(__file__)
+
 OPERATIONS = {
     operation.name: operation
     for operation in (
@@ -194,7 +196,9 @@ OPERATIONS = {
         Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), three_versions),
         Operation(
             "save with attachments",
-            lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}, attachments={"w": b"w" * 6000, "v": BytesIO(b"v")}),
+            lambda cm, _: cm.save_checkpoint(
+                "train", {"epoch": 4}, attachments={"w": b"w" * 6000, "v": BytesIO(b"v"), "f": _A_FILE}
+            ),
             three_versions,
         ),
         Operation("delete attachments", lambda cm, _: cm.delete_versions("train", [4]), _attached_versions),
