@@ -402,6 +402,33 @@ MUTANTS: list[Mutant] = [
         "take_records",
         Delete("raise ValueError(_NOT_RECORDS)"),
     ),
+    Mutant(
+        "an older digest is compared as if it were made with the hash of today",
+        "_format/attachment.py",
+        "_new_hash",
+        Decide("name == 'sha256'", outcome=False),
+    ),
+    Mutant(
+        "a content of another length is written to a file",
+        "_format/seal.py",
+        "unseal_slices",
+        Decide("left != len(rest)", outcome=False),
+    ),
+    Mutant(
+        "an attachment that was written to a file is not synced", "_filesystem/files.py", "new_file", Delete("sync(descriptor)")
+    ),
+    Mutant(
+        "an attached file that changes while it is read is taken",
+        "_operations/attach.py",
+        "_FileSource._check",
+        Delete("raise PayloadError"),
+    ),
+    Mutant(
+        "an attached file that ends early is filled up",
+        "_operations/attach.py",
+        "_FileSource._slices",
+        Replace("filled < len(part)", "False", at=1, of=2),
+    ),
     Mutant("a text for people is of any length", "_format/attachment.py", "shortened", Body("return detail")),
     Mutant(
         "a frame that is compressed as in a draft of the format is decompressed",

@@ -462,6 +462,13 @@ class TestSaving:
         attachment.save_to(tmp_path / "restored.log", overwrite=True)
         assert (tmp_path / "restored.log").read_bytes() == b"content"
 
+    def test_to_a_file_that_is_durable(self, local: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        local.save_checkpoint("train", attachments={"log": b"content"})
+        found, synced = local.get_checkpoint("train").attachments["log"], list[int]()
+        monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+        found.save_to(tmp_path / "restored.log")
+        assert synced == [(tmp_path / "restored.log").stat().st_ino, tmp_path.stat().st_ino]
+
     def test_an_error_of_the_system_while_it_is_written_is_of_the_file(self, cm: CheckpointManager, tmp_path: Path) -> None:
         cm.save_checkpoint("train", attachments={"log": bytes(SEGMENT_BYTES + 5)})
         found = cm.get_checkpoint("train").attachments["log"]
