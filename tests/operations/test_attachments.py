@@ -327,7 +327,7 @@ class TestContents:
     @pytest.mark.parametrize("told", ["became shorter", "became longer", "was replaced"])
     @pytest.mark.parametrize("segments", [0, 1])
     def test_a_file_that_changes_while_it_is_read_is_refused(
-        self, cm: CheckpointManager, tmp_path: Path, told: str, segments: int
+        self, local: CheckpointManager, tmp_path: Path, told: str, segments: int
     ) -> None:
         path, size = tmp_path / "changing", segments * SEGMENT_BYTES + 100
         path.write_bytes(bytes(size))
@@ -344,43 +344,43 @@ class TestContents:
                 return super().read(size)
 
         with pytest.raises(PayloadError, match=f"attachment second of stage train {told}"):
-            cm.save_checkpoint("train", attachments={"first": Changing(b"x"), "second": path})
-        assert (kept(cm), cm.history("train")) == (0, [])
+            local.save_checkpoint("train", attachments={"first": Changing(b"x"), "second": path})
+        assert (kept(local), local.history("train")) == (0, [])
 
     def test_a_file_whose_length_the_system_does_not_say(self, cm: CheckpointManager) -> None:
         cm.save_checkpoint("train", attachments={"status": Path("/proc/self/status")})
         assert b"Pid:" in cm.get_checkpoint("train").attachments["status"].read()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="has no such file")
-    def test_a_file_that_is_shorter_than_the_system_says_is_refused(self, cm: CheckpointManager) -> None:
+    def test_a_file_that_is_shorter_than_the_system_says_is_refused(self, local: CheckpointManager) -> None:
         with pytest.raises(PayloadError, match="became shorter"):
-            cm.save_checkpoint("train", attachments={"cores": Path("/sys/devices/system/cpu/online")})
-        assert cm.history("train") == []
+            local.save_checkpoint("train", attachments={"cores": Path("/sys/devices/system/cpu/online")})
+        assert local.history("train") == []
 
     def test_a_file_that_is_not_there_is_the_systems_error(self, cm: CheckpointManager, tmp_path: Path) -> None:
         with pytest.raises(StorageError, match="gone"):
             cm.save_checkpoint("train", attachments={"log": tmp_path / "gone"})
         assert cm.history("train") == []
 
-    def test_a_file_of_several_segments_comes_back(self, cm: CheckpointManager, tmp_path: Path) -> None:
+    def test_a_file_of_several_segments_comes_back(self, local: CheckpointManager, tmp_path: Path) -> None:
         content = os.urandom(1000) * (SEGMENT_BYTES // 1000 + 1)
         (tmp_path / "run.log").write_bytes(content)
-        cm.save_checkpoint("train", attachments={"log": tmp_path / "run.log"})
-        found = cm.get_checkpoint("train").attachments["log"]
+        local.save_checkpoint("train", attachments={"log": tmp_path / "run.log"})
+        found = local.get_checkpoint("train").attachments["log"]
         assert found.read() == content
         found.save_to(tmp_path / "restored.log")
         assert (tmp_path / "restored.log").read_bytes() == content
 
-    def test_a_name_that_none_has_is_an_error_that_names_those_that_there_are(self, cm: CheckpointManager) -> None:
-        cm.save_checkpoint("train", [np.arange(10_000)], attachments={"log": b"1", "raw": b"2"})
-        cm.save_checkpoint("train", 1)
+    def test_a_name_that_none_has_is_an_error_that_names_those_that_there_are(self, local: CheckpointManager) -> None:
+        local.save_checkpoint("train", [np.arange(10_000)], attachments={"log": b"1", "raw": b"2"})
+        local.save_checkpoint("train", 1)
         told = "version 1 of stage train has no attachment y. Choose one that it has: "
-        for found, there in ((cm.get_checkpoint("train", 1), "log, raw"), (cm.get_json("train", 1), "/0, log, raw")):
+        for found, there in ((local.get_checkpoint("train", 1), "log, raw"), (local.get_json("train", 1), "/0, log, raw")):
             with pytest.raises(AttachmentNotFoundError, match=f"^{told}{there}$"):
                 found.attachments["y"]
             assert (found.attachments.get("y"), "y" in found.attachments) == (None, False)
         with pytest.raises(KeyError, match=r"version 2 .* this one has none"):
-            cm.get_checkpoint("train").attachments["y"]
+            local.get_checkpoint("train").attachments["y"]
 
     def test_progress_is_told_in_bytes(self, cm: CheckpointManager) -> None:
         told: list[tuple[int, int, str]] = []
@@ -469,9 +469,9 @@ class TestSaving:
         found.save_to(tmp_path / "restored.log")
         assert synced == [(tmp_path / "restored.log").stat().st_ino, tmp_path.stat().st_ino]
 
-    def test_an_error_of_the_system_while_it_is_written_is_of_the_file(self, cm: CheckpointManager, tmp_path: Path) -> None:
-        cm.save_checkpoint("train", attachments={"log": bytes(SEGMENT_BYTES + 5)})
-        found = cm.get_checkpoint("train").attachments["log"]
+    def test_an_error_of_the_system_while_it_is_written_is_of_the_file(self, local: CheckpointManager, tmp_path: Path) -> None:
+        local.save_checkpoint("train", attachments={"log": bytes(SEGMENT_BYTES + 5)})
+        found = local.get_checkpoint("train").attachments["log"]
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
