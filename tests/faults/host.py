@@ -85,7 +85,7 @@ class Task:
     Attributes:
         operation: Which one.
         fault: ``kill``, or the name of an errno.
-        everywhere: At each system call there is; else at those that change files.
+        everywhere: At each system call of files, of a kill at each that may change them; else at those that do.
         on: Only at the calls of this name.
         scheme: What the location of the store begins with.
         sample: Only at so many of them, at even distances, from another one on each time; and at the last one.
@@ -289,6 +289,11 @@ def _traced(name: str) -> str:
     return f"trace=!{','.join(sorted(HARMLESS - {name}))}"
 
 
+def _may_change(call: Call) -> bool:
+    makes = call.name not in {"open", "openat"} or "O_CREAT" in call.text or "O_TRUNC" in call.text
+    return makes and call.name not in HARMLESS
+
+
 def changes(log: Path) -> tuple[str, ...]:
     """Return the calls in a log that may have changed files: what is random in them, and why one failed, is left out."""
     found: list[str] = []
@@ -302,7 +307,7 @@ def changes(log: Path) -> tuple[str, ...]:
         what = _DESCRIPTOR.sub(lambda number: names.get(number[0], "before"), what)
         if opens:
             names[ended[2]] = what
-        if call.name not in HARMLESS and (not opens or "O_CREAT" in what or "O_TRUNC" in what):
+        if _may_change(call):
             found.append(what if opens else f"{what} = {ended[2]}")
     return tuple(found)
 
@@ -396,6 +401,8 @@ def perform(task: Task) -> Tally:
         names = frozenset({task.on})
     tally = Tally()
     chosen = [call for call in trial.calls if names is None or call.name in names]
+    if kill and task.everywhere and not task.scheme:  # killed between two of these, it leaves what it leaves at the second
+        chosen = [call for call in chosen if _may_change(call) or call is chosen[-1]]
     step = max(1, len(chosen) // task.sample) if task.sample else 1
     for call in [*chosen[random.randrange(step) : -1 : step], *chosen[-1:]]:
         acknowledged, problems = trial.kill(call) if kill else trial.fail(call, task.fault)

@@ -1,5 +1,7 @@
 """The full sweep, by hand: ``python -m tests.faults.sweep``: every fault at every system call of every operation.
 
+A kill is tried at the calls that may change files: between two of them, it leaves what it leaves at the second.
+
 ``kill`` and the names of errors choose among the faults, ``--only`` among the operations. Prints a line for each operation and
 fault, and ends with 1 if anything was wrong.
 """
