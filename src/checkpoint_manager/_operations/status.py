@@ -85,7 +85,15 @@ def _look_at(store: Store, stage: str, *, verified: bool) -> StageStatus | None:
     except LockTimeoutError:
         raise
     except CheckpointError as error:  # one stage's trouble does not hide the others
-        return StageStatus(stage, error=error)
+        return StageStatus(stage, error=_without_frames(error))
+
+
+def _without_frames(error: CheckpointError) -> CheckpointError:
+    """Return an error without the frames of its tracebacks: those of many stages would keep all that was read in memory."""
+    for each in (error, error.__cause__, error.__context__):
+        if each is not None:
+            each.__traceback__ = None
+    return error
 
 
 def _read(store: Store, stage: str, session: Session) -> tuple[int, Entry | None]:

@@ -118,6 +118,14 @@ class _Folder:
         self._kept[name] = file
         return line
 
+    def _glance(self, name: str) -> bytes:
+        """Return a line as :meth:`_read` does, and keep no file open: there may be many, each of which is read once."""
+        try:
+            file = Descriptor(os.open(f"{self._directory}/{name}", _READ))
+            return os.pread(file.number, _MAX_BYTES, 0)
+        except OSError as error:
+            return self._read_only(name, error)
+
     def _read_only(self, name: str, refused: OSError) -> bytes:
         """Return a line that can't be opened to be changed as well; nothing if there is none, or it is not this user's."""
         path, error = f"{self._directory}/{name}", refused
@@ -248,7 +256,9 @@ class LastSeen(_Folder):
             if not is_refusal(error):
                 raise
             return []
-        return sorted(stage for name in files if (stage := _stage_in(self._read(name))) is not None and _file_of(stage) == name)
+        return sorted(
+            stage for name in files if (stage := _stage_in(self._glance(name))) is not None and _file_of(stage) == name
+        )
 
     def recall_record(self, stage: str, name: SeenRecordName) -> SeenRecord:
         """Return the newest record of this name that was seen of a stage."""

@@ -92,6 +92,8 @@ def _row(columns: Sequence[str], row: Sequence[str], widths: Sequence[int], *, i
 
 
 def _wrapped(text: str, width: int) -> list[str]:
+    if cell_len(text) <= width:
+        return [text]
     lines: list[str] = []
     for word in text.split(" "):
         if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
