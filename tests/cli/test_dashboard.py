@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import stat
 import sys
 import threading
@@ -74,10 +75,16 @@ def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: 
 
     def serve(site: Site, place: Place, _: Callable[[], None]) -> None:
         client = TestClient(start.application(site, place), place.address)
-        client.post("/login", data={"token": site.logins.new_token(Role())}, headers={"origin": place.address})
+        role = Role(change=True)
+        client.post("/login", data={"token": site.logins.new_token(role)}, headers={"origin": place.address})
         for page in ("stage", "version"):
             address = next(f"/s/{store.id}/{page}" for store in site.stores.values() if store.name == "broken")
             pages.append(client.get(address, params={"stage": "train", "version": "1"}).text)
+        health = address.replace("/version", "/health")
+        form = re.search(r'name="form" value="([^"]+)"', client.get(health).text)
+        assert form is not None
+        sent = {"data": {"form": form[1]}, "headers": {"origin": place.address}}
+        pages.append(client.post(address.replace("/version", "/examine"), **sent).text)
         place.listener.close()
 
     monkeypatch.setattr(start, "serve", serve)
@@ -88,10 +95,11 @@ def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: 
     path.write_bytes(b"nothing of this opens" * 20)
     result = cli("dashboard", "--scan", str(tmp_path), "--port", "0", "--no-browser")
     assert result.code == 0, result.err
-    for page in pages:
+    for page in pages[:2]:
         assert f"checkpoint-manager repair --store {tmp_path / 'broken'}" in page
         assert "verify()" not in page
-    assert len(pages) == 2
+    assert f"checkpoint-manager verify --store {tmp_path / 'broken'}" in pages[2]  # of the doctor
+    assert len(pages) == 3
 
 
 def test_where_the_extra_is_missing_it_says_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

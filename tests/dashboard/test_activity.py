@@ -46,7 +46,7 @@ def test_activity_goes_back_to_the_first_version_of_all_stores(
     assert reasons == ["room", "it is the first", *(f"because {number}" for number in range(39, 0, -1) if number != 9)]
     assert len(seen) == 2 + 38 + 3
     assert f"/s/{shown.id}/version?stage=stage+3" in "".join(seen)
-    assert "deleted 1 version: 1" in seen[0]
+    assert "deleted version 1<" in seen[0]
     assert "tagged as good" in seen[1]
 
 
@@ -78,5 +78,14 @@ def test_one_that_was_done_here_is_told_once(cm: CheckpointManager, dashboard: D
     page = owner.get("/activity?kind=change").text
     assert (page.count("it is good"), page.count("it is better")) == (1, 1)
     assert [each.text for each in cm.reasons("train")] == ["it is better", "it is good"]
+    for number in range(4):
+        cm.save_checkpoint("clean", number)
+    cm.delete_versions("clean", [2, 4], reason="every second one")
+    cm.delete_versions("clean", [1, 3], reason="the others")
+    assert "deleted 2 of the versions 2 to 4" in owner.get("/activity").text
+    cm.save_checkpoint("clean", 6)
+    cm.save_checkpoint("clean", 7)
+    cm.delete_versions("clean", [5, 6], reason="old")
+    assert "deleted versions 5 to 6" in owner.get(owner.at("/stage", stage="clean")).text
     page = owner.get(owner.at("/stage", stage="train")).text
-    assert page.index("Why tags and deletions were made") < page.index("tagged as better") < page.index("it is good")
+    assert page.index("Reasons for tags and deletions") < page.index("tagged as better") < page.index("it is good")

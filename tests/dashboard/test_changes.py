@@ -286,6 +286,7 @@ class TestUpkeep:
     def test_keys_show_slots_and_nothing_secret(self, cm: CheckpointManager, visitor: Browser) -> None:
         page = visitor.get(visitor.at("/keys")).text
         assert cm.keys.list()[0].slot in page
+        assert "checkpoint-manager key rotate --store /data/pipeline" in page
         assert "rotation" not in page.split("Keys are added")[0]
 
     def test_activity_is_one_feed(self, owner: Browser, visitor: Browser) -> None:

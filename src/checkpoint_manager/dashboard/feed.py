@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from checkpoint_manager._format.notes import read_run
-from checkpoint_manager.dashboard.filters import plural
+from checkpoint_manager.dashboard.filters import count, plural
 from checkpoint_manager.dashboard.stores import shown_state
 from checkpoint_manager.errors import CheckpointError
 
@@ -134,8 +134,10 @@ def _of_reason(store: ShownStore, stage: str, reason: Reason) -> Row:
 def what_was_done(reason: Reason) -> str:
     """Return what a reason is for, as a clause."""
     if reason.action == "deleted":
-        numbers = f"{reason.first}" if reason.versions == 1 else f"{reason.first} to {reason.last}"
-        return f"deleted {plural(reason.versions, 'version')}: {numbers}"
+        if reason.versions == 1:
+            return f"deleted version {reason.first}"
+        is_gapless = reason.versions == reason.last - reason.first + 1
+        return f"deleted {'' if is_gapless else f'{count(reason.versions)} of the '}versions {reason.first} to {reason.last}"
     return f"{'tagged as' if reason.action == 'tagged' else 'removed the tag'} {reason.tag}"
 
 

@@ -60,7 +60,12 @@ class _Commands(dict[str, str]):
         self._store = store
 
     def __missing__(self, words: str) -> str:
-        return f"checkpoint-manager {words} --store {shlex.quote(self._store)}"
+        return command(words, self._store)
+
+
+def command(words: str, store: str) -> str:
+    """Return a command of ``checkpoint-manager`` for a store, as it can be typed."""
+    return f"checkpoint-manager {words} --store {shlex.quote(store)}"
 
 
 def hint_of(error: CheckpointError, store: str) -> str:

@@ -17,6 +17,7 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.hints import name_store
 from checkpoint_manager.cli.options import Number, several_stores_options
 from checkpoint_manager.cli.output import say, write_json, write_line
 
@@ -135,6 +136,7 @@ def _examine(accesses: dict[str, Access], location: str) -> Iterator[Check]:
     access = accesses[location]
     if access.key is not None and access.key.kind in {"prompt", "fd"}:  # what can be read once is not read again
         access = replace(access, key=None)
+    name_store(access.shown)  # for the commands that it advises
     for each in examine(access):
         yield Check(each.topic, each.state, each.found, each.next)
 

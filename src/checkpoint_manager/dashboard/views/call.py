@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from checkpoint_manager.dashboard.hints import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -149,6 +152,10 @@ class Call:
         """Return the address of a page of this store."""
         return url(f"/s/{self.store.id}{page}", **query)
 
+    def command(self, words: str, stage: str | None = None) -> str:
+        """Return a command for this store, as it can be typed; ``STAGE`` in it stands for the stage."""
+        return command(words if stage is None else words.replace("STAGE", shlex.quote(stage)), self.store.location)
+
     # Answers
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401  # whatever a template shows
@@ -189,14 +196,14 @@ def check_size(command: str, *versions: Version) -> None:
     """Raise an error if the data of versions is too large for a page.
 
     Args:
-        command: The command that shows it.
+        command: The command that shows it, as it can be typed.
         versions: The versions.
 
     Raises:
         RefusedError: It is too large.
     """
     if sum((version.size or 0) - version.arrays_size for version in versions) > MOST_BYTES:
-        text = f"A page shows up to {MOST_BYTES >> 20} MiB. Use the command line: checkpoint-manager {command}"
+        text = f"A page shows up to {MOST_BYTES >> 20} MiB. Use the command line: {command}"
         raise RefusedError(413, "The data is too large for a page", text)
 
 

@@ -26,7 +26,7 @@ def show(call: Call) -> Response:
     if not call.session.role.read:
         return _page(call, old, new)
     is_shown = all(is_revealed(call, version) for version in (old, new))
-    check_size("diff", old, new)
+    check_size(call.command(f"diff STAGE {old.number} {new.number}", new.stage), old, new)
     if not is_shown:
         call.note("reveal", f"compared version {old.number} with {new.number}, and counted differences", stage=new.stage)
     diff = call.store.cm.diff(new.stage, old.number, new.number)
@@ -40,7 +40,7 @@ def show(call: Call) -> Response:
 def reveal(call: Call) -> Response:
     """Note that the data of both versions is asked for, and show their differences with values."""
     old, new = _pair(call)
-    check_size("diff", old, new)
+    check_size(call.command(f"diff STAGE {old.number} {new.number}", new.stage), old, new)
     for version in (old, new):
         call.session.reveal(call.store.id, version.stage, version.number)
         call.note("reveal", "revealed data", stage=version.stage, version=version.number)

@@ -31,7 +31,7 @@ def send(call: Call) -> Response:
     is_attached = any(each.name == name for each in version.attachments)
     if not is_attached and not is_revealed(call, version):
         raise RefusedError(404, "The version has no such attachment")
-    check_size("show --attachment", version)
+    check_size(call.command(f"show STAGE@{version.number} --attachment NAME", version.stage), version)
     what = f"downloaded the attachment {name}" if is_attached else "downloaded a part of the data"
     call.note("reveal", what, stage=version.stage, version=version.number)
     found = call.store.cm.get_json(version.stage, version.number).attachments.get(name)

@@ -29,7 +29,7 @@ def offer(call: Call) -> Response:
     version = next((each for each in newest if each.status == "completed"), None)
     if version is None:
         return _page(call, is_looked=True)
-    check_size("show", version)
+    check_size(call.command(f"show STAGE@{version.number}", call.stage), version)
     call.note("reveal", "looked for numbers in the data", stage=call.stage, version=version.number)
     data = call.store.cm.get_json(call.stage, version.number).data
     offered = itertools.islice(_pointers(data, ""), _MOST_OFFERED)

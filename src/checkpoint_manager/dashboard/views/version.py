@@ -32,7 +32,7 @@ def show(call: Call) -> Response:
 def reveal(call: Call) -> Response:
     """Note that the data of a version is asked for, and show it."""
     version = version_of(call)
-    check_size("show", version)
+    check_size(call.command(f"show STAGE@{version.number}", version.stage), version)
     call.session.reveal(call.store.id, version.stage, version.number)
     call.note("reveal", "revealed data", stage=version.stage, version=version.number)
     return call.go(f"{_address(call, version)}#data")
