@@ -16,7 +16,7 @@ from checkpoint_manager.dashboard.activity import Activity
 from checkpoint_manager.dashboard.app import make_app, make_templates
 from checkpoint_manager.dashboard.auth import Logins, Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
-from checkpoint_manager.dashboard.views import retention
+from checkpoint_manager.dashboard.views import pipeline_restore, retention
 from checkpoint_manager.dashboard.views.call import Check, Site, url
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages wait until all is known, however busy this host is."""
     monkeypatch.setattr(stores, "WAIT_SECONDS", 60.0)
     monkeypatch.setattr(retention, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(retention, "_MEASURED_SECONDS", 60.0)
+    monkeypatch.setattr(pipeline_restore, "WAIT_SECONDS", 60.0)
     monkeypatch.setattr(feed, "SECONDS", 60.0)
 
 

@@ -38,6 +38,8 @@ def cells(saved: str, never: str = "", **inputs: str) -> dict[str, Cell]:
         (cells("dcba", d="c", c="b", b="a"), "abcd"),
         (cells("abcd", a="d"), "bcda"),
         (cells("abc", a="b", b="a"), "cab"),  # of one another
+        (cells("abc", a="b", b="a", c="b"), "abc"),
+        (cells("cab", c="ab"), "abc"),
         (cells("abc", a="a"), "abc"),
         (cells("ab", a="x"), "ab"),  # of a stage that is gone
         (cells("ab", never="abcd"), "abcd"),

@@ -27,11 +27,6 @@ def then(cm: CheckpointManager) -> str:
     return moment
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_restore, "WAIT_SECONDS", 60.0)
-
-
 def rows(page: str) -> dict[str, list[str]]:
     """Return what stands in the table of a plan, by stage."""
     found = {}
@@ -143,6 +138,12 @@ class TestRestore:
         assert cm.get_version("clean").number == 1
         assert re.fullmatch(r"restored the pipeline to 20.*: 2 stages changed", dashboard.log[-1])
         assert dashboard.site.activity.newest()[0].reason == WHY
+
+    def test_a_damaged_newest_version_is_restored_over(self, cm: CheckpointManager, owner: Browser, then: str) -> None:
+        versions = cm._store.backend._versions["train"]  # type: ignore[attr-defined]
+        versions[3] = versions[3][:-1]
+        assert "2 stages changed" in confirm(owner, owner.at("/pipeline/plan", at=then))
+        assert cm.get_version("train").restored_from == 2
 
     @pytest.mark.parametrize("stage", ["train", "clean", "new"])
     def test_one_who_is_overtaken_changes_nothing_and_sees_what_happened(

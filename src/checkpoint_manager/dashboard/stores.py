@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._format.notes import (
     FailureNote,
     ProgressNote,
@@ -369,12 +368,9 @@ class ShownStore:
 
     def _was_there(self, stage: str) -> bool:
         try:
-            self.cm.get_version(stage)
-        except CheckpointNotFoundError as error:
-            return error.version is not None  # it was deleted
-        except CheckpointError:
-            pass
-        return True
+            return self.cm.get_version(stage).number > 0
+        except CheckpointError as error:  # it was deleted, or can't be read
+            return error.version is not None
 
     def _mark_stale(self) -> None:
         stale = self.cm.stale_stages([name for name, cell in self._cells.items() if cell.inputs])
@@ -460,7 +456,7 @@ class ShownStore:
         try:
             cell = self.look_at_versions(stage)
         except CheckpointNotFoundError:
-            known = None if run is not None else self.overview(0).cells.get(stage)
+            known = None if run is not None else self.overview().cells.get(stage)
             if run is None and (known is None or known.state != "never run"):
                 raise
             cell = known or Cell(stage, "unknown")
@@ -565,11 +561,6 @@ def _with_staleness(cell: Cell, why: str) -> State:
 
 def _with_run(cell: Cell, run: Running) -> Cell:
     return replace(cell, state="running", run=run)
-
-
-def is_deleted(version: Version) -> bool:
-    """Return whether a version is the marker of a deleted stage."""
-    return DELETED in version.metadata
 
 
 def own_metadata(version: Version) -> dict[str, object]:
