@@ -932,6 +932,21 @@ def test_a_new_store_that_could_not_be_begun_leaves_the_old_one_remembered(opene
     assert opened().load_checkpoint("train") == {"stage": "train", "number": 4}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_file_of_another_user_in_the_state_folder_is_not_believed(
+    opened: Opened, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its owner may have planted it while the folder was open to a group, and can change it by another name."""
+    state = home / ".local" / "state" / "checkpoint_manager"
+    for path in [*state.rglob("*")]:
+        if path.is_file():
+            os.chown(path, 12345, 12345)
+    content = {path: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    opened().save_checkpoint("train", 5)
+    assert "a file in it belongs to another user" in caplog.text
+    assert {path: path.read_bytes() for path in content} == content
+
+
 def test_a_state_folder_that_leads_to_another_users_is_not_believed(
     opened: Opened, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

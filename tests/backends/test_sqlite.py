@@ -403,6 +403,15 @@ def test_a_writer_whose_chunks_were_swept_has_written_nothing(backend: SqliteBac
     assert backend.versions("train") == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_folder_of_locks_of_another_user_is_found(path: Path) -> None:
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 1)
+        os.chown(f"{path}-locks", 12345, 12345)
+        found = [(finding.state, finding.path) for finding in cm.verify().problems]
+        assert found == [("exposed", f"{path}-locks")]
+
+
 # Connections
 
 

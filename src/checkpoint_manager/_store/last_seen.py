@@ -132,6 +132,7 @@ class _Folder:
         if refused.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             try:
                 file = Descriptor(os.open(path, _READ))  # with a name, for it closes itself when nothing refers to it
+                _refuse_foreign(file)
                 return os.pread(file.number, _MAX_BYTES, 0)
             except OSError as again:
                 error = again
@@ -144,6 +145,7 @@ class _Folder:
 
     def _open(self, name: str, flags: int) -> Descriptor:
         file = Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))
+        _refuse_foreign(file)
         make_room()
         return file
 
@@ -297,6 +299,15 @@ def state_directory() -> str:
     if directory.startswith("~"):  # as older versions of platformdirs return it, instead of raising an error
         raise CheckpointError("this user has no home directory", hint="Set HOME or XDG_STATE_HOME")
     return directory
+
+
+def _refuse_foreign(file: Descriptor) -> None:
+    """Raise an OSError for a file that another user planted while the folder was open to others.
+
+    An earlier version of the library left it to the umask. Whoever owns the file may still change it, by another name.
+    """
+    if is_foreign(os.fstat(file.number)):
+        raise PermissionError(errno.EPERM, "a file in it belongs to another user")
 
 
 def _make_private(directory: str) -> None:

@@ -516,7 +516,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
             Leftover("leftover", f"{self._path}: chunks {upload}", "was left by an interrupted write", decoded(stage))
             for stage, upload in rows
         ]
-        for path in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+        for path in (self._path, f"{self._path}-wal", f"{self._path}-shm", self._locks):
             with contextlib.suppress(FileNotFoundError):
                 found += maintenance.exposed(path, os.lstat(path), None)
         return found
