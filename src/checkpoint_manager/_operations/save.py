@@ -173,7 +173,8 @@ def append(
         if draft.attachments and not store.backend.capabilities.lock_excludes:
             attachments.check_there(store, stage, draft.attachments)  # a deletion may have removed them until just now
         if not durable and not tip.version:  # the first version is durable in a relaxed store, too
-            durable = store.backend.newest(stage, session=session).durable
+            with _after_the_write(store, stage, number):
+                durable = store.backend.newest(stage, session=session).durable
         store.history.learn(stage, Tip(number, entry.id, entry.created_at, 0, entry.durable), session, durable=durable)
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)
