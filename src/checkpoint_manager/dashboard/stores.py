@@ -190,7 +190,8 @@ class Overview:
         known = [self.cells[stage] for stage in self.order if stage in self.cells]
         if len(known) == len(self.cells):
             return known
-        return [self.cells[stage] for stage in in_order(self.cells)]
+        new = {stage: self.cells[stage] for stage in self.cells.keys() - set(self.order)}  # since all were looked at
+        return known + [new[stage] for stage in in_order(new)]
 
 
 class Report(NamedTuple):
