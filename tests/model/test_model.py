@@ -8,17 +8,20 @@ import os
 import secrets
 import shutil
 import sqlite3
+import sys
 import tempfile
+import traceback
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 from checkpoint_manager import (
@@ -29,6 +32,7 @@ from checkpoint_manager import (
     IntegrityError,
     Retention,
     RollbackError,
+    StorageError,
     TagError,
     VersionConflictError,
 )
@@ -62,6 +66,8 @@ class Machine(RuleBasedStateMachine):
     """Does the same to a store and to the model, and compares."""
 
     cm: CheckpointManager
+    failures: ClassVar[list[str]] = []
+    """What each run that failed met: Hypothesis does not tell it of one that does not fail again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -276,6 +282,8 @@ class Machine(RuleBasedStateMachine):
             assert times == sorted(times)
 
     def teardown(self) -> None:
+        if isinstance(sys.exc_info()[1], Exception):
+            self.failures.append(traceback.format_exc())
         assert self.cm.verify().problems == ()
 
     # Tampering: done, looked at, and undone
@@ -486,26 +494,48 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, logger="checkpoint_manager")
 
 
+def run(machine: type[Machine], within: settings) -> None:
+    """Run a machine, and tell what it met if it does not meet it again."""
+    machine.failures.clear()
+    try:
+        run_state_machine_as_test(machine, settings=within)
+    except Flaky as error:
+        error.add_note("\n".join(["Met once:", *machine.failures]))
+        raise
+
+
+def test_a_failure_that_does_not_come_again_is_told() -> None:
+    class Once(InMemory):
+        @invariant()
+        def fails_once(self) -> None:
+            if len(self.model.stages) == 2 and not self.failures:
+                raise StorageError("no answer in time")
+
+    with pytest.raises(Flaky) as caught:
+        run(Once, settings(MACHINE_SETTINGS, max_examples=5))
+    assert "no answer in time" in "".join(caught.value.__notes__)
+
+
 def test_the_model_in_memory() -> None:
-    run_state_machine_as_test(InMemory, settings=MACHINE_SETTINGS)
+    run(InMemory, MACHINE_SETTINGS)
 
 
 def test_the_model_in_a_directory(host: Host) -> None:
     InADirectory.host = host
-    run_state_machine_as_test(InADirectory, settings=MACHINE_SETTINGS)
+    run(InADirectory, MACHINE_SETTINGS)
 
 
 def test_the_model_in_a_database(host: Host) -> None:
     InADatabase.host = host
-    run_state_machine_as_test(InADatabase, settings=MACHINE_SETTINGS)
+    run(InADatabase, MACHINE_SETTINGS)
 
 
 def test_the_model_in_postgres(host: Host, postgres_port: int) -> None:
     InPostgres.host, InPostgres.port = host, postgres_port
-    run_state_machine_as_test(InPostgres, settings=settings(MACHINE_SETTINGS, max_examples=settings().max_examples // 10))
+    run(InPostgres, settings(MACHINE_SETTINGS, max_examples=settings().max_examples // 10))
 
 
 def test_the_model_in_a_bucket(s3: Server) -> None:
     InABucket.server = s3
     few = settings(MACHINE_SETTINGS, max_examples=settings().max_examples // 20, stateful_step_count=15)
-    run_state_machine_as_test(InABucket, settings=few)
+    run(InABucket, few)
