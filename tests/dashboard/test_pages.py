@@ -416,6 +416,25 @@ def test_the_events_say_which_stage_changed_and_nothing_else(
     assert found == [b"retry: 3000\n\n", b'data: {"store":"%s","stage":"train"}\n\n' % dashboard.store.id.encode()]
 
 
+def test_a_stream_without_changes_gives_signs_of_life_until_its_session_ends(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a proxy would cut it off."""
+    import asyncio
+
+    from checkpoint_manager.dashboard import events
+
+    monkeypatch.setattr(events, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(events, "_BEAT_SECONDS", 0)
+    dashboard.store.overview(60)
+    is_logged_in = iter([True, True, False])
+
+    async def watch() -> list[bytes]:
+        return [each async for each in events._changes([dashboard.store], {}, lambda: next(is_logged_in))]
+
+    assert asyncio.run(watch()) == [b"retry: 3000\n\n", b":\n\n", b":\n\n"]
+
+
 def test_an_unexpected_error_ends_neither_looks_nor_verifications(
     cm: CheckpointManager,
     dashboard: Dashboard,

@@ -20,6 +20,7 @@ from checkpoint_manager import (
     KeyUnavailableError,
     Passphrase,
     Progress,
+    RollbackError,
     WrongKeyError,
 )
 from checkpoint_manager._format import key_slot as slots
@@ -476,3 +477,17 @@ def test_an_unfinished_rotation_is_told(tmp_path: Path) -> None:
     told: list[bool] = []
     cm.keys.rotate(progress=lambda _: told.append(cm.keys.is_rotating()))
     assert (told[0], cm.keys.is_rotating()) == (True, False)
+
+
+def test_another_keyring_of_the_number_that_was_seen_is_refused(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cm = CheckpointManager(store, key=KEY)
+    before = (store / "keyring.json").read_bytes()
+    cm.keys.add(bytes(range(1, 33)), label="mine")
+    (store / "keyring.json").write_bytes(before)
+    with monkeypatch.context() as other:
+        other.setenv("XDG_STATE_HOME", str(tmp_path / "state of another user"))
+        CheckpointManager(store, key=KEY).keys.add(bytes(range(2, 34)), label="other")
+    with pytest.raises(RollbackError, match="this user has already seen another one of that number"):
+        CheckpointManager(store, key=KEY)

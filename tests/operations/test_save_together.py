@@ -248,3 +248,20 @@ def test_arrays_beside_the_data_are_saved_with_it(tmp_path: Path) -> None:
         assert (cm.load_checkpoint("weights") == np.arange(5000.0)).all()
         assert cm.load_checkpoint("epoch") == 1
         assert cm.verify().ok
+
+
+def test_a_look_at_the_keyring_that_fails_after_the_write_loses_no_version(
+    cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found by their ids, and not written again."""
+    refresh, fails = cm._store.refresh_keys, iter([True])
+
+    def fail(*arguments: Any) -> object:
+        if cm._store.backend.newest("a").number and next(fails, False):
+            raise StorageError("Input/output error", errno=5)
+        return refresh(*arguments)
+
+    monkeypatch.setattr(cm._store, "refresh_keys", fail)
+    assert [version.number for version in cm.save_checkpoints({"a": 1, "b": 2}).values()] == [1, 1]
+    assert next(fails, None) is None
+    assert [len(cm.history(stage)) for stage in ("a", "b")] == [1, 1]
