@@ -111,6 +111,16 @@ def test_what_is_not_a_file_says_nothing(tmp_path: Path, make: Callable[[str], N
     assert last_seen.recall("train") is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_a_file_of_another_user_names_no_stage(last_seen: LastSeen, tmp_path: Path) -> None:
+    last_seen.remember("train", SeenVersion(1, "a" * 32))
+    assert last_seen.stages() == ["train"]
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            os.chown(path, 12345, 12345)
+    assert last_seen.stages() == []
+
+
 def test_a_parent_that_others_may_write_to_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(0o777)

@@ -122,6 +122,7 @@ class _Folder:
         """Return a line as :meth:`_read` does, and keep no file open: there may be many, each of which is read once."""
         try:
             file = Descriptor(os.open(f"{self._directory}/{name}", _READ))
+            _refuse_foreign(file)
             return os.pread(file.number, _MAX_BYTES, 0)
         except OSError as error:
             return self._read_only(name, error)
