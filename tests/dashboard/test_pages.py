@@ -115,6 +115,7 @@ class TestALargeStore:
     @pytest.fixture(autouse=True)
     def cold(self, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
+        monkeypatch.setattr(stores, "_SHARE", float("inf"))  # names are listed each time
 
     def test_a_page_looks_at_the_stages_that_it_shows_and_at_no_others(
         self, cm: CheckpointManager, dashboard: Dashboard, visitor: Browser

@@ -95,7 +95,8 @@ async def _changes(
 
 
 def _differs(key: tuple[str, str], before: _Known, after: _Known) -> bool:
-    return (key in before) != (key in after) or before.get(key) != after.get(key)
+    old, new = before.get(key), after.get(key)
+    return (key in before) != (key in after) or (old is not new and old != new)
 
 
 def _look(stores: list[ShownStore], query: Mapping[str, str]) -> _Known:

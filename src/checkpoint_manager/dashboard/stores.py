@@ -258,7 +258,7 @@ class ShownStore:
         self._deleted: frozenset[str] = frozenset()
         self._complete_at: float | None = None
         self._sweep: threading.Thread | None = None
-        self._took = self._cost = 0.0
+        self._took = self._cost = self._listed_until = 0.0
         self.problem = ""
 
     @property
@@ -294,8 +294,11 @@ class ShownStore:
             CheckpointError: The store can't be opened or listed.
         """
         wait = WAIT_SECONDS if wait is None else wait
-        if self._complete_at is None:
+        if self._complete_at is None and time.monotonic() >= self._listed_until:
+            cost = time.thread_time()
             self._names = self.cm.stages(checked=False)
+            self._listed_until = time.monotonic() + (time.thread_time() - cost) / _SHARE
+        self.cm  # noqa: B018  # raises if it can't be opened
         self._begin_sweep(wait)
         is_quick = len(self._names) < wait * _LOOKS_PER_SECOND if self._complete_at is None else self._took < wait
         if self._sweep is not None and is_quick:
