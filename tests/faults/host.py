@@ -361,17 +361,29 @@ def _synced_again(failed: Call, made: list[Call]) -> list[str]:
 
 
 def _thrown_away(failed: Call, made: list[Call]) -> bool:
-    """Return whether a file whose sync failed was removed before it got its name: it was written anew, then."""
+    """Return whether what a failed sync was to make durable was removed: it was written again, then, under another name.
+
+    Of a file, that is the file itself; of a directory, the names that were made in it since its sync before.
+    """
     at = next((index for index, call in enumerate(made) if (call.name, call.ordinal) == (failed.name, failed.ordinal)), None)
     if at is None:
         return False
     descriptor = made[at].text.partition("(")[2].partition(")")[0]
     opened = [call.text for call in made[:at] if call.name == "openat" and call.text.endswith(f"= {descriptor}")]
-    if not opened or "O_EXCL" not in opened[-1]:
+    if not opened:
         return False
-    name = opened[-1].split('"')[1]
-    after = next((call.name for call in made[at + 1 :] if f'"{name}"' in call.text), None)
-    return after == "unlinkat"
+    removed = [call.text.split('"')[1] for call in made[at + 1 :] if call.name == "unlinkat" and call.text.endswith("= 0")]
+    if "O_DIRECTORY" not in opened[-1]:
+        name = opened[-1].split('"')[1]
+        after = next((call.name for call in made[at + 1 :] if f'"{name}"' in call.text), None)
+        return "O_EXCL" in opened[-1] and after == "unlinkat"
+    names = []
+    for call in reversed(made[:at]):
+        if call.text.startswith(f"fsync({descriptor})"):
+            break
+        if found := re.search(rf'\b{descriptor}, "([^"]*)", (?:0|[^"]*O_EXCL[^"]*)\) += \d+$', call.text):
+            names.append(found[1])
+    return bool(names) and set(names) <= set(removed)
 
 
 def errno_name(number: int) -> str:

@@ -54,6 +54,12 @@ def test_refused_a_call_that_changes_nothing_it_says_so_or_succeeds(attempt: Att
     assert tally["tried"] > 0
 
 
+def test_a_stage_whose_mark_could_not_be_synced_for_lack_of_room_is_deleted_by_another_one(attempt: Attempt) -> None:
+    tally = attempt(Task("delete a stage", "ENOSPC", on="fsync"))
+    assert tally["problems"] == []
+    assert tally["acknowledged"] >= 3  # of the file of the mark, of its name, and of its record
+
+
 @pytest.mark.parametrize(
     ("operation", "fault"),
     [*((operation, "kill") for operation in ("later save", "rotate the key", "import")), ("delete", "ENOSPC"), ("tag", "EIO")],

@@ -11,6 +11,7 @@ What must hold after Ctrl-C at any instruction, while the traceback still refers
 from __future__ import annotations
 
 import dis
+import logging
 import os
 import re
 import shutil
@@ -231,6 +232,7 @@ def check(run: str, name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Answer questions, a line each."""
+    logging.disable()
     for line in sys.stdin.buffer:
         what, run, *more = orjson.loads(line)
         os.environ["HOME"] = f"{run}/home"
