@@ -73,12 +73,6 @@ def test_a_float_is_json_if_and_only_if_it_is_finite(value: float, beside: objec
     assert payload.encode([value, beside])[0].startswith(b"[") == math.isfinite(value)
 
 
-@pytest.mark.parametrize("value", [math.nan, -math.inf, 1.5])
-def test_of_long_data_a_float_is_json_if_and_only_if_it_is_finite(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payload, "_MOST_KEPT", 0)
-    assert payload.encode([value, None])[0].startswith(b"[") == math.isfinite(value)
-
-
 @pytest.mark.parametrize("tail", [b"\xcb\x7f\xf0", b"\xcb\xff\xff"])
 @pytest.mark.parametrize("place", [0, 1, 49, 98])
 def test_a_number_whose_bytes_look_like_an_infinity_is_told_from_one(tail: bytes, place: int) -> None:

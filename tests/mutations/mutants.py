@@ -302,7 +302,7 @@ MUTANTS: list[Mutant] = [
         "NaN becomes null",
         "_format/payload.py",
         "_dumps",
-        Decide("b'null' in encoded and", False),
+        Decide("maybe_not_finite and b'null' in encoded", False),
     ),
     Mutant(
         "NaN among what looks like it becomes null", "_format/payload.py", "_inside", Decide("is_suspect(_pack(part))", False)

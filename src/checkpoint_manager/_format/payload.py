@@ -54,8 +54,6 @@ _pack = functools.partial(
     | ormsgpack.OPT_PASSTHROUGH_UUID,
 )
 _MAYBE_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
-_MOST_KEPT = 8 * 1024 * 1024
-"""The longest output of ormsgpack that is kept until it is known whether it must be searched; that takes as long as sealing."""
 _PARTS = 16
 """Into how many parts a long list is divided to find the suspect ones."""
 _TOO_LONG = "Save it in several stages, or save the name of a file that holds it"
@@ -221,15 +219,13 @@ def _dumps(value: object) -> bytes | None:
         len(each) > MAX_DATA_BYTES for each in _inside(value, _is_long) if type(each) is str
     ):
         raise OverflowError(f"it holds a text of more than {MAX_DATA_BYTES} characters")
-    maybe_not_finite = None
-    if len(packed) > _MOST_KEPT:
-        maybe_not_finite = _MAYBE_NOT_FINITE.search(packed) is not None
-        packed = b""  # the JSON needs the memory
+    maybe_not_finite = _MAYBE_NOT_FINITE.search(packed) is not None
+    del packed  # the JSON needs the memory
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
         return None
-    if b"null" in encoded and (_MAYBE_NOT_FINITE.search(packed) if maybe_not_finite is None else maybe_not_finite):
+    if maybe_not_finite and b"null" in encoded:
         suspects = _inside(value, lambda packed: _MAYBE_NOT_FINITE.search(packed) is not None)
         if not all(isfinite(each) for each in suspects if type(each) is float):
             return None
