@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointError, CheckpointManager
 from checkpoint_manager.dashboard import feed
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from checkpoint_manager import Version
     from tests.dashboard.conftest import Browser, Dashboard
 
 
@@ -89,3 +90,18 @@ def test_one_that_was_done_here_is_told_once(cm: CheckpointManager, dashboard: D
     assert "deleted versions 5 to 6" in owner.get(owner.at("/stage", stage="clean")).text
     page = owner.get(owner.at("/stage", stage="train")).text
     assert page.index("Reasons for tags and deletions") < page.index("tagged as better") < page.index("it is good")
+
+
+def test_one_stage_in_trouble_hides_nothing_else(
+    cm: CheckpointManager, dashboard: Dashboard, visitor: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(stage: str, **_: object) -> list[Version]:
+        raise CheckpointError(f"{stage} can't be read")
+
+    visitor.get("/")
+    monkeypatch.setattr(cm, "iter_history", broken)
+    monkeypatch.setattr(cm, "reasons", broken)
+    assert "version 2: done" in visitor.get("/activity").text
+    assert visitor.get(visitor.at("/stage", stage="train")).status_code == 200
+    dashboard.store._look_at_all()
+    assert dashboard.store.reasons == {}
