@@ -453,6 +453,33 @@ def test_a_fork_waits_for_the_statements_of_other_threads(path: Path) -> None:
         assert forking.end(child) == 0
 
 
+def test_a_child_that_outlives_its_parent_loses_nothing(path: Path) -> None:
+    """Without locks of its own, another process would remove the log that the child writes to."""
+    with opened(path) as cm:
+        cm.save_checkpoint("train", 0)
+        (reading, writing), (told, tell) = os.pipe(), os.pipe()
+
+        def daemon() -> None:
+            cm.save_checkpoint("train", 1)
+            os.write(writing, b"saved")
+            os.read(told, 1)
+            cm.save_checkpoint("train", 2)
+
+        child = forking.start(daemon)
+        os.read(reading, 5)
+        cm.close()  # as the end of the parent does
+        open_it = f"cm = CheckpointManager('sqlite:///{path}', key={KEY!r})"
+        program = f"from checkpoint_manager import CheckpointManager; {open_it}; cm.save_checkpoint('other', 0)"
+        subprocess.run([sys.executable, "-c", program], check=True)
+        os.write(tell, b"!")
+        assert forking.end(child) == 0
+        for number in (reading, writing, told, tell):
+            os.close(number)
+    with opened(path) as again:
+        assert again.load_checkpoint("train") == 2
+        assert again.load_checkpoint("other") == 0
+
+
 def test_a_child_that_is_forked_while_others_write_saves(path: Path) -> None:
     stop = threading.Event()
     with opened(path) as cm:

@@ -54,7 +54,8 @@ class Opened:
             status = os.stat(path)
         except OSError:  # to open it again tells why
             return False
-        return self._process == os.getpid() and self._file == (status.st_dev, status.st_ino)
+        is_open = self._process == os.getpid() and not self.connection.is_closed
+        return is_open and self._file == (status.st_dev, status.st_ino)
 
     def close(self) -> None:
         """Close the connection, unless it is the parent's."""

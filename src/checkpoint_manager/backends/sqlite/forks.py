@@ -1,9 +1,13 @@
-"""Keeps a fork from interrupting what other threads do in SQLite.
+"""Closes the connections of a process before it forks.
 
-SQLite notes in the memory of the process which locks of a database its connections hold. A child that is forked while another
-thread runs a statement inherits these notes, and never the thread: it would wait for ever for a lock that nobody holds. So each
-connection has a guard, which is held while a statement runs, and a fork waits until it holds the guards of all. A statement
-takes about as long as a flush, or waits for another process for a second.
+SQLite notes in the memory of the process which locks of a database its connections hold, and the system gives a forked child
+none of them. A child that inherits these notes believes in locks that it does not have: once the parent has ended, another
+process may remove the log that the child writes to, with all that it has saved there. And if another thread was running a
+statement at the fork, the child would wait for ever for that thread's lock.
+
+So each connection has a guard, which is held while a statement runs. A fork takes all guards, which takes about as long as a
+flush, and closes the connections. Parent and child open new ones when they need them. A connection that is in the middle of
+reading a large version stays open.
 
 The guards are re-entrant, because a signal handler may fork.
 """
@@ -18,9 +22,20 @@ import weakref
 
 
 class Connection(sqlite3.Connection):
-    """A connection with a guard, to be held while a statement of it runs."""
+    """A connection.
+
+    Attributes:
+        guard: Held while a statement of it runs.
+        is_closed: It was closed, by a fork or its user.
+    """
 
     guard: threading.RLock
+    is_closed = False
+
+    def close(self) -> None:
+        """Close it."""
+        self.is_closed = True
+        super().close()
 
 
 class _Held(threading.local):
@@ -50,6 +65,9 @@ def _take_all() -> None:
         connection = reference()
         if connection is not None:
             _take(connection.guard)
+            with contextlib.suppress(sqlite3.Error):  # it is closed already
+                if not connection.in_transaction:
+                    connection.close()
 
 
 def _take(guard: threading.RLock) -> None:
