@@ -471,10 +471,10 @@ class ShownStore:
 
         Args:
             names: Their names.
-            known: What is known of them before. It stands for those that can't be looked at in ``WAIT_SECONDS``.
+            known: What is known of them before. It stands for those that can't be looked at in half of ``WAIT_SECONDS``.
         """
         found: list[Cell] = []
-        until = time.monotonic() + WAIT_SECONDS
+        until = time.monotonic() + WAIT_SECONDS / 2
         for name in names:
             before = known.get(name, Cell(name, "unknown"))
             try:
