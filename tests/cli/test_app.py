@@ -121,7 +121,7 @@ def test_errors_have_the_exit_codes_that_are_documented() -> None:
 
 
 def test_a_bug_is_not_taken_for_an_answer(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CheckpointManager, "stages", lambda _: 1 / 0)
+    monkeypatch.setattr(CheckpointManager, "status", lambda *_, **__: 1 / 0)
     result = cli("status")
     assert (result.code, result.out) == (70, "")
     assert "ZeroDivisionError" in result.err
@@ -130,10 +130,10 @@ def test_a_bug_is_not_taken_for_an_answer(cli: Cli, store: Path, monkeypatch: py
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(5, "Input/output error", "x"), 20)])
 def test_what_stops_a_command(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
-    def stop(_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(CheckpointManager, "stages", stop)
+    monkeypatch.setattr(CheckpointManager, "status", stop)
     assert cli("status").code == code
 
 
@@ -237,10 +237,10 @@ def test_a_time_at_either_end_of_the_calendar_can_be_shown(year: int, zone: str,
 
 
 def test_out_of_memory_is_not_called_a_bug(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(CheckpointManager, "stages", stop)
+    monkeypatch.setattr(CheckpointManager, "status", stop)
     assert cli("status").code == 20
 
 
