@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -229,7 +230,11 @@ class TestServers:
         try:
             cm.save_checkpoint("train", 2)
             cm.load_checkpoint("train")
-            assert [each for each in gc.get_objects() if isinstance(each, calls.Pending)] == []
+            deadline = time.monotonic() + 10
+            while left := [each for each in gc.get_objects() if isinstance(each, calls.Pending)]:
+                assert time.monotonic() < deadline  # a call whose answer nobody waits for may be under way still
+                left.clear()
+                time.sleep(0.01)
         finally:
             gc.enable()
 
