@@ -406,6 +406,12 @@ SITUATIONS = [
         ("log train",),
         "delete train 1 --yes",
     ),
+    Situation(
+        "a version has no attachment of this name",
+        "AttachmentNotFoundError",
+        None,
+        lambda folder: opened(folder).get_checkpoint("train").attachments["weights"],
+    ),
     Situation("a bundle is there already", "StorageError", None, export_onto_a_file, None, Hint.OVERWRITE),
     Situation(
         "a stage is cleared",

@@ -122,7 +122,7 @@ def test_a_version_without_a_number_and_one_too_large_are_refused(reader: Browse
     assert downloaded(reader, "nothing")[0] == 404
     monkeypatch.setattr("checkpoint_manager.dashboard.views.call.MOST_BYTES", 0)
     status, content = downloaded(reader, "notes.txt")
-    assert (status, b"show --attachment" in content) == (413, True)
+    assert (status, b" --attachment NAME --store " in content) == (413, True)
 
 
 HOSTILE = {

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import stat
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from checkpoint_manager._format import attachment
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
 from checkpoint_manager.backends.local import LocalBackend, attachments, maintenance, pending
+from checkpoint_manager.backends.sqlite import forks
 from tests.concurrency.writer import digest
 from tests.faults.host import in_child
 from tests.faults.strace import CHANGING, Call, calls
@@ -38,6 +38,7 @@ from tests.powercut.disk import Disk, Tree, build
 from tests.powercut.recording import MARK, OPTIONS, Mark, Step, read
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator, Sequence
 
     from checkpoint_manager.backends.base import Session
@@ -500,13 +501,11 @@ def pending_names_removed_at_once() -> None:
 
 def no_sync_of_the_database() -> None:
     """SQLite leaves its files to the operating system."""
-    connect = sqlite3.connect
 
-    class Careless(sqlite3.Connection):
-        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
-            return super().execute(sql.replace("synchronous = FULL", "synchronous = OFF"), *arguments)
+    def execute(connection: forks.Connection, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        return super(forks.Connection, connection).execute(sql.replace("synchronous = FULL", "synchronous = OFF"), *arguments)
 
-    sqlite3.connect = lambda *arguments, **options: connect(*arguments, **options, factory=Careless)  # type: ignore[assignment]
+    forks.Connection.execute = execute  # type: ignore[method-assign]
 
 
 def large_above_a_pending_one() -> None:
