@@ -53,4 +53,4 @@ class Pace:
 
 
 PACE = Pace()
-"""That of this process."""
+"""The pace of this process."""
