@@ -178,7 +178,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                 return found
             # Numbers are missing. What is linked during a listing may be missed while what came after it is seen: of another
             # listing, all up to the newest one of the first is certain.
-            return sorted(number for number in pending.numbers(session.folder) if number <= found[-1])
+            newest = found[-1]
+            del found  # of planted names there may be many
+            return sorted(number for number in pending.numbers(session.folder) if number <= newest)
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:
         if not isinstance(session, LocalSession):
