@@ -240,8 +240,8 @@ class Pipelines:
 
         First, all of it is planned, read and verified. If one stage of one pipeline can't be restored, nothing is changed. Each
         step demands that its stage is still as it was planned. If one fails, because another writer was faster or the storage
-        refused, the stages that were changed are restored to what they were, and keep the versions of both steps. Those that
-        can't be are named by the error, and by a WARNING of the log.
+        refused, the stages that were changed are restored to what they were, and keep the versions of both steps. The error
+        and a WARNING of the log name the stages that can't be.
 
         The stages of a store that can do it are restored in one durable step (``PipelinePlan.is_one_step``).
         **Stores have no common transaction:** if the process is killed in between, some pipelines are back and some are not.
@@ -257,7 +257,7 @@ class Pipelines:
             CheckpointError: A store or a stage can't be restored. Nothing was changed.
             VersionConflictError: A stage has a newer version than in the plan. What was changed is taken back.
             StorageError: The storage refused. What was changed is taken back.
-            PartlyRestoredError: As these two, its cause, but some of what was changed could not be taken back.
+            PartlyRestoredError: One of these two is its cause, and not all that was changed could be taken back.
         """
         if plan is not None and (at is not None or tag is not None):
             raise ArgumentError("a plan is given together with at= or tag=", hint="Give one of them", argument="plan")
@@ -365,7 +365,7 @@ def _carry_out(group: list[_Begun], metadata: Mapping[str, object] | None) -> li
 
 
 def _undo(begun: list[_Begun]) -> list[_Begun]:
-    """Take back the steps, the last one first; return those that can't be, each of which a WARNING names."""
+    """Take back the steps, the last one first; return those that can't be taken back, which a WARNING names."""
     waiting, left = [each for each in begun if each.number != 0], list[_Begun]()
     try:
         while waiting:

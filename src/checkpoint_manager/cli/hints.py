@@ -56,7 +56,7 @@ _store = ""
 
 def name_store(location: str | None) -> None:
     """Let the commands in hints name this store; None: they find it without."""
-    global _store  # noqa: PLW0603  # one command line, one store
+    global _store  # noqa: PLW0603  # hints are for one store at a time
     _store = "" if location is None else f" --store {shlex.quote(location)}"
 
 

@@ -1,8 +1,8 @@
 """What happened, newest first, a part at a time: what was done in the dashboard, and what the stores hold.
 
-Of a store, these are its versions, and the reasons that are kept for tags and deletions. The newest version of each stage is
-known; an older one is read when all that is newer was shown. A version counts as no newer than the next one of its stage: a
-clock may have been wrong. A part begins where the one before it ended, whatever was saved meanwhile.
+A store adds its versions, and the reasons that it keeps for tags and deletions. The newest version of each stage is known; an
+older one is read when everything newer was shown. A version is never shown as newer than the version after it, because a clock
+may have been wrong. A part begins where the one before it ended, whatever was saved meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS = 0.12
 _CHUNK = 16
 """How many versions of a stage are read at once."""
 _FOLDED = 4
-"""From so many stages on that one run saved, they are shown as one row."""
+"""If one run saved this many stages or more, they are shown as one row."""
 
 _Order: TypeAlias = "tuple[float, str, str, int]"
 
@@ -53,7 +53,7 @@ START = Place(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 class Row(NamedTuple):
-    """One thing that happened; ``stages`` are several that one run saved, and ``run`` is what these have in common."""
+    """One thing that happened. Rows with an equal ``run`` may be shown as one; ``stages`` are the stages of all of them."""
 
     place: Place
     kind: str
@@ -132,7 +132,7 @@ def _of_reason(store: ShownStore, stage: str, reason: Reason) -> Row:
 
 
 def what_was_done(reason: Reason) -> str:
-    """Return what a reason is for, as a clause."""
+    """Return what was done for a reason, such as "deleted version 3"."""
     if reason.action == "deleted":
         if reason.versions == 1:
             return f"deleted version {reason.first}"
@@ -162,7 +162,7 @@ def _versions(store: ShownStore, start: Place, until: float) -> Iterator[Row]:
 
 
 def _next(store: ShownStore, place: Place, start: Place, until: float) -> list[tuple[_Order, Place, Version]]:
-    """Return the newest version of a stage below one that stands before the start of a part; none if there is none.
+    """Return the newest version of a stage that is below a version and older than the start; empty if there is none.
 
     Raises:
         _OutOfTimeError: It is not found in time.

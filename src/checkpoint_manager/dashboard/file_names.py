@@ -1,8 +1,8 @@
 """The name of the file that a browser saves: made of outside text, and safe on every system.
 
-A name never has a folder in it, does not hide the file, and shows its true ending: what changes the direction of text, controls
-and all that a system gives a meaning are replaced. The header is that of RFC 6266, with the form of RFC 8187 for other letters
-than those of ASCII.
+A name never has a folder in it, does not hide the file, and shows its true ending: control characters, those that change the
+direction of text, and those that have a meaning for a system are replaced. The header follows RFC 6266, and RFC 8187 for a name
+that is not ASCII.
 """
 
 from __future__ import annotations

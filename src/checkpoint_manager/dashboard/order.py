@@ -1,7 +1,7 @@
-"""The order of a pipeline's stages: after what they were made of, and else as each was saved first.
+"""The order of a pipeline's stages: each after the stages that it was made of, and otherwise as they were first saved.
 
-A stage that has never run stands behind the one that its program defines before it. Where stages were made of one another, the
-one that was saved first stands first.
+A stage that has never run comes after the stage that its program defines before it. Of stages that were made of one another,
+the one that was first saved comes first.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def in_order(cells: Mapping[str, Cell]) -> list[str]:
 
 
 def _defined_before(cell: Cell, cells: Mapping[str, Cell]) -> list[str]:
-    """Return the stages that the program of one that has never run defines before it."""
+    """Return the stages that the program defines before a stage that has never run; for any other stage, none."""
     return [stage for stage in cell.defined[: cell.defined.index(cell.stage)] if stage in cells] if cell.defined else []
 
 
 def _began(stages: list[str], cells: Mapping[str, Cell]) -> datetime:
-    """Return when the last of some stages that has a version was saved first."""
+    """Return when a stage was first saved: the last of these that has a version."""
     return next((began for stage in reversed(stages) if (began := cells[stage].began) is not None), _LATE)

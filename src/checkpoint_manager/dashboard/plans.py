@@ -1,7 +1,7 @@
-"""Plans of a store: one of a kind is made at a time, in a thread of its own, and the newest few are kept.
+"""Plans of a store: one of each kind is made at a time, in a thread of its own, and the newest few are kept.
 
-A plan is identified by a digest of what it would do. A page shows a part of a plan that is kept, and what is carried out is the
-plan that was shown; it is not made again.
+A plan is identified by a digest of what it would do. A page shows a part of a plan that is kept. The plan that was shown is the
+one that is carried out; it is not made again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RestorePlan(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """To what a pipeline is taken back: a moment, or a tag."""
+    """What a pipeline is taken back to: a moment, or a tag."""
 
     at: datetime | None = None
     tag: str | None = None
@@ -103,10 +103,10 @@ class _Making(Generic[Asked, Made]):
 
 
 class Plans(Generic[Asked, Made]):
-    """The plans of one kind of one store.
+    """The plans of one kind for one store.
 
     Args:
-        make: Makes one.
+        make: Makes the plan that is asked for.
     """
 
     def __init__(self, make: Callable[[Asked], Made]) -> None:

@@ -73,7 +73,7 @@ _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
 WAIT_SECONDS = 0.12
 """How long a page waits for what is not known yet; it then says how far the look has come."""
 _LOOKS_PER_SECOND = 1000
-"""How many stages are looked at in a second, about. A page does not wait for more than that lets it expect."""
+"""How many stages are looked at in a second, about. A page waits only if all can be looked at in time."""
 _MOST_LOOKED_BACK = 20
 """How many versions of a stage are searched for one that records its inputs."""
 _SHARE = 0.1
@@ -97,7 +97,7 @@ class Cell:
         failure: Why it failed.
         stale: Why it is out of date; empty if it is not.
         inputs: The stages whose results it was made of, as far as its newest versions tell.
-        defined: Of one that has never run, the stages that its program defines, in their order.
+        defined: The stages that its program defines, in their order, if it has never run.
     """
 
     stage: str
@@ -180,7 +180,7 @@ class Overview:
         return [(state, counts[state]) for state in ORDER if counts[state]]
 
     def in_order(self) -> Sequence[str]:
-        """Return the names of all stages: in the order of the pipeline, or until all were looked at, in that of their names."""
+        """Return the names of all stages in the order of the pipeline; until all were looked at, sorted by name."""
         if self.is_complete:
             return [cell.stage for cell in self.known_in_order()]
         return sorted({*self.names, *self.cells}) if self.cells.keys() - set(self.names) else self.names
@@ -338,7 +338,7 @@ class ShownStore:
                     self.look_at_versions(name)
                 with contextlib.suppress(CheckpointError):  # told by a verification
                     self.reasons[name] = self.cm.reasons(name)
-            names = self.cm.stages()  # quick by now, and names those that are gone, too
+            names = self.cm.stages()  # quick by now, and names those whose files are gone, too
             for name in set(names) - self._cells.keys():
                 with contextlib.suppress(CheckpointNotFoundError):
                     self.look_at_versions(name)
@@ -471,7 +471,7 @@ class ShownStore:
 
         Args:
             names: Their names.
-            known: What is known of them before. It stands for those that can't be looked at in half of ``WAIT_SECONDS``.
+            known: What was known of them before. It is returned for those that there is no time to look at.
         """
         found: list[Cell] = []
         until = time.monotonic() + WAIT_SECONDS / 2
@@ -487,7 +487,7 @@ class ShownStore:
         return found
 
     def older(self, stage: str, below: int, most: int) -> Iterator[Version]:
-        """Yield the versions of a stage below a number, newest first. They are read some at a time, and none is kept open."""
+        """Yield the versions of a stage below a number, newest first. They are read some at a time."""
         while True:
             found = list(itertools.islice(self.cm.iter_history(stage, below=below), most))
             yield from found

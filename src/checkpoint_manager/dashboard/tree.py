@@ -168,7 +168,7 @@ def _group(value: Any) -> _Group | None:  # noqa: ANN401
     return None if form.startswith("!") else _Group("object", value)
 
 
-def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401  # one for each kind
+def _scalar(value: Any) -> tuple[str, str]:  # noqa: ANN401  # JSON is what it is
     match value:
         case None:
             return "null", "null"

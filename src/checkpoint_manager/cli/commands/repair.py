@@ -77,7 +77,7 @@ def repair(access: Access, *, yes: bool, dry_run: bool, accept_rollback: bool) -
 
 
 def _left(found: Iterable[Finding], *, dry_run: bool) -> list[Finding]:
-    """Return those of the problems that are left after a repair, or that one would leave."""
+    """Return the problems that are left after a repair, or in a dry run, those that it would leave."""
     left = [finding for finding in found if finding.state not in _LEFT_ALONE]
     return [finding for finding in left if finding.state in _NOT_REPAIRED] if dry_run else left
 

@@ -178,7 +178,7 @@ class _Look:
         return rows
 
     def _again(self, each: StageStatus) -> StageStatus:
-        """Return the state of a stage. It is forgotten if it has changed, and its newest version is read again."""
+        """Return the state of a stage. If it has another newest version than before, that is read and verified, too."""
         row = self._seen.get(each.stage)
         if row is not None and each.newest is not None and row["version"] == each.newest.number:
             return each

@@ -208,7 +208,7 @@ def check_size(command: str, *versions: Version) -> None:
 
 
 def fields_of(body: bytes, content_type: str) -> dict[str, str]:
-    """Return the fields of a form. Browsers send the end of a line as two characters, and names hold one.
+    """Return the fields of a form. Browsers send a line break as CR LF, and names hold LF.
 
     Raises:
         RefusedError: It is not a form, or has too many fields.

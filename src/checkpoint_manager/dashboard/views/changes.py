@@ -1,6 +1,7 @@
 """Restoring, clearing and tagging: each shows what it will do, asks for a reason, and does it only if nobody was quicker.
 
-A restore and a clear keep the reason in the metadata of the version that they append. That of a tag is sealed with the tags.
+A restore and a clear keep the reason in the metadata of the version that they append. The reason of a tag is sealed with the
+tags of its stage.
 
 The plan names the newest version that it was made for. That is the *expected version* of the change: if another one is the
 newest by then, nothing is changed, and the page says what happened meanwhile.
@@ -177,7 +178,7 @@ def overtaken(call: Call, stage: str, expected: int, actual: int, again: str, to
         expected: The version of it that was the newest when the plan was made.
         actual: The newest now.
         again: The address of a new plan.
-        told: What this means.
+        told: Says what was changed.
     """
     since: list[Version] = []
     for version in call.store.cm.iter_history(stage):

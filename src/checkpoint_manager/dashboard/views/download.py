@@ -1,7 +1,7 @@
 """The download of an attachment, or of an array, frame or tensor in the data: streamed, as a file, and logged as a reveal.
 
-What is sent was authenticated before: a content is read in segments of 16 MiB, and one that is damaged ends the connection
-before the length that was announced, which browsers show as a failed download.
+Only authenticated data is sent. It is read in segments of 16 MiB, and a damaged one ends the connection before the announced
+length, which browsers show as a failed download.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE_BYTES = 1024 * 1024
 
 
 def send(call: Call) -> Response:
-    """Send an attachment by its name, or by its JSON pointer what is in data that this session has revealed."""
+    """Send an attachment by its name or, if this session has revealed the data, a part of it by its JSON pointer."""
     version, name = version_of(call), call.asked("name")
     is_attached = any(each.name == name for each in version.attachments)
     if not is_attached and not is_revealed(call, version):
@@ -39,7 +39,7 @@ def send(call: Call) -> Response:
         raise RefusedError(404, "The data holds nothing at this place")
     file = found.open()
     pieces = _pieces(file)
-    first = next(pieces, b"")  # one that is damaged from its start is told by a page
+    first = next(pieces, b"")  # damage at the start is told by a page
     headers = {
         "content-disposition": disposition(safe_name(name, found.kind)),
         "content-length": str(found.size),

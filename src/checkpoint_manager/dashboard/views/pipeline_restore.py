@@ -40,7 +40,7 @@ def plan(call: Call) -> Response:
     if goal is None:
         return call.page("pipeline_restore.html", tags=_tags(call))
     if goal.at is not None and call.asked("at") != goal.at.isoformat():
-        return call.go(call.at("/pipeline/plan", at=goal.at.isoformat()))  # so that an age means one moment from now on
+        return call.go(call.at("/pipeline/plan", at=goal.at.isoformat()))  # an age stays the same moment from now on
     found = _kept(call, goal) or call.store.restore_plans.make(goal, WAIT_SECONDS)
     if found is None:
         return call.page("pipeline_plan.html", goal=goal, plan=None)
@@ -76,7 +76,7 @@ def _failed(call: Call, found: RestorePlan, error: CheckpointError, reason: str,
     """Show why a restore failed, and what it has left.
 
     Raises:
-        RefusedError: Nobody was quicker; it failed for another reason.
+        RefusedError: It failed for another reason than that somebody was quicker.
     """
     left = [stage for _, stage in error.left] if isinstance(error, PartlyRestoredError) else []
     why = error.__cause__ if left and isinstance(error.__cause__, CheckpointError) else error
@@ -102,7 +102,7 @@ def _goal(call: Call) -> Goal | None:
     """Return the moment or the tag that is asked for; None if neither is.
 
     Raises:
-        RefusedError: Both are, or the moment is not one.
+        RefusedError: Both are, or the moment can't be read.
     """
     at, tag = call.asked("at").strip(), call.asked("tag").strip()
     if at and tag:
@@ -123,7 +123,7 @@ def _kept(call: Call, goal: Goal) -> RestorePlan | None:
 
 
 def _tags(call: Call) -> list[tuple[str, int]]:
-    """Return the tags of the first stages, each with how many of these have it, those of most stages first."""
+    """Return the tags of the first stages, each with the number of those that have it, the largest first."""
     found = Counter[str]()
     for stage in itertools.islice(call.store.names(), _MOST_SEARCHED):
         with contextlib.suppress(CheckpointError):  # told by the plan

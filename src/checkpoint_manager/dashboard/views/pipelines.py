@@ -109,7 +109,7 @@ def _filters(query: Mapping[str, str]) -> dict[str, str]:
 def _chosen(overview: Overview, query: Mapping[str, str]) -> Sequence[str]:
     """Return the names of the stages that meet the filters, in the order of the pipeline.
 
-    Until all stages were looked at, they are in the order of their names; those that were not have no state and no metadata.
+    Until all stages were looked at, they are sorted by name; those that were not have no state and no metadata.
     """
     filters = _filters(query)
     name, state = filters["name"].casefold(), filters["state"]
