@@ -1,4 +1,4 @@
-"""Who goes first: while a page is being made, what looks at stores in the background waits."""
+"""Pages go first: while one is being made, the threads that look at stores in the background wait."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _LONGEST_SECONDS = 0.3
-"""How long a step in the background waits, so that it gets on even where pages are asked for without an end."""
+"""How long a step in the background waits at most, so that it gets on even if pages are requested all the time."""
 
 
 class Pace:
@@ -20,17 +21,13 @@ class Pace:
         self._is_changed = threading.Condition()
         self._pages = 0
 
-    @contextlib.contextmanager
-    def making_a_page(self) -> Iterator[None]:
+    def making_a_page(self) -> AbstractContextManager[None]:
         """Go first until the end of the block."""
-        with self._counted(1):
-            yield
+        return self._counted(1)
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """Let the background go on until the end of the block: a page waits for it."""
-        with self._counted(-1):
-            yield
+        return self._counted(-1)
 
     def give_way(self) -> None:
         """Wait, in the background, until no page is being made."""
