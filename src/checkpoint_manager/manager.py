@@ -111,7 +111,7 @@ class CheckpointManager:
             from the environment (``CHECKPOINT_MANAGER_KEY_FILE``, ``CHECKPOINT_MANAGER_PASSPHRASE``, ``…_PASSPHRASE_FILE`` or
             ``…_PASSPHRASE_COMMAND``) or else from a key file in the user's data directory, which is created on first use.
         lock_timeout: How long an operation waits for other writers, in seconds, over all the locks that it takes; and how long
-            for an answer of a server, which has 5 seconds at the least.
+            it waits for an answer of a server, which is at least 5 seconds.
         durability: ``full``, or ``relaxed`` to leave syncing to the operating system: a power cut may then lose the last saves.
         on_rollback: What to do when the store is older than what this user has seen: ``raise`` or ``warn``.
         retention: What to keep of each stage that this manager saves to; None keeps everything. After a save, a few versions
@@ -539,12 +539,13 @@ class CheckpointManager:
     def status(self, prefix: str = "", *, verified: bool = False, progress: OnProgress | None = None) -> list[StageStatus]:
         """Return the state of each stage: its newest version, what runs of it now, and whether it is stale or can't be read.
 
-        A stage that runs for the first time is listed before it has a version. So is one that has never run, as far as runs and
-        the newest versions of the stages tell: each names the functions that its program has defined as stages, if there are no
-        more than 50. Of a program that has changed, the newest run or version counts.
+        A stage that runs for the first time is listed before it has a version. Stages that have never run are listed, too, as
+        far as they are known: each run and each version names the functions that its program has defined as stages, if there
+        are no more than 50. If the program has changed, the newest run or version counts.
 
         Args:
-            prefix: Return only stages whose names begin with this. What others tell of those that have never run is not read.
+            prefix: Return only stages whose names begin with this. The versions of other stages are not read, even if they name
+                stages that have never run.
             verified: Read and verify the data of each newest version, too. ``verify`` does that with all versions.
             progress: Called with the stages that were looked at.
         """
@@ -852,7 +853,7 @@ class CheckpointManager:
         return {name: tagged.version for name, tagged in tags.named.items()}
 
     def reasons(self, stage_name: str) -> list[Reason]:
-        """Return why tags of a stage were given or removed and versions deleted, newest first, as far as a reason was given.
+        """Return the reasons that were given for tags, for their removal and for deletions of versions, newest first.
 
         The newest hundred are kept, until the stage is deleted. Bundles and copies do not have them. The reason of a restore or
         a clear is in the metadata of the version that it appends.

@@ -47,7 +47,7 @@ class Origin:
 
 
 class Reason(NamedTuple):
-    """Why a tag was given or removed, or versions were deleted, as whoever did it said. It is sealed with the stage's tags.
+    """Why a tag was given or removed, or versions were deleted, in the user's words. It is sealed with the stage's tags.
 
     Attributes:
         at: When, by the clock of the host where it was done.

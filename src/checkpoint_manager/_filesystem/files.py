@@ -30,8 +30,8 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 TEMPORARY_SUFFIX = ".tmp"
 _COPY_BYTES = 1024 * 1024
-_WRITTEN_OUT_AT_ONCE = 1024 * 1024
-"""After how many bytes the medium starts to write: each start waits for the other processors, and is no gain for less."""
+_WRITE_OUT_BYTES = 1024 * 1024
+"""After how many bytes writing out is started: each start waits for the other processors, which does not pay for less."""
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -198,7 +198,7 @@ def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: b
             if done < length:
                 write_rest(descriptor, memoryview(piece)[done:])
             written += length
-            if durable and written - started >= _WRITTEN_OUT_AT_ONCE:
+            if durable and written - started >= _WRITE_OUT_BYTES:
                 _start_writing_out(descriptor, started, written - started)
                 started = written
         if durable:
@@ -224,14 +224,14 @@ def new_file(name: str, directory: int) -> Iterator[int]:
 
 
 def write_at(descriptor: int, offset: int, pieces: Iterable[Buffer]) -> None:
-    """Write pieces, one behind the other, from a place in a file on."""
+    """Write pieces into a file, one after the other, beginning at an offset."""
     end = started = offset
     for piece in pieces:
         view = memoryview(piece)
         while view:
             done = os.pwrite(descriptor, view, end)
             view, end = view[done:], end + done
-        if end - started >= _WRITTEN_OUT_AT_ONCE:
+        if end - started >= _WRITE_OUT_BYTES:
             _start_writing_out(descriptor, started, end - started)
             started = end
 
@@ -331,7 +331,7 @@ def entries(directory: int) -> AbstractContextManager[Iterator[os.DirEntry[str]]
 
 
 def names(directory: int) -> list[str]:
-    """Return all names in an open directory: of many, in a fraction of the time that :func:`entries` takes."""
+    """Return all names in an open directory. For many, this takes a fraction of the time that :func:`entries` takes."""
     os.lseek(directory, 0, os.SEEK_SET)
     return os.listdir(directory)
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer
 
     Output: TypeAlias = memoryview | Callable[[Iterable[Buffer]], object]
-    """Memory of the content's length, or what takes it in pieces that share a buffer; called again, it starts again."""
+    """Memory of the content's length, or a function that takes its pieces, which share a buffer. A second call begins again."""
 
 HashName: TypeAlias = Literal["blake3", "sha256"]
 

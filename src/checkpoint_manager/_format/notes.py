@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**63 - 1
 MOST_STAGES, MOST_CHARACTERS_OF_STAGES = 50, 1000
-"""A program with more stages, or longer names, is one that makes them as it goes on: it does not tell them."""
+"""A program with more stages, or longer names, is taken for one that makes them as it goes on, and they are not kept."""
 _REVISION_TYPES = {int, str, bool}
 
 

@@ -1,7 +1,7 @@
 """Faults in data that can't be saved: the paths of the values, the reasons, and what to do instead.
 
-An error tells of the data paths and types, never a value. In a path, a key that is an identifier, as the names of fields are,
-stands as it is. Any other key may be data, such as an address or a number, and only its place in the dict is told.
+An error tells of the data paths and types, never a value. A path shows a key that is an identifier, such as the name of a
+field. Any other key may be data, such as an address or a number, and the path shows only its place in the dict.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.codecs import Codecs
 
 Step: TypeAlias = tuple[int, object] | int | None
-"""A key of a dict, behind its place there, from 1; an index of a list or tuple, or of a set as it is iterated.
+"""A key of a dict, after its place there, from 1; an index of a list or tuple, or of a set as it is iterated.
 
 None leads from a value to what its codec makes of it.
 """

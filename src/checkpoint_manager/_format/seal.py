@@ -150,7 +150,7 @@ def unseal_slices(key: SecretBytes, slices: Iterable[Buffer], length: int, bound
     """Unseal a message of known length that comes in slices of ``SLICE_BYTES`` or less.
 
     Yields:
-        The pieces of the message, which are as :func:`unseal_stream` says. All share one buffer: use each before the next.
+        The pieces of the message, as :func:`unseal_stream` does. All share one buffer: use each before the next.
 
     Raises:
         SealBrokenError: The message does not open under this key and context, or has another length.

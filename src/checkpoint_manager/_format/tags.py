@@ -23,7 +23,7 @@ and empty where versions were deleted. ``first`` and ``last`` are the lowest and
 ``count`` says how many there are. ``by`` is the user and the host, up to 600 characters, and ``text`` the reason, 1 to 500.
 
 **Format 1** differs in its name, ``checkpoint-manager-tags/1``, and in that there are no ``reasons``. A writer uses it as long
-as there are none, so that what reads format 1 alone goes on reading the tags of a store in which nobody gave a reason.
+as there are none, so that a reader of format 1 alone can read the tags of a store in which nobody gave a reason.
 """
 
 from __future__ import annotations

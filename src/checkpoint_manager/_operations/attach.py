@@ -23,10 +23,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import blake3  # noqa: F401  # else it would be imported under the lock, and so would the next one
+import blake3  # noqa: F401  # else it would be imported under the lock
 import orjson
 
-import checkpoint_manager.attachment_info  # noqa: F401
+import checkpoint_manager.attachment_info  # noqa: F401  # likewise
 from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._filesystem import files
@@ -74,11 +74,11 @@ _MAX_RECORDS_BYTES = 400 * 1024
 
 
 class Sliced(NamedTuple):
-    """The content of a segment, which can be taken once.
+    """The content of a segment, which can be read once.
 
     Attributes:
         length: Its length in bytes.
-        slices: It, in slices of ``seal.SLICE_BYTES`` or less. They may share a buffer: use each one before the next.
+        slices: The content, in slices of ``seal.SLICE_BYTES`` or less. They may share a buffer: use each one before the next.
     """
 
     length: int
@@ -256,7 +256,7 @@ def _file(path: os.PathLike[str], what: str) -> Source:
 
 
 class _FileSource(Source):
-    """A file of known length. Each segment is read slice by slice while it is sealed, so that none is in memory.
+    """A file of known length. A segment is read slice by slice while it is sealed, and is never in memory as a whole.
 
     Args:
         path: Its path.
@@ -294,7 +294,7 @@ class _FileSource(Source):
             change = "was replaced"
         elif status.st_size > was.st_size:
             change = "became longer"
-        elif status.st_size < was.st_size or is_short:  # or the system says a length that is not the file's
+        elif status.st_size < was.st_size or is_short:  # or its file system reports a wrong length
             change = "became shorter"
         else:
             return
@@ -511,7 +511,7 @@ class StoredAttachment(_Part):
         with files.new_file(name, folder) as descriptor:
 
             def write(index: int, pieces: Iterable[Buffer]) -> None:
-                with self._writing_to(place):  # inside of what reads, whose errors would be told otherwise
+                with self._writing_to(place):  # else the reading around it would report the error as its own
                     files.write_at(descriptor, index * attachment_format.SEGMENT_BYTES, pieces)
 
             indexes = range(len(self._record.digests))

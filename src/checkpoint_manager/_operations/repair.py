@@ -108,7 +108,7 @@ def _stage(check: Check, stage: str, leftovers: Iterable[Leftover], session: Ses
 
 def _attachments(store: Store, stage: str, *, dry_run: bool) -> Iterator[RepairStep]:
     """Remove the attachments that no version refers to, but for those that are being written."""
-    # Of the record of deletions: only the user can judge it; or it is damaged, and a dry run has left it there.
+    # The record of deletions was rolled back, which only the user can judge, or is damaged, and a dry run leaves it there.
     with contextlib.suppress(IntegrityError, RollbackError):
         unused = attach.unused(store, stage)
         for each in unused if dry_run else attach.remove_unused(store, stage, unused, None):

@@ -73,7 +73,7 @@ def _was_there(store: Store, stage: str) -> bool:
 
 
 def _look_at(store: Store, stage: str, *, verified: bool) -> StageStatus | None:
-    """Return a stage with its newest version, if it has one, or why that can't be read; None: it was deleted as a whole."""
+    """Return a stage with its newest version, if it has one, or with the error of reading it; None: it was deleted."""
     try:
         with store.session(stage) as session:
             number, entry = (_verified if verified else _read)(store, stage, session)

@@ -471,7 +471,7 @@ class History:
         return number
 
     def deleted(self, stage: str, marker: int) -> CheckpointNotFoundError:
-        """Return the error for a stage that was deleted as a whole."""
+        """Return the error for a stage that was deleted as a whole; ``marker`` is the number of its delete marker."""
         message = f"stage {printable(stage)} in {self._store.backend.location} was deleted"
         return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage, version=marker)
 

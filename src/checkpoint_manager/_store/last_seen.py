@@ -305,7 +305,8 @@ def state_directory() -> str:
 def _refuse_foreign(file: Descriptor) -> None:
     """Raise an OSError for a file that another user planted while the folder was open to others.
 
-    An earlier version of the library left it to the umask. Whoever owns the file may still change it, by another name.
+    Earlier versions of the library left the folder's mode to the umask. The owner of the file can still change it by another
+    name.
     """
     if is_foreign(os.fstat(file.number)):
         raise PermissionError(errno.EPERM, "a file in it belongs to another user")

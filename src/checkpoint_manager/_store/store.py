@@ -79,7 +79,7 @@ class Store(SealedStore):
         return seen, [stage for stage in self.backend.stages() if stage.startswith(prefix) and stage not in known]
 
     def authentic(self, others: Iterable[str], opens: Callable[[str], bool]) -> list[str]:
-        """Return those of some stages in which a version opens, as ``opens`` tells; the others are told with an ERROR line."""
+        """Return the stages in which a version opens, as ``opens`` tells; log the others in ERROR lines."""
         found, planted = list[str](), 0
         for stage in others:
             if opens(stage):

@@ -49,7 +49,7 @@ Purpose: TypeAlias = Literal["write", "run"]
 
 
 LEAST_ANSWER_SECONDS = 5.0
-"""How long a server may take for an answer at the least, also if its caller waits for no other writer."""
+"""A server has at least this long for an answer, even if the caller does not wait for other writers."""
 
 
 class VersionTakenError(Exception):
@@ -221,8 +221,8 @@ class Backend(ABC):
         capabilities: What it can do without help.
         durability: How it was opened.
         asked_for: What the caller named, if that leads to ``location`` by a link; otherwise the empty string.
-        patience: For how many seconds a call is tried again while a server does not answer, and for how many one answer is
-            waited for, if they are more than ``LEAST_ANSWER_SECONDS``. A manager sets it to its ``lock_timeout``.
+        patience: For how many seconds a call is tried again while a server does not answer. One answer is waited for as long,
+            and at least ``LEAST_ANSWER_SECONDS``. A manager sets it to its ``lock_timeout``.
     """
 
     location: str

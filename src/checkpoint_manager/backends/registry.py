@@ -51,7 +51,7 @@ def open_backend(
     Args:
         location: The path of a directory, a URL, or a backend, which is returned.
         durability: What a save waits for, where the backend can heed it.
-        patience: The backend's patience, with which its server is waited for now, too.
+        patience: The backend's patience. It holds for this call, too.
 
     Raises:
         LocationError: The scheme is not known, or the backend can't heed ``durability``.

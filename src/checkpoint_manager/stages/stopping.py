@@ -103,8 +103,8 @@ def _take(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)  # pragma: no cover  # as above
-        os.kill(os.getpid(), number)  # pragma: no cover
-        return  # pragma: no cover
+        os.kill(os.getpid(), number)  # pragma: no cover  # as above
+        return  # pragma: no cover  # as above
     is_second = bool(_pending)
     _pending.append(number)
     if frame is not None and frame.f_code in ends:  # no ``try`` stands there yet: :func:`end` acts on it

@@ -179,7 +179,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             # Numbers are missing. What is linked during a listing may be missed while what came after it is seen: of another
             # listing, all up to the newest one of the first is certain.
             newest = found[-1]
-            del found  # of planted names there may be many
+            del found  # there may be many planted names
             return sorted(number for number in pending.numbers(session.folder) if number <= newest)
 
     def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:

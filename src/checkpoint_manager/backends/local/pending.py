@@ -202,10 +202,10 @@ def listed(folder: int) -> tuple[list[int], list[str]]:
 
 
 def _pending_files(names: Iterable[str], folder: int) -> list[str]:
-    return [name for name in pending_names(names) if not files.is_directory(name, folder)]
+    return [name for name in _pending_names(names) if not files.is_directory(name, folder)]
 
 
-def pending_names(names: Iterable[str]) -> list[str]:
+def _pending_names(names: Iterable[str]) -> list[str]:
     """Return the pending names among the names of a folder; what stands there may be a directory."""
     return [name for name in names if name.endswith(_SUFFIX) and version_pending(name)]
 
@@ -213,7 +213,7 @@ def pending_names(names: Iterable[str]) -> list[str]:
 def numbers(folder: int) -> list[int]:
     """Return the numbers of the versions in a folder, after the adoption of pending ones, in no particular order."""
     names = files.names(folder)
-    found, waiting = versions_of(names), pending_names(names)
+    found, waiting = versions_of(names), _pending_names(names)
     adopted = adopt(waiting, max(found, default=0), folder) if waiting else []
     return [*{*found, *adopted}] if adopted else found
 

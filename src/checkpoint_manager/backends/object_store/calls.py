@@ -65,7 +65,7 @@ _CAUSES = {
     r"404 Not Found": ("the server knows no such place", "Check the endpoint and the bucket in the URL"),
     r"Connection refused": ("no server answers there", "Check the endpoint in the URL, and that the server runs"),
 }
-"""What is found in the error of a request that reached no server, or none of buckets: why, and what to do."""
+"""What is found in the error of a request that reached no server, or a server without buckets: why, and what to do."""
 _REFUSALS = {
     "PermissionDeniedError": (
         errno.EACCES,
@@ -92,7 +92,7 @@ class Pending(Generic[T]):
         try:
             self._answer.put((True, self._call()))
         except (*ANSWERS, BaseError) as error:
-            self._answer.put((False, error.with_traceback(None)))  # which would lead to this object, and so to the error
+            self._answer.put((False, error.with_traceback(None)))  # it would lead to this object, and so back to the error
         except BaseException as error:  # noqa: BLE001  # whoever waits gets it
             self._answer.put((False, error))
         finally:
@@ -171,9 +171,9 @@ def is_to_be_translated(error: BaseException, *, may_be_absent: bool) -> bool:
 
     Args:
         error: How it failed.
-        may_be_absent: It is an answer that there is no such object.
+        may_be_absent: That there is no such object is an answer.
     """
     if isinstance(error, FileNotFoundError):
         return not may_be_absent or any(each in str(error) for each in _MISSING_BUCKETS)
-    is_panic = type(error).__name__ == "PanicException"  # of obstore, which leaves no way to import it
+    is_panic = type(error).__name__ == "PanicException"  # of obstore, which does not export it
     return is_panic or (isinstance(error, Exception) and not isinstance(error, (*ANSWERS, StorageError, MemoryError)))

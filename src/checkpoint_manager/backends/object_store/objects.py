@@ -71,7 +71,7 @@ class Objects:
             request: Makes the request.
             action: What is done, for messages.
             stage: The stage, for messages.
-            may_be_absent: A FileNotFoundError is an answer; otherwise, it is an error, as of what is not a server of buckets.
+            may_be_absent: A FileNotFoundError is an answer. Otherwise, it is an error: the server may have no buckets.
         """
         return self.finish(calls.start(request), action, stage, may_be_absent=may_be_absent)
 

@@ -38,7 +38,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
 _OF_OBJECT_LOCK = {"retain_until", "retention", "object_lock", "legal_hold"}
 _BUCKET = re.compile(r"[$A-Za-z0-9._-]+")
 _ENDPOINT = re.compile(r"https?://[A-Za-z0-9._~:\[\]-]+(/[A-Za-z0-9._~%/-]*)?")
-"""What obstore can send. It ends with a panic at other characters."""
+"""What obstore can send. Other characters make it panic."""
 _IN_THE_ENVIRONMENT = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
 
 
@@ -61,7 +61,7 @@ def place_of(url: str, answer_seconds: float = _RETRY_SECONDS) -> Place:
 
     Args:
         url: The URL.
-        answer_seconds: How long an answer is going to be waited for.
+        answer_seconds: How long the caller waits for an answer.
 
     Raises:
         LocationError: The URL names none, or has parts that are not known.

@@ -265,7 +265,7 @@ class Connections:
         return link
 
     def _connect(self) -> Connection:
-        """Return a new connection, made in a thread of its own: what looks up the server's name is deaf to Ctrl-C."""
+        """Return a new connection, made in a thread of its own: Ctrl-C does not end the lookup of the server's name."""
         answer: queue.SimpleQueue[Connection | Exception] = queue.SimpleQueue()
 
         def connect() -> None:

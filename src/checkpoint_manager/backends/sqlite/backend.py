@@ -10,9 +10,9 @@ transaction of its own. The row of the version comes last, and only if all of it
 are leftovers of a killed writer, and the next writer of the stage removes them under its lock. Triggers remove the chunks of
 deleted and replaced versions in the same transaction.
 
-A session looks once: the first statement reads the keyring's stamp, the newest version and the record of deletions together,
-and for a reader the newest version, too. The statement that inserts a version tells the keyring's stamp as of that moment. So a
-save is two statements, and a load one.
+A session looks once: the first statement reads the stamps of the keyring and of the record of deletions and the number of the
+newest version together, and for a reader the content of that version, too. The statement that inserts a version returns the
+keyring's stamp as of that moment. So a save is two statements, and a load one.
 
 **Locks** are lock files in a folder beside the database, because a lock that is a transaction would block the writers of all
 stages.
@@ -177,7 +177,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
     ) -> list[tuple[Any, ...]]:
         """Return the rows of a statement. One step of the interpreter runs it to its end.
 
-        If there is no database, one is made, or there are no rows.
+        If there is no database, it is made, if ``make`` says so; otherwise there are no rows.
         """
 
         def run() -> list[tuple[Any, ...]]:
@@ -253,7 +253,7 @@ class SqliteBackend(HostLocks, Backend, Maintenance):
         query = "SELECT number FROM version WHERE stage = ? AND number BETWEEN 1 AND ? ORDER BY number"
         return [row[0] for row in self._rows("list the versions of", query, (stage.encode(), _HIGHEST_NUMBER), stage)]
 
-    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # always is
+    def newest(self, stage: str, *, exact: bool = False, session: Session | None = None) -> Newest:  # noqa: ARG002  # it always is
         answer = self._answer(session, stage, "newest")
         if answer is not ...:
             return Newest(answer, durable=True)

@@ -67,5 +67,5 @@ def _code_of(error: sqlite3.Error) -> int:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    """Return whether it may go when it is tried again: also where another thread has forked, which closes the connection."""
+    """Return whether another try may succeed. A fork of another thread closes the connection, and the next try opens one."""
     return _code_of(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or "closed database" in str(error)

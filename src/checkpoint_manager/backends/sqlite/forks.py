@@ -22,7 +22,7 @@ import weakref
 
 
 class Connection(sqlite3.Connection):
-    """A connection.
+    """A connection with its guard.
 
     Attributes:
         guard: Held while a statement of it runs.
@@ -39,7 +39,7 @@ class Connection(sqlite3.Connection):
 
 
 class _Held(threading.local):
-    """What a thread that forks holds."""
+    """The guards that a thread holds while it forks."""
 
     def __init__(self) -> None:
         self.guards: list[threading.RLock] = []
@@ -71,7 +71,7 @@ def _take_all() -> None:
 
 
 def _take(guard: threading.RLock) -> None:
-    _held.guards.append(guard)  # first: an interruption must not keep it
+    _held.guards.append(guard)  # first, so that it is let go even after an interruption
     guard.acquire()
 
 

@@ -22,7 +22,7 @@ class SqliteSession(LockSession):
 
     Args:
         stage: The stage, or None.
-        lock: The lock, if the caller holds it: he is going to write. Others are going to read the newest version.
+        lock: The lock of a caller that is going to write; None: the caller is going to read the newest version.
 
     Attributes:
         look: The statement that looks at the stage.
