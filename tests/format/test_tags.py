@@ -84,7 +84,7 @@ def test_the_newest_reasons_are_kept_and_make_another_format(reasons: list[Reaso
     tags = Tags(3, ID, named)
     assert FORMAT_1.encode() in seal_tags("train", tags)
     for reason in reasons * MAX_REASONS:
-        tags = tags.changed(tags.named, reason=reason)
+        tags = tags.with_reason(reason).changed(tags.named)
     file = seal_tags("train", tags.changed({}))
     assert FORMAT.encode() in file
     assert open_tags("train", file).reasons == tuple((reasons * MAX_REASONS)[-MAX_REASONS:])

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -70,10 +70,13 @@ class Tags:
     named: Mapping[str, Tagged] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
 
-    def changed(self, named: Mapping[str, Tagged], *, above: int = 0, reason: Reason | None = None) -> Tags:
-        """Return the record with other tags, and perhaps another reason, that follows this one and the serial ``above``."""
-        reasons = self.reasons if reason is None else (*self.reasons, reason)[-MAX_REASONS:]
-        return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())), reasons)
+    def changed(self, named: Mapping[str, Tagged], *, above: int = 0) -> Tags:
+        """Return the record with other tags that follows this one and the serial ``above``."""
+        return Tags(max(self.serial, above) + 1, secrets.token_hex(16), dict(sorted(named.items())), self.reasons)
+
+    def with_reason(self, reason: Reason | None) -> Tags:
+        """Return the record with one more reason, if it is not None."""
+        return self if reason is None else replace(self, reasons=(*self.reasons, reason)[-MAX_REASONS:])
 
     @property
     def form(self) -> RecordFormat:

@@ -21,7 +21,6 @@ from checkpoint_manager._format.checkpoint_file import MAX_VERSION
 from checkpoint_manager._format.tags import (
     MAX_BY_CHARACTERS,
     MAX_REASON_CHARACTERS,
-    MAX_REASONS,
     MAX_TAG_CHARACTERS,
     MAX_TAGS,
     Tagged,
@@ -184,7 +183,8 @@ def _tag(
         entry = store.history.entry(stage, version)
         wanted = Tagged(version, entry.id)
         if _is_new(store, stage, tags, name, wanted, force=force or expected is not None):
-            _write(store, stage, tags, {**tags.named, name: wanted}, record, _reason("tagged", [version], reason, name))
+            why = _reason("tagged", [version], reason, name)
+            _write(store, stage, tags.with_reason(why), {**tags.named, name: wanted}, record)
         return entry
 
     with waits.lock(stage) as lock, waits.session(stage, lock):
@@ -281,8 +281,7 @@ def untag_locked(
         if unknown:
             raise _no_tag(store, stage, unknown[0], tags)
         for name in sorted(unwanted):
-            why = _reason("untagged", [tags.named[name].version], reason, name)
-            tags = tags if why is None else replace(tags, reasons=(*tags.reasons, why)[-MAX_REASONS:])
+            tags = tags.with_reason(_reason("untagged", [tags.named[name].version], reason, name))
         if unwanted:
             _write(store, stage, tags, {name: tag for name, tag in tags.named.items() if name not in unwanted}, record)
 
@@ -323,7 +322,7 @@ def note_deletion_locked(store: Store, stage: str, versions: Sequence[int], reas
 
     def change() -> None:
         tags, record = read(store, stage)
-        _write(store, stage, tags, tags.named, record, _reason("deleted", versions, reason))
+        _write(store, stage, tags.with_reason(_reason("deleted", versions, reason)), tags.named, record)
 
     if reason is not None and versions:
         store.change_record(stage, change)
@@ -412,10 +411,8 @@ def accept_rollback(store: Store, stage: str, waits: Waits) -> bool:
     return is_changed
 
 
-def _write(
-    store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None, reason: Reason | None = None
-) -> None:
+def _write(store: Store, stage: str, tags: Tags, named: Mapping[str, Tagged], record: Record | None) -> None:
     store.flush(stage)  # a name must not outlive its version, which a relaxed store may lose
-    changed = tags.changed(named, above=store.last_seen.recall_record(stage, "tags")[0], reason=reason)
+    changed = tags.changed(named, above=store.last_seen.recall_record(stage, "tags")[0])
     write(store, stage, changed, record)
     store.last_seen.remember_record(stage, "tags", SeenRecord(changed.serial, changed.id))
