@@ -540,8 +540,8 @@ class CheckpointManager:
         """Return the state of each stage: its newest version, what runs of it now, and whether it is stale or can't be read.
 
         A stage that runs for the first time is listed before it has a version. Stages that have never run are listed, too, as
-        far as they are known: each run and each version names the functions that its program has defined as stages, if there
-        are no more than 50. If the program has changed, the newest run or version counts.
+        far as they are known: each active run and each newest version names the functions that its program has defined as
+        stages, if there are no more than 50. If the program has changed, the newest run or version counts.
 
         Args:
             prefix: Return only stages whose names begin with this. The versions of other stages are not read, even if they name

@@ -21,7 +21,7 @@ from checkpoint_manager._filesystem import files
 MOST = 64
 """How many are kept in this process, however many managers it has: far below what it may have open."""
 _BETWEEN = 16
-"""They are counted after so many were opened, because counting takes longer than closing one."""
+"""They are counted each time that so many were opened, because counting takes longer than closing one."""
 _opened = itertools.count(1)
 _close = os.close
 """For ``__del__``, which may be called when the interpreter has taken its modules apart."""
