@@ -30,7 +30,7 @@ from checkpoint_manager._format.tags import (
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._store.waits import Waits
-from checkpoint_manager._text import did_you_mean, printable, with_article
+from checkpoint_manager._text import did_you_mean, is_unicode, printable, with_article
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import (
     ArgumentError,
@@ -311,7 +311,7 @@ def check_reason(reason: object) -> str | None:
         return None
     check("reason", reason, str, "a text, or None")
     text = str(reason)
-    if not 1 <= len(text) <= MAX_REASON_CHARACTERS or any("\ud800" <= character <= "\udfff" for character in text):
+    if not 1 <= len(text) <= MAX_REASON_CHARACTERS or not is_unicode(text):
         message = f"reason must be valid Unicode of 1 to {MAX_REASON_CHARACTERS} characters"
         raise ArgumentError(message, hint="Shorten it", argument="reason")
     return text
