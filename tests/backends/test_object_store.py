@@ -215,7 +215,7 @@ class TestServers:
             calls.translate(answer, "read from", "s3://b/p", stage)
 
     def test_a_server_that_has_no_buckets_is_told(self, cm: CheckpointManager, server: Moto) -> None:
-        """As one of web pages, which an endpoint with a typing error may lead to."""
+        """A web server, for example, to which a typing error in the endpoint may lead."""
         server.fault = lambda *_: "404 Not Found"
         for act in (lambda: CheckpointManager(server.url(), key=KEY), cm.stages):
             with pytest.raises(StorageError, match=r"knows no such place\. Check the endpoint and the bucket in the URL"):
@@ -297,7 +297,7 @@ class TestServers:
             signal.signal(signal.SIGUSR1, before)
 
     def test_a_panic_of_obstore_is_an_error_of_the_storage(self, url: str) -> None:
-        """The same kind of error as one that a region with a line break in it leads to; it is printed, too."""
+        """A region with a line break in it leads to one, for example. Obstore prints it, too."""
 
         class PanicException(BaseException):  # the name that pyo3 gives it
             pass
@@ -647,7 +647,7 @@ class TestLeases:
     def test_the_chunks_of_a_version_are_not_removed(
         self, url: str, other: ObjectStoreBackend, monkeypatch: pytest.MonkeyPatch, server: Moto
     ) -> None:
-        """Whatever a list of leftovers said before it was written."""
+        """A list of leftovers that was made before the version was written may name them."""
         monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
         other.append("train", 1, lambda: [b"x" * 150])
         (key, _) = there = server.keys(f"{prefix_of(url)}/chunks")

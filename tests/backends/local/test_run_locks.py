@@ -67,7 +67,7 @@ def test_a_file_that_is_not_the_one_that_was_locked_stays(tmp_path: Path) -> Non
 
 
 def test_a_run_is_seen_where_the_kernel_lists_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where only Linux tells them, and on a file server. A file that nobody holds is no run."""
+    """Only Linux lists them, and not those of a file server. A file that nobody holds is not a run."""
     monkeypatch.setattr(lock_module, "_listed_locks", dict)
     backend = LocalBackend(tmp_path)
     with backend.lock("train", 0, purpose="run", name=NAME) as held:
