@@ -313,7 +313,7 @@ def check_reason(reason: object) -> str | None:
     text = str(reason)
     if not 1 <= len(text) <= MAX_REASON_CHARACTERS or not is_unicode(text):
         message = f"reason must be valid Unicode of 1 to {MAX_REASON_CHARACTERS} characters"
-        raise ArgumentError(message, hint="Shorten it", argument="reason")
+        raise ArgumentError(message, hint="Say why in a sentence or two, or leave it out", argument="reason")
     return text
 
 
