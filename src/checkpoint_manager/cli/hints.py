@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from checkpoint_manager.cli import NAME
@@ -71,20 +72,9 @@ def command(words: str, stage: str | None = None) -> str:
     return f"{NAME} {named}{_store}"
 
 
-class _Commands(dict[str, str]):
-    """Gives each command in braces as it can be typed."""
-
-    def __init__(self, stage: str | None) -> None:
-        super().__init__()
-        self._stage = stage
-
-    def __missing__(self, words: str) -> str:
-        return command(words, self._stage)
-
-
 def sentence(hint: Hint, stage: str | None = None) -> str:
     """Return a hint for the command line; the commands in it name the stage, if it is known, and the store."""
-    return HINTS[hint].format_map(_Commands(stage))
+    return re.sub(r"\{(.*?)\}", lambda found: command(found[1], stage), HINTS[hint])
 
 
 def hint_of(error: CheckpointError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from checkpoint_manager._text import escaped
@@ -52,17 +53,6 @@ HINTS: dict[Hint, str] = {
 """What stands in braces is a command of ``checkpoint-manager``."""
 
 
-class _Commands(dict[str, str]):
-    """Gives each command in braces as it can be typed."""
-
-    def __init__(self, store: str) -> None:
-        super().__init__()
-        self._store = store
-
-    def __missing__(self, words: str) -> str:
-        return command(words, self._store)
-
-
 def command(words: str, store: str) -> str:
     """Return a command of ``checkpoint-manager`` for a store, as it can be typed."""
     return f"checkpoint-manager {words} --store {shlex.quote(store)}"
@@ -75,4 +65,6 @@ def hint_of(error: CheckpointError, store: str) -> str:
         error: The error.
         store: The location of the store, as commands name it.
     """
-    return escaped(HINTS[error.hint].format_map(_Commands(store))) if isinstance(error.hint, Hint) else error.hint
+    if not isinstance(error.hint, Hint):
+        return error.hint
+    return escaped(re.sub(r"\{(.*?)\}", lambda found: command(found[1], store), HINTS[error.hint]))
