@@ -49,7 +49,7 @@ def test_etl(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("with_pandas", [True, False])
 def test_the_steps_of_etl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_pandas: bool) -> None:
-    """The process that runs the first two is killed, which tells nothing of them."""
+    """They are called here, because the example kills the process that runs the first two."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHECKPOINT_MANAGER_STORE", "memory:")
     if not with_pandas:

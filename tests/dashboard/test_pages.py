@@ -110,7 +110,7 @@ class TestPipelines:
 
 
 class TestALargeStore:
-    """One that is not known yet: pages look at what they show, and say how far the rest is known."""
+    """While not all of it is read, pages look at the stages that they show, and say how many they know."""
 
     @pytest.fixture(autouse=True)
     def cold(self, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
