@@ -107,6 +107,14 @@ def test_what_is_wrong_with_the_command_line_leads_to_what_is_right(cli: Cli) ->
     assert "checkpoint-manager status --store checkpoints" in lines
 
 
+@pytest.mark.parametrize("words", [("show", "train", "1"), ("restore", "train", "1", "--yes"), ("tag", "train", "1", "good")])
+def test_a_version_that_stands_apart_from_its_stage_is_explained(cli: Cli, store: Path, words: tuple[str, ...]) -> None:
+    result = cli(*words)
+    assert result.code == Exit.USAGE
+    assert "Write a version as STAGE@VERSION. See: " in result.err
+    assert "STAGE@VERSION" not in cli("has", "train", "1").err  # which takes none
+
+
 def test_help_is_an_option_and_not_a_command(cli: Cli) -> None:
     result = cli("help")
     assert (result.code, result.out) == (2, "")

@@ -77,7 +77,14 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
             hint = f'Did you mean "{nearest[0]}"? ' if nearest else ""
             return f'there is no option "{error.option_name}"', f"{hint}{_help(error, program)}"
         case _:
-            return " ".join(error.format_message().split()).rstrip(".?"), _help(error, program)
+            message = " ".join(error.format_message().split()).rstrip(".?")
+            joined = "Write a version as STAGE@VERSION. " if "extra argument" in message and _takes_a_version(error) else ""
+            return message, f"{joined}{_help(error, program)}"
+
+
+def _takes_a_version(error: click.ClickException) -> bool:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return context is not None and any("@VERSION" in (each.metavar or "") for each in context.command.params)
 
 
 def _help(error: click.ClickException, program: str) -> str:
