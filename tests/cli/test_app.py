@@ -115,6 +115,19 @@ def test_a_version_that_stands_apart_from_its_stage_is_explained(cli: Cli, store
     assert "STAGE@VERSION" not in cli("has", "train", "1").err  # which takes none
 
 
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--version", "It belongs to the program: checkpoint-manager --version"),
+        ("--jsn", 'Did you mean "--json"? See: checkpoint-manager status --help'),
+        ("--session", "See: checkpoint-manager status --help"),
+    ],
+)
+def test_an_unknown_option_gets_the_nearest_one_if_it_is_near(cli: Cli, option: str, hint: str) -> None:
+    result = cli("status", option)
+    assert (result.code, result.err) == (2, f'error: there is no option "{option}". {hint}\n')
+
+
 def test_help_is_an_option_and_not_a_command(cli: Cli) -> None:
     result = cli("help")
     assert (result.code, result.out) == (2, "")

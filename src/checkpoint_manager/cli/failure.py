@@ -73,13 +73,21 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
         case click.exceptions.NoArgsIsHelpError():
             return error.format_message(), ""
         case click.NoSuchOption():
-            nearest = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
-            hint = f'Did you mean "{nearest[0]}"? ' if nearest else ""
-            return f'there is no option "{error.option_name}"', f"{hint}{_help(error, program)}"
+            return f'there is no option "{error.option_name}"', _near_option(error, program)
         case _:
             message = " ".join(error.format_message().split()).rstrip(".?")
             joined = "Write a version as STAGE@VERSION. " if "extra argument" in message and _takes_a_version(error) else ""
             return message, f"{joined}{_help(error, program)}"
+
+
+def _near_option(error: click.NoSuchOption, program: str) -> str:
+    """Return what to write instead of an option that there is not. Dashes, which all have, make no option near to another."""
+    if error.ctx is not None and any(error.option_name in each.opts for each in error.ctx.find_root().command.params):
+        return f"It belongs to the program: {program} {error.option_name}"
+    known = {each.lstrip("-"): each for each in error.possibilities or ()}
+    nearest = difflib.get_close_matches(error.option_name.lstrip("-"), known, n=1)
+    hint = f'Did you mean "{known[nearest[0]]}"? ' if nearest else ""
+    return f"{hint}{_help(error, program)}"
 
 
 def _takes_a_version(error: click.ClickException) -> bool:
