@@ -214,7 +214,10 @@ class StageNameError(CheckpointError, ValueError):
 
 
 class TagError(CheckpointError, ValueError):
-    """The tag is not a valid name, or names another version already; nothing was changed."""
+    """The tag is not a valid name, or can't be given to its ``version``; nothing was changed.
+
+    Its ``version`` is None if the name is not valid. If the name is taken, it is the version that has it.
+    """
 
 
 class FingerprintError(CheckpointError, TypeError):

@@ -81,7 +81,8 @@ class Keys:
             label: A name for the slot in ``list``; visible to anyone who can read the directory.
 
         Raises:
-            CheckpointError: The store has the maximum number of slots, or the label can't be used.
+            CheckpointError: The store has the maximum number of slots.
+            ArgumentError: The label can't be used.
         """
         key = conceal(key)
         check("label", label, str, "text")

@@ -317,7 +317,7 @@ SITUATIONS = [
     Situation(
         "a slot's key is not known",
         "CheckpointError",
-        2,
+        16,
         "key rotate",
         further_slot,
         Hint.GIVE_OR_DROP_SLOTS,
@@ -327,7 +327,7 @@ SITUATIONS = [
     Situation(
         "likewise, and it is given up",
         "CheckpointError",
-        2,
+        16,
         "key rotate",
         further_slot,
         Hint.GIVE_OR_DROP_SLOTS,
@@ -336,7 +336,7 @@ SITUATIONS = [
     Situation(
         "a stage has another history here",
         "VersionConflictError",
-        2,
+        16,
         "import train.bundle --bundle-key passphrase-file:words.txt",
         bundle_of_another_history,
         Hint.IMPORT_RENAMED,
@@ -357,7 +357,7 @@ SITUATIONS = [
     Situation("verify finds a damaged version", "", 13, "verify", damaged, None, ("repair --dry-run", "repair --yes")),
     Situation("a version is missing", "IntegrityError", 13, "show train@2", missing, Hint.PUT_IT_BACK, (), "show train@1"),
     Situation(
-        "another version has the tag", "TagError", 2, "tag train@2 good", tagged, Hint.MOVE_TAG, (), "tag train@2 good --force"
+        "another version has the tag", "TagError", 16, "tag train@2 good", tagged, Hint.MOVE_TAG, (), "tag train@2 good --force"
     ),
     Situation(
         "the tags of a stage are damaged",
@@ -381,7 +381,7 @@ SITUATIONS = [
     Situation(
         "a tagged version is to be deleted",
         "CheckpointError",
-        2,
+        16,
         "delete train 1 --yes",
         tagged,
         Hint.REMOVE_TAG,
@@ -390,7 +390,7 @@ SITUATIONS = [
     Situation(
         "the newest version is to be deleted",
         "CheckpointError",
-        2,
+        16,
         "delete train 3 --yes",
         None,
         None,
@@ -483,7 +483,7 @@ SITUATIONS = [
     Situation(
         "another version was saved meanwhile",
         "VersionConflictError",
-        2,
+        16,
         "save train one.json --expect 1",
         files,
         None,
@@ -525,6 +525,16 @@ SITUATIONS = [
         None,
         lambda folder: CheckpointManager(folder / "checkpoints", lock_timeout="5"),
     ),  # type: ignore[arg-type]
+    Situation(
+        "a bundle's name is taken",
+        "StorageError",
+        16,
+        "export text --bundle-key passphrase-file:words.txt",
+        files,
+        Hint.OVERWRITE,
+        (),
+        "export text --bundle-key passphrase-file:words.txt --overwrite",
+    ),
     Situation(
         "there is no such folder",
         "StorageError",
@@ -583,7 +593,7 @@ SITUATIONS = [
     Situation(
         "it is the last key slot",
         "CheckpointError",
-        2,
+        16,
         "key remove default --yes --key file:labelled.key",
         last_slot,
         None,

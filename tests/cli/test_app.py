@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, LockTimeoutError, StorageError, _version
+from checkpoint_manager import (
+    ArgumentError,
+    CheckpointError,
+    CheckpointManager,
+    IntegrityError,
+    LockTimeoutError,
+    StorageError,
+    _version,
+)
 from checkpoint_manager.cli import app
 from checkpoint_manager.cli.exit_codes import Exit, exit_of
 from checkpoint_manager.cli.output import show_size, show_time
@@ -138,7 +146,16 @@ def test_errors_have_the_exit_codes_that_are_documented() -> None:
     assert exit_of(LockTimeoutError("")) == 11
     assert exit_of(IntegrityError("")) == 13
     assert exit_of(StorageError("")) == 20
-    assert exit_of(CheckpointError("")) == 2
+    assert exit_of(ArgumentError("")) == 2
+    assert exit_of(CheckpointError("")) == 16
+
+
+def test_a_script_tells_a_wrong_command_line_from_what_is_in_the_way(cli: Cli, store: Path) -> None:
+    assert cli("tag", "train@1", "good").code == Exit.DONE
+    assert (cli("tag", "train@1", "7").code, cli("tag", "train@2", "good").code) == (Exit.USAGE, Exit.CONFLICT)
+    (store.parent / "one.json").write_text("1")
+    expect = ("save", "train", "one.json", "--expect")
+    assert (cli(*expect, "x").code, cli(*expect, "1").code) == (Exit.USAGE, Exit.CONFLICT)
 
 
 def test_a_bug_is_not_taken_for_an_answer(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

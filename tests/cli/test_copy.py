@@ -44,10 +44,10 @@ def test_nothing_is_mixed(cli: Cli, store: Path) -> None:
     assert "is this one" in cli("copy", "checkpoints").err
     CheckpointManager("forked").save_checkpoint("train", "another history")
     result = cli("copy", "forked")
-    assert (result.code, "another history of stage train. Choose a place" in result.err) == (2, True)
+    assert (result.code, "another history of stage train. Choose a place" in result.err) == (16, True)
     CheckpointManager("there").save_checkpoint("another", 1)
     result = cli("copy", "there")
-    assert (result.code, "has other stages already, such as another" in result.err) == (2, True)
+    assert (result.code, "has other stages already, such as another" in result.err) == (16, True)
 
 
 def test_a_damaged_store_is_not_copied(cli: Cli, store: Path) -> None:

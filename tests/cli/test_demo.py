@@ -11,6 +11,7 @@ import pytest
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.cli.commands.demo import pipeline, story
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.errors import CheckpointError
 from tests.cli.terminal import Terminal
 
@@ -108,7 +109,7 @@ def test_a_store_of_an_earlier_demonstration_is_left_alone(cli: Cli, tmp_path: P
 
 def test_a_folder_without_python_files_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no Python files"):
+    with pytest.raises(UsageError, match="no Python files"):
         story.tell(tmp_path / "empty", str(tmp_path / "store"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
@@ -184,7 +185,7 @@ def test_the_store_is_made_where_it_is_told(folder: Path, tmp_path: Path) -> Non
     assert CheckpointManager(tmp_path / "there").verify().ok
     assert not (folder / "demo-checkpoints").exists()
     again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
+    assert again.returncode == 16
     assert "is there already" in again.stderr
 
 
@@ -197,7 +198,7 @@ def test_it_is_shown_in_a_database(folder: Path, tmp_path: Path, cli: Cli, reque
         assert [(version.number, version.restored_from) for version in cm.history("report")] == [(3, 1), (2, None), (1, None)]
         assert cm.verify().ok
     again = cli("demo", str(folder), "--store", url)
-    assert (again.code, "already" in again.err) == (2, True)
+    assert (again.code, "already" in again.err) == (16, True)
 
 
 def test_a_place_that_ends_with_its_process_is_refused(folder: Path, cli: Cli) -> None:

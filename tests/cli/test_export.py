@@ -37,7 +37,7 @@ def test_a_reader_that_goes_away_has_no_bundle_and_is_told(store: Path, tmp_path
         assert exporting.stderr is not None
         exporting.stdout.close()
         said = exporting.stderr.read().decode()
-    assert exporting.returncode == 2
+    assert exporting.returncode == 20
     assert said == "error: the reader of the bundle went away before its end. Export it again: what arrived is incomplete\n"
 
 

@@ -58,7 +58,7 @@ def test_removing_asks_and_needs_a_slot_that_exists(cli: Cli, program: Cli, stor
 def test_the_last_slot_stays(cli: Cli, store: Path) -> None:
     slot = cli("key", "list", "--json").json["slots"][0]["slot"]
     result = cli("key", "remove", slot, "--yes")
-    assert result.code == 2
+    assert result.code == 16
     assert "last one" in result.err
 
 
@@ -66,7 +66,7 @@ def test_rotation(cli: Cli, store: Path, tmp_path: Path, passphrase: str) -> Non
     alice = cli("key", "add", f"passphrase-file:{passphrase}", "--label", "alice").out.strip()
     cli("key", "add", f"file:{tmp_path / 'backup.key'}")
     refused = cli("key", "rotate")
-    assert refused.code == 2
+    assert refused.code == 16
     assert "alice" in refused.err
     result = cli("key", "rotate", "--also", f"passphrase-file:{passphrase}", "--also", f"file:{tmp_path / 'backup.key'}")
     assert (result.code, result.out) == (0, "4 versions sealed under a new key\n")
@@ -175,7 +175,7 @@ def test_a_slot_goes_by_its_label_and_a_misspelt_one_is_not_guessed(cli: Cli, st
     for _ in range(2):
         cli("key", "add", f"passphrase-file:{tmp_path / 'alice.txt'}", "--label", "alice")
     result = cli("key", "remove", "alice", "--yes")
-    assert result.code == 2
+    assert result.code == 16
     assert "several key slots" in result.err
     slots = [each["slot"] for each in cli("key", "list", "--json").json["slots"] if each["label"]]
     assert cli("key", "remove", slots[0], "--yes").code == 0

@@ -210,7 +210,7 @@ def test_a_result_that_another_program_has_saved_is_not_taken_for_what_the_comma
     newest = cm.get_version("new")
     save.save(cm._store, "new", Draft(payload.encode(result, stage="new")[0], dict(newest.metadata), "completed"), None)
     refused = program("run", "new", "--capture", "--", *COUNT)
-    assert (refused.code, refused.out) == (2, "")
+    assert (refused.code, refused.out) == (16, "")
     assert "was not saved by this program" in refused.err
 
 

@@ -41,7 +41,7 @@ def test_set_list_and_take_away(cli: Cli, store: Path) -> None:
 def test_a_name_moves_only_by_force(cli: Cli, store: Path) -> None:
     cli("tag", "train@1", "good")
     result = cli("tag", "train@2", "good")
-    assert result.code == 2
+    assert result.code == 16
     assert "--force" in result.err
     assert cli("tag", "train@2", "good", "--force").out == "train@2 good\n"
 
@@ -104,7 +104,7 @@ def test_and_so_does_a_moment(cli: Cli, store: Path) -> None:
 def test_what_has_a_tag_is_not_deleted(cli: Cli, store: Path) -> None:
     cli("tag", "train@1", "good")
     result = cli("delete", "train", "1", "--yes")
-    assert result.code == 2
+    assert result.code == 16
     assert "tag --delete" in result.err
     assert len(CheckpointManager(store).history("train")) == 3
 

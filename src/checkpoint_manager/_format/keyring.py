@@ -68,7 +68,15 @@ from checkpoint_manager._format.key_slot import (
 )
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import did_you_mean, printable
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, FormatError, Hint, IntegrityError, WrongKeyError
+from checkpoint_manager.errors import (
+    ArgumentError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    FormatError,
+    Hint,
+    IntegrityError,
+    WrongKeyError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -319,13 +327,14 @@ def add_slot(
     """Return the keyring with one more slot, as its last.
 
     Raises:
-        CheckpointError: It is full, or the label is too long.
+        CheckpointError: It is full.
+        ArgumentError: The label is too long, or has control characters.
     """
     if len(unlocked.keyring.slots) >= MAX_SLOTS:
         raise CheckpointError(f"the store already has {MAX_SLOTS} key slots, which is the maximum", hint="Remove one first")
     if len(label) > MAX_LABEL_CHARACTERS or not label.isprintable():
         message = f"a label has at most {MAX_LABEL_CHARACTERS} printable characters"
-        raise CheckpointError(message, hint="Choose a shorter label without control characters")
+        raise ArgumentError(message, hint="Choose a shorter label without control characters", argument="label")
     slot, _ = new_slot(unlocked.keyring.store, unlocked.keys, secret, label=label, now=now, cost=cost)
     return _resealed(unlocked._replace(keyring=unlocked.keyring._replace(slots=(*unlocked.keyring.slots, slot))))
 

@@ -232,7 +232,7 @@ def _is_new(store: Store, stage: str, tags: Tags, name: str, wanted: Tagged, *, 
         raise TagError(message, hint=Hint.MOVE_TAG, stage=stage, version=present.version)
     if present is None and len(tags.named) >= MAX_TAGS:
         message = f"{where} already has {MAX_TAGS} tags, which is the maximum"
-        raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
+        raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage, version=wanted.version)
     return present != wanted
 
 
@@ -379,7 +379,7 @@ def _weigh(
     added = {name: tagged for name, tagged in new.items() if tagged.version > tip or _is_here(store, stage, tagged)}
     if added and len(tags.named) + len(added) > MAX_TAGS:
         message = f"stage {printable(stage)} in {store.backend.location} would have more than {MAX_TAGS} tags"
-        raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage)
+        raise TagError(message, hint=Hint.REMOVE_TAG, stage=stage, version=next(iter(added.values())).version)
     return added, tuple(name for name, tagged in brought.items() if tags.named.get(name, tagged) != tagged)
 
 

@@ -85,8 +85,8 @@ def commands() -> None:
     Exit codes:
       0 done, 1 no, 2 usage, 3 partly done
       10 no store, 11 locked, 12 key, 13 integrity
-      14 not found, 15 declined, 20 I/O
-      70 internal, 130 interrupted
+      14 not found, 15 declined, 16 conflict
+      20 I/O, 70 internal, 130 interrupted
     """
     with held_back():
         from checkpoint_manager.cli.output import show_warnings  # noqa: PLC0415  # the list of commands does not need it

@@ -11,6 +11,7 @@
 13    something is damaged, forged or rolled back
 14    no such stage, version, value or key slot
 15    declined at the question
+16    refused because of what is there: a tag that is taken, a version that was saved meanwhile, a file that exists
 20    the operating system refused
 70    an error of this program: please report it
 130   interrupted
@@ -19,21 +20,27 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 import click
 
 from checkpoint_manager.errors import (
+    ArgumentError,
     CheckpointError,
     CheckpointNotFoundError,
     FormatError,
     IntegrityError,
     KeyUnavailableError,
+    LocationError,
     LockTimeoutError,
     PartlyRestoredError,
+    PayloadError,
     ResultNotSavedError,
     RollbackError,
+    StageNameError,
     StorageError,
+    TagError,
     WrongKeyError,
 )
 
@@ -51,6 +58,7 @@ class Exit(IntEnum):
     INTEGRITY = 13
     NOT_FOUND = 14
     DECLINED = 15
+    CONFLICT = 16
     STORAGE = 20
     INTERNAL = 70
     INTERRUPTED = 130
@@ -58,6 +66,10 @@ class Exit(IntEnum):
 
 class NoStoreError(CheckpointError):
     """There is no store where one is to be read."""
+
+
+class DemonstrationFailedError(CheckpointError):
+    """A demonstration did not do what it shows."""
 
 
 class UsageError(click.UsageError):
@@ -88,6 +100,7 @@ class DeclinedError(Exception):
 
 _EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
     (NoStoreError, Exit.NO_STORE),
+    (DemonstrationFailedError, Exit.INTERNAL),
     (PartlyRestoredError, Exit.PARTLY),
     (LockTimeoutError, Exit.LOCKED),
     (KeyUnavailableError, Exit.KEY),
@@ -97,11 +110,20 @@ _EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
     (FormatError, Exit.INTEGRITY),
     (CheckpointNotFoundError, Exit.NOT_FOUND),
     (StorageError, Exit.STORAGE),
+    (ArgumentError, Exit.USAGE),
+    (LocationError, Exit.USAGE),
+    (PayloadError, Exit.USAGE),
+    (StageNameError, Exit.USAGE),
+    (TagError, Exit.USAGE),
 )
 
 
 def exit_of(error: CheckpointError) -> Exit:
-    """Return the exit code of an error. An error without a code of its own is a request that can't be met: a usage error."""
+    """Return the exit code of an error. An error without a code of its own is a request that what is there stands against."""
     if isinstance(error, ResultNotSavedError) and isinstance(error.__cause__, CheckpointError):
         error = error.__cause__
-    return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.USAGE)
+    if isinstance(error, TagError) and error.version is not None:  # the name is valid, and another version has it
+        return Exit.CONFLICT
+    if isinstance(error, StorageError) and error.errno == errno.EEXIST:
+        return Exit.CONFLICT
+    return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.CONFLICT)

@@ -25,7 +25,7 @@ def tell(error: BaseException, program: str, arguments: Sequence[str]) -> int:
         discard_the_rest()
         return Exit.DONE
     code, message, hint = _explained(error, program, arguments)
-    if code == Exit.INTERNAL:
+    if code == Exit.INTERNAL and not isinstance(error, CheckpointError):
         say_lines("".join(traceback.format_exception(error)))
     if "--json" in itertools.takewhile(lambda word: word != "--", arguments):
         fields = {"kind": type(error).__name__, "message": message, "hint": hint, "exit_code": int(code)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from checkpoint_manager._operations.bundle_file import refuse_if_there
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
@@ -16,7 +16,7 @@ from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import discard_the_rest, say, write_json, write_table
 from checkpoint_manager.cli.progress import progress_of
 from checkpoint_manager.cli.selector import stage_names
-from checkpoint_manager.errors import CheckpointError, StorageError
+from checkpoint_manager.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +49,8 @@ def export(access: Access, stages: tuple[str, ...], file: str, bundle_key: Sourc
             f"{printable(file)} is a stage, and FILE is missing",
             hint=f"Name the file after it, or write ./{printable(file)} if that is the file",
         )
-    if not overwrite and file != STREAM and os.path.lexists(file):
-        raise UsageError(f"{printable(file)} exists already", hint="Choose another name, or give --overwrite")
+    if not overwrite and file != STREAM:
+        refuse_if_there(file)
     key = key_of_bundle(access, bundle_key, new=True)
     with progress_of("exporting") as step:
         bundle = _piped(lambda: cm.export_bundle(_output(file), stages or None, key=key, overwrite=overwrite, progress=step))
@@ -81,6 +81,5 @@ def _piped(act: Callable[[], BundleSummary]) -> BundleSummary:
         if error.errno != errno.EPIPE:
             raise
     discard_the_rest()
-    raise CheckpointError(
-        "the reader of the bundle went away before its end", hint="Export it again: what arrived is incomplete"
-    )
+    message = "the reader of the bundle went away before its end"
+    raise StorageError(message, hint="Export it again: what arrived is incomplete", errno=errno.EPIPE)

@@ -11,6 +11,7 @@ from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.errors import CheckpointError
 
 _TOUR = "A pipeline over Python files is killed, goes on, goes back, and refuses a forged file"
 
@@ -68,6 +69,7 @@ def _checked(store: str | None) -> str | None:
 
     Raises:
         UsageError: It can't be made there.
+        CheckpointError: Something is there already.
     """
     if store is None:
         return None
@@ -75,7 +77,7 @@ def _checked(store: str | None) -> str | None:
         _refuse_what_is_there(store)
         return store
     if os.path.lexists(store):
-        raise UsageError(f"{printable(store)} is there already", hint="Name a directory that does not exist yet")
+        raise CheckpointError(f"{printable(store)} is there already", hint="Name a directory that does not exist yet")
     return str(_creatable(Path(store).absolute()))
 
 
@@ -109,6 +111,6 @@ def _refuse_what_is_there(url: str) -> None:
             raise UsageError(f"{printable(redacted(url))} ends with its process, and the pipeline runs in several", hint=hint)
         if backend.read_record("keyring", limit=MAX_KEYRING_BYTES) is not None:
             hint = "Name a place that holds none yet, such as another schema or prefix"
-            raise UsageError(f"there is a store in {printable(redacted(url))} already", hint=hint)
+            raise CheckpointError(f"there is a store in {printable(redacted(url))} already", hint=hint)
     finally:
         backend.close()

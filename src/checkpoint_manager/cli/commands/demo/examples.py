@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.registry import redacted
-from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.errors import CheckpointError
+from checkpoint_manager.cli.exit_codes import DemonstrationFailedError, UsageError
 
 
 class Example(NamedTuple):
@@ -63,7 +62,7 @@ def show(name: str, folder: Path, store: str | None) -> None:
 
     Raises:
         UsageError: A package is missing.
-        CheckpointError: The example failed.
+        DemonstrationFailedError: The example failed.
     """
     example = EXAMPLES[name]
     missing = [package for module, package in example.needs.items() if not _is_installed(module)]
@@ -79,10 +78,10 @@ def show(name: str, folder: Path, store: str | None) -> None:
     print("\nIt runs, and is killed (SIGKILL) in the middle", flush=True)
     ended = _run(name, folder, place, "--crash")
     if ended != -signal.SIGKILL:
-        raise CheckpointError(f"the example ended with exit code {ended} before it was killed: see its messages above")
+        raise DemonstrationFailedError(f"the example ended with exit code {ended} before it was killed: see its messages above")
     print("\nIt is started again", flush=True)
     if ended := _run(name, folder, place):
-        raise CheckpointError(f"the example failed with exit code {ended}: see its messages above")
+        raise DemonstrationFailedError(f"the example failed with exit code {ended}: see its messages above")
     shown = shlex.quote(printable(redacted(store) if store else os.path.relpath(place)))
     print(f"\nDone in {time.monotonic() - began:.1f} s. What it made is in {printable(os.path.relpath(folder))}. Try next:")
     print(f"  checkpoint-manager demo {name} --source")

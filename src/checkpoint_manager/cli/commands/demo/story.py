@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager.backends.registry import open_backend, redacted, scheme_of
 from checkpoint_manager.cli.commands.demo import pipeline
-from checkpoint_manager.errors import CheckpointError, IntegrityError
+from checkpoint_manager.cli.exit_codes import DemonstrationFailedError, UsageError
+from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.manager import CheckpointManager
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def tell(folder: Path | None, store: str) -> None:
         store: Where the store is made: an absolute path, or a URL.
 
     Raises:
-        CheckpointError: The folder has no Python files, or the pipeline failed.
+        UsageError: The folder has no Python files.
+        DemonstrationFailedError: The pipeline failed.
     """
     started = time.monotonic()
     corpus = (folder or Path(sysconfig.get_path("stdlib"))).resolve()
     if not pipeline.find(corpus):
-        raise CheckpointError(f"there are no Python files in {corpus}: name another folder")
+        raise UsageError(f"there are no Python files in {corpus}", hint="Name another folder")
     _say(f"The input: the Python files of {corpus}")
     shown = redacted(store) if scheme_of(store) else os.path.relpath(store)
     _say(f"The store: {redacted(store)}")
@@ -62,7 +64,7 @@ def _kill_and_resume(corpus: Path, store: str) -> None:
                 child.send_signal(signal.SIGKILL)
                 _say(f"killed: process {child.pid}")
     if child.wait() != -signal.SIGKILL:
-        raise CheckpointError(f"the pipeline ended with exit code {child.returncode} before it could be killed")
+        raise DemonstrationFailedError(f"the pipeline ended with exit code {child.returncode} before it could be killed")
     _title("2. It is started again: what was done is skipped, and the third stage goes on where it was")
     with contextlib.closing(open_backend(store)) as place:
         if not place.capabilities.lock_excludes:
@@ -71,7 +73,7 @@ def _kill_and_resume(corpus: Path, store: str) -> None:
         for _ in _lines(child):
             pass
     if child.wait() != 0:
-        raise CheckpointError(f"the pipeline failed with exit code {child.returncode}: see its messages above")
+        raise DemonstrationFailedError(f"the pipeline failed with exit code {child.returncode}: see its messages above")
 
 
 def _save_again_and_restore(cm: CheckpointManager) -> None:
@@ -102,7 +104,7 @@ def _flip_a_bit(cm: CheckpointManager, behind: Backend) -> None:
     except IntegrityError as error:
         _say(f"refused: {error}")
     else:
-        raise CheckpointError("a forged checkpoint was accepted: this is a bug, please report it")
+        raise DemonstrationFailedError("a forged checkpoint was accepted: this is a bug, please report it")
     behind.replace("measure", number, lambda: (whole,))
     _say(f"The bit is put back, and verify finds everything whole: {cm.verify().ok}")
 
