@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,14 +16,17 @@ from starlette.testclient import TestClient
 
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.cli.commands import dashboard
+from checkpoint_manager.cli.commands.doctor import environment
 from checkpoint_manager.dashboard import start
 from checkpoint_manager.dashboard.auth import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from checkpoint_manager.cli.commands.doctor.check import Check
     from checkpoint_manager.dashboard.server import Place
+    from checkpoint_manager.dashboard.stores import ShownStore
     from checkpoint_manager.dashboard.views.call import Site
     from tests.cli.conftest import Result
 
@@ -70,6 +74,22 @@ def test_links_are_told_and_opened_by_a_file_of_this_user(cli: Cli, tmp_path: Pa
     assert second.startswith("http://127.0.0.1:")
 
 
+def _send(site: Site, place: Place, store: ShownStore, page: str) -> str:
+    """Log in, send the form of a page of a store, and return what it answers."""
+    client = TestClient(start.application(site, place), place.address)
+    sent = {"origin": place.address}
+    client.post("/login", data={"token": site.logins.new_token(Role(change=True))}, headers=sent)
+    form = re.search(r'name="form" value="([^"]+)"', client.get(f"/s/{store.id}/health").text)
+    assert form is not None
+    return client.post(f"/s/{store.id}{page}", data={"form": form[1]}, headers=sent).text
+
+
+def _damage(store: Path) -> None:
+    path = store / "history/train/000000000001.checkpoint"
+    path.chmod(0o600)
+    path.write_bytes(b"nothing of this opens" * 20)
+
+
 def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages: list[str] = []
 
@@ -77,22 +97,16 @@ def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: 
         client = TestClient(start.application(site, place), place.address)
         role = Role(change=True)
         client.post("/login", data={"token": site.logins.new_token(role)}, headers={"origin": place.address})
-        for page in ("stage", "version"):
-            address = next(f"/s/{store.id}/{page}" for store in site.stores.values() if store.name == "broken")
-            pages.append(client.get(address, params={"stage": "train", "version": "1"}).text)
-        health = address.replace("/version", "/health")
-        form = re.search(r'name="form" value="([^"]+)"', client.get(health).text)
-        assert form is not None
-        sent = {"data": {"form": form[1]}, "headers": {"origin": place.address}}
-        pages.append(client.post(address.replace("/version", "/examine"), **sent).text)
+        broken = next(store for store in site.stores.values() if store.name == "broken")
+        addresses = (f"/s/{broken.id}/{page}?stage=train&version=1" for page in ("stage", "version"))
+        pages.extend(client.get(address).text for address in addresses)
+        pages.append(_send(site, place, broken, "/examine"))
         place.listener.close()
 
     monkeypatch.setattr(start, "serve", serve)
     for name in ("broken", "whole"):
         CheckpointManager(tmp_path / name).save_checkpoint("train", 1)
-    path = tmp_path / "broken/history/train/000000000001.checkpoint"
-    path.chmod(0o600)
-    path.write_bytes(b"nothing of this opens" * 20)
+    _damage(tmp_path / "broken")
     result = cli("dashboard", "--scan", str(tmp_path), "--port", "0", "--no-browser")
     assert result.code == 0, result.err
     for page in pages[:2]:
@@ -100,6 +114,32 @@ def test_pages_advise_commands_for_the_store_that_they_show(cli: Cli, tmp_path: 
         assert "verify()" not in page
     assert f"checkpoint-manager verify --store {tmp_path / 'broken'}" in pages[2]  # of the doctor
     assert len(pages) == 3
+
+
+def test_two_set_ups_that_are_checked_at_once_advise_commands_for_their_own_stores(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, advised = threading.Barrier(2), dict[str, set[str]]()
+
+    def look_when_both_have_begun() -> Iterator[Check]:
+        both.wait(timeout=20)
+        yield from ()
+
+    def serve(site: Site, place: Place, _: Callable[[], None]) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            pages = pool.map(lambda store: _send(site, place, store, "/examine"), site.stores.values())
+            for store, page in zip(site.stores.values(), pages, strict=True):
+                advised[store.location] = set(re.findall(r"checkpoint-manager verify --store ([^\s<,]+)", page))
+        place.listener.close()
+
+    monkeypatch.setattr(start, "serve", serve)
+    monkeypatch.setattr(environment, "look_at_last_seen", look_when_both_have_begun)
+    for name in ("one", "other"):
+        CheckpointManager(tmp_path / name).save_checkpoint("train", 1)
+        _damage(tmp_path / name)
+    result = cli("dashboard", "--scan", str(tmp_path), "--port", "0", "--no-browser")
+    assert result.code == 0, result.err
+    assert advised == {str(tmp_path / name): {str(tmp_path / name)} for name in ("one", "other")}
 
 
 def test_where_the_extra_is_missing_it_says_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextvars import ContextVar
 
 from checkpoint_manager.cli import NAME
 from checkpoint_manager.errors import CheckpointError, Hint, ResultNotSavedError
@@ -51,14 +52,13 @@ HINTS: dict[Hint, str] = {
 }
 """What stands in braces is a command of this program."""
 
-_store = ""
-"""The option that names the store, if it was given on the command line."""
+_store = ContextVar("store", default="")
+"""The option that names the store, if it was given on the command line. The requests of a dashboard each have their own."""
 
 
 def name_store(location: str | None) -> None:
     """Let the commands in hints name this store; None: they find it without."""
-    global _store  # noqa: PLW0603  # hints are for one store at a time
-    _store = "" if location is None else f" --store {shlex.quote(location)}"
+    _store.set("" if location is None else f" --store {shlex.quote(location)}")
 
 
 def command(words: str, stage: str | None = None) -> str:
@@ -69,7 +69,7 @@ def command(words: str, stage: str | None = None) -> str:
         stage: The stage, or None if it is not known.
     """
     named = words if stage is None else words.replace("STAGE", shlex.quote(stage))
-    return f"{NAME} {named}{_store}"
+    return f"{NAME} {named}{_store.get()}"
 
 
 def sentence(hint: Hint, stage: str | None = None) -> str:
