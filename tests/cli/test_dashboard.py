@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.testclient import TestClient
 
-from checkpoint_manager import CheckpointManager
+from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager.cli.commands import dashboard
 from checkpoint_manager.cli.commands.doctor import environment
 from checkpoint_manager.dashboard import start
@@ -140,6 +140,23 @@ def test_two_set_ups_that_are_checked_at_once_advise_commands_for_their_own_stor
     result = cli("dashboard", "--scan", str(tmp_path), "--port", "0", "--no-browser")
     assert result.code == 0, result.err
     assert advised == {str(tmp_path / name): {str(tmp_path / name)} for name in ("one", "other")}
+
+
+def test_what_is_logged_in_the_background_names_the_store_of_the_command_line(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serve(site: Site, place: Place, _: Callable[[], None]) -> None:
+        (store,) = site.stores.values()
+        for _ in range(2):
+            store.cm.save_checkpoint("train", 1)
+        _damage(tmp_path / "store")
+        assert store.retention_plans.make((Retention(keep_last=1), "train"), 20) is not None
+        place.listener.close()
+
+    monkeypatch.setattr(start, "serve", serve)
+    CheckpointManager(tmp_path / "store").close()
+    result = cli("dashboard", "--store", str(tmp_path / "store"), "--port", "0", "--no-browser")
+    assert f"checkpoint-manager verify --store {tmp_path / 'store'}" in result.err
 
 
 def test_where_the_extra_is_missing_it_says_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

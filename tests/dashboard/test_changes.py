@@ -247,7 +247,7 @@ class TestRetention:
         assert made == ["keep_last=1"]
         monkeypatch.setattr(retention, "WAIT_SECONDS", 0)
         visitor.get(second)
-        until(lambda: (making := dashboard.store.retention_plans._making) is None or making.is_ready.is_set())
+        until(lambda: (making := dashboard.store.retention_plans._making) is None or making.job.age is not None)
         monkeypatch.setattr(retention, "WAIT_SECONDS", 60)
         monkeypatch.setattr(plans, "_READY_SECONDS", -1)  # nobody asked for it for a long time
         visitor.get(second)

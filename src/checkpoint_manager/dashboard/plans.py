@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from checkpoint_manager.dashboard import unexpected
+from checkpoint_manager.dashboard.background import Job
 from checkpoint_manager.dashboard.pace import PACE
-from checkpoint_manager.errors import CheckpointError, IntegrityError
+from checkpoint_manager.errors import IntegrityError
 from checkpoint_manager.pipelines import Pipelines
 from checkpoint_manager.retention import PrunePlan
 
@@ -86,20 +84,15 @@ Asked = TypeVar("Asked")
 Made = TypeVar("Made", bound=_Plan)
 
 
-@dataclass(slots=True)
-class _Making(Generic[Asked, Made]):
+class _Making(NamedTuple, Generic[Asked, Made]):
     """A plan that is being made, or is ready and was not asked for yet."""
 
     asked: Asked
-    is_ready: threading.Event = field(default_factory=threading.Event)
-    ready_at: float = 0.0
-    plan: Made | None = None
-    error: CheckpointError | None = None
+    job: Job[Made]
 
     def serves(self, asked: Asked) -> bool:
         """Return whether it is the plan that is asked for, and not too old."""
-        is_old = self.is_ready.is_set() and time.monotonic() - self.ready_at > _READY_SECONDS
-        return self.asked == asked and not is_old
+        return self.asked == asked and (self.job.age or 0) <= _READY_SECONDS
 
 
 class Plans(Generic[Asked, Made]):
@@ -131,36 +124,22 @@ class Plans(Generic[Asked, Made]):
         """
         with self._lock:
             making = self._making
-            if making is None or (making.is_ready.is_set() and not making.serves(asked)):
-                making = self._making = _Making(asked)
-                threading.Thread(target=self._run, args=(making,), name="plan", daemon=True).start()
-        if making.asked != asked:
+            if making is None or (making.job.age is not None and not making.serves(asked)):
+                making = self._making = _Making(asked, Job("A plan", lambda: self._made(asked)))
+        if making.asked != asked or not making.job.wait(wait):
             return None
-        with PACE.waiting():
-            if not making.is_ready.wait(wait):
-                return None
         with self._lock:
             if self._making is making:
                 self._making = None
-        if making.error is not None:
-            raise making.error
-        return making.plan
+        return making.job.result()
 
-    def _run(self, making: _Making[Asked, Made]) -> None:
-        try:
-            making.plan = plan = self._make(making.asked)
-            with self._lock:
-                self._kept[plan.digest] = plan
-                while len(self._kept) > _MOST_KEPT:
-                    del self._kept[next(iter(self._kept))]
-        except CheckpointError as error:
-            making.error = error
-        except Exception as error:  # noqa: BLE001  # nothing of it reaches a page
-            unexpected.log("A plan", error)
-            making.error = CheckpointError(unexpected.TOLD)
-        finally:
-            making.ready_at = time.monotonic()
-            making.is_ready.set()
+    def _made(self, asked: Asked) -> Made:
+        plan = self._make(asked)
+        with self._lock:
+            self._kept[plan.digest] = plan
+            while len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return plan
 
 
 def plan_retention(cm: CheckpointManager, policy: Retention, stage: str) -> RetentionPlan:

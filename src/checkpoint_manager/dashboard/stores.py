@@ -26,7 +26,7 @@ from checkpoint_manager._format.notes import (
     read_progress,
     read_run,
 )
-from checkpoint_manager.dashboard import hints, plans, unexpected
+from checkpoint_manager.dashboard import background, hints, plans, unexpected
 from checkpoint_manager.dashboard.order import in_order
 from checkpoint_manager.dashboard.pace import PACE
 from checkpoint_manager.dashboard.plans import Plans
@@ -326,8 +326,7 @@ class ShownStore:
             age = None if self._complete_at is None else time.monotonic() - self._complete_at
             is_due = age is None or self._took < wait or age > self._cost / _SHARE
             if is_due:
-                self._sweep = threading.Thread(target=self._look_at_all, name=f"look at {self.id}", daemon=True)
-                self._sweep.start()
+                self._sweep = background.start(f"look at {self.id}", self._look_at_all)
 
     def _look_at_all(self) -> None:
         began, cost = time.monotonic(), time.thread_time()
@@ -423,10 +422,10 @@ class ShownStore:
             if self.verification is not None:
                 return False
             self.verification = Verification(datetime.now(UTC))
-        threading.Thread(target=self._verify, args=(quick,), name=f"verify {self.id}", daemon=True).start()
+        background.start(f"verify {self.id}", lambda: self._verify(quick=quick))
         return True
 
-    def _verify(self, quick: bool) -> None:  # noqa: FBT001  # as a thread passes it
+    def _verify(self, *, quick: bool) -> None:
         def step(progress: Progress) -> None:
             PACE.give_way()
             if self.verification is not None:
