@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from checkpoint_manager import Version
+    from checkpoint_manager import Checkpoint, Version
     from tests.dashboard.conftest import Browser, Dashboard
 
 
@@ -321,8 +323,53 @@ class TestVersion:
 
         for method in ("get_checkpoint", "load_checkpoint", "get_json", "diff", "verify"):
             monkeypatch.setattr(cm, method, refuse)
-        for page in ("/", "", "/stage?stage=train", "/version?stage=train&version=1"):
+        pages = ("/stage?stage=train", "/version?stage=train&version=1", "/diff?stage=train&old=1&new=2")
+        for page in ("/", "", *pages):
             assert owner.get(page if page == "/" else owner.at(page)).status_code == 200
+
+    def test_while_the_way_down_to_it_is_verified_the_page_loads_again(
+        self, cm: CheckpointManager, reader: Browser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        is_verified, get_json, read = threading.Event(), cm.get_json, list[int]()
+
+        def slow(stage: str, version: int) -> Checkpoint:
+            read.append(version)
+            assert is_verified.wait(20)
+            return get_json(stage, version)
+
+        monkeypatch.setattr(cm, "get_json", slow)
+        monkeypatch.setattr(stores, "WAIT_SECONDS", 0)
+        pages = [reader.send("/", reader.at("/diff/reveal"), stage="train", old=1, new=2).text]
+        pages += [reader.get(reader.at("/version", stage="train", version=version)).text for version in (2, 1, 1)]
+        for page in pages:
+            assert ('http-equiv="refresh"' in page, "This page is loaded again" in page, SECRET in page) == (True, True, False)
+        assert read == [1]  # once, and down to the lowest that was asked for
+        is_verified.set()
+        monkeypatch.setattr(stores, "WAIT_SECONDS", 60)
+        page = reader.get(reader.at("/version", stage="train", version=1)).text
+        assert ("http-equiv" in page, SECRET in page) == (False, True)
+        assert "$.loss" in reader.get(reader.at("/diff", stage="train", old=1, new=2)).text
+
+    def test_a_version_that_the_newest_one_does_not_lead_back_to_is_not_shown(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cm = CheckpointManager(tmp_path / "store", key=KEY)
+        cm.save_checkpoint("train", 1)
+        shutil.copytree(tmp_path / "store", tmp_path / "copy")
+        cm.save_checkpoint("train", 2)
+        cm.save_checkpoint("train", 3)
+        with monkeypatch.context() as other_user:
+            other_user.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+            CheckpointManager(tmp_path / "copy", key=KEY).save_checkpoint("train", SECRET)
+        version = "history/train/000000000002.checkpoint"
+        os.replace(tmp_path / "copy" / version, tmp_path / "store" / version)
+        reader = dashboard_of(cm).browser(Role(read=True))
+        for page, fields in (("/reveal", {"version": 2}), ("/diff/reveal", {"old": 2, "new": 3})):
+            for wait in (0, 60):
+                monkeypatch.setattr(stores, "WAIT_SECONDS", wait)
+                answer = reader.send("/", reader.at(page), stage="train", **fields)
+                assert SECRET not in answer.text
+            assert (answer.status_code, "is of another history" in answer.text) == (502, True)
 
     def test_large_data_is_shown_in_parts(self, cm: CheckpointManager, reader: Browser) -> None:
         cm.save_checkpoint("large", {"rows": [{"id": number, "name": f"row {number}"} for number in range(5000)]})
@@ -358,7 +405,6 @@ class TestVersion:
         for page, command in (("/reveal", "show"), ("/diff/reveal", "diff"), ("/numbers/offer", "show")):
             answer = reader.send("/", reader.at(page), stage="train", version=1, old=1, new=2)
             assert (answer.status_code, f"checkpoint-manager {command}" in answer.text) == (413, True)
-        assert reader.get(reader.at("/diff", stage="train", old=1, new=2)).status_code == 413
         assert dashboard.log[-1] == "may see metadata and read data"
 
     def test_of_a_long_list_only_what_is_shown_is_looked_at(self) -> None:

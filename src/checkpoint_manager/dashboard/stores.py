@@ -76,6 +76,8 @@ _LOOKS_PER_SECOND = 1000
 """How many stages are looked at in a second, about. A page waits only if all can be looked at in time."""
 _MOST_LOOKED_BACK = 20
 """How many versions of a stage are searched for one that records its inputs."""
+_FEW_VERSIONS = 1000
+"""How many versions are verified on the way to data that is read for a page."""
 _SHARE = 0.1
 """The share of a processor that looking again and again may take."""
 
@@ -209,6 +211,14 @@ class Checks(NamedTuple):
     found: list[Check]
 
 
+class _Reading(NamedTuple):
+    """The part of a stage's history that was verified, or is being verified, so that its data can be read."""
+
+    newest: int
+    lowest: int
+    job: background.Job[None]
+
+
 @dataclass(slots=True)
 class Verification:
     """How far a verification is."""
@@ -258,6 +268,7 @@ class ShownStore:
         self._deleted: frozenset[str] = frozenset()
         self._complete_at: float | None = None
         self._sweep: threading.Thread | None = None
+        self._readings: dict[str, _Reading] = {}
         self._took = self._cost = self._listed_until = 0.0
         self.problem = ""
 
@@ -464,6 +475,24 @@ class ShownStore:
                 raise
             cell = known or Cell(stage, "unknown")
         return cell if run is None else _with_run(cell, run)
+
+    def can_read(self, stage: str, number: int) -> bool:
+        """Return whether the data of a version can be read without a long wait; False: not yet.
+
+        Data is read after the versions above it were found to lead back to it. Where they are many, this takes too long for a
+        page. So it is first done in the background, and then remembered by the opened store.
+        """
+        newest = plans.newest_number(self.cm, stage)
+        with self._opening:
+            known = self._readings.get(stage)
+            is_near = known is not None and number >= known.lowest and newest <= known.newest + _FEW_VERSIONS
+            if known is None or (known.job.age is not None and not is_near):
+                job = background.Job("A look at a history", lambda: self._read(stage, number))
+                known = self._readings[stage] = _Reading(newest, number, job)
+        return known.job.wait(WAIT_SECONDS) and known.lowest <= number
+
+    def _read(self, stage: str, number: int) -> None:
+        self.cm.get_json(stage, number)
 
     def look_again(self, names: Iterable[str], known: Mapping[str, Cell]) -> list[Cell]:
         """Return what is known of some stages after looking whether they have newer versions. Deleted ones are left out.

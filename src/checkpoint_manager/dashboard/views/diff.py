@@ -1,4 +1,4 @@
-"""The page that compares two versions: the details of both, how many values differ, and once revealed, which."""
+"""The page that compares two versions: their details and, behind a button that is logged, their data."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ _MOST_CHARACTERS = 600
 
 
 def show(call: Call) -> Response:
-    """Compare two versions. Differences are shown if this session has revealed both versions, and else only their number."""
+    """Compare two versions: their details and, if this session has revealed both, their data."""
     old, new = _pair(call)
-    if not call.session.role.read:
+    if not all(is_revealed(call, version) for version in (old, new)):
         return _page(call, old, new)
-    is_shown = all(is_revealed(call, version) for version in (old, new))
-    check_size(call.command(f"diff STAGE {old.number} {new.number}", new.stage), old, new)
-    if not is_shown:
-        call.note("reveal", f"compared version {old.number} with {new.number}, and counted differences", stage=new.stage)
+    _check_size(call, old, new)
+    if not call.store.can_read(old.stage, old.number):
+        return _page(call, old, new, is_being_read=True)
     diff = call.store.cm.diff(new.stage, old.number, new.number)
     counts = Counter(change.kind for change in diff.changes)
-    if not is_shown:
-        return _page(call, old, new, counts=counts)
     start = call.number("start") or 0
     return _page(call, old, new, counts=counts, changes=_rows(diff, start), start=start, length=_MOST_CHANGES)
 
 
 def reveal(call: Call) -> Response:
-    """Note that the data of both versions is asked for, and show their differences with values."""
+    """Note that the data of both versions is asked for, and show their differences."""
     old, new = _pair(call)
-    check_size(call.command(f"diff STAGE {old.number} {new.number}", new.stage), old, new)
+    _check_size(call, old, new)
     for version in (old, new):
         call.session.reveal(call.store.id, version.stage, version.number)
         call.note("reveal", "revealed data", stage=version.stage, version=version.number)
-    return call.go(call.at("/diff", stage=new.stage, old=old.number, new=new.number))
+    return call.go(f"{call.at('/diff', stage=new.stage, old=old.number, new=new.number)}#data")
+
+
+def _check_size(call: Call, old: Version, new: Version) -> None:
+    check_size(call.command(f"diff STAGE {old.number} {new.number}", new.stage), old, new)
 
 
 def _page(call: Call, old: Version, new: Version, **values: Any) -> Response:  # noqa: ANN401  # whatever the template shows
-    known: dict[str, Any] = {"counts": None, "changes": None, "start": 0}
+    known: dict[str, Any] = {"counts": None, "changes": None, "start": 0, "is_being_read": False}
     return call.page("diff.html", old=old, new=new, metadata=_metadata(old, new), **(known | values))
 
 

@@ -25,6 +25,8 @@ def show(call: Call) -> Response:
     version = version_of(call)
     if not is_revealed(call, version):
         return _page(call, version)
+    if not call.store.can_read(version.stage, version.number):
+        return _page(call, version, is_being_read=True)
     found = _read(call, version)
     return _page(call, version, tree.part(found.data), found)
 
@@ -66,7 +68,14 @@ def _address(call: Call, version: Version) -> str:
     return call.at("/version", stage=version.stage, version=version.number)
 
 
-def _page(call: Call, version: Version, data: tree.Part | None = None, found: Checkpoint | None = None) -> Response:
+def _page(
+    call: Call,
+    version: Version,
+    data: tree.Part | None = None,
+    found: Checkpoint | None = None,
+    *,
+    is_being_read: bool = False,
+) -> Response:
     cm = call.store.cm
     attached = {each.name for each in version.attachments}
     inside = [] if found is None else [each for name, each in found.attachments.items() if name not in attached]
@@ -89,6 +98,7 @@ def _page(call: Call, version: Version, data: tree.Part | None = None, found: Ch
         inputs=read_inputs(version.metadata),
         metadata=own_metadata(version),
         data=data,
+        is_being_read=is_being_read,
         inside=inside[:_MOST_INSIDE],
         more_inside=len(inside) - _MOST_INSIDE,
     )
