@@ -69,7 +69,7 @@ def test_what_is_not_right_on_the_command_line(
 ) -> None:
     for arguments, says in (
         (("export", "x.bundle"), "no terminal to ask"),
-        (("import", "x.bundle"), "no terminal to ask"),
+        (("import", "-"), "no terminal to ask"),
         (("export", "x.bundle", *words, "--bundle-key", "file:k"), "--bundle-key is given twice"),
         (("export", "train", *words), "train is a stage, and FILE is missing"),
         (("export", "-", *words, "--json"), "--json needs stdout"),
@@ -80,6 +80,24 @@ def test_what_is_not_right_on_the_command_line(
         assert result.code == 2, arguments
         assert says in result.err + result.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "words.txt"]
+
+
+def test_what_can_be_known_before_is_told_before_a_passphrase_is_asked_for(
+    cli: Cli, store: Path, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    (tmp_path / "taken").touch()
+    for line, code, says in (
+        ("export trian x.bundle", 14, "did you mean train?"),
+        ("export trian x.bundle --bundle-key file:b.key", 14, "did you mean train?"),
+        ("export taken --key prompt", 16, "taken exists already"),
+        ("export nowhere/x.bundle --key prompt", 20, "nowhere"),
+        ("import nowhere.bundle --key prompt", 20, "nowhere.bundle"),
+        ("import words.txt --key prompt", 13, "words.txt is not a bundle. Nothing was imported. Name a file"),
+        ("import checkpoints --key prompt", 20, "checkpoints is not a regular file"),
+    ):
+        result = cli(*line.split())
+        assert (result.code, says in result.err) == (code, True), result.err
+    assert not (tmp_path / "b.key").exists()
 
 
 def test_nothing_that_is_not_text_is_printed_at_a_terminal(

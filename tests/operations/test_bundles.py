@@ -432,7 +432,7 @@ def test_a_file_that_is_there_is_not_overwritten_unless_told(
     path.write_bytes(b"precious")
     with pytest.raises(StorageError, match="exists already, and nothing was written"):
         here.export_bundle(path, key=KEY)
-    monkeypatch.setattr("checkpoint_manager._operations.bundle_file.refuse_if_there", lambda _: None)
+    monkeypatch.setattr("checkpoint_manager._operations.bundle_file.check_target", lambda *_, **__: None)
     with pytest.raises(StorageError, match="exists already, and nothing was written"):  # it was made meanwhile
         here.export_bundle(path, key=KEY)
     assert path.read_bytes() == b"precious"

@@ -38,14 +38,16 @@ def name_of(place: BundlePath) -> str:
     return printable(str(getattr(place, "name", "") or "stream"))
 
 
-def refuse_if_there(place: BundlePath) -> None:
-    """Refuse a name that is taken, before any work is done.
+def check_target(place: BundlePath, *, overwrite: bool) -> None:
+    """Refuse a folder that can't be opened, or without ``overwrite`` a name that is taken, before any work is done.
 
     Raises:
-        StorageError: The name is taken.
+        StorageError: As :func:`write`.
     """
-    if isinstance(place, str | os.PathLike) and os.path.lexists(place):
-        raise _taken(os.fspath(place))
+    if isinstance(place, str | os.PathLike):
+        with _folder_of(place) as (path, _):
+            if not overwrite and os.path.lexists(path):
+                raise _taken(path)
 
 
 def write(place: BundlePath, pieces: Iterable[Buffer], *, overwrite: bool) -> int:
@@ -77,10 +79,8 @@ def _write(place: BundlePath, counter: _Counter, *, overwrite: bool) -> None:
                     view = view[place.write(view) :]  # a raw stream may take only a part
             place.flush()
         return
-    with as_our_errors("write the bundle", os.fspath(place)):  # the working directory may be gone
-        path = os.path.abspath(os.fspath(place))
-    folder, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
-    with as_our_errors("write the bundle", path), files.open_directory(folder) as directory:
+    with _folder_of(place) as (path, directory):
+        name = os.path.basename(path)
         with files.temporary(directory) as temporary:
             files.write_new(temporary, directory, counter, durable=True)
             try:
@@ -91,6 +91,16 @@ def _write(place: BundlePath, counter: _Counter, *, overwrite: bool) -> None:
             except FileExistsError:
                 raise _taken(path) from None
         files.sync(directory)
+
+
+@contextlib.contextmanager
+def _folder_of(place: str | os.PathLike[str]) -> Iterator[tuple[str, int]]:
+    """Open the folder of a bundle that is written, and yield the bundle's path and the folder's descriptor."""
+    with as_our_errors("write the bundle", os.fspath(place)):  # the working directory may be gone
+        path = os.path.abspath(os.fspath(place))
+    folder = os.path.realpath(os.path.dirname(path))
+    with as_our_errors("write the bundle", path), files.open_directory(folder) as directory:
+        yield path, directory
 
 
 def _taken(path: str) -> StorageError:

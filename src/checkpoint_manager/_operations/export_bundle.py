@@ -66,8 +66,7 @@ def export_bundle(
         RollbackError: A stage, or its tags, are older than what this user has seen.
         StorageError: The file exists already, or the operating system refused.
     """
-    if not overwrite:
-        bundle_file.refuse_if_there(place)
+    bundle_file.check_target(place, overwrite=overwrite)
     chosen = _chosen(store, stages)
     header, key = bundle.create(secret, now=datetime.now(UTC))
     done: list[BundledStage] = []

@@ -173,14 +173,12 @@ def import_bundle(
 
             return bundle.open_bundle(header, key, file.pieces(len(header.line), step))
 
+        header = _header(file)
+        key = _unlocked(header, secret, file.name)
         try:
-            header = bundle.parse_header(file.opening(bundle.MAX_HEADER_BYTES))
-            key = _unlocked(header, secret, file.name)
             arrivals = _plan(store, parts(0), rename)
         except BrokenError as broken:
-            raise IntegrityError(
-                f"the bundle {file.name} {broken}. Nothing was imported", hint="Get the file again, or export it again"
-            ) from None
+            raise _unsound(file, broken) from None
         if not dry_run and any(arrival.brings_something for arrival in arrivals):
             try:
                 _write(store, parts(file.size), arrivals)
@@ -192,6 +190,31 @@ def import_bundle(
         if progress is not None:
             progress(Progress(total, total, "bytes"))
         return BundleSummary(tuple(arrival.as_result() for arrival in arrivals), file.size)
+
+
+def check_source(path: str) -> None:
+    """Refuse what an import would refuse without a key: a file that can't be read, or has not the header of a bundle.
+
+    Raises:
+        IntegrityError, FormatError, StorageError: As :func:`import_bundle`.
+    """
+    with bundle_file.opened(path, bundle.may_be_bundle) as file:
+        _header(file)
+
+
+def _header(file: bundle_file.BundleFile) -> bundle.Header:
+    opening = file.opening(bundle.MAX_HEADER_BYTES)
+    if not bundle.may_be_bundle(opening):
+        raise IntegrityError(f"{file.name} is not a bundle. Nothing was imported", hint="Name a file that was exported")
+    try:
+        return bundle.parse_header(opening)
+    except BrokenError as broken:
+        raise _unsound(file, broken) from None
+
+
+def _unsound(file: bundle_file.BundleFile, broken: BrokenError) -> IntegrityError:
+    message = f"the bundle {file.name} {broken}. Nothing was imported"
+    return IntegrityError(message, hint="Get the file again, or export it again")
 
 
 def _unlocked(header: bundle.Header, secret: Secret, name: str) -> SecretBytes:

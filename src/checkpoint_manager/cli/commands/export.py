@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from checkpoint_manager._operations.bundle_file import refuse_if_there
+from checkpoint_manager._operations.bundle_file import check_target
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
@@ -43,14 +43,17 @@ def export(access: Access, stages: tuple[str, ...], file: str, bundle_key: Sourc
       checkpoint-manager export train train.bundle --bundle-key passphrase-file:secret.txt
     """
     _check_output(access, file)
+    access.check_there()
+    if file != STREAM:
+        check_target(file, overwrite=overwrite)
     cm = access.open()
     if not stages and file in cm.stages():
         raise UsageError(
             f"{printable(file)} is a stage, and FILE is missing",
             hint=f"Name the file after it, or write ./{printable(file)} if that is the file",
         )
-    if not overwrite and file != STREAM:
-        refuse_if_there(file)
+    for stage in stages:
+        cm.get_version(stage)  # raises if there is no such stage, before the bundle's passphrase is asked for
     key = key_of_bundle(access, bundle_key, new=True)
     with progress_of("exporting") as step:
         bundle = _piped(lambda: cm.export_bundle(_output(file), stages or None, key=key, overwrite=overwrite, progress=step))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from checkpoint_manager._operations.import_bundle import check_source
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.bundle import STREAM, bundle_fields, bundle_key_option, bundle_summary, key_of_bundle
 from checkpoint_manager.cli.exit_codes import UsageError
@@ -42,6 +43,9 @@ def import_(
     """
     if len({stage for stage, _ in rename}) != len(rename):
         raise UsageError("--rename names a stage twice", hint="Give each stage one name")
+    access.check_there()
+    if file != STREAM:
+        check_source(file)  # before a passphrase is asked for
     cm = access.open()
     key = key_of_bundle(access, bundle_key, new=False)
     source: str | BinaryIO = sys.stdin.buffer if file == STREAM else file
