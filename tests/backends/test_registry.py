@@ -65,9 +65,12 @@ def test_a_path_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         ("sqlite:x.db", "Write sqlite:///store.db for a path"),
         ("s3:bucket/x", "Write s3://bucket/prefix"),
         ("postgresql:user:pass@word@host/x", "Write postgresql://user@host:5432/database"),
+        ("sqlite//x.db", "Write sqlite:///store.db for a path"),
+        ("s3//bucket/x", "Write s3://bucket/prefix"),
+        ("postgres//user:pass@word@host/x", "Write postgresql://user@host:5432/database"),
     ],
 )
-def test_a_url_without_its_slashes_is_not_a_directory(
+def test_a_url_without_its_colon_or_its_slashes_is_not_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str, advice: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
