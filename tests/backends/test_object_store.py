@@ -182,13 +182,13 @@ class TestServers:
         with pytest.raises(StorageError, match=r"there is no such bucket\. Create the bucket"):
             ObjectStoreBackend(s3.url().replace(f"://{BUCKET}/", "://nowhere/"))
 
-    def test_a_server_that_is_not_reached_is_said_to_be_so(self) -> None:
+    def test_a_server_that_is_not_reached_is_said_to_be_so(self, s3: Moto) -> None:
         """The text of the first error is that of a server whose certificate ended yesterday."""
         errors: list[Exception] = [
             GenericError("x: InvalidCertificate(\n    ExpiredContext {"),
             GenericError("InvalidCertificate("),
         ]
-        for endpoint in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
+        for endpoint in ("http://127.0.0.1:1", "http://no-such-host.invalid", s3.endpoint.replace("http:", "https:")):
             bare = S3Store("b", endpoint=endpoint, client_options={"allow_http": True}, retry_config={"max_retries": 0})
             with pytest.raises(GenericError) as caught:
                 bare.get("x")
@@ -203,6 +203,7 @@ class TestServers:
             "the server's certificate is not one that this host trusts",
             "no server answers there",
             "the server's name can't be resolved",
+            "the server does not speak TLS there",
         ]
 
     @pytest.mark.parametrize(

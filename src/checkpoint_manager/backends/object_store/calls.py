@@ -61,6 +61,10 @@ _CAUSES = {
         "the server's certificate is not one that this host trusts",
         "Add who signed it to this host's certificate authorities, or name the server as its certificate does",
     ),
+    r"InvalidContentType|tls handshake eof": (
+        "the server does not speak TLS there",
+        "Write http:// in the endpoint in the URL, or name the port where the server speaks TLS",
+    ),
     r"failed to lookup address": ("the server's name can't be resolved", "Check the endpoint in the URL"),
     r"404 Not Found": ("the server knows no such place", "Check the endpoint and the bucket in the URL"),
     r"Connection refused": ("no server answers there", "Check the endpoint in the URL, and that the server runs"),
