@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkpoint_manager.times import length, moment
+from checkpoint_manager.times import length, local, moment
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -63,6 +64,20 @@ def test_a_datetime_keeps_its_moment(naive: datetime, hours: int) -> None:
     assert moment(aware.isoformat(), NOW) == aware
     assert moment(aware, NOW).tzinfo is UTC
     assert moment(naive, NOW) == moment(naive.isoformat(), NOW) == naive.astimezone()
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
+def test_a_moment_is_told_in_local_time_also_at_either_end_of_the_calendar(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        told = local(datetime(2026, 11, 28, 23, tzinfo=UTC))
+        ends = [local(datetime.min.replace(tzinfo=UTC)), local(datetime.max.replace(tzinfo=UTC))]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert told == ("2026-11-29T08:00:00+09:00" if zone == "Asia/Tokyo" else "2026-11-28T18:00:00-05:00")
+    assert "+00:00" in " ".join(ends)
 
 
 def test_a_datetime_beyond_the_calendar_is_refused() -> None:

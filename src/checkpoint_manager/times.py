@@ -76,6 +76,14 @@ def moment(when: datetime | str, now: datetime) -> datetime:
         ) from None
 
 
+def local(moment: datetime) -> str:
+    """Return a moment in local time, with its zone, as a message shows it; in UTC at either end of the calendar."""
+    try:
+        return moment.astimezone().isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return moment.isoformat(timespec="seconds")
+
+
 def believed(times: Sequence[datetime], now: datetime) -> list[datetime | None]:
     """Return when each version was saved, as far as it is believed; None for one dated in the future.
 

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -124,3 +125,14 @@ def test_an_array_in_the_data_is_listed_and_printed_by_its_pointer(cli: Cli, sto
     assert "arrays in the data (62.8 KiB), raw (1 B)" in " ".join(cli("log", "arrays").out.split())
     result = cli("show", "arrays", "--attachment", "/text")
     assert (result.code, "Choose one that it has: /a~1~0b, /small/0, /last, raw" in result.err) == (14, True)
+
+
+def test_a_time_is_told_as_it_was_given_in_local_time(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        result = cli("show", "train", "--at", "2020-01-01T10:00")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert (result.code, "had no version at 2020-01-01T10:00:00+09:00" in result.err) == (14, True)

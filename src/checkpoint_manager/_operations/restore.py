@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import checkpoint_manager.attachment_info  # noqa: F401  # else it would be imported under the lock
+from checkpoint_manager import times
 from checkpoint_manager._operations import select, tag
 from checkpoint_manager._operations.load import Loaded, load_version
 from checkpoint_manager._operations.save import Draft, append, expect
@@ -118,7 +119,7 @@ def goal(at: datetime | str | None, name: str | None) -> Goal:
         wanted = tag.validate(name, existing=True)
         return Goal(f"what is tagged {wanted}", functools.partial(_tagged, name=wanted), wanted)
     moment = select.moment(cast("datetime | str", at))
-    return Goal(f"the state at {moment.isoformat()}", functools.partial(_newest_at, moment=moment))
+    return Goal(f"the state at {times.local(moment)}", functools.partial(_newest_at, moment=moment))
 
 
 def plan(store: Store, goal: Goal) -> list[RestoreStep]:

@@ -192,7 +192,7 @@ def number_at(store: Store, stage: str, moment: datetime) -> int:
     with store.session(stage) as session:
         then = newest_at(store.history.entries(stage, session), moment)
     if then is None:
-        message = f"stage {printable(stage)} in {store.backend.location} had no version at {moment.isoformat()}"
+        message = f"stage {printable(stage)} in {store.backend.location} had no version at {times.local(moment)}"
         raise CheckpointNotFoundError(message, hint=Hint.SEE_HISTORY, stage=stage)
     return then
 
