@@ -216,7 +216,7 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(path: Path
 
 def test_a_file_that_is_not_a_database_is_refused_and_left_as_it_is(path: Path) -> None:
     path.write_bytes(b"my notes" * 1000)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match=r"file is not a database\. Check the path in the URL; if the checkpoints were"):
         opened(path)
     assert path.read_bytes() == b"my notes" * 1000
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RESTORE = "Restore the database from a backup"
-_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH}
+_NO_DATABASE = "Check the path in the URL; if the checkpoints were in this file, restore it from a backup"
+_DAMAGE = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_MISMATCH}
 _REFUSALS = {
     sqlite3.SQLITE_BUSY: (errno.EBUSY, "End the program that keeps the database locked, then try again"),
     sqlite3.SQLITE_FULL: (errno.ENOSPC, HINTS_BY_ERRNO[errno.ENOSPC]),
@@ -55,6 +56,8 @@ def translate(error: sqlite3.Error, path: str, action: str, stage: str | None = 
     code = _code_of(error)
     done = action.removesuffix(" of") if stage is None else f"{action} stage {printable(stage)}"
     what = f"can't {done}: {printable(path)}: {error}"
+    if code == sqlite3.SQLITE_NOTADB:
+        raise IntegrityError(what, hint=_NO_DATABASE, stage=stage) from error
     if code in _DAMAGE:
         raise IntegrityError(what, hint=_RESTORE, stage=stage) from error
     number, hint = _REFUSALS.get(code, _REFUSALS[sqlite3.SQLITE_IOERR])
