@@ -15,6 +15,7 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.errors import Hint
 from tests.taking_away import leave_the_head, take_away
@@ -22,6 +23,8 @@ from tests.taking_away import leave_the_head, take_away
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from checkpoint_manager.backends.base import Session
 
     Opened = Callable[..., CheckpointManager]
     VersionFile = Callable[[str, int], Path]
@@ -708,6 +711,38 @@ def test_relaxed_saves_of_another_history_are_refused(
         put(version_file("train", number), (tmp_path / "copy/history/train" / version_file("train", number).name).read_bytes())
     take_away(version_file("train", 5))
     with pytest.raises(RollbackError, match="do not lead back to version 5"):
+        opened().load_checkpoint("train")
+
+
+def test_the_versions_between_durable_ones_are_not_read_to_find_that_they_lead_back(
+    opened: Opened, relaxed: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each relaxed version names a durable one, so the first look of a process does not follow thousands of them."""
+    for number in range(5, 251):
+        relaxed.save_checkpoint("train", number)
+    read: list[int] = []
+    open_version = LocalBackend.open
+
+    def noted(self: LocalBackend, stage: str, version: int, *, session: Session | None = None) -> Any:
+        read.append(version)
+        return open_version(self, stage, version, session=session)
+
+    monkeypatch.setattr(LocalBackend, "open", noted)
+    assert opened().load_checkpoint("train") == 250
+    assert read == [250, 200, 100]
+
+
+def test_a_version_of_another_history_is_refused_where_relaxed_saves_name_a_durable_one(
+    opened: Opened, relaxed: CheckpointManager, store: Path, tmp_path: Path, version_file: VersionFile
+) -> None:
+    shutil.copytree(store, tmp_path / "copy")
+    copy = CheckpointManager(tmp_path / "copy", key=KEY, durability="relaxed")
+    for number in range(5, 101):
+        relaxed.save_checkpoint("train", number)
+        copy.save_checkpoint("train", -number)
+    relaxed.save_checkpoint("train", 101)
+    put(version_file("train", 100), (tmp_path / "copy/history/train" / version_file("train", 100).name).read_bytes())
+    with pytest.raises(RollbackError, match="do not lead back to version 4"):
         opened().load_checkpoint("train")
 
 

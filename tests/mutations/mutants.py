@@ -469,6 +469,12 @@ MUTANTS: list[Mutant] = [
         Replace("entry.id == seen.id", "True"),
     ),
     Mutant(
+        "relaxed saves lead back over a version of another history",
+        "_store/history.py",
+        "History.leads_back",
+        Replace("ancestor.id != below.id", "False"),
+    ),
+    Mutant(
         "what was seen is forgotten by an older view",
         "_store/last_seen.py",
         "_Folder._write",

@@ -14,7 +14,7 @@ Nothing unauthenticated decides which version is the newest:
   (``previous`` is null) does not lead back.
 * In a relaxed store, a power cut may take a version and leave the next one. So each version there also names the last one that
   was known to be durable, and leads back over those between. What was seen is durable, so this passes over nothing that
-  was seen.
+  was seen, and the versions between need not be read.
 * A newest version that is gone from the history is put back if the backend keeps another copy of it.
 * A writer never uses a number that the record of deletions names, nor one that was seen.
 """
@@ -521,6 +521,14 @@ class History:
         """Return whether the chain of a version leads back to the version that was seen."""
         if number <= seen.version:
             return number < seen.version or entry.id == seen.id  # below: told already, by a warning
+        while (below := entry.durable) is not None and seen.version < below.version < number:  # over the relaxed saves between
+            try:
+                ancestor = self._store.entry(stage, below.version, session)
+            except (IntegrityError, VersionAbsentError):
+                break
+            if ancestor.id != below.id:
+                break
+            number, entry = below.version, ancestor
         return self._lead_back(stage, number, _named_by(entry), seen, session)
 
     def _lead_back(self, stage: str, number: int, names: set[str], seen: SeenVersion, session: Session | None) -> bool:
