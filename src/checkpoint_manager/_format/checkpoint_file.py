@@ -42,6 +42,7 @@ leads back to that one all the same. What is not of this form counts as none.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import secrets
@@ -304,7 +305,7 @@ def decode_entry(plain: bytes) -> Entry:
             and status in _STATUSES
             and _TIME.fullmatch(created_at) is not None
             and type(metadata) is dict
-            and dict(zip(origin, map(type, origin.values()), strict=True)) == _ORIGIN_TYPES
+            and type(origin) is dict
             and type(size) is int
             and size >= 0
             and (restored_from is None or (type(restored_from) is int and 1 <= restored_from <= MAX_VERSION))
@@ -312,7 +313,7 @@ def decode_entry(plain: bytes) -> Entry:
             at = datetime.fromisoformat(created_at)
             attachments = take_records(metadata) if NOTE in metadata else ()
             durable = _take_durable(metadata) if DURABLE in metadata else None
-            by = Origin(**origin)
+            by = _origin(**origin)
             return Entry(version_id, previous, status, at, metadata, by, size, restored_from, attachments, durable)
     except (ValueError, TypeError, AttributeError):
         pass
@@ -321,11 +322,23 @@ def decode_entry(plain: bytes) -> Entry:
 
 def _take_durable(metadata: dict[str, Any]) -> Ancestor | None:
     """Remove the note of a durable version and return it; what is not of this format is left and counts as none."""
-    match metadata[DURABLE]:
-        case [version, version_id] if is_number(version) and is_id(version_id):
-            del metadata[DURABLE]
-            return Ancestor(version, version_id)
-    return None
+    note = metadata[DURABLE]
+    if type(note) is not list or len(note) != 2 or not is_number(note[0]) or not is_id(note[1]):
+        return None
+    del metadata[DURABLE]
+    return Ancestor(*note)
+
+
+@functools.lru_cache(maxsize=8, typed=True)  # a hostile one may be long
+def _origin(user: object, host: object, pid: object, python: object, library: object) -> Origin:
+    """Return the origin of versions, of which one process writes many.
+
+    Raises:
+        TypeError: A field is not of this format.
+    """
+    if type(user) is str and type(host) is str and type(pid) is int and type(python) is str and type(library) is str:
+        return Origin(user, host, pid, python, library)
+    raise TypeError
 
 
 def is_id(value: object) -> bool:
@@ -336,6 +349,3 @@ def is_id(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Return whether this is the number of a version."""
     return type(value) is int and 1 <= value <= MAX_VERSION
-
-
-_ORIGIN_TYPES = {"user": str, "host": str, "pid": int, "python": str, "library": str}
