@@ -83,6 +83,15 @@ def test_a_number_whose_bytes_look_like_an_infinity_is_told_from_one(tail: bytes
     assert payload.decode(payload.encode(data)[0]) == data
 
 
+@pytest.mark.parametrize("beside", [[0.5], [127, -1], [0xCB7F, -0x34_01]], ids=["rare", "often", "as an integer"])
+@pytest.mark.parametrize("infinity", [math.inf, -math.inf, math.nan])
+def test_a_float_that_is_not_finite_is_found_in_a_long_message(infinity: float, beside: list[float]) -> None:
+    clean = [None, *beside * 3000]
+    assert payload.decode(payload.encode(clean)[0]) == clean
+    for data in ([*clean, infinity], [infinity, *clean], {"rows": [[None]] * 1100 + [[infinity]]}):
+        assert not payload.encode(data)[0].startswith((b"[", b"{"))
+
+
 @given(json_values())
 def test_any_buffer_can_be_decoded(value: object) -> None:
     encoded = payload.encode(value)[0]
@@ -130,7 +139,7 @@ def test_what_json_does_not_have_is_refused_where_only_json_is_taken(miss: NearM
     ("kind", "encode"),
     [*((kind, payload.encode) for kind in NOT_SAVED), *((kind, payload.encode_json) for kind in NOT_JSON)],
 )
-@pytest.mark.parametrize("clean", [0, 500], ids=["alone", "behind many"])
+@pytest.mark.parametrize("clean", [0, 1030], ids=["alone", "behind many"])
 def test_each_kind_of_value_is_refused_where_it_stands(kind: str, encode: Callable[..., bytes], clean: int) -> None:
     culprit = NOT_JSON[kind]()
     error = refusal({"rows": [{"x": 1.5, "y": None}] * clean + [{"x": 0.5, "y": culprit}]}, encode)

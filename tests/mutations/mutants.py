@@ -302,7 +302,7 @@ MUTANTS: list[Mutant] = [
         "NaN becomes null",
         "_format/payload.py",
         "_dumps",
-        Decide("maybe_not_finite and b'null' in encoded", False),
+        Decide("suspects and b'null' in encoded", False),
     ),
     Mutant(
         "NaN among what looks like it becomes null", "_format/payload.py", "_inside", Decide("is_suspect(_pack(part))", False)
@@ -323,6 +323,13 @@ MUTANTS: list[Mutant] = [
         "_collide",
         Replace("_MAX_COLLISIONS", "10**9", at=None, of=2),
     ),
+    Mutant(
+        "NaN in a long message becomes null",
+        "_format/payload.py",
+        "_may_hold_not_finite",
+        Decide("packed[position - 1] == _FLOAT and packed[position + 1:position + 2] >= b'\\xf0'", False),
+    ),
+    Mutant("only the first rows are looked at", "_format/payload.py", "_slices", Replace("len(rows)", "_SLICE")),
     Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     # History
     Mutant(
