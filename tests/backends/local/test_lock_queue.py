@@ -89,6 +89,41 @@ def test_a_short_wait_takes_no_place(tmp_path: Path) -> None:
     assert not places()
 
 
+def test_a_thread_stays_for_the_next_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[None] = []
+    start = queue._thread.start_new_thread
+    monkeypatch.setattr(queue._thread, "start_new_thread", lambda *given: (started.append(None), start(*given)))
+    monkeypatch.setattr(queue, "_SECONDS_IDLE", 5)
+    (tmp_path / "file").write_bytes(b"")
+
+    for _ in range(3):
+        until(lambda: len(queue._idle) == len(started))
+        with (tmp_path / "file").open() as file:
+            assert queue.wait_in_turn(file.fileno(), 5, open_into)
+
+    assert len(started) == 1
+    with (tmp_path / "file").open() as file:
+        monkeypatch.setattr(queue, "_SECONDS_IDLE", 0)
+        assert queue.wait_in_turn(file.fileno(), 5, open_into)
+    until(lambda: not places())
+    assert not queue._idle
+
+
+def test_a_thread_that_a_caller_counts_on_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_SECONDS_IDLE", 0.02)
+    (tmp_path / "file").write_bytes(b"")
+    with (tmp_path / "file").open() as file:
+        assert queue.wait_in_turn(file.fileno(), 5, open_into)
+        until(lambda: bool(queue._idle))
+        queue._idle.pop()
+        time.sleep(0.05)
+        place = queue._Place()
+        open_into(place, os.dup, file.fileno())
+        queue._next.put(place)
+        assert place.wait(5)
+    until(lambda: not places())
+
+
 @pytest.mark.parametrize("why", ["no seat", "no thread"])
 def test_who_finds_no_place_looks_for_himself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     def refuse(_: object) -> None:
