@@ -40,7 +40,10 @@ def test_a_slot_comes_and_goes(cli: Cli, store: Path, passphrase: str) -> None:
 
 def test_a_new_key_file_is_made_and_opens_the_store(cli: Cli, store: Path, tmp_path: Path) -> None:
     path = tmp_path / "backup.key"
-    result = cli("key", "add", f"file:{path}", "--json")
+    mistyped = cli("key", "add", f"file:{path}")
+    assert (mistyped.code, path.exists()) == (12, False)
+    assert "Check the path, or make a new key file there with --create" in mistyped.err
+    result = cli("key", "add", f"file:{path}", "--create", "--json")
     assert result.json["slot"]["kind"] == "key-file"
     assert "safe place" in result.err
     assert path.stat().st_mode & 0o777 == 0o600
@@ -64,7 +67,7 @@ def test_the_last_slot_stays(cli: Cli, store: Path) -> None:
 
 def test_rotation(cli: Cli, store: Path, tmp_path: Path, passphrase: str) -> None:
     alice = cli("key", "add", f"passphrase-file:{passphrase}", "--label", "alice").out.strip()
-    cli("key", "add", f"file:{tmp_path / 'backup.key'}")
+    cli("key", "add", f"file:{tmp_path / 'backup.key'}", "--create")
     refused = cli("key", "rotate")
     assert refused.code == 16
     assert "alice" in refused.err
@@ -81,6 +84,7 @@ def test_rotation(cli: Cli, store: Path, tmp_path: Path, passphrase: str) -> Non
     [
         ["key", "add"],
         ["key", "add", "prompt", "file:x"],
+        ["key", "add", "prompt", "--create"],
         ["status", "--key", "file:x", "--key", "prompt"],
         ["status", "--key", "prompt"],
     ],

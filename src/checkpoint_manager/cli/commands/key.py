@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from checkpoint_manager._text import counted, printable
+from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.group import Commands
 from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.key_options import SOURCE, Source
 from checkpoint_manager.cli.options import confirm, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_time, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
+from checkpoint_manager.errors import KeyUnavailableError
 
 if TYPE_CHECKING:
     from checkpoint_manager import Progress
@@ -45,19 +48,27 @@ def list_slots(access: Access) -> None:
 
 @key.command("add", short_help="Let a further key open the store.")
 @click.argument("source", type=SOURCE)
+@click.option("--create", is_flag=True, help="Make the key file that SOURCE names, if it does not exist.")
 @click.option("--label", default="", help="A name for the slot. Visible to everyone who can read the directory.")
 @store_options
-def add(access: Access, source: Source, label: str) -> None:
-    """Let a further key open the store: the one that SOURCE names, as for --key. A key file that does not exist is made.
+def add(access: Access, source: Source, label: str, *, create: bool) -> None:
+    """Let a further key open the store: the one that SOURCE names, as for --key.
 
     \b
     Examples:
-      checkpoint-manager key add file:backup.key --label backup
+      checkpoint-manager key add file:backup.key --create --label backup
       checkpoint-manager key add prompt
     """
+    if create and source.kind != "file":
+        raise UsageError(
+            "--create makes a key file, and SOURCE names a passphrase", hint="Write file:PATH, or leave out --create"
+        )
     cm = access.open()
     if label and any(each.label == label for each in cm.keys.list()):
         say(f"warning: another key slot has the label {printable(label)}: to remove one of them, name it by its id")
+    if source.kind == "file" and not create and not os.path.lexists(os.path.expanduser(source.value)):
+        message = f"there is no key file {printable(source.value)}"
+        raise KeyUnavailableError(message, hint="Check the path, or make a new key file there with --create")
     made = "keep it in a safe place, apart from the store"
     slot = cm.keys.add(access.read_key(source, "New passphrase", new=True, created=made), label=label)
     if access.as_json:
