@@ -109,6 +109,12 @@ def test_the_options_that_every_command_has_are_documented() -> None:
         assert option in README
 
 
+def test_the_commands_that_ask_are_documented() -> None:
+    (told,) = re.findall(r"^(.*) show what they will do, and ask at a terminal;$", README, re.MULTILINE)
+    asking = {name for name, command in NAMED for parameter in command.params if "--yes" in parameter.opts}
+    assert {name.partition(" --")[0] for name in re.findall(r"`([a-z -]+)`", told)} == asking
+
+
 TABLE = dict(
     re.findall(r"^\| `([a-z][^`]*)` \| (.*) \|$", README.split("## The command line")[1].split("\n## ")[0], re.MULTILINE)
 )

@@ -115,8 +115,8 @@ def remove(access: Access, slot: str, *, yes: bool) -> None:
 def rotate(access: Access, *, also: tuple[Source, ...], drop: tuple[str, ...], yes: bool) -> None:
     """Replace the store's key, and encrypt every version under the new one. Writers need not stop; if killed, run it again.
 
-    Every slot is kept, with --also, or given up, with --drop. The holder of a dropped slot can read no later version, but
-    keeps what was read before, and what they wrote stays in the store.
+    Every slot is kept, with --also, or given up, with --drop, which is asked about: without it, nobody loses access. The holder
+    of a dropped slot can read no later version, but keeps what was read before, and what they wrote stays in the store.
 
     \b
     Examples:
