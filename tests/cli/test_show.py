@@ -127,6 +127,13 @@ def test_an_array_in_the_data_is_listed_and_printed_by_its_pointer(cli: Cli, sto
     assert (result.code, "Choose one that it has: /a~1~0b, /small/0, /last, raw" in result.err) == (14, True)
 
 
+def test_a_missing_attachment_leads_to_those_there_are(cli: Cli, store: Path) -> None:
+    assert "Choose another version: this one has none\n" in cli("show", "train", "--attachment", "weights").err
+    CheckpointManager(store).save_checkpoint("train", attachments={"log": b"epoch 4"})
+    told = cli("show", "train", "--attachment", "weights").err
+    assert "it has: log, and see what they are with: checkpoint-manager show train@4 --meta\n" in told
+
+
 def test_a_time_is_told_as_it_was_given_in_local_time(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()

@@ -10,10 +10,12 @@ import click
 
 from checkpoint_manager._text import printable
 from checkpoint_manager.cli.exit_codes import UsageError
+from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import version_fields, write_data, write_json
 from checkpoint_manager.cli.pointer import steps_of, value_at
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
+from checkpoint_manager.errors import AttachmentNotFoundError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,7 +84,13 @@ def _what_is_known_of(attachment: Attachment) -> dict[str, object]:
 
 
 def _write_attachment(checkpoint: Checkpoint, name: str) -> None:
-    found = checkpoint.attachments[name]
+    try:
+        found = checkpoint.attachments[name]
+    except AttachmentNotFoundError as error:
+        if checkpoint.attachments:
+            see = command(f"show STAGE@{checkpoint.version.number} --meta", checkpoint.version.stage)
+            error.hint += f", and see what they are with: {see}"
+        raise
     if sys.stdout.isatty():
         raise UsageError("an attachment is not printed at a terminal", hint="Write it to a file: add > FILE")
     with found.open() as file:
