@@ -124,7 +124,7 @@ def test_a_bundles_passphrase_is_typed_unseen(store: Path, tmp_path: Path) -> No
     with Terminal("import", path, "--store", str(store)) as terminal:
         terminal.answer("Passphrase of the bundle", "seven words")
         assert terminal.end() == 0, terminal.shown
-        assert "added: 2 stages, 0 of 4 versions, " in terminal.shown
+        assert "nothing in the bundle is new: 2 stages, 4 versions, " in terminal.shown
     with Terminal("export", "-", "--store", str(store)) as terminal:
         assert terminal.end() == 2
         assert "not text for a terminal" in " ".join(terminal.shown.split())

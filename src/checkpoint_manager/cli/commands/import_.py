@@ -62,5 +62,9 @@ def import_(
             names = ", ".join(stage.tags_kept)
             say(f"stage {printable(stage.stage)}: these tags name other versions here and were not moved: {names}")
             say(f"Move one with: {command('tag --force STAGE@VERSION NAME', stage.stage)}")
-    summary = bundle_summary(bundle, f"{bundle.added} of {counted(bundle.versions, 'version')}")
-    say(f"{'would be added' if dry_run else 'added'}: {summary}")
+    versions = counted(bundle.versions, "version")
+    if not bundle.added and not any(stage.tags for stage in bundle.stages):
+        say(f"nothing in the bundle is new: {bundle_summary(bundle, versions)}")
+    else:
+        summary = bundle_summary(bundle, f"{bundle.added} of {versions}")
+        say(f"{'would be added' if dry_run else 'added'}: {summary}")
