@@ -136,6 +136,29 @@ def test_an_unknown_option_gets_the_nearest_one_if_it_is_near(cli: Cli, option: 
     assert (result.code, result.err) == (2, f'error: there is no option "{option}". {hint}\n')
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "show trian",
+        "log trian",
+        "verify trian",
+        "clear trian --yes",
+        "delete trian 1 --yes",
+        "delete trian --all --yes",
+        "prune trian --keep-last 1",
+        "tag trian good",
+        "export trian x",
+    ],
+)
+def test_each_command_says_the_same_of_a_stage_that_is_not_there(cli: Cli, store: Path, line: str) -> None:
+    result = cli(*line.split())
+    assert (result.code, result.out) == (14, "")
+    assert result.err == (
+        f"error: there is no checkpoint of stage trian in {store} (did you mean train?). "
+        "See the names with: checkpoint-manager list\n"
+    )
+
+
 def test_help_is_an_option_and_not_a_command(cli: Cli) -> None:
     result = cli("help")
     assert (result.code, result.out) == (2, "")

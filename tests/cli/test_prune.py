@@ -66,8 +66,8 @@ def test_it_asks_first(program: Cli, store: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ([], 2, "nothing would be kept"),
-        (["--keep-last", "0"], 2, "nothing would be kept"),
+        ([], 2, "no rule keeps anything"),
+        (["--keep-last", "0"], 2, "no rule keeps anything"),
         (["--keep-last", "-1"], 2, "--keep-last"),
         (["--keep-within", "7"], 2, "not a duration"),
         (["nothing", "--keep-last", "1"], 14, "no checkpoint of stage nothing"),

@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from checkpoint_manager import times
-from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.cli import DEFAULT_STORE
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import explain
 from checkpoint_manager.cli.output import say
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint
+from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
 
 
@@ -99,9 +95,3 @@ def stage_names(context: click.Context, _: click.Parameter, incomplete: str) -> 
     except CheckpointError:  # no store that can be looked at: nothing to offer
         return []
     return sorted(stage for stage in stages if stage.startswith(incomplete) and _PLAIN.fullmatch(stage))
-
-
-def no_such_stage(access: Access, stage: str, there: Iterable[str]) -> CheckpointNotFoundError:
-    """Return the error for a stage that does not exist."""
-    message = f"there is no stage {printable(stage)} in {access.shown}{did_you_mean(stage, there)}"
-    return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)

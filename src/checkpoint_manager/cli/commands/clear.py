@@ -11,7 +11,7 @@ from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import command
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
-from checkpoint_manager.cli.selector import no_such_stage, stage_names
+from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def clear(access: Access, stage: str | None, *, every: bool, downstream: bool, y
     cm = access.open()
     there = cm.stages()
     if stage is not None and stage not in there:
-        raise no_such_stage(access, stage, there)
+        cm.get_version(stage)  # raises, and says what is wrong
     chosen = there if stage is None else [stage, *(cm.downstream(stage) if downstream else ())]
     done = [stage for stage in chosen if _is_cleared(cm, stage)]
     chosen = [stage for stage in chosen if stage not in done]

@@ -10,7 +10,7 @@ from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, write_json
-from checkpoint_manager.cli.selector import no_such_stage, stage_names
+from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError, Hint
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool
     cm = access.open()
     history = cm.history(stage)
     if not history:
-        raise no_such_stage(access, stage, cm.stages())
+        cm.get_version(stage)  # raises, and says what is wrong
     tags = cm.tags(stage)
     wanted = sorted({version.number for version in history} if every else set(versions))
     if not every:

@@ -117,7 +117,7 @@ def _together(plans: Mapping[str, PrunePlan]) -> PrunePlan:
 
 def _policy(rules: dict[str, Any]) -> Retention:
     if not any(value for name, value in rules.items() if name != "keep_tagged"):
-        raise UsageError("no rule is given, and nothing would be kept", hint="Give at least one, such as --keep-last 5")
+        raise UsageError("no rule keeps anything", hint="Give one that does, such as --keep-last 5")
     return checkpoint_manager.Retention(**rules)
 
 

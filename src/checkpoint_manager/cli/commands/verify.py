@@ -14,7 +14,7 @@ from checkpoint_manager.cli.hints import command, sentence
 from checkpoint_manager.cli.options import store_options
 from checkpoint_manager.cli.output import say, write_json, write_line, write_table
 from checkpoint_manager.cli.progress import progress_of
-from checkpoint_manager.cli.selector import no_such_stage, stage_names
+from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import Hint
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def verify(access: Access, stage: str | None, *, quick: bool) -> int:
     """
     cm = access.open(on_rollback="warn")
     if stage is not None and stage not in cm.stages():
-        raise no_such_stage(access, stage, cm.stages())
+        cm.get_version(stage)  # raises, and says what is wrong
     with progress_of("verifying") as step:
         report = cm.verify(stage, quick=quick, progress=step)
     if access.as_json:
