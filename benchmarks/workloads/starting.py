@@ -127,7 +127,8 @@ def _import(first: str, then: str = "pass") -> list[float]:
 
 def _command_line(context: Context, place: Path, key: KeyFile) -> Result:
     context.tell("start: the command line")
-    ours = [sys.executable, "-m", "checkpoint_manager"]
+    installed = Path(sys.executable).with_name("checkpoint-manager")
+    ours = [str(installed)] if installed.exists() else [sys.executable, "-m", "checkpoint_manager"]
     commands = {
         f"{OURS} --version": [*ours, "--version"],
         HAS: [*ours, "has", "train", "--store", str(place / "store"), "--key", f"file:{key.path}"],

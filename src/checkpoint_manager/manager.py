@@ -13,6 +13,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
+import filelock  # noqa: F401  # what takes the locks of a directory: loaded now, and not in the middle of a first save
+
 from checkpoint_manager import _loading, _operations, stages
 from checkpoint_manager._arguments import (
     check,
@@ -29,10 +31,9 @@ from checkpoint_manager._format.codecs import checked as checked_codecs
 from checkpoint_manager._log import get_logger
 from checkpoint_manager._operations import load, save
 from checkpoint_manager._store.key_sources import conceal, given_secret
-from checkpoint_manager._store.open_keyring import OpenKeyring
-from checkpoint_manager._store.store import Store
+from checkpoint_manager._store.store import open_store
 from checkpoint_manager._text import counted, printable
-from checkpoint_manager.backends.base import Searchable, maintenance_of
+from checkpoint_manager.backends.base import Searchable
 from checkpoint_manager.backends.registry import open_backend, redacted
 from checkpoint_manager.backends.stage_names import checked, validate
 from checkpoint_manager.errors import ArgumentError, LocationError
@@ -158,9 +159,7 @@ class CheckpointManager:
         if names is not None and not isinstance(backend, Searchable):
             message = f"{printable(backend.location)} can't keep an index"
             raise LocationError(message, hint="Leave index out: find reads every version there")
-        for warning in maintenance_of(backend).warnings():
-            _LOG.warning("%s", warning)
-        self._store = Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)
+        self._store = open_store(backend, key, lock_timeout, on_rollback)
         self._store.codecs = known
         if isinstance(backend, Searchable):
             opened = _loading.load("checkpoint_manager._store.index")

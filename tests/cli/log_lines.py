@@ -517,7 +517,7 @@ LINES = [
     Line("manager.py", "Bundle exported", lambda folder: opened(folder).export_bundle(folder / "bundle", key=KEY)),
     Line("manager.py", "Bundle imported", _import),
     Line("manager.py", "Store copied", lambda folder: opened(folder).copy_to(folder / "copy")),
-    Line("manager.py", "%s", _shared_store, "WARNING"),
+    Line("_store/store.py", "%s", _shared_store, "WARNING"),
     Line("manager.py", "Stage %s: version %d is the newest", _twice, "WARNING"),
     Line("stages/display.py", "%s: %s done", _slow_loop),
     Line("stages/lookup.py", "%s", _damaged_result, "ERROR", REPAIR),

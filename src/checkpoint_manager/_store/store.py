@@ -9,19 +9,30 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.history import MOST_LOGGED, History
+from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.sealed_store import SealedStore
 from checkpoint_manager._text import printable
+from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from checkpoint_manager._format.checkpoint_file import Entry
-    from checkpoint_manager._store.open_keyring import OpenKeyring
     from checkpoint_manager.backends.base import Backend, Session
     from checkpoint_manager.models import OnRollback
 
 _LOG = logging.getLogger("checkpoint_manager")
+
+
+def open_store(backend: Backend, key: object, lock_timeout: float, on_rollback: OnRollback) -> Store:
+    """Open the store that a backend keeps, or begin one; log what is dangerous about its place in WARNING lines.
+
+    Arguments and errors are those of :class:`checkpoint_manager.CheckpointManager`.
+    """
+    for warning in maintenance_of(backend).warnings():
+        _LOG.warning("%s", warning)
+    return Store(backend, OpenKeyring(backend, key, on_rollback, lock_timeout), lock_timeout, on_rollback)
 
 
 class Store(SealedStore):

@@ -25,9 +25,14 @@ def main() -> int:
         from checkpoint_manager.cli import interrupts  # noqa: PLC0415  # not before Ctrl-C is caught
 
         with interrupts.held_back():
-            from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
+            from checkpoint_manager.cli import plain_has  # noqa: PLC0415  # likewise
 
-        code = run(sys.argv[1:])
+        code = plain_has.answer(sys.argv[1:])
+        if code is None:
+            with interrupts.held_back():
+                from checkpoint_manager.cli.app import run  # noqa: PLC0415  # needs the extra "cli", and says so where it is missing
+
+            code = run(sys.argv[1:])
         interrupts.end_at_once()
         return code  # noqa: TRY300  # an interruption up to here is caught
     except ModuleNotFoundError as error:

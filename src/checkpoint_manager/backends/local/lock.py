@@ -33,12 +33,11 @@ import stat
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, TypeVar
-
-from filelock import lock_descriptor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import as_our_errors, passing_over_refusals, translate
+from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import HeldRun
 from checkpoint_manager.backends.local.layout import LOCK_SUFFIX, RUN_SUFFIX, STORE_LOCK, lock_name
@@ -99,6 +98,19 @@ def is_held(path: str) -> bool:
     reference = _mine.locks.get(path)
     lock = None if reference is None else reference()
     return lock is not None and not lock.closed
+
+
+def lock_descriptor(descriptor: int, *, blocking: bool) -> bool:
+    """Take the lock of an open file, and return whether it was taken; see :func:`filelock.lock_descriptor`.
+
+    A reader takes no lock, and ``filelock`` takes long to import: it is loaded with the manager, or else by the first lock.
+    """
+    return bool(_filelock().lock_descriptor(descriptor, blocking=blocking))
+
+
+@functools.cache
+def _filelock() -> Any:  # noqa: ANN401  # a module
+    return load("filelock")
 
 
 class FileLock(io.FileIO):

@@ -1,0 +1,53 @@
+"""Whether a stage of a store in a directory is done, if that can be told without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+from checkpoint_manager._operations.load import is_completed
+from checkpoint_manager._store.presence import has_keyring
+from checkpoint_manager._store.store import open_store
+from checkpoint_manager.backends.registry import open_backend, scheme_of
+from checkpoint_manager.backends.stage_names import validate
+from checkpoint_manager.models import KeyFile
+
+_PATIENCE = 60.0
+"""The default of ``--lock-timeout``."""
+
+
+class _Words(logging.Handler):
+    """Notes whether the library had something to say."""
+
+    heard = False
+
+    def emit(self, _: logging.LogRecord) -> None:
+        self.heard = True
+
+
+def is_done(store: str, key_file: str | None, stage: str) -> bool | None:
+    """Return whether a stage is done; None if there is something to say, such as an error or a warning.
+
+    Args:
+        store: The directory of the store.
+        key_file: The key file; None: that of the environment, or the user's own.
+        stage: The stage.
+
+    Raises:
+        CheckpointError: The store can't be opened, or the question has no answer.
+    """
+    if scheme_of(store):
+        return None
+    store, key = os.path.expanduser(store), None if key_file is None else KeyFile(os.path.expanduser(key_file))
+    words, logger = _Words(logging.WARNING), logging.getLogger("checkpoint_manager")
+    before = logger.handlers[:], logger.propagate
+    logger.handlers[:], logger.propagate = [words], False
+    try:
+        if not has_keyring(store):  # no command but "init" makes a store
+            return None
+        with contextlib.closing(open_backend(store, patience=_PATIENCE)) as backend:
+            done = is_completed(open_store(backend, key, _PATIENCE, "raise"), validate(stage))
+    finally:
+        logger.handlers[:], logger.propagate = before
+    return None if words.heard else done
