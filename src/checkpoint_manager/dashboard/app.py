@@ -137,6 +137,13 @@ def make_templates() -> Environment:
     return templates
 
 
+def compile_templates(templates: Environment) -> None:
+    """Compile all templates while no page is being made: the first pages then need not."""
+    for name in templates.list_templates():
+        PACE.give_way()
+        templates.get_template(name)
+
+
 def make_app(site: Site, is_own: Callable[[str], bool]) -> ASGIApp:
     """Return the application.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.dashboard import server
+from checkpoint_manager.dashboard import background, server
 from checkpoint_manager.dashboard.activity import Activity
-from checkpoint_manager.dashboard.app import make_app, make_templates
+from checkpoint_manager.dashboard.app import compile_templates, make_app, make_templates
 from checkpoint_manager.dashboard.auth import Logins
 from checkpoint_manager.dashboard.stores import stores_by_id
 from checkpoint_manager.dashboard.views.call import Site
@@ -48,4 +48,9 @@ def serve(site: Site, place: Place, started: Callable[[], None]) -> None:
         place: Where.
         started: Called once requests are answered.
     """
-    server.serve(application(site, place), place, started)
+
+    def begin() -> None:
+        started()
+        background.start("templates", lambda: compile_templates(site.templates))
+
+    server.serve(application(site, place), place, begin)
