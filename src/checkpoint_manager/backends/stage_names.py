@@ -112,7 +112,7 @@ def is_hashed(name: str) -> bool:
 
 def _encode(name: str) -> list[str]:
     """Return the encoding of each character."""
-    pieces = [character if character in _READABLE else _escape(character) for character in name]
+    pieces = [*map(_PIECES.__getitem__, name)]
     if name[0] in ".-" or name.partition(".")[0] in _DEVICES:
         pieces[0] = _escape(name[0])
     if name[-1] == ".":
@@ -122,6 +122,16 @@ def _encode(name: str) -> list[str]:
 
 def _escape(character: str) -> str:
     return "".join(f"%{byte:02x}" for byte in character.encode())
+
+
+class _Pieces(dict[str, str]):
+    """The encoding of each character. Those of ASCII are kept, because thousands of names are decoded at once."""
+
+    def __missing__(self, character: str) -> str:
+        return _escape(character)
+
+
+_PIECES = _Pieces({each: each if each in _READABLE else _escape(each) for each in map(chr, range(128))})
 
 
 def _decode(name: str) -> str | None:
