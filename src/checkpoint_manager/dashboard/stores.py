@@ -71,7 +71,7 @@ _TROUBLE: tuple[tuple[type[CheckpointError], State], ...] = (
     (FormatError, "unreadable"),
 )
 WAIT_SECONDS = 0.12
-"""How long a page waits for what is not known yet; it then says how far the look has come."""
+"""How long a page waits for what is not known yet, of all stores; it then says how far the look has come."""
 _LOOKS_PER_SECOND = 1000
 """How many stages are looked at in a second, about. A page waits only if all can be looked at in time."""
 _MOST_LOOKED_BACK = 20
@@ -494,15 +494,16 @@ class ShownStore:
     def _read(self, stage: str, number: int) -> None:
         self.cm.get_json(stage, number)
 
-    def look_again(self, names: Iterable[str], known: Mapping[str, Cell]) -> list[Cell]:
+    def look_again(self, names: Iterable[str], known: Mapping[str, Cell], seconds: float) -> list[Cell]:
         """Return what is known of some stages after looking whether they have newer versions. Deleted ones are left out.
 
         Args:
             names: Their names.
             known: What was known of them before. It is returned for those that there is no time to look at.
+            seconds: How much time there is.
         """
         found: list[Cell] = []
-        until = time.monotonic() + WAIT_SECONDS / 2
+        until = time.monotonic() + seconds
         for name in names:
             before = known.get(name, Cell(name, "unknown"))
             try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from checkpoint_manager.dashboard import stores
 from checkpoint_manager.dashboard.stores import ATTENTION, ORDER, own_metadata
 from checkpoint_manager.errors import CheckpointError
 
@@ -48,7 +50,8 @@ class Card(NamedTuple):
 
 def show_all(call: Call) -> Response:
     """Show all stores, and what needs attention in them."""
-    cards = [_card(store, call.request.query_params, _MOST_IN_CARD) for store in call.site.stores.values()]
+    until = time.monotonic() + stores.WAIT_SECONDS
+    cards = [_card(store, call.request.query_params, until, _MOST_IN_CARD) for store in call.site.stores.values()]
     needs = [
         (card.store, cell)
         for card in cards
@@ -71,7 +74,8 @@ def show_all(call: Call) -> Response:
 
 def show_store(call: Call) -> Response:
     """Show the stages of one store, some at a time."""
-    card = _card(call.store, call.request.query_params, _MOST_IN_PAGE, call.number("start") or 0)
+    until = time.monotonic() + stores.WAIT_SECONDS
+    card = _card(call.store, call.request.query_params, until, _MOST_IN_PAGE, call.number("start") or 0)
     status = 200 if card.overview is not None else 502
     return call.page(
         "store.html", status, card=card, filters=_filters(call.request.query_params), states=ORDER, length=_MOST_IN_PAGE
@@ -85,11 +89,11 @@ def stages_shown(store: ShownStore, query: Mapping[str, str]) -> list[str]:
     return [*_chosen(store.overview(0), query)[first : first + _MOST_IN_PAGE]]
 
 
-def _card(store: ShownStore, query: Mapping[str, str], most: int, start: int = 0) -> Card:
+def _card(store: ShownStore, query: Mapping[str, str], until: float, most: int, start: int = 0) -> Card:
     try:
-        overview = store.overview()
+        overview = store.overview(max(0.0, until - time.monotonic()))
         names = _chosen(overview, query)
-        shown = store.look_again(names[start : start + most], overview.cells)
+        shown = store.look_again(names[start : start + most], overview.cells, until - time.monotonic())
     except CheckpointError as error:
         return Card(store, None, [], 0, store.explain(error))
     return Card(store, overview, shown, len(names), "", start)
