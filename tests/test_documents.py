@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from checkpoint_manager import _version
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.cli import exit_codes as exits
 from checkpoint_manager.cli.app import commands
@@ -107,6 +108,10 @@ def test_the_options_that_every_command_has_are_documented() -> None:
     everywhere = {option for parameter in context.command.params for option in parameter.opts} - {"--watch", "--interval"}
     for option in (*everywhere, "--yes"):
         assert option in README
+
+
+def test_the_changes_are_those_of_this_version() -> None:
+    assert re.findall(r"^\*\*(.+)\.\*\* ", README.split("## Changes")[1], re.MULTILINE)[0] == _version.__version__
 
 
 def test_the_commands_that_ask_are_documented() -> None:

@@ -73,7 +73,7 @@ def _page() -> str:
     from checkpoint_manager.dashboard.stores import ShownStore
 
     writing.datetime = filters.datetime = Clock  # type: ignore[attr-defined]
-    writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "0.1.0")
+    writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "1.0.0")
     _make_stores()
     Clock.moment = NOW
     stores.WAIT_SECONDS = 60.0

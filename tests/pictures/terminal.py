@@ -81,7 +81,7 @@ def _make_store() -> None:
 def _play() -> None:
     """Make the store and call the program, in a process and at a terminal of their own."""
     output.datetime = writing.datetime = Clock  # type: ignore[attr-defined]
-    writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "0.1.0")
+    writing.origin = lambda pid: Origin("ada", "lab", pid, "3.11.7", "1.0.0")
     _make_store()
     for command in COMMANDS:
         print(f"\x1b[1;32m$\x1b[0m \x1b[1m{command}\x1b[0m", flush=True)
