@@ -176,10 +176,11 @@ def _of_upkeep(found: dict[str, Result]) -> list[Aim]:
 
 def _of_arrays(found: dict[str, Result]) -> list[Aim]:
     save, load = "arrays/save", "arrays/load"
+    size = found[save].title.removeprefix("save ") if save in found else "1 GiB"
     saved = (
-        ("an array of 1 GiB, attached", OURS),
-        ("an array of 1 GiB in the data", arrays.IN_THE_DATA),
-        ("a file of 1 GiB, attached", arrays.A_FILE),
+        (f"an array of {size}, attached", OURS),
+        (f"an array of {size} in the data", arrays.IN_THE_DATA),
+        (f"a file of {size}, attached", arrays.A_FILE),
     )
     return [
         *(

@@ -34,6 +34,7 @@ _SEGMENT = 16 * 1024 * 1024
 _SLICE = 256 * 1024
 _OUT_AT_ONCE = 1024 * 1024
 _AT_ONCE = 3
+_UNITS = ((1024**3, "GiB"), (1024**2, "MiB"))
 _ABOVE = 1024
 """More than a slice grows by being sealed."""
 
@@ -45,7 +46,7 @@ def run(context: Context) -> list[Result]:
         context.tell("arrays: left out, for numpy is not installed")
         return []
     size = context.scale.array
-    title = f"{size // 1024**2} MiB" if size >= 1024**2 else f"{size} bytes"
+    title = next((f"{size // unit} {name}" for unit, name in _UNITS if size >= unit), f"{size} bytes")
     context.tell(f"arrays: {title}, saved and loaded")
     array = np.resize(np.frombuffer(os.urandom(min(size, 1024**2)), "u1"), size)
     with context.place(is_large=True) as place:

@@ -173,6 +173,12 @@ def test_aims_are_judged_by_ratios_of_one_run() -> None:
     assert all(each.decision == "" for each in aims.judge([], field_of()))
 
 
+def test_an_aim_names_the_size_that_was_measured() -> None:
+    judged = aims.judge([Result("arrays/save", "save 64 MiB", "s", (Row(ours.OURS, 1.0),))], field_of(ours.Ours))
+    assert sum("64 MiB" in each.text for each in judged) == 9
+    assert not any("1 GiB" in each.text for each in judged)
+
+
 def test_the_quickest_encrypted_peer_is_the_one_to_beat() -> None:
     class Sealing(Contender):
         name = "sealing"
