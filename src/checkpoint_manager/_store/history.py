@@ -179,7 +179,7 @@ class History:
         look = self.look(stage, session, exact=exact)
         tip = self._tips[stage]
         if tip.version != look.number or tip.id is None:
-            tip = self._noted_tip(tip, look) or self._read_tip(stage, look, session)
+            tip = self._read_tip(stage, look, session)
         if self._store.backend.durability == "relaxed":
             tip = tip._replace(durable=self._durable_below(stage, look, tip, session))
         used = look.seen.version if look.seen is not None else 0
@@ -188,17 +188,6 @@ class History:
         if gap is not None and gap.last > max(tip.version, used):
             return Tip(tip.version, gap.id or tip.id, tip.created_at, gap.last, tip.durable)
         return tip if used <= tip.version else tip._replace(used=used)
-
-    def _noted_tip(self, tip: Tip, look: Look) -> Tip | None:
-        """Return the tip without reading the newest version, if another process of this user has noted it; else None.
-
-        That process wrote the version, or read it, and this one knows the history up to a version before it. A relaxed tip
-        says more than the note.
-        """
-        noted = look.remembered
-        if noted is None or noted.version != look.number or tip.id is None or self._store.backend.durability == "relaxed":
-            return None
-        return tip._replace(version=look.number, id=noted.id)
 
     def _read_tip(self, stage: str, look: Look, session: Session | None) -> Tip:
         for version in self._downwards(stage, look.number, session):
