@@ -331,7 +331,7 @@ class CheckpointManager:
 
         Its attachments are there, with their lengths. They are not read: one that was exchanged is refused when it is loaded.
         For a damaged version the answer is False, with an ERROR log line: the pipeline computes the stage again, and the file
-        is kept as evidence.
+        is kept as evidence. While nothing of the stage has changed since this process read the version, it is not read again.
 
         Raises:
             IntegrityError: The keyring is damaged or gone.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import operator
 import os
 import secrets
 import stat
@@ -39,10 +38,6 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FSYNC_IS_ENOUGH = sys.platform != "darwin"
 """On macOS, fsync leaves the data in the drive's cache."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-stamp = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
-"""Returns, of the status of a file that is never written to again but replaced, what changes when it is."""
 
 
 class NotAFileError(Exception):

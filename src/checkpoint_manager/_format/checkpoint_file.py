@@ -123,6 +123,16 @@ class Header(NamedTuple):
     """Where the sealed data begins."""
 
 
+class SealedData(NamedTuple):
+    """Where the data of a version stands in its file, and what it is bound to."""
+
+    offset: int
+    sealed_length: int
+    length: int
+    """The length of the data itself."""
+    bound_to: bytes
+
+
 class Ancestor(NamedTuple):
     """An earlier version of the same history."""
 
@@ -143,6 +153,10 @@ class Entry(NamedTuple):
     restored_from: int | None
     attachments: tuple[AttachmentRecord, ...] = ()
     durable: Ancestor | None = None
+
+    def copied(self) -> Entry:
+        """Return a copy whose metadata can be changed."""
+        return self._replace(metadata=orjson.loads(orjson.dumps(self.metadata))) if self.metadata else self
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
@@ -219,19 +233,32 @@ def open_entry(key: SecretBytes, header: Header, place: Place, sealed: bytes) ->
     return entry._replace(attachments=sealed_under(header.key, entry.attachments)) if entry.attachments else entry
 
 
-def open_data(key: SecretBytes, header: Header, place: Place, entry: Entry, sealed: Iterable[Buffer]) -> bytearray:
-    """Open the data of the version at ``place``. The caller has compared its sealed length with the entry's ``size``.
+def sealed_data(header: Header, place: Place, entry: Entry) -> SealedData:
+    """Return what opens the data of the version at ``place``, whose metadata was opened."""
+    bound_to = _DATA + seal.context(header.line, place.stage, place.version, entry.id)
+    return SealedData(header.data_offset, seal.sealed_length(entry.size), entry.size, bound_to)
+
+
+def open_data(key: SecretBytes, data: SealedData, sealed: bytes, rest: Iterable[Buffer] = ()) -> bytes | bytearray:
+    """Open the data of a version. The caller has compared the length of its file.
+
+    Args:
+        key: The key that the header names.
+        data: What was read of it before.
+        sealed: The sealed data, or its beginning.
+        rest: What follows, in pieces of any length.
 
     Raises:
         BrokenError: It does not open.
     """
-    bound_to = _DATA + seal.context(header.line, place.stage, place.version, entry.id)
-    data = bytearray(entry.size)
     try:
-        seal.unseal_into(key, sealed, memoryview(data), bound_to)
+        if len(sealed) == data.sealed_length:
+            return seal.unseal(key, sealed, data.bound_to)
+        output = bytearray(data.length)
+        seal.unseal_into(key, itertools.chain((sealed,) if sealed else (), rest), memoryview(output), data.bound_to)
     except seal.SealBrokenError:
         raise BrokenError("has data that does not open: it is damaged or was changed") from None
-    return data
+    return output
 
 
 def file_length(header: Header, entry: Entry) -> int:

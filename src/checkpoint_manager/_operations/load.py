@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._store import attachments
+from checkpoint_manager._store.sealed_store import read_again
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
@@ -24,7 +26,7 @@ class Loaded(NamedTuple):
 
     version: int
     entry: Entry
-    data: bytearray
+    data: bytes | bytearray
     contents: OpenContents | None = None
     """Where the arrays, frames and tensors of the data are read from; None if there are none."""
 
@@ -41,6 +43,8 @@ def load_newest(store: Store, stage: str) -> Loaded:
         IntegrityError: The newest version is damaged or forged, or an older one is that may hold a newer state.
         RollbackError: The stage is older than what this user has seen.
     """
+    if (again := _verified_before(store, stage)) is not None:
+        return again
     with store.session(stage) as session:
         newest = newest_of_any_kind(store, stage, session)
         if newest is None:
@@ -58,6 +62,19 @@ def load_newest(store: Store, stage: str) -> Loaded:
         message = f"{where} is cleared (version {loaded.version})"
         raise CheckpointNotFoundError(message, hint=Hint.RESTORE_EARLIER, stage=stage, version=loaded.version)
     return loaded
+
+
+def _verified_before(store: Store, stage: str) -> Loaded | None:
+    """Return the newest version of a stage if this process has verified it before, and nothing has changed since."""
+    verified = store.verified.recall(stage)
+    file = None if verified is None or verified.entry.status != "completed" else verified.mark.open()
+    if verified is None or file is None:
+        return None
+    try:
+        with file as opened:
+            return Loaded(verified.version, verified.entry.copied(), read_again(opened, verified.key, verified.sealed))
+    except BrokenError:
+        return None  # a whole look finds out why
 
 
 def newest_completed(store: Store, stage: str, session: Session) -> Loaded | None:
@@ -85,16 +102,19 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
     look, absent = store.history.look(stage, session), 0
     while look.number:
         try:
-            entry, data = store.load(stage, look.number, session)
+            opened = store.open(stage, look.number, session)
         except VersionAbsentError:
             again = store.history.look(stage, session, exact=True)
             if again.number < look.number or look.number == absent:
                 raise store.history.absent(stage, look.number, look.number) from None
             look, absent = again, look.number  # a newer version was saved, and this one deleted; or it was put back
         else:
+            entry = opened.entry
             store.history.confirm(stage, look, entry, session)
+            if store.history.is_newest(stage, look.number, entry):
+                store.verified.keep(stage, look.number, opened, look.status, session)
             contents = attachments.contents_of(store, stage, look.number, entry) if entry.attachments else None
-            return Loaded(look.number, entry, data, contents)
+            return Loaded(look.number, entry, opened.data, contents)
     return None
 
 
@@ -162,6 +182,9 @@ def is_completed(store: Store, stage: str) -> bool:
         RollbackError, WrongKeyError, StorageError: The question has no answer.
         IntegrityError: The keyring is damaged or gone: what is computed again could not be saved, either.
     """
+    verified = store.verified.recall(stage)
+    if verified is not None and verified.mark.holds():
+        return verified.entry.status == "completed"
     try:
         with store.session(stage) as session:
             loaded = newest_of_any_kind(store, stage, session)

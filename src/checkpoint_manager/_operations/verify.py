@@ -271,7 +271,7 @@ def _version(check: Check, stage: str, version: int, gaps: Gaps, session: Sessio
     if version in gaps:
         return Finding(stage, version, "leftover", "was deleted, and its file is still there"), None
     try:
-        entry, _ = check.store.examine(stage, version, session)
+        entry = check.store.examine(stage, version, session).entry
     except BrokenError as broken:
         return _broken(check, stage, version, broken, session), None
     except (FormatError, IntegrityError, StorageError) as error:

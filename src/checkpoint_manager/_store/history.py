@@ -37,6 +37,7 @@ from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, 
 from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
@@ -78,12 +79,14 @@ class Look(NamedTuple):
         durable: It is known to survive a power cut, with all below it.
         seen: The newest version that this user, or this process, saw before.
         remembered: The newest version that this user saw before, which is durable.
+        status: That of the line in which it was remembered; None if there is none.
     """
 
     number: int
     durable: bool
     seen: SeenVersion | None
     remembered: SeenVersion | None
+    status: os.stat_result | None
 
 
 class Scanned(NamedTuple):
@@ -124,7 +127,8 @@ class History:
             RollbackError: This user has seen a newer version, or the newest one was taken away.
         """
         backend, known = self._store.backend, self._tips.get(stage)
-        seen = remembered = self._store.last_seen.recall(stage)  # before the store is looked at: never ahead of it
+        remembered, status = self._store.last_seen.recall_with_status(stage)  # before the store is looked at: never ahead of it
+        seen = remembered
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
         number, durable = backend.newest(stage, exact=exact or known is None, session=session)
@@ -144,7 +148,7 @@ class History:
             self._store.known_gaps.pop(stage, None)
             number, durable = self._check_deletions(stage, Newest(number, durable), session)
             self._tips.setdefault(stage, NOTHING)
-        return Look(number, durable, seen, remembered)
+        return Look(number, durable, seen, remembered, status)
 
     def take_back(self, stage: str, newest: int, session: Session | None) -> bool:
         """Put the newest version back if it is gone and the backend keeps a copy of it; return whether it did."""
@@ -169,6 +173,11 @@ class History:
             return
         if self._tips.get(stage, NOTHING).version < look.number:
             self.learn(stage, self._tip_of(look.number, entry), session, durable=look.durable, seen=seen)
+
+    def is_newest(self, stage: str, number: int, entry: Entry) -> bool:
+        """Return whether this version is the newest one that this process knows of a stage."""
+        tip = self._tips.get(stage, NOTHING)
+        return tip.version == number and tip.id == entry.id
 
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
@@ -218,7 +227,7 @@ class History:
         if seen is None or (durable is not None and seen.version <= durable.version):
             return durable
         names = {tip.id} if durable is None else {tip.id, durable.id}
-        return Ancestor(*seen) if self._lead_back(stage, tip.version + 1, names, seen, session) else durable
+        return Ancestor(seen.version, seen.id) if self._lead_back(stage, tip.version + 1, names, seen, session) else durable
 
     def _downwards(self, stage: str, newest: int, session: Session | None) -> Iterator[int]:
         """Yield the numbers of the versions, newest first. They are listed only if the newest one does not suffice."""

@@ -34,11 +34,14 @@ import platformdirs
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
+from checkpoint_manager._filesystem.times import FileTimes, stamp
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from checkpoint_manager._filesystem.times import Stamp
 
 _LOG = logging.getLogger("checkpoint_manager")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -91,10 +94,12 @@ class _Folder:
 
     def __init__(self, name: str, state: Path | None = None) -> None:
         self._directory = _NOWHERE
+        self._times = FileTimes(_NOWHERE)
         self._warned = False
         self._kept: Kept[Descriptor] = Kept()
         try:
             directory = os.path.join(state or state_directory(), name)
+            self._times = FileTimes(directory)
             _make_private(directory)
             self._directory = directory
         except CheckpointError as error:
@@ -106,17 +111,24 @@ class _Folder:
             self._warn(f"{directory}: {error.strerror}")
 
     def _read(self, name: str) -> bytes:
+        return self._examine(name)[0]
+
+    def _examine(self, name: str) -> tuple[bytes, os.stat_result | None]:
+        """Return a line, and the status that its file had before; None if that is not known."""
+        status = None
         try:
             file = self._kept.pop(name, None)
-            if file is None or not os.fstat(file.number).st_nlink:  # it was removed: the name may lead to another one
-                file = self._open(name, _OPEN)
+            if file is not None:
+                status = os.fstat(file.number)
+            if file is None or status is None or not status.st_nlink:  # it was removed: the name may lead to another one
+                file, status = self._open(name, _OPEN)
             line = os.pread(file.number, _MAX_BYTES, 0)
         except FileNotFoundError:
-            return b""
+            return b"", None
         except OSError as error:
-            return self._read_only(name, error)
+            return self._read_only(name, error), None
         self._kept[name] = file
-        return line
+        return line, status
 
     def _glance(self, name: str) -> bytes:
         """Return a line as :meth:`_read` does, and keep no file open: there may be many, each of which is read once."""
@@ -144,11 +156,11 @@ class _Folder:
         message = f"can't read what was seen of this store: {path}: {error.strerror}; nothing was changed"
         raise StorageError(message, hint="Try again", errno=error.errno, filename=path) from error
 
-    def _open(self, name: str, flags: int) -> Descriptor:
+    def _open(self, name: str, flags: int) -> tuple[Descriptor, os.stat_result]:
         file = Descriptor(os.open(f"{self._directory}/{name}", flags, 0o600))
-        _refuse_foreign(file)
+        status = _refuse_foreign(file)
         make_room()
-        return file
+        return file, status
 
     def _write(
         self,
@@ -168,7 +180,7 @@ class _Folder:
         try:
             file = self._kept.pop(name, None)
             if file is None or not os.fstat(file.number).st_nlink:
-                file = self._open(name, _OPEN | os.O_CREAT)
+                file, _ = self._open(name, _OPEN | os.O_CREAT)
             present = re.match(pattern, os.pread(file.number, _MAX_BYTES, 0))
             if present is None:
                 os.ftruncate(file.number, 0)
@@ -238,8 +250,32 @@ class LastSeen(_Folder):
 
     def recall(self, stage: str) -> SeenVersion | None:
         """Return the newest version of a stage that was seen, or None."""
-        match = _VERSION.match(self._read(_file_of(stage)))
-        return SeenVersion(int(match[1]), match[2].decode()) if match else None
+        return self.recall_with_status(stage)[0]
+
+    def recall_with_status(self, stage: str) -> tuple[SeenVersion | None, os.stat_result | None]:
+        """Return also the status that the line had, for :meth:`stamp`."""
+        line, status = self._examine(_file_of(stage))
+        match = _VERSION.match(line)
+        return (SeenVersion(int(match[1]), match[2].decode()) if match else None), status
+
+    def stamp(self, status: os.stat_result, now: int) -> Stamp | None:
+        """Return what changes when another version is remembered; None if it might not.
+
+        Args:
+            status: What :meth:`recall_with_status` returned.
+            now: The time before that, in nanoseconds since 1970.
+        """
+        return stamp(status) if self._times.is_settled(status, now) else None
+
+    def is_unchanged(self, stage: str, since: Stamp) -> bool:
+        """Return whether no other version of a stage was remembered; False if that is not certain."""
+        name = _file_of(stage)
+        kept = self._kept.get(name)
+        try:  # another thread may close what is kept; whatever file has its number then is another one
+            status = os.stat(f"{self._directory}/{name}", follow_symlinks=False) if kept is None else os.fstat(kept.number)
+        except OSError:
+            return False
+        return stamp(status) == since
 
     def remember(self, stage: str, seen: SeenVersion) -> None:
         """Write down the newest version of a stage; it never replaces a newer one."""
@@ -302,14 +338,16 @@ def state_directory() -> str:
     return directory
 
 
-def _refuse_foreign(file: Descriptor) -> None:
-    """Raise an OSError for a file that another user planted while the folder was open to others.
+def _refuse_foreign(file: Descriptor) -> os.stat_result:
+    """Return a file's status; raise an OSError if another user planted it while the folder was open to others.
 
     Earlier versions of the library left the folder's mode to the umask. The owner of the file can still change it by another
     name.
     """
-    if is_foreign(os.fstat(file.number)):
+    status = os.fstat(file.number)
+    if is_foreign(status):
         raise PermissionError(errno.EPERM, "a file in it belongs to another user")
+    return status
 
 
 def _make_private(directory: str) -> None:

@@ -14,11 +14,11 @@ import logging
 import os
 import pwd
 import sys
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
-from checkpoint_manager._format.checkpoint_file import READ_IT_WITH_ANOTHER, BrokenError, Entry, Header, Place
+from checkpoint_manager._format.checkpoint_file import READ_IT_WITH_ANOTHER, BrokenError, Entry, Header, Place, SealedData
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
@@ -57,6 +57,26 @@ _ATTEMPTS = 100
 _MOST_CHARACTERS = 255
 """How much of the name of a user or host is stored."""
 _NO_GAPS: tuple[Gaps, Record | None] = (Gaps(), None)
+
+
+class Opened(NamedTuple):
+    """A version that was opened as a whole.
+
+    Attributes:
+        entry: Its metadata.
+        data: Its data, as JSON.
+        key: The key that it is sealed under.
+        sealed: What opens its data again.
+    """
+
+    entry: Entry
+    data: bytes | bytearray
+    key: SecretBytes
+    sealed: SealedData
+
+    def __repr__(self) -> str:
+        """Leave the data out: an error's traceback may show the variables of a function."""
+        return "Opened(…)"
 
 
 class SealedStore:
@@ -187,8 +207,13 @@ class SealedStore:
         except (BrokenError, FormatError) as broken:
             self._refuse(stage, version, broken)
 
-    def load(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
-        """Return a version's authenticated metadata and data (as JSON).
+    def load(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytes | bytearray]:
+        """Return a version's authenticated metadata and data (as JSON); errors as in :meth:`open`."""
+        opened = self.open(stage, version, session)
+        return opened.entry, opened.data
+
+    def open(self, stage: str, version: int, session: Session | None = None) -> Opened:
+        """Return a version, authenticated as a whole.
 
         Raises:
             VersionAbsentError: There is no such file; the caller knows whether there should be.
@@ -199,18 +224,18 @@ class SealedStore:
         except (BrokenError, FormatError) as broken:
             self._refuse(stage, version, broken)
 
-    def examine(self, stage: str, version: int, session: Session | None = None) -> tuple[Entry, bytearray]:
-        """Load as :meth:`load` does, but raise BrokenError or FormatError, for a caller that judges the fault itself."""
+    def examine(self, stage: str, version: int, session: Session | None = None) -> Opened:
+        """Open as :meth:`open` does, but raise BrokenError or FormatError, for a caller that judges the fault itself."""
         place = Place(self._store_id, stage, version)
         with self.backend.open(stage, version, session=session) as file:
             header, key, read = self._open(file, place, _FIRST_READ)
             length = header.data_offset - len(header.line)
-            entry, sealed = sealed_format.open_entry(key, header, place, read[:length]), read[length:]
+            entry = sealed_format.open_entry(key, header, place, read[:length])
             if file.size != sealed_format.file_length(header, entry):
                 raise BrokenError("is cut short, or has something appended")
-            missing = file.size - header.data_offset - len(sealed)
-            pieces: Iterable[bytes] = _slices(sealed, file, missing) if missing else (sealed,)
-            return entry, sealed_format.open_data(key, header, place, entry, pieces)
+            sealed = sealed_format.sealed_data(header, place, entry)
+            rest = _slices(file, sealed.sealed_length - (len(read) - length))
+            return Opened(entry, sealed_format.open_data(key, sealed, read[length:], rest), key, sealed)
 
     def only_copy(self, stage: str, newest: int) -> int | None:
         """Return the number of a version above the newest one of which only a copy outside the history is left, or None."""
@@ -430,10 +455,18 @@ class SealedStore:
         return form.seal(key_id, key, self._store_id, stage, content)
 
 
-def _slices(first: bytes, file: Reader, missing: int) -> Iterator[bytes]:
-    """Yield the bytes that were read already, then the ``missing`` ones."""
-    if first:
-        yield first
+def read_again(file: Reader, key: SecretBytes, sealed: SealedData) -> bytes | bytearray:
+    """Return the data of a file that was opened as a version before, and has not changed since.
+
+    Raises:
+        BrokenError: It does not open.
+    """
+    beginning = file.read(min(_FIRST_READ, file.size))[sealed.offset :]
+    return sealed_format.open_data(key, sealed, beginning, _slices(file, sealed.sealed_length - len(beginning)))
+
+
+def _slices(file: Reader, missing: int) -> Iterator[bytes]:
+    """Yield the bytes of a file that are still missing."""
     while missing > 0 and (piece := file.read(min(missing, SLICE_BYTES))):
         yield piece
         missing -= len(piece)

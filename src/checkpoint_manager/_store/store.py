@@ -11,6 +11,7 @@ from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.history import MOST_LOGGED, History
 from checkpoint_manager._store.open_keyring import OpenKeyring
 from checkpoint_manager._store.sealed_store import SealedStore
+from checkpoint_manager._store.verified import VerifiedVersions
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import maintenance_of
 from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError
@@ -46,6 +47,7 @@ class Store(SealedStore):
 
     Attributes:
         history: Which version of each stage is the newest.
+        verified: The newest versions that were verified before.
         chains: Which older versions belong to that history.
         codecs: How values of types that the library does not know are saved and loaded.
         after_append: Called with the stage, the number and the entry of each version that was saved, and the session, while the
@@ -56,6 +58,7 @@ class Store(SealedStore):
     def __init__(self, backend: Backend, keyring: OpenKeyring, lock_timeout: float, on_rollback: OnRollback) -> None:
         super().__init__(backend, keyring, lock_timeout, on_rollback)
         self.history = History(self)
+        self.verified = VerifiedVersions(self)
         self.chains = Chains(self, self.history)
         self.codecs = NO_CODECS
         self.swept = set[str]()

@@ -190,6 +190,23 @@ class Lease(Protocol):
         """Why the lock is no longer held, as a clause; empty while it is."""
 
 
+class Mark(Protocol):
+    """A version as it was read, and what shows that nothing of its stage has changed since, nor the keyring.
+
+    Nothing means no version, no name and no record of the stage, and no byte of this version.
+    """
+
+    @property
+    def taken(self) -> int:
+        """When the session began in which it was taken, in nanoseconds since 1970."""
+
+    def holds(self) -> bool:
+        """Return whether nothing has changed; False if that is not certain."""
+
+    def open(self) -> AbstractContextManager[Reader] | None:
+        """Open the version to read it again; None if it is not certain that nothing has changed."""
+
+
 class Session:
     """State that several calls on one stage share, such as an open folder. Its content is private to the backend.
 
@@ -204,6 +221,18 @@ class Session:
         Where the stage is known, the looks before that may be answered from memory: the append decides, and what is looked at
         afterwards is what is there.
         """
+
+    def mark(self, version: int, keyring: Record) -> Mark | None:  # noqa: ARG002  # most can't tell
+        """Return a mark of the version that was opened last in this session, as of the session's beginning.
+
+        Args:
+            version: The version's number.
+            keyring: The keyring, as it was read last.
+
+        Returns:
+            The mark; None if another version was opened last, or a later change of the stage might not show.
+        """
+        return None
 
     def __enter__(self) -> Self:
         """Begin."""

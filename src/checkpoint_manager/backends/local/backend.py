@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.descriptors import Kept
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
+from checkpoint_manager._filesystem.times import FileTimes, stamp
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
@@ -49,6 +50,7 @@ from checkpoint_manager.backends.local.lock import (
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
 from checkpoint_manager.backends.local.shared import ask_again, is_shared
+from checkpoint_manager.backends.local.version_file import VersionFile
 from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
@@ -102,6 +104,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         with as_our_errors("open the checkpoint directory", self.location):
             maintenance.make_store_directory(self.location)
             self._is_shared = is_shared(self.location)
+            self._times = FileTimes(self.location)
             self._refuse_another_owner()
 
     def _refuse_another_owner(self) -> None:
@@ -137,7 +140,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
 
     def session(self, stage: str | None, lock: object = None) -> LocalSession:
         session = self._sessions.pop(stage or "", None) or LocalSession(
-            self.location, stage or "", self._sessions, is_shared=self._is_shared
+            self.location, stage or "", self._sessions, self._times, is_shared=self._is_shared
         )
         session.lock = lock
         return session
@@ -235,16 +238,17 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             raise VersionAbsentError
         try:
             try:
-                file = VersionFile(layout.version_name(version), session.folder)
+                file = VersionFile(name := layout.version_name(version), session.folder)
             except FileNotFoundError:
-                name = pending.find(version, session.folder)
-                if name is None:
+                found = pending.find(version, session.folder)
+                if found is None:
                     raise VersionAbsentError from None
-                file = VersionFile(name, session.folder)
+                file = VersionFile(name := found, session.folder)
         except (OSError, files.NotAFileError) as error:
             translate(error, "read", self._history, stage, version)
             raise
         file.place = (self._history, stage, version)
+        session.read = name, file
         return file
 
     def append(self, stage: str, version: int, make_pieces: MakePieces, *, session: Session | None = None) -> None:
@@ -503,13 +507,13 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             if self._is_shared and folder is None:
                 ask_again(self.location)
             status = os.stat(place, dir_fd=folder, follow_symlinks=False)  # most stages have no such record, or an old one
-            if known is not None and known.stamp == files.stamp(status):
+            if known is not None and known.stamp == stamp(status):
                 return known
             with files.OpenFile(place, folder) as file:
                 if file.size > limit:
                     message = f"{name} in {self.location} is {file.size} bytes long, and the limit is {limit}"
                     raise IntegrityError(message, hint="Restore it from a backup", stage=stage)
-                return Record(file.read(limit), files.stamp(file.status))
+                return Record(file.read(limit), stamp(file.status))
         except FileNotFoundError:
             return None
         except (OSError, files.NotAFileError) as error:
@@ -555,7 +559,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                     raise RecordChangedError
                 maintenance.put_record(temporary, file_name, folder, first=expected is None)
             files.sync(folder)
-            return Record(data, files.stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
+            return Record(data, stamp(os.stat(file_name, dir_fd=folder, follow_symlinks=False)))
 
     def _is_still(self, expected: Record | None, file_name: str, folder: int) -> bool:
         try:
@@ -676,25 +680,3 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._found.pop(stage, None)
         with as_our_errors("set aside", self._history, stage):
             maintenance.move_stage_to_damaged(self.location, stage)
-
-
-class VersionFile(files.OpenFile):
-    """A version, opened for reading."""
-
-    __slots__ = ("place",)
-
-    place: tuple[str, str, int | None]
-    """Path, stage and version, for messages."""
-
-    def read(self, length: int) -> bytes:
-        """Return the next ``length`` bytes, fewer only at the end.
-
-        Raises:
-            StorageError: The operating system refused.
-        """
-        try:
-            piece = os.read(self.descriptor, length)
-            return piece if len(piece) == length or not piece else piece + self.rest(length - len(piece))
-        except OSError as error:
-            translate(error, "read", *self.place)
-            raise

@@ -8,22 +8,28 @@ lead to the folder that was opened step by step before. What it learns about the
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, cast
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.descriptors import Descriptor, make_room, refuse_a_copy
 from checkpoint_manager._filesystem.os_errors import translate
+from checkpoint_manager._filesystem.times import stamp
 from checkpoint_manager.backends.base import Session
-from checkpoint_manager.backends.local.layout import HISTORY
+from checkpoint_manager.backends.local.layout import HISTORY, KEYRING
 from checkpoint_manager.backends.local.lock import FileLock
 from checkpoint_manager.backends.local.shared import ask_again
+from checkpoint_manager.backends.local.version_file import FileMark
 from checkpoint_manager.backends.stage_names import to_filename
 
 if TYPE_CHECKING:
     from typing import NoReturn, Self
 
     from checkpoint_manager._filesystem.descriptors import Kept
+    from checkpoint_manager._filesystem.times import FileTimes, Stamp
+    from checkpoint_manager.backends.base import Record
     from checkpoint_manager.backends.local.head import Found
+    from checkpoint_manager.backends.local.version_file import VersionFile
 
 
 class LockSession(Session):
@@ -50,26 +56,34 @@ class LocalSession(Session):
         root: The store's directory.
         stage: The stage; empty: the store's records, which have no folder.
         kept: Where the session is kept after its end.
+        times: Those of the file system.
         is_shared: Whether other hosts write to the directory (:mod:`.shared`): then nothing that is open is relied on.
 
     Attributes:
         stage: The stage.
         lock: The stage's lock, which the session releases at its end.
         folder: The descriptor of its folder; -1 if it has none.
-        changed: The folder's time of modification when the session began.
+        began: When it began, in nanoseconds since 1970.
+        status: The folder's status when the session began; None if it has none.
+        changed: The folder's time of modification then.
+        read: The version that was opened last, by its name in the folder, and its file.
         found: The newest version, if it was looked up and is unchanged since.
         only_appends: See :meth:`only_append`.
     """
 
-    def __init__(self, root: str, stage: str, kept: Kept[LocalSession], *, is_shared: bool = False) -> None:
+    def __init__(self, root: str, stage: str, kept: Kept[LocalSession], times: FileTimes, *, is_shared: bool = False) -> None:
         self.stage = stage
         self.lock: object = None
         self.folder = -1
+        self.began = 0
+        self.status: os.stat_result | None = None
         self.changed = 0
+        self.read: tuple[str, VersionFile] | None = None
         self.found: Found | None = None
         self.only_appends = False
         self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
+        self._times = times
         self._root = root
         self._is_shared = is_shared
         self._opened = Descriptor(-1)
@@ -85,12 +99,14 @@ class LocalSession(Session):
         if not self.stage:
             return self
         try:
+            self.began = time.time_ns()
             if self._is_shared:
                 self.close()
                 ask_again(self._root)
             if self.folder >= 0:
                 status = os.stat(self._path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) == self._known:
+                    self.status = status
                     self.changed = status.st_mtime_ns
                     return self
                 self.close()
@@ -112,12 +128,21 @@ class LocalSession(Session):
         self._opened = Descriptor(files.directory_descriptor(name, parent))
         make_room()
         self.folder = self._opened.number
-        status = os.fstat(self.folder)
+        self.status = status = os.fstat(self.folder)
         self._known = status.st_dev, status.st_ino
         self.changed = status.st_mtime_ns
 
     def only_append(self) -> None:
         self.only_appends = True
+
+    def mark(self, version: int, keyring: Record) -> FileMark | None:
+        if self.read is None or self.status is None or self._is_shared:
+            return None
+        (name, file), settled = self.read, self._times.is_settled
+        if file.place[2] != version or not settled(self.status, self.began) or not settled(file.status, self.began):
+            return None
+        paths = f"{self._root}{os.sep}{KEYRING}", self._path, f"{self._path}{os.sep}{name}"
+        return FileMark(self.began, *paths, cast("Stamp", keyring.stamp), stamp(self.status), stamp(file.status), file.place)
 
     def make(self) -> None:
         """Make the folder, and open it; errors as the operating system reports them."""
@@ -130,13 +155,14 @@ class LocalSession(Session):
     def close(self) -> None:
         """Close the folder."""
         self.folder = -1
+        self.status = None
         self._opened.close()
 
     def __reduce__(self) -> NoReturn:
         refuse_a_copy()
 
     def __exit__(self, *_: object) -> None:
-        lock, self.lock, self.found, self.only_appends = self.lock, None, None, False
+        lock, self.lock, self.found, self.read, self.only_appends = self.lock, None, None, None, False
         if self.folder >= 0:
             self._kept[self.stage] = self
         if isinstance(lock, FileLock):

@@ -1,0 +1,73 @@
+"""Whether a file or folder is unchanged, by its status.
+
+The kernel notes the time of change (``st_ctime_ns``) with each change of a file's content, names or mode, and of the names in a
+folder, and no program can set that time. So an equal status means that nothing has changed, with one exception: changes within
+one tick of the file system's clock have the same time. A status is *settled* if every later change is certain to have another
+time. It is if the last change is longer ago than a tick, or if the file system has fine times: since Linux 6.13, a change that
+follows a look at the status gets a time of its own there (``Documentation/filesystems/multigrain-ts.rst``).
+
+A network file system may answer from memory, and its server has another clock: nothing is ever settled there.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._filesystem import mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Stamp = tuple[int, int, int, int, int]
+
+_TICK_NANOSECONDS = 5_000_000_000
+"""Longer than that of any file system: 10 ms at most in those of Linux, 2 s in FAT."""
+_HAVE_FINE_TIMES = {"ext4", "xfs", "btrfs", "tmpfs"}
+_FINE_SINCE = (6, 13)
+"""The version of Linux."""
+
+stamp: Callable[[os.stat_result], Stamp] = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+"""Returns, of the status of a file or folder, what changes when it does."""
+
+
+class FileTimes:
+    """The times of change in one file system.
+
+    Args:
+        directory: Any directory in it.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._tick: float | None = None
+
+    def is_settled(self, status: os.stat_result, now: int) -> bool:
+        """Return whether each change after a status was read is certain to show in a later one.
+
+        Args:
+            status: The status.
+            now: The time before it was read, in nanoseconds since 1970.
+        """
+        if self._tick is None:  # on first use, because it is looked up in a list of all mounts
+            self._tick = _tick(mounts.mount_of(self._directory).kind)
+        return status.st_ctime_ns < now - self._tick
+
+
+def _tick(kind: str) -> float:
+    """Return the longest time between two changes that have the same time, in nanoseconds; negative: each has its own."""
+    if kind in mounts.NETWORK or kind.startswith("fuse"):
+        return math.inf
+    if kind in _HAVE_FINE_TIMES and _kernel() >= _FINE_SINCE:
+        return -math.inf
+    return _TICK_NANOSECONDS
+
+
+def _kernel() -> tuple[int, ...]:
+    """Return the version of the kernel; () if it is not Linux."""
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
+    return () if version is None else (int(version[1]), int(version[2]))

@@ -1,0 +1,76 @@
+"""The newest versions that this process has verified, for as long as it is certain that nothing has changed.
+
+What a look at a stage finds (:class:`~checkpoint_manager._store.history.History`) depends on the keyring, on what is in the
+stage, and on what this user has seen of it. While none of these has changed, another look would find the same. So a program
+that asks again whether a stage is done, or loads it again, need not take it. Where a backend can't be certain of that, nothing
+is kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import os
+
+    from checkpoint_manager._filesystem.times import Stamp
+    from checkpoint_manager._format.checkpoint_file import Entry, SealedData
+    from checkpoint_manager._format.hidden import SecretBytes
+    from checkpoint_manager._store.sealed_store import Opened, SealedStore
+    from checkpoint_manager.backends.base import Mark, Session
+
+_MOST_KEPT = 4096
+"""Of so many stages, about 1.5 kB each."""
+
+
+class Verified(NamedTuple):
+    """The newest version of a stage.
+
+    Attributes:
+        version: Its number.
+        entry: Its metadata.
+        key: The key that it is sealed under.
+        sealed: What opens its data.
+        seen: What changes when this user remembers another version of the stage.
+        mark: What shows that the stage has not changed since.
+    """
+
+    version: int
+    entry: Entry
+    key: SecretBytes
+    sealed: SealedData
+    seen: Stamp
+    mark: Mark
+
+
+class VerifiedVersions:
+    """The newest versions that this process has verified, by their stages."""
+
+    def __init__(self, store: SealedStore) -> None:
+        self._store = store
+        self._kept: OrderedDict[str, Verified] = OrderedDict()
+
+    def keep(self, stage: str, version: int, opened: Opened, seen: os.stat_result | None, session: Session | None) -> None:
+        """Keep a version that was opened last in a session, if a later change is certain to show.
+
+        Args:
+            stage: The stage.
+            version: The version's number.
+            opened: The version.
+            seen: The status of the line in which this user remembers the stage.
+            session: The session.
+        """
+        if seen is None or session is None or opened.entry.attachments:
+            return
+        mark = session.mark(version, self._store.keyring.current.record)
+        stamp = None if mark is None else self._store.last_seen.stamp(seen, mark.taken)
+        if mark is not None and stamp is not None:
+            self._kept[stage] = Verified(version, opened.entry.copied(), opened.key, opened.sealed, stamp, mark)
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+
+    def recall(self, stage: str) -> Verified | None:
+        """Return the newest version of a stage, if this user remembers no other one. The caller asks its mark for the rest."""
+        verified = self._kept.get(stage)
+        return verified if verified is not None and self._store.last_seen.is_unchanged(stage, verified.seen) else None

@@ -1,0 +1,78 @@
+"""The file of a version: opened for reading, and what shows that neither it nor its stage has changed since."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.os_errors import translate
+from checkpoint_manager._filesystem.times import stamp
+
+if TYPE_CHECKING:
+    from checkpoint_manager._filesystem.times import Stamp
+
+
+class VersionFile(files.OpenFile):
+    """A version, opened for reading."""
+
+    __slots__ = ("place",)
+
+    place: tuple[str, str, int | None]
+    """Path, stage and version, for messages."""
+
+    def read(self, length: int) -> bytes:
+        """Return the next ``length`` bytes, fewer only at the end.
+
+        Raises:
+            StorageError: The operating system refused.
+        """
+        try:
+            piece = os.read(self.descriptor, length)
+            return piece if len(piece) == length or not piece else piece + self.rest(length - len(piece))
+        except OSError as error:
+            translate(error, "read", *self.place)
+            raise
+
+
+class FileMark(NamedTuple):
+    """The times of a version's file, of its stage's folder and of the keyring.
+
+    See :class:`~checkpoint_manager.backends.base.Mark`. A link in the middle of a path could only lead to the same file and
+    the same folder, since these are compared.
+    """
+
+    taken: int
+    keyring: str
+    folder: str
+    file: str
+    keyring_stamp: Stamp
+    folder_stamp: Stamp
+    file_stamp: Stamp
+    place: tuple[str, str, int | None]
+
+    def holds(self) -> bool:
+        try:
+            return (
+                stamp(os.stat(self.keyring, follow_symlinks=False)) == self.keyring_stamp
+                and stamp(os.stat(self.folder, follow_symlinks=False)) == self.folder_stamp
+                and stamp(os.stat(self.file, follow_symlinks=False)) == self.file_stamp
+            )
+        except OSError:
+            return False
+
+    def open(self) -> VersionFile | None:
+        try:
+            if (
+                stamp(os.stat(self.keyring, follow_symlinks=False)) != self.keyring_stamp
+                or stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp
+            ):
+                return None
+            file = VersionFile(self.file)
+        except (OSError, files.NotAFileError):
+            return None
+        if stamp(file.status) == self.file_stamp:
+            file.place = self.place
+            return file
+        file.__exit__()
+        return None

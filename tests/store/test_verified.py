@@ -1,0 +1,225 @@
+"""What was verified before is not looked at again while nothing has changed, and each change is noticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
+from checkpoint_manager._filesystem import mounts, times
+from checkpoint_manager._operations import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KEY = bytes(32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def cm(store: Path) -> CheckpointManager:
+    """A manager that has verified two versions of a stage, of which the second is the newest."""
+    cm = CheckpointManager(store, key=KEY)
+    cm.save_checkpoint("train", {"loss": 2}, metadata={"tags": ["a"]})
+    cm.save_checkpoint("train", {"loss": 1}, metadata={"tags": ["a"]})
+    assert cm.has_checkpoint("train")
+    assert cm.load_checkpoint("train") == {"loss": 1}
+    return cm
+
+
+def newest(store: Path, number: int = 2) -> Path:
+    return store / "history" / "train" / f"{number:012d}.checkpoint"
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that were looked at as a whole."""
+    seen: list[str] = []
+    whole = load.newest_of_any_kind
+
+    def look(store: Any, stage: str, session: Any = None) -> Any:
+        seen.append(stage)
+        return whole(store, stage, session)
+
+    monkeypatch.setattr(load, "newest_of_any_kind", look)
+    return seen
+
+
+def has_fine_times(path: Path) -> bool:
+    return times.FileTimes(str(path)).is_settled(path.stat(), time.time_ns())
+
+
+def test_a_stage_that_has_not_changed_is_not_looked_at_again(cm: CheckpointManager, store: Path, looks: list[str]) -> None:
+    if not has_fine_times(store):
+        pytest.skip("a kernel before Linux 6.13, or another file system: see the test with a coarse clock")
+    assert cm.has_checkpoint("train")
+    assert cm.load_checkpoint("train") == {"loss": 1}
+    assert looks == []
+    cm.save_checkpoint("train", {"loss": 0})
+    assert cm.load_checkpoint("train") == {"loss": 0}
+    assert looks == ["train"]
+
+
+def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change a file in its place, and put back the times that can be put back."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(change(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def damage_data(store: Path) -> None:
+    rewrite(newest(store), lambda content: content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def damage_metadata(store: Path) -> None:
+    rewrite(newest(store), lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:])
+
+
+def exchange_file(store: Path) -> None:
+    content = newest(store).read_bytes()
+    newest(store).with_suffix(".other").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    newest(store).with_suffix(".other").rename(newest(store))
+
+
+def exchange_folder(store: Path) -> None:
+    folder = newest(store).parent
+    shutil.copytree(folder, store / "copy")
+    folder.rename(store / "original")
+    (store / "copy").rename(folder)
+    damage_data(store)
+
+
+def link_folder(store: Path) -> None:
+    folder = newest(store).parent
+    folder.rename(store / "elsewhere")
+    folder.symlink_to(store / "elsewhere")
+
+
+@pytest.mark.parametrize("change", [damage_data, damage_metadata, exchange_file, exchange_folder, link_folder])
+def test_a_newest_version_that_is_tampered_with_is_noticed(
+    cm: CheckpointManager, store: Path, change: Callable[[Path], None]
+) -> None:
+    change(store)
+    assert not cm.has_checkpoint("train")
+    with pytest.raises(IntegrityError):
+        cm.load_checkpoint("train")
+
+
+@pytest.mark.parametrize("kept", [None, 1])
+def test_a_newest_version_that_is_taken_away_is_noticed(cm: CheckpointManager, store: Path, kept: int | None) -> None:
+    (store / "train.checkpoint").unlink()
+    if kept is None:
+        shutil.rmtree(newest(store).parent)
+    else:
+        for name in newest(store).parent.glob("000000000002.*"):  # and the pending one
+            name.unlink()
+    for ask in (cm.has_checkpoint, cm.load_checkpoint):
+        with pytest.raises(RollbackError):
+            ask("train")
+
+
+def test_what_another_process_does_is_noticed(cm: CheckpointManager, store: Path) -> None:
+    other = CheckpointManager(store, key=KEY)
+    other.save_checkpoint("train", {"loss": 0})
+    assert cm.load_checkpoint("train") == {"loss": 0}
+    other.clear_checkpoint("train")
+    assert not cm.has_checkpoint("train")
+    with pytest.raises(CheckpointNotFoundError):
+        cm.load_checkpoint("train")
+    other.restore_checkpoint("train", 3)
+    assert cm.has_checkpoint("train")
+
+
+def test_a_newer_version_seen_in_a_copy_of_the_store_is_noticed(cm: CheckpointManager, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "copy")
+    CheckpointManager(tmp_path / "copy", key=KEY).save_checkpoint("train", {"loss": 0})
+    for ask in (cm.has_checkpoint, cm.load_checkpoint):
+        with pytest.raises(RollbackError):
+            ask("train")
+
+
+def test_a_keyring_that_was_taken_away_is_noticed(cm: CheckpointManager, store: Path) -> None:
+    (store / "keyring.json").unlink()
+    for ask in (cm.has_checkpoint, cm.load_checkpoint):
+        with pytest.raises(IntegrityError, match="keyring"):
+            ask("train")
+
+
+def test_what_a_caller_does_to_the_metadata_stays_with_the_caller(cm: CheckpointManager) -> None:
+    for _ in range(3):
+        metadata = cm.get_checkpoint("train").version.metadata
+        assert metadata == {"tags": ["a"]}
+        metadata["tags"].append("b")
+
+
+def test_a_large_version_is_read_again(store: Path) -> None:
+    cm = CheckpointManager(store, key=KEY)
+    text = "x" * 300_000
+    cm.save_checkpoint("train", text)
+    assert [cm.load_checkpoint("train") == text for _ in range(3)] == [True, True, True]
+
+
+def test_many_stages_are_not_all_kept(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checkpoint_manager._store.verified._MOST_KEPT", 2)
+    for number in range(4):
+        cm.save_checkpoint(f"stage {number}", number)
+        assert [cm.load_checkpoint(f"stage {number}") for _ in range(2)] == [number, number]
+    assert len(cm._store.verified._kept) <= 2
+
+
+def test_with_a_coarse_clock_only_what_has_rested_is_believed(
+    cm: CheckpointManager, store: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(times, "_kernel", lambda: (6, 12))
+    monkeypatch.setattr(times, "_TICK_NANOSECONDS", 200_000_000)
+    other = CheckpointManager(store, key=KEY)
+    cm.save_checkpoint("train", {"loss": 0})
+    other.has_checkpoint("train")
+    other.has_checkpoint("train")
+    assert looks == ["train", "train"]
+    time.sleep(0.25)
+    other.has_checkpoint("train")
+    other.has_checkpoint("train")
+    assert looks == ["train", "train", "train"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernel", "is_settled"),
+    [
+        ("ext4", (6, 13), True),
+        ("ext4", (6, 12), False),
+        ("ext4", (), False),
+        ("vfat", (6, 13), False),
+        ("nfs4", (6, 13), False),
+        ("fuse.sshfs", (6, 13), False),
+        ("", (6, 13), False),
+    ],
+)
+def test_a_time_of_just_now_is_believed_only_where_times_are_fine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, kernel: tuple[int, ...], *, is_settled: bool
+) -> None:
+    monkeypatch.setattr(times, "_kernel", lambda: kernel)
+    monkeypatch.setattr(mounts, "mount_of", lambda _: mounts.Mount(kind))
+    (tmp_path / "file").touch()
+    assert times.FileTimes(str(tmp_path)).is_settled((tmp_path / "file").stat(), time.time_ns()) is is_settled
+
+
+@pytest.mark.parametrize(("kind", "is_settled"), [("vfat", True), ("nfs4", False), ("fuse.other", False)])
+def test_an_old_time_is_believed_of_a_disk_of_this_host(
+    monkeypatch: pytest.MonkeyPatch, kind: str, *, is_settled: bool
+) -> None:
+    monkeypatch.setattr(mounts, "mount_of", lambda _: mounts.Mount(kind))
+    old = os.stat(os.__file__)
+    assert times.FileTimes("/").is_settled(old, time.time_ns()) is is_settled
