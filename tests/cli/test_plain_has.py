@@ -177,7 +177,7 @@ print(main(), *sys.modules)
         "cli.output",
         "cli.hints",
     }
-    heavy = {"click", "rich", "filelock", "ormsgpack", "blake3", "subprocess", "importlib.metadata"}
+    heavy = {"click", "rich", "filelock", "platformdirs", "ormsgpack", "blake3", "pathlib", "tempfile", "shutil", "subprocess"}
     assert not (heavy | {f"checkpoint_manager.{name}" for name in ours}) & {*loaded}
 
 

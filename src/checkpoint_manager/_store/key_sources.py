@@ -19,13 +19,10 @@ import logging
 import os
 import secrets
 import stat
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import platformdirs
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from checkpoint_manager._arguments import wrong
-from checkpoint_manager._filesystem import files, permissions
+from checkpoint_manager._filesystem import files, permissions, user_directories
 from checkpoint_manager._filesystem.os_errors import is_refusal
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
@@ -37,6 +34,8 @@ from checkpoint_manager.models import KeyFile, Passphrase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Path: TypeAlias = str | os.PathLike[str]
 
 KEY_FILE = "CHECKPOINT_MANAGER_KEY_FILE"
 PASSPHRASE = "CHECKPOINT_MANAGER_PASSPHRASE"  # noqa: S105  # the variable's name
@@ -81,9 +80,9 @@ def find_secret(key: object) -> Secret | None:
                 raise KeyUnavailableError(message, hint="Set it, or unset it to use the key file of this user")
     sources: dict[str, Callable[[], Secret]] = {} if key is None else {"the argument key=": _argument(key)}
     readers: dict[str, Callable[[], Secret]] = {
-        KEY_FILE: lambda: read_key_file(Path(os.environ[KEY_FILE])),
+        KEY_FILE: lambda: read_key_file(os.environ[KEY_FILE]),
         PASSPHRASE: lambda: _secret_of(Passphrase(os.environ[PASSPHRASE]), PASSPHRASE),
-        PASSPHRASE_FILE: lambda: _secret_of(read_passphrase_file(Path(os.environ[PASSPHRASE_FILE])), PASSPHRASE_FILE),
+        PASSPHRASE_FILE: lambda: _secret_of(read_passphrase_file(os.environ[PASSPHRASE_FILE]), PASSPHRASE_FILE),
         PASSPHRASE_COMMAND: lambda: _secret_of(
             read_passphrase_command(Hidden(os.environ[PASSPHRASE_COMMAND]), PASSPHRASE_COMMAND), PASSPHRASE_COMMAND
         ),
@@ -111,9 +110,9 @@ def _argument(key: object) -> Callable[[], Secret]:
         case Passphrase():
             return lambda: _secret_of(key, _GIVEN)
         case KeyFile():
-            return lambda: read_key_file(Path(key.path))
+            return lambda: read_key_file(os.fsdecode(key.path))
         case os.PathLike():
-            return lambda: read_key_file(Path(key))
+            return lambda: read_key_file(os.fsdecode(key))
         case Hidden() if isinstance(key.raw, str):
             message = (
                 "key must be a Passphrase, a KeyFile, a path or 32 bytes, not a str, which could be a path or a passphrase"
@@ -232,20 +231,17 @@ def _first_line(data: SecretBytes, source: str) -> Passphrase:
 # Key files
 
 
-def default_key_path() -> Path:
+def default_key_path() -> str:
     """Return where this user's own key file is, or will be.
 
     Raises:
         KeyUnavailableError: This user has no home directory, and XDG_DATA_HOME is not set.
     """
-    try:
-        directory = platformdirs.user_data_path("checkpoint_manager")
-    except RuntimeError:
-        directory = Path("~")
-    if directory.parts[0].startswith("~"):  # as older versions of platformdirs return it, instead of raising an error
+    directory = user_directories.data_directory()
+    if directory is None:
         message = "no key is set, and this user has no home directory for a key file"
         raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY)
-    return directory / "default.key"
+    return os.path.join(directory, "default.key")
 
 
 def is_there(path: Path) -> bool:
@@ -255,12 +251,17 @@ def is_there(path: Path) -> bool:
         KeyUnavailableError: The operating system does not say.
     """
     try:
-        return path.exists()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
         if not is_refusal(error):
             raise
         message = f"can't look for the key file {path}: {error.strerror}"
         raise KeyUnavailableError(message, hint="Give this user access to its folder") from error
+    return True
 
 
 def read_key_file(path: Path) -> Secret:
@@ -333,9 +334,10 @@ def create_key_file(path: Path) -> Secret:
         KeyUnavailableError: It can't be written.
     """
     line = Hidden(_PREFIX.encode() + base64.urlsafe_b64encode(generate_key().raw) + b"\n")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
     try:
-        permissions.make_private_directories(os.path.abspath(path.parent))
+        permissions.make_private_directories(folder)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -366,10 +368,12 @@ def make_durable(path: Path) -> None:
     Raises:
         KeyUnavailableError: It can't be made durable, so nothing may be sealed under it.
     """
+    place, below = os.path.abspath(path), ""
     try:
-        for place in (path, *path.parents):
+        while place != below:
             if os.access(place, os.R_OK):  # a directory that can't be read was not made by this user
                 _sync(place)
+            place, below = os.path.dirname(place), place
     except OSError as error:
         if not is_refusal(error):
             raise
@@ -377,7 +381,7 @@ def make_durable(path: Path) -> None:
         raise KeyUnavailableError(message, hint=Hint.GIVE_A_KEY) from None
 
 
-def _sync(place: Path) -> None:
+def _sync(place: str) -> None:
     descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         files.sync(descriptor)

@@ -29,8 +29,8 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import orjson
-import platformdirs
 
+from checkpoint_manager._filesystem import user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
@@ -89,7 +89,7 @@ class _Folder:
 
     Args:
         name: Its name.
-        state: The user's state directory for this library; found by ``platformdirs`` if None.
+        state: The user's state directory for this library; found if None.
     """
 
     def __init__(self, name: str, state: Path | None = None) -> None:
@@ -245,7 +245,7 @@ class LastSeen(_Folder):
 
     Args:
         store_id: The store's id, which is the folder's name.
-        state: The user's state directory for this library; found by ``platformdirs`` if None.
+        state: The user's state directory for this library; found if None.
     """
 
     def recall(self, stage: str) -> SeenVersion | None:
@@ -329,11 +329,8 @@ def state_directory() -> str:
     Raises:
         CheckpointError: This user has no home directory, and XDG_STATE_HOME is not set.
     """
-    try:
-        directory = str(platformdirs.user_state_path("checkpoint_manager"))
-    except RuntimeError:
-        directory = "~"
-    if directory.startswith("~"):  # as older versions of platformdirs return it, instead of raising an error
+    directory = user_directories.state_directory()
+    if directory is None:
         raise CheckpointError("this user has no home directory", hint="Set HOME or XDG_STATE_HOME")
     return directory
 

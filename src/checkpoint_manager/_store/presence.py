@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
+from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend
 from checkpoint_manager.backends.registry import expanded, open_backend, scheme_of
@@ -47,4 +47,5 @@ def has_versions(location: str | os.PathLike[str], *, patience: float = Backend.
     if scheme_of(location):
         with contextlib.closing(open_backend(location, patience=patience)) as backend:
             return any(backend.versions(stage) for stage in backend.stages())
+    glob = load("glob")  # which takes long to import, and is needed only where the keyring is gone
     return any(glob.iglob(os.path.join(glob.escape(expanded(location)), "history", "*", "*.checkpoint")))
