@@ -66,7 +66,7 @@ MUTANTS: list[Mutant] = [
         "what a killed writer left is written over",
         "backends/local/backend.py",
         "LocalBackend._append_small",
-        Decide("max(pending.numbers(folder), default=0) >= version", outcome=False),
+        Decide("pending.newest(folder)[0] >= version", outcome=False),
     ),
     Mutant(
         "a save that failed leaves its pending file",
@@ -178,7 +178,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "the newest version is looked for one too far",
         "backends/local/head.py",
-        "find",
+        "follow",
         Replace("version_name(number + 1)", "version_name(number + 2)"),
     ),
     Mutant(
@@ -196,13 +196,13 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a look goes on from a version below a gap",
         "backends/local/head.py",
-        "find",
+        "follow",
         Decide("known.head == _identity(head)", outcome=True),
     ),
     Mutant(
         "any file counts as the head",
         "backends/local/head.py",
-        "find",
+        "follow",
         Decide("version.st_ino == head.st_ino", outcome=True),
     ),
     Mutant(
@@ -694,11 +694,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "without a head, what was remembered hides what is beyond a gap",
         "backends/local/head.py",
-        "find",
-        Replace(
-            "Found(max(pending.numbers(folder), default=0), 0)",
-            "known or Found(max(pending.numbers(folder), default=0), 0)",
-        ),
+        "follow",
+        Replace("None", "known", at=3, of=5),
     ),
     Mutant(
         "a stage that was rolled back is imported into",

@@ -123,15 +123,16 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         hint = f"Run this as {other}, or give the whole directory to {me}"
         raise StorageError(message, hint=hint, errno=errno.EPERM, filename=self.location)
 
-    def _remove_leftovers(self, stage: str | None, folder: int, newest: int) -> None:
+    def _remove_leftovers(self, stage: str | None, folder: int, newest: int, names: list[str] | None = None) -> None:
         """Remove the leftovers of killed writers, and reserve space for deletions, if this thread holds the lock.
 
-        What the system refuses here is left to ``repair``.
+        What the system refuses here is left to ``repair``. The names in the folder may be given, if the lock was held already
+        when they were listed.
         """
         name = layout.STORE_LOCK if stage is None else layout.lock_name(stage)
         if is_held(f"{self._locks}{os.sep}{name}"):
             with passing_over_refusals():
-                names = files.names(folder)
+                names = files.names(folder) if names is None else names
                 maintenance.remove_temporary_files(names, folder)
                 if stage is not None:
                     self._pending[stage] = pending.remove_torn(names, folder, newest)
@@ -194,8 +195,10 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return Newest(0, durable=True)
         found = None if exact else self._found.get(stage)
         try:
-            if found is None or not self._is_still_the_newest(found, stage, session):
-                found = head.find(self.location, stage, session.folder, found)
+            if found is not None and not self._is_still_the_newest(found, stage, session):
+                found = head.follow(self.location, stage, session.folder, found)
+            if found is None:
+                found, session.others = head.listed(self.location, stage, session.folder)
             if found.changed != session.changed:
                 found = found._replace(changed=session.changed)
         except OSError as error:
@@ -266,7 +269,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             folder = session.folder
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
-            durable = self._prepare(stage, version, found, folder)
+            durable = self._prepare(stage, version, found, folder, session.others if session.lock is not None else None)
             pieces, appended = make_pieces(), None
             if durable and self._durable and self._has_links and pending.fits(pieces):
                 appended = self._append_small(stage, version, pieces[0], folder)
@@ -292,7 +295,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             self._pending[stage] = (name,)
             return self._put_head(temporary, status, stage, version, folder)
         except pending.LeftBehindError:
-            if max(pending.numbers(folder), default=0) >= version:  # what a killed writer left was whole
+            if pending.newest(folder)[0] >= version:  # what a killed writer left was whole
                 raise FileExistsError from None
             with contextlib.suppress(IsADirectoryError):  # planted at a name that can be known before
                 files.remove(temporary, folder)
@@ -323,10 +326,10 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             files.remove(temporary, folder)
             raise
 
-    def _prepare(self, stage: str, version: int, found: Found, folder: int) -> bool:
+    def _prepare(self, stage: str, version: int, found: Found, folder: int, names: list[str] | None) -> bool:
         """Make durable what a version builds on, and return whether the version itself has to be durable."""
         if stage not in self._tidied:
-            self._remove_leftovers(stage, folder, found.number)
+            self._remove_leftovers(stage, folder, found.number, names)
         self._tidied.discard(stage)  # until this version stands: a temporary file may be left
         follows = version == found.number + 1 and found.durable > 0
         if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap
@@ -597,7 +600,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
 
     def _has_stale_head(self, stage: str, folder: int | None) -> bool:
         """Return whether a stage's head is stale. In a relaxed store, it is behind until the stage is flushed."""
-        found = head.NOTHING if folder is None else head.find(self.location, stage, folder, None)
+        found = head.NOTHING if folder is None else head.listed(self.location, stage, folder)[0]
         if found.number == 0:
             return os.path.lexists(self._head(stage))
         return found.durable < (found.number if self._durable else 1)

@@ -3,10 +3,10 @@
 The head is a second name of the newest version that is known to be durable. It is a hint: it saves running processes from
 listing the folder again, and tells which versions may still have to be synced. The folder decides which version is the newest:
 
-* The first look of a process lists the folder.
+* The first look of a process lists the folder (:func:`listed`).
 * Later looks continue from the version that was found before. While the head is unchanged, or is one of the versions that
   follow without a gap, no other process has appended beyond a gap: a writer that finds no head, or leaves a gap, removes the
-  head first, and without a head every look lists the folder.
+  head first, and without a head every look lists the folder (:func:`follow`).
 """
 
 from __future__ import annotations
@@ -50,23 +50,22 @@ class Found(NamedTuple):
 NOTHING = Found(0, 0)
 
 
-def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
-    """Find the newest version.
+def follow(root: str, stage: str, folder: int, known: Found) -> Found | None:
+    """Find the newest version from what was found before; None: the folder has to be listed.
 
     Args:
         root: The store's directory.
         stage: The stage.
         folder: The descriptor of its folder.
-        known: What this process found before; None: list the folder.
+        known: What this process found before.
     """
-    path = f"{root}{os.sep}{head_name(stage)}"
-    try:
-        head = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return Found(max(pending.numbers(folder), default=0), 0)
-    if known is None or known.number == 0:
-        return _listed(path, head, folder)
+    if not known.number:
+        return None
     number, is_head = known.number, 0
+    try:
+        head = os.stat(f"{root}{os.sep}{head_name(stage)}", follow_symlinks=False)
+    except FileNotFoundError:
+        return None
     try:
         version = os.stat(version_name(number), dir_fd=folder, follow_symlinks=False)
         while number < known.number + _FAR_BEHIND:
@@ -76,25 +75,30 @@ def find(root: str, stage: str, folder: int, known: Found | None) -> Found:
             number += 1
     except FileNotFoundError:
         if files.exists(pending.next_head(number + 1), folder):
-            return _listed(path, head, folder)
+            return None
         if is_head:
             return known if is_head == number == known.durable else Found(number, max(is_head, known.durable), _identity(head))
         if known.head == _identity(head):
             return known if number == known.number else known._replace(number=number)
-    return _listed(path, head, folder)
+    return None
 
 
-def _listed(path: str, head: os.stat_result, folder: int) -> Found:
-    """Find the newest version, and the one that the head is, by listing the folder."""
-    newest = max(pending.numbers(folder), default=0)
-    if not newest:
-        return NOTHING
+def listed(root: str, stage: str, folder: int) -> tuple[Found, list[str]]:
+    """Find the newest version, and the one that the head is, by listing the folder; return also the other names in it."""
+    path = f"{root}{os.sep}{head_name(stage)}"
+    try:
+        head = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        head = None
+    newest, others = pending.newest(folder)
+    if not newest or head is None:
+        return Found(newest, 0), others
     if _is_link(head, newest, folder):
-        return Found(newest, newest, _identity(head))
+        return Found(newest, newest, _identity(head)), others
     durable = _linked(head, folder)
     if not (durable and is_same(path, head, durable, folder)):
         durable = newest if is_same(path, head, newest, folder) else 0
-    return Found(newest, durable, _identity(head) if durable else None)
+    return Found(newest, durable, _identity(head) if durable else None), others
 
 
 def _linked(head: os.stat_result, folder: int) -> int:

@@ -65,16 +65,18 @@ def version_of(name: str) -> int | None:
     return int(match[1]) or None if match else None
 
 
-def versions_of(names: Sequence[str]) -> list[int]:
-    """Return the numbers of the versions among the names of a folder, in no particular order: faster than one by one.
+def told_apart(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the digits of the versions among the names of a folder, and the other names, each in no particular order.
 
-    Some thousand are taken at a time, because their texts are held in memory meanwhile.
+    This is faster than one by one. Some thousand are taken at a time, because their texts are held in memory meanwhile.
     """
-    found: list[int] = []
+    digits: list[str] = []
+    others: list[str] = []
     for start in range(0, len(names), _AT_ONCE):
-        some = re.findall(_VERSIONS, f"/{'/'.join(names[start : start + _AT_ONCE])}/")
-        found += [number for number in map(int, some) if number]
-    return found
+        pieces = re.split(_VERSIONS, f"/{'/'.join(names[start : start + _AT_ONCE])}/")  # other names, digits, other names, …
+        digits += pieces[1::2]
+        others += filter(None, "".join(pieces[::2]).split("/"))
+    return digits, others
 
 
 def is_temporary(name: str) -> bool:

@@ -46,7 +46,7 @@ import stat
 from typing import TYPE_CHECKING, TypeGuard
 
 from checkpoint_manager._filesystem import files
-from checkpoint_manager.backends.local.layout import version_name, versions_of
+from checkpoint_manager.backends.local.layout import told_apart, version_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -197,8 +197,8 @@ def find(version: int, folder: int) -> str | None:
 
 def listed(folder: int) -> tuple[list[int], list[str]]:
     """Return the numbers of the versions in a folder, and the pending names, each in no particular order."""
-    names = files.names(folder)
-    return versions_of(names), _pending_files(names, folder)
+    digits, others = told_apart(files.names(folder))
+    return [number for number in map(int, digits) if number], _pending_files(others, folder)
 
 
 def _pending_files(names: Iterable[str], folder: int) -> list[str]:
@@ -212,10 +212,26 @@ def _pending_names(names: Iterable[str]) -> list[str]:
 
 def numbers(folder: int) -> list[int]:
     """Return the numbers of the versions in a folder, after the adoption of pending ones, in no particular order."""
-    names = files.names(folder)
-    found, waiting = versions_of(names), _pending_names(names)
-    adopted = adopt(waiting, max(found, default=0), folder) if waiting else []
+    digits, others = told_apart(files.names(folder))
+    adopted = _adopt_among(others, _newest(digits), folder)
+    found = [number for number in map(int, digits) if number]
     return [*{*found, *adopted}] if adopted else found
+
+
+def newest(folder: int) -> tuple[int, list[str]]:
+    """Return the newest version in a folder, after the adoption of pending ones (0: none), and the names of all other files."""
+    digits, others = told_apart(files.names(folder))
+    found = _newest(digits)
+    return max([found, *_adopt_among(others, found, folder)]), others
+
+
+def _newest(digits: Iterable[str]) -> int:
+    return int(max(digits, default="0"))  # all of one length
+
+
+def _adopt_among(names: Iterable[str], newest: int, folder: int) -> list[int]:
+    waiting = _pending_names(names)
+    return adopt(waiting, newest, folder) if waiting else []
 
 
 def remove_torn(names: Iterable[str], folder: int, newest: int) -> tuple[str, ...]:

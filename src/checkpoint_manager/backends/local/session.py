@@ -68,6 +68,7 @@ class LocalSession(Session):
         changed: The folder's time of modification then.
         read: The version that was opened last, by its name in the folder, and its file.
         found: The newest version, if it was looked up and is unchanged since.
+        others: The names in the folder that are not versions, if the folder was listed.
         only_appends: See :meth:`only_append`.
     """
 
@@ -80,6 +81,7 @@ class LocalSession(Session):
         self.changed = 0
         self.read: tuple[str, VersionFile] | None = None
         self.found: Found | None = None
+        self.others: list[str] | None = None
         self.only_appends = False
         self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
@@ -162,7 +164,8 @@ class LocalSession(Session):
         refuse_a_copy()
 
     def __exit__(self, *_: object) -> None:
-        lock, self.lock, self.found, self.read, self.only_appends = self.lock, None, None, None, False
+        lock, self.lock = self.lock, None
+        self.found, self.others, self.read, self.only_appends = None, None, None, False
         if self.folder >= 0:
             self._kept[self.stage] = self
         if isinstance(lock, FileLock):
