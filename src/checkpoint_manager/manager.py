@@ -799,7 +799,7 @@ class CheckpointManager:
         _LOG.info("Version tagged: %s (version %d is %s)", stage, number, wanted)
         return entry.as_version(stage, number)
 
-    def tag_pipeline(self, name: str, *, force: bool = False) -> list[Version]:
+    def tag_pipeline(self, name: str, *, force: bool = False, reason: str | None = None) -> list[Version]:
         """Tag the newest completed or cleared version of every stage, for ``restore_pipeline``.
 
         A stage that was never completed is skipped. All stages are checked before the first one is changed. If the process is
@@ -808,6 +808,7 @@ class CheckpointManager:
         Args:
             name: As for ``tag``.
             force: Move the tag where it names another version.
+            reason: Why, as for ``tag``.
 
         Returns:
             The tagged versions.
@@ -818,7 +819,8 @@ class CheckpointManager:
         """
         check_flags(force=force)
         wanted = _operations.tag.validate(name)
-        tagged = _operations.tag.tag_pipeline(self._store, wanted, force=force)
+        why = _operations.tag.check_reason(reason)
+        tagged = _operations.tag.tag_pipeline(self._store, wanted, force=force, reason=why)
         _LOG.info("Pipeline tagged: %s of %s", wanted, counted(len(tagged), "stage"))
         return tagged
 

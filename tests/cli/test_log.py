@@ -244,3 +244,64 @@ def test_json_that_an_error_ends_is_valid_or_not_there(
         assert [version["version"] for version in result.json["versions"]] == [3, 2]
     else:
         assert result.out == ""
+
+
+def test_the_reasons_of_changes_are_listed(cli: Cli, store: Path) -> None:
+    assert cli("log", "train", "--reasons").err == "no reason was given for a tag or a deletion in stage train\n"
+    for line in (
+        "tag train@1 good --reason checked",
+        "tag --all nightly --reason routine",
+        "tag --delete train good --reason worse",
+        "delete train 1 --yes --reason room",
+        "prune train --keep-last 1 --yes --reason policy",
+    ):
+        assert cli(*line.split()).code == 0
+    listed = cli("log", "train", "--reasons")
+    columns = [re.split(r"  +", line) for line in listed.out.splitlines()]
+    assert columns[0] == ["WHEN", "WHAT", "VERSIONS", "BY", "REASON"]
+    assert [(what, versions, why) for _, what, versions, _, why in columns[1:]] == [
+        ("deleted", "2", "policy"),
+        ("deleted", "1", "room"),
+        ("untagged good", "1", "worse"),
+        ("tagged nightly", "3", "routine"),
+        ("tagged good", "1", "checked"),
+    ]
+    (newest,) = cli("log", "train", "--reasons", "--limit", "1", "--since", "1d", "--json").json["reasons"]
+    assert (newest["action"], newest["versions"], newest["text"]) == ("deleted", 1, "policy")
+
+
+def test_a_deletion_of_several_versions_is_one_line(cli: Cli, store: Path) -> None:
+    cm = CheckpointManager(store)
+    for number in range(4, 8):
+        cm.save_checkpoint("train", number)
+    cm.delete_versions("train", [1, 2, 3], reason="gapless")
+    cm.delete_versions("train", [4, 6], reason="gapped")
+    out = cli("log", "train", "--reasons").out
+    assert ("  1 to 3  " in out, "  2 of 4 to 6  " in out) == (True, True)
+
+
+def test_the_reason_of_a_restore_or_a_clear_is_in_the_new_version(cli: Cli, store: Path) -> None:
+    for line in ("restore train@1 --yes --reason why1", "clear train --yes --reason why2"):
+        assert cli(*line.split()).code == 0
+    cm = CheckpointManager(store)
+    assert [version.metadata.get("reason") for version in cm.history("train")[:2]] == ["why2", "why1"]
+    cm.tag("train", 2, "back")
+    assert cli("restore", "--all", "--tag", "back", "--yes", "--reason", "why3").code == 0
+    assert {stage: cm.get_version(stage).metadata["reason"] for stage in cm.stages()} == {"clean": "why3", "train": "why3"}
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("tag train@1 good --reason", 2, "requires an argument"),
+        ("tag train --reason x", 2, "the tag is missing"),
+        (f"delete train 1 --yes --reason {'x' * 501}", 2, "of 1 to 500 characters"),
+        ("delete train --all --yes --reason x", 2, "the reasons are deleted with the stage"),
+        ("log train --reasons --status failed", 2, "--reasons has no status"),
+        ("log trian --reasons", 14, "did you mean train?"),
+    ],
+)
+def test_a_reason_that_can_not_be_kept_is_refused(cli: Cli, store: Path, line: str, code: int, says: str) -> None:
+    result = cli(*line.split(" "))
+    assert (result.code, result.out, says in result.err) == (code, "", True), result.err
+    assert len(CheckpointManager(store).history("train")) == 3

@@ -195,7 +195,7 @@ def _tag(
         return entry
 
 
-def tag_pipeline(store: Store, name: str, *, force: bool) -> list[Version]:
+def tag_pipeline(store: Store, name: str, *, force: bool, reason: str | None = None) -> list[Version]:
     """Give a name to the newest completed or cleared version of each stage that has one, and return these versions.
 
     Raises:
@@ -207,7 +207,8 @@ def tag_pipeline(store: Store, name: str, *, force: bool) -> list[Version]:
         _is_new(store, stage, read(store, stage)[0], name, wanted, force=force)
     waits = Waits(store)
     return [
-        _tag(store, stage, version, name, waits, force=force).as_version(stage, version) for stage, version in chosen.items()
+        _tag(store, stage, version, name, waits, force=force, reason=reason).as_version(stage, version)
+        for stage, version in chosen.items()
     ]
 
 

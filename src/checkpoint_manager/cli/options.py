@@ -21,6 +21,7 @@ from checkpoint_manager.cli.hints import name_store
 from checkpoint_manager.cli.interrupts import held_back
 from checkpoint_manager.cli.key_options import key_option
 from checkpoint_manager.cli.output import say
+from checkpoint_manager.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +90,36 @@ class _KeyAndValue(click.ParamType):  # type: ignore[type-arg]  # generic since 
 
 
 KEY_AND_VALUE = _KeyAndValue()
+
+
+class _Reason(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4, and not before
+    name = "reason"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
+        with held_back():
+            from checkpoint_manager._operations.tag import check_reason  # noqa: PLC0415  # --help does not wait for it
+        try:
+            return check_reason(value)
+        except ArgumentError as error:
+            self.fail(error.message, param, ctx)
+
+
+def reason_option(kept: str) -> Callable[[F], F]:
+    """Return an option for the reason of a change, checked before anything is asked or changed.
+
+    Args:
+        kept: Where it is kept, for the help.
+    """
+    return click.option("--reason", type=_Reason(), metavar="TEXT", help=f"Why, in up to 500 characters. {kept}")
+
+
+sealed_reason_option = reason_option("See: log STAGE --reasons.")
+noted_reason_option = reason_option("It is kept in the metadata of the new version.")
+
+
+def noted(reason: str | None) -> dict[str, object] | None:
+    """Return the metadata that holds a reason."""
+    return None if reason is None else {"reason": reason}
 
 
 def store_options(command: F) -> F:

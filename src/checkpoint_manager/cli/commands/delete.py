@@ -8,7 +8,7 @@ import click
 
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
-from checkpoint_manager.cli.options import confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import confirm, dry_run_option, sealed_reason_option, store_options, yes_option
 from checkpoint_manager.cli.output import say, show_size, write_json
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError, Hint
@@ -28,21 +28,26 @@ _VERSION.name = "version number"  # for click's message about anything else
 @click.argument("stage", shell_complete=stage_names)
 @click.argument("versions", type=_VERSION, nargs=-1, metavar="[VERSION...]")
 @click.option("--all", "every", is_flag=True, help="Delete the stage whole: its newest version and its tags, too.")
+@sealed_reason_option
 @yes_option
 @dry_run_option
 @store_options
-def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool, yes: bool, dry_run: bool) -> None:
+def delete(
+    access: Access, stage: str, versions: tuple[int, ...], reason: str | None, *, every: bool, yes: bool, dry_run: bool
+) -> None:
     """Delete VERSIONs of a STAGE for good, except the newest one; or with --all, the whole stage.
 
     Their numbers are never used again, and a record remains that they were deleted.
 
     \b
     Examples:
-      checkpoint-manager delete train 1 2 3
+      checkpoint-manager delete train 1 2 3 --reason "wrong input"
       checkpoint-manager delete train --all
     """
     if every == bool(versions):
         raise UsageError("it is not clear which versions are meant", hint="Name their numbers, or give --all")
+    if every and reason is not None:
+        raise UsageError("--reason is given with --all, and the reasons are deleted with the stage", hint="Leave out --reason")
     cm = access.open()
     history = cm.history(stage)
     if not history:
@@ -56,7 +61,7 @@ def delete(access: Access, stage: str, versions: tuple[int, ...], *, every: bool
     say(f"To be deleted for good{_plan(stage, wanted, history, tags, every=every)}")
     if not dry_run:
         confirm("Delete the stage?" if every else "Delete them?", yes=yes)
-        wanted = cm.delete_stage(stage) if every else cm.delete_versions(stage, wanted)
+        wanted = cm.delete_stage(stage) if every else cm.delete_versions(stage, wanted, reason=reason)
     if access.as_json:
         write_json("delete", {"dry_run": dry_run, "stage": stage, "versions": wanted, "whole": every})
     elif not dry_run and every:

@@ -10,10 +10,20 @@ import click
 import orjson
 
 from checkpoint_manager._text import counted, printable
-from checkpoint_manager.cli.exit_codes import Exit
+from checkpoint_manager.cli.exit_codes import Exit, UsageError
 from checkpoint_manager.cli.hints import sentence
 from checkpoint_manager.cli.options import KEY_AND_VALUE, Number, store_options
-from checkpoint_manager.cli.output import new_table, say, show_size, show_time, version_fields, write_json_list, write_text
+from checkpoint_manager.cli.output import (
+    new_table,
+    say,
+    show_size,
+    show_time,
+    version_fields,
+    write_json,
+    write_json_list,
+    write_table,
+    write_text,
+)
 from checkpoint_manager.cli.selector import MOMENT, stage_names, tags_by_version
 from checkpoint_manager.cli.version_notes import note_fields, own_metadata, stage_notes
 from checkpoint_manager.errors import Hint
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager.cli.access import Access
     from checkpoint_manager.manager import CheckpointManager
-    from checkpoint_manager.models import Version
+    from checkpoint_manager.models import Reason, Version
 
 _STATUSES = ("completed", "progress", "failed", "cleared", "damaged", "missing")
 _WRONG = {"damaged", "missing"}
@@ -49,6 +59,7 @@ _COLUMNS = ("VERSION", "STATUS", "SAVED", "SIZE", "BY", "NOTE")
     metavar="KEY=VALUE",
     help="Show versions with this metadata; a value that is not text is written as JSON. May be repeated: all must be there.",
 )
+@click.option("--reasons", is_flag=True, help="Show why tags were given or removed and versions deleted, instead of versions.")
 @store_options
 def log(
     access: Access,
@@ -57,6 +68,8 @@ def log(
     since: datetime | None,
     statuses: tuple[str, ...],
     wanted: tuple[tuple[str, str], ...],
+    *,
+    reasons: bool,
 ) -> int:
     """List the versions of a STAGE, newest first. Damaged and missing ones are marked; then it exits with 13.
 
@@ -67,8 +80,14 @@ def log(
       checkpoint-manager log train
       checkpoint-manager log train --limit 10 --status failed --since 1d
       checkpoint-manager log train --grep-metadata run=a7
+      checkpoint-manager log train --reasons
     """
+    if reasons and (statuses or wanted):
+        raise UsageError("--reasons has no status and no metadata", hint="Leave out --status and --grep-metadata")
     cm = access.open()
+    if reasons:
+        _show_reasons(access, stage, _reasons_of(cm, stage, since)[:limit])
+        return Exit.DONE
     tags = tags_by_version(cm, stage)
     chosen = (
         version
@@ -86,6 +105,34 @@ def log(
         _write_pages(versions, tags)
         _say_what_is_wrong(stage, counts)
     return Exit.INTEGRITY if _WRONG & counts.keys() else Exit.DONE
+
+
+def _reasons_of(cm: CheckpointManager, stage: str, since: datetime | None) -> list[Reason]:
+    found = cm.reasons(stage)
+    if not found:
+        cm.get_version(stage)  # raises if there is no such stage
+    return [each for each in found if since is None or each.at >= since]
+
+
+def _show_reasons(access: Access, stage: str, reasons: list[Reason]) -> None:
+    if access.as_json:
+        write_json("log", {"stage": stage, "reasons": [each._asdict() for each in reasons]})
+    elif reasons:
+        rows = [(show_time(each.at), _what_was_done(each), _versions(each), each.by, each.text) for each in reasons]
+        write_table(("WHEN", "WHAT", "VERSIONS", "BY", "REASON"), rows)
+    else:
+        say(f"no reason was given for a tag or a deletion in stage {printable(stage)}")
+
+
+def _what_was_done(reason: Reason) -> str:
+    return {"tagged": f"tagged {reason.tag}", "untagged": f"untagged {reason.tag}", "deleted": "deleted"}[reason.action]
+
+
+def _versions(reason: Reason) -> str:
+    if reason.versions == 1:
+        return str(reason.first)
+    of = "" if reason.versions == reason.last - reason.first + 1 else f"{reason.versions} of "
+    return f"{of}{reason.first} to {reason.last}"
 
 
 def _counted(versions: Iterable[Version], counts: Counter[str]) -> Iterator[Version]:

@@ -11,7 +11,7 @@ import checkpoint_manager
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
-from checkpoint_manager.cli.options import Age, Number, confirm, dry_run_option, store_options, yes_option
+from checkpoint_manager.cli.options import Age, Number, confirm, dry_run_option, sealed_reason_option, store_options, yes_option
 from checkpoint_manager.cli.output import errors_told, say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.retention import NO_RULE, PrunePlan
@@ -45,10 +45,20 @@ _SHORTEST_RUN = 4
 @click.option("--keep-monthly", type=_NUMBER, default=0, metavar="N", help="The same for each of the last N months.")
 @click.option("--keep-tagged/--drop-tagged", default=True, show_default=True, help="Keep, or drop, versions that have a tag.")
 @click.option("--limit", type=Number(0), metavar="N", help="Show the first N lines of the plan only.")
+@sealed_reason_option
 @yes_option
 @dry_run_option
 @store_options
-def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dry_run: bool, **rules: Any) -> int:  # noqa: ANN401  # as click gives them; checked where they go
+def prune(
+    access: Access,
+    stage: str | None,
+    reason: str | None,
+    *,
+    limit: int | None,
+    yes: bool,
+    dry_run: bool,
+    **rules: Any,  # noqa: ANN401  # as click gives them; checked where they go
+) -> int:
     """Delete the versions of a STAGE, or of all, that no rule keeps, for good. It first shows the rule that keeps each version.
 
     Always kept: the newest version, the newest completed and the newest cleared one, and the two newest of an unfinished loop.
@@ -74,7 +84,7 @@ def prune(access: Access, stage: str | None, *, limit: int | None, yes: bool, dr
         say(f"{counted(len(troubles), 'stage')} in trouble: nothing of it is deleted")
     if plan.dropped and not dry_run:
         confirm("Delete them?", yes=yes)
-        plan = _together({name: cm.prune(policy, name) for name, each in plans.items() if each.dropped})
+        plan = _together({name: cm.prune(policy, name, reason=reason) for name, each in plans.items() if each.dropped})
         say(f"{counted(len(plan.dropped), 'version')} deleted for good ({show_size(plan.bytes_dropped)})")
     if access.as_json:
         _write_plan(plan, {**damaged, **troubles}, dry_run=dry_run)

@@ -10,7 +10,14 @@ import click
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import command, explain, name_store
-from checkpoint_manager.cli.options import confirm, dry_run_option, several_stores_options, yes_option
+from checkpoint_manager.cli.options import (
+    confirm,
+    dry_run_option,
+    noted,
+    noted_reason_option,
+    several_stores_options,
+    yes_option,
+)
 from checkpoint_manager.cli.output import say, show_size, show_time, version_fields, write_json, write_line
 from checkpoint_manager.cli.preview import difference, say_difference
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--all", "every", is_flag=True, help="Bring every stage back to the moment --at, or to its version with --tag.")
 @click.option("--tag", "name", metavar="NAME", help="With --all: the tag that each stage's version has; see `tag --all`.")
 @click.option("--redact", is_flag=True, help="Show the paths and the kinds of values that would change, not the values.")
+@noted_reason_option
 @yes_option
 @dry_run_option
 @several_stores_options
@@ -36,6 +44,7 @@ def restore(  # noqa: PLR0913  # each is an option of its own
     selector: str | None,
     at: datetime | None,
     name: str | None,
+    reason: str | None,
     *,
     every: bool,
     redact: bool,
@@ -74,15 +83,22 @@ def restore(  # noqa: PLR0913  # each is an option of its own
             hint="Name a STAGE@VERSION, or every stage with --all --at TIME or --all --tag NAME",
         )
     if selector is None:
-        _restore_all(accesses, {"at": at, "tag": name}, yes=yes, dry_run=dry_run, is_list=is_list, as_json=as_json)
+        _restore_all(accesses, {"at": at, "tag": name}, reason, yes=yes, dry_run=dry_run, is_list=is_list, as_json=as_json)
     elif is_list:
         raise UsageError("a single stage is restored in one store", hint="Name one --store, or give --all for all stages")
     else:
-        _restore_one(accesses[0], selector, at, redact=redact, yes=yes, dry_run=dry_run)
+        _restore_one(accesses[0], selector, at, reason, redact=redact, yes=yes, dry_run=dry_run)
 
 
 def _restore_all(
-    accesses: list[Access], goal: dict[str, Any], *, yes: bool, dry_run: bool, is_list: bool, as_json: bool
+    accesses: list[Access],
+    goal: dict[str, Any],
+    reason: str | None,
+    *,
+    yes: bool,
+    dry_run: bool,
+    is_list: bool,
+    as_json: bool,
 ) -> None:
     from checkpoint_manager.pipelines import Pipelines  # noqa: PLC0415  # loads the library, and --help does not wait for it
 
@@ -108,7 +124,7 @@ def _restore_all(
         if changes:
             say(_how(plans))
             confirm(f"Change {counted(changes, 'stage')}?", yes=yes)
-        restored = pipelines.restore(plans)
+        restored = pipelines.restore(plans, metadata=noted(reason))
     if not as_json:
         _tell_restored(restored, is_list=is_list)
     elif is_list:
@@ -200,7 +216,9 @@ def _fields(step: RestoreStep) -> dict[str, object]:
     }
 
 
-def _restore_one(access: Access, selector: str, at: datetime | None, *, redact: bool, yes: bool, dry_run: bool) -> None:
+def _restore_one(
+    access: Access, selector: str, at: datetime | None, reason: str | None, *, redact: bool, yes: bool, dry_run: bool
+) -> None:
     cm = access.open()
     chosen = Selector.find(cm, selector, at)
     if chosen.version is None:
@@ -225,7 +243,7 @@ def _restore_one(access: Access, selector: str, at: datetime | None, *, redact: 
     if dry_run:
         return
     confirm("Restore it?", yes=yes)
-    restored = cm.restore_checkpoint(chosen.stage, number)
+    restored = cm.restore_checkpoint(chosen.stage, number, metadata=noted(reason))
     if access.as_json:
         write_json("restore", {"dry_run": False, "version": version_fields(restored)})
     else:

@@ -10,7 +10,7 @@ from checkpoint_manager._text import printable
 from checkpoint_manager.cli.each_stage import tell_troubles, trouble_fields, with_each
 from checkpoint_manager.cli.exit_codes import Exit, UsageError, exit_of
 from checkpoint_manager.cli.hints import command
-from checkpoint_manager.cli.options import store_options
+from checkpoint_manager.cli.options import sealed_reason_option, store_options
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line, write_table
 from checkpoint_manager.cli.selector import Selector, at_option, stage_names
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--delete", "unwanted", is_flag=True, help="Remove the tag, which then no longer protects its version.")
 @click.option("--all", "every", is_flag=True, help="Tag the newest completed or cleared version of every stage.")
 @click.option("--force", is_flag=True, help="Move a tag that names another version.")
+@sealed_reason_option
 @at_option
 @store_options
 def tag(
@@ -34,6 +35,7 @@ def tag(
     selector: str | None,
     name: str | None,
     at: datetime | None,
+    reason: str | None,
     *,
     unwanted: bool,
     every: bool,
@@ -45,7 +47,7 @@ def tag(
 
     \b
     Examples:
-      checkpoint-manager tag train@7 good
+      checkpoint-manager tag train@7 good --reason "tested by hand"
       checkpoint-manager tag train
       checkpoint-manager tag --delete train good
       checkpoint-manager tag --all release-7
@@ -53,13 +55,13 @@ def tag(
     if every:
         if selector is None or name is not None or unwanted or at is not None:
             raise UsageError("--all needs a tag, and nothing else", hint=f"Write: {command('tag --all NAME')}")
-        _tag_all(access, selector, force=force)
+        _tag_all(access, selector, reason, force=force)
         return Exit.DONE
     if unwanted and (name is None or force or at is not None):
         raise UsageError(
             "--delete needs a stage and a tag, and nothing else", hint=f"Write: {command('tag --delete STAGE NAME')}"
         )
-    if name is None and (force or at is not None):
+    if name is None and (force or at is not None or reason is not None):
         raise UsageError("the tag is missing", hint=f"Write: {command('tag STAGE@VERSION NAME')}")
     cm = access.open()
     if name is None and selector is not None:
@@ -67,7 +69,7 @@ def tag(
     if selector is None or name is None:
         return _list(access, cm, cm.stages() if selector is None else [selector])
     if unwanted:
-        cm.untag(selector, name)
+        cm.untag(selector, name, reason=reason)
         if access.as_json:
             write_json("tag", {"stage": selector, "deleted": name})
         else:
@@ -75,7 +77,7 @@ def tag(
     else:
         chosen = Selector.find(cm, selector, at)
         number = cm.get_version(chosen.stage).number if chosen.version is None else chosen.version
-        version = cm.tag(chosen.stage, number, name, force=force)
+        version = cm.tag(chosen.stage, number, name, force=force, reason=reason)
         if access.as_json:
             write_json("tag", {"tag": name, "version": version_fields(version)})
         else:
@@ -83,9 +85,9 @@ def tag(
     return Exit.DONE
 
 
-def _tag_all(access: Access, name: str, *, force: bool) -> None:
+def _tag_all(access: Access, name: str, reason: str | None, *, force: bool) -> None:
     cm = access.open()
-    tagged = cm.tag_pipeline(name, force=force)
+    tagged = cm.tag_pipeline(name, force=force, reason=reason)
     if access.as_json:
         write_json("tag", {"tag": name, "versions": list(map(version_fields, tagged))})
         return
