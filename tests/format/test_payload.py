@@ -287,12 +287,14 @@ def test_a_text_over_which_orjson_would_crash_is_refused_before_it_sees_it(
         pytest.fail("orjson was called")
 
     monkeypatch.setattr(payload, "MAX_DATA_BYTES", 29)
+    monkeypatch.setattr(payload, "_SHORT", 29)
     monkeypatch.setattr(orjson, "dumps", crash)
     assert "29 characters" in str(refusal(data))
 
 
 def test_numbers_that_only_ormsgpack_writes_longer_are_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(payload, "MAX_DATA_BYTES", 30)
+    monkeypatch.setattr(payload, "_SHORT", 30)
     assert payload.encode([0.5] * 7)[0] == b"[0.5,0.5,0.5,0.5,0.5,0.5,0.5]"
 
 

@@ -329,7 +329,7 @@ MUTANTS: list[Mutant] = [
         "_may_hold_not_finite",
         Decide("packed[position - 1] == _FLOAT and packed[position + 1:position + 2] >= b'\\xf0'", False),
     ),
-    Mutant("only the first rows are looked at", "_format/payload.py", "_slices", Replace("len(rows)", "_SLICE")),
+    Mutant("only the first rows are looked at", "_format/payload.py", "_parts", Replace("range(0, len(each), _SLICE)", "[0]")),
     Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     # History
     Mutant(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import re
 from math import ceil, isfinite
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import ormsgpack
@@ -26,7 +26,7 @@ from checkpoint_manager._loading import load
 from checkpoint_manager.errors import FormatError, PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
     from checkpoint_manager._format.codecs import Codecs
@@ -56,7 +56,7 @@ _pack = functools.partial(
 _MAYBE_NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 _FLOAT = 0xCB
 _SHORT = 4096
-"""Up to how many bytes of a message are matched."""
+"""Up to how many bytes a message is matched in any case."""
 _RARE = 512
 """A byte is rare where fewer than one in as many bytes is this one."""
 _SLICE = 1024
@@ -218,10 +218,21 @@ def _dumps(value: object) -> bytes | None:
     Raises:
         OverflowError: It is longer than ``MAX_DATA_BYTES``: orjson would crash over a text of 2**31 characters.
     """
+    parts: Iterable[object] = (value,)
+    if type(value) is dict and len(value) <= _SLICE:
+        for each in value.values():
+            if type(each) is list and len(each) > _SLICE:
+                parts = _parts(value)
+                break
+    suspects = []
     try:
-        suspects = [part for part in _parts(value) if _may_hold_not_finite(_packed(part))]
+        for part in parts:
+            packed = _pack(part)
+            if _is_suspect(part, packed) if len(packed) > _SHORT else _MAYBE_NOT_FINITE.search(packed):
+                suspects.append(part)
     except TypeError:
         return None
+    packed = b""  # the JSON needs the memory
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
@@ -233,48 +244,31 @@ def _dumps(value: object) -> bytes | None:
     return encoded
 
 
-def _parts(value: object) -> Iterator[object]:
-    """Yield all that a value holds, but many rows in slices, which ormsgpack writes faster, and in less memory."""
-    if _are_many_rows(value):
-        yield from _slices(value)
-    elif type(value) is dict and len(value) <= _SLICE and any(_are_many_rows(each) for each in value.values()):
-        yield [*value]
-        for each in value.values():
-            yield from _slices(each) if _are_many_rows(each) else (each,)
-    else:
-        yield value
+def _parts(value: dict[object, object]) -> Iterator[object]:
+    """Yield all that a dict holds, but many rows in slices, which ormsgpack writes faster, and in less memory."""
+    yield [*value]
+    for each in value.values():
+        if type(each) is list and len(each) > _SLICE and type(each[0]) in {dict, list}:
+            yield from (each[start : start + _SLICE] for start in range(0, len(each), _SLICE))
+        else:
+            yield each
 
 
-def _are_many_rows(value: object) -> TypeGuard[list[object]]:
-    return type(value) is list and len(value) > _SLICE and (type(value[0]) is dict or type(value[0]) is list)
-
-
-def _slices(rows: list[object]) -> Iterator[list[object]]:
-    return (rows[start : start + _SLICE] for start in range(0, len(rows), _SLICE))
-
-
-def _packed(value: object) -> bytes:
-    """Return what ormsgpack writes.
+def _is_suspect(value: object, packed: bytes) -> bool:
+    """Return whether a value that ormsgpack wrote as a long message may hold a float that is not finite.
 
     Raises:
-        TypeError: The value is not JSON.
         OverflowError: It holds a text that is too long for orjson.
     """
-    packed = _pack(value)
     if len(packed) > MAX_DATA_BYTES and any(
         len(each) > MAX_DATA_BYTES for each in _inside(value, _is_long) if type(each) is str
     ):
         raise OverflowError(f"it holds a text of more than {MAX_DATA_BYTES} characters")
-    return packed
+    return _may_hold_not_finite(packed)
 
 
 def _may_hold_not_finite(packed: bytes) -> bool:
-    """Return whether a float may be not finite.
-
-    In a long message, it is faster to look for single bytes that may begin an exponent, unless there are many of them.
-    """
-    if len(packed) <= _SHORT:
-        return _MAYBE_NOT_FINITE.search(packed) is not None
+    """Return whether a float may be not finite: looking at each byte that may begin an exponent is fast, if there are few."""
     for exponent in (b"\x7f", b"\xff"):
         position = 0
         for _ in range(len(packed) // _RARE):
