@@ -530,7 +530,7 @@ def test_a_page_of_what_is_not_known_yet_is_loaded_again(
     monkeypatch.setattr(dashboard.store, "_complete_at", None)
     monkeypatch.setattr(dashboard.store, "_begin_sweep", lambda _: None)
     for page in ("/", visitor.at("")):
-        assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in visitor.get(page).text
+        assert '<noscript><meta http-equiv="refresh" content="1; url=?"></noscript>' in visitor.get(page).text
         assert "2 of 2 stages read so far" in visitor.get(page).text
 
 

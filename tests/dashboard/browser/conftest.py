@@ -83,9 +83,9 @@ def start(tmp_path: Path, cm: CheckpointManager, key: KeyFile) -> Iterator[Calla
     """Return what starts the command with more options, on any port."""
     with contextlib.ExitStack() as stack:
 
-        def start(*options: str) -> Running:
+        def start(*options: str, program: tuple[str, ...] = ("-m", "checkpoint_manager")) -> Running:
             log = tmp_path / "log"
-            command = [sys.executable, "-m", "checkpoint_manager", "dashboard", "--json", "--no-browser", "--port", "0"]
+            command = [sys.executable, *program, "dashboard", "--json", "--no-browser", "--port", "0"]
             command += ["--scan", str(tmp_path / "pipes"), "--key", f"file:{key.path}", *options]
             with log.open("w") as errors:
                 process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)

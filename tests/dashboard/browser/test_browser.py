@@ -107,6 +107,33 @@ def test_a_pipeline_of_another_process_is_watched_as_it_runs_and_fails(
     expect(page.locator(".cell.is-never-run")).to_contain_text("publish")
 
 
+IMPATIENT = """
+from checkpoint_manager.cli import main
+from checkpoint_manager.dashboard import stores
+
+stores.WAIT_SECONDS = 0
+main()
+"""
+"""The program, with pages that wait for nothing."""
+
+
+@pytest.mark.parametrize("has_javascript", [True, False])
+def test_a_page_that_waits_for_data_is_loaded_again(start: Start, new_page: NewPage, has_javascript: bool) -> None:
+    running = start("--allow-read", program=("-c", IMPATIENT))
+    page = new_page(java_script_enabled=has_javascript)
+    told: list[str] = []
+    page.on("response", lambda response: told.append(response.text() if "/version" in response.url and response.ok else ""))
+    page.goto(running.links[0])
+    if not has_javascript:
+        page.get_by_label("Token").fill(running.links[0].partition("#")[2])
+        page.get_by_role("button", name="Log in").click()
+    page.get_by_role("link", name="train", exact=False).first.click()
+    page.get_by_role("link", name="1", exact=True).click()
+    page.get_by_role("button", name="Reveal the data").click()
+    expect(page.get_by_text(SECRET)).to_be_visible()
+    assert any("This page is loaded again in a moment" in each for each in told)
+
+
 def test_data_is_revealed_compared_restored_and_one_is_overtaken(
     start: Start, new_page: NewPage, cm: CheckpointManager
 ) -> None:
@@ -295,7 +322,7 @@ def test_each_page_is_accessible_fits_a_phone_and_breaks_no_rule_of_its_own(star
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             page.goto(where)
-            page.wait_for_function("!document.querySelector('meta[http-equiv=refresh]')")  # until a plan is made
+            page.wait_for_function("!document.querySelector('[data-again]')")  # until a plan is made
             for each in Axe().run(page, options=AXE).response["violations"]:
                 found += [(path, each["id"], node["html"][:120]) for node in each["nodes"]]
     page.goto(f"{running.address}{store}/version?stage=train&version=3")

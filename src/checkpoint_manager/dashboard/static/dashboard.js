@@ -51,6 +51,9 @@ function refreshUntilComplete() {
   if (document.querySelector("[data-incomplete]")) setTimeout(refresh, 1500);
 }
 
+// A page that waits for something is loaded again, at the place where one reads.
+if (document.querySelector("[data-again]")) setTimeout(() => location.reload(), 1000);
+
 function replaceParts(page) {
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = page.querySelector(`[data-live="${part.dataset.live}"]`);
