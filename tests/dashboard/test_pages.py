@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError
-from checkpoint_manager.dashboard import pace, stores, tree
+from checkpoint_manager.dashboard import app, pace, stores, tree
 from checkpoint_manager.dashboard.auth import Role
 from checkpoint_manager.dashboard.filters import local
 from checkpoint_manager.dashboard.stores import ShownStore, stores_by_id
 from checkpoint_manager.dashboard.views import call
-from tests.dashboard.conftest import KEY, SECRET, dashboard_of, until
+from tests.dashboard.conftest import KEY, SECRET, TEMPLATES, dashboard_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -513,6 +513,12 @@ def test_activity_looks_at_the_stages_by_itself(dashboard: Dashboard) -> None:
     browser.client.follow_redirects = False
     browser.post("/login", {"token": dashboard.site.logins.new_token(Role())})
     assert "version 2" in browser.get("/activity").text
+
+
+def test_pages_are_compiled_before_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_FIRST_PAGE_SECONDS", 0)
+    app.compile_templates(TEMPLATES)
+    assert len(TEMPLATES.cache or ()) == len(TEMPLATES.list_templates())
 
 
 def test_stores_that_are_called_the_same_are_told_apart() -> None:

@@ -7,6 +7,7 @@ the session is known and may do what the page needs; a change has the form token
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.auth import Session
     from checkpoint_manager.dashboard.views.call import Site
 
+_FIRST_PAGE_SECONDS = 1.0
+"""How long after the start a browser has asked for its first page, as a rule."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _STATUS: tuple[tuple[type[CheckpointError], int], ...] = (
     (CheckpointNotFoundError, 404),
@@ -138,7 +141,8 @@ def make_templates() -> Environment:
 
 
 def compile_templates(templates: Environment) -> None:
-    """Compile all templates while no page is being made: the first pages then need not."""
+    """Compile all templates after the first page was asked for, and while no page is being made: the others then need not."""
+    time.sleep(_FIRST_PAGE_SECONDS)
     for name in templates.list_templates():
         PACE.give_way()
         templates.get_template(name)
