@@ -64,7 +64,7 @@ def test_the_readmes_examples_run(example: str, tmp_path: Path) -> None:
 def test_the_readmes_examples_run_one_after_the_other_in_one_folder(tmp_path: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     pasted = "\n".join(examples)  # into one interpreter, too
-    for folder, programs in (("each", examples), ("pasted", [pasted])):
+    for folder, programs in (("each", [*examples, examples[0]]), ("pasted", [pasted])):  # the first one at last, too
         (tmp_path / folder).mkdir()
         for program in programs:
             done = subprocess.run(
