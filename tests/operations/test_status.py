@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 
-from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError
+from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, Codec, IntegrityError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +46,15 @@ def test_damaged_data_shows_when_it_is_read(tmp_path: Path) -> None:
     assert isinstance(train.error, IntegrityError)
     assert train.error.__traceback__ is None
     assert steps == [1]
+
+
+def test_data_of_another_programs_codec_is_whole_and_a_lost_attachment_shows(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path / "store", key=KEY, codecs=[Codec(Fraction, "fraction", str, Fraction)])
+    cm.save_checkpoint("prices", Fraction(1, 3))
+    cm.save_checkpoint("weights", attachments={"log": b"epoch 3"})
+    reader = CheckpointManager(tmp_path / "store", key=KEY)
+    assert [each.state for each in reader.status(verified=True)] == ["completed", "completed"]
+    shutil.rmtree(tmp_path / "store" / "history" / "weights" / "attachments")
+    prices, weights = reader.status(verified=True)
+    assert (prices.state, weights.state, reader.has_checkpoint("weights")) == ("completed", "damaged", False)
+    assert "has lost the attachment log" in str(weights.error)

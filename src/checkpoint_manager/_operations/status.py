@@ -9,7 +9,9 @@ from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._operations import lineage
 from checkpoint_manager._operations.load import newest_of_any_kind
 from checkpoint_manager._operations.running import running
-from checkpoint_manager.errors import CheckpointError, LockTimeoutError
+from checkpoint_manager._store import attachments
+from checkpoint_manager._text import printable
+from checkpoint_manager.errors import CheckpointError, Hint, IntegrityError, LockTimeoutError
 from checkpoint_manager.reports import Progress, StageStatus
 
 if TYPE_CHECKING:
@@ -105,7 +107,12 @@ def _verified(store: Store, stage: str, session: Session) -> tuple[int, Entry | 
     loaded = newest_of_any_kind(store, stage, session)
     if loaded is None:
         return 0, None
-    payload.decode(loaded.data, store.codecs, loaded.contents)
+    payload.form(loaded.data)  # as JSON: the codecs that its values may need are those of another program
+    for each in loaded.entry.attachments:
+        if not attachments.is_there(store, stage, each):
+            where = f"version {loaded.version} of stage {printable(stage)} in {store.backend.location}"
+            message = f"{where} has lost {attachments.described(each)}"
+            raise IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=loaded.version)
     return loaded.version, loaded.entry
 
 

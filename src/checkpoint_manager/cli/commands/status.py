@@ -186,7 +186,7 @@ class _Look:
         if each.newest is None:
             return each
         try:
-            return replace(each, newest=self._cm.get_checkpoint(each.stage, each.newest.number).version)
+            return replace(each, newest=self._cm.get_json(each.stage, each.newest.number).version)
         except LockTimeoutError:
             raise
         except CheckpointError as error:  # one stage's trouble does not hide the others
