@@ -93,6 +93,7 @@ def test_a_long_plan_is_short_and_what_was_done_is_said(cli: Cli, store: Path) -
         "drop train@19 to train@1",
     ]
     assert ": newest, newest completed, --keep-last" in result.err.splitlines()[0]
+    assert result.err.splitlines()[2].endswith(": no rule keeps them")
     assert result.err.splitlines()[-1].startswith("26 versions deleted for good (")
     assert len(result.out.splitlines()) == 26
 

@@ -38,7 +38,7 @@ _COMMANDS = {
     "repair": "Set damaged files aside, and remove leftovers.",
     "export": "Write histories into an encrypted bundle.",
     "import": "Verify a bundle, and add its versions.",
-    "copy": "Copy the store into a new directory.",
+    "copy": "Copy the store to another place.",
     "key": "See and change what opens the store.",
     "doctor": "Check the set-up, and say what to do.",
     "completion": "Print a completion script for your shell.",

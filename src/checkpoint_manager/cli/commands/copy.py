@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("location")
 @store_options
 def copy(access: Access, location: str) -> None:
-    """Copy the store to a new LOCATION, a directory or a URL, with all versions and tags.
+    """Copy the store to another LOCATION, a directory or a URL, with all versions and tags.
 
     The copy is a store of its own, under the same key, and is read back at the end. If it is interrupted, run it again: it goes
     on where it was. Run later, it adds what is new, removes nothing there and moves no tag.

@@ -117,8 +117,8 @@ def _runs(decisions: Sequence[PruneDecision]) -> Iterator[list[PruneDecision]]:
 def _line_of_run(run: Sequence[PruneDecision]) -> str:
     newest, oldest = run[0].version, run[-1].version
     size = show_size(sum(each.version.total_size or 0 for each in run))
-    stage = printable(newest.stage)
-    return f"drop {stage}@{newest.number} to {stage}@{oldest.number} ({counted(len(run), 'version')}, {size}): {NO_RULE}"
+    stage, versions = printable(newest.stage), counted(len(run), "version")
+    return f"drop {stage}@{newest.number} to {stage}@{oldest.number} ({versions}, {size}): no rule keeps them"
 
 
 def _together(plans: Mapping[str, PrunePlan]) -> PrunePlan:
