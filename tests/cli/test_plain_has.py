@@ -177,7 +177,8 @@ print(main(), *sys.modules)
         "cli.output",
         "cli.hints",
     }
-    heavy = {"click", "rich", "filelock", "platformdirs", "ormsgpack", "blake3", "pathlib", "tempfile", "shutil", "subprocess"}
+    heavy = {"click", "rich", "filelock", "platformdirs", "ormsgpack", "blake3"}
+    heavy |= {"hashlib", "hmac", "pathlib", "random", "secrets", "shutil", "subprocess", "tempfile"}
     assert not (heavy | {f"checkpoint_manager.{name}" for name in ours}) & {*loaded}
 
 

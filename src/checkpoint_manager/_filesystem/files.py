@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -164,7 +163,7 @@ def sync_file_system(descriptor: int) -> bool:
 
 def temporary_name() -> str:
     """Return a random name. The caller removes the file of this name, whatever interrupts it."""
-    return f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    return f".{os.urandom(8).hex()}{TEMPORARY_SUFFIX}"
 
 
 @contextlib.contextmanager

@@ -38,7 +38,6 @@ belongs together.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -171,7 +170,7 @@ def open_segment(
 
 
 def _new_hash(name: HashName) -> Any:  # noqa: ANN401  # what has update() and hexdigest()
-    return hashlib.sha256() if name == "sha256" else load("blake3").blake3()
+    return load("hashlib").sha256() if name == "sha256" else load("blake3").blake3()
 
 
 def new_memory(length: int) -> memoryview:

@@ -44,8 +44,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import re
-import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -174,7 +174,7 @@ class Entry(NamedTuple):
 
 def new_id() -> str:
     """Return a new random id of a version."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def parse_header(opening: bytes) -> Header:

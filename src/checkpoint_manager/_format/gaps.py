@@ -23,8 +23,8 @@ serial and id. A reader takes its serial for 0 and its id for empty text. Nothin
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from array import array
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args
@@ -157,7 +157,7 @@ class Gaps:
 
     def renewed(self, *, above: int = 0) -> Gaps:
         """Return the same gaps as the record that follows this one, and any record of serial ``above``."""
-        return Gaps(self, max(self.serial, above) + 1, secrets.token_hex(16))
+        return Gaps(self, max(self.serial, above) + 1, os.urandom(16).hex())
 
 
 _REASONS: tuple[Reason, ...] = get_args(Reason)

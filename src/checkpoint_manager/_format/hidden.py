@@ -7,8 +7,9 @@ variable.
 
 from __future__ import annotations
 
-import hmac
 from typing import Generic, NoReturn, TypeAlias, TypeVar
+
+from checkpoint_manager._loading import load
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Hidden(Generic[T]):
         if not isinstance(other, Hidden):
             return NotImplemented
         if isinstance(self.raw, bytes) and isinstance(other.raw, bytes):
-            return hmac.compare_digest(self.raw, other.raw)
+            return bool(load("hmac").compare_digest(self.raw, other.raw))
         return bool(self.raw == other.raw)
 
     __hash__ = None  # type: ignore[assignment]  # a secret is not a key of a dictionary

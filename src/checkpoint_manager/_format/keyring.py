@@ -45,9 +45,8 @@ protects against nothing: it tells damage from a wrong passphrase, and anyone ca
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
-import secrets
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -55,6 +54,7 @@ import orjson
 
 from checkpoint_manager._format import handover, seal
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.handover import MAX_HANDOVERS, PUBLIC_BYTES, SIGNATURE_BYTES, Handover
 from checkpoint_manager._format.key_slot import (
     MAX_LABEL_CHARACTERS,
@@ -274,7 +274,7 @@ class UnlockedKeyring(NamedTuple):
 def create(secret: Secret, *, label: str, now: datetime, cost: ArgonCost | None = None) -> UnlockedKeyring:
     """Return the keyring of a new store, with one slot."""
     key_id, key = new_key_id(), seal.generate_key()
-    empty = Keyring(secrets.token_hex(16), 0, (key_id,), ())
+    empty = Keyring(os.urandom(16).hex(), 0, (key_id,), ())
     slot, wrapping_key = new_slot(empty.store, {key_id: key}, secret, label=label, now=now, cost=cost)
     return _resealed(UnlockedKeyring(empty._replace(slots=(slot,)), {key_id: key}, slot.slot, {slot.slot: wrapping_key}))
 
@@ -308,14 +308,14 @@ def new_slot(
 ) -> tuple[Slot, SecretBytes]:
     """Return a slot that wraps these keys under a secret, and its wrapping key."""
     argon = (cost or ArgonCost()) if secret.kind == "passphrase" else None
-    slot = Slot(secrets.token_hex(4), secret.kind, label, now, secrets.token_bytes(SALT_BYTES), argon, {})
+    slot = Slot(os.urandom(4).hex(), secret.kind, label, now, os.urandom(SALT_BYTES), argon, {})
     wrapping_key = slot.derive(secret)
     return _rewrapped(slot, wrapping_key, store, keys), wrapping_key
 
 
 def new_key_id() -> str:
     """Return a random id for a key."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 # Changes: each returns a new keyring with the next serial, sealed
@@ -498,7 +498,7 @@ def _signatures() -> ModuleType:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(content)).hexdigest()
+    return sha256(orjson.dumps(content))
 
 
 def _refuse(where: str, what: str) -> NoReturn:

@@ -17,7 +17,6 @@ import contextlib
 import errno
 import logging
 import os
-import secrets
 import stat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -335,7 +334,7 @@ def create_key_file(path: Path) -> Secret:
     """
     line = Hidden(_PREFIX.encode() + base64.urlsafe_b64encode(generate_key().raw) + b"\n")
     folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}")
     try:
         permissions.make_private_directories(folder)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

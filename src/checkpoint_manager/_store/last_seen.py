@@ -22,7 +22,6 @@ import ast
 import contextlib
 import errno
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -35,6 +34,7 @@ from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_ro
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
 from checkpoint_manager._filesystem.times import FileTimes, stamp
+from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager.errors import CheckpointError, StorageError
 
@@ -370,7 +370,7 @@ def _make_private(directory: str) -> None:
 
 @functools.lru_cache(maxsize=16_384)
 def _file_of(stage: str) -> str:
-    return hashlib.sha256(stage.encode()).hexdigest()[:40]
+    return sha256(stage.encode())[:40]
 
 
 def _stage_in(line: bytes) -> str | None:
@@ -384,4 +384,4 @@ def _stage_in(line: bytes) -> str | None:
 
 
 def _file_of_location(location: str) -> str:
-    return hashlib.sha256(os.fsencode(location)).hexdigest()[:40]
+    return sha256(os.fsencode(location))[:40]

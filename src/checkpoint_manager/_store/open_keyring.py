@@ -8,7 +8,6 @@ asks for the passphrase a second time.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from checkpoint_manager._format.checkpoint_file import MAX_HEADER_BYTES, BrokenError, parse_header
+from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, UnlockedKeyring, create, unlock
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
@@ -306,7 +306,7 @@ def _opened(record: Record, unlocked: UnlockedKeyring) -> Current:
 
 
 def _digest(record: Record) -> str:
-    return hashlib.sha256(record.data).hexdigest()
+    return sha256(record.data)
 
 
 def _secret_for_a_new_store() -> Secret:

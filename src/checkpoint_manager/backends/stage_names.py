@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from hashlib import sha256
 from itertools import accumulate
 
+from checkpoint_manager._loading import load
 from checkpoint_manager.errors import StageNameError
 
 MAX_STAGE_CHARACTERS = 255
@@ -77,7 +77,7 @@ def to_filename(stage: str) -> str:
     if len(filename) <= MAX_FILENAME_CHARACTERS:
         return filename
     fitting = sum(end <= _MAX_PREFIX_CHARACTERS for end in accumulate(map(len, pieces)))
-    return "".join(pieces[:fitting]) + _HASH_MARK + sha256(name.encode()).hexdigest()
+    return "".join(pieces[:fitting]) + _HASH_MARK + str(load("hashlib").sha256(name.encode()).hexdigest())
 
 
 def decoded(stored: object) -> str | None:

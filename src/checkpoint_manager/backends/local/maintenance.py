@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from typing import TYPE_CHECKING
 
@@ -147,7 +146,7 @@ def move_to_damaged(root: str, stage: str, names: Iterable[str], directory: int)
     moved: dict[str, str] = {}
     with files.open_directory(folder) as damaged:
         for name in names:
-            aside = f"{to_filename(stage)}-{secrets.token_hex(4)}-{name}"
+            aside = f"{to_filename(stage)}-{os.urandom(4).hex()}-{name}"
             with contextlib.suppress(FileNotFoundError):
                 os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=damaged)
                 moved[name] = os.path.join(folder, aside)
@@ -159,7 +158,7 @@ def move_to_damaged(root: str, stage: str, names: Iterable[str], directory: int)
 def move_stage_to_damaged(root: str, stage: str) -> None:
     """Move the folder and the head of a stage to the folder ``damaged``. A power cut may undo it."""
     files.make_directory(os.path.join(root, layout.DAMAGED))
-    name, mark = to_filename(stage), secrets.token_hex(4)
+    name, mark = to_filename(stage), os.urandom(4).hex()
     with files.open_directory(root) as top, files.open_directory(layout.DAMAGED, top) as damaged:
         for parent, there in ((layout.HISTORY, name), (".", layout.head_name(stage))):
             with contextlib.suppress(FileNotFoundError), files.open_directory(parent, top) as folder:

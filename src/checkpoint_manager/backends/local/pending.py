@@ -39,13 +39,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import functools
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._loading import load
 from checkpoint_manager.backends.local.layout import told_apart, version_name
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
         FileExistsError: Another writer has the number.
         OSError: As the operating system reports it; one of ``files.NO_HARD_LINKS`` if there are none.
     """
-    name, own = f"{version:012d}.{hashlib.sha256(content).hexdigest()}.pending", version_name(version)
+    name, own = f"{version:012d}.{_sha256(content)}.pending", version_name(version)
     sync = os.fsync if files.FSYNC_IS_ENOUGH else files.sync  # without a call, where that can be
     try:
         descriptor = os.open(temporary, files.CREATE, files.FILE_MODE, dir_fd=folder)
@@ -175,7 +176,16 @@ def _is_whole(name: str, file: files.OpenFile) -> bool:
     match = re.fullmatch(_NAME, name)
     if match is None or file.size > MAX_BYTES:
         return False
-    return hashlib.sha256(file.read(file.size)).hexdigest() == match[2]
+    return _sha256(file.read(file.size)) == match[2]
+
+
+def _sha256(content: Buffer) -> str:
+    return str(_hashlib().sha256(content).hexdigest())
+
+
+@functools.cache
+def _hashlib() -> Any:  # noqa: ANN401  # a module, which loads OpenSSL; readers hardly ever need it
+    return load("hashlib")
 
 
 def is_whole(name: str, folder: int) -> bool:
