@@ -488,8 +488,7 @@ class History:
         """Return the error for an absent version; ``newest`` is the newest version that was found before."""
         where = f"in {self._store.backend.location}"
         if newest == 0:
-            others = [*self._store.last_seen.stages(), *self._store.backend.stages()]
-            message = f"there is no checkpoint of stage {printable(stage)} {where}{did_you_mean(stage, others)}"
+            message = f"there is no checkpoint of stage {printable(stage)} {where}{did_you_mean(stage, self._names())}"
             return CheckpointNotFoundError(message, hint=Hint.SEE_STAGES, stage=stage)
         gap = self._store.gaps(stage)[0].find(version)
         if gap is not None:
@@ -502,6 +501,11 @@ class History:
             f"version {version} of stage {printable(stage)} {where} is missing, and there is no record that it was deleted"
         )
         return IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
+
+    def _names(self) -> Iterator[str]:
+        """Yield the names of the stages that are there, and then of those that were seen, which takes longer."""
+        yield from self._store.backend.stages()
+        yield from self._store.last_seen.stages()
 
     def of_another(self, stage: str, version: int) -> IntegrityError:
         """Return the error for a version that the newest one does not lead back to."""
