@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from checkpoint_manager.dashboard.auth import Session
     from checkpoint_manager.dashboard.views.call import Site
 
-_FIRST_PAGE_SECONDS = 1.0
+_FIRST_PAGE_SECONDS = 3.0
 """How long after the start a browser has asked for its first page, as a rule."""
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _STATUS: tuple[tuple[type[CheckpointError], int], ...] = (
