@@ -107,6 +107,9 @@ def test_what_is_wrong_with_the_command_line_leads_to_what_is_right(cli: Cli) ->
     assert result.code == 2
     assert result.err.endswith("See: checkpoint-manager key list --help\n")
     assert cli("save").err == "error: Missing argument 'STAGE'. See: checkpoint-manager save --help\n"
+    assert cli("save", "x", "nofile").err.startswith(
+        "error: Invalid value for 'FILE': 'nofile': No such file or directory. See: "
+    )
     for words in ([], ["key"]):
         asked_for_nothing = cli(*words)
         assert (asked_for_nothing.code, asked_for_nothing.out) == (2, "")

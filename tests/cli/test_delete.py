@@ -66,7 +66,7 @@ def test_what_can_not_be_deleted_says_so_before_a_plan(cli: Cli, store: Path) ->
         ("train 9", 14, "there is no version 9"),
         ("nothing 1", 14, "there is no"),
         ("train 3", 16, "is the newest"),
-        ("train 1 2", 16, "has the tag good"),
+        ("train 1 2", 16, "is tagged good"),
     ):
         for end in ("--yes", "--dry-run"):
             result = cli("delete", *versions.split(), end)

@@ -145,7 +145,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(CheckpointError):
                 self.cm.delete_versions(stage, versions)
         elif self.model.newest(stage) in versions or versions & set(self.model.tags.get(stage, {}).values()):
-            with pytest.raises(CheckpointError, match=r"is the newest|has the tag"):
+            with pytest.raises(CheckpointError, match=r"is the newest|is tagged"):
                 self.cm.delete_versions(stage, versions)
         else:
             self.cm.delete_versions(stage, versions)

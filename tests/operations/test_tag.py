@@ -146,7 +146,7 @@ class TestProtection:
     def test_a_tagged_version_is_not_deleted(self, cm: CheckpointManager) -> None:
         cm.tag("train", 2, "good")
         cm.tag("train", 2, "best")
-        with pytest.raises(CheckpointError, match=r"version 2 .* has the tag best and good.*untag\(\)"):
+        with pytest.raises(CheckpointError, match=r"version 2 .* is tagged best and good.*untag\(\)"):
             cm.delete_versions("train", [1, 2])
         assert len(cm.history("train")) == 4
         cm.untag("train", "best")

@@ -216,7 +216,7 @@ def _gap(store: Store, stage: str, first: int, last: int, reason: Reason, sessio
 
 def _tagged(store: Store, stage: str, version: int, names: list[str]) -> CheckpointError:
     where = f"version {version} of stage {printable(stage)} in {store.backend.location}"
-    message = f"{where} has the tag {' and '.join(names)}, which protects it; nothing was deleted"
+    message = f"{where} is tagged {' and '.join(names)}, which protects it; nothing was deleted"
     return CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
 
 

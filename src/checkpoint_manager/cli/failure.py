@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import shlex
 import traceback
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
         case click.NoSuchOption():
             return f'there is no option "{error.option_name}"', _near_option(error, program)
         case _:
-            message = " ".join(error.format_message().split()).rstrip(".?")
+            message = re.sub(r"'\[(\w+)\]'", r"'\1'", " ".join(error.format_message().split()).rstrip(".?"))
             joined = "Write a version as STAGE@VERSION. " if "extra argument" in message and _takes_a_version(error) else ""
             return message, f"{joined}{_help(error, program)}"
 

@@ -80,7 +80,7 @@ def _check(stage: str, wanted: Sequence[int], history: Sequence[Version], tags: 
             raise CheckpointError(message, hint=hint, stage=stage, version=version)
         names = [name for name, number in tags.items() if number == version]
         if names:
-            message = f"{which} has the tag {' and '.join(names)}, which protects it; nothing was deleted"
+            message = f"{which} is tagged {' and '.join(names)}, which protects it; nothing was deleted"
             raise CheckpointError(message, hint=Hint.REMOVE_TAG, stage=stage, version=version)
 
 
