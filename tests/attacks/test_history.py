@@ -15,7 +15,8 @@ import pytest
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
-from checkpoint_manager.backends.local import LocalBackend
+from checkpoint_manager._store import history
+from checkpoint_manager.backends.local import LocalBackend, folder_note
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.errors import Hint
 from tests.taking_away import leave_the_head, take_away
@@ -65,6 +66,32 @@ def test_a_head_below_a_deleted_version_does_not_hide_the_newer_ones(
     assert fresh.save_checkpoint("train", "precious").number == 9
     fresh.prune(Retention(keep_last=100))
     assert opened(forgetful=True).load_checkpoint("train") == "precious"
+
+
+def test_a_note_of_a_folder_hides_no_newer_version(
+    opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process goes on from what another one of this user has noted of a folder. The head and the times are put back."""
+    monkeypatch.setattr(folder_note, "LONG_BYTES", 0)
+    monkeypatch.setattr(history, "_LONG", 0)
+    as_user("owner")
+    for number in (5, 6):
+        opened().save_checkpoint("train", number)
+    folder = version_file("train", 6).parent
+    before = folder.stat()
+    as_user("other")
+    for number in (7, 8):
+        opened().save_checkpoint("train", number)
+    version_file("train", 7).unlink()
+    (store / "train.checkpoint").unlink()
+    (store / "train.checkpoint").hardlink_to(version_file("train", 6))
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    as_user("owner")
+    for attempt in (opened().load_checkpoint, opened().has_checkpoint, opened().history):
+        with pytest.raises(RollbackError, match="do not lead back to version 6"):
+            attempt("train")
+    with pytest.raises(RollbackError, match="do not lead back to version 6"):
+        opened().save_checkpoint("train", 7)
 
 
 def test_a_newest_version_taken_away_above_a_deletion_is_refused_to_a_reader_without_a_memory(

@@ -476,6 +476,31 @@ MUTANTS: list[Mutant] = [
         Replace("entry.id == seen.id", "True"),
     ),
     Mutant(
+        "a note of a folder that has changed is believed",
+        "backends/local/folder_note.py",
+        "decode",
+        Drop("tuple(whole) != stamp(status)"),
+    ),
+    Mutant("a note outlives the system", "backends/local/folder_note.py", "decode", Drop("started != _started()")),
+    Mutant(
+        "a note is made where a change might not show",
+        "backends/local/backend.py",
+        "LocalBackend._state",
+        Decide("self._times.is_settled", outcome=True),
+    ),
+    Mutant(
+        "what someone else has changed before a save counts as the save's own",
+        "backends/local/backend.py",
+        "LocalBackend.append",
+        Replace("found.whole == stamp(os.fstat(folder))", "True"),
+    ),
+    Mutant(
+        "a note is made beside what a killed writer left",
+        "backends/local/folder_note.py",
+        "pending_only",
+        Replace("newest + 1", "newest"),
+    ),
+    Mutant(
         "relaxed saves lead back over a version of another history",
         "_store/history.py",
         "History.leads_back",

@@ -2,9 +2,10 @@
 
 Nothing unauthenticated decides which version is the newest:
 
-* The first look of a process at a stage is exhaustive: the backend lists all versions. If the record of deletions names a
-  version at or above the newest one, the newest was removed by an attacker, because a deletion never includes it. Only ``lost``
-  versions may stand at the top, where an accepted rollback or an import was killed.
+* The first look of a process at a stage is exhaustive: the backend lists all versions, or is certain that nothing has changed
+  since another process of this user knew them all. If the record of deletions names a version at or above the newest one, the
+  newest was removed by an attacker, because a deletion never includes it. Only ``lost`` versions may stand at the top, where
+  an accepted rollback or an import was killed.
 * The cost of later looks does not depend on the length of the history: the backend revalidates what this process knows of the
   stage. A history that ends below that, or whose record of deletions has changed, is listed again before anything is concluded,
   because there may be newer versions above a deleted one.
@@ -22,6 +23,7 @@ Nothing unauthenticated decides which version is the newest:
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from bisect import bisect_left
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
+_LONG = 256
+"""A history of so many versions is looked at for the first time by a note, if the backend makes one."""
 _MOST_MISSING = 1000
 MOST_LOGGED = 100
 """How many things of a kind that anyone may plant are logged one by one, before the rest are counted."""
@@ -131,7 +135,8 @@ class History:
         seen = remembered
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
-        number, durable = backend.newest(stage, exact=exact or known is None, session=session)
+        is_known = known is not None or self._goes_on(stage, seen, session)
+        number, durable = backend.newest(stage, exact=exact or not is_known, session=session)
         if known is None and self.take_back(stage, number, session):
             number, durable = backend.newest(stage, exact=True, session=session)
         gaps = self._store.known_gaps.get(stage)
@@ -149,6 +154,13 @@ class History:
             number, durable = self._check_deletions(stage, Newest(number, durable), session)
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen, remembered, status)
+
+    def _goes_on(self, stage: str, seen: SeenVersion | None, session: Session | None) -> bool:
+        """Return whether a stage is as a process of this user has left it that knew all of it."""
+        if seen is None or session is None:
+            return False
+        recall = functools.partial(self._store.last_seen.recall_folder, stage)
+        return maintenance_of(self._store.backend).go_on(stage, recall, session)
 
     def take_back(self, stage: str, newest: int, session: Session | None) -> bool:
         """Put the newest version back if it is gone and the backend keeps a copy of it; return whether it did."""
@@ -262,6 +274,13 @@ class History:
             durable = True
         if durable and tip.id is not None and (seen is None or seen.version < tip.version):
             self._store.last_seen.remember(stage, SeenVersion(tip.version, tip.id))
+        if tip.version >= _LONG and session is not None:
+            self._leave_note(stage, session)
+
+    def _leave_note(self, stage: str, session: Session) -> None:
+        note = maintenance_of(self._store.backend).note(stage, session)
+        if note is not None:
+            self._store.last_seen.remember_folder(stage, note)
 
     def remember(self, stage: str) -> None:
         """Remember for this user what this process knows of a stage. The caller has made it durable."""

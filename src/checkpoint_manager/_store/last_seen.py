@@ -7,6 +7,7 @@ the id of the store that was there::
     <state>/<store id>/<sha256 of the stage's name, 40 hex digits>   "000000000012 <id> <stage as JSON>\n"
     <state>/<store id>/<the same>.tags                               "000000000002 <id of the record of tags>\n"
     <state>/<store id>/<the same>.gaps                               "000000000002 <id of the record of gaps>\n"
+    <state>/<store id>/<the same>.folder                             see checkpoint_manager.backends.local.folder_note
     <state>/<store id>/<sha256 of nothing, 40 hex digits>.index      "000000000002 <id of the record of the index>\n"
     <state>/<store id>/keyring         "000000000003 <sha256 of its bytes> <id of its active key> <its public key in hex>\n"
     <state>/locations/<sha256 of the location, 40 hex digits>        "<store id> <location>\n"
@@ -286,6 +287,14 @@ class LastSeen(_Folder):
         """Drop what was seen of a stage, after its user has accepted a rollback."""
         with passing_over_refusals():
             os.unlink(f"{self._directory}/{_file_of(stage)}")
+
+    def recall_folder(self, stage: str) -> bytes:
+        """Return the note of a stage's folder; nothing if there is none."""
+        return self._read(f"{_file_of(stage)}.folder")
+
+    def remember_folder(self, stage: str, note: bytes) -> None:
+        """Write down a note of a stage's folder, a line, in place of the last one."""
+        self._write(f"{_file_of(stage)}.folder", rb"", 0, note, even_if_older=True)
 
     def stages(self) -> list[str]:
         """Return the names of all stages that were ever seen."""

@@ -618,6 +618,23 @@ class Maintenance(ABC):
             StorageError: The operating system refused.
         """
 
+    def note(self, stage: str, session: Session) -> bytes | None:  # noqa: ARG002  # most find the newest version by one call
+        """Return a note by which a later process of this user can :meth:`go_on`, in a line; None: there is nothing to note.
+
+        The caller keeps it where only this user can write.
+        """
+        return None
+
+    def go_on(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:  # noqa: ARG002  # as note
+        """Return whether a stage is as it was when a note was made: then the first look need not be exact.
+
+        Args:
+            stage: The stage.
+            recall: Returns the note; nothing if there is none.
+            session: A session on the stage.
+        """
+        return False
+
     def nameless(self, known: Iterable[str]) -> list[str]:  # noqa: ARG002  # most keep the name of a stage in one place
         """Return the paths of what may hold versions of stages whose names are lost; ``known`` are the names that are not."""
         return []

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import logging
 import os
+import time
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
@@ -41,7 +42,7 @@ from checkpoint_manager.backends.base import (
     VersionAbsentError,
     VersionTakenError,
 )
-from checkpoint_manager.backends.local import attachments, head, layout, maintenance, pending
+from checkpoint_manager.backends.local import attachments, folder_note, head, layout, maintenance, pending
 from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
     FileLock,
@@ -55,9 +56,10 @@ from checkpoint_manager.backends.stage_names import from_filename, to_filename
 from checkpoint_manager.errors import IntegrityError, LocationError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
+    from checkpoint_manager._filesystem.times import Stamp
     from checkpoint_manager.backends.base import MakePieces
     from checkpoint_manager.models import Buffer, Durability
 
@@ -99,6 +101,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._sessions: Kept[LocalSession] = Kept()
         self._tidied: set[str | None] = set()  # without temporary files of a killed writer
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
+        self._noted: dict[str, Stamp | None] = {}  # the states of folders of which a note was made
         self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
         self._has_links = True
         with as_our_errors("open the checkpoint directory", self.location):
@@ -199,6 +202,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                 found = head.follow(self.location, stage, session.folder, found)
             if found is None:
                 found, session.others = head.listed(self.location, stage, session.folder)
+                found = found._replace(whole=self._state(session.status, session.began))
             if found.changed != session.changed:
                 found = found._replace(changed=session.changed)
         except OSError as error:
@@ -232,6 +236,38 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         except FileNotFoundError:
             return True
         return False
+
+    def _state(self, status: os.stat_result | None, now: int) -> Stamp | None:
+        """Return the state of a long folder; None if it is a short one, or a later change might not show.
+
+        Args:
+            status: The folder's status.
+            now: The time before it was read, in nanoseconds since 1970.
+        """
+        if status is None or status.st_size < folder_note.LONG_BYTES or self._is_shared:
+            return None
+        return stamp(status) if self._times.is_settled(status, now) else None
+
+    def note(self, stage: str, session: Session) -> bytes | None:
+        found = session.found if isinstance(session, LocalSession) else None
+        if not isinstance(session, LocalSession) or found is None or found.whole in {None, self._noted.get(stage)}:
+            return None
+        left: tuple[str, ...] | None = self._pending.get(stage, ())
+        if stage not in self._tidied:
+            left = None if session.others is None else folder_note.pending_only(session.others, found.number)
+        self._noted[stage] = found.whole
+        return None if left is None else folder_note.encode(folder_note.Note(found, left))
+
+    def go_on(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:
+        status = session.status if isinstance(session, LocalSession) else None
+        if status is None or status.st_size < folder_note.LONG_BYTES or self._is_shared:
+            return False
+        note = folder_note.decode(recall(), status)
+        if note is None:
+            return False
+        self._found[stage], self._pending[stage], self._noted[stage] = note.found, note.pending, note.found.whole
+        self._tidied.add(stage)
+        return True
 
     def open(self, stage: str, version: int, *, session: Session | None = None) -> AbstractContextManager[Reader]:
         if not isinstance(session, LocalSession):
@@ -269,12 +305,16 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             folder = session.folder
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
+            known = found.whole is not None and found.whole == stamp(os.fstat(folder))
             durable = self._prepare(stage, version, found, folder, session.others if session.lock is not None else None)
             pieces, appended = make_pieces(), None
             if durable and self._durable and self._has_links and pending.fits(pieces):
                 appended = self._append_small(stage, version, pieces[0], folder)
             if appended is None:
                 appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
+            if known:
+                now = time.time_ns()
+                appended = appended._replace(whole=self._state(os.fstat(folder), now))
             session.found = self._found[stage] = appended
             self._tidied.add(stage)
         except FileExistsError:

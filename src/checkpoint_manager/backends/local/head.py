@@ -3,7 +3,8 @@
 The head is a second name of the newest version that is known to be durable. It is a hint: it saves running processes from
 listing the folder again, and tells which versions may still have to be synced. The folder decides which version is the newest:
 
-* The first look of a process lists the folder (:func:`listed`).
+* The first look of a process lists the folder (:func:`listed`), unless a note tells that nothing in it has changed since
+  another process of this user knew all of it (:mod:`.folder_note`).
 * Later looks continue from the version that was found before. While the head is unchanged, or is one of the versions that
   follow without a gap, no other process has appended beyond a gap: a writer that finds no head, or leaves a gap, removes the
   head first, and without a head every look lists the folder (:func:`follow`).
@@ -20,6 +21,8 @@ from checkpoint_manager.backends.local.layout import head_name, version_name, ve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from checkpoint_manager._filesystem.times import Stamp
 
 _FAR_BEHIND = 64
 """Beyond this many new versions, listing the folder is faster than probing one number after another."""
@@ -38,6 +41,7 @@ class Found(NamedTuple):
             version, which no other sign shows.
         named: The newest version whose own name is known to be durable: of those up to ``durable``, the newest may have its
             pending name only.
+        whole: The state of the folder when this process knew all names in it; None: it does not, or a change might not show.
     """
 
     number: int
@@ -45,6 +49,7 @@ class Found(NamedTuple):
     head: tuple[int, int] | None = None
     changed: int = 0
     named: int = 0
+    whole: Stamp | None = None
 
 
 NOTHING = Found(0, 0)
