@@ -18,7 +18,6 @@ from checkpoint_manager import _loading
 from checkpoint_manager._arguments import wrong
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import Backend
-from checkpoint_manager.backends.local import LocalBackend
 from checkpoint_manager.errors import LocationError
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def open_backend(
         raise wrong("checkpoint_dir", location, "a path, a URL or a Backend")
     scheme = scheme_of(location)
     if not scheme:
-        return LocalBackend(expanded(location), durability)
+        local = _loading.load("checkpoint_manager.backends.local")
+        return cast("Backend", local.LocalBackend(expanded(location), durability))
     url = os.fspath(location)
     if scheme in _SCHEMES:
         backend = _SCHEMES[scheme](url, patience)
