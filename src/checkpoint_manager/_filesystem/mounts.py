@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
+from checkpoint_manager._named_tuple import NamedTuple
 
 NFS = {"nfs", "nfs4"}
 NETWORK = NFS | {"cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "virtiofs", "afs", "gpfs", "beegfs", "lustre"}

@@ -39,11 +39,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from checkpoint_manager._format import seal
 from checkpoint_manager._format.hidden import Hidden
 from checkpoint_manager._loading import load
+from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

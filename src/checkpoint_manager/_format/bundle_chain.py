@@ -14,10 +14,11 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, MAX_VERSION, BrokenError
 from checkpoint_manager._format.gaps import Gap, Gaps
+from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -47,7 +47,7 @@ import itertools
 import os
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import orjson
 
@@ -55,6 +55,7 @@ from checkpoint_manager._format import seal
 from checkpoint_manager._format.attachment import CONTENTS, NOTE, AttachmentRecord, encode_records, sealed_under, take_records
 from checkpoint_manager._format.note_keys import DURABLE
 from checkpoint_manager._loading import load
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import FormatError
 from checkpoint_manager.models import Origin, Status, Version
 

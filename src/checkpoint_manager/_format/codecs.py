@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._arguments import elements, wrong
 from checkpoint_manager._loading import load
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import is_unicode
 from checkpoint_manager.errors import ArgumentError
 from checkpoint_manager.models import Codec

@@ -25,11 +25,12 @@ import io
 import json
 import math
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import _loading
 from checkpoint_manager._format.arrow_stream import StreamCheck
 from checkpoint_manager._format.unsavable import UnsavableError
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError, FormatError
 

@@ -27,10 +27,11 @@ import os
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 from checkpoint_manager._format.checkpoint_file import BrokenError
 from checkpoint_manager._format.records import RecordFormat
+from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,7 +13,7 @@ handover is over ``["checkpoint-manager-keyring/2", "handover", store, serial, f
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from checkpoint_manager._named_tuple import NamedTuple
 
 FORMAT = "checkpoint-manager-keyring/2"
 PUBLIC_BYTES = 32

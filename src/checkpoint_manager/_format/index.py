@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from checkpoint_manager._arguments import elements, wrong
 from checkpoint_manager._format.checkpoint_file import BrokenError, is_id, is_number
 from checkpoint_manager._format.records import RecordFormat
+from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime

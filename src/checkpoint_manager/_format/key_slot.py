@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -26,6 +26,7 @@ from checkpoint_manager._format import seal
 from checkpoint_manager._format.checkpoint_file import BrokenError, decode_time, encode_time
 from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._loading import load
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import KeyUnavailableError
 
 if TYPE_CHECKING:

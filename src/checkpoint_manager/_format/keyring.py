@@ -48,7 +48,7 @@ from __future__ import annotations
 import os
 import re
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
@@ -67,6 +67,7 @@ from checkpoint_manager._format.key_slot import (
     encode_bytes,
 )
 from checkpoint_manager._loading import load
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.errors import (
     ArgumentError,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.sealed_store import read_again
 from checkpoint_manager._text import printable

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager import _operations
 from checkpoint_manager._arguments import wrong
@@ -15,6 +15,7 @@ from checkpoint_manager._format import payload
 from checkpoint_manager._format.checkpoint_file import MAX_CALLER_METADATA_BYTES, MAX_VERSION, Entry, new_id
 from checkpoint_manager._format.codecs import NO_CODECS
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.history import Tip

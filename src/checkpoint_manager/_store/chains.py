@@ -11,9 +11,10 @@ is. The damage shows wherever versions are listed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import IntegrityError
 

@@ -26,7 +26,7 @@ import functools
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import orjson
 
@@ -37,6 +37,7 @@ from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreig
 from checkpoint_manager._filesystem.times import FileTimes, stamp
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import logging
 import os
 import pwd
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from checkpoint_manager._format import checkpoint_file as sealed_format
 from checkpoint_manager._format import gaps as sealed_gaps
@@ -22,6 +22,7 @@ from checkpoint_manager._format.checkpoint_file import READ_IT_WITH_ANOTHER, Bro
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
 from checkpoint_manager._version import __version__

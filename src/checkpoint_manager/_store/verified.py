@@ -9,7 +9,9 @@ is kept.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     import os

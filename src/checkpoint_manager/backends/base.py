@@ -21,8 +21,9 @@ Its :class:`Capabilities` declare what a backend can do without help. The contra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import CheckpointError
 

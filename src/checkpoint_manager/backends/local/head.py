@@ -13,9 +13,10 @@ listing the folder again, and tells which versions may still have to be synced. 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.backends.local import pending
 from checkpoint_manager.backends.local.layout import head_name, version_name, version_of
 

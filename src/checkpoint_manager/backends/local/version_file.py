@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.os_errors import translate
 from checkpoint_manager._filesystem.times import stamp
+from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from checkpoint_manager._filesystem.times import Stamp

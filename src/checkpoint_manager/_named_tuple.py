@@ -1,0 +1,26 @@
+"""``NamedTuple`` as :mod:`typing` has it, made in less than half the time.
+
+That one compiles the annotation of each field, to see whether it may be a type; type checkers do so better. An import of the
+library makes more than forty of them. It takes no other base class.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import NamedTuple as NamedTuple  # noqa: PLC0414  # for export
+else:
+
+    class _Maker(type):
+        def __new__(cls, name: str, _: tuple[type, ...], content: dict[str, Any]) -> type:
+            """Return the class of a body: its annotations are the fields, and their values the defaults."""
+            fields = content["__annotations__"]
+            defaults = [content.pop(field) for field in fields if field in content]
+            made = namedtuple(name, fields, defaults=defaults, module=content.pop("__module__"))  # noqa: PYI024  # see above
+            for attribute, value in content.items():
+                setattr(made, attribute, value)
+            return made
+
+    NamedTuple = type.__new__(_Maker, "NamedTuple", (), {})
