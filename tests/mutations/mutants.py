@@ -94,7 +94,7 @@ MUTANTS: list[Mutant] = [
         "a torn file is adopted",
         "backends/local/pending.py",
         "_is_whole",
-        Replace("_sha256(file.read(file.size)) == match[2]", "True"),
+        Replace("_hashlib().sha256(file.read(file.size)).hexdigest() == match[2]", "True"),
     ),
     Mutant(
         "a pending version is not looked for when the folder has changed",

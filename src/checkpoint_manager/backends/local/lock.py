@@ -100,16 +100,9 @@ def is_held(path: str) -> bool:
     return lock is not None and not lock.closed
 
 
-def lock_descriptor(descriptor: int, *, blocking: bool) -> bool:
-    """Take the lock of an open file, and return whether it was taken; see :func:`filelock.lock_descriptor`.
-
-    A reader takes no lock, and ``filelock`` takes long to import: it is loaded with the manager, or else by the first lock.
-    """
-    return bool(_filelock().lock_descriptor(descriptor, blocking=blocking))
-
-
 @functools.cache
 def _filelock() -> Any:  # noqa: ANN401  # a module
+    """Return the module that takes locks. It takes long to import: it is loaded with the manager, or else by the first lock."""
     return load("filelock")
 
 
@@ -154,7 +147,7 @@ class FileLock(io.FileIO):
             replaced = 0
             while True:
                 self._open()
-                if not lock_descriptor(self.fileno(), blocking=False):
+                if not _filelock().lock_descriptor(self.fileno(), blocking=False):
                     self._wait(deadline)
                 if self._named() is not None:
                     return self
@@ -228,7 +221,7 @@ class FileLock(io.FileIO):
             raise self._timed_out()
 
     def _look_now_and_again(self, started: float, deadline: float) -> None:
-        while not lock_descriptor(self.fileno(), blocking=False):
+        while not _filelock().lock_descriptor(self.fileno(), blocking=False):
             now = time.monotonic()
             if now >= deadline:
                 raise self._timed_out()

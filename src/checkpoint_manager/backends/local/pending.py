@@ -103,7 +103,7 @@ def publish(version: int, content: Buffer, temporary: str, folder: int, durable:
         FileExistsError: Another writer has the number.
         OSError: As the operating system reports it; one of ``files.NO_HARD_LINKS`` if there are none.
     """
-    name, own = f"{version:012d}.{_sha256(content)}.pending", version_name(version)
+    name, own = f"{version:012d}.{_hashlib().sha256(content).hexdigest()}.pending", version_name(version)
     sync = os.fsync if files.FSYNC_IS_ENOUGH else files.sync  # without a call, where that can be
     try:
         descriptor = os.open(temporary, files.CREATE, files.FILE_MODE, dir_fd=folder)
@@ -176,11 +176,7 @@ def _is_whole(name: str, file: files.OpenFile) -> bool:
     match = re.fullmatch(_NAME, name)
     if match is None or file.size > MAX_BYTES:
         return False
-    return _sha256(file.read(file.size)) == match[2]
-
-
-def _sha256(content: Buffer) -> str:
-    return str(_hashlib().sha256(content).hexdigest())
+    return bool(_hashlib().sha256(file.read(file.size)).hexdigest() == match[2])
 
 
 @functools.cache
