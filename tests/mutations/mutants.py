@@ -492,12 +492,12 @@ MUTANTS: list[Mutant] = [
         "what someone else has changed before a save counts as the save's own",
         "backends/local/backend.py",
         "LocalBackend.append",
-        Replace("found.whole == stamp(os.fstat(folder))", "True"),
+        Replace("found.whole == self._state_now(folder)", "True"),
     ),
     Mutant(
         "a note is made beside what a killed writer left",
-        "backends/local/folder_note.py",
-        "pending_only",
+        "backends/local/pending.py",
+        "all_below",
         Replace("newest + 1", "newest"),
     ),
     Mutant(

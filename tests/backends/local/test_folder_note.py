@@ -201,6 +201,13 @@ def test_a_folder_of_few_names_is_listed(store: Path, listings: list[str], monke
     assert (listings, note.read_bytes()) == (["train"], before)
 
 
+def test_a_directory_of_a_pending_name_stops_no_later_save(store: Path, listings: list[str]) -> None:
+    (folder(store) / f"000000000001.{'0' * 64}.pending").mkdir()
+    assert newest(store) == 3
+    assert saved(store, 2).has_checkpoint("train")
+    assert listings == ["train"]
+
+
 @pytest.mark.parametrize("what", ["a torn version", "a temporary file"])
 def test_no_note_is_made_while_a_writer_may_have_left_something(store: Path, what: str) -> None:
     if what == "a torn version":

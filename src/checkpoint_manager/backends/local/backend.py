@@ -248,14 +248,21 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return None
         return stamp(status) if self._times.is_settled(status, now) else None
 
+    def _state_now(self, folder: int) -> Stamp | None:
+        with passing_over_refusals():
+            now = time.time_ns()
+            return self._state(os.fstat(folder), now)
+        return None
+
     def note(self, stage: str, session: Session) -> bytes | None:
         found = session.found if isinstance(session, LocalSession) else None
         if not isinstance(session, LocalSession) or found is None or found.whole in {None, self._noted.get(stage)}:
             return None
+        self._noted[stage] = found.whole
         left: tuple[str, ...] | None = self._pending.get(stage, ())
         if stage not in self._tidied:
-            left = None if session.others is None else folder_note.pending_only(session.others, found.number)
-        self._noted[stage] = found.whole
+            with as_our_errors("look through", self._history, stage):
+                left = pending.all_below(session.others, session.folder, found.number) if session.others is not None else None
         return None if left is None else folder_note.encode(folder_note.Note(found, left))
 
     def go_on(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:
@@ -305,16 +312,15 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             folder = session.folder
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
-            known = found.whole is not None and found.whole == stamp(os.fstat(folder))
+            is_whole = found.whole is not None and found.whole == self._state_now(folder)
             durable = self._prepare(stage, version, found, folder, session.others if session.lock is not None else None)
             pieces, appended = make_pieces(), None
             if durable and self._durable and self._has_links and pending.fits(pieces):
                 appended = self._append_small(stage, version, pieces[0], folder)
             if appended is None:
                 appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
-            if known:
-                now = time.time_ns()
-                appended = appended._replace(whole=self._state(os.fstat(folder), now))
+            if is_whole:
+                appended = appended._replace(whole=self._state_now(folder))
             session.found = self._found[stage] = appended
             self._tidied.add(stage)
         except FileExistsError:

@@ -30,13 +30,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from checkpoint_manager._filesystem.times import stamp
-from checkpoint_manager.backends.local import pending
 from checkpoint_manager.backends.local.head import Found
-from checkpoint_manager.backends.local.layout import is_temporary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
 
 LONG_BYTES = 16 * 1024
 """A folder of this size has some hundred names. Below, a listing takes no longer than what replaces it."""
@@ -77,17 +74,6 @@ def decode(line: bytes, status: os.stat_result) -> Note | None:
     if started != _started() or tuple(whole) != stamp(status):
         return None
     return Note(Found(number, durable, head and (head[0], head[1]), changed, named, stamp(status)), tuple(names))
-
-
-def pending_only(names: Iterable[str], newest: int) -> tuple[str, ...] | None:
-    """Return the pending names at or below the newest version; None if a writer has left anything else.
-
-    Args:
-        names: The names in the folder that are not versions.
-        newest: The newest version.
-    """
-    left = [name for name in names if is_temporary(name) or pending.version_pending(name)]
-    return tuple(left) if all((pending.version_pending(name) or newest + 1) <= newest for name in left) else None
 
 
 @functools.lru_cache(maxsize=1)

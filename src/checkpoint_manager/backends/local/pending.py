@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._loading import load
-from checkpoint_manager.backends.local.layout import told_apart, version_name
+from checkpoint_manager.backends.local.layout import is_temporary, told_apart, version_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -253,6 +253,13 @@ def remove_torn(names: Iterable[str], folder: int, newest: int) -> tuple[str, ..
         elif not is_whole(name, folder):
             files.remove(name, folder)
     return tuple(below)
+
+
+def all_below(names: Iterable[str], folder: int, newest: int) -> tuple[str, ...] | None:
+    """Return the pending names among these if all are at or below the newest version, and a writer has left nothing else."""
+    left = [name for name in names if is_temporary(name) or (name.endswith(_SUFFIX) and version_pending(name))]
+    waiting = [name for name in left if not files.is_directory(name, folder)]
+    return tuple(waiting) if all((version_pending(name) or newest + 1) <= newest for name in waiting) else None
 
 
 def retire(folder: int) -> None:
