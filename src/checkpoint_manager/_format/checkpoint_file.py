@@ -161,6 +161,9 @@ class Entry(NamedTuple):
 
     def as_version(self, stage: str, version: int) -> Version:
         """Return the value for callers."""
+        if not self.attachments:
+            by = self.origin
+            return Version(stage, version, self.status, self.created_at, self.metadata, by, self.size, self.restored_from)
         arrays, attached = 0, []
         for each in self.attachments:
             if each.name == CONTENTS:

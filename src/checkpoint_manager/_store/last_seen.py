@@ -79,6 +79,16 @@ class SeenVersion(NamedTuple):
     id: str
 
 
+class Note(NamedTuple):
+    """What is written down of the newest version of a stage: the arguments of :meth:`LastSeen.write`."""
+
+    name: str
+    pattern: re.Pattern[bytes]
+    version: int
+    line: bytes
+    rest: bytes
+
+
 class SeenRecord(NamedTuple):
     """The newest record of a stage, of tags or of gaps, that this user has seen. Serial 0: none."""
 
@@ -164,7 +174,7 @@ class _Folder:
         make_room()
         return file, status
 
-    def _write(
+    def write(
         self,
         name: str,
         pattern: re.Pattern[bytes] | bytes,
@@ -183,7 +193,8 @@ class _Folder:
             file = self._kept.pop(name, None)
             if file is None or not os.fstat(file.number).st_nlink:
                 file, _ = self._open(name, _OPEN | os.O_CREAT)
-            present = re.match(pattern, os.pread(file.number, _MAX_BYTES, 0))
+            line_there = os.pread(file.number, _MAX_BYTES, 0)
+            present = re.match(pattern, line_there) if isinstance(pattern, bytes) else pattern.match(line_there)
             if present is None:
                 os.ftruncate(file.number, 0)
                 os.pwrite(file.number, line + rest, 0)
@@ -220,7 +231,7 @@ class SeenLocations(_Folder):
     def remember(self, location: str, store_id: str) -> None:
         """Write down which store is at a location."""
         rest = f"{location!a}\n".encode()
-        self._write(_file_of_location(location), _LOCATION, 0, f"{store_id} ".encode(), rest, even_if_older=True)
+        self.write(_file_of_location(location), _LOCATION, 0, f"{store_id} ".encode(), rest, even_if_older=True)
 
     def others(self, store_id: str, location: str) -> list[str]:
         """Return the other locations at which this user has seen a store, sorted."""
@@ -281,8 +292,7 @@ class LastSeen(_Folder):
 
     def remember(self, stage: str, seen: SeenVersion) -> None:
         """Write down the newest version of a stage; it never replaces a newer one."""
-        line = f"{seen.version:012d} {seen.id} ".encode()
-        self._write(_file_of(stage), _VERSION, seen.version, line, orjson.dumps(stage) + b"\n")
+        self.write(*note_of(stage, seen.version, seen.id))
 
     def forget(self, stage: str) -> None:
         """Drop what was seen of a stage, after its user has accepted a rollback."""
@@ -317,7 +327,7 @@ class LastSeen(_Folder):
 
     def remember_record(self, stage: str, name: SeenRecordName, seen: SeenRecord) -> None:
         """Write down the newest record of this name of a stage; it never replaces a newer one."""
-        self._write(f"{_file_of(stage)}.{name}", _RECORD, seen.serial, f"{seen.serial:012d} {seen.id}\n".encode())
+        self.write(f"{_file_of(stage)}.{name}", _RECORD, seen.serial, f"{seen.serial:012d} {seen.id}\n".encode())
 
     def recall_keyring(self) -> SeenKeyring | None:
         """Return the newest keyring that was seen, or None."""
@@ -330,7 +340,12 @@ class LastSeen(_Folder):
     def remember_keyring(self, seen: SeenKeyring, *, even_if_older: bool = False) -> None:
         """Write down the newest keyring; it never replaces a newer one unless its user accepts an older one."""
         line = f"{seen.serial:012d} {seen.digest} {seen.key_id} {seen.public}\n".encode()
-        self._write("keyring", _KEYRING, seen.serial, line, even_if_older=even_if_older)
+        self.write("keyring", _KEYRING, seen.serial, line, even_if_older=even_if_older)
+
+
+def note_of(stage: str, version: int, version_id: str) -> Note:
+    """Return what is written down of the newest version of a stage."""
+    return Note(_file_of(stage), _VERSION, version, f"{version:012d} {version_id} ".encode(), orjson.dumps(stage) + b"\n")
 
 
 def state_directory() -> str:
