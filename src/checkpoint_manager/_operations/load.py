@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.embedded import OpenContents
     from checkpoint_manager._store.store import Store
+    from checkpoint_manager._store.verified import Verified
     from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
@@ -44,7 +45,8 @@ def load_newest(store: Store, stage: str) -> Loaded:
         IntegrityError: The newest version is damaged or forged, or an older one is that may hold a newer state.
         RollbackError: The stage is older than what this user has seen.
     """
-    if (again := _verified_before(store, stage)) is not None:
+    verified = store.verified.recall(stage)
+    if verified is not None and (again := _again(verified)) is not None:
         return again
     with store.session(stage) as session:
         newest = newest_of_any_kind(store, stage, session)
@@ -65,17 +67,18 @@ def load_newest(store: Store, stage: str) -> Loaded:
     return loaded
 
 
-def _verified_before(store: Store, stage: str) -> Loaded | None:
-    """Return the newest version of a stage if this process has verified it before, and nothing has changed since."""
-    verified = store.verified.recall(stage)
-    file = None if verified is None or verified.entry.status != "completed" else verified.mark.open()
-    if verified is None or file is None:
+def _again(verified: Verified) -> Loaded | None:
+    """Return a version that was verified before, if it is completed and nothing has changed since."""
+    entry = verified.entry
+    file = verified.mark.open() if entry.status == "completed" else None
+    if file is None:
         return None
     try:
         with file as opened:
-            return Loaded(verified.version, verified.entry.copied(), read_again(opened, verified.key, verified.sealed))
+            data = read_again(opened, verified.key, verified.sealed)
     except BrokenError:
         return None  # a whole look finds out why
+    return Loaded(verified.version, entry.copied() if entry.metadata else entry, data)
 
 
 def newest_completed(store: Store, stage: str, session: Session) -> Loaded | None:

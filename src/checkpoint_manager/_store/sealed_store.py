@@ -463,7 +463,8 @@ def read_again(file: Reader, key: SecretBytes, sealed: SealedData) -> bytes | by
         BrokenError: It does not open.
     """
     beginning = file.read(min(_FIRST_READ, file.size))[sealed.offset :]
-    return sealed_format.open_data(key, sealed, beginning, _slices(file, sealed.sealed_length - len(beginning)))
+    missing = sealed.sealed_length - len(beginning)
+    return sealed_format.open_data(key, sealed, beginning, _slices(file, missing) if missing else ())
 
 
 def _slices(file: Reader, missing: int) -> Iterator[bytes]:
