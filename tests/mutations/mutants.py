@@ -214,7 +214,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a session believes what it has changed since",
         "backends/local/backend.py",
-        "LocalBackend.append",
+        "LocalBackend._leave",
         Delete("session.found = self._found[stage] = appended"),
     ),
     Mutant(
@@ -509,8 +509,45 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "what was seen is forgotten by an older view",
         "_store/last_seen.py",
-        "_Folder._write",
+        "_Folder.write",
         Decide("even_if_older", outcome=True),
+    ),
+    Mutant("a time of just now is believed", "_filesystem/times.py", "FileTimes.is_settled", Body("return True")),
+    Mutant(
+        "the folder of what was verified is not looked at",
+        "backends/local/version_file.py",
+        "FileMark.holds",
+        Replace("stamp(os.stat(self.folder, follow_symlinks=False)) == self.folder_stamp", "True"),
+    ),
+    Mutant(
+        "the folder of what is read again is not looked at",
+        "backends/local/version_file.py",
+        "FileMark.open",
+        Replace("stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp", "False"),
+    ),
+    Mutant(
+        "the keyring is not looked at where a version was verified",
+        "backends/local/version_file.py",
+        "FileMark.holds",
+        Replace("stamp(os.stat(self.keyring, follow_symlinks=False)) == self.keyring_stamp", "True"),
+    ),
+    Mutant(
+        "what was seen in a copy does not count for what was verified",
+        "_store/last_seen.py",
+        "LastSeen.is_unchanged",
+        Body("return True"),
+    ),
+    Mutant(
+        "a save goes on whatever has changed in the folder",
+        "backends/local/session.py",
+        "LocalSession.continues",
+        Replace("self._left[0] != stamp(self.status)", "False"),
+    ),
+    Mutant(
+        "a save goes on whatever was seen in a copy",
+        "_store/history.py",
+        "History.tip",
+        Replace("self._store.last_seen.recall_with_status(stage)[0] == (tip.version, tip.id)", "True"),
     ),
     Mutant(
         "files are removed before that is written down", "_operations/delete.py", "drop", Swap("record(store, stage, versions")

@@ -1,4 +1,4 @@
-"""What was verified before is not looked at again while nothing has changed, and each change is noticed."""
+"""What was verified or saved before is not looked at again while nothing has changed, and each change is noticed."""
 
 from __future__ import annotations
 
@@ -117,15 +117,24 @@ def test_a_newest_version_that_is_tampered_with_is_noticed(
         cm.load_checkpoint("train")
 
 
-@pytest.mark.parametrize("kept", [None, 1])
-def test_a_newest_version_that_is_taken_away_is_noticed(cm: CheckpointManager, store: Path, kept: int | None) -> None:
+def take_newest_away(store: Path) -> None:
     (store / "train.checkpoint").unlink()
-    if kept is None:
-        shutil.rmtree(newest(store).parent)
-    else:
-        for name in newest(store).parent.glob("000000000002.*"):  # and the pending one
-            name.unlink()
-    for ask in (cm.has_checkpoint, cm.load_checkpoint):
+    for name in newest(store).parent.glob("000000000002.*"):  # and the pending one
+        name.unlink()
+
+
+def take_all_away(store: Path) -> None:
+    (store / "train.checkpoint").unlink()
+    shutil.rmtree(newest(store).parent)
+
+
+@pytest.mark.parametrize("take_away", [take_newest_away, take_all_away])
+def test_a_newest_version_that_is_taken_away_is_noticed(
+    cm: CheckpointManager, store: Path, take_away: Callable[[Path], None]
+) -> None:
+    cm.save_checkpoint("other", 1)
+    take_away(store)
+    for ask in (cm.save_checkpoint, cm.has_checkpoint, cm.load_checkpoint):
         with pytest.raises(RollbackError):
             ask("train")
 
@@ -143,11 +152,25 @@ def test_what_another_process_does_is_noticed(cm: CheckpointManager, store: Path
 
 
 def test_a_newer_version_seen_in_a_copy_of_the_store_is_noticed(cm: CheckpointManager, store: Path, tmp_path: Path) -> None:
+    cm.save_checkpoint("train", {"loss": 0})  # the next save would go on from this one
+    assert cm.has_checkpoint("train")
     shutil.copytree(store, tmp_path / "copy")
-    CheckpointManager(tmp_path / "copy", key=KEY).save_checkpoint("train", {"loss": 0})
-    for ask in (cm.has_checkpoint, cm.load_checkpoint):
+    CheckpointManager(tmp_path / "copy", key=KEY).save_checkpoint("train", {"loss": -1})
+    for ask in (cm.save_checkpoint, cm.has_checkpoint, cm.load_checkpoint):
         with pytest.raises(RollbackError):
             ask("train")
+    assert not newest(store, 4).exists()
+
+
+def test_a_save_goes_on_after_what_another_process_did(cm: CheckpointManager, store: Path) -> None:
+    other = CheckpointManager(store, key=KEY)
+    assert [each.save_checkpoint("train").number for each in (cm, other, cm, other, other, cm, cm)] == [3, 4, 5, 6, 7, 8, 9]
+    other.delete_versions("train", [4, 8])
+    assert cm.save_checkpoint("train").number == 10
+    assert other.delete_stage("train") == [1, 2, 3, 5, 6, 7, 9, 10]
+    assert cm.save_checkpoint("train", "again").number == 12
+    assert other.load_checkpoint("train") == "again"
+    assert other.verify().ok
 
 
 def test_a_keyring_that_was_taken_away_is_noticed(cm: CheckpointManager, store: Path) -> None:

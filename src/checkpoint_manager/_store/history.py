@@ -196,9 +196,15 @@ class History:
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
 
+        While nothing of the stage has changed since this process appended to it, nor what this user has seen of it, that is it.
+
         A damaged version does not stop a writer, because the stage has to be computed again; the new version names the last
         readable one. A damaged record of deletions does, because the free numbers are then unknown.
         """
+        if not exact and session is not None and stage in self._tips:
+            tip = self._tips[stage]
+            if session.continues(tip.version) and self._store.last_seen.recall_with_status(stage)[0] == (tip.version, tip.id):
+                return tip
         look = self.look(stage, session, exact=exact)
         tip = self._tips[stage]
         if tip.version != look.number or tip.id is None:

@@ -305,7 +305,7 @@ class LastSeen(_Folder):
 
     def remember_folder(self, stage: str, note: bytes) -> None:
         """Write down a note of a stage's folder, a line, in place of the last one."""
-        self._write(f"{_file_of(stage)}.folder", rb"", 0, note, even_if_older=True)
+        self.write(f"{_file_of(stage)}.folder", rb"", 0, note, even_if_older=True)
 
     def stages(self) -> list[str]:
         """Return the names of all stages that were ever seen."""

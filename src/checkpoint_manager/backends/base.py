@@ -223,6 +223,10 @@ class Session:
         afterwards is what is there.
         """
 
+    def continues(self, version: int) -> bool:  # noqa: ARG002  # most can't tell
+        """Return whether it is certain that nothing of the stage has changed since this process appended this version."""
+        return False
+
     def mark(self, version: int, keyring: Record) -> Mark | None:  # noqa: ARG002  # most can't tell
         """Return a mark of the version that was opened last in this session, as of the session's beginning.
 

@@ -313,21 +313,27 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
             is_whole = found.whole is not None and found.whole == self._state_now(folder)
-            durable = self._prepare(stage, version, found, folder, session.others if session.lock is not None else None)
+            durable = self._prepare(stage, version, found, session)
             pieces, appended = make_pieces(), None
             if durable and self._durable and self._has_links and pending.fits(pieces):
                 appended = self._append_small(stage, version, pieces[0], folder)
             if appended is None:
                 appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
-            if is_whole:
-                appended = appended._replace(whole=self._state_now(folder))
-            session.found = self._found[stage] = appended
+            self._leave(stage, appended, session, is_whole=is_whole)
             self._tidied.add(stage)
         except FileExistsError:
             raise VersionTakenError from None
         except (OSError, files.NotAFileError) as error:
             translate(error, "write", self._history, stage, version)
             raise
+
+    def _leave(self, stage: str, appended: Found, session: LocalSession, *, is_whole: bool) -> None:
+        """Note what the folder looks like after a version was appended; all names in it were known before or not."""
+        if is_whole:
+            appended = appended._replace(whole=self._state_now(session.folder))
+        session.found = self._found[stage] = appended
+        if self._durable:
+            session.leave(appended)
 
     def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
         """Append a version by way of its pending name; return None if that is not possible.
@@ -372,10 +378,11 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             files.remove(temporary, folder)
             raise
 
-    def _prepare(self, stage: str, version: int, found: Found, folder: int, names: list[str] | None) -> bool:
+    def _prepare(self, stage: str, version: int, found: Found, session: LocalSession) -> bool:
         """Make durable what a version builds on, and return whether the version itself has to be durable."""
+        folder = session.folder
         if stage not in self._tidied:
-            self._remove_leftovers(stage, folder, found.number, names)
+            self._remove_leftovers(stage, folder, found.number, session.others if session.lock is not None else None)
         self._tidied.discard(stage)  # until this version stands: a temporary file may be left
         follows = version == found.number + 1 and found.durable > 0
         if not follows:  # before anything can be acknowledged below these names, or seen beyond a gap

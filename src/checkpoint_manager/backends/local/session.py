@@ -90,6 +90,7 @@ class LocalSession(Session):
         self._is_shared = is_shared
         self._opened = Descriptor(-1)
         self._known: tuple[int, int] | None = None
+        self._left: tuple[Stamp, Found] | None = None
 
     def __enter__(self) -> Self:
         """Open the folder, or make sure that the one that is open still has its place.
@@ -137,8 +138,20 @@ class LocalSession(Session):
     def only_append(self) -> None:
         self.only_appends = True
 
+    def continues(self, version: int) -> bool:
+        if self._left is None or self.status is None or self._left[0] != stamp(self.status):
+            return False
+        self.found = self._left[1]
+        return self.found.number == version
+
+    def leave(self, found: Found) -> None:
+        """Note what the folder looks like after a version was appended: while it does, that one is the newest."""
+        now = time.time_ns()
+        status = os.fstat(self.folder)
+        self._left = (stamp(status), found) if self._times.is_settled(status, now) else None
+
     def mark(self, version: int, keyring: Record) -> FileMark | None:
-        if self.read is None or self.status is None or self._is_shared:
+        if self.read is None or self.status is None:
             return None
         (name, file), settled = self.read, self._times.is_settled
         if file.place[2] != version or not settled(self.status, self.began) or not settled(file.status, self.began):
