@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DATA = {"rows": ["x" * 10] * 70}
 MOST = {
-    "save_checkpoint": (54, 13, 8),
+    "save_checkpoint": (55, 13, 9),
     "load_checkpoint": (18, 10, 7),
     "has_checkpoint": (6, 5, 4),
     "save_checkpoint after a change": (90, 17, 9),
