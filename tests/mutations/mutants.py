@@ -236,7 +236,7 @@ MUTANTS: list[Mutant] = [
         "a lock on a file that is gone counts",
         "backends/local/lock.py",
         "FileLock._named",
-        Replace("os.path.samestat(self._status, named)", "True"),
+        Replace("os.path.samestat(self._file.status, named)", "True"),
     ),
     Mutant("a lock's close fails its save", "backends/local/session.py", "LocalSession.__exit__", Delete("let_go")),
     Mutant("a child keeps its parent's lock", "backends/local/lock.py", "_close_inherited", Delete("file.close()")),
@@ -245,7 +245,7 @@ MUTANTS: list[Mutant] = [
         "who holds the lock is not said",
         "backends/local/lock.py",
         "FileLock._timed_out",
-        Replace("_holder(self._status)", "''"),
+        Replace("_holder(self._file.status)", "''"),
     ),
     Mutant(
         "what a killed writer left stays",

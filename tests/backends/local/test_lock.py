@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, LockTimeoutError, StorageError
+from checkpoint_manager._filesystem.descriptors import Kept
 from checkpoint_manager.backends.local import LocalBackend
-from checkpoint_manager.backends.local.lock import FileLock
+from checkpoint_manager.backends.local.lock import FileLock, LockFile, descriptors_held
+from checkpoint_manager.backends.local.session import LockSession
 from tests import forking
 
 if TYPE_CHECKING:
@@ -49,8 +51,8 @@ def holder(tmp_path: Path) -> subprocess.Popen[str]:
     child.stdout.close()
 
 
-def lock(folder: Path, timeout: float = 0.1) -> FileLock:
-    return FileLock(str(folder), "train.lock", "train", timeout)
+def lock(folder: Path, timeout: float = 0.1, *, kept: Kept[LockFile] | None = None) -> FileLock:
+    return FileLock(str(folder), "train.lock", "train", timeout, kept=kept)
 
 
 def refused(folder: Path, timeout: float = 0) -> LockTimeoutError:
@@ -93,11 +95,13 @@ def test_a_waiting_writer_takes_over(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(tmp_path: Path) -> None:
-    with lock(tmp_path) as held:
+@pytest.mark.parametrize("kept", [None, Kept()])
+def test_a_forked_child_neither_holds_nor_frees_its_parents_lock(tmp_path: Path, kept: Kept[LockFile] | None) -> None:
+    with lock(tmp_path, kept=kept) as held:
 
         def leave() -> None:
             """Leave the block as the parent will: what is not its own must not be freed."""
+            held.let_go()
             held.__exit__(None, None, None)
             refused(tmp_path)
 
@@ -206,6 +210,46 @@ def test_a_file_linked_to_a_locks_name_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "precious").stat().st_mode) == 0o400
 
 
+def test_a_lock_file_is_kept_open_for_the_next_lock_and_not_locked(tmp_path: Path) -> None:
+    kept: Kept[LockFile] = Kept()
+    numbers = set()
+    for _ in range(3):
+        with lock(tmp_path, kept=kept) as held, LockSession(held):
+            numbers.add(held.fileno())
+            refused(tmp_path)
+        with lock(tmp_path, 0):
+            pass
+    assert len(numbers) == 1
+    assert not numbers & set(descriptors_held())
+    assert forking.end(forking.start(lambda: bool(os.fstat(*numbers).st_size))) == forking.RAISED, "a child closes it"
+    kept.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(*numbers)
+
+
+def test_two_that_hold_a_lock_in_turn_keep_one_file(tmp_path: Path) -> None:
+    kept: Kept[LockFile] = Kept()
+    first, second = lock(tmp_path, kept=kept), lock(tmp_path, kept=kept)
+    with first:
+        with ThreadPoolExecutor(1) as pool:
+            assert isinstance(pool.submit(second.__enter__).exception(), LockTimeoutError)
+        first.let_go()
+    assert len(kept) == 1
+    kept.close()
+
+
+@pytest.mark.parametrize("instead", [None, b"another"])
+def test_a_kept_lock_file_that_lost_its_name_is_given_up(tmp_path: Path, instead: bytes | None) -> None:
+    kept: Kept[LockFile] = Kept()
+    with lock(tmp_path, kept=kept) as held, LockSession(held):
+        pass
+    (tmp_path / "train.lock").unlink()
+    if instead is not None:
+        (tmp_path / "train.lock").write_bytes(instead)
+    with lock(tmp_path, kept=kept):
+        refused(tmp_path)
+
+
 def test_a_removed_lock_file_is_made_again(tmp_path: Path) -> None:
     first = lock(tmp_path)
     first.__enter__()
@@ -273,9 +317,8 @@ def test_a_thread_that_holds_the_lock_does_not_wait_for_itself(tmp_path: Path) -
 def test_a_lock_that_is_not_held_can_be_left(tmp_path: Path) -> None:
     never = lock(tmp_path)
     never.__exit__(None, None, None)
-    with never:
+    with pytest.raises(ValueError, match="once"), never:
         pass
-    never.__exit__(None, None, None)
     with lock(tmp_path, 0):
         pass
 

@@ -47,6 +47,7 @@ from checkpoint_manager.backends.local.head import Found
 from checkpoint_manager.backends.local.lock import (
     FileLock,
     HostLocks,
+    LockFile,
     is_held,
 )
 from checkpoint_manager.backends.local.session import LocalSession, LockSession
@@ -99,6 +100,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._locks = os.path.join(self.location, layout.LOCKS)
         self._found: dict[str, Found] = {}
         self._sessions: Kept[LocalSession] = Kept()
+        self._kept_locks: Kept[LockFile] = Kept()
         self._tidied: set[str | None] = set()  # without temporary files of a killed writer
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
         self._noted: dict[str, Stamp | None] = {}  # the states of folders of which a note was made
@@ -640,6 +642,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
 
     def close(self) -> None:
         self._sessions.close()
+        self._kept_locks.close()
 
     # Maintenance
 

@@ -1,9 +1,10 @@
 """Locks: one writer at a time, by a kernel lock on a file of its own, which the kernel frees when its holder dies.
 
-The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened here: links are not followed. Each acquisition
-opens the file again, so that the threads and the managers of one process exclude one another just as processes do. The kernel
-names the holder, because a note in the file could be forged. The lock of a run has a notice in its file, for those who watch:
-nothing that is read there decides anything.
+The lock is `flock(2)`, taken through :mod:`filelock` on a descriptor opened here: links are not followed. Each holder has a
+descriptor of its own, so that the threads and the managers of one process exclude one another just as processes do. A writer's
+is kept open for its manager's next save, if the name still leads to that file. The kernel names the holder, because a note in
+the file could be forged. The lock of a run has a notice in its file, for those who watch: nothing that is read there decides
+anything.
 
 **Waiting.** ``filelock`` would poll every 50 ms. Here, a waiter joins the kernel's queue (:mod:`.lock_queue`) and takes over as
 soon as the lock is free. Where that is not possible, it polls: the pause is 5 % of the time waited so far, between 0.5 and
@@ -11,7 +12,8 @@ soon as the lock is free. Where that is not possible, it polls: the pause is 5 %
 
 **Interruptions.** A signal handler may raise an exception between any two steps of the interpreter, also before the first one
 of an ``__exit__`` or a ``close`` that is written in Python. So the lock is the descriptor, and its owner a :class:`io.FileIO`:
-if the end of the ``with`` block is cut off, the interpreter closes it as soon as nothing refers to it. A signal handler or
+if the end of the ``with`` block is cut off, the interpreter closes it as soon as nothing refers to it. Only what has been
+unlocked is kept. A signal handler or
 finaliser that asks for a lock which its own thread holds, or is taking, is refused at once, because it would wait for itself.
 
 **Forks.** A child shares its parent's open file descriptions and the locks on them, and would keep a lock alive after the
@@ -36,6 +38,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.descriptors import make_room
 from checkpoint_manager._filesystem.os_errors import as_our_errors, passing_over_refusals, translate
 from checkpoint_manager._loading import load
 from checkpoint_manager._text import printable
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
+    from checkpoint_manager._filesystem.descriptors import Kept
     from checkpoint_manager.backends.base import Purpose
 
 T = TypeVar("T")
@@ -97,7 +101,7 @@ def is_held(path: str) -> bool:
     """Return whether this thread holds the lock of a file, or is taking it."""
     reference = _mine.locks.get(path)
     lock = None if reference is None else reference()
-    return lock is not None and not lock.closed
+    return lock is not None and lock.is_taken
 
 
 @functools.cache
@@ -106,11 +110,29 @@ def _filelock() -> Any:  # noqa: ANN401  # a module
     return load("filelock")
 
 
-class FileLock(io.FileIO):
+class LockFile(io.FileIO):
+    """An open lock file, which is closed as soon as nothing refers to it.
+
+    Attributes:
+        status: Its status when it was opened.
+        is_kept: It is not locked, and waits for its next use.
+    """
+
+    status: os.stat_result
+    is_kept = False
+
+    __del__ = io.FileIO.close  # without the warning that a file was not closed
+
+
+_CLOSED = LockFile.__new__(LockFile)
+
+
+class FileLock(io.IOBase):
     """The lock of one stage (or of the store's records), for one ``with`` block.
 
-    No interruption can leave it locked, because the end of its block is a single step of the interpreter. That step would raise
-    an error of the system. So the session inside the block closes the file before that, and ignores such errors.
+    No interruption can leave it locked, because the end of its block is a single step of the interpreter: ``IOBase.__exit__``
+    closes this object, for which it calls ``flush``, and that is the function that closes the lock file. The step would raise
+    an error of the system. So the session inside the block lets go of the lock before that, and ignores such errors.
 
     Args:
         folder: Where the lock file is; itself not a link.
@@ -118,18 +140,29 @@ class FileLock(io.FileIO):
         stage: Whose lock it is, for messages; None: the store's records.
         timeout: How long to wait, in seconds.
         is_shared: Whether other hosts write to the folder (:mod:`.shared`).
+        kept: Where lock files are kept open, by their paths; None: this one is not.
     """
 
     _refuses_itself = True
 
-    def __init__(self, folder: str, name: str, stage: str | None, timeout: float, *, is_shared: bool = False) -> None:
-        # The descriptor is opened on entry: until then, this is a closed file.
+    def __init__(
+        self,
+        folder: str,
+        name: str,
+        stage: str | None,
+        timeout: float,
+        *,
+        is_shared: bool = False,
+        kept: Kept[LockFile] | None = None,
+    ) -> None:
         self._folder = folder
         self._name = name
         self._stage = stage
         self._timeout = timeout
         self._is_shared = is_shared
         self._path = f"{folder}{os.sep}{name}"
+        self._kept = kept
+        self._file = _CLOSED
 
     def __enter__(self) -> Self:
         """Wait for the lock.
@@ -139,7 +172,7 @@ class FileLock(io.FileIO):
             CheckpointError: This thread is taking it, or holds it.
         """
         before = _mine.locks.get(self._path)  # as is_held, without the call
-        if before is not None and (lock := before()) is not None and not lock.closed and self._refuses_itself:
+        if before is not None and (lock := before()) is not None and lock.is_taken and self._refuses_itself:
             raise self._held_by_this_thread()
         deadline = time.monotonic() + self._timeout
         try:
@@ -147,23 +180,39 @@ class FileLock(io.FileIO):
             replaced = 0
             while True:
                 self._open()
-                if not _filelock().lock_descriptor(self.fileno(), blocking=False):
+                if not _filelock().lock_descriptor(self._file.fileno(), blocking=False):
                     self._wait(deadline)
                 if self._named() is not None:
                     return self
-                self.let_go()  # it was removed meanwhile: a lock on a file that nobody else will find
+                self._file.close()  # it was removed meanwhile: a lock on a file that nobody else will find
                 replaced += 1
                 if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
                     raise self._timed_out("another file keeps being put in the place of its lock file")
         except BaseException as error:
-            self.let_go()
+            with passing_over_refusals():
+                self.close()
             translate(error, f"take the lock of{'' if self._stage else ' the store'}", self._folder, self._stage)
             raise
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether it is held, or waited for; not in a forked child, which has closed the file."""
+        return not (self.closed or self._file.closed)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def let_go(self) -> None:
-        """Close the lock file and ignore an error of the system: the work under the lock is done, and nothing is lost."""
+        """Release the lock and ignore an error of the system: the work under the lock is done, and nothing is lost."""
+        file = self._file
         try:
-            self.close()
+            if self._kept is None or self.closed or file.closed:
+                self.close()
+            else:
+                self.flush = functools.partial(fcntl.flock, file, fcntl.LOCK_UN)  # type: ignore[method-assign]
+                self.close()
+                file.is_kept = True
+                self._kept[self._path] = file
         except OSError as error:
             if error.errno is None:  # not the system's
                 raise
@@ -177,6 +226,20 @@ class FileLock(io.FileIO):
         return CheckpointError(message, hint=hint, stage=self._stage)
 
     def _open(self) -> None:
+        """Open the lock file, or take one that was kept."""
+        if self.closed:
+            raise ValueError("a lock is taken once")
+        kept = None if self._kept is None else self._kept.pop(self._path, None)
+        self._file = file = LockFile.__new__(LockFile) if kept is None else kept
+        self.flush = file.close  # type: ignore[method-assign]
+        if kept is None:
+            self._open_anew()
+            if self._kept is not None:
+                make_room()
+        file.is_kept = False
+
+    def _open_anew(self) -> None:
+        file = self._file
         try:
             try:
                 folder = os.open(self._folder, files.DIRECTORY)
@@ -184,8 +247,8 @@ class FileLock(io.FileIO):
                 files.make_directory(self._folder)
                 folder = os.open(self._folder, files.DIRECTORY)
             try:
-                self._status = open_into(
-                    self, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name
+                file.status = open_into(
+                    file, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name
                 )
             finally:
                 try:
@@ -199,10 +262,10 @@ class FileLock(io.FileIO):
             if error.errno in _NOT_OURS and not (error.errno in _NOT_ALLOWED and self._is_free_of_others()):
                 raise self._unusable(error.strerror or "it can't be opened") from error
             raise
-        if not stat.S_ISREG(self._status.st_mode):
+        if not stat.S_ISREG(file.status.st_mode):
             raise self._unusable("it is not a regular file")
-        if self._status.st_mode & files.FILE_MODE != files.FILE_MODE and self._status.st_nlink == 1:
-            os.fchmod(self.fileno(), files.FILE_MODE)  # a strict umask: the next writer could not open what this one made
+        if file.status.st_mode & files.FILE_MODE != files.FILE_MODE and file.status.st_nlink == 1:
+            os.fchmod(file.fileno(), files.FILE_MODE)  # a strict umask: the next writer could not open what this one made
 
     def _is_free_of_others(self) -> bool:
         """Return whether no file of another user has the lock's name, so that the store itself can't be written to."""
@@ -214,14 +277,14 @@ class FileLock(io.FileIO):
 
     def _wait(self, deadline: float) -> None:
         started = time.monotonic()
-        taken = wait_in_turn(self.fileno(), deadline - started, open_into)
+        taken = wait_in_turn(self._file.fileno(), deadline - started, open_into)
         if taken is None:
             self._look_now_and_again(started, deadline)
         elif not taken:
             raise self._timed_out()
 
     def _look_now_and_again(self, started: float, deadline: float) -> None:
-        while not _filelock().lock_descriptor(self.fileno(), blocking=False):
+        while not _filelock().lock_descriptor(self._file.fileno(), blocking=False):
             now = time.monotonic()
             if now >= deadline:
                 raise self._timed_out()
@@ -236,7 +299,7 @@ class FileLock(io.FileIO):
             named = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return named if os.path.samestat(self._status, named) else None
+        return named if os.path.samestat(self._file.status, named) else None
 
     def _unusable(self, why: str) -> UnusableError:
         message = f"the lock of {self._whose()} can't be taken: {printable(self._path)}: {why}"
@@ -244,7 +307,7 @@ class FileLock(io.FileIO):
         return UnusableError(message, hint=hint, stage=self._stage)
 
     def _timed_out(self, why: str = "") -> LockTimeoutError:
-        holder = "" if why or self.closed else _holder(self._status)
+        holder = "" if why else _holder(self._file.status)
         reason = why or (f"the kernel says that it is held by {holder}" if holder else "it is held by another writer")
         message = f"{self._whose()} is locked, and was not free within {round(self._timeout, 3):g} s: {reason}"
         return LockTimeoutError(message, hint=Hint.WAIT_FOR_LOCK, stage=self._stage, holder=holder or None)
@@ -266,7 +329,7 @@ class RunLock(FileLock):
         Raises:
             OSError: The operating system refused.
         """
-        descriptor = self.fileno()
+        descriptor = self._file.fileno()
         if os.fstat(descriptor).st_nlink > 1:
             return
         if not self._is_noted:
@@ -288,7 +351,7 @@ class NamedRunLock(RunLock):
     def __exit__(self, *_: object) -> None:
         """Remove the file if it still has its name, and release the lock: no other holder of that name can exist."""
         try:
-            if not self.closed and self._named() is not None:
+            if self.is_taken and self._named() is not None:
                 with files.open_directory(self._folder) as folder:
                     os.unlink(self._name, dir_fd=folder)
         except OSError as error:
@@ -304,13 +367,17 @@ class HostLocks:
     Attributes:
         _locks: The folder.
         _is_shared: Whether other hosts write to it.
+        _kept_locks: The lock files of writers that are kept open.
     """
 
     _locks: str
     _is_shared = False
+    _kept_locks: Kept[LockFile] | None = None
 
     def lock(self, stage: str | None, timeout: float, *, purpose: Purpose = "write", name: str = "") -> FileLock:
         file = STORE_LOCK if stage is None else lock_name(stage, purpose, name)
+        if purpose == "write" and not self._is_shared:
+            return FileLock(self._locks, file, stage, timeout, kept=self._kept_locks)
         kind = FileLock if purpose != "run" else NamedRunLock if name else RunLock
         return kind(self._locks, file, stage, timeout, is_shared=self._is_shared)
 
@@ -438,10 +505,12 @@ def open_into(file: io.FileIO, open_it: Callable[[T], int], what: T) -> os.stat_
 
 
 def descriptors_held() -> tuple[int, ...]:
-    """Return the descriptors that are open now."""
+    """Return the descriptors of locks that are held, or waited for, now."""
     with _opening:
         files = [reference() for reference in tuple(_files)]
-        return tuple(file.fileno() for file in files if file is not None and not file.closed)
+        return tuple(
+            file.fileno() for file in files if file is not None and not (file.closed or getattr(file, "is_kept", False))
+        )
 
 
 def _close_inherited() -> None:
