@@ -344,6 +344,9 @@ class TestVersion:
         for page in pages:
             assert ('http-equiv="refresh"' in page, "This page is loaded again" in page, SECRET in page) == (True, True, False)
         assert read == [1]  # once, and down to the lowest that was asked for
+        monkeypatch.setattr(stores, "_MOST_AT_ONCE", 1)
+        assert "This page is loaded again" in reader.send("/", reader.at("/reveal"), stage="clean", version=1).text
+        assert read == [1]
         is_verified.set()
         monkeypatch.setattr(stores, "WAIT_SECONDS", 60)
         page = reader.get(reader.at("/version", stage="train", version=1)).text

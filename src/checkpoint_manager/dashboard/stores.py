@@ -78,6 +78,8 @@ _MOST_LOOKED_BACK = 20
 """How many versions of a stage are searched for one that records its inputs."""
 _FEW_VERSIONS = 1000
 """How many versions are verified on the way to data that is read for a page."""
+_MOST_AT_ONCE = 4
+"""How many histories of a store are verified at once before data is read: on a place that does not answer, none ends."""
 _SHARE = 0.1
 """The share of a processor that looking again and again may take."""
 
@@ -487,6 +489,8 @@ class ShownStore:
             known = self._readings.get(stage)
             is_near = known is not None and number >= known.lowest and newest <= known.newest + _FEW_VERSIONS
             if known is None or (known.job.age is not None and not is_near):
+                if sum(each.job.age is None for each in self._readings.values()) >= _MOST_AT_ONCE:
+                    return False
                 job = background.Job("A look at a history", lambda: self._read(stage, number))
                 known = self._readings[stage] = _Reading(newest, number, job)
         return known.job.wait(WAIT_SECONDS) and known.lowest <= number
