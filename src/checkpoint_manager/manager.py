@@ -238,7 +238,7 @@ class CheckpointManager:
         if progress is not None:
             check_callback("progress", progress)
         stage = _valid(stage_name)
-        draft = save.draft(stage, data, metadata, codecs=self._store.codecs)
+        draft = save.draft(stage, data, metadata, codecs=self._store.codecs, ahead=True)
         if attachments is None and draft.embedded is None:
             return self._saved(save.save(self._store, stage, draft, expected_version))
         with _operations.attach.attached(

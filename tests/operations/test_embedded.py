@@ -404,7 +404,7 @@ class TestOperations:
         assert {name: each.read() for name, each in found.items()} == {"/good": bytes(3)}
 
     def test_data_without_its_attachment_is_refused(self, memory: CheckpointManager) -> None:
-        data, embedded = payload.encode([LARGE])
+        data, embedded, _ = payload.encode([LARGE])
         assert embedded
         with pytest.raises(FormatError, match="not valid"):
             payload.decode(data)

@@ -179,7 +179,10 @@ def temporary(directory: int) -> Iterator[str]:
 
 
 def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: bool) -> os.stat_result:
-    """Write a new file in an open directory, and return its status. On failure, it is there in part: the caller removes it."""
+    """Write a new file in an open directory, and return its status. On failure, it is there in part: the caller removes it.
+
+    An empty piece says that the next one takes a while: until then, the disk takes what was written.
+    """
     descriptor = os.open(name, CREATE, FILE_MODE, dir_fd=directory)
     try:
         status = os.fstat(descriptor)
@@ -192,7 +195,7 @@ def write_new(name: str, directory: int, pieces: Iterable[Buffer], *, durable: b
             if done < length:
                 write_rest(descriptor, memoryview(piece)[done:])
             written += length
-            if durable and written - started >= _WRITE_OUT_BYTES:
+            if durable and (written - started >= _WRITE_OUT_BYTES or not length):
                 _start_writing_out(descriptor, started, written - started)
                 started = written
         if durable:

@@ -7,6 +7,9 @@ have, but for the bytes and extensions that orjson refuses. Its output is search
 has all bits of its exponent set, so it starts with ``CB 7F Fx`` or ``CB FF Fx``. Other values may contain these bytes; if the
 JSON then contains ``null``, too, the floats of the parts that contain them are checked.
 
+That look takes as long as the JSON. Of many rows, the JSON may be written *ahead* of it: while the disk takes all but its end,
+the rows are looked at, and the end follows if the JSON is exact (:class:`Look`).
+
 A value that is not JSON is turned into JSON with forms, which is checked and written in the same way. Only where a value is
 refused, :mod:`checkpoint_manager._format.payload_faults` walks it to name what is at fault.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +65,51 @@ _RARE = 512
 """A byte is rare where fewer than one in as many bytes is this one."""
 _SLICE = 1024
 """How many rows are written at once."""
+_AHEAD_BYTES = 256 * 1024
+"""Up to here, JSON is not written ahead: a file of this size is written in one piece."""
+_FEW_BYTES = MAX_DATA_BYTES // 2
+"""A process that never had more in memory holds no text over which orjson would crash, unless half of it is swapped out."""
 _PARTS = 16
 """Into how many parts a long list is divided to find the suspect ones."""
 _TOO_LONG = "Save it in several stages, or save the name of a file that holds it"
 
 
+class InexactError(Exception):
+    """JSON that was written ahead would not be read as an equal value of equal types."""
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self.look = look
+
+
+class Look:
+    """The look at a value whose JSON was written ahead.
+
+    Until it is called and returns, nobody may take the JSON for the value.
+    """
+
+    def __init__(self, value: object, codecs: Codecs, encoded: bytes) -> None:
+        self._value = value
+        self._codecs = codecs
+        self._encoded = encoded
+
+    def __call__(self) -> None:
+        """Raise InexactError unless the JSON is exact."""
+        if _dumps(self._value, self._encoded) is None:
+            raise InexactError(self)
+
+    def encoded_again(self, stage: str) -> bytes:
+        """Return the value as :func:`encode` does without going ahead; errors likewise."""
+        return encode(self._value, self._codecs, stage=stage)[0]  # no contents: orjson writes no array
+
+
 def encode(
-    value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = None, what: str = "data"
-) -> tuple[bytes, Embedded | None]:
+    value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = None, what: str = "data", ahead: bool = False
+) -> tuple[bytes, Embedded | None, Look | None]:
     """Return bytes that :func:`decode` turns into an equal value of equal types, and the contents that are not in them.
 
     If there are such contents, the bytes are those of ``Embedded.data()``, once the contents were read.
+    The last item is None unless the value was encoded ahead, and is still to be looked at.
 
     Args:
         value: What JSON has (None, a bool, an int of 64 bits, a finite float, a str without lone surrogates, and lists of such,
@@ -81,11 +119,16 @@ def encode(
         codecs: The codecs for other types.
         stage: The stage that an error is to name.
         what: What ``value`` is to the caller, for the message of an error.
+        ahead: Whether the look at a value of many rows is left to the caller.
 
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
     embedded = None
+    if ahead and type(value) is dict and len(value) <= _SLICE:
+        for each in value.values():
+            if type(each) is list and len(each) > _SLICE and (begun := _dumps_ahead(value)) is not None:
+                return begun, None, Look(value, codecs, begun)
     try:
         encoded = _dumps(value)
         if encoded is None:
@@ -100,7 +143,7 @@ def encode(
             hint=_TOO_LONG,
             stage=stage,
         )
-    return encoded, embedded
+    return encoded, embedded, None
 
 
 def encode_json(value: object, *, stage: str | None = None, what: str = "data") -> bytes:
@@ -212,8 +255,25 @@ def _dumps_forms(value: object, codecs: Codecs) -> tuple[bytes | None, Embedded 
     return (WITH_CONTENTS[0] if embedded.is_used else VALUES) + encoded, embedded or None
 
 
-def _dumps(value: object) -> bytes | None:
+def _dumps_ahead(value: object) -> bytes | None:
+    """Return a value as JSON that is still to be looked at, or None if that is better done first."""
+    memory = load("resource")
+    used = memory.getrusage(memory.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if used > _FEW_BYTES:
+        return None
+    try:
+        encoded = orjson.dumps(value, option=_OPTIONS)
+    except orjson.JSONEncodeError:
+        return None
+    return encoded if _AHEAD_BYTES < len(encoded) <= MAX_DATA_BYTES else None
+
+
+def _dumps(value: object, encoded: bytes | None = None) -> bytes | None:
     """Return a value as JSON, or None if an equal value of equal types would not be read back.
+
+    Args:
+        value: The value.
+        encoded: Its JSON, if it is written already.
 
     Raises:
         OverflowError: It is longer than ``MAX_DATA_BYTES``: orjson would crash over a text of 2**31 characters.
@@ -234,7 +294,7 @@ def _dumps(value: object) -> bytes | None:
         return None
     packed = b""  # the JSON needs the memory
     try:
-        encoded = orjson.dumps(value, option=_OPTIONS)
+        encoded = encoded or orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
         return None
     if suspects and b"null" in encoded:

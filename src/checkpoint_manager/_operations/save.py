@@ -55,6 +55,7 @@ class Draft(NamedTuple):
         attachments: What is attached to it, all written already.
         embedded: The arrays, frames and tensors of the data that are not in it and not written yet: see
             :func:`checkpoint_manager._operations.attach.attached`.
+        look: The look at the data before anyone may read it, if it was encoded ahead; None: it is exact.
     """
 
     data: bytes
@@ -63,6 +64,7 @@ class Draft(NamedTuple):
     restored_from: int | None = None
     attachments: tuple[AttachmentRecord, ...] = ()
     embedded: Embedded | None = None
+    look: payload.Look | None = None
 
     def __repr__(self) -> str:
         """Leave data and metadata out: an error's traceback may show the variables of a function."""
@@ -77,8 +79,9 @@ def draft(
     status: Status = "completed",
     notes: Mapping[str, Any] | None = None,
     codecs: Codecs = NO_CODECS,
+    ahead: bool = False,
 ) -> Draft:
-    """Return a draft of a version, validated before anything is locked, read or written.
+    """Return a draft of a version, validated before anything is locked, read or written, but for what is left to a look.
 
     Args:
         stage: The stage.
@@ -87,13 +90,14 @@ def draft(
         status: The status of the stage.
         notes: What the library itself notes in the metadata, under keys that begin with ``@``.
         codecs: How values of types that the library does not know are saved.
+        ahead: Whether large data may be encoded ahead of the look at it. Only :func:`save` takes such a draft.
 
     Raises:
         PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
-    encoded, embedded = payload.encode(data, codecs, stage=stage)
+    encoded, embedded, look = payload.encode(data, codecs, stage=stage, ahead=ahead)
     checked = {} if metadata is None else check_metadata(stage, metadata)
-    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded)
+    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded, look)
 
 
 def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
@@ -111,18 +115,23 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
         RollbackError: The stage or the keyring is older than what this user has seen. Nothing was written, unless the keyring
             was replaced during the save.
         StorageError: The version could not be written. Nothing was acknowledged.
+        PayloadError: The data was encoded ahead, and would not load as it was saved. No version was written.
     """
-    with store.lock(stage) as lock, store.session(stage, lock, only_appends=expected is None) as session:
-        tip = store.history.tip(stage, session)
-        if (
-            expected is not None
-            and tip.version != expected
-            and not (expected == 0 and store.history.is_deleted(stage, session))
-        ):
-            expect(store, stage, tip.version, expected)
-        if draft.attachments:
-            attachments.check_there(store, stage, draft.attachments)
-        return append(store, stage, tip, draft, session, exactly=expected is not None)
+    try:
+        with store.lock(stage) as lock, store.session(stage, lock, only_appends=expected is None) as session:
+            tip = store.history.tip(stage, session)
+            if (
+                expected is not None
+                and tip.version != expected
+                and not (expected == 0 and store.history.is_deleted(stage, session))
+            ):
+                expect(store, stage, tip.version, expected)
+            if draft.attachments:
+                attachments.check_there(store, stage, draft.attachments)
+            return append(store, stage, tip, draft, session, exactly=expected is not None)
+    except payload.InexactError as error:  # of its look
+        look = error.look
+    return save(store, stage, draft._replace(data=look.encoded_again(stage), look=None), expected)
 
 
 def update(store: Store, stage: str, function: Callable[[Any], object], metadata: Mapping[str, object] | None) -> Version:
@@ -168,7 +177,7 @@ def append(
         saved, newest = entry.as_version(stage, number), Tip(number, entry.id, entry.created_at, 0, entry.durable)
         note = note_of(stage, number, entry.id)
         try:
-            durable = append_entry(store, stage, number, entry, draft.data, session)
+            durable = append_entry(store, stage, number, entry, draft.data, session, draft.look)
         except (VersionTakenError, OutOfOrderError):
             if exactly:
                 raise conflict(store, stage, tip.version, number) from None
@@ -196,7 +205,15 @@ def always_taken(store: Store, stage: str, attempts: int) -> StorageError:
     return StorageError(message, hint="Check that the file system supports locks", stage=stage)
 
 
-def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buffer, session: Session | None) -> bool:
+def append_entry(
+    store: Store,
+    stage: str,
+    number: int,
+    entry: Entry,
+    data: Buffer,
+    session: Session | None,
+    look: payload.Look | None = None,
+) -> bool:
     """Append one version exactly once, even if an answer of the backend is lost, and return whether it is durable.
 
     Raises:
@@ -207,7 +224,7 @@ def append_entry(store: Store, stage: str, number: int, entry: Entry, data: Buff
     cause: BaseException | None = None
     for _ in range(_LOST_ANSWERS):
         try:
-            store.append(stage, number, entry, data, session)
+            store.append(stage, number, entry, data, session, look)
         except VersionAbsentError:  # deleted meanwhile
             raise VersionTakenError from None
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.records import RecordFormat
     from checkpoint_manager._store.index import OpenIndex
     from checkpoint_manager._store.open_keyring import Current, OpenKeyring
-    from checkpoint_manager.backends.base import Backend, Fields, Reader, Record, Session, StageRecord
+    from checkpoint_manager.backends.base import Backend, Fields, MakePieces, Reader, Record, Session, StageRecord
     from checkpoint_manager.models import Buffer, OnRollback
 
 T = TypeVar("T")
@@ -141,11 +141,24 @@ class SealedStore:
 
     # Versions
 
-    def append(self, stage: str, version: int, entry: Entry, data: Buffer, session: Session | None = None) -> None:
-        """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`."""
+    def append(
+        self,
+        stage: str,
+        version: int,
+        entry: Entry,
+        data: Buffer,
+        session: Session | None = None,
+        look: Callable[[], None] | None = None,
+    ) -> None:
+        """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`.
+
+        If there is a look, it is called while a disk takes the bytes; if it raises, no version was written.
+        """
         key_id, key = self.keyring.current.active
         place = Place(self._store_id, stage, version)
-        make_pieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
+        make_pieces: MakePieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
+        if look is not None:
+            make_pieces = functools.partial(_looked_at, make_pieces, look)
         if self.index is None:
             self.backend.append(stage, version, make_pieces, session=session)
         else:
@@ -465,6 +478,13 @@ def read_again(file: Reader, key: SecretBytes, sealed: SealedData) -> bytes | by
     beginning = file.read(min(_FIRST_READ, file.size))[sealed.offset :]
     missing = sealed.sealed_length - len(beginning)
     return sealed_format.open_data(key, sealed, beginning, _slices(file, missing) if missing else ())
+
+
+def _looked_at(make_pieces: MakePieces, look: Callable[[], None]) -> Iterator[Buffer]:
+    """Yield the pieces of a version, and look at it while a disk takes them."""
+    yield from make_pieces()
+    yield b""
+    look()
 
 
 def _slices(file: Reader, missing: int) -> Iterator[bytes]:

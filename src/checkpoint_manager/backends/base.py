@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer, Durability
 
     MakePieces: TypeAlias = Callable[[], Iterable[Buffer]]
-    """Returns the pieces of a version from its beginning. Each piece is used up before the next one is asked for."""
+    """Returns the pieces of a version from its beginning. Each piece is used up before the next one is asked for.
+
+    An empty piece says that it takes a while to ask for the next one: a disk may write meanwhile. If asking raises an
+    exception, also after the last piece, no version is written.
+    """
 
 
 StageRecord: TypeAlias = Literal["gaps", "tags"]

@@ -74,7 +74,7 @@ def snapshot_of(state: object, codecs: Codecs, stage: str, what: str, done: int 
     Raises:
         PayloadError: It can't be saved. The error calls it ``what``.
     """
-    data, embedded = payload.encode(state, codecs, stage=stage, what=what)
+    data, embedded, _ = payload.encode(state, codecs, stage=stage, what=what)
     if embedded is None:
         return Snapshot(data, done, complete)
     held = embedded.hold()

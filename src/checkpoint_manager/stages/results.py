@@ -142,7 +142,7 @@ def _is_unchanged(value: object, known: _Known) -> bool:
     if known.snapshot:
         return bool(stages.snapshot_of(value) == known.snapshot)
     try:
-        data, embedded = payload.encode(value, known.codecs)
+        data, embedded, _ = payload.encode(value, known.codecs)
         return digest_of(data if embedded is None else embedded.digest()) == known.result.data
     except PayloadError:
         return False

@@ -181,6 +181,7 @@ class BackendContract:
             for text in (b"abc", b"def", b"ghi"):
                 buffer[:] = text
                 yield memoryview(buffer)
+            yield b""
 
         backend.append(STAGE, 1, pieces)
         assert read_all(backend, STAGE, 1) == b"abcdefghi"
@@ -215,6 +216,7 @@ class BackendContract:
     def test_a_failing_source_leaves_nothing(self, backend: Backend) -> None:
         def pieces() -> Iterator[Buffer]:
             yield b"half"
+            yield b""
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,125 @@
+"""Large rows are encoded ahead of the look at them: whether they come back equal is found out while the disk takes them."""
+
+from __future__ import annotations
+
+import enum
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from checkpoint_manager import CheckpointManager, PayloadError
+from checkpoint_manager._format import payload
+from checkpoint_manager._loading import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = bytes(range(32))
+PLACES = ["{}", "sqlite:///{}/store.sqlite", "memory:"]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+def rows(last: object = None, *, text: str = "x" * 300) -> dict[str, Any]:
+    """Return rows of more than 256 KiB as JSON, with a value in the last one."""
+    return {"rows": [{"text": text, "number": number, "last": None} for number in range(1500)] + [{"last": last}]}
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(name for _, _, names in os.walk(folder) for name in names)
+
+
+@pytest.fixture(params=PLACES)
+def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
+    return CheckpointManager(request.param.format(tmp_path), key=KEY)
+
+
+def test_what_is_json_is_looked_at_after_it_was_encoded(cm: CheckpointManager) -> None:
+    encoded, _, look = payload.encode(rows(1.5), ahead=True)
+    assert look is not None
+    assert payload.decode(encoded) == rows(1.5)
+    assert cm.save_checkpoint("train", rows(1.5)).number == 1
+    assert cm.load_checkpoint("train") == rows(1.5)
+
+
+@pytest.mark.parametrize("last", [(1, 2), uuid.UUID(int=7), float("inf"), [{"a": ((),)}]], ids=repr)
+def test_what_is_not_json_is_saved_in_its_form_once_the_look_finds_it(cm: CheckpointManager, last: object) -> None:
+    cm.save_checkpoint("train", rows(0))
+    assert payload.encode(rows(last), ahead=True)[2] is not None
+    assert cm.save_checkpoint("train", rows(last), expected_version=1).number == 2
+    loaded = cm.load_checkpoint("train")["rows"][-1]["last"]
+    assert (loaded, type(loaded)) == (last, type(last))
+    assert [version.number for version in cm.history("train")] == [2, 1]
+    assert {finding.state for finding in cm.verify().findings} == {"whole"}
+
+
+def test_what_can_not_be_saved_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path, key=KEY)
+    cm.save_checkpoint("train", 1)
+    before = files(tmp_path)
+    with pytest.raises(PayloadError) as caught:
+        cm.save_checkpoint("train", rows(Colour.RED))
+    assert (caught.value.path, caught.value.stage) == ("$.rows[1500].last", "train")
+    with pytest.raises(PayloadError) as at_once:
+        cm.save_checkpoint("train", [Colour.RED])
+    assert str(caught.value).replace("$.rows[1500].last", "$[0]") == str(at_once.value)
+    assert files(tmp_path) == before
+    assert cm.load_checkpoint("train") == 1
+    assert cm.save_checkpoint("train", rows()).number == 2
+
+
+@pytest.mark.parametrize("durability", ["full", "relaxed"])
+def test_what_is_not_looked_at_is_not_visible_even_if_the_process_is_killed(
+    tmp_path: Path, durability: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cm = CheckpointManager(tmp_path, key=KEY, durability=durability)
+    cm.save_checkpoint("train", 1)
+    if not (child := os.fork()):
+        monkeypatch.setattr(payload, "_may_hold_not_finite", lambda _: os._exit(9))
+        cm.save_checkpoint("train", rows())
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert any(name.endswith(".tmp") for name in files(tmp_path))
+    for manager in (cm, CheckpointManager(tmp_path, key=KEY)):
+        assert manager.load_checkpoint("train") == 1
+        assert [version.number for version in manager.history("train")] == [1]
+    assert CheckpointManager(tmp_path, key=KEY).save_checkpoint("train", 2).number == 2
+    assert not any(name.endswith(".tmp") for name in files(tmp_path))
+
+
+def test_an_interrupted_look_leaves_the_stage_as_it_was(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> bool:
+        raise KeyboardInterrupt
+
+    cm.save_checkpoint("train", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(payload, "_may_hold_not_finite", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cm.save_checkpoint("train", rows())
+    assert cm.load_checkpoint("train") == 1
+    assert cm.save_checkpoint("train", rows()).number == 2
+
+
+def test_attached_contents_go_with_rows_that_are_not_json(tmp_path: Path) -> None:
+    cm = CheckpointManager(tmp_path, key=KEY)
+    version = cm.save_checkpoint("train", rows((1,)), attachments={"notes": b"n"})
+    assert cm.get_checkpoint("train").attachments["notes"].read() == b"n"
+    assert cm.load_checkpoint("train", version.number)["rows"][-1]["last"] == (1,)
+
+
+def test_a_process_that_may_hold_a_text_over_which_orjson_would_crash_looks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Used:
+        ru_maxrss = 2**30
+
+    assert payload.encode(rows(), ahead=True)[2] is not None
+    monkeypatch.setattr(load("resource"), "getrusage", lambda _: Used)
+    assert payload.encode(rows(), ahead=True)[2] is None
+
+
+@pytest.mark.parametrize("value", [rows(text=""), rows(b"bytes"), {"rows": [1] * 2000}, [rows()], "x" * 300_000])
+def test_what_is_short_or_is_not_rows_is_looked_at_first(value: object) -> None:
+    assert payload.encode(value, ahead=True)[2] is None
