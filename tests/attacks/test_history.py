@@ -773,6 +773,22 @@ def test_a_version_of_another_history_is_refused_where_relaxed_saves_name_a_dura
         opened().load_checkpoint("train")
 
 
+def test_a_durable_version_that_was_deleted_and_came_back_does_not_interrupt_the_history(
+    opened: Opened, relaxed: CheckpointManager, version_file: VersionFile, as_user: Callable[[str], None]
+) -> None:
+    """A power cut may undo a part of a deletion: the record of it leads on, and not the version."""
+    as_user("owner")
+    opened().load_checkpoint("train")
+    as_user("other")
+    for number in range(5, 202):
+        relaxed.save_checkpoint("train", number)
+    durable = version_file("train", 200).read_bytes()
+    relaxed.delete_versions("train", range(50, 201))
+    put(version_file("train", 200), durable)
+    as_user("owner")
+    assert opened().load_checkpoint("train") == 201
+
+
 def test_a_relaxed_save_names_what_was_seen_while_the_one_before_it_was_made(
     opened: Opened, relaxed: CheckpointManager, version_file: VersionFile
 ) -> None:

@@ -480,6 +480,12 @@ MUTANTS: list[Mutant] = [
         Replace("entry.id == seen.id", "True"),
     ),
     Mutant(
+        "a version that was deleted and came back interrupts the history",
+        "_store/history.py",
+        "History.leads_back",
+        Decide("below.version in gaps", outcome=False),
+    ),
+    Mutant(
         "a note of a folder that has changed is believed",
         "backends/local/folder_note.py",
         "decode",

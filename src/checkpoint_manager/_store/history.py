@@ -562,7 +562,10 @@ class History:
         """Return whether the chain of a version leads back to the version that was seen."""
         if number <= seen.version:
             return number < seen.version or entry.id == seen.id  # below: told already, by a warning
+        gaps = () if entry.durable is None else self._store.gaps(stage, session)[0]
         while (below := entry.durable) is not None and seen.version < below.version < number:  # over the relaxed saves between
+            if below.version in gaps:  # its file may have come back: the record of its deletion leads on
+                break
             try:
                 ancestor = self._store.entry(stage, below.version, session)
             except (IntegrityError, VersionAbsentError):
