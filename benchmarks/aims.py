@@ -156,11 +156,11 @@ def _of_reading(found: dict[str, Result]) -> list[Aim]:
 
 
 def _of_starting(found: dict[str, Result]) -> list[Aim]:
-    has, needed = (_median(found, "start/command", name) for name in (HAS, NEEDED))
+    has, lean, needed = (_median(found, "start/command", name) for name in (HAS, LEAN, NEEDED))
     return [
         Aim("open a store", _median(found, "start/open"), 0.003, unit="s"),
         Aim("import CheckpointManager, added to its dependencies", _median(found, "start/import", ADDED), 0.020, unit="s"),
-        Aim(f"the command has: beside {NEEDED}", _ratio(has, needed), 1.5),
+        Aim(f"the command has: beside {NEEDED}", _ratio(has, needed), 1.5, lean=_ratio(lean, needed)),
     ]
 
 

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contenders import databases, files, programs, stores
+from benchmarks.contenders import databases, files, lean_has, programs, stores
+from benchmarks.contenders.lean import LEAN
 from benchmarks.contenders.ours import OURS
 from benchmarks.summary import Result, row
 from benchmarks.timing import Entrant, interleave
 from benchmarks.workloads.context import Context, folder_of
 from checkpoint_manager import CheckpointManager, KeyFile
+from checkpoint_manager._filesystem.user_directories import state_directory
 from checkpoint_manager._store.key_sources import create_key_file
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ def _command_line(context: Context, place: Path, key: KeyFile) -> Result:
     commands = {
         f"{OURS} --version": [*ours, "--version"],
         HAS: [*ours, "has", "train", "--store", str(place / "store"), "--key", f"file:{key.path}"],
+        LEAN: [sys.executable, lean_has.__file__, str(place / "store"), key.path, str(state_directory()), "train"],
         EMPTY: [sys.executable, "-c", "pass"],
         NEEDED: [sys.executable, "-c", "import cryptography, orjson"],
     }
