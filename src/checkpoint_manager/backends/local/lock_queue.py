@@ -85,11 +85,11 @@ class _Place(io.FileIO):
 
     def stand(self) -> None:
         try:
-            fcntl.flock(self, fcntl.LOCK_EX)
+            _in_one_step(partial(fcntl.flock, self, fcntl.LOCK_EX), self._waiting.release)
         except (OSError, ValueError) as error:  # ValueError: the caller was interrupted, and has closed it
             self._error = error
+            self._waiting.release()
         self.close_it()
-        self._waiting.release()
 
     def close_it(self) -> None:
         with passing_over_refusals():
