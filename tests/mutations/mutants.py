@@ -138,8 +138,8 @@ MUTANTS: list[Mutant] = [
         Delete("files.remove(temporary, folder)", at=1, of=2),
     ),
     Mutant("modes are left to the umask", "_filesystem/files.py", "write_new", Delete("fchmod")),
-    Mutant("links are followed in reading", "_filesystem/files.py", "_READ", Drop("os.O_NOFOLLOW")),
-    Mutant("a FIFO is waited for", "_filesystem/files.py", "_READ", Drop("os.O_NONBLOCK")),
+    Mutant("links are followed in reading", "_filesystem/files.py", "READ", Drop("os.O_NOFOLLOW")),
+    Mutant("a FIFO is waited for", "_filesystem/files.py", "READ", Drop("os.O_NONBLOCK")),
     Mutant("what is not a regular file is read", "_filesystem/files.py", "OpenFile.__init__", Decide("S_ISREG", outcome=False)),
     Mutant(
         "the folder of damaged files is not durable",
@@ -532,7 +532,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "the folder of what is read again is not looked at",
         "backends/local/version_file.py",
-        "FileMark.open",
+        "FileMark.read",
         Replace("stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp", "False"),
     ),
     Mutant(

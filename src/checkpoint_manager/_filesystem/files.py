@@ -32,7 +32,7 @@ _WRITE_OUT_BYTES = 1024 * 1024
 """After how many bytes writing out is started: each start waits for the other processors, which does not pay for less."""
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FSYNC_IS_ENOUGH = sys.platform != "darwin"
 """On macOS, fsync leaves the data in the drive's cache."""
@@ -51,7 +51,7 @@ class OpenFile:
     def __init__(self, path: str, directory: int | None = None) -> None:
         self.descriptor = -1
         try:
-            self.descriptor = os.open(path, _READ, dir_fd=directory)
+            self.descriptor = os.open(path, READ, dir_fd=directory)
             self.status = os.fstat(self.descriptor)
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO, errno.EMLINK}:  # a link, a socket; EMLINK: FreeBSD's ELOOP

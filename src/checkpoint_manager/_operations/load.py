@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from checkpoint_manager._format.checkpoint_file import BrokenError
+from checkpoint_manager._format.checkpoint_file import BrokenError, open_data
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import attachments
-from checkpoint_manager._store.sealed_store import read_again
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import VersionAbsentError
 from checkpoint_manager.errors import CheckpointNotFoundError, Hint, IntegrityError
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Session
 
 _LOG = logging.getLogger("checkpoint_manager")
+_SMALL = 64 * 1024
+"""Up to how many bytes a version is read at once. The look at a stage costs little beside a longer one."""
 
 
 class Loaded(NamedTuple):
@@ -68,14 +69,13 @@ def load_newest(store: Store, stage: str) -> Loaded:
 
 
 def _again(verified: Verified) -> Loaded | None:
-    """Return a version that was verified before, if it is completed and nothing has changed since."""
-    entry = verified.entry
-    file = verified.mark.open() if entry.status == "completed" else None
-    if file is None:
+    """Return a small version that was verified before, if it is completed and nothing has changed since."""
+    entry, sealed = verified.entry, verified.sealed
+    content = verified.mark.read(_SMALL) if entry.status == "completed" else None
+    if content is None:
         return None
     try:
-        with file as opened:
-            data = read_again(opened, verified.key, verified.sealed)
+        data = open_data(verified.key, sealed, content[sealed.offset :])
     except BrokenError:
         return None  # a whole look finds out why
     return Loaded(verified.version, entry.copied() if entry.metadata else entry, data)

@@ -469,17 +469,6 @@ class SealedStore:
         return form.seal(key_id, key, self._store_id, stage, content)
 
 
-def read_again(file: Reader, key: SecretBytes, sealed: SealedData) -> bytes | bytearray:
-    """Return the data of a file that was opened as a version before, and has not changed since.
-
-    Raises:
-        BrokenError: It does not open.
-    """
-    beginning = file.read(min(_FIRST_READ, file.size))[sealed.offset :]
-    missing = sealed.sealed_length - len(beginning)
-    return sealed_format.open_data(key, sealed, beginning, _slices(file, missing) if missing else ())
-
-
 def _looked_at(make_pieces: MakePieces, look: Callable[[], None]) -> Iterator[Buffer]:
     """Yield the pieces of a version, and look at it while a disk takes them."""
     yield from make_pieces()

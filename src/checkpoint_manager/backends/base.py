@@ -208,8 +208,8 @@ class Mark(Protocol):
     def holds(self) -> bool:
         """Return whether nothing has changed; False if that is not certain."""
 
-    def open(self) -> AbstractContextManager[Reader] | None:
-        """Open the version to read it again; None if it is not certain that nothing has changed."""
+    def read(self, limit: int) -> bytes | None:
+        """Return the version's bytes; None if it is not certain that nothing has changed, or there are more than ``limit``."""
 
 
 class Session:

@@ -157,7 +157,7 @@ class LocalSession(Session):
         if file.place[2] != version or not settled(self.status, self.began) or not settled(file.status, self.began):
             return None
         paths = f"{self._root}{os.sep}{KEYRING}", self._path, f"{self._path}{os.sep}{name}"
-        return FileMark(self.began, *paths, cast("Stamp", keyring.stamp), stamp(self.status), stamp(file.status), file.place)
+        return FileMark(self.began, *paths, cast("Stamp", keyring.stamp), stamp(self.status), stamp(file.status))
 
     def make(self) -> None:
         """Make the folder, and open it; errors as the operating system reports them."""

@@ -50,7 +50,6 @@ class FileMark(NamedTuple):
     keyring_stamp: Stamp
     folder_stamp: Stamp
     file_stamp: Stamp
-    place: tuple[str, str, int | None]
 
     def holds(self) -> bool:
         try:
@@ -62,18 +61,19 @@ class FileMark(NamedTuple):
         except OSError:
             return False
 
-    def open(self) -> VersionFile | None:
+    def read(self, limit: int) -> bytes | None:
+        size = self.file_stamp[2]
         try:
             if (
-                stamp(os.stat(self.keyring, follow_symlinks=False)) != self.keyring_stamp
+                size > limit
+                or stamp(os.stat(self.keyring, follow_symlinks=False)) != self.keyring_stamp
                 or stamp(os.stat(self.folder, follow_symlinks=False)) != self.folder_stamp
             ):
                 return None
-            file = VersionFile(self.file)
-        except (OSError, files.NotAFileError):
+            descriptor = os.open(self.file, files.READ)
+            try:
+                return os.read(descriptor, size) if stamp(os.fstat(descriptor)) == self.file_stamp else None
+            finally:
+                os.close(descriptor)
+        except OSError:
             return None
-        if stamp(file.status) == self.file_stamp:
-            file.place = self.place
-            return file
-        file.__exit__()
-        return None
