@@ -189,7 +189,7 @@ class CheckpointManager:
         A ``with`` block does this at its end. A store in a directory need not be closed: it holds nothing but the folders of
         the stages used last, which keeps their file system from being unmounted while the manager exists.
         """
-        self._store.backend.close()
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -502,7 +502,7 @@ MUTANTS: list[Mutant] = [
         "what someone else has changed before a save counts as the save's own",
         "backends/local/backend.py",
         "LocalBackend.append",
-        Replace("found.whole == self._state_now(folder)", "True"),
+        Replace("found.whole == stamp(session.present_status())", "True"),
     ),
     Mutant(
         "a note is made beside what a killed writer left",

@@ -26,6 +26,8 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
+import weakref
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -36,23 +38,30 @@ from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenVersion, note_of
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import Newest, VersionAbsentError, maintenance_of
-from checkpoint_manager.errors import CheckpointError, CheckpointNotFoundError, Hint, IntegrityError, RollbackError
+from checkpoint_manager.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    Hint,
+    IntegrityError,
+    RollbackError,
+    StorageError,
+)
 from checkpoint_manager.models import Version
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.gaps import Gap, Gaps
-    from checkpoint_manager._store.last_seen import Note
+    from checkpoint_manager._store.last_seen import LastSeen, Note
     from checkpoint_manager._store.sealed_store import SealedStore
-    from checkpoint_manager.backends.base import Session
+    from checkpoint_manager.backends.base import Backend, Session
 
 _LOG = logging.getLogger("checkpoint_manager")
 _LONG = 256
 """A history of so many versions is looked at for the first time by a note, if the backend makes one."""
+_MOST_NOTES = 2
 _MOST_MISSING = 1000
 MOST_LOGGED = 100
 """How many things of a kind that anyone may plant are logged one by one, before the rest are counted."""
@@ -120,6 +129,8 @@ class History:
     def __init__(self, store: SealedStore) -> None:
         self._store = store
         self._tips: dict[str, Tip] = {}
+        self._noted: dict[str, int] = {}
+        self._end: weakref.finalize[..., SealedStore] | None = None
 
     def look(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Look:
         """Find the newest version. A caller that reads it must then call :meth:`confirm`.
@@ -283,13 +294,26 @@ class History:
             durable = True
         if durable and tip.id is not None and (seen is None or seen.version < tip.version):
             self._store.last_seen.write(*(note or note_of(stage, tip.version, tip.id)))
-        if tip.version >= _LONG and session is not None:
-            self._leave_note(stage, session)
+        if tip.version >= _LONG and self._noted.get(stage, 0) < _MOST_NOTES:
+            self._note_long(stage, session)
 
-    def _leave_note(self, stage: str, session: Session) -> None:
+    def _note_long(self, stage: str, session: Session | None) -> None:
+        """Leave a note of a long history after the first look and the first save; the next one is left at the end.
+
+        One for each save would cost a tenth of it.
+        """
+        if self._end is None:
+            store = self._store
+            self._end = weakref.finalize(store, _leave_notes, store.backend, store.last_seen, self._noted, os.getpid())
+        self._noted[stage] = self._noted.get(stage, 0) + 1
         note = maintenance_of(self._store.backend).note(stage, session)
         if note is not None:
             self._store.last_seen.remember_folder(stage, note)
+
+    def leave_notes(self) -> None:
+        """Leave notes of long histories, because nothing more will be done in this store."""
+        if self._end is not None:
+            self._end()
 
     def remember(self, stage: str) -> None:
         """Remember for this user what this process knows of a stage. The caller has made it durable."""
@@ -632,6 +656,17 @@ class History:
                 hint = Hint.COPY_OR_ACCEPT
             raise RollbackError(message, hint=hint, stage=stage, version=seen)
         _LOG.warning("%s", message)
+
+
+def _leave_notes(backend: Backend, last_seen: LastSeen, stages: Iterable[str], pid: int) -> None:
+    """Leave notes of the stages that a later process can go on from, unless this is a forked child of the process."""
+    if os.getpid() != pid:
+        return
+    for stage in stages:
+        note = maintenance_of(backend).note(stage)
+        if note is not None:
+            with contextlib.suppress(StorageError):
+                last_seen.remember_folder(stage, note)
 
 
 def _named_by(entry: Entry) -> set[str]:

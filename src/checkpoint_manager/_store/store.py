@@ -64,6 +64,11 @@ class Store(SealedStore):
         self.swept = set[str]()
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
 
+    def close(self) -> None:
+        """Close the backend."""
+        self.history.leave_notes()
+        self.backend.close()
+
     def flush(self, stage: str, session: Session | None = None) -> None:
         """Make durable whatever can be read of a stage, and remember what this process knows of it."""
         self.backend.flush(stage, session=session)

@@ -627,10 +627,11 @@ class Maintenance(ABC):
             StorageError: The operating system refused.
         """
 
-    def note(self, stage: str, session: Session) -> bytes | None:  # noqa: ARG002  # most find the newest version by one call
+    def note(self, stage: str, session: Session | None = None) -> bytes | None:  # noqa: ARG002  # most find the newest version by one call
         """Return a note by which a later process of this user can :meth:`go_on`, in a line; None: there is nothing to note.
 
-        The caller keeps it where only this user can write.
+        The caller keeps it where only this user can write, and asks at the first look at a stage, in its session, and once more
+        when nothing more will be done.
         """
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import time
@@ -15,6 +16,7 @@ from checkpoint_manager import CheckpointManager
 from checkpoint_manager._filesystem import times
 from checkpoint_manager._store import history
 from checkpoint_manager.backends.local import LocalBackend, folder_note, head
+from tests import forking
 from tests.backends.local.test_pending import leave
 
 if TYPE_CHECKING:
@@ -90,6 +92,29 @@ def test_a_reader_leaves_a_note_of_what_it_has_listed(store: Path, listings: lis
     assert listings == ["train"]
     saved(store, 1)
     assert listings == ["train"]
+
+
+@pytest.mark.parametrize("how", ["closed", "forgotten"])
+def test_a_process_leaves_a_note_at_its_end(store: Path, listings: list[str], how: str) -> None:
+    """It leaves another one at its first save only: one for each save would take too long."""
+    running = saved(store, 3)
+    if how == "closed":
+        running.close()
+    else:
+        del running
+        gc.collect()
+    assert newest(store) == 6
+    assert listings == []
+
+
+def test_a_child_leaves_no_note_of_what_its_parent_knew(store: Path) -> None:
+    running = saved(store, 3)
+    (note,) = notes()
+    before = note.read_bytes()
+    forking.end(forking.start(running.close))
+    assert note.read_bytes() == before
+    running.close()
+    assert note.read_bytes() != before
 
 
 def test_each_process_removes_the_pending_name_of_the_one_before(store: Path) -> None:

@@ -18,7 +18,6 @@ import contextlib
 import errno
 import logging
 import os
-import time
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
@@ -250,21 +249,17 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return None
         return stamp(status) if self._times.is_settled(status, now) else None
 
-    def _state_now(self, folder: int) -> Stamp | None:
-        with passing_over_refusals():
-            now = time.time_ns()
-            return self._state(os.fstat(folder), now)
-        return None
-
-    def note(self, stage: str, session: Session) -> bytes | None:
-        found = session.found if isinstance(session, LocalSession) else None
-        if not isinstance(session, LocalSession) or found is None or found.whole in {None, self._noted.get(stage)}:
+    def note(self, stage: str, session: Session | None = None) -> bytes | None:
+        found = self._found.get(stage)
+        if found is None or found.whole in {None, self._noted.get(stage)}:
             return None
         self._noted[stage] = found.whole
         left: tuple[str, ...] | None = self._pending.get(stage, ())
         if stage not in self._tidied:
+            if not isinstance(session, LocalSession) or session.others is None:
+                return None
             with as_our_errors("look through", self._history, stage):
-                left = pending.all_below(session.others, session.folder, found.number) if session.others is not None else None
+                left = pending.all_below(session.others, session.folder, found.number)
         return None if left is None else folder_note.encode(folder_note.Note(found, left))
 
     def go_on(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:
@@ -314,7 +309,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             folder = session.folder
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
-            is_whole = found.whole is not None and found.whole == self._state_now(folder)
+            is_whole = found.whole is not None and found.whole == stamp(session.present_status())
             durable = self._prepare(stage, version, found, session)
             pieces, appended = make_pieces(), None
             if durable and self._durable and self._has_links and pending.fits(pieces):
@@ -331,11 +326,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
 
     def _leave(self, stage: str, appended: Found, session: LocalSession, *, is_whole: bool) -> None:
         """Note what the folder looks like after a version was appended; all names in it were known before or not."""
-        if is_whole:
-            appended = appended._replace(whole=self._state_now(session.folder))
+        if self._durable or is_whole:
+            appended = session.leave(appended, is_whole=is_whole, continues=self._durable)
         session.found = self._found[stage] = appended
-        if self._durable:
-            session.leave(appended)
 
     def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
         """Append a version by way of its pending name; return None if that is not possible.

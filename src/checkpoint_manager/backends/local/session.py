@@ -144,11 +144,27 @@ class LocalSession(Session):
         self.found = self._left[1]
         return self.found.number == version
 
-    def leave(self, found: Found) -> None:
-        """Note what the folder looks like after a version was appended: while it does, that one is the newest."""
+    def present_status(self) -> os.stat_result:
+        """Return the folder's status, as of the session's beginning where nothing takes time between that and an append."""
+        return self.status if self.only_appends and self.status is not None else os.fstat(self.folder)
+
+    def leave(self, found: Found, *, is_whole: bool, continues: bool) -> Found:
+        """Note what the folder looks like after a version was appended: while it does, that one is the newest.
+
+        Args:
+            found: The version.
+            is_whole: All names in the folder were known before.
+            continues: The next save may go on from it.
+
+        Returns:
+            The same with that state.
+        """
         now = time.time_ns()
         status = os.fstat(self.folder)
-        self._left = (stamp(status), found) if self._times.is_settled(status, now) else None
+        state = stamp(status) if self._times.is_settled(status, now) else None
+        found = found._replace(whole=state if is_whole else None)
+        self._left = (state, found) if continues and state is not None else None
+        return found
 
     def mark(self, version: int, keyring: Record) -> FileMark | None:
         if self.read is None or self.status is None:
