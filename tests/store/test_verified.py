@@ -239,7 +239,9 @@ def test_a_time_of_just_now_is_believed_only_where_times_are_fine(
     assert times.FileTimes(str(tmp_path)).is_settled((tmp_path / "file").stat(), time.time_ns()) is is_settled
 
 
-@pytest.mark.parametrize(("kind", "is_settled"), [("vfat", True), ("nfs4", False), ("fuse.other", False)])
+@pytest.mark.parametrize(
+    ("kind", "is_settled"), [("vfat", True), ("nfs4", False), ("gfs2", False), ("fuse.other", False), ("", False)]
+)
 def test_an_old_time_is_believed_of_a_disk_of_this_host(
     monkeypatch: pytest.MonkeyPatch, kind: str, *, is_settled: bool
 ) -> None:

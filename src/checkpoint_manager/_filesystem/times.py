@@ -6,7 +6,8 @@ one tick of the file system's clock have the same time. A status is *settled* if
 time. It is if the last change is longer ago than a tick, or if the file system has fine times: since Linux 6.13, a change that
 follows a look at the status gets a time of its own there (``Documentation/filesystems/multigrain-ts.rst``).
 
-A network file system may answer from memory, and its server has another clock: nothing is ever settled there.
+A network file system may answer from memory, and other hosts, which have other clocks, set the times in it. Nothing is ever
+settled there, nor where the kind of the file system is not known, as on macOS.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _TICK_NANOSECONDS = 5_000_000_000
 """Longer than that of any file system: 10 ms at most in those of Linux, 2 s in FAT."""
+_OF_SEVERAL_HOSTS = mounts.NETWORK | {"gfs2", "ocfs2"}
 _HAVE_FINE_TIMES = {"ext4", "xfs", "btrfs", "tmpfs"}
 _FINE_SINCE = (6, 13)
 """The version of Linux."""
@@ -60,7 +62,7 @@ class FileTimes:
 
 def _tick(kind: str) -> float:
     """Return the longest time between two changes that have the same time, in nanoseconds; negative: each has its own."""
-    if kind in mounts.NETWORK or kind.startswith("fuse"):
+    if not kind or kind in _OF_SEVERAL_HOSTS or kind.startswith("fuse"):
         return math.inf
     if kind in _HAVE_FINE_TIMES and _kernel() >= _FINE_SINCE:
         return -math.inf
