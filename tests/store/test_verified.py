@@ -173,6 +173,30 @@ def test_a_save_goes_on_after_what_another_process_did(cm: CheckpointManager, st
     assert other.verify().ok
 
 
+def test_a_rollback_is_warned_of_each_time(store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    CheckpointManager(store, key=KEY).save_checkpoint("train", {"loss": 2})
+    shutil.copytree(store, tmp_path / "backup")
+    CheckpointManager(store, key=KEY).save_checkpoint("train", {"loss": 1})
+    shutil.rmtree(store)
+    (tmp_path / "backup").rename(store)
+    cm = CheckpointManager(store, key=KEY, on_rollback="warn")
+    for _ in range(3):
+        caplog.clear()
+        assert cm.load_checkpoint("train") == {"loss": 2}
+        assert "was rolled back" in caplog.text
+
+
+def test_a_damaged_record_of_deletions_is_told_each_time(
+    cm: CheckpointManager, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cm.delete_versions("train", [1])
+    (newest(store).parent / "gaps").write_bytes(b"damaged")
+    for _ in range(3):
+        caplog.clear()
+        assert cm.has_checkpoint("train")
+        assert "the record of deleted versions" in caplog.text
+
+
 def test_a_keyring_that_was_taken_away_is_noticed(cm: CheckpointManager, store: Path) -> None:
     (store / "keyring.json").unlink()
     for ask in (cm.has_checkpoint, cm.load_checkpoint):

@@ -115,7 +115,7 @@ def newest_of_any_kind(store: Store, stage: str, session: Session | None = None)
         else:
             entry = opened.entry
             store.history.confirm(stage, look, entry, session)
-            if store.history.is_newest(stage, look.number, entry):
+            if store.history.is_in_order(stage, look, entry):
                 store.verified.keep(stage, look.number, opened, look.status, session)
             contents = attachments.contents_of(store, stage, look.number, entry) if entry.attachments else None
             return Loaded(look.number, entry, opened.data, contents)

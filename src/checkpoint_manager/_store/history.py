@@ -199,10 +199,12 @@ class History:
         if self._tips.get(stage, NOTHING).version < look.number:
             self.learn(stage, self._tip_of(look.number, entry), session, durable=look.durable, seen=seen)
 
-    def is_newest(self, stage: str, number: int, entry: Entry) -> bool:
-        """Return whether this version is the newest one that this process knows of a stage."""
+    def is_in_order(self, stage: str, look: Look, entry: Entry) -> bool:
+        """Return whether this version is the newest one that is known of a stage, and a look at it found nothing to tell."""
         tip = self._tips.get(stage, NOTHING)
-        return tip.version == number and tip.id == entry.id
+        is_newest = tip.version == look.number and tip.id == entry.id
+        is_rolled_back = look.seen is not None and look.seen.version > look.number
+        return is_newest and not is_rolled_back and stage in self._store.known_gaps
 
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
