@@ -1,31 +1,52 @@
-"""The library's logger, ``checkpoint_manager``. Each of its records is one line without control characters."""
+"""The library's logger, ``checkpoint_manager``, loaded with the manager, or when there is something to say.
+
+:mod:`logging` takes longer to import than a command takes to look at a stage, and then mostly says nothing.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
+import contextlib
+from typing import TYPE_CHECKING, Any
 
-from checkpoint_manager._loading import finish_loads
-from checkpoint_manager._text import escaped
+from checkpoint_manager._loading import load
 
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterator
 
-class _OneLine(logging.Filter):
-    """A filter that escapes unprintable characters in a record before any handler sees it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if not text.isprintable():
-            record.msg, record.args = "%s", (escaped(text),)
-        return True
+_notes: list[str] | None = None
 
 
-_LOGGER = logging.getLogger("checkpoint_manager")
-_LOGGER.addFilter(_OneLine())
-# A module under import may call getLogger(), which takes logging's lock. Logging holds that lock across a fork, so the wait for
-# imports has to come first: handlers run in the reverse order of their registration, and logging has registered its own.
-os.register_at_fork(before=finish_loads)
+class _Logger:
+    """Does what the logger does, which is loaded for it."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a logger has
+        return getattr(get_logger(), name) if _notes is None else _note
+
+
+if TYPE_CHECKING:
+    LOG: logging.Logger
+else:
+    LOG = _Logger()
 
 
 def get_logger() -> logging.Logger:
     """Return the library's logger."""
-    return _LOGGER
+    logger: logging.Logger = load("checkpoint_manager._logging").LOGGER
+    return logger
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[str]]:
+    """Note what :data:`LOG` is given to say, for the block, and say nothing."""
+    global _notes  # noqa: PLW0603  # one for the process, as the logger is
+    _notes = notes = list[str]()
+    try:
+        yield notes
+    finally:
+        _notes = None
+
+
+def _note(message: str, *_: object, **__: object) -> None:
+    if _notes is not None:
+        _notes.append(message)

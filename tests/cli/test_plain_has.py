@@ -178,7 +178,7 @@ print(main(), *sys.modules)
         "cli.hints",
     }
     heavy = {"click", "rich", "filelock", "platformdirs", "ormsgpack", "blake3"}
-    heavy |= {"hashlib", "hmac", "pathlib", "random", "secrets", "shutil", "subprocess", "tempfile"}
+    heavy |= {"hashlib", "hmac", "logging", "pathlib", "random", "secrets", "shutil", "subprocess", "tempfile"}
     assert not (heavy | {f"checkpoint_manager.{name}" for name in ours}) & {*loaded}
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.checkpoint_file import BrokenError, open_data
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import attachments
 from checkpoint_manager._text import printable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.verified import Verified
     from checkpoint_manager.backends.base import Session
 
-_LOG = logging.getLogger("checkpoint_manager")
 _SMALL = 64 * 1024
 """Up to how many bytes a version is read at once. The look at a stage costs little beside a longer one."""
 

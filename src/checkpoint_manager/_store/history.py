@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import logging
 import os
 import weakref
 from bisect import bisect_left
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import MAX_UNREADABLE, Ancestor
 from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenVersion, note_of
 from checkpoint_manager._text import did_you_mean, printable
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Backend, Session
 
-_LOG = logging.getLogger("checkpoint_manager")
 _LONG = 256
 """A history of so many versions is looked at for the first time by a note, if the backend makes one."""
 _MOST_NOTES = 2

@@ -15,7 +15,6 @@ import base64
 import binascii
 import contextlib
 import errno
-import logging
 import os
 import stat
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,6 +26,7 @@ from checkpoint_manager._format.hidden import Hidden, SecretBytes
 from checkpoint_manager._format.key_slot import Secret
 from checkpoint_manager._format.seal import KEY_BYTES, generate_key
 from checkpoint_manager._loading import load
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import ArgumentError, Hint, KeyUnavailableError
 from checkpoint_manager.models import KeyFile, Passphrase
@@ -42,7 +42,6 @@ PASSPHRASE_FILE = "CHECKPOINT_MANAGER_PASSPHRASE_FILE"  # noqa: S105  # likewise
 PASSPHRASE_COMMAND = "CHECKPOINT_MANAGER_PASSPHRASE_COMMAND"  # noqa: S105  # likewise
 VARIABLES = (KEY_FILE, PASSPHRASE, PASSPHRASE_FILE, PASSPHRASE_COMMAND)
 
-_LOG = logging.getLogger("checkpoint_manager")
 _PREFIX = "checkpoint-manager-key-1:"
 _MAX_FILE_BYTES = 64 * 1024
 _EXPLANATION = (

@@ -23,7 +23,6 @@ import ast
 import contextlib
 import errno
 import functools
-import logging
 import os
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -37,6 +36,7 @@ from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreig
 from checkpoint_manager._filesystem.times import FileTimes, stamp
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.errors import CheckpointError, StorageError
 
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._filesystem.times import Stamp
 
-_LOG = logging.getLogger("checkpoint_manager")
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _VERSION = re.compile(rb"([0-9]{12}) ([0-9a-f]{32}) (.+)\n", re.DOTALL)

@@ -8,7 +8,6 @@ asks for the passphrase a second time.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from checkpoint_manager._format.checkpoint_file import MAX_HEADER_BYTES, BrokenError, parse_header
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES, Keyring, UnlockedKeyring, create, unlock
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store import key_sources
 from checkpoint_manager._store.last_seen import LastSeen, SeenLocations
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Backend, Record
     from checkpoint_manager.models import OnRollback
 
-_LOG = logging.getLogger("checkpoint_manager")
 _PUT_IT_BACK = "Restore it from a backup: without it, nothing opens"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import logging
 import os
 import pwd
 import sys
@@ -22,6 +21,7 @@ from checkpoint_manager._format.checkpoint_file import READ_IT_WITH_ANOTHER, Bro
 from checkpoint_manager._format.gaps import Gaps
 from checkpoint_manager._format.keyring import MAX_KEYRING_BYTES
 from checkpoint_manager._format.seal import SLICE_BYTES
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._store.last_seen import SeenRecord
 from checkpoint_manager._text import printable
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.models import Buffer, OnRollback
 
 T = TypeVar("T")
-_LOG = logging.getLogger("checkpoint_manager")
 _FIRST_READ = 64 * 1024
 """Enough for header, metadata and data of a small checkpoint in one read."""
 _ENTRY_READ = 4 * 1024

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._format.codecs import NO_CODECS
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._store.chains import Chains
 from checkpoint_manager._store.history import MOST_LOGGED, History
 from checkpoint_manager._store.open_keyring import OpenKeyring
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager.backends.base import Backend, Session
     from checkpoint_manager.models import OnRollback
-
-_LOG = logging.getLogger("checkpoint_manager")
 
 
 def open_store(backend: Backend, key: object, lock_timeout: float, on_rollback: OnRollback) -> Store:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 
+from checkpoint_manager._log import noted
 from checkpoint_manager._operations.load import is_completed
 from checkpoint_manager._store.presence import has_keyring
 from checkpoint_manager._store.store import open_store
@@ -15,15 +15,6 @@ from checkpoint_manager.models import KeyFile
 
 _PATIENCE = 60.0
 """The default of ``--lock-timeout``."""
-
-
-class _Words(logging.Handler):
-    """Notes whether the library had something to say."""
-
-    heard = False
-
-    def emit(self, _: logging.LogRecord) -> None:
-        self.heard = True
 
 
 def is_done(store: str, key_file: str | None, stage: str) -> bool | None:
@@ -40,14 +31,9 @@ def is_done(store: str, key_file: str | None, stage: str) -> bool | None:
     if scheme_of(store):
         return None
     store, key = os.path.expanduser(store), None if key_file is None else KeyFile(os.path.expanduser(key_file))
-    words, logger = _Words(logging.WARNING), logging.getLogger("checkpoint_manager")
-    before = logger.handlers[:], logger.propagate
-    logger.handlers[:], logger.propagate = [words], False
-    try:
+    with noted() as notes, contextlib.ExitStack() as stack:
         if not has_keyring(store):  # no command but "init" makes a store
             return None
-        with contextlib.closing(open_backend(store, patience=_PATIENCE)) as backend:
-            done = is_completed(open_store(backend, key, _PATIENCE, "raise"), validate(stage))
-    finally:
-        logger.handlers[:], logger.propagate = before
-    return None if words.heard else done
+        backend = stack.enter_context(contextlib.closing(open_backend(store, patience=_PATIENCE)))
+        done = is_completed(open_store(backend, key, _PATIENCE, "raise"), validate(stage))
+    return None if notes else done

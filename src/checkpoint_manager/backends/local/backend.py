@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.descriptors import Kept
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
 from checkpoint_manager._filesystem.times import FileTimes, stamp
+from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
     Backend,
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import MakePieces
     from checkpoint_manager.models import Buffer, Durability
 
-_LOG = logging.getLogger("checkpoint_manager")
 _SYNC_EVERY = 100
 """In a relaxed store, each version with such a number is made durable with all before it, which bounds the work of a flush."""
 
