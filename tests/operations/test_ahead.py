@@ -120,6 +120,19 @@ def test_a_process_that_may_hold_a_text_over_which_orjson_would_crash_looks_firs
     assert payload.encode(rows(), ahead=True)[2] is None
 
 
-@pytest.mark.parametrize("value", [rows(text=""), rows(b"bytes"), {"rows": [1] * 2000}, [rows()], "x" * 300_000])
+@pytest.mark.parametrize("value", [rows(), rows()["rows"], {str(number): [number] * 40 for number in range(2000)}])
+def test_many_rows_are_encoded_ahead_wherever_they_stand_at_the_top(value: Any) -> None:
+    encoded, _, look = payload.encode(value, ahead=True)
+    assert look is not None
+    look()
+    assert payload.decode(encoded) == value
+    (value if isinstance(value, list) else next(iter(value.values()))).append([()])
+    with pytest.raises(payload.InexactError):
+        look()
+
+
+@pytest.mark.parametrize("value", [rows(text=""), rows(b"bytes"), {"rows": [1] * 2000}, [rows()], "x" * 300_000, [()] * 2000])
 def test_what_is_short_or_is_not_rows_is_looked_at_first(value: object) -> None:
-    assert payload.encode(value, ahead=True)[2] is None
+    encoded, embedded, look = payload.encode(value, ahead=True)
+    assert look is None
+    assert payload.encode(value) == (encoded, embedded, None)

@@ -119,18 +119,21 @@ def encode(
         codecs: The codecs for other types.
         stage: The stage that an error is to name.
         what: What ``value`` is to the caller, for the message of an error.
-        ahead: Whether the look at a value of many rows is left to the caller.
+        ahead: Whether the look at many rows is left to the caller.
 
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
     """
-    embedded = None
-    if ahead and type(value) is dict and len(value) <= _SLICE:
-        for each in value.values():
-            if type(each) is list and len(each) > _SLICE and (begun := _dumps_ahead(value)) is not None:
-                return begun, None, Look(value, codecs, begun)
+    embedded = begun = None
+    if ahead:
+        for each in value.values() if type(value) is dict and len(value) <= _SLICE else (value,):
+            if (type(each) is list or type(each) is dict) and len(each) > _SLICE:
+                begun = _dumps_ahead(value)
+                break
+        if begun is not None and _AHEAD_BYTES < len(begun) <= MAX_DATA_BYTES:
+            return begun, None, Look(value, codecs, begun)
     try:
-        encoded = _dumps(value)
+        encoded = _dumps(value, begun)
         if encoded is None:
             encoded, embedded = _dumps_forms(value, codecs)
     except OverflowError as error:
@@ -262,10 +265,9 @@ def _dumps_ahead(value: object) -> bytes | None:
     if used > _FEW_BYTES:
         return None
     try:
-        encoded = orjson.dumps(value, option=_OPTIONS)
+        return orjson.dumps(value, option=_OPTIONS)
     except orjson.JSONEncodeError:
         return None
-    return encoded if _AHEAD_BYTES < len(encoded) <= MAX_DATA_BYTES else None
 
 
 def _dumps(value: object, encoded: bytes | None = None) -> bytes | None:
@@ -279,11 +281,10 @@ def _dumps(value: object, encoded: bytes | None = None) -> bytes | None:
         OverflowError: It is longer than ``MAX_DATA_BYTES``: orjson would crash over a text of 2**31 characters.
     """
     parts: Iterable[object] = (value,)
-    if type(value) is dict and len(value) <= _SLICE:
-        for each in value.values():
-            if type(each) is list and len(each) > _SLICE:
-                parts = _parts(value)
-                break
+    for each in value.values() if type(value) is dict and len(value) <= _SLICE else (value,):
+        if type(each) is list and len(each) > _SLICE:
+            parts = _parts(value)
+            break
     suspects = []
     try:
         for part in parts:
@@ -304,10 +305,11 @@ def _dumps(value: object, encoded: bytes | None = None) -> bytes | None:
     return encoded
 
 
-def _parts(value: dict[object, object]) -> Iterator[object]:
-    """Yield all that a dict holds, but many rows in slices, which ormsgpack writes faster, and in less memory."""
-    yield [*value]
-    for each in value.values():
+def _parts(value: object) -> Iterator[object]:
+    """Yield all that a list or dict holds, but many rows in slices, which ormsgpack writes faster, and in less memory."""
+    if type(value) is dict:
+        yield [*value]
+    for each in value.values() if type(value) is dict else (value,):
         if type(each) is list and len(each) > _SLICE and type(each[0]) in {dict, list}:
             yield from (each[start : start + _SLICE] for start in range(0, len(each), _SLICE))
         else:
