@@ -271,4 +271,25 @@ def test_an_old_time_is_believed_of_a_disk_of_this_host(
 ) -> None:
     monkeypatch.setattr(mounts, "mount_of", lambda _: mounts.Mount(kind))
     old = os.stat(os.__file__)
-    assert times.FileTimes("/").is_settled(old, time.time_ns()) is is_settled
+    assert times.FileTimes(os.path.dirname(os.__file__)).is_settled(old, time.time_ns()) is is_settled
+
+
+def test_a_time_of_whole_seconds_is_not_taken_for_a_fine_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(times, "_kernel", lambda: (6, 13))
+    monkeypatch.setattr(mounts, "mount_of", lambda _: mounts.Mount("ext4"))
+    now, second = time.time_ns(), 1_000_000_000
+    changed = now // second * second  # as in an ext4 whose inodes have 128 bytes: mkfs.ext4 -I 128
+
+    def is_settled(changed: int) -> bool:
+        status = os.stat_result(tuple(tmp_path.stat()), {"st_ctime_ns": changed})
+        return times.FileTimes(str(tmp_path)).is_settled(status, now)
+
+    assert [is_settled(changed), is_settled(changed + 1), is_settled(changed - 10 * second)] == [False, True, True]
+
+
+def test_what_is_mounted_in_a_folder_is_not_taken_for_the_file_system_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "mount_of", lambda _: mounts.Mount("ext4"))
+    mounted = os.stat("/dev/null")
+    assert not times.FileTimes(str(tmp_path)).is_settled(mounted, mounted.st_ctime_ns + 60_000_000_000)

@@ -4,10 +4,12 @@ The kernel notes the time of change (``st_ctime_ns``) with each change of a file
 folder, and no program can set that time. So an equal status means that nothing has changed, with one exception: changes within
 one tick of the file system's clock have the same time. A status is *settled* if every later change is certain to have another
 time. It is if the last change is longer ago than a tick, or if the file system has fine times: since Linux 6.13, a change that
-follows a look at the status gets a time of its own there (``Documentation/filesystems/multigrain-ts.rst``).
+follows a look at the status gets a time of its own there (``Documentation/filesystems/multigrain-ts.rst``). An ext4 with
+inodes of 128 bytes keeps whole seconds only, so a time without a fraction is never taken for a fine one.
 
 A network file system may answer from memory, and other hosts, which have other clocks, set the times in it. Nothing is ever
-settled there, nor where the kind of the file system is not known, as on macOS.
+settled there, nor where the kind of the file system is not known, as on macOS, nor in another file system that is mounted in
+a folder of this one.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ _OF_SEVERAL_HOSTS = mounts.NETWORK | {"gfs2", "ocfs2"}
 _HAVE_FINE_TIMES = {"ext4", "xfs", "btrfs", "tmpfs"}
 _FINE_SINCE = (6, 13)
 """The version of Linux."""
+_SECOND = 1_000_000_000
+"""In nanoseconds."""
 
 stamp: Callable[[os.stat_result], Stamp] = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 """Returns, of the status of a file or folder, what changes when it does."""
@@ -46,7 +50,9 @@ class FileTimes:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._tick: float | None = None
+        self._device: int | None = None
+        self._has_fine_times = False
+        self._tick: float = math.inf
 
     def is_settled(self, status: os.stat_result, now: int) -> bool:
         """Return whether each change after a status was read is certain to show in a later one.
@@ -55,18 +61,20 @@ class FileTimes:
             status: The status.
             now: The time before it was read, in nanoseconds since 1970.
         """
-        if self._tick is None:  # on first use, because it is looked up in a list of all mounts
-            self._tick = _tick(mounts.mount_of(self._directory).kind)
-        return status.st_ctime_ns < now - self._tick
+        if self._device is None:
+            self._look_up()
+        if status.st_dev != self._device:
+            return False
+        changed = status.st_ctime_ns
+        return changed < now - self._tick or (self._has_fine_times and changed % _SECOND != 0)
 
-
-def _tick(kind: str) -> float:
-    """Return the longest time between two changes that have the same time, in nanoseconds; negative: each has its own."""
-    if not kind or kind in _OF_SEVERAL_HOSTS or kind.startswith("fuse"):
-        return math.inf
-    if kind in _HAVE_FINE_TIMES and _kernel() >= _FINE_SINCE:
-        return -math.inf
-    return _TICK_NANOSECONDS
+    def _look_up(self) -> None:
+        """Find out about the file system, on first use, because it stands in a list of all mounts."""
+        kind = mounts.mount_of(self._directory).kind
+        self._has_fine_times = kind in _HAVE_FINE_TIMES and _kernel() >= _FINE_SINCE
+        if kind and kind not in _OF_SEVERAL_HOSTS and not kind.startswith("fuse"):
+            self._tick = _TICK_NANOSECONDS
+        self._device = os.stat(self._directory).st_dev
 
 
 def _kernel() -> tuple[int, ...]:

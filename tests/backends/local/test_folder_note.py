@@ -210,7 +210,7 @@ def test_no_note_is_made_where_changes_might_not_show(
     if why == "other hosts write to it":
         monkeypatch.setattr("checkpoint_manager.backends.local.backend.is_shared", lambda _: True)
     else:
-        monkeypatch.setattr(times, "_tick", lambda _: 5_000_000_000)
+        monkeypatch.setattr(times, "_kernel", lambda: (6, 12))
     for number in (3, 6):
         saved(tmp_path)
         assert newest(tmp_path) == number
