@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DATA = {"rows": ["x" * 10] * 70}
 MOST = {
     "save_checkpoint": (55, 13, 9),
-    "load_checkpoint": (12, 8, 6),
+    "load_checkpoint": (13, 8, 6),
     "has_checkpoint": (6, 5, 4),
     "save_checkpoint after a change": (90, 17, 9),
     "load_checkpoint after a change": (60, 16, 9),

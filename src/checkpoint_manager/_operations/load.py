@@ -46,7 +46,7 @@ def load_newest(store: Store, stage: str) -> Loaded:
         RollbackError: The stage is older than what this user has seen.
     """
     verified = store.verified.recall(stage)
-    if verified is not None and (again := _again(verified)) is not None:
+    if verified is not None and (again := _again(store, stage, verified)) is not None:
         return again
     with store.session(stage) as session:
         newest = newest_of_any_kind(store, stage, session)
@@ -67,14 +67,15 @@ def load_newest(store: Store, stage: str) -> Loaded:
     return loaded
 
 
-def _again(verified: Verified) -> Loaded | None:
-    """Return a small version that was verified before, if it is completed and nothing has changed since."""
-    entry, sealed = verified.entry, verified.sealed
-    content = verified.mark.read(_SMALL) if entry.status == "completed" else None
-    if content is None:
+def _again(store: Store, stage: str, verified: Verified) -> Loaded | None:
+    """Return a small version that was verified before, if nothing has changed since."""
+    sealed = store.verified.sealed(stage, verified)
+    content = None if sealed is None else verified.mark.read(_SMALL)
+    if sealed is None or content is None:
         return None
+    entry = sealed.entry
     try:
-        data = open_data(verified.key, sealed, content[sealed.offset :])
+        data = open_data(sealed.key, sealed.data, content[sealed.data.offset :])
     except BrokenError:
         return None  # a whole look finds out why
     return Loaded(verified.version, entry.copied() if entry.metadata else entry, data)
@@ -187,7 +188,7 @@ def is_completed(store: Store, stage: str) -> bool:
     """
     verified = store.verified.recall(stage)
     if verified is not None and verified.mark.holds():
-        return verified.entry.status == "completed"
+        return True
     try:
         with store.session(stage) as session:
             loaded = newest_of_any_kind(store, stage, session)

@@ -22,28 +22,40 @@ if TYPE_CHECKING:
     from checkpoint_manager._store.sealed_store import Opened, SealedStore
     from checkpoint_manager.backends.base import Mark, Session
 
-_MOST_KEPT = 4096
-"""Of so many stages, about 1.5 kB each."""
+_MOST_KEPT = 16_384
+"""Of so many stages, about 1 kB each."""
+_MOST_OPENED = 1024
+"""For so many of them, also what opens the data again, about 1 kB each."""
 
 
 class Verified(NamedTuple):
-    """The newest version of a stage.
+    """The newest version of a stage, which is completed.
 
     Attributes:
         version: Its number.
-        entry: Its metadata.
-        key: The key that it is sealed under.
-        sealed: What opens its data.
         seen: What changes when this user remembers another version of the stage.
         mark: What shows that the stage has not changed since.
     """
 
     version: int
-    entry: Entry
-    key: SecretBytes
-    sealed: SealedData
     seen: Stamp
     mark: Mark
+
+
+class Sealed(NamedTuple):
+    """What opens the data of a verified version again.
+
+    Attributes:
+        version: Its number.
+        entry: Its metadata.
+        key: The key that it is sealed under.
+        data: Where its data stands.
+    """
+
+    version: int
+    entry: Entry
+    key: SecretBytes
+    data: SealedData
 
 
 class VerifiedVersions:
@@ -52,9 +64,10 @@ class VerifiedVersions:
     def __init__(self, store: SealedStore) -> None:
         self._store = store
         self._kept: OrderedDict[str, Verified] = OrderedDict()
+        self._sealed: OrderedDict[str, Sealed] = OrderedDict()
 
     def keep(self, stage: str, version: int, opened: Opened, seen: os.stat_result | None, session: Session | None) -> None:
-        """Keep a version that was opened last in a session, if a later change is certain to show.
+        """Keep a completed version that was opened last in a session, if a later change is certain to show.
 
         Args:
             stage: The stage.
@@ -63,16 +76,25 @@ class VerifiedVersions:
             seen: The status of the line in which this user remembers the stage.
             session: The session.
         """
-        if seen is None or session is None or opened.entry.attachments:
+        entry = opened.entry
+        if seen is None or session is None or entry.attachments or entry.status != "completed":
             return
         mark = session.mark(version, self._store.keyring.current.record)
         stamp = None if mark is None else self._store.last_seen.stamp(seen, mark.taken)
         if mark is not None and stamp is not None:
-            self._kept[stage] = Verified(version, opened.entry.copied(), opened.key, opened.sealed, stamp, mark)
+            self._kept[stage] = Verified(version, stamp, mark)
+            self._sealed[stage] = Sealed(version, entry.copied() if entry.metadata else entry, opened.key, opened.sealed)
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
+            if len(self._sealed) > _MOST_OPENED:
+                self._sealed.popitem(last=False)
 
     def recall(self, stage: str) -> Verified | None:
         """Return the newest version of a stage, if this user remembers no other one. The caller asks its mark for the rest."""
         verified = self._kept.get(stage)
         return verified if verified is not None and self._store.last_seen.is_unchanged(stage, verified.seen) else None
+
+    def sealed(self, stage: str, verified: Verified) -> Sealed | None:
+        """Return what opens the data of a verified version, if that is kept, too."""
+        sealed = self._sealed.get(stage)
+        return sealed if sealed is not None and sealed.version == verified.version else None
