@@ -19,7 +19,7 @@ from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._operations.load import newest_completed
 from checkpoint_manager._store import attachments
 from checkpoint_manager._store.history import Tip
-from checkpoint_manager._store.last_seen import note_of
+from checkpoint_manager._store.last_seen import seen_line
 from checkpoint_manager._store.sealed_store import origin
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import OutOfOrderError, UnknownOutcomeError, VersionAbsentError, VersionTakenError
@@ -175,7 +175,7 @@ def append(
     for _ in range(_ATTEMPTS):
         # Made before the disk is waited for: afterwards, the processor has to fetch all code and data from memory again.
         saved, newest = entry.as_version(stage, number), Tip(number, entry.id, entry.created_at, 0, entry.durable)
-        note = note_of(stage, number, entry.id)
+        line = seen_line(stage, number, entry.id)
         try:
             durable = append_entry(store, stage, number, entry, draft.data, session, draft.look)
         except (VersionTakenError, OutOfOrderError):
@@ -189,7 +189,7 @@ def append(
         if not durable and not tip.version:  # the first version is durable in a relaxed store, too
             with _after_the_write(store, stage, number):
                 durable = store.backend.newest(stage, session=session).durable
-        store.history.learn(stage, newest, session, durable=durable, note=note)
+        store.history.learn(stage, newest, session, durable=durable, line=line)
         if store.after_append is not None:
             store.after_append(stage, number, entry, session)
         return saved

@@ -35,7 +35,7 @@ from checkpoint_manager._format.gaps import MAX_GAPS_BYTES
 from checkpoint_manager._format.note_keys import DELETED
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._named_tuple import NamedTuple
-from checkpoint_manager._store.last_seen import SeenVersion, note_of
+from checkpoint_manager._store.last_seen import SeenVersion, seen_line
 from checkpoint_manager._text import did_you_mean, printable
 from checkpoint_manager.backends.base import Newest, VersionAbsentError, maintenance_of
 from checkpoint_manager.errors import (
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from checkpoint_manager._format.checkpoint_file import Entry
     from checkpoint_manager._format.gaps import Gap, Gaps
-    from checkpoint_manager._store.last_seen import LastSeen, Note
+    from checkpoint_manager._store.last_seen import LastSeen, SeenLine
     from checkpoint_manager._store.sealed_store import SealedStore
     from checkpoint_manager.backends.base import Backend, Session
 
@@ -276,7 +276,7 @@ class History:
         *,
         durable: bool = True,
         seen: SeenVersion | None = None,
-        note: Note | None = None,
+        line: SeenLine | None = None,
     ) -> None:
         """Remember a version that was read or written as the newest, in this process, and for this user once it is durable.
 
@@ -287,14 +287,14 @@ class History:
             durable: It survives a power cut. If not, it is made durable, unless the store is relaxed: then only this process
                 remembers it.
             seen: What was seen before, if that is known: it need not be written again.
-            note: What is written down for the user, if it was made before.
+            line: What is written down for the user, if it was made before.
         """
         self._tips[stage] = tip
         if not durable and self._store.backend.durability != "relaxed":
             self._store.backend.flush(stage, session=session)
             durable = True
         if durable and tip.id is not None and (seen is None or seen.version < tip.version):
-            self._store.last_seen.write(*(note or note_of(stage, tip.version, tip.id)))
+            self._store.last_seen.write(*(line or seen_line(stage, tip.version, tip.id)))
         if tip.version >= _LONG and self._noted.get(stage, 0) < _MOST_NOTES:
             self._note_long(stage, session)
 

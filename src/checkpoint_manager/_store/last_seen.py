@@ -78,8 +78,8 @@ class SeenVersion(NamedTuple):
     id: str
 
 
-class Note(NamedTuple):
-    """What is written down of the newest version of a stage: the arguments of :meth:`LastSeen.write`."""
+class SeenLine(NamedTuple):
+    """The line about the newest version of a stage, as the arguments of :meth:`LastSeen.write`."""
 
     name: str
     pattern: re.Pattern[bytes]
@@ -265,7 +265,7 @@ class LastSeen(_Folder):
         return self.recall_with_status(stage)[0]
 
     def recall_with_status(self, stage: str) -> tuple[SeenVersion | None, os.stat_result | None]:
-        """Return also the status that the line had, for :meth:`stamp`."""
+        """Return the same, and the status of its file from before it was read, for :meth:`stamp`."""
         line, status = self._examine(_file_of(stage))
         match = _VERSION.match(line)
         return (SeenVersion(int(match[1]), match[2].decode()) if match else None), status
@@ -291,7 +291,7 @@ class LastSeen(_Folder):
 
     def remember(self, stage: str, seen: SeenVersion) -> None:
         """Write down the newest version of a stage; it never replaces a newer one."""
-        self.write(*note_of(stage, seen.version, seen.id))
+        self.write(*seen_line(stage, seen.version, seen.id))
 
     def forget(self, stage: str) -> None:
         """Drop what was seen of a stage, after its user has accepted a rollback."""
@@ -342,9 +342,9 @@ class LastSeen(_Folder):
         self.write("keyring", _KEYRING, seen.serial, line, even_if_older=even_if_older)
 
 
-def note_of(stage: str, version: int, version_id: str) -> Note:
-    """Return what is written down of the newest version of a stage."""
-    return Note(_file_of(stage), _VERSION, version, f"{version:012d} {version_id} ".encode(), orjson.dumps(stage) + b"\n")
+def seen_line(stage: str, version: int, version_id: str) -> SeenLine:
+    """Return the line about a version, the newest of a stage."""
+    return SeenLine(_file_of(stage), _VERSION, version, f"{version:012d} {version_id} ".encode(), orjson.dumps(stage) + b"\n")
 
 
 def state_directory() -> str:
