@@ -330,9 +330,9 @@ MUTANTS: list[Mutant] = [
         Decide("packed[position - 1] == _FLOAT and packed[position + 1:position + 2] >= b'\\xf0'", False),
     ),
     Mutant("only the first rows are looked at", "_format/payload.py", "_parts", Replace("range(0, len(each), _SLICE)", "[0]")),
-    Mutant("what was encoded ahead is not looked at", "_store/sealed_store.py", "_looked_at", Delete("look()")),
+    Mutant("what was encoded ahead is not looked at", "_store/sealed_store.py", "_checked", Delete("check()")),
     Mutant(
-        "each JSON that was encoded ahead passes", "_format/payload.py", "Look.__call__", Delete("raise InexactError(self)")
+        "each JSON that was encoded ahead passes", "_format/payload.py", "Check.__call__", Delete("raise InexactError(self)")
     ),
     Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     # History

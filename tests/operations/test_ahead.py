@@ -1,4 +1,4 @@
-"""Large rows are encoded ahead of the look at them: whether they come back equal is found out while the disk takes them."""
+"""Large rows are encoded ahead of their check: whether they come back equal is found out while the disk takes them."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def cm(request: pytest.FixtureRequest, tmp_path: Path) -> CheckpointManager:
     return CheckpointManager(request.param.format(tmp_path), key=KEY)
 
 
-def test_what_is_json_is_looked_at_after_it_was_encoded(cm: CheckpointManager) -> None:
-    encoded, _, look = payload.encode(rows(1.5), ahead=True)
-    assert look is not None
+def test_what_is_json_is_checked_after_it_was_encoded(cm: CheckpointManager) -> None:
+    encoded, _, check = payload.encode(rows(1.5), ahead=True)
+    assert check is not None
     assert payload.decode(encoded) == rows(1.5)
     assert cm.save_checkpoint("train", rows(1.5)).number == 1
     assert cm.load_checkpoint("train") == rows(1.5)
 
 
 @pytest.mark.parametrize("last", [(1, 2), uuid.UUID(int=7), float("inf"), [{"a": ((),)}]], ids=repr)
-def test_what_is_not_json_is_saved_in_its_form_once_the_look_finds_it(cm: CheckpointManager, last: object) -> None:
+def test_what_is_not_json_is_saved_in_its_form_once_the_check_finds_it(cm: CheckpointManager, last: object) -> None:
     cm.save_checkpoint("train", rows(0))
     assert payload.encode(rows(last), ahead=True)[2] is not None
     assert cm.save_checkpoint("train", rows(last), expected_version=1).number == 2
@@ -73,7 +73,7 @@ def test_what_can_not_be_saved_is_refused_and_leaves_nothing(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("durability", ["full", "relaxed"])
-def test_what_is_not_looked_at_is_not_visible_even_if_the_process_is_killed(
+def test_what_is_not_checked_is_not_visible_even_if_the_process_is_killed(
     tmp_path: Path, durability: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cm = CheckpointManager(tmp_path, key=KEY, durability=durability)
@@ -91,7 +91,7 @@ def test_what_is_not_looked_at_is_not_visible_even_if_the_process_is_killed(
     assert not any(name.endswith(".tmp") for name in files(tmp_path))
 
 
-def test_an_interrupted_look_leaves_the_stage_as_it_was(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_check_leaves_the_stage_as_it_was(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: object) -> bool:
         raise KeyboardInterrupt
 
@@ -111,7 +111,7 @@ def test_attached_contents_go_with_rows_that_are_not_json(tmp_path: Path) -> Non
     assert cm.load_checkpoint("train", version.number)["rows"][-1]["last"] == (1,)
 
 
-def test_a_process_that_may_hold_a_text_over_which_orjson_would_crash_looks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_may_hold_a_text_over_which_orjson_would_crash_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     class Used:
         ru_maxrss = 2**30
 
@@ -122,17 +122,17 @@ def test_a_process_that_may_hold_a_text_over_which_orjson_would_crash_looks_firs
 
 @pytest.mark.parametrize("value", [rows(), rows()["rows"], {str(number): [number] * 40 for number in range(2000)}])
 def test_many_rows_are_encoded_ahead_wherever_they_stand_at_the_top(value: Any) -> None:
-    encoded, _, look = payload.encode(value, ahead=True)
-    assert look is not None
-    look()
+    encoded, _, check = payload.encode(value, ahead=True)
+    assert check is not None
+    check()
     assert payload.decode(encoded) == value
     (value if isinstance(value, list) else next(iter(value.values()))).append([()])
     with pytest.raises(payload.InexactError):
-        look()
+        check()
 
 
 @pytest.mark.parametrize("value", [rows(text=""), rows(b"bytes"), {"rows": [1] * 2000}, [rows()], "x" * 300_000, [()] * 2000])
-def test_what_is_short_or_is_not_rows_is_looked_at_first(value: object) -> None:
-    encoded, embedded, look = payload.encode(value, ahead=True)
-    assert look is None
+def test_what_is_short_or_is_not_rows_is_checked_first(value: object) -> None:
+    encoded, embedded, check = payload.encode(value, ahead=True)
+    assert check is None
     assert payload.encode(value) == (encoded, embedded, None)

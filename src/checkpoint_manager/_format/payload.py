@@ -7,8 +7,8 @@ have, but for the bytes and extensions that orjson refuses. Its output is search
 has all bits of its exponent set, so it starts with ``CB 7F Fx`` or ``CB FF Fx``. Other values may contain these bytes; if the
 JSON then contains ``null``, too, the floats of the parts that contain them are checked.
 
-That look takes as long as the JSON. Of many rows, the JSON may be written *ahead* of it: while the disk takes all but its end,
-the rows are looked at, and the end follows if the JSON is exact (:class:`Look`).
+That check takes as long as writing the JSON. A value of many rows may be *encoded ahead* of it: it is checked while the disk
+takes the bytes, and the version becomes visible only if it passes (:class:`Check`).
 
 A value that is not JSON is turned into JSON with forms, which is checked and written in the same way. Only where a value is
 refused, :mod:`checkpoint_manager._format.payload_faults` walks it to name what is at fault.
@@ -66,7 +66,7 @@ _RARE = 512
 _SLICE = 1024
 """How many rows are written at once."""
 _AHEAD_BYTES = 256 * 1024
-"""Up to here, JSON is not written ahead: a file of this size is written in one piece."""
+"""Up to here, a value is checked first: a file of this size is written in one piece."""
 _FEW_BYTES = MAX_DATA_BYTES // 2
 """A process that never had more in memory holds no text over which orjson would crash, unless half of it is swapped out."""
 _PARTS = 16
@@ -75,18 +75,15 @@ _TOO_LONG = "Save it in several stages, or save the name of a file that holds it
 
 
 class InexactError(Exception):
-    """JSON that was written ahead would not be read as an equal value of equal types."""
+    """A value was encoded ahead as JSON that would not be read as an equal value of equal types."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, check: Check) -> None:
         super().__init__()
-        self.look = look
+        self.check = check
 
 
-class Look:
-    """The look at a value whose JSON was written ahead.
-
-    Until it is called and returns, nobody may take the JSON for the value.
-    """
+class Check:
+    """The check of a value that was encoded ahead. Until it has passed, no reader may see the JSON."""
 
     def __init__(self, value: object, codecs: Codecs, encoded: bytes) -> None:
         self._value = value
@@ -105,11 +102,11 @@ class Look:
 
 def encode(
     value: object, codecs: Codecs = NO_CODECS, *, stage: str | None = None, what: str = "data", ahead: bool = False
-) -> tuple[bytes, Embedded | None, Look | None]:
+) -> tuple[bytes, Embedded | None, Check | None]:
     """Return bytes that :func:`decode` turns into an equal value of equal types, and the contents that are not in them.
 
     If there are such contents, the bytes are those of ``Embedded.data()``, once the contents were read.
-    The last item is None unless the value was encoded ahead, and is still to be looked at.
+    The last item is the check that is left to the caller, if the value was encoded ahead; otherwise None.
 
     Args:
         value: What JSON has (None, a bool, an int of 64 bits, a finite float, a str without lone surrogates, and lists of such,
@@ -119,7 +116,7 @@ def encode(
         codecs: The codecs for other types.
         stage: The stage that an error is to name.
         what: What ``value`` is to the caller, for the message of an error.
-        ahead: Whether the look at many rows is left to the caller.
+        ahead: Whether many rows may be encoded ahead of their check.
 
     Raises:
         PayloadError: It would not come back equal, or is longer than ``MAX_DATA_BYTES``.
@@ -131,7 +128,7 @@ def encode(
                 begun = _dumps_ahead(value)
                 break
         if begun is not None and _AHEAD_BYTES < len(begun) <= MAX_DATA_BYTES:
-            return begun, None, Look(value, codecs, begun)
+            return begun, None, Check(value, codecs, begun)
     try:
         encoded = _dumps(value, begun)
         if encoded is None:
@@ -259,7 +256,7 @@ def _dumps_forms(value: object, codecs: Codecs) -> tuple[bytes | None, Embedded 
 
 
 def _dumps_ahead(value: object) -> bytes | None:
-    """Return a value as JSON that is still to be looked at, or None if that is better done first."""
+    """Return a value as JSON that is still to be checked, or None if it has to be checked first."""
     memory = load("resource")
     used = memory.getrusage(memory.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if used > _FEW_BYTES:
@@ -275,7 +272,7 @@ def _dumps(value: object, encoded: bytes | None = None) -> bytes | None:
 
     Args:
         value: The value.
-        encoded: Its JSON, if it is written already.
+        encoded: Its JSON, if it was encoded ahead.
 
     Raises:
         OverflowError: It is longer than ``MAX_DATA_BYTES``: orjson would crash over a text of 2**31 characters.
@@ -330,7 +327,7 @@ def _is_suspect(value: object, packed: bytes) -> bool:
 
 
 def _may_hold_not_finite(packed: bytes) -> bool:
-    """Return whether a float may be not finite: looking at each byte that may begin an exponent is fast, if there are few."""
+    """Return whether a float may be not finite: to look at each byte that may begin an exponent is fast if there are few."""
     for exponent in (b"\x7f", b"\xff"):
         position = 0
         for _ in range(len(packed) // _RARE):

@@ -55,7 +55,7 @@ class Draft(NamedTuple):
         attachments: What is attached to it, all written already.
         embedded: The arrays, frames and tensors of the data that are not in it and not written yet: see
             :func:`checkpoint_manager._operations.attach.attached`.
-        look: The look at the data before anyone may read it, if it was encoded ahead; None: it is exact.
+        check: What the data has to pass before anyone may read it, if it was encoded ahead; otherwise None.
     """
 
     data: bytes
@@ -64,7 +64,7 @@ class Draft(NamedTuple):
     restored_from: int | None = None
     attachments: tuple[AttachmentRecord, ...] = ()
     embedded: Embedded | None = None
-    look: payload.Look | None = None
+    check: payload.Check | None = None
 
     def __repr__(self) -> str:
         """Leave data and metadata out: an error's traceback may show the variables of a function."""
@@ -81,7 +81,7 @@ def draft(
     codecs: Codecs = NO_CODECS,
     ahead: bool = False,
 ) -> Draft:
-    """Return a draft of a version, validated before anything is locked, read or written, but for what is left to a look.
+    """Return a draft of a version, validated before anything is locked, read or written, but for data that is encoded ahead.
 
     Args:
         stage: The stage.
@@ -90,14 +90,14 @@ def draft(
         status: The status of the stage.
         notes: What the library itself notes in the metadata, under keys that begin with ``@``.
         codecs: How values of types that the library does not know are saved.
-        ahead: Whether large data may be encoded ahead of the look at it. Only :func:`save` takes such a draft.
+        ahead: Whether large data may be encoded ahead of its check. Only :func:`save` takes such a draft.
 
     Raises:
         PayloadError: The data or the metadata would not load as it was saved, or a key of the metadata is reserved.
     """
-    encoded, embedded, look = payload.encode(data, codecs, stage=stage, ahead=ahead)
+    encoded, embedded, check = payload.encode(data, codecs, stage=stage, ahead=ahead)
     checked = {} if metadata is None else check_metadata(stage, metadata)
-    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded, look)
+    return Draft(encoded, checked if notes is None else {**checked, **notes}, status, None, (), embedded, check)
 
 
 def save(store: Store, stage: str, draft: Draft, expected: int | None = None) -> Version:
@@ -129,9 +129,9 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
             if draft.attachments:
                 attachments.check_there(store, stage, draft.attachments)
             return append(store, stage, tip, draft, session, exactly=expected is not None)
-    except payload.InexactError as error:  # of its look
-        look = error.look
-    return save(store, stage, draft._replace(data=look.encoded_again(stage), look=None), expected)
+    except payload.InexactError as error:
+        check = error.check
+    return save(store, stage, draft._replace(data=check.encoded_again(stage), check=None), expected)
 
 
 def update(store: Store, stage: str, function: Callable[[Any], object], metadata: Mapping[str, object] | None) -> Version:
@@ -177,7 +177,7 @@ def append(
         saved, newest = entry.as_version(stage, number), Tip(number, entry.id, entry.created_at, 0, entry.durable)
         line = seen_line(stage, number, entry.id)
         try:
-            durable = append_entry(store, stage, number, entry, draft.data, session, draft.look)
+            durable = append_entry(store, stage, number, entry, draft.data, session, draft.check)
         except (VersionTakenError, OutOfOrderError):
             if exactly:
                 raise conflict(store, stage, tip.version, number) from None
@@ -212,7 +212,7 @@ def append_entry(
     entry: Entry,
     data: Buffer,
     session: Session | None,
-    look: payload.Look | None = None,
+    check: payload.Check | None = None,
 ) -> bool:
     """Append one version exactly once, even if an answer of the backend is lost, and return whether it is durable.
 
@@ -224,7 +224,7 @@ def append_entry(
     cause: BaseException | None = None
     for _ in range(_LOST_ANSWERS):
         try:
-            store.append(stage, number, entry, data, session, look)
+            store.append(stage, number, entry, data, session, check)
         except VersionAbsentError:  # deleted meanwhile
             raise VersionTakenError from None
         except (VersionTakenError, OutOfOrderError, UnknownOutcomeError) as error:

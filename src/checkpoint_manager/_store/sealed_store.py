@@ -147,17 +147,17 @@ class SealedStore:
         entry: Entry,
         data: Buffer,
         session: Session | None = None,
-        look: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         """Write a version, under the key that is active when this returns; errors as in :meth:`Backend.append`.
 
-        If there is a look, it is called while a disk takes the bytes; if it raises, no version was written.
+        If there is a check, it is called while the disk takes the bytes; if it raises, no version was written.
         """
         key_id, key = self.keyring.current.active
         place = Place(self._store_id, stage, version)
         make_pieces: MakePieces = functools.partial(sealed_format.seal_version, key_id, key, place, entry, data)
-        if look is not None:
-            make_pieces = functools.partial(_looked_at, make_pieces, look)
+        if check is not None:
+            make_pieces = functools.partial(_checked, make_pieces, check)
         if self.index is None:
             self.backend.append(stage, version, make_pieces, session=session)
         else:
@@ -468,11 +468,11 @@ class SealedStore:
         return form.seal(key_id, key, self._store_id, stage, content)
 
 
-def _looked_at(make_pieces: MakePieces, look: Callable[[], None]) -> Iterator[Buffer]:
-    """Yield the pieces of a version, and look at it while a disk takes them."""
+def _checked(make_pieces: MakePieces, check: Callable[[], None]) -> Iterator[Buffer]:
+    """Yield the pieces of a version, and check it while the disk takes them."""
     yield from make_pieces()
     yield b""
-    look()
+    check()
 
 
 def _slices(file: Reader, missing: int) -> Iterator[bytes]:
