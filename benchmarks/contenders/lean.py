@@ -80,7 +80,7 @@ class Lean(Contender):
         self._root = str(folder)
         for name in ("history", ".locks", "seen"):
             (folder / name).mkdir(exist_ok=True)
-        (folder / "keyring.json").touch()
+        os.close(os.open(folder / "keyring.json", os.O_CREAT, 0o600))  # touch would change the times that others compare
         self._keyring = _stamp(f"{self._root}/keyring.json")
         self._stages: dict[str, _Stage] = {}
         self._origin = {"user": "root", "host": os.uname().nodename, "pid": os.getpid(), "python": "3", "library": "0"}
