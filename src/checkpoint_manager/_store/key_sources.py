@@ -34,7 +34,7 @@ from checkpoint_manager.models import KeyFile, Passphrase
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Path: TypeAlias = str | os.PathLike[str]
+StrPath: TypeAlias = str | os.PathLike[str]
 
 KEY_FILE = "CHECKPOINT_MANAGER_KEY_FILE"
 PASSPHRASE = "CHECKPOINT_MANAGER_PASSPHRASE"  # noqa: S105  # the variable's name
@@ -151,7 +151,7 @@ def _refuse_if_empty(passphrase: Passphrase, source: str) -> None:
 # Passphrases from outside
 
 
-def read_passphrase_file(path: Path) -> Passphrase:
+def read_passphrase_file(path: StrPath) -> Passphrase:
     """Return the passphrase in the first line of a file.
 
     Raises:
@@ -242,7 +242,7 @@ def default_key_path() -> str:
     return os.path.join(directory, "default.key")
 
 
-def is_there(path: Path) -> bool:
+def is_there(path: StrPath) -> bool:
     """Return whether a key file exists.
 
     Raises:
@@ -262,7 +262,7 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def read_key_file(path: Path) -> Secret:
+def read_key_file(path: StrPath) -> Secret:
     """Return the key that a file holds.
 
     Raises:
@@ -288,7 +288,7 @@ def _key_in(content: SecretBytes) -> SecretBytes | None:
         return Hidden(b"")
 
 
-def _read(path: Path, what: str) -> SecretBytes:
+def _read(path: StrPath, what: str) -> SecretBytes:
     """Read a file of the user's own: a link is followed (that is how secrets are mounted), a FIFO does not hang."""
     try:
         descriptor = os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -311,7 +311,7 @@ def _read(path: Path, what: str) -> SecretBytes:
     return data
 
 
-def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
+def _check_owner(path: StrPath, status: os.stat_result, what: str) -> None:
     """Raise if other users of this host can choose the secret in a file, and warn if they can read it or replace the file."""
     if permissions.is_foreign(status):
         message = f"the {what} {path} belongs to another user of this host, who can read and change it"
@@ -325,7 +325,7 @@ def _check_owner(path: Path, status: os.stat_result, what: str) -> None:
         _LOG.warning("The %s %s can be replaced by other users of this host, who may write to %s", what, path, exposed)
 
 
-def create_key_file(path: Path) -> Secret:
+def create_key_file(path: StrPath) -> Secret:
     """Create a private, durable key file and return its key; if another process was faster, return the key of its file.
 
     Raises:
@@ -360,7 +360,7 @@ def create_key_file(path: Path) -> Secret:
     return read_key_file(path)
 
 
-def make_durable(path: Path) -> None:
+def make_durable(path: StrPath) -> None:
     """Make a key file durable with the names that lead to it: the process that made them may have been killed before that.
 
     Raises:
