@@ -78,7 +78,6 @@ class _Place(io.FileIO):
     """One place in the queue; closed when its turn has come."""
 
     def __init__(self) -> None:
-        self._left = False
         self._waiting = _thread.allocate_lock()
         self._waiting.acquire()
         self._error: OSError | ValueError | None = None
