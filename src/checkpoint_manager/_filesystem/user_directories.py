@@ -1,7 +1,7 @@
 """Where the user's own files of this library belong: the state directory and the data directory.
 
-``platformdirs`` knows that for each platform. On Linux it follows the XDG Base Directory Specification, which is read here for
-an ordinary user: ``platformdirs`` takes longer to import than a command takes to look at a stage.
+``platformdirs`` knows that for each platform. On Linux it follows the XDG Base Directory Specification, which is
+implemented here for an ordinary user: ``platformdirs`` takes longer to import than a command takes to look at a stage.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ def _of_platform(function: str) -> str | None:
         directory = str(getattr(platformdirs, function)(_NAME))
     except RuntimeError:
         return None
-    return None if directory.startswith("~") else directory  # so older versions say it
+    return None if directory.startswith("~") else directory  # older versions leave it so

@@ -208,7 +208,7 @@ class History:
     def tip(self, stage: str, session: Session | None = None, *, exact: bool = False) -> Tip:
         """Return the newest version as a writer needs it; arguments and errors as for :meth:`look`.
 
-        While nothing of the stage has changed since this process appended to it, nor what this user has seen of it, that is it.
+        It is what this process appended last, while neither the stage nor what this user has seen of it has changed since.
 
         A damaged version does not stop a writer, because the stage has to be computed again; the new version names the last
         readable one. A damaged record of deletions does, because the free numbers are then unknown.
@@ -556,7 +556,7 @@ class History:
         return IntegrityError(message, hint=Hint.PUT_IT_BACK, stage=stage, version=version)
 
     def _names(self) -> Iterator[str]:
-        """Yield the names of the stages that are there, and then of those that were seen, which takes longer."""
+        """Yield the names of the stages that are there, then those of the stages that were seen, which take longer to find."""
         yield from self._store.backend.stages()
         yield from self._store.last_seen.stages()
 

@@ -205,7 +205,7 @@ class SealedStore:
         return sealed_format.seal_version(key_id, key, Place(self._store_id, stage, version), entry, data)
 
     def key_of(self, stage: str, version: int, session: Session | None = None) -> str:
-        """Return the id of the key that a version claims to be sealed under; errors as in :meth:`load`."""
+        """Return the id of the key that a version claims to be sealed under; errors as in :meth:`open`."""
         try:
             with self.backend.open(stage, version, session=session) as file:
                 return sealed_format.parse_header(file.read(sealed_format.MAX_HEADER_BYTES)).key
@@ -213,7 +213,7 @@ class SealedStore:
             self._refuse(stage, version, broken)
 
     def entry(self, stage: str, version: int, session: Session | None = None) -> Entry:
-        """Return a version's authenticated metadata without reading its data; errors as in :meth:`load`."""
+        """Return a version's authenticated metadata without reading its data; errors as in :meth:`open`."""
         try:
             with self.backend.open(stage, version, session=session) as file:
                 return self._entry(file, Place(self._store_id, stage, version))

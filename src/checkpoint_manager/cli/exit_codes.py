@@ -119,7 +119,7 @@ _EXIT_OF: tuple[tuple[type[CheckpointError], Exit], ...] = (
 
 
 def exit_of(error: CheckpointError) -> Exit:
-    """Return the exit code of an error. An error without a code of its own is a request that what is there stands against."""
+    """Return the exit code of an error. One without a code of its own is a conflict with what is there."""
     if isinstance(error, ResultNotSavedError) and isinstance(error.__cause__, CheckpointError):
         error = error.__cause__
     if isinstance(error, TagError) and error.version is not None:  # the name is valid, and another version has it

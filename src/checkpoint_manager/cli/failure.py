@@ -82,7 +82,7 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
 
 
 def _near_option(error: click.NoSuchOption, program: str) -> str:
-    """Return what to write instead of an option that there is not. Dashes, which all have, make no option near to another."""
+    """Return the hint for an unknown option: the nearest known one, compared without the dashes that all of them have."""
     if error.ctx is not None and any(error.option_name in each.opts for each in error.ctx.find_root().command.params):
         return f"It belongs to the program: {program} {error.option_name}"
     known = {each.lstrip("-"): each for each in error.possibilities or ()}

@@ -141,7 +141,7 @@ def make_templates() -> Environment:
 
 
 def compile_templates(templates: Environment) -> None:
-    """Compile all templates after the first page was asked for, and while no page is being made: the others then need not."""
+    """Compile all templates, after a browser has asked for its first page, and while no page is being made."""
     time.sleep(_FIRST_PAGE_SECONDS)
     for name in templates.list_templates():
         PACE.give_way()

@@ -79,7 +79,7 @@ _MOST_LOOKED_BACK = 20
 _FEW_VERSIONS = 1000
 """How many versions are verified on the way to data that is read for a page."""
 _MOST_AT_ONCE = 4
-"""How many histories of a store are verified at once before data is read: on a place that does not answer, none ends."""
+"""How many histories of a store are verified at once before data is read. If the place does not answer, none of them ends."""
 _SHARE = 0.1
 """The share of a processor that looking again and again may take."""
 

@@ -412,8 +412,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
     def _sync_versions(self, found: Found, folder: int) -> None:
         """Make the versions above the head durable; the others are already.
 
-        More than ``_SYNC_EVERY`` are no relaxed saves, but a missing head, or planted files: thousands of flushes would take
-        minutes, under the lock, and the file system's own takes one.
+        More than ``_SYNC_EVERY`` are not relaxed saves: the head is missing, or files were planted. Thousands of flushes would
+        take minutes, under the lock, and the file system's own takes one.
         """
         numbers = [number for number in head.numbers(folder) if found.durable < number <= found.number]
         if len(numbers) <= _SYNC_EVERY or not files.sync_file_system(folder):

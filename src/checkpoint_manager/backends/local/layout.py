@@ -60,7 +60,7 @@ version_name: Callable[[int], str] = ("{:012d}" + SUFFIX).format
 
 
 def version_of(name: str) -> int | None:
-    """Return the number of the version that a file of this name holds; None if it is no version's name."""
+    """Return the number of the version that a file of this name holds; None if it is another name."""
     match = re.fullmatch(_VERSION, name)
     return int(match[1]) or None if match else None
 

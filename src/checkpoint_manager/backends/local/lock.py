@@ -13,8 +13,8 @@ soon as the lock is free. Where that is not possible, it polls: the pause is 5 %
 **Interruptions.** A signal handler may raise an exception between any two steps of the interpreter, also before the first one
 of an ``__exit__`` or a ``close`` that is written in Python. So the lock is the descriptor, and its owner a :class:`io.FileIO`:
 if the end of the ``with`` block is cut off, the interpreter closes it as soon as nothing refers to it. Only what has been
-unlocked is kept. A signal handler or
-finaliser that asks for a lock which its own thread holds, or is taking, is refused at once, because it would wait for itself.
+unlocked is kept. A signal handler or finaliser that asks for a lock which its own thread holds, or is taking, is refused at
+once, because it would wait for itself.
 
 **Forks.** A child shares its parent's open file descriptions and the locks on them, and would keep a lock alive after the
 parent's death. So each descriptor of a lock file is noted, and a child closes at once what it inherited, which frees nothing
@@ -233,12 +233,12 @@ class FileLock(io.IOBase):
         self._file = file = LockFile.__new__(LockFile) if kept is None else kept
         self.flush = file.close  # type: ignore[method-assign]
         if kept is None:
-            self._open_anew()
+            self._open_file()
             if self._kept is not None:
                 make_room()
         file.is_kept = False
 
-    def _open_anew(self) -> None:
+    def _open_file(self) -> None:
         file = self._file
         try:
             try:
@@ -424,7 +424,7 @@ def _held_runs(locks: str) -> Iterator[HeldRun]:
             stage = from_filename(file)
             if stage is None and not is_hashed(file):
                 continue
-            with passing_over_refusals():  # it is gone, or is no file
+            with passing_over_refusals():  # it is gone, or is not a file
                 notice = _notice(lock_file, folder, listed)
                 if notice is not None:
                     yield HeldRun(stage or "", name, notice)
