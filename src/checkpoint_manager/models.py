@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import typing
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager._text import printable
 from checkpoint_manager.errors import AttachmentNotFoundError
 
@@ -199,7 +201,7 @@ class Checkpoint(NamedTuple):
     attachments: Mapping[str, Attachment]
 
 
-class Codec(NamedTuple, Generic[T]):
+class Codec(typing.NamedTuple, Generic[T]):
     """How values of a type that the library does not know are saved and loaded: ``CheckpointManager(codecs=[Codec(…)])``.
 
     ::

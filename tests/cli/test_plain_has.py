@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager.cli import app, main, plain_has, quiet_look
+from checkpoint_manager.cli import COMPLETION, app, main, plain_has, quiet_look
 from checkpoint_manager.cli.commands.has import has
 from checkpoint_manager.cli.key_options import Source
 
@@ -103,9 +103,9 @@ def test_it_says_what_the_ordinary_way_says(
         assert (plain.code, plain.out, plain.err) == (code, ordinary.out, ordinary.err), words
 
 
-@pytest.mark.parametrize("variable", ["CHECKPOINT_MANAGER_PASSPHRASE", "CHECKPOINT_MANAGER_PASSPHRASE_COMMAND"])
-def test_a_passphrase_is_asked_for_in_the_ordinary_way_only(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is slow on purpose, and a command may ask its user: neither is done twice."""
+@pytest.mark.parametrize("variable", ["CHECKPOINT_MANAGER_PASSPHRASE", "CHECKPOINT_MANAGER_PASSPHRASE_COMMAND", COMPLETION])
+def test_a_passphrase_and_completions_are_asked_for_in_the_ordinary_way(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A passphrase is slow on purpose, and a command may ask its user for it: neither is done twice."""
     monkeypatch.setenv(variable, "")
     assert plain_has.answer(["has", "train"]) is None
 

@@ -3,7 +3,7 @@
 A script asks before each of its steps: ``checkpoint-manager has train || python train.py``. It is answered here only if
 
 * the words are ``has STAGE``, with or without ``--store DIRECTORY`` and ``--key file:PATH``,
-* no passphrase is set in the environment, and
+* the environment sets no passphrase, and does not ask for completions, and
 * there is nothing to say: the store opens and has an answer, without an error or a warning.
 
 For everything else, :func:`answer` returns None, and the command begins again in the ordinary way, :mod:`.app`: that alone
@@ -16,7 +16,7 @@ import gc
 import os
 from typing import TYPE_CHECKING
 
-from checkpoint_manager.cli import DEFAULT_STORE, NAME
+from checkpoint_manager.cli import COMPLETION, DEFAULT_STORE, NAME
 from checkpoint_manager.cli.interrupts import held_back
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def answer(words: Sequence[str]) -> int | None:
 
 def _plain(words: Sequence[str]) -> tuple[str, str, str | None] | None:
     """Return the stage, the store and the key file that plain words name; None: they are not plain."""
-    if words[:1] != ["has"] or any(name.startswith(_OTHER_KEYS) for name in os.environ):
+    if words[:1] != ["has"] or any(name.startswith((_OTHER_KEYS, COMPLETION)) for name in os.environ):
         return None
     options: dict[str, str] = {}
     stages = []
