@@ -352,6 +352,12 @@ class TestVersion:
         page = reader.get(reader.at("/version", stage="train", version=1)).text
         assert ("http-equiv" in page, SECRET in page) == (False, True)
         assert "$.loss" in reader.get(reader.at("/diff", stage="train", old=1, new=2)).text
+        monkeypatch.setattr(stores, "_FEW_VERSIONS", 0)
+        monkeypatch.setattr(stores, "WAIT_SECONDS", 0)
+        cm.save_checkpoint("train", 3)
+        is_verified.clear()
+        assert "This page is loaded again" in reader.get(reader.at("/version", stage="train", version=1)).text
+        is_verified.set()
 
     def test_a_version_that_the_newest_one_does_not_lead_back_to_is_not_shown(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
