@@ -12,6 +12,7 @@ import pytest
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
 from checkpoint_manager._filesystem import mounts, times
 from checkpoint_manager._operations import load
+from checkpoint_manager.backends.local import LocalBackend, head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,3 +297,32 @@ def test_what_is_mounted_in_a_folder_is_not_taken_for_the_file_system_around_it(
     monkeypatch.setattr(mounts, "mount_of", lambda _: mounts.Mount("ext4"))
     mounted = os.stat("/dev/null")
     assert not times.FileTimes(str(tmp_path)).is_settled(mounted, mounted.st_ctime_ns + 60_000_000_000)
+
+
+# What another process has saved meanwhile is looked for where this user has seen it
+
+
+def test_a_process_that_is_far_behind_looks_first_where_this_user_has_been(
+    cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = CheckpointManager(store, key=KEY)
+    for number in range(3, 73):
+        other.save_checkpoint("train", number)
+    monkeypatch.setattr(head, "listed", lambda *_: pytest.fail("the folder was listed"))
+    assert cm.load_checkpoint("train") == 72
+    other.save_checkpoint("train", 73)
+    assert cm.save_checkpoint("train", 74).number == 74
+
+
+@pytest.mark.parametrize("expected", [2, 3, 4, 5, 9])
+def test_what_is_expected_decides_nothing(cm: CheckpointManager, store: Path, expected: int) -> None:
+    other = CheckpointManager(store, key=KEY)
+    for number in (3, 4):
+        other.save_checkpoint("train", number)
+    backend = LocalBackend(store)
+    with backend.session("train") as session:
+        assert backend.newest("train", session=session).number == 4
+    os.link(newest(store, 4), newest(store, 5))
+    with backend.session("train") as session:
+        session.expect(expected)
+        assert backend.newest("train", session=session).number == 5

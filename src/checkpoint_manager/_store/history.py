@@ -147,6 +147,8 @@ class History:
         seen = remembered
         if known is not None and known.id is not None and (seen is None or known.version > seen.version):
             seen = SeenVersion(known.version, known.id)
+        elif known is not None and seen is not None and seen.version > known.version and session is not None:
+            session.expect(seen.version)
         is_known = known is not None or self._goes_on(stage, seen, session)
         number, durable = backend.newest(stage, exact=exact or not is_known, session=session)
         if known is None and self.take_back(stage, number, session):

@@ -227,6 +227,9 @@ class Session:
         afterwards is what is there.
         """
 
+    def expect(self, version: int) -> None:
+        """Note the newest version that the caller knows of, as a place to look first; it decides nothing."""
+
     def continues(self, version: int) -> bool:  # noqa: ARG002  # most can't tell
         """Return whether it is certain that nothing of the stage has changed since this process appended this version."""
         return False

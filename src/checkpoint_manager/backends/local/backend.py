@@ -199,7 +199,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         found = None if exact else self._found.get(stage)
         try:
             if found is not None and not self._is_still_the_newest(found, stage, session):
-                found = head.follow(self.location, stage, session.folder, found)
+                found = head.follow(self.location, stage, session.folder, found, session.expected)
             if found is None:
                 found, session.others = head.listed(self.location, stage, session.folder)
                 found = found._replace(whole=self._state(session.status, session.began))

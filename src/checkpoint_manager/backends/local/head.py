@@ -56,7 +56,7 @@ class Found(NamedTuple):
 NOTHING = Found(0, 0)
 
 
-def follow(root: str, stage: str, folder: int, known: Found) -> Found | None:
+def follow(root: str, stage: str, folder: int, known: Found, expected: int = 0) -> Found | None:
     """Find the newest version from what was found before; None: the folder has to be listed.
 
     Args:
@@ -64,17 +64,21 @@ def follow(root: str, stage: str, folder: int, known: Found) -> Found | None:
         stage: The stage.
         folder: The descriptor of its folder.
         known: What this process found before.
+        expected: Where to look first: a version that may be the head.
     """
     if not known.number:
         return None
-    number, is_head = known.number, 0
+    start, is_head = known.number, 0
     try:
         head = os.stat(f"{root}{os.sep}{head_name(stage)}", follow_symlinks=False)
     except FileNotFoundError:
         return None
+    if expected > start and _is_link(head, expected, folder):
+        start = expected
+    number = start
     try:
         version = os.stat(version_name(number), dir_fd=folder, follow_symlinks=False)
-        while number < known.number + _FAR_BEHIND:
+        while number < start + _FAR_BEHIND:
             if version.st_ino == head.st_ino and version.st_dev == head.st_dev:
                 is_head = number
             version = os.stat(version_name(number + 1), dir_fd=folder, follow_symlinks=False)

@@ -70,6 +70,7 @@ class LocalSession(Session):
         found: The newest version, if it was looked up and is unchanged since.
         others: The names in the folder that are not versions, if the folder was listed.
         only_appends: See :meth:`only_append`.
+        expected: See :meth:`expect`.
     """
 
     def __init__(self, root: str, stage: str, kept: Kept[LocalSession], times: FileTimes, *, is_shared: bool = False) -> None:
@@ -83,6 +84,7 @@ class LocalSession(Session):
         self.found: Found | None = None
         self.others: list[str] | None = None
         self.only_appends = False
+        self.expected = 0
         self._path = f"{root}{os.sep}{HISTORY}{os.sep}{to_filename(stage) if stage else ''}"
         self._kept = kept
         self._times = times
@@ -137,6 +139,9 @@ class LocalSession(Session):
 
     def only_append(self) -> None:
         self.only_appends = True
+
+    def expect(self, version: int) -> None:
+        self.expected = version
 
     def continues(self, version: int) -> bool:
         if self._left is None or self.status is None or self._left[0] != stamp(self.status):
