@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from checkpoint_manager._loading import load
@@ -21,7 +22,7 @@ class _Logger:
     """Does what the logger does, which is loaded for it."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a logger has
-        return getattr(get_logger(), name) if _notes is None else _note
+        return getattr(get_logger(), name) if _notes is None else partial(_note, _notes)
 
 
 if TYPE_CHECKING:
@@ -47,6 +48,5 @@ def noted() -> Iterator[list[str]]:
         _notes = None
 
 
-def _note(message: str, *_: object, **__: object) -> None:
-    if _notes is not None:
-        _notes.append(message)
+def _note(notes: list[str], message: str, *_: object, **__: object) -> None:
+    notes.append(message)

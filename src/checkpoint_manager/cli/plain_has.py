@@ -35,7 +35,6 @@ def answer(words: Sequence[str]) -> int | None:
     if asked is None:
         return None
     stage, store, key_file = asked
-    collects = gc.isenabled()
     gc.disable()  # nothing that is loaded is garbage, and the answer leaves little
     try:
         with held_back():
@@ -49,8 +48,7 @@ def answer(words: Sequence[str]) -> int | None:
 
         return failure.tell(interruption, NAME, words)
     finally:
-        if collects:
-            gc.enable()
+        gc.enable()
     return None if done is None else _DONE if done else _NO
 
 
