@@ -216,8 +216,8 @@ class CheckpointManager:
             data: None, a bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, datetime, date, time,
                 timedelta, Decimal, UUID, Path or scalar of numpy, an array of numpy, a frame of pandas or polars, a tensor of
                 torch, or a value of a type with a codec; nested in any way. They come back as these very types, so subclasses
-                are refused. An object that occurs twice comes back as two. Arrays, frames and tensors are sealed 16 MiB at a
-                time, before the stage is locked.
+                are refused. An object that occurs twice comes back as two. No other thread may change it meanwhile. Arrays,
+                frames and tensors are sealed 16 MiB at a time, before the stage is locked.
             metadata: A dict of JSON values that ``history`` shows without reading the data.
             expected_version: Save only if this is the number of the newest version (0: there is none).
             attachments: Contents of any length by name: bytes, a ``pathlib.Path`` or an open binary file, a numpy array, a
@@ -238,7 +238,7 @@ class CheckpointManager:
         if progress is not None:
             check_callback("progress", progress)
         stage = _valid(stage_name)
-        draft = save.draft(stage, data, metadata, codecs=self._store.codecs, ahead=True)
+        draft = save.draft(stage, data, metadata, codecs=self._store.codecs, ahead=attachments is None)
         if attachments is None and draft.embedded is None:
             return self._saved(save.save(self._store, stage, draft, expected_version))
         with _operations.attach.attached(

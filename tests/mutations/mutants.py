@@ -334,6 +334,12 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "each JSON that was encoded ahead passes", "_format/payload.py", "Check.__call__", Delete("raise InexactError(self)")
     ),
+    Mutant(
+        "what was encoded before a lock was waited for is only checked",
+        "_operations/save.py",
+        "save",
+        Decide("draft.check is not None and draft.check.is_late()", False),
+    ),
     Mutant("a tuple becomes a list", "_format/payload.py", "_pack", Drop("ormsgpack.OPT_PASSTHROUGH_TUPLE")),
     # History
     Mutant(

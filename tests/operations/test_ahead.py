@@ -104,6 +104,36 @@ def test_an_interrupted_check_leaves_the_stage_as_it_was(cm: CheckpointManager, 
     assert cm.save_checkpoint("train", rows()).number == 2
 
 
+def changing(monkeypatch: pytest.MonkeyPatch, data: dict[str, Any], last: object) -> None:
+    """Change the last row after the data was encoded ahead."""
+    dumps_ahead = payload._dumps_ahead
+
+    def dumps_and_change(value: object) -> bytes | None:
+        encoded = dumps_ahead(value)
+        data["rows"][-1]["last"] = last
+        return encoded
+
+    monkeypatch.setattr(payload, "_dumps_ahead", dumps_and_change)
+
+
+def test_what_was_changed_while_a_lock_was_waited_for_is_saved_as_it_is_then(
+    cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing(monkeypatch, data := rows(float("nan")), 1.5)
+    monkeypatch.setattr(payload, "_SOON", 0)
+    cm.save_checkpoint("train", data)
+    assert cm.load_checkpoint("train")["rows"][-1]["last"] == 1.5
+
+
+@pytest.mark.parametrize("soon", [0, 60])
+def test_an_array_that_came_in_meanwhile_is_refused(cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch, soon: int) -> None:
+    changing(monkeypatch, data := rows(), pytest.importorskip("numpy").zeros(100_000))
+    monkeypatch.setattr(payload, "_SOON", soon)
+    with pytest.raises(PayloadError, match="changed while it was saved"):
+        cm.save_checkpoint("train", data)
+    assert cm.history("train") == []
+
+
 def test_attached_contents_go_with_rows_that_are_not_json(tmp_path: Path) -> None:
     cm = CheckpointManager(tmp_path, key=KEY)
     version = cm.save_checkpoint("train", rows((1,)), attachments={"notes": b"n"})

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import time
 from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ _SLICE = 1024
 """How many rows are written at once."""
 _AHEAD_BYTES = 256 * 1024
 """Up to here, a value is checked first: a file of this size is written in one piece."""
+_SOON = 0.05
+"""After how many seconds a value that was encoded ahead is encoded again: its writer had to wait for the stage's lock."""
 _FEW_BYTES = MAX_DATA_BYTES // 2
 """A process that never had more in memory holds no text over which orjson would crash, unless half of it is swapped out."""
 _PARTS = 16
@@ -83,9 +86,14 @@ class InexactError(Exception):
 
 
 class Check:
-    """The check of a value that was encoded ahead. Until it has passed, no reader may see the JSON."""
+    """The check of a value that was encoded ahead. Until it has passed, no reader may see the JSON.
+
+    Another thread must not change the value in between. The longer that takes, the more likely one does: so the check follows
+    soon, or the value is encoded again.
+    """
 
     def __init__(self, value: object, codecs: Codecs, encoded: bytes) -> None:
+        self._until = time.monotonic() + _SOON
         self._value = value
         self._codecs = codecs
         self._encoded = encoded
@@ -95,9 +103,17 @@ class Check:
         if _dumps(self._value, self._encoded) is None:
             raise InexactError(self)
 
+    def is_late(self) -> bool:
+        """Return whether the value was encoded so long ago that it is to be encoded again."""
+        return time.monotonic() >= self._until
+
     def encoded_again(self, stage: str) -> bytes:
         """Return the value as :func:`encode` does without going ahead; errors likewise."""
-        return encode(self._value, self._codecs, stage=stage)[0]  # no contents: orjson writes no array
+        encoded, embedded, _ = encode(self._value, self._codecs, stage=stage)
+        if embedded is not None:  # there was no array when it was encoded first
+            message = "the data can't be saved: it was changed while it was saved"
+            raise PayloadError(message, hint="Save data that nothing else changes meanwhile, such as a copy", stage=stage)
+        return encoded
 
 
 def encode(

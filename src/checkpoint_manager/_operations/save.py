@@ -128,6 +128,8 @@ def save(store: Store, stage: str, draft: Draft, expected: int | None = None) ->
                 expect(store, stage, tip.version, expected)
             if draft.attachments:
                 attachments.check_there(store, stage, draft.attachments)
+            if draft.check is not None and draft.check.is_late():
+                draft = draft._replace(data=draft.check.encoded_again(stage), check=None)
             return append(store, stage, tip, draft, session, exactly=expected is not None)
     except payload.InexactError as error:
         check = error.check
