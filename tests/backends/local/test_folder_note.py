@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from checkpoint_manager import CheckpointManager
@@ -178,9 +179,14 @@ def test_a_damaged_note_is_not_believed(store: Path, listings: list[str], change
     assert listings == ["train"]
 
 
-def test_a_note_of_another_form_is_not_believed(store: Path, listings: list[str]) -> None:
+@pytest.mark.parametrize(
+    "state",
+    [b"[]", b"null", orjson.dumps([folder_note._started(), [3, 3, None, 0, 0, None], []])],
+    ids=["list", "null", "no state"],
+)
+def test_a_note_of_another_form_is_not_believed(store: Path, listings: list[str], state: bytes) -> None:
     (note,) = notes()
-    note.write_bytes(b"%08x []\n" % zlib.crc32(b"[]"))
+    note.write_bytes(b"%08x %b\n" % (zlib.crc32(state), state))
     assert newest(store) == 3
     assert listings == ["train"]
 

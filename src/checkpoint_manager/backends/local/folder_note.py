@@ -69,9 +69,9 @@ def decode(line: bytes, status: os.stat_result) -> Note | None:
         return None
     try:
         started, (number, durable, head, changed, named, whole), names = orjson.loads(state)
-    except ValueError:  # of another version of the library
-        return None
-    if started != _started() or tuple(whole) != stamp(status):
+        if started != _started() or tuple(whole) != stamp(status):
+            return None
+    except (ValueError, TypeError):  # of another version of the library
         return None
     return Note(Found(number, durable, head and (head[0], head[1]), changed, named, stamp(status)), tuple(names))
 
