@@ -196,9 +196,10 @@ class Lease(Protocol):
 
 
 class Mark(Protocol):
-    """A version as it was read, and what shows that nothing of its stage has changed since, nor the keyring.
+    """A version as it was read, and what shows whether its stage or the keyring has changed since.
 
-    Nothing means no version, no name and no record of the stage, and no byte of this version.
+    A change is a version, a record of the stage or a keyring that was added, removed or replaced, and another byte in this
+    version. What someone overwrites in place in older versions or in the records need not show.
     """
 
     @property
