@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 for package in (_format, _operations, _store, stages):  # what is loaded when it is asked for: not while calls are counted
     for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         importlib.import_module(found.name)
-importlib.import_module("checkpoint_manager.keys")
+for name in ("checkpoint_manager.keys", "resource"):
+    importlib.import_module(name)
 
 LOCK_TIMEOUT = 0.3
 scheme: ContextVar[str] = ContextVar("scheme", default="")
@@ -193,6 +194,9 @@ OPERATIONS = {
         Operation("first save of a stage", lambda cm, _: cm.save_checkpoint("new", 1), three_versions, stage="new"),
         Operation("first save of a long name", lambda cm, _: cm.save_checkpoint(LONG, 1), three_versions, stage=LONG),
         Operation("later save", lambda cm, _: cm.save_checkpoint("train", {"epoch": 4}), three_versions),
+        Operation(
+            "save after a save", lambda cm, _: [cm.save_checkpoint("train", {"epoch": each}) for each in (4, 5)], three_versions
+        ),
         Operation("save of 5 MB", lambda cm, _: cm.save_checkpoint("train", FIVE_MEGABYTES), three_versions),
         Operation(
             "save with attachments",
