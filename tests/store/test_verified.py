@@ -326,3 +326,10 @@ def test_what_is_expected_decides_nothing(cm: CheckpointManager, store: Path, ex
     with backend.session("train") as session:
         session.expect(expected)
         assert backend.newest("train", session=session).number == 5
+
+
+def test_a_file_system_that_can_not_be_looked_up_settles_nothing(tmp_path: Path) -> None:
+    found = times.FileTimes(str(tmp_path / "gone"))
+    assert not found.is_settled(tmp_path.stat(), time.time_ns())
+    (tmp_path / "gone").mkdir()
+    assert found.is_settled(os.stat(os.__file__), time.time_ns()) is (tmp_path.stat().st_dev == os.stat(os.__file__).st_dev)

@@ -22,6 +22,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import mounts
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,11 +71,12 @@ class FileTimes:
 
     def _look_up(self) -> None:
         """Find out about the file system, on first use, because it stands in a list of all mounts."""
-        kind = mounts.mount_of(self._directory).kind
-        self._has_fine_times = kind in _HAVE_FINE_TIMES and _kernel() >= _FINE_SINCE
-        if kind and kind not in _OF_SEVERAL_HOSTS and not kind.startswith("fuse"):
-            self._tick = _TICK_NANOSECONDS
-        self._device = os.stat(self._directory).st_dev
+        with passing_over_refusals():  # then nothing is settled, and it is looked up again the next time
+            kind = mounts.mount_of(self._directory).kind
+            self._has_fine_times = kind in _HAVE_FINE_TIMES and _kernel() >= _FINE_SINCE
+            if kind and kind not in _OF_SEVERAL_HOSTS and not kind.startswith("fuse"):
+                self._tick = _TICK_NANOSECONDS
+            self._device = os.stat(self._directory).st_dev
 
 
 def _kernel() -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.descriptors import Descriptor, make_room, refuse_a_copy
-from checkpoint_manager._filesystem.os_errors import translate
+from checkpoint_manager._filesystem.os_errors import is_refusal, translate
 from checkpoint_manager._filesystem.times import stamp
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY, KEYRING
@@ -165,8 +165,13 @@ class LocalSession(Session):
             The same with that state.
         """
         now = time.time_ns()
-        status = os.fstat(self.folder)
-        state = stamp(status) if self._times.is_settled(status, now) else None
+        try:
+            status = os.fstat(self.folder)
+            state = stamp(status) if self._times.is_settled(status, now) else None
+        except OSError as error:  # as passing_over_refusals, without the calls: the version stands
+            if not is_refusal(error):
+                raise
+            state = None
         found = found._replace(whole=state if is_whole else None)
         self._left = (state, found) if continues and state is not None else None
         return found
