@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from checkpoint_manager._filesystem import files
 
-MOST = 64
+MOST = 96
 """How many are kept in this process, however many managers it has: far below what it may have open."""
 _BETWEEN = 16
 """They are counted each time that so many were opened, because counting takes longer than closing one."""
