@@ -20,9 +20,9 @@ MOST = {
     "save_checkpoint": (55, 13, 9),
     "load_checkpoint": (13, 8, 6),
     "has_checkpoint": (6, 5, 4),
-    "save_checkpoint after a change": (90, 17, 9),
-    "load_checkpoint after a change": (60, 16, 9),
-    "has_checkpoint after a change": (57, 15, 8),
+    "save_checkpoint after a change": (94, 18, 12),
+    "load_checkpoint after a change": (69, 17, 12),
+    "has_checkpoint after a change": (67, 16, 11),
 }
 """How many calls, modules and levels it takes at most to save, load or ask about a small checkpoint."""
 

@@ -16,7 +16,7 @@ from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityErro
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager._store import history
-from checkpoint_manager.backends.local import LocalBackend, folder_note
+from checkpoint_manager.backends.local import LocalBackend, backend, folder_note
 from checkpoint_manager.backends.stage_names import to_filename
 from checkpoint_manager.errors import Hint
 from tests.taking_away import leave_the_head, take_away
@@ -771,6 +771,42 @@ def test_a_version_of_another_history_is_refused_where_relaxed_saves_name_a_dura
     put(version_file("train", 100), (tmp_path / "copy/history/train" / version_file("train", 100).name).read_bytes())
     with pytest.raises(RollbackError, match="do not lead back to version 4"):
         opened().load_checkpoint("train")
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize(("saved", "removed"), [((5, 6), 5), ((5, 6, 7), 6)])
+def test_a_head_put_back_below_a_version_taken_away_hides_nothing_from_a_running_process(
+    opened: Opened,
+    store: Path,
+    version_file: VersionFile,
+    as_user: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    saved: tuple[int, ...],
+    removed: int,
+    long: bool,
+) -> None:
+    """The head is set back to the version that the process knows, or to one that follows it."""
+    monkeypatch.setattr(backend, "_BLOCK_BYTES", 0 if long else 1_000_000)
+    as_user("owner")
+    attempts: list[Callable[[CheckpointManager], object]] = [
+        lambda cm: cm.load_checkpoint("train"),
+        lambda cm: cm.has_checkpoint("train"),
+        lambda cm: cm.history("train"),
+        lambda cm: cm.save_checkpoint("train", 9),
+    ]
+    running = [opened() for _ in attempts]
+    for each in running:
+        assert each.load_checkpoint("train") == {"stage": "train", "number": 4}
+    as_user("other")
+    for number in saved:
+        opened().save_checkpoint("train", number)
+    take_away(version_file("train", removed))
+    (store / "train.checkpoint").unlink()
+    (store / "train.checkpoint").hardlink_to(version_file("train", removed - 1))
+    as_user("owner")
+    for each, attempt in zip(running, attempts, strict=True):
+        with pytest.raises(RollbackError, match="do not lead back to version 4"):
+            attempt(each)
 
 
 def test_a_durable_version_that_was_deleted_and_came_back_does_not_interrupt_the_history(

@@ -212,10 +212,16 @@ MUTANTS: list[Mutant] = [
         Decide("_is_link", outcome=True),
     ),
     Mutant(
+        "a head that was put back hides a newer version from a running process",
+        "backends/local/backend.py",
+        "LocalBackend._may_follow",
+        Body("return True"),
+    ),
+    Mutant(
         "a session believes what it has changed since",
         "backends/local/backend.py",
         "LocalBackend._leave",
-        Delete("session.found = self._found[stage] = appended"),
+        Delete("session.found = self._found[stage]"),
     ),
     Mutant(
         "any folder at the path counts as the stage's",

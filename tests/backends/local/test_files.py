@@ -207,6 +207,7 @@ def test_an_interrupted_exchange_leaves_the_old_bytes(tmp_path: Path, monkeypatc
     assert backend.leftovers() == []
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_head_far_behind_is_caught_up_with(tmp_path: Path) -> None:
     early, late = LocalBackend(tmp_path / "store"), LocalBackend(tmp_path / "store")
     late.append("train", 1, lambda: [b"x"])
@@ -381,6 +382,7 @@ def test_two_writers_in_turn_write_each_version_once(
     assert len(written) == 10
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_relaxed_store_keeps_its_head_at_what_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     real = os.fsync
@@ -465,6 +467,7 @@ def test_a_head_that_is_another_file_than_its_version_is_not_durable(tmp_path: P
     assert LocalBackend(tmp_path / "store").newest("train") == (2, False)
 
 
+@pytest.mark.usefixtures("followed")
 def test_a_version_beyond_a_gap_is_seen_by_who_remembers_one_below(tmp_path: Path) -> None:
     early, late = LocalBackend(tmp_path / "store"), LocalBackend(tmp_path / "store")
     late.append("train", 1, lambda: [b"x"])

@@ -202,9 +202,22 @@ def test_what_a_killed_writer_left_is_found(store: Path) -> None:
 
 
 def test_no_note_is_made_of_what_someone_else_has_changed_before_a_save(store: Path, listings: list[str]) -> None:
+    def change(_: object) -> int:
+        _plant(store)
+        return 1
+
+    CheckpointManager(store, key=KEY).update_checkpoint("train", change)
+    assert listings == []
+    assert newest(store) == 4
+    assert listings == ["train"]
+
+
+def test_a_process_that_lists_again_after_a_change_leaves_a_note(store: Path, listings: list[str]) -> None:
     running = saved(store, 1)
     _plant(store)
     running.save_checkpoint("train", 1)
+    running.close()
+    assert listings == ["train"]
     assert newest(store) == 5
     assert listings == ["train"]
 

@@ -123,11 +123,15 @@ class TestSteps:
 
     @pytest.mark.parametrize("is_whole", [True, False])
     def test_what_a_killed_writer_left_is_found_by_one_that_only_appends(
-        self, store: Path, folder: Path, *, is_whole: bool
+        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_whole: bool
     ) -> None:
+        """In a long folder, which is not listed after each change."""
+        monkeypatch.setattr("checkpoint_manager.backends.local.backend._BLOCK_BYTES", 0)
         backend = LocalBackend(store)
         append(backend, 1)
         append(backend, 2)
+        (folder / "planted").touch()
+        assert backend.newest("train").number == 2
         left = leave(folder, 3, b"of a killed writer", None if is_whole else b"more than was written")
         os.link(left, folder / pending.next_head(3))
         with backend.lock("train", 5) as lock, backend.session("train", lock) as session:
@@ -139,6 +143,7 @@ class TestSteps:
         assert backend.versions("train") == [1, 2, 3]
         assert read(backend, 3) == (b"of a killed writer" if is_whole else b"mine")
 
+    @pytest.mark.usefixtures("followed")
     def test_a_version_beyond_a_gap_is_found_by_a_running_process_though_its_writer_was_killed_before_the_head(
         self, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -268,6 +273,7 @@ class TestAdoption:
         with pytest.raises(VersionAbsentError):
             read(LocalBackend(store), 2)
 
+    @pytest.mark.usefixtures("followed")
     def test_a_process_that_has_looked_before_adopts_it(self, store: Path, folder: Path) -> None:
         """The server of a network file system lost power; a client that read from it before goes on."""
         writer, reader, other_writer = LocalBackend(store), LocalBackend(store), LocalBackend(store)

@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import MakePieces
     from checkpoint_manager.models import Buffer, Durability
 
+_BLOCK_BYTES = 4096
+"""A folder of this size has a hundred names, which are listed as fast as a few of them are looked for."""
+_LISTED_EVERY = 64
 _SYNC_EVERY = 100
 """In a relaxed store, each version with such a number is made durable with all before it, which bounds the work of a flush."""
 
@@ -101,6 +104,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         self._kept_locks: Kept[LockFile] = Kept()
         self._tidied: set[str | None] = set()  # without temporary files of a killed writer
         self._pending: dict[str, tuple[str, ...]] = {}  # the pending names to remove after the next sync of a stage's folder
+        self._changes: dict[str, int] = {}  # how often someone else has changed the folder of a stage
         self._noted: dict[str, Stamp | None] = {}  # the states of folders of which a note was made
         self._retired: dict[str, int] = {}  # up to which version of a stage no pending name is left
         self._has_links = True
@@ -197,6 +201,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             session.found = head.NOTHING
             return Newest(0, durable=True)
         found = None if exact else self._found.get(stage)
+        if found is not None and found.changed != session.changed and not self._may_follow(stage, session):
+            found = None
         try:
             if found is not None and not self._is_still_the_newest(found, stage, session):
                 found = head.follow(self.location, stage, session.folder, found, session.expected)
@@ -210,6 +216,17 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             raise
         session.found = self._found[stage] = found
         return Newest(found.number, found.durable == found.number)
+
+    def _may_follow(self, stage: str, session: LocalSession) -> bool:
+        """Return whether to follow what was found before, although someone else has changed the folder: only in a long one.
+
+        Who may write to the folder can hide a newer version from those who follow, as long as nobody lists: by removing the one
+        below it and exchanging the head. Where a listing takes long, the first change and each 64th one after has it made, so
+        that writers who take turns can go on.
+        """
+        changes = self._changes[stage] = self._changes.get(stage, -1) + 1
+        is_long = session.status is not None and session.status.st_size > _BLOCK_BYTES
+        return is_long and changes % _LISTED_EVERY != 0
 
     def _is_still_the_newest(self, found: Found, stage: str, session: LocalSession) -> bool:
         """Return whether the finding is still valid.
@@ -325,9 +342,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
 
     def _leave(self, stage: str, appended: Found, session: LocalSession, *, is_whole: bool) -> None:
         """Note what the folder looks like after a version was appended; all names in it were known before or not."""
-        if self._durable or is_whole:
-            appended = session.leave(appended, is_whole=is_whole, continues=self._durable)
-        session.found = self._found[stage] = appended
+        session.found = self._found[stage] = session.leave(appended, is_whole=is_whole, continues=self._durable)
 
     def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
         """Append a version by way of its pending name; return None if that is not possible.

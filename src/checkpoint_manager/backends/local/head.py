@@ -5,9 +5,10 @@ listing the folder again, and tells which versions may still have to be synced. 
 
 * The first look of a process lists the folder (:func:`listed`), unless a note tells that nothing in it has changed since
   another process of this user knew all of it (:mod:`.folder_note`).
-* Later looks continue from the version that was found before. While the head is unchanged, or is one of the versions that
-  follow without a gap, no other process has appended beyond a gap: a writer that finds no head, or leaves a gap, removes the
-  head first, and without a head every look lists the folder (:func:`follow`).
+* Later looks continue from the version that was found before (:func:`follow`). While the head is unchanged, or is one of the
+  versions that follow without a gap, no other process has appended beyond a gap: a writer that finds no head, or leaves a gap,
+  removes the head first, and without a head every look lists the folder. An attacker may put a head back, though: so a short
+  folder is listed again each time that someone else has changed it, and a long one from time to time.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Found(NamedTuple):
         number: Its number; 0: the stage has none.
         durable: The newest version that is known to be durable; 0: none.
         head: Device and inode of the head, where it was seen to be one of the versions.
-        changed: When the folder had been changed last, by its own clock. If it has been changed since, there may be a pending
-            version, which no other sign shows.
+        changed: When the folder had been changed last, by its own clock. If it has been changed since by someone else, there
+            may be versions that no other sign shows.
         named: The newest version whose own name is known to be durable: of those up to ``durable``, the newest may have its
             pending name only.
         whole: The state of the folder when this process knew all names in it; None: it does not, or a change might not show.

@@ -65,7 +65,7 @@ class LocalSession(Session):
         folder: The descriptor of its folder; -1 if it has none.
         began: When it began, in nanoseconds since 1970.
         status: The folder's status when the session began; None if it has none.
-        changed: The folder's time of modification then.
+        changed: The folder's time of change then.
         read: The version that was opened last, by its name in the folder, and its file.
         found: The newest version, if it was looked up and is unchanged since.
         others: The names in the folder that are not versions, if the folder was listed.
@@ -112,7 +112,7 @@ class LocalSession(Session):
                 status = os.stat(self._path, follow_symlinks=False)
                 if (status.st_dev, status.st_ino) == self._known:
                     self.status = status
-                    self.changed = status.st_mtime_ns
+                    self.changed = status.st_ctime_ns
                     return self
                 self.close()
             history, name = os.path.split(self._path)
@@ -135,7 +135,7 @@ class LocalSession(Session):
         self.folder = self._opened.number
         self.status = status = os.fstat(self.folder)
         self._known = status.st_dev, status.st_ino
-        self.changed = status.st_mtime_ns
+        self.changed = status.st_ctime_ns
 
     def only_append(self) -> None:
         self.only_appends = True
@@ -162,17 +162,18 @@ class LocalSession(Session):
             continues: The next save may go on from it.
 
         Returns:
-            The same with that state.
+            The same with the folder's state and time of change.
         """
         now = time.time_ns()
         try:
             status = os.fstat(self.folder)
             state = stamp(status) if self._times.is_settled(status, now) else None
+            self.changed = status.st_ctime_ns
         except OSError as error:  # as passing_over_refusals, without the calls: the version stands
             if not is_refusal(error):
                 raise
             state = None
-        found = found._replace(whole=state if is_whole else None)
+        found = found._replace(changed=self.changed, whole=state if is_whole else None)
         self._left = (state, found) if continues and state is not None else None
         return found
 
