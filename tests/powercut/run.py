@@ -26,7 +26,7 @@ import orjson
 
 from checkpoint_manager import CheckpointManager, Retention
 from checkpoint_manager._filesystem import files
-from checkpoint_manager._format import attachment
+from checkpoint_manager._format import attachment, payload
 from checkpoint_manager._operations import auto_prune as trimming
 from checkpoint_manager._store import history
 from checkpoint_manager.backends.local import LocalBackend, attachments, maintenance, pending
@@ -325,8 +325,9 @@ def relaxed_stages(root: str) -> None:
 
 
 def sizes(root: str) -> None:
-    """Large versions, which have no pending name, between small ones."""
+    """Large versions, which have no pending name, between small ones; the last one is checked while the disk takes it."""
     pending.MAX_BYTES = len(TWO_BLOCKS)
+    payload._AHEAD_BYTES, payload._SLICE = len(TWO_BLOCKS), 1
     cm = opened(root)
     save(cm, "train", 1)
     save(cm, "train", 2)
@@ -334,7 +335,7 @@ def sizes(root: str) -> None:
     save(cm, "train", 4)
     cm.delete_versions("train", [3])
     tell("deleted", "train", 3)
-    save(cm, "train", TWO_BLOCKS)
+    save(cm, "train", [[1], [TWO_BLOCKS]])
 
 
 def full_then_relaxed(root: str) -> None:
