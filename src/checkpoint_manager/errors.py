@@ -214,9 +214,10 @@ class StageNameError(CheckpointError, ValueError):
 
 
 class TagError(CheckpointError, ValueError):
-    """The tag is not a valid name, or can't be given to its ``version``; nothing was changed.
+    """The tag is not a valid name, or can't be given; nothing was changed.
 
-    Its ``version`` is None if the name is not valid. If the name is taken, it is the version that has it.
+    Its ``version`` is None if the name is not valid, the version that has the tag if it is taken, and otherwise the version to
+    be tagged.
     """
 
 

@@ -122,7 +122,7 @@ def exit_of(error: CheckpointError) -> Exit:
     """Return the exit code of an error. One without a code of its own is a conflict with what is there."""
     if isinstance(error, ResultNotSavedError) and isinstance(error.__cause__, CheckpointError):
         error = error.__cause__
-    if isinstance(error, TagError) and error.version is not None:  # the name is valid, and another version has it
+    if isinstance(error, TagError) and error.version is not None:  # the name is valid, but can't be given
         return Exit.CONFLICT
     if isinstance(error, StorageError) and error.errno == errno.EEXIST:
         return Exit.CONFLICT

@@ -76,7 +76,8 @@ def _usage(error: click.ClickException, program: str) -> tuple[str, str]:
         case click.NoSuchOption():
             return f'there is no option "{error.option_name}"', _near_option(error, program)
         case _:
-            message = re.sub(r"'\[(\w+)\]'", r"'\1'", " ".join(error.format_message().split()).rstrip(".?"))
+            message = " ".join(error.format_message().split()).rstrip(".?")
+            message = re.sub(r"'\[(\w+)\]'", r"'\1'", message)  # the brackets of an optional argument
             joined = "Write a version as STAGE@VERSION. " if "extra argument" in message and _takes_a_version(error) else ""
             return message, f"{joined}{_help(error, program)}"
 
