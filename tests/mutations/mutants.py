@@ -220,7 +220,7 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a session believes what it has changed since",
         "backends/local/backend.py",
-        "LocalBackend._leave",
+        "LocalBackend._remember_append",
         Delete("session.found = self._found[stage]"),
     ),
     Mutant(
@@ -501,7 +501,7 @@ MUTANTS: list[Mutant] = [
         "a note of a folder that has changed is believed",
         "backends/local/folder_note.py",
         "decode",
-        Drop("tuple(whole) != stamp(status)"),
+        Drop("tuple(state) != stamp(status)"),
     ),
     Mutant("a note outlives the system", "backends/local/folder_note.py", "decode", Drop("started != _started()")),
     Mutant(
@@ -514,7 +514,7 @@ MUTANTS: list[Mutant] = [
         "what someone else has changed before a save counts as the save's own",
         "backends/local/backend.py",
         "LocalBackend.append",
-        Replace("found.whole == stamp(session.present_status())", "True"),
+        Replace("found.state == stamp(session.present_status())", "True"),
     ),
     Mutant(
         "a note is made beside what a killed writer left",
@@ -562,8 +562,8 @@ MUTANTS: list[Mutant] = [
     Mutant(
         "a save goes on whatever has changed in the folder",
         "backends/local/session.py",
-        "LocalSession.continues",
-        Replace("self._left[0] != stamp(self.status)", "False"),
+        "LocalSession.is_current",
+        Replace("self._appended[0] != stamp(self.status)", "False"),
     ),
     Mutant(
         "a save goes on whatever was seen in a copy",

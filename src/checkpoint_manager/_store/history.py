@@ -149,7 +149,7 @@ class History:
             seen = SeenVersion(known.version, known.id)
         elif known is not None and seen is not None and seen.version > known.version and session is not None:
             session.expect(seen.version)
-        is_known = known is not None or self._goes_on(stage, seen, session)
+        is_known = known is not None or self._resume(stage, seen, session)
         number, durable = backend.newest(stage, exact=exact or not is_known, session=session)
         if known is None and self.take_back(stage, number, session):
             number, durable = backend.newest(stage, exact=True, session=session)
@@ -169,12 +169,12 @@ class History:
             self._tips.setdefault(stage, NOTHING)
         return Look(number, durable, seen, remembered, status)
 
-    def _goes_on(self, stage: str, seen: SeenVersion | None, session: Session | None) -> bool:
+    def _resume(self, stage: str, seen: SeenVersion | None, session: Session | None) -> bool:
         """Return whether a stage is as a process of this user has left it that knew all of it."""
         if seen is None or session is None:
             return False
         recall = functools.partial(self._store.last_seen.recall_folder, stage)
-        return maintenance_of(self._store.backend).go_on(stage, recall, session)
+        return maintenance_of(self._store.backend).resume(stage, recall, session)
 
     def take_back(self, stage: str, newest: int, session: Session | None) -> bool:
         """Put the newest version back if it is gone and the backend keeps a copy of it; return whether it did."""
@@ -217,7 +217,7 @@ class History:
         """
         if not exact and session is not None and stage in self._tips:
             tip = self._tips[stage]
-            if session.continues(tip.version) and self._store.last_seen.recall_with_status(stage)[0] == (tip.version, tip.id):
+            if session.is_current(tip.version) and self._store.last_seen.recall_with_status(stage)[0] == (tip.version, tip.id):
                 return tip
         look = self.look(stage, session, exact=exact)
         tip = self._tips[stage]
@@ -298,9 +298,9 @@ class History:
         if durable and tip.id is not None and (seen is None or seen.version < tip.version):
             self._store.last_seen.write(*(line or seen_line(stage, tip.version, tip.id)))
         if tip.version >= _LONG and self._noted.get(stage, 0) < _MOST_NOTES:
-            self._note_long(stage, session)
+            self._note_folder(stage, session)
 
-    def _note_long(self, stage: str, session: Session | None) -> None:
+    def _note_folder(self, stage: str, session: Session | None) -> None:
         """Leave a note of a long history after the first look and the first save; the next one is left at the end.
 
         One for each save would cost a tenth of it.
@@ -309,7 +309,7 @@ class History:
             store = self._store
             self._end = weakref.finalize(store, _leave_notes, store.backend, store.last_seen, self._noted, os.getpid())
         self._noted[stage] = self._noted.get(stage, 0) + 1
-        note = maintenance_of(self._store.backend).note(stage, session)
+        note = maintenance_of(self._store.backend).folder_note(stage, session)
         if note is not None:
             self._store.last_seen.remember_folder(stage, note)
 
@@ -666,7 +666,7 @@ def _leave_notes(backend: Backend, last_seen: LastSeen, stages: Iterable[str], p
     if os.getpid() != pid:
         return
     for stage in stages:
-        note = maintenance_of(backend).note(stage)
+        note = maintenance_of(backend).folder_note(stage)
         if note is not None:
             with contextlib.suppress(StorageError):
                 last_seen.remember_folder(stage, note)

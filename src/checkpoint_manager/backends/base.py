@@ -231,7 +231,7 @@ class Session:
     def expect(self, version: int) -> None:
         """Note the newest version that the caller knows of, as a place to look first; it decides nothing."""
 
-    def continues(self, version: int) -> bool:  # noqa: ARG002  # most can't tell
+    def is_current(self, version: int) -> bool:  # noqa: ARG002  # most can't tell
         """Return whether it is certain that nothing of the stage has changed since this process appended this version."""
         return False
 
@@ -631,15 +631,15 @@ class Maintenance(ABC):
             StorageError: The operating system refused.
         """
 
-    def note(self, stage: str, session: Session | None = None) -> bytes | None:  # noqa: ARG002  # most find the newest version by one call
-        """Return a note by which a later process of this user can :meth:`go_on`, in a line; None: there is nothing to note.
+    def folder_note(self, stage: str, session: Session | None = None) -> bytes | None:  # noqa: ARG002  # most find the newest version by one call
+        """Return a note by which a later process of this user can :meth:`resume`, in a line; None: there is nothing to note.
 
         The caller keeps it where only this user can write, and asks at the first look at a stage, in its session, and once more
         when nothing more will be done.
         """
         return None
 
-    def go_on(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:  # noqa: ARG002  # as note
+    def resume(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:  # noqa: ARG002  # as folder_note
         """Return whether a stage is as it was when a note was made: then the first look need not be exact.
 
         Args:

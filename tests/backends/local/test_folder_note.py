@@ -261,4 +261,4 @@ def test_no_note_is_made_while_a_writer_may_have_left_something(store: Path, wha
     backend = LocalBackend(store)
     with backend.session("train") as session:
         backend.newest("train", session=session)
-        assert backend.note("train", session) is None
+        assert backend.folder_note("train", session) is None

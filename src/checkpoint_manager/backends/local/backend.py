@@ -208,7 +208,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                 found = head.follow(self.location, stage, session.folder, found, session.expected)
             if found is None:
                 found, session.others = head.listed(self.location, stage, session.folder)
-                found = found._replace(whole=self._state(session.status, session.began))
+                found = found._replace(state=self._state(session.status, session.began))
             if found.changed != session.changed:
                 found = found._replace(changed=session.changed)
         except OSError as error:
@@ -265,11 +265,11 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             return None
         return stamp(status) if self._times.is_settled(status, now) else None
 
-    def note(self, stage: str, session: Session | None = None) -> bytes | None:
+    def folder_note(self, stage: str, session: Session | None = None) -> bytes | None:
         found = self._found.get(stage)
-        if found is None or found.whole in {None, self._noted.get(stage)}:
+        if found is None or found.state in {None, self._noted.get(stage)}:
             return None
-        self._noted[stage] = found.whole
+        self._noted[stage] = found.state
         left: tuple[str, ...] | None = self._pending.get(stage, ())
         if stage not in self._tidied:
             if not isinstance(session, LocalSession) or session.others is None:
@@ -278,14 +278,14 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                 left = pending.all_below(session.others, session.folder, found.number)
         return None if left is None else folder_note.encode(folder_note.Note(found, left))
 
-    def go_on(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:
+    def resume(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:
         status = session.status if isinstance(session, LocalSession) else None
         if status is None or status.st_size < folder_note.LONG_BYTES or self._is_shared:
             return False
         note = folder_note.decode(recall(), status)
         if note is None:
             return False
-        self._found[stage], self._pending[stage], self._noted[stage] = note.found, note.pending, note.found.whole
+        self._found[stage], self._pending[stage], self._noted[stage] = note.found, note.pending, note.found.state
         self._tidied.add(stage)
         return True
 
@@ -325,14 +325,14 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             folder = session.folder
             if version <= found.number:
                 raise VersionTakenError if files.exists(layout.version_name(version), folder) else OutOfOrderError
-            is_whole = found.whole is not None and found.whole == stamp(session.present_status())
+            all_known = found.state is not None and found.state == stamp(session.present_status())
             durable = self._prepare(stage, version, found, session)
             pieces, appended = make_pieces(), None
             if durable and self._durable and self._has_links and pending.fits(pieces):
                 appended = self._append_small(stage, version, pieces[0], folder)
             if appended is None:
                 appended = self._append_large(stage, version, pieces, found, folder, durable=durable)
-            self._leave(stage, appended, session, is_whole=is_whole)
+            self._remember_append(stage, appended, session, all_known=all_known)
             self._tidied.add(stage)
         except FileExistsError:
             raise VersionTakenError from None
@@ -340,9 +340,9 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             translate(error, "write", self._history, stage, version)
             raise
 
-    def _leave(self, stage: str, appended: Found, session: LocalSession, *, is_whole: bool) -> None:
+    def _remember_append(self, stage: str, appended: Found, session: LocalSession, *, all_known: bool) -> None:
         """Note what the folder looks like after a version was appended; all names in it were known before or not."""
-        session.found = self._found[stage] = session.leave(appended, is_whole=is_whole, continues=self._durable)
+        session.found = self._found[stage] = session.remember_append(appended, all_known=all_known, durable=self._durable)
 
     def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:
         """Append a version by way of its pending name; return None if that is not possible.

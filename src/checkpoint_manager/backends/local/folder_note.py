@@ -45,7 +45,7 @@ class Note(NamedTuple):
     """A folder as a process left it.
 
     Attributes:
-        found: Its newest version; ``whole`` is the folder's state.
+        found: Its newest version; ``state`` is the folder's state.
         pending: The pending names to remove after the next sync of the folder. Nothing else is left over.
     """
 
@@ -58,18 +58,18 @@ def encode(note: Note) -> bytes | None:
     started = _started()
     if not started or len(note.pending) > _MOST_PENDING:
         return None
-    state = orjson.dumps([started, tuple(note.found), note.pending])
-    return b"%08x %b\n" % (zlib.crc32(state), state)
+    content = orjson.dumps([started, tuple(note.found), note.pending])
+    return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
 def decode(line: bytes, status: os.stat_result) -> Note | None:
     """Return a note if the folder of this status is as it was then; None if it is not, or the note is damaged."""
-    checksum, _, state = line.partition(b"\n")[0].partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(state):
+    checksum, _, content = line.partition(b"\n")[0].partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(content):
         return None
     try:
-        started, (number, durable, head, changed, named, whole), names = orjson.loads(state)
-        if started != _started() or tuple(whole) != stamp(status):
+        started, (number, durable, head, changed, named, state), names = orjson.loads(content)
+        if started != _started() or tuple(state) != stamp(status):
             return None
     except (ValueError, TypeError):  # of another version of the library
         return None

@@ -43,7 +43,7 @@ class Found(NamedTuple):
             may be versions that no other sign shows.
         named: The newest version whose own name is known to be durable: of those up to ``durable``, the newest may have its
             pending name only.
-        whole: The state of the folder when this process knew all names in it; None: it does not, or a change might not show.
+        state: The state of the folder when this process knew all names in it; None: it does not, or a change might not show.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Found(NamedTuple):
     head: tuple[int, int] | None = None
     changed: int = 0
     named: int = 0
-    whole: Stamp | None = None
+    state: Stamp | None = None
 
 
 NOTHING = Found(0, 0)

@@ -92,7 +92,7 @@ class LocalSession(Session):
         self._is_shared = is_shared
         self._opened = Descriptor(-1)
         self._known: tuple[int, int] | None = None
-        self._left: tuple[Stamp, Found] | None = None
+        self._appended: tuple[Stamp, Found] | None = None
 
     def __enter__(self) -> Self:
         """Open the folder, or make sure that the one that is open still has its place.
@@ -143,23 +143,23 @@ class LocalSession(Session):
     def expect(self, version: int) -> None:
         self.expected = version
 
-    def continues(self, version: int) -> bool:
-        if self._left is None or self.status is None or self._left[0] != stamp(self.status):
+    def is_current(self, version: int) -> bool:
+        if self._appended is None or self.status is None or self._appended[0] != stamp(self.status):
             return False
-        self.found = self._left[1]
+        self.found = self._appended[1]
         return self.found.number == version
 
     def present_status(self) -> os.stat_result:
         """Return the folder's status, as of the session's beginning where nothing takes time between that and an append."""
         return self.status if self.only_appends and self.status is not None else os.fstat(self.folder)
 
-    def leave(self, found: Found, *, is_whole: bool, continues: bool) -> Found:
+    def remember_append(self, found: Found, *, all_known: bool, durable: bool) -> Found:
         """Note what the folder looks like after a version was appended: while it does, that one is the newest.
 
         Args:
             found: The version.
-            is_whole: All names in the folder were known before.
-            continues: The next save may go on from it.
+            all_known: All names in the folder were known before.
+            durable: It is durable, so that the next save may build on it.
 
         Returns:
             The same with the folder's state and time of change.
@@ -173,8 +173,8 @@ class LocalSession(Session):
             if not is_refusal(error):
                 raise
             state = None
-        found = found._replace(changed=self.changed, whole=state if is_whole else None)
-        self._left = (state, found) if continues and state is not None else None
+        found = found._replace(changed=self.changed, state=state if all_known else None)
+        self._appended = (state, found) if durable and state is not None else None
         return found
 
     def mark(self, version: int, keyring: Record) -> FileMark | None:
