@@ -59,8 +59,9 @@ if TYPE_CHECKING:
     from checkpoint_manager.backends.base import Backend, Session
 
 _LONG = 256
-"""A history of so many versions is looked at for the first time by a note, if the backend makes one."""
+"""From so many versions on, notes of a history are left for later processes, if the backend makes them."""
 _MOST_NOTES = 2
+"""How many notes of a stage are left before the one at the end."""
 _MOST_MISSING = 1000
 MOST_LOGGED = 100
 """How many things of a kind that anyone may plant are logged one by one, before the rest are counted."""
@@ -170,7 +171,7 @@ class History:
         return Look(number, durable, seen, remembered, status)
 
     def _resume(self, stage: str, seen: SeenVersion | None, session: Session | None) -> bool:
-        """Return whether a stage is as a process of this user has left it that knew all of it."""
+        """Let the backend go on from the note that an earlier process of this user left of a stage; return whether it does."""
         if seen is None or session is None:
             return False
         recall = functools.partial(self._store.last_seen.recall_folder, stage)

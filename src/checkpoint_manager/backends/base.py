@@ -640,7 +640,7 @@ class Maintenance(ABC):
         return None
 
     def resume(self, stage: str, recall: Callable[[], bytes], session: Session) -> bool:  # noqa: ARG002  # as folder_note
-        """Return whether a stage is as it was when a note was made: then the first look need not be exact.
+        """Go on from a note if the stage is as it was then, and return whether it is: the first look then need not be exact.
 
         Args:
             stage: The stage.

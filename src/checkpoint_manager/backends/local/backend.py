@@ -218,11 +218,11 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         return Newest(found.number, found.durable == found.number)
 
     def _may_follow(self, stage: str, session: LocalSession) -> bool:
-        """Return whether to follow what was found before, although someone else has changed the folder: only in a long one.
+        """Return whether to follow what was found before, although someone else has changed the folder.
 
-        Who may write to the folder can hide a newer version from those who follow, as long as nobody lists: by removing the one
-        below it and exchanging the head. Where a listing takes long, the first change and each 64th one after has it made, so
-        that writers who take turns can go on.
+        An attacker can hide a newer version from the processes that follow, until they list the folder: by removing the version
+        below it and exchanging the head. A short folder is listed at each change. A long one, where that takes long, is listed
+        at the first change and at each 64th one after it, because writers may take turns.
         """
         changes = self._changes[stage] = self._changes.get(stage, -1) + 1
         is_long = session.status is not None and session.status.st_size > _BLOCK_BYTES
@@ -341,7 +341,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
             raise
 
     def _remember_append(self, stage: str, appended: Found, session: LocalSession, *, all_known: bool) -> None:
-        """Note what the folder looks like after a version was appended; all names in it were known before or not."""
+        """Remember the newest version after it was appended, and the folder's state if all names in it were known before."""
         session.found = self._found[stage] = session.remember_append(appended, all_known=all_known, durable=self._durable)
 
     def _append_small(self, stage: str, version: int, content: Buffer, folder: int) -> Found | None:

@@ -2,8 +2,8 @@
 
 The first look of a process at a stage lists the folder of its versions, which takes milliseconds if there are thousands. So a
 process that knows all names in a folder leaves a note of its state, with what this user has seen, outside the store. A process
-that finds the folder in this state goes on as the one would have that left it: the head is still compared, and the next number
-still looked for.
+that finds the folder in this state goes on where the earlier one ended: it still compares the head, and looks for the next
+number.
 
 **What the state shows.** It holds the folder's device and inode, and its time of change, which the kernel renews with each
 change of a name, and which no program can set (:mod:`checkpoint_manager._filesystem.times`). So a version that was added,

@@ -154,7 +154,7 @@ class LocalSession(Session):
         return self.status if self.only_appends and self.status is not None else os.fstat(self.folder)
 
     def remember_append(self, found: Found, *, all_known: bool, durable: bool) -> Found:
-        """Note what the folder looks like after a version was appended: while it does, that one is the newest.
+        """Remember the folder's state after a version was appended. While it is the same, that version is the newest.
 
         Args:
             found: The version.
@@ -205,7 +205,7 @@ class LocalSession(Session):
 
     def __exit__(self, *_: object) -> None:
         lock, self.lock = self.lock, None
-        self.found, self.others, self.read, self.only_appends = None, None, None, False
+        self.found, self.others, self.read, self.only_appends, self.expected = None, None, None, False, 0
         if self.folder >= 0:
             self._kept[self.stage] = self
         if isinstance(lock, FileLock):
