@@ -305,8 +305,11 @@ def test_what_is_mounted_in_a_folder_is_not_taken_for_the_file_system_around_it(
 def test_a_process_that_is_far_behind_looks_first_where_this_user_has_been(
     cm: CheckpointManager, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("checkpoint_manager.backends.local.backend._BLOCK_BYTES", 0)  # its folder counts as a long one
     other = CheckpointManager(store, key=KEY)
-    for number in range(3, 73):
+    other.save_checkpoint("train", 3)
+    assert cm.load_checkpoint("train") == 3  # the first change of someone else has the folder listed
+    for number in range(4, 73):
         other.save_checkpoint("train", number)
     monkeypatch.setattr(head, "listed", lambda *_: pytest.fail("the folder was listed"))
     assert cm.load_checkpoint("train") == 72
