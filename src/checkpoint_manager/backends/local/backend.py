@@ -218,7 +218,7 @@ class LocalBackend(HostLocks, Backend, Maintenance):
         return Newest(found.number, found.durable == found.number)
 
     def _may_follow(self, stage: str, session: LocalSession) -> bool:
-        """Return whether to follow what was found before, although someone else has changed the folder.
+        """Count a change of the folder by someone else, and return whether to follow what was found before all the same.
 
         An attacker can hide a newer version from the processes that follow, until they list the folder: by removing the version
         below it and exchanging the head. A short folder is listed at each change. A long one, where that takes long, is listed

@@ -2,7 +2,8 @@
 
 A save or a load needs the folder several times, and so does the next one. So a session that has ended is kept with its folder
 open, and is used again if the path still leads to that folder, by device and inode: a link in the middle of the path could only
-lead to the folder that was opened step by step before. What it learns about the stage's files is valid until the session ends.
+lead to the folder that was opened step by step before. What it learns about the stage's files is valid until the session ends;
+only the folder's state after an append is remembered, and counts as long as the folder has that state.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class LocalSession(Session):
         return self.found.number == version
 
     def present_status(self) -> os.stat_result:
-        """Return the folder's status, as of the session's beginning where nothing takes time between that and an append."""
+        """Return the folder's status: that of the session's beginning, if an append follows it at once."""
         return self.status if self.only_appends and self.status is not None else os.fstat(self.folder)
 
     def remember_append(self, found: Found, *, all_known: bool, durable: bool) -> Found:
@@ -162,7 +163,7 @@ class LocalSession(Session):
             durable: It is durable, so that the next save may build on it.
 
         Returns:
-            The same with the folder's state and time of change.
+            The version with the folder's state and time of change.
         """
         now = time.time_ns()
         try:
