@@ -19,7 +19,7 @@ _notes: list[str] | None = None
 
 
 class _Logger:
-    """Does what the logger does, which is loaded for it."""
+    """Stands for the logger, and loads it when it is used."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever a logger has
         return getattr(get_logger(), name) if _notes is None else partial(_note, _notes)
@@ -39,7 +39,7 @@ def get_logger() -> logging.Logger:
 
 @contextlib.contextmanager
 def noted() -> Iterator[list[str]]:
-    """Note what :data:`LOG` is given to say, for the block, and say nothing."""
+    """Collect what :data:`LOG` is given in the block, and log nothing."""
     global _notes  # noqa: PLW0603  # one for the process, as the logger is
     _notes = notes = list[str]()
     try:

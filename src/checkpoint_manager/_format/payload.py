@@ -63,7 +63,7 @@ _FLOAT = 0xCB
 _SHORT = 4096
 """Up to how many bytes a message is matched in any case."""
 _RARE = 512
-"""A byte is rare where fewer than one in as many bytes is this one."""
+"""A byte is rare if it stands fewer than once in so many bytes."""
 _SLICE = 1024
 """How many rows are written at once."""
 _AHEAD_BYTES = 256 * 1024

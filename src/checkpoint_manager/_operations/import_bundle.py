@@ -193,7 +193,7 @@ def import_bundle(
 
 
 def check_source(path: str) -> None:
-    """Refuse what an import would refuse without a key: a file that can't be read, or has not the header of a bundle.
+    """Refuse what an import would refuse without a key: a file that can't be read, or has no header of a bundle.
 
     Raises:
         IntegrityError, FormatError, StorageError: As :func:`import_bundle`.

@@ -63,7 +63,7 @@ class Store(SealedStore):
         self.after_append: Callable[[str, int, Entry, Session | None], None] | None = None
 
     def close(self) -> None:
-        """Close the backend."""
+        """Leave notes of long histories for later processes, and close the backend."""
         self.history.leave_notes()
         self.backend.close()
 

@@ -1,4 +1,4 @@
-"""Whether a stage of a store in a directory is done, if that can be told without a word."""
+"""Whether a stage of a store in a directory is done, where there is nothing else to say."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def decode(line: bytes, status: os.stat_result) -> Note | None:
 
 @functools.lru_cache(maxsize=1)
 def _started() -> str:
-    """Return what is different after each start of the system; nothing if it does not say."""
+    """Return the id of this start of the system; empty if it has none."""
     try:
         with open(_STARTED, encoding="ascii") as file:
             return file.read().strip()
