@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from checkpoint_manager._filesystem.descriptors import Descriptor
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 from checkpoint_manager._named_tuple import NamedTuple
 
@@ -13,6 +14,7 @@ NETWORK = NFS | {"cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "vi
 NETWORK |= {"ceph", "fuse.ceph-fuse", "glusterfs", "fuse.glusterfs"}
 """The kinds of file systems that other hosts may write to."""
 _MOUNTS = "/proc/self/mountinfo"
+_READ_BYTES = 64 * 1024
 _OCTAL = r"\\([0-7]{3})"
 """Escapes for space, tab, line feed and backslash in a mount point: see proc_pid_mountinfo(5)."""
 
@@ -33,12 +35,21 @@ def mount_of(path: str) -> Mount:
     """Return the file system that a path is on."""
     real = os.path.realpath(path)
     best, found = "", Mount()
-    with passing_over_refusals(), open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            before, _, after = line.rstrip("\n").partition(" - ")
-            place = re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-            above = real == place or real.startswith(place.rstrip("/") + "/")
-            if above and len(place) >= len(best):  # a later mount hides an earlier one at the same place
-                kind, _, options = after.split(" ")[:3]
-                best, found = place, Mount(kind, frozenset(options.split(",")))
+    for line in _lines():
+        before, _, after = line.partition(" - ")
+        place = re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), before.split(" ")[4])
+        above = real == place or real.startswith(place.rstrip("/") + "/")
+        if above and len(place) >= len(best):  # a later mount hides an earlier one at the same place
+            kind, _, options = after.split(" ")[:3]
+            best, found = place, Mount(kind, frozenset(options.split(",")))
     return found
+
+
+def _lines() -> list[str]:
+    """Return a line for each mount; none if the system does not tell."""
+    pieces = []
+    with passing_over_refusals():
+        file = Descriptor(os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC))  # which an interruption closes without a warning
+        while piece := os.read(file.number, _READ_BYTES):
+            pieces.append(piece)
+    return os.fsdecode(b"".join(pieces)).splitlines()
