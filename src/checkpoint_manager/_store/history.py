@@ -666,7 +666,7 @@ def _leave_notes(backend: Backend, last_seen: LastSeen, stages: Iterable[str], p
     """Leave notes of the stages that a later process can go on from, unless this is a forked child of the process."""
     if os.getpid() != pid:
         return
-    for stage in stages:
+    for stage in [*stages]:  # a daemon thread may still save
         note = maintenance_of(backend).folder_note(stage)
         if note is not None:
             with contextlib.suppress(StorageError):
