@@ -20,9 +20,9 @@ MOST = {
     "save_checkpoint": (55, 13, 9),
     "load_checkpoint": (13, 8, 6),
     "has_checkpoint": (6, 5, 4),
-    "save_checkpoint after a change": (94, 18, 12),
-    "load_checkpoint after a change": (69, 17, 12),
-    "has_checkpoint after a change": (67, 16, 11),
+    "save_checkpoint after a change": (95, 18, 12),
+    "load_checkpoint after a change": (70, 17, 12),
+    "has_checkpoint after a change": (68, 16, 11),
 }
 """How many calls, modules and levels it takes at most to save, load or ask about a small checkpoint."""
 

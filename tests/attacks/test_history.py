@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
 import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
+from checkpoint_manager._filesystem import times
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager._store import history
@@ -807,6 +810,35 @@ def test_a_head_put_back_below_a_version_taken_away_hides_nothing_from_a_running
     for each, attempt in zip(running, attempts, strict=True):
         with pytest.raises(RollbackError, match="do not lead back to version 4"):
             attempt(each)
+
+
+def test_a_head_put_back_in_the_same_tick_of_the_clock_hides_nothing_from_a_running_process(
+    opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Linux before 6.13, the folder may have the same time of change before and after it."""
+    monkeypatch.setattr(times, "_kernel", lambda: (6, 12))
+    tick = time.time_ns()
+
+    def coarse(look: Callable[..., os.stat_result], *place: Any, **options: Any) -> os.stat_result:
+        status = look(*place, **options)
+        return os.stat_result(tuple(status), {"st_ctime_ns": min(status.st_ctime_ns, tick), "st_mtime_ns": status.st_mtime_ns})
+
+    monkeypatch.setattr(os, "stat", functools.partial(coarse, os.stat))
+    monkeypatch.setattr(os, "fstat", functools.partial(coarse, os.fstat))
+    as_user("owner")
+    reader, writer = opened(), opened()
+    assert reader.load_checkpoint("train") == {"stage": "train", "number": 4}
+    writer.save_checkpoint("train", 5)
+    as_user("other")
+    for number in (6, 7):
+        opened().save_checkpoint("train", number)
+    take_away(version_file("train", 6))
+    (store / "train.checkpoint").unlink()
+    (store / "train.checkpoint").hardlink_to(version_file("train", 5))
+    as_user("owner")
+    for attempt in (reader.load_checkpoint, writer.load_checkpoint, writer.save_checkpoint):
+        with pytest.raises(RollbackError, match="do not lead back to version 5"):
+            attempt("train")
 
 
 def test_a_durable_version_that_was_deleted_and_came_back_does_not_interrupt_the_history(

@@ -234,7 +234,7 @@ def test_no_note_is_made_where_changes_might_not_show(
         saved(tmp_path)
         assert newest(tmp_path) == number
     assert notes() == []
-    assert len(listings) == 3  # but for the process that made the folder
+    assert len(listings) >= 3  # but for the process that made the folder
 
 
 def test_a_folder_of_few_names_is_listed(store: Path, listings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

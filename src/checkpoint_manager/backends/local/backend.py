@@ -210,7 +210,8 @@ class LocalBackend(HostLocks, Backend, Maintenance):
                 found, session.others = head.listed(self.location, stage, session.folder)
                 found = found._replace(state=self._state(session.status, session.began))
             if found.changed != session.changed:
-                found = found._replace(changed=session.changed)
+                is_settled = session.status is not None and self._times.is_settled(session.status, session.began)
+                found = found._replace(changed=session.changed if is_settled else 0)
         except OSError as error:
             translate(error, "find the newest version of", self._history, stage)
             raise

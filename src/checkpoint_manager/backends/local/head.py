@@ -40,7 +40,7 @@ class Found(NamedTuple):
         durable: The newest version that is known to be durable; 0: none.
         head: Device and inode of the head, where it was seen to be one of the versions.
         changed: When the folder had been changed last, by its own clock. If it has been changed since by someone else, there
-            may be versions that no other sign shows.
+            may be versions that no other sign shows. 0: a change since might have the same time.
         named: The newest version whose own name is known to be durable: of those up to ``durable``, the newest may have its
             pending name only.
         state: The state of the folder when this process knew all names in it; None: it does not, or a change might not show.

@@ -66,7 +66,7 @@ class LocalSession(Session):
         folder: The descriptor of its folder; -1 if it has none.
         began: When it began, in nanoseconds since 1970.
         status: The folder's status when the session began; None if it has none.
-        changed: The folder's time of change then.
+        changed: The folder's time of change then, or after an append; 0: a later change might have the same time.
         read: The version that was opened last, by its name in the folder, and its file.
         found: The newest version, if it was looked up and is unchanged since.
         others: The names in the folder that are not versions, if the folder was listed.
@@ -169,11 +169,11 @@ class LocalSession(Session):
         try:
             status = os.fstat(self.folder)
             state = stamp(status) if self._times.is_settled(status, now) else None
-            self.changed = status.st_ctime_ns
         except OSError as error:  # as passing_over_refusals, without the calls: the version stands
             if not is_refusal(error):
                 raise
             state = None
+        self.changed = 0 if state is None else state[-1]
         found = found._replace(changed=self.changed, state=state if all_known else None)
         self._appended = (state, found) if durable and state is not None else None
         return found
