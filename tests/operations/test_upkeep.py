@@ -248,7 +248,7 @@ class TestRepair:
                 context.setenv("XDG_STATE_HOME", str(tmp_path / "another state"))
                 CheckpointManager(store, key=KEY).save_checkpoint("train", 5)
             else:
-                context.setattr(LastSeen, "remember", Mock(side_effect=KeyboardInterrupt))
+                context.setattr(LastSeen, "write", Mock(side_effect=KeyboardInterrupt))
                 with pytest.raises(KeyboardInterrupt):
                     CheckpointManager(store, key=KEY).repair()
         fresh = CheckpointManager(store, key=KEY)
@@ -790,20 +790,21 @@ class TestWriters:
 
     def test_a_newest_version_deleted_while_it_is_read(self, cm: CheckpointManager, monkeypatch: pytest.MonkeyPatch) -> None:
         store = cm._store
-        real, failed = store.load, []
+        real, failed = store.open, []
 
-        def load(stage: str, version: int, session: object) -> object:
+        def opened(stage: str, version: int, session: Session) -> object:
             if not failed:
                 failed.append(version)
                 CheckpointManager(store.backend, key=KEY).save_checkpoint(stage, 5)
                 raise VersionAbsentError
             return real(stage, version, session)
 
-        monkeypatch.setattr(store, "load", load)
+        monkeypatch.setattr(store, "open", opened)
         assert cm.load_checkpoint("train") == 5
-        monkeypatch.setattr(store, "load", lambda *_: (_ for _ in ()).throw(VersionAbsentError))
+        fresh = CheckpointManager(store.backend, key=KEY)
+        monkeypatch.setattr(fresh._store, "open", lambda *_: (_ for _ in ()).throw(VersionAbsentError))
         with pytest.raises(IntegrityError, match="missing"):
-            cm.load_checkpoint("train")
+            fresh.load_checkpoint("train")
 
 
 def history_draft() -> object:
