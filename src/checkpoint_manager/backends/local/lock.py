@@ -65,6 +65,8 @@ _REPLACEMENTS = 3
 """How many times a lock file may vanish before the deadline is checked: the file of a run's lock is removed at its end."""
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_KEPT_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""For a file that stays open: what is open for writing keeps its file system from being mounted read-only."""
 
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_NOTICE_BYTES = 16 * 1024
@@ -247,8 +249,9 @@ class FileLock(io.IOBase):
                 files.make_directory(self._folder)
                 folder = os.open(self._folder, files.DIRECTORY)
             try:
+                flags = _FLAGS if self._kept is None else _KEPT_FLAGS
                 file.status = open_into(
-                    file, functools.partial(os.open, flags=_FLAGS, mode=files.FILE_MODE, dir_fd=folder), self._name
+                    file, functools.partial(os.open, flags=flags, mode=files.FILE_MODE, dir_fd=folder), self._name
                 )
             finally:
                 try:
