@@ -22,6 +22,7 @@ MOST = 96
 """How many are kept in this process, however many managers it has: far below what it may have open."""
 _BETWEEN = 16
 """They are counted each time that so many were opened, because counting takes longer than closing one."""
+_READ_BYTES = 64 * 1024
 _opened = itertools.count(1)
 _close = os.close
 """For ``__del__``, which may be called when the interpreter has taken its modules apart."""
@@ -50,6 +51,18 @@ class Descriptor:
 
     def __reduce__(self) -> NoReturn:
         refuse_a_copy()
+
+
+def contents_of(path: str) -> bytes:
+    """Return what a file of the system says, such as one in ``/proc``. An interruption closes it without a warning.
+
+    Raises:
+        OSError: As the operating system reports it.
+    """
+    file, pieces = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC)), []
+    while piece := os.read(file.number, _READ_BYTES):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def refuse_a_copy() -> NoReturn:

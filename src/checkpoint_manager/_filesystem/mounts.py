@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from checkpoint_manager._filesystem.descriptors import Descriptor
+from checkpoint_manager._filesystem.descriptors import contents_of
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 from checkpoint_manager._named_tuple import NamedTuple
 
@@ -14,7 +14,6 @@ NETWORK = NFS | {"cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.rclone", "9p", "vi
 NETWORK |= {"ceph", "fuse.ceph-fuse", "glusterfs", "fuse.glusterfs"}
 """The kinds of file systems that other hosts may write to."""
 _MOUNTS = "/proc/self/mountinfo"
-_READ_BYTES = 64 * 1024
 _OCTAL = r"\\([0-7]{3})"
 """Escapes for space, tab, line feed and backslash in a mount point: see proc_pid_mountinfo(5)."""
 
@@ -47,9 +46,6 @@ def mount_of(path: str) -> Mount:
 
 def _lines() -> list[str]:
     """Return a line for each mount; none if the system does not tell."""
-    pieces = []
     with passing_over_refusals():
-        file = Descriptor(os.open(_MOUNTS, os.O_RDONLY | os.O_CLOEXEC))  # which an interruption closes without a warning
-        while piece := os.read(file.number, _READ_BYTES):
-            pieces.append(piece)
-    return os.fsdecode(b"".join(pieces)).splitlines()
+        return os.fsdecode(contents_of(_MOUNTS)).splitlines()
+    return []

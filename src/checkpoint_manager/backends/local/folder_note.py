@@ -15,8 +15,8 @@ have been changed elsewhere, too.
 
 **What it does not show.** What someone else changes in the folder while a process appends a version, between its first call and
 its last, can't be told from what this process changes. Whoever has the stage's lock does not, and a version of a writer that
-lost the lock stands at the next number. Who writes to the disk past its file system, or sets the clock of the system to the
-nanosecond, can hide a version from the next process, as well as remove it.
+lost the lock stands at the next number. An attacker who writes to the disk past its file system, or sets the system's clock to
+the nanosecond, can hide a version from the next process; such an attacker can remove it, too.
 
 A note is one line: a checksum, because a reader may see half of two notes, and the state as JSON.
 """
@@ -25,11 +25,14 @@ from __future__ import annotations
 
 import functools
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import orjson
 
+from checkpoint_manager._filesystem.descriptors import contents_of
+from checkpoint_manager._filesystem.os_errors import passing_over_refusals
 from checkpoint_manager._filesystem.times import stamp
+from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.backends.local.head import Found
 
 if TYPE_CHECKING:
@@ -79,8 +82,6 @@ def decode(line: bytes, status: os.stat_result) -> Note | None:
 @functools.lru_cache(maxsize=1)
 def _started() -> str:
     """Return the id of this start of the system; empty if it has none."""
-    try:
-        with open(_STARTED, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    with passing_over_refusals():
+        return contents_of(_STARTED).decode("ascii").strip()
+    return ""
