@@ -186,8 +186,8 @@ class CheckpointManager:
     def close(self) -> None:
         """Close the backend, such as its connections. The manager can't be used afterwards.
 
-        A ``with`` block does this at its end. A store in a directory need not be closed: it holds nothing but the folders of
-        the stages used last, which keeps their file system from being unmounted while the manager exists.
+        A ``with`` block does this at its end. A store in a directory need not be closed: it holds nothing but the folders and
+        lock files of the stages used last, which keeps their file system from being unmounted while the manager exists.
         """
         self._store.close()
 
