@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, KeyFile, Passphrase
+from checkpoint_manager._store import key_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,15 @@ def test_a_new_key_file_is_made_and_opens_the_store(cli: Cli, store: Path, tmp_p
     slot = cli("key", "list", "--key", f"file:{path}", "--json").json["slots"][1]
     assert slot["current"]
     assert cli("key", "remove", slot["slot"], "--yes", "--json").json["slot"] == slot["slot"]
+
+
+def test_only_what_create_did_is_said_of_a_file_that_exists(cli: Cli, store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.key"
+    key_sources.create_key_file(path)
+    assert "exists" not in cli("key", "add", f"file:{path}").err
+    assert f"{path} exists already, and no key file was made\n" in cli("key", "add", f"file:{path}", "--create").err
+    path.write_text("{}")
+    assert "is used" not in cli("key", "add", f"file:{path}", "--create").err
 
 
 def test_removing_asks_and_needs_a_slot_that_exists(cli: Cli, program: Cli, store: Path) -> None:

@@ -154,7 +154,7 @@ class Access:
         match source.kind:
             case "file":
                 if new and path.exists():
-                    say(f"the key file {printable(str(path))} exists already, and is used")
+                    say(f"{printable(str(path))} exists already, and no key file was made")
                 elif new:
                     key_sources.create_key_file(path)
                     say(f"made the key file {printable(str(path))}: {created}")

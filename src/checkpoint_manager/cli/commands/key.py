@@ -70,7 +70,8 @@ def add(access: Access, source: Source, label: str, *, create: bool) -> None:
         message = f"there is no key file {printable(source.value)}"
         raise KeyUnavailableError(message, hint="Check the path, or make a new key file there with --create")
     made = "keep it in a safe place, apart from the store"
-    slot = cm.keys.add(access.read_key(source, "New passphrase", new=True, created=made), label=label)
+    new = create or source.kind == "prompt"
+    slot = cm.keys.add(access.read_key(source, "New passphrase", new=new, created=made), label=label)
     if access.as_json:
         write_json("key add", {"slot": asdict(slot)})
         return
