@@ -107,6 +107,22 @@ def test_what_is_unclear_or_needs_a_terminal_is_a_usage_error(
     assert "error: " in result.err
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("file:", "what follows file: is missing"),
+        ("cmd", "what follows cmd: is missing"),
+        ("prompt:", "nothing may follow prompt"),
+        ("prompt:secret", "nothing may follow prompt"),
+    ],
+)
+def test_it_is_said_what_a_source_lacks(program: Cli, store: Path, source: str, said: str) -> None:
+    result = program("key", "add", source)
+    assert result.code == 2
+    assert said in result.err
+    assert "secret" not in result.err
+
+
 def test_no_key_at_all(cli: Cli, store: Path, home: Path) -> None:
     for path in home.rglob("*.key"):
         path.unlink()

@@ -65,8 +65,10 @@ class SourceType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         option = "SOURCE" if param is None or isinstance(param, click.Argument) else param.opts[0]
         if kind not in get_args(Kind):
             self.fail(f"what is given does not name a source. Write {FORMS}", param, ctx)  # it may be a passphrase
-        if (kind == "prompt") == bool(colon and rest) or (kind == "prompt" and colon):
-            self.fail(f"the source {kind} is incomplete or has too much. Write {FORMS}", param, ctx)
+        if kind == "prompt" and colon:
+            self.fail("nothing may follow prompt. Write prompt alone: the passphrase is asked for", param, ctx)
+        if kind != "prompt" and not rest:
+            self.fail(f"what follows {kind}: is missing. Write {FORMS}", param, ctx)
         if kind == "fd" and not (rest.isascii() and rest.isdigit() and len(rest) <= 9):
             self.fail("what follows fd: is not the number of a descriptor. Write fd:3, and open it with 3<FILE", param, ctx)
         return Source(cast("Kind", kind), rest, option)
