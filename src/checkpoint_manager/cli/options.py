@@ -114,10 +114,10 @@ def reason_option(kept: str) -> Callable[[F], F]:
 
 
 sealed_reason_option = reason_option("See: log STAGE --reasons.")
-noted_reason_option = reason_option("It is kept in the metadata of the new version.")
+metadata_reason_option = reason_option("It is kept in the metadata of the new version.")
 
 
-def noted(reason: str | None) -> dict[str, object] | None:
+def reason_metadata(reason: str | None) -> dict[str, object] | None:
     """Return the metadata that holds a reason."""
     return None if reason is None else {"reason": reason}
 

@@ -9,7 +9,14 @@ import click
 from checkpoint_manager._text import counted, printable
 from checkpoint_manager.cli.exit_codes import UsageError
 from checkpoint_manager.cli.hints import command
-from checkpoint_manager.cli.options import confirm, dry_run_option, noted, noted_reason_option, store_options, yes_option
+from checkpoint_manager.cli.options import (
+    confirm,
+    dry_run_option,
+    metadata_reason_option,
+    reason_metadata,
+    store_options,
+    yes_option,
+)
 from checkpoint_manager.cli.output import say, version_fields, write_json, write_line
 from checkpoint_manager.cli.selector import stage_names
 from checkpoint_manager.errors import CheckpointError
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("stage", shell_complete=stage_names, required=False)
 @click.option("--all", "every", is_flag=True, help="Clear every stage.")
 @click.option("--downstream", is_flag=True, help="Clear the stages that were made of its results, too.")
-@noted_reason_option
+@metadata_reason_option
 @yes_option
 @dry_run_option
 @store_options
@@ -56,7 +63,7 @@ def clear(
         say(f"To be cleared in {access.shown}: {', '.join(map(printable, chosen)) or 'nothing'}")
     if not dry_run and chosen:
         confirm(f"Clear {counted(len(chosen), 'stage')}?", yes=yes)
-    appended = (cm.clear_checkpoint(stage, metadata=noted(reason)) for stage in (() if dry_run else order))
+    appended = (cm.clear_checkpoint(stage, metadata=reason_metadata(reason)) for stage in (() if dry_run else order))
     cleared = [version for version in appended if version is not None]
     if access.as_json:
         write_json("clear", {"dry_run": dry_run, "versions": [version_fields(version) for version in cleared]})

@@ -13,8 +13,8 @@ from checkpoint_manager.cli.hints import command, explain, name_store
 from checkpoint_manager.cli.options import (
     confirm,
     dry_run_option,
-    noted,
-    noted_reason_option,
+    metadata_reason_option,
+    reason_metadata,
     several_stores_options,
     yes_option,
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--all", "every", is_flag=True, help="Bring every stage back to the moment --at, or to its version with --tag.")
 @click.option("--tag", "name", metavar="NAME", help="With --all: the tag that each stage's version has; see `tag --all`.")
 @click.option("--redact", is_flag=True, help="Show the paths and the kinds of values that would change, not the values.")
-@noted_reason_option
+@metadata_reason_option
 @yes_option
 @dry_run_option
 @several_stores_options
@@ -124,7 +124,7 @@ def _restore_all(
         if changes:
             say(_how(plans))
             confirm(f"Change {counted(changes, 'stage')}?", yes=yes)
-        restored = pipelines.restore(plans, metadata=noted(reason))
+        restored = pipelines.restore(plans, metadata=reason_metadata(reason))
     if not as_json:
         _tell_restored(restored, is_list=is_list)
     elif is_list:
@@ -243,7 +243,7 @@ def _restore_one(
     if dry_run:
         return
     confirm("Restore it?", yes=yes)
-    restored = cm.restore_checkpoint(chosen.stage, number, metadata=noted(reason))
+    restored = cm.restore_checkpoint(chosen.stage, number, metadata=reason_metadata(reason))
     if access.as_json:
         write_json("restore", {"dry_run": False, "version": version_fields(restored)})
     else:
