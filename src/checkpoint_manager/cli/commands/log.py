@@ -125,7 +125,7 @@ def _show_reasons(access: Access, stage: str, reasons: list[Reason]) -> None:
 
 
 def _what_was_done(reason: Reason) -> str:
-    return {"tagged": f"tagged {reason.tag}", "untagged": f"untagged {reason.tag}", "deleted": "deleted"}[reason.action]
+    return f"{reason.action} {reason.tag}" if reason.tag else reason.action
 
 
 def _versions(reason: Reason) -> str:
