@@ -26,7 +26,7 @@ _DONE, _NO = 0, 1  # as in exit_codes, which loads click
 _STORE = "CHECKPOINT_MANAGER_STORE"
 _KEY_FILE = "CHECKPOINT_MANAGER_KEY_FILE"
 _OTHER_KEYS = "CHECKPOINT_MANAGER_PASSPHRASE"
-"""What the names of the other variables with a key begin with."""
+"""The beginning of the names of the other variables that give a key."""
 
 
 def answer(words: Sequence[str]) -> int | None:

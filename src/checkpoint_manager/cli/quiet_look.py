@@ -1,4 +1,4 @@
-"""Whether a stage of a store in a directory is done, where there is nothing else to say."""
+"""Look whether a stage is done, for :mod:`.plain_has`. A module of its own, because it loads the cryptography."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from checkpoint_manager.backends.stage_names import validate
 from checkpoint_manager.models import KeyFile
 
 _PATIENCE = 60.0
-"""The default of ``--lock-timeout``."""
+"""The default of ``--lock-timeout``, in seconds."""
 
 
 def is_done(store: str, key_file: str | None, stage: str) -> bool | None:

@@ -496,6 +496,7 @@ class ShownStore:
         return known.job.wait(WAIT_SECONDS) and known.lowest <= number
 
     def _read(self, stage: str, number: int) -> None:
+        """Read the data of a version, and keep none of it: the manager remembers that the history was verified."""
         self.cm.get_json(stage, number)
 
     def look_again(self, names: Iterable[str], known: Mapping[str, Cell], seconds: float) -> list[Cell]:
