@@ -15,6 +15,7 @@ import pytest
 from checkpoint_manager import CheckpointManager
 from checkpoint_manager.cli import COMPLETION, app, main, plain_has, quiet_look
 from checkpoint_manager.cli.commands.has import has
+from checkpoint_manager.cli.exit_codes import Exit
 from checkpoint_manager.cli.key_options import Source
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def test_plain_words_mean_what_they_mean_to_click(monkeypatch: pytest.MonkeyPatc
             stage, store, key_file = asked
             given = has.make_context("has", [*chosen]).params
             key = None if key_file is None else Source("file", key_file, "--key")
-            expected = {"stage": stage, "store": store, "key": key, "lock_timeout": 60.0, "as_json": False}
+            expected = {"stage": stage, "store": store, "key": key, "lock_timeout": quiet_look._PATIENCE, "as_json": False}
             assert given == expected, chosen
     assert plain > 100
 
@@ -201,8 +202,6 @@ def test_what_the_library_would_say_stays_in_its_log(store: Path, caplog: pytest
 
 
 def test_the_exit_codes_are_those_of_the_program() -> None:
-    from checkpoint_manager.cli.exit_codes import Exit
-
     assert (plain_has._DONE, plain_has._NO) == (Exit.DONE, Exit.NO)
 
 
