@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 HINTS_BY_ERRNO = {
-    errno.ENOSPC: "Free some space on this file system and save again",
-    errno.EDQUOT: "Free some space within your quota and save again",
+    errno.ENOSPC: "Free some space on this file system and try again",
+    errno.EDQUOT: "Free some space within your quota and try again",
     errno.EROFS: "Mount the file system writable, or choose another directory",
     errno.EACCES: "Give this user access to it, or choose another directory",
     errno.EPERM: "Give this user access to it, or choose another directory",
