@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointError, CheckpointManager, IntegrityError, Retention, RollbackError
-from checkpoint_manager._filesystem import times
+from checkpoint_manager._filesystem import file_times
 from checkpoint_manager._format import gaps as sealed_gaps
 from checkpoint_manager._format.gaps import Gap, Gaps
 from checkpoint_manager._store import history
@@ -816,7 +816,7 @@ def test_a_head_put_back_in_the_same_tick_of_the_clock_hides_nothing_from_a_runn
     opened: Opened, store: Path, version_file: VersionFile, as_user: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Linux before 6.13, the folder may have the same time of change before and after it."""
-    monkeypatch.setattr(times, "_kernel", lambda: (6, 12))
+    monkeypatch.setattr(file_times, "_kernel", lambda: (6, 12))
     tick = time.time_ns()
 
     def coarse(look: Callable[..., os.stat_result], *place: Any, **options: Any) -> os.stat_result:

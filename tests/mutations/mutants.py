@@ -534,7 +534,7 @@ MUTANTS: list[Mutant] = [
         "_Folder.write",
         Decide("even_if_older", outcome=True),
     ),
-    Mutant("a time of just now is believed", "_filesystem/times.py", "FileTimes.is_settled", Body("return True")),
+    Mutant("a time of just now is believed", "_filesystem/file_times.py", "FileTimes.is_settled", Body("return True")),
     Mutant(
         "the folder of what was verified is not looked at",
         "backends/local/version_file.py",

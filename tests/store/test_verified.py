@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from checkpoint_manager import CheckpointManager, CheckpointNotFoundError, IntegrityError, RollbackError
-from checkpoint_manager._filesystem import times
+from checkpoint_manager._filesystem import file_times
 from checkpoint_manager._operations import load
 from checkpoint_manager.backends.local import LocalBackend, head
 
@@ -56,7 +56,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def has_fine_times(path: Path) -> bool:
-    return times.FileTimes(str(path)).is_settled(path.stat(), time.time_ns())
+    return file_times.FileTimes(str(path)).is_settled(path.stat(), time.time_ns())
 
 
 def test_a_stage_that_has_not_changed_is_not_looked_at_again(cm: CheckpointManager, store: Path, looks: list[str]) -> None:
@@ -233,8 +233,8 @@ def test_many_stages_are_not_all_kept(cm: CheckpointManager, monkeypatch: pytest
 def test_with_a_coarse_clock_only_what_has_rested_is_believed(
     cm: CheckpointManager, store: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(times, "_kernel", lambda: (6, 12))
-    monkeypatch.setattr(times, "_TICK_NANOSECONDS", 200_000_000)
+    monkeypatch.setattr(file_times, "_kernel", lambda: (6, 12))
+    monkeypatch.setattr(file_times, "_TICK_NANOSECONDS", 200_000_000)
     other = CheckpointManager(store, key=KEY)
     cm.save_checkpoint("train", {"loss": 0})
     other.has_checkpoint("train")

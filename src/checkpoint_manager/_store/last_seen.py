@@ -31,9 +31,9 @@ import orjson
 
 from checkpoint_manager._filesystem import user_directories
 from checkpoint_manager._filesystem.descriptors import Descriptor, Kept, make_room
+from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, passing_over_refusals
 from checkpoint_manager._filesystem.permissions import exposed_parent, is_foreign, make_private_directories
-from checkpoint_manager._filesystem.times import FileTimes, stamp
 from checkpoint_manager._format.digest import sha256
 from checkpoint_manager._format.keyring import SeenKeyring
 from checkpoint_manager._log import LOG as _LOG
@@ -43,7 +43,7 @@ from checkpoint_manager.errors import CheckpointError, StorageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from checkpoint_manager._filesystem.times import Stamp
+    from checkpoint_manager._filesystem.file_times import Stamp
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -16,7 +16,7 @@ from checkpoint_manager._named_tuple import NamedTuple
 if TYPE_CHECKING:
     import os
 
-    from checkpoint_manager._filesystem.times import Stamp
+    from checkpoint_manager._filesystem.file_times import Stamp
     from checkpoint_manager._format.checkpoint_file import Entry, SealedData
     from checkpoint_manager._format.hidden import SecretBytes
     from checkpoint_manager._store.sealed_store import Opened, SealedStore

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from checkpoint_manager import CheckpointManager
-from checkpoint_manager._filesystem import times
+from checkpoint_manager._filesystem import file_times
 from checkpoint_manager._store import history
 from checkpoint_manager.backends.local import LocalBackend, folder_note, head
 from tests import forking
@@ -29,7 +29,7 @@ KEY = bytes(32)
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A store in which a process has left a note of a stage of three versions."""
-    if not times.FileTimes(str(tmp_path)).is_settled(tmp_path.stat(), time.time_ns()):
+    if not file_times.FileTimes(str(tmp_path)).is_settled(tmp_path.stat(), time.time_ns()):
         pytest.skip("a change of just now might not show here")
     saved(tmp_path / "store", 2)
     saved(tmp_path / "store", 1)  # it lists what the first one has left
@@ -229,7 +229,7 @@ def test_no_note_is_made_where_changes_might_not_show(
     if why == "other hosts write to it":
         monkeypatch.setattr("checkpoint_manager.backends.local.backend.is_shared", lambda _: True)
     else:
-        monkeypatch.setattr(times, "_kernel", lambda: (6, 12))
+        monkeypatch.setattr(file_times, "_kernel", lambda: (6, 12))
     for number in (3, 6):
         saved(tmp_path)
         assert newest(tmp_path) == number

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files, permissions
 from checkpoint_manager._filesystem.descriptors import Kept
+from checkpoint_manager._filesystem.file_times import FileTimes, stamp
 from checkpoint_manager._filesystem.os_errors import as_our_errors, is_refusal, passing_over_refusals, translate
-from checkpoint_manager._filesystem.times import FileTimes, stamp
 from checkpoint_manager._log import LOG as _LOG
 from checkpoint_manager._text import printable
 from checkpoint_manager.backends.base import (
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from checkpoint_manager._filesystem.times import Stamp
+    from checkpoint_manager._filesystem.file_times import Stamp
     from checkpoint_manager.backends.base import MakePieces
     from checkpoint_manager.models import Buffer, Durability
 

@@ -6,7 +6,7 @@ that finds the folder in this state goes on where the earlier one ended: it stil
 number.
 
 **What the state shows.** It holds the folder's device and inode, and its time of change, which the kernel renews with each
-change of a name, and which no program can set (:mod:`checkpoint_manager._filesystem.times`). So a version that was added,
+change of a name, and which no program can set (:mod:`checkpoint_manager._filesystem.file_times`). So a version that was added,
 removed or put back since then shows, and so does a file that a killed writer left. A note is made only if a later change is
 certain to show: on Linux 6.13 and later at once, elsewhere only if the folder had not been changed for some seconds. It is made
 only by a process that knew all names: it had listed the folder, or gone on from a note, and since then only its own saves had
@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 import orjson
 
 from checkpoint_manager._filesystem.descriptors import contents_of
+from checkpoint_manager._filesystem.file_times import stamp
 from checkpoint_manager._filesystem.os_errors import passing_over_refusals
-from checkpoint_manager._filesystem.times import stamp
 from checkpoint_manager._named_tuple import NamedTuple
 from checkpoint_manager.backends.local.head import Found
 

@@ -24,7 +24,7 @@ from checkpoint_manager.backends.local.layout import head_name, version_name, ve
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from checkpoint_manager._filesystem.times import Stamp
+    from checkpoint_manager._filesystem.file_times import Stamp
 
 _FAR_BEHIND = 64
 """Beyond this many new versions, listing the folder is faster than probing one number after another."""

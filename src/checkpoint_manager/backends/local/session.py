@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 from checkpoint_manager._filesystem import files
 from checkpoint_manager._filesystem.descriptors import Descriptor, make_room, refuse_a_copy
+from checkpoint_manager._filesystem.file_times import stamp
 from checkpoint_manager._filesystem.os_errors import is_refusal, translate
-from checkpoint_manager._filesystem.times import stamp
 from checkpoint_manager.backends.base import Session
 from checkpoint_manager.backends.local.layout import HISTORY, KEYRING
 from checkpoint_manager.backends.local.lock import FileLock
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
     from checkpoint_manager._filesystem.descriptors import Kept
-    from checkpoint_manager._filesystem.times import FileTimes, Stamp
+    from checkpoint_manager._filesystem.file_times import FileTimes, Stamp
     from checkpoint_manager.backends.base import Record
     from checkpoint_manager.backends.local.head import Found
     from checkpoint_manager.backends.local.version_file import VersionFile

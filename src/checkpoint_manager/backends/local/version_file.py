@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from checkpoint_manager._filesystem import files
+from checkpoint_manager._filesystem.file_times import stamp
 from checkpoint_manager._filesystem.os_errors import translate
-from checkpoint_manager._filesystem.times import stamp
 from checkpoint_manager._named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from checkpoint_manager._filesystem.times import Stamp
+    from checkpoint_manager._filesystem.file_times import Stamp
 
 
 class VersionFile(files.OpenFile):
