@@ -211,7 +211,7 @@ class FileLock(io.IOBase):
             if self._kept is None or self.closed or file.closed:
                 self.close()
             else:
-                self.flush = functools.partial(fcntl.flock, file, fcntl.LOCK_UN)  # type: ignore[method-assign]
+                self.flush = functools.partial(fcntl.flock, file, fcntl.LOCK_UN)  # type: ignore[method-assign]  # what IOBase calls at its end
                 self.close()
                 file.is_kept = True
                 self._kept[self._path] = file
@@ -233,7 +233,7 @@ class FileLock(io.IOBase):
             raise ValueError("a lock is taken once")
         kept = None if self._kept is None else self._kept.pop(self._path, None)
         self._file = file = LockFile.__new__(LockFile) if kept is None else kept
-        self.flush = file.close  # type: ignore[method-assign]
+        self.flush = file.close  # type: ignore[method-assign]  # likewise
         if kept is None:
             self._open_file()
             if self._kept is not None:
