@@ -54,11 +54,11 @@ def test_a_new_key_file_is_made_and_opens_the_store(cli: Cli, store: Path, tmp_p
     assert cli("key", "remove", slot["slot"], "--yes", "--json").json["slot"] == slot["slot"]
 
 
-def test_only_what_create_did_is_said_of_a_file_that_exists(cli: Cli, store: Path, tmp_path: Path) -> None:
+def test_a_file_is_said_to_exist_only_where_one_was_to_be_made(cli: Cli, store: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.key"
     key_sources.create_key_file(path)
     assert "exists" not in cli("key", "add", f"file:{path}").err
-    assert f"{path} exists already, and no key file was made\n" in cli("key", "add", f"file:{path}", "--create").err
+    assert f"{path} exists already, and is read as the key file\n" in cli("key", "add", f"file:{path}", "--create").err
     path.write_text("{}")
     assert "is used" not in cli("key", "add", f"file:{path}", "--create").err
 

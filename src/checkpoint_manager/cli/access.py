@@ -154,7 +154,7 @@ class Access:
         match source.kind:
             case "file":
                 if new and path.exists():
-                    say(f"{printable(str(path))} exists already, and no key file was made")
+                    say(f"{printable(str(path))} exists already, and is read as the key file")
                 elif new:
                     key_sources.create_key_file(path)
                     say(f"made the key file {printable(str(path))}: {created}")
