@@ -176,25 +176,47 @@ class FileLock(io.IOBase):
         before = _mine.locks.get(self._path)  # as is_held, without the call
         if before is not None and (lock := before()) is not None and lock.is_taken and self._refuses_itself:
             raise self._held_by_this_thread()
-        deadline = time.monotonic() + self._timeout
+        if self.closed:
+            raise ValueError("a lock is taken once")
         try:
             _mine.locks[self._path] = weakref.ref(self)
-            replaced = 0
-            while True:
-                self._open()
-                if not _filelock().lock_descriptor(self._file.fileno(), blocking=False):
-                    self._wait(deadline)
-                if self._named() is not None:
-                    return self
-                self._file.close()  # it was removed meanwhile: a lock on a file that nobody else will find
-                replaced += 1
-                if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
-                    raise self._timed_out("another file keeps being put in the place of its lock file")
+            kept = None if self._kept is None else self._kept.pop(self._path, None)
+            if kept is None or not self._take_again(kept):
+                self._take(kept, time.monotonic() + self._timeout)
         except BaseException as error:
             with passing_over_refusals():
                 self.close()
             translate(error, f"take the lock of{'' if self._stage else ' the store'}", self._folder, self._stage)
             raise
+        return self
+
+    def _take_again(self, file: LockFile) -> bool:
+        """Take a lock file that was kept, if nobody holds it and its name still leads to it; return whether it was."""
+        self._file = file
+        self.flush = file.close  # type: ignore[method-assign]  # what IOBase calls at its end
+        file.is_kept = False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as filelock, which took it before
+            named = os.stat(self._path, follow_symlinks=False)
+        except (BlockingIOError, PermissionError, FileNotFoundError):
+            return False
+        return named.st_ino == file.status.st_ino and named.st_dev == file.status.st_dev
+
+    def _take(self, kept: LockFile | None, deadline: float) -> None:
+        """Take the lock, with a file that was kept or the one that its name leads to, and wait if another holds it."""
+        replaced = 0
+        while True:
+            if kept is None:
+                self._open()
+            kept = None
+            if not _filelock().lock_descriptor(self._file.fileno(), blocking=False):
+                self._wait(deadline)
+            if self._named() is not None:
+                return
+            self._file.close()  # it was removed meanwhile: a lock on a file that nobody else will find
+            replaced += 1
+            if replaced > _REPLACEMENTS and time.monotonic() >= deadline:
+                raise self._timed_out("another file keeps being put in the place of its lock file")
 
     @property
     def is_taken(self) -> bool:
@@ -211,7 +233,7 @@ class FileLock(io.IOBase):
             if self._kept is None or self.closed or file.closed:
                 self.close()
             else:
-                self.flush = functools.partial(fcntl.flock, file, fcntl.LOCK_UN)  # type: ignore[method-assign]  # what IOBase calls at its end
+                self.flush = functools.partial(fcntl.flock, file, fcntl.LOCK_UN)  # type: ignore[method-assign]  # likewise
                 self.close()
                 file.is_kept = True
                 self._kept[self._path] = file
@@ -228,17 +250,12 @@ class FileLock(io.IOBase):
         return CheckpointError(message, hint=hint, stage=self._stage)
 
     def _open(self) -> None:
-        """Open the lock file, or take one that was kept."""
-        if self.closed:
-            raise ValueError("a lock is taken once")
-        kept = None if self._kept is None else self._kept.pop(self._path, None)
-        self._file = file = LockFile.__new__(LockFile) if kept is None else kept
+        """Open the lock file."""
+        self._file = file = LockFile.__new__(LockFile)
         self.flush = file.close  # type: ignore[method-assign]  # likewise
-        if kept is None:
-            self._open_file()
-            if self._kept is not None:
-                make_room()
-        file.is_kept = False
+        self._open_file()
+        if self._kept is not None:
+            make_room()
 
     def _open_file(self) -> None:
         file = self._file
