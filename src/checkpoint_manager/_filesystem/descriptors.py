@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import os
 import weakref
-from collections import OrderedDict
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from checkpoint_manager._filesystem import files
@@ -79,8 +78,11 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
-class Kept(OrderedDict[str, T]):
-    """The owners of open descriptors that are not in use, by a name; to be used, one is popped, and then put back."""
+class Kept(dict[str, T]):
+    """The owners of open descriptors that are not in use, by a name; to be used, one is popped, and then put back.
+
+    So the least recently used one comes first.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,8 +90,8 @@ class Kept(OrderedDict[str, T]):
 
     def close_one(self) -> None:
         """Close the least recently used one, if there is one."""
-        with contextlib.suppress(KeyError):
-            self.popitem(last=False)[1].close()
+        with contextlib.suppress(StopIteration, KeyError):
+            self.pop(next(iter(self))).close()
 
     def close(self) -> None:
         """Close them all."""
